@@ -1,0 +1,122 @@
+"""One FFT convention for the package.
+
+Real volumes go through ``rfftn`` over their three axes with no normalisation, ``irfftn`` inverts it
+and is always told the shape (an odd last axis is lost otherwise). The zero frequency is in the
+corner, frequencies are in cycles per voxel, or per angstrom where a voxel size is given.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cryojax_seg.core.types import Scalar, Shape, Spectrum, Volume
+
+_UNIT = (1.0, 1.0, 1.0)
+
+
+def rfftn(volume: Volume) -> Spectrum:
+    """Unnormalised Fourier transform of a real volume, shape ``(z, y, x//2+1)``."""
+    return jnp.fft.rfftn(volume)
+
+
+def irfftn(spectrum: Spectrum, shape: Shape) -> Volume:
+    """Inverse of `rfftn` for a volume of this shape."""
+    return jnp.fft.irfftn(spectrum, s=shape)
+
+
+def frequencies(
+    shape: Shape, voxel_size: tuple[float, float, float] = _UNIT
+) -> tuple[Float[Array, "z 1 1"], Float[Array, "1 y 1"], Float[Array, "1 1 half_x"]]:
+    """Frequencies of the rfftn grid along z, y, x, ready to broadcast.
+
+    In cycles per unit of `voxel_size`: cycles per voxel by default, per angstrom if it is in angstrom.
+
+    >>> kz, ky, kx = frequencies((4, 4, 4))
+    >>> kx.shape, float(kx[0, 0, -1])
+    ((1, 1, 3), 0.5)
+    """
+    kz = jnp.fft.fftfreq(shape[0], voxel_size[0])[:, None, None]
+    ky = jnp.fft.fftfreq(shape[1], voxel_size[1])[None, :, None]
+    kx = jnp.fft.rfftfreq(shape[2], voxel_size[2])[None, None, :]
+    return kz, ky, kx
+
+
+def radius(shape: Shape, voxel_size: tuple[float, float, float] = _UNIT) -> Float[Array, "z y half_x"]:
+    """Length of the frequency vector on the rfftn grid (same units as `frequencies`)."""
+    kz, ky, kx = frequencies(shape, voxel_size)
+    return jnp.sqrt(jnp.square(kz) + jnp.square(ky) + jnp.square(kx))
+
+
+def _edge(distance: Array, width: float | Scalar) -> Array:
+    # A logistic edge: smooth, so that cutoffs have gradients, and 1/2 exactly at the cutoff.
+    return jax.nn.sigmoid(distance / width)
+
+
+def low_pass(volume: Volume, cutoff: float | Scalar, width: float | Scalar = 0.02) -> Volume:
+    """Keeps frequencies below `cutoff` (cycles per voxel), with a logistic edge of this `width`.
+
+    >>> import jax.numpy as jnp
+    >>> v = jnp.ones((4, 4, 4))
+    >>> bool(jnp.allclose(low_pass(v, 0.25), v, atol=1e-4))
+    True
+    """
+    gain = _edge(cutoff - radius(volume.shape), width)
+    return irfftn(rfftn(volume) * gain, volume.shape)
+
+
+def high_pass(volume: Volume, cutoff: float | Scalar, width: float | Scalar = 0.02) -> Volume:
+    """Keeps frequencies above `cutoff` (cycles per voxel): the volume minus its `low_pass`."""
+    return volume - low_pass(volume, cutoff, width)
+
+
+def band_pass(
+    volume: Volume, low: float | Scalar, high: float | Scalar, width: float | Scalar = 0.02
+) -> Volume:
+    """Keeps frequencies between `low` and `high` (cycles per voxel)."""
+    k = radius(volume.shape)
+    return irfftn(rfftn(volume) * _edge(high - k, width) * _edge(k - low, width), volume.shape)
+
+
+def _shells(shape: Shape) -> tuple[Array, Array, int]:
+    # The number of the shell of each frequency (one grid step wide on the shortest axis), and how
+    # often the frequency stands in the full transform: rfftn leaves out the conjugate half.
+    count = min(shape) // 2 + 1
+    index = jnp.round(radius(shape) * min(shape)).astype(jnp.int32)
+    kx = jnp.arange(shape[2] // 2 + 1)
+    twice = (kx > 0) & (2 * kx != shape[2])
+    multiplicity = jnp.broadcast_to(jnp.where(twice, 2.0, 1.0), index.shape)
+    return jnp.where(index < count, index, count), multiplicity, count
+
+
+def shell_sum(values: Float[Array, "z y half_x"], shape: Shape) -> Float[Array, " shell"]:
+    """Sum over spherical shells of a real quantity on the rfftn grid of a volume of this shape.
+
+    Shells are one grid step of the shortest axis wide, from the zero frequency to its Nyquist
+    frequency; the conjugate half that rfftn leaves out is counted.
+    """
+    index, multiplicity, count = _shells(shape)
+    return jnp.zeros(count + 1, values.dtype).at[index].add(values * multiplicity)[:count]
+
+
+def shell_average(values: Float[Array, "z y half_x"], shape: Shape) -> Float[Array, " shell"]:
+    """Mean over spherical shells (see `shell_sum`): of ``abs(rfftn(v))**2``, the power spectrum."""
+    return shell_sum(values, shape) / shell_sum(jnp.ones_like(values), shape)
+
+
+def fourier_shell_correlation(first: Volume, second: Volume) -> Float[Array, " shell"]:
+    """Fourier shell correlation of two volumes of one shape; shells as in `shell_sum`.
+
+    ``FSC(s) = Re sum(A conj(B)) / sqrt(sum |A|^2 sum |B|^2)`` (Harauz & van Heel 1986). A shell in
+    which a volume has no energy gives 0.
+
+    >>> import jax
+    >>> v = jax.random.normal(jax.random.key(0), (8, 8, 8))
+    >>> bool((fourier_shell_correlation(v, 2 * v) > 0.999).all())
+    True
+    """
+    a, b = rfftn(first), rfftn(second)
+    cross = shell_sum((a * b.conj()).real, first.shape)
+    energy = shell_sum(jnp.square(jnp.abs(a)), first.shape) * shell_sum(
+        jnp.square(jnp.abs(b)), first.shape
+    )
+    return jnp.where(energy > 0, cross / jnp.sqrt(jnp.where(energy > 0, energy, 1.0)), 0.0)
