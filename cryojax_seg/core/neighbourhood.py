@@ -9,7 +9,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from cryojax_seg.core.types import Features, Scalar, Volume
@@ -117,3 +116,158 @@ def conv3d(volume: Features, kernel: Kernel) -> Float[Array, "z y x out"]:
     if kernel.shape[:3] == (1, 1, 1):
         return volume @ kernel[0, 0, 0]
     return _conv3d(volume, kernel)
+
+
+def space_to_depth(volume: Features, size: int = 2) -> Features:
+    """Moves blocks of ``size^3`` voxels into channels: ``(z, y, x, c) -> (z/s, y/s, x/s, s^3 c)``.
+
+    >>> import jax.numpy as jnp
+    >>> space_to_depth(jnp.zeros((4, 4, 4, 3))).shape
+    (2, 2, 2, 24)
+    """
+    z, y, x, c = volume.shape
+    blocks = volume.reshape(z // size, size, y // size, size, x // size, size, c)
+    blocks = blocks.transpose(0, 2, 4, 1, 3, 5, 6)
+    return blocks.reshape(z // size, y // size, x // size, size**3 * c)
+
+
+def depth_to_space(volume: Features, size: int = 2) -> Features:
+    """The inverse of `space_to_depth`.
+
+    >>> import jax.numpy as jnp
+    >>> v = jnp.arange(64.0).reshape(4, 4, 4, 1)
+    >>> bool((depth_to_space(space_to_depth(v)) == v).all())
+    True
+    """
+    z, y, x, c = volume.shape
+    blocks = volume.reshape(z, y, x, size, size, size, c // size**3)
+    blocks = blocks.transpose(0, 3, 1, 4, 2, 5, 6)
+    return blocks.reshape(z * size, y * size, x * size, c // size**3)
+
+
+def downsample(volume: Features, kernel: Float[Array, "2 2 2 in out"]) -> Features:
+    """The 2x2x2 convolution of stride 2, ``(z, y, x, in) -> (z/2, y/2, x/2, out)``.
+
+    Written as a matrix product over blocks, which equals the strided convolution exactly and is
+    the fastest form on every device.
+    """
+    inputs, outputs = kernel.shape[3:]
+    return space_to_depth(volume) @ kernel.reshape(8 * inputs, outputs)
+
+
+def upsample(volume: Features, kernel: Float[Array, "2 2 2 in out"]) -> Features:
+    """The 2x2x2 transposed convolution of stride 2, ``(z, y, x, in) -> (2z, 2y, 2x, out)``.
+
+    Voxel ``2r + d`` of the output is ``volume[r] @ kernel[d]``: no voxel is written twice.
+    """
+    inputs, outputs = kernel.shape[3:]
+    spread = kernel.transpose(3, 0, 1, 2, 4).reshape(inputs, 8 * outputs)
+    return depth_to_space(volume @ spread)
+
+
+def _along(volume: Volume, taps: Float[Array, " tap"], axis: int) -> Volume:
+    # Shift and add: one pass over memory when XLA fuses it, and NaN stays within the radius.
+    radius, length = taps.shape[0] // 2, volume.shape[axis]
+    pad = [(radius, radius) if a == axis else (0, 0) for a in range(3)]
+    padded = jnp.pad(volume, pad)
+    shifted = (jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(taps.shape[0]))
+    return sum(taps[i] * v for i, v in enumerate(shifted))
+
+
+def gaussian_taps(
+    scale: float | Scalar, radius: int, order: int = 0, dtype=None
+) -> Float[Array, " tap"]:
+    """Taps of a Gaussian of this standard deviation (voxels) or of its derivative.
+
+    Correlating with them is exact on polynomials up to degree `order`: the taps of order 0 sum to
+    1, of order 1 they differentiate a ramp exactly, of order 2 a parabola.
+
+    Args:
+        scale: standard deviation in voxels; differentiable.
+        radius: taps reach from ``-radius`` to ``radius``.
+        order: 0, 1 or 2.
+
+    >>> [round(float(t), 3) for t in gaussian_taps(1.0, 1)]
+    [0.274, 0.452, 0.274]
+    """
+    scale = jnp.asarray(scale, dtype)
+    offset = jnp.arange(-radius, radius + 1).astype(scale.dtype)
+    weight = jnp.exp(-0.5 * jnp.square(offset / scale))
+    weight = weight / weight.sum()
+    if order == 0:
+        return weight
+    second_moment = (weight * jnp.square(offset)).sum()
+    if order == 1:
+        return weight * offset / second_moment
+    curve = weight * (jnp.square(offset) - second_moment)
+    return 2.0 * curve / (curve * jnp.square(offset)).sum()
+
+
+def gaussian(
+    volume: Volume, scale: float | Scalar, radius: int, orders: tuple[int, int, int] = (0, 0, 0)
+) -> Volume:
+    """Gaussian window (or a derivative of it) around every voxel; zero outside the volume.
+
+    Args:
+        volume: ``(z, y, x)``.
+        scale: standard deviation in voxels; differentiable.
+        radius: the window is cut off beyond this many voxels, which makes it exactly local.
+        orders: how often to differentiate along z, y, x; 0, 1 or 2 each.
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.broadcast_to(jnp.arange(9.0), (9, 9, 9))
+    >>> round(float(gaussian(x, 1.0, 4, (0, 0, 1))[4, 4, 4]), 4)
+    1.0
+    """
+    for axis, order in enumerate(orders):
+        volume = _along(volume, gaussian_taps(scale, radius, order, volume.dtype), axis)
+    return volume
+
+
+def box(volume: Volume, radius: int) -> Volume:
+    """Mean over the cube of edge ``2 radius + 1`` around every voxel; zero outside the volume.
+
+    >>> import jax.numpy as jnp
+    >>> float(box(jnp.ones((5, 5, 5)), 1)[2, 2, 2])
+    1.0
+    """
+    taps = jnp.full(2 * radius + 1, 1 / (2 * radius + 1), volume.dtype)
+    for axis in range(3):
+        volume = _along(volume, taps, axis)
+    return volume
+
+
+def _largest(volume: Volume, axis: int) -> Volume:
+    pad = [(1, 1) if a == axis else (0, 0) for a in range(3)]
+    padded = jnp.pad(volume, pad, constant_values=-jnp.inf)
+    n = volume.shape[axis]
+    below = jax.lax.slice_in_dim(padded, 0, n, axis=axis)
+    above = jax.lax.slice_in_dim(padded, 2, n + 2, axis=axis)
+    return jnp.maximum(jnp.maximum(below, volume), above)
+
+
+def dilate(volume: Volume, connectivity: int = 3) -> Volume:
+    """The largest value among a voxel and its neighbours.
+
+    Args:
+        volume: ``(z, y, x)``, any real values.
+        connectivity: 1 for the 6 face neighbours, 3 for all 26.
+
+    >>> import jax.numpy as jnp
+    >>> v = jnp.zeros((3, 3, 3)).at[1, 1, 1].set(1.0)
+    >>> float(dilate(v).sum()), float(dilate(v, connectivity=1).sum())
+    (27.0, 7.0)
+    """
+    if connectivity == 3:
+        for axis in range(3):
+            volume = _largest(volume, axis)
+        return volume
+    if connectivity == 1:
+        z, y, x = (_largest(volume, axis) for axis in range(3))
+        return jnp.maximum(jnp.maximum(z, y), x)
+    raise ValueError(f"connectivity is 1 (faces) or 3 (faces, edges and corners), not {connectivity}")
+
+
+def erode(volume: Volume, connectivity: int = 3) -> Volume:
+    """The smallest value among a voxel and its neighbours; see `dilate`."""
+    return -dilate(-volume, connectivity)
