@@ -1,0 +1,93 @@
+"""What every experiment shares: the environment it ran in, its claims and its result file."""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def environment() -> dict[str, Any]:
+    """Python, JAX, device, cores, commit and date of this run."""
+    import jax
+
+    device = jax.devices()[0]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "device": f"{device.platform}: {device.device_kind}",
+        "cores": cores,
+        "commit": _commit(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return answer.stdout.strip()
+
+
+def claim(name: str, value: float, at_most: float | None = None, at_least: float | None = None):
+    """One measured number and the goal it is held against.
+
+    >>> claim("forward / torch", 1.2, at_most=1.5)["met"]
+    True
+    """
+    met = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
+    goals = [
+        f"<= {at_most:g}" if at_most is not None else "",
+        f">= {at_least:g}" if at_least is not None else "",
+    ]
+    return {
+        "name": name,
+        "value": value,
+        "goal": " and ".join(g for g in goals if g),
+        "met": bool(met),
+    }
+
+
+def results_folder(tiny: bool) -> Path:
+    """Where results go: beside the experiments, or for a tiny run in the temporary folder."""
+    folder = Path(tempfile.gettempdir()) / "cryojax-seg-tiny" if tiny else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_results(
+    name: str,
+    config: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    claims: Sequence[Mapping[str, Any]],
+    *,
+    tiny: bool = False,
+) -> Path:
+    """Writes ``NAME.json`` with config, environment, rows and claims, and prints the claims.
+
+    A tiny run never overwrites the results of a full one: it writes to the temporary folder.
+    """
+    path = results_folder(tiny) / f"{name}.json"
+    content = {
+        "config": dict(config),
+        "environment": environment(),
+        "rows": [dict(row) for row in rows],
+        "claims": [dict(c) for c in claims],
+    }
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    os.replace(temporary, path)
+    for c in claims:
+        verdict = "met" if c["met"] else "NOT MET"
+        print(f"{c['name']}: {c['value']:.4g} (goal {c['goal']}) {verdict}")
+    print(f"wrote {path}")
+    return path
