@@ -9,7 +9,7 @@ Vectors and rotation matrices are in (z, y, x) order.
 
 import dataclasses
 import itertools
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +40,11 @@ class MissingWedge:
     ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
     """
 
-    tilt_range: tuple[float, float] | Float[Array, "2"]
+    # Not checked by shape: jax rebuilds a pytree with batched, traced or placeholder leaves.
+    tilt_range: Any
     tilt_axis: Literal["y", "x"] = dataclasses.field(default="y", metadata={"static": True})
-    softness: float | Float[Array, ""] = 0.0
-    rotation: Float[Array, "3 3"] | None = None
+    softness: Any = 0.0
+    rotation: Any = None
 
     def _sector(self):
         """Normals in the (horizontal, beam) plane of the two edges of the measured sector."""
@@ -107,8 +108,9 @@ class MissingWedge:
 
     def apply(self, volume: Volume) -> Volume:
         """The volume as this acquisition would have measured it."""
+        spectrum = fourier.rfftn(volume)
         return fourier.irfftn(
-            fourier.rfftn(volume) * self.transfer(volume.shape).astype(volume.dtype), volume.shape
+            spectrum * self.transfer(volume.shape).astype(spectrum.dtype), volume.shape
         )
 
     def rotate(self, rotation: Float[Array, "3 3"]) -> "MissingWedge":
