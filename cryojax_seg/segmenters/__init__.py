@@ -1,1 +1,11 @@
-"""Every method: one small file each, one contract for all (`cryojax_seg.core.Segmenter`)."""
+"""Every way to segment a tomogram, from a threshold to a network, as one kind of object."""
+
+from cryojax_seg.segmenters.convnet import ConvNet as ConvNet
+from cryojax_seg.segmenters.normalization import fit_normalization as fit_normalization
+from cryojax_seg.segmenters.threshold import GlobalThreshold as GlobalThreshold
+from cryojax_seg.segmenters.threshold import false_positive_rate as false_positive_rate
+from cryojax_seg.segmenters.threshold import otsu as otsu
+from cryojax_seg.segmenters.threshold import percentile as percentile
+from cryojax_seg.segmenters.tomoseg import Tomoseg as Tomoseg
+from cryojax_seg.segmenters.unet import UNet as UNet
+from cryojax_seg.segmenters.voting import LinearVote as LinearVote

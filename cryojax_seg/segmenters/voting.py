@@ -1,0 +1,70 @@
+"""The linear vote: every neighbour adds its intensity times a learned weight."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from cryojax_seg.core.neighbourhood import conv3d
+from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.types import Logits, Scalar, Volume
+from cryojax_seg.segmenters.parameters import Numbers, learnable, learnable_log
+
+
+class LinearVote(Segmenter):
+    """One learned kernel per class and a threshold: logistic regression on the neighbourhood.
+
+    ``logit_c = (sum_delta kernel_c(delta) I(r + delta) - threshold_c) / softness``. The kernel
+    starts as a normalized Gaussian window for one class, so the method starts as a threshold of
+    the smoothed volume, and at radius 0 it is the `GlobalThreshold`. For several classes it is
+    that window times ``c / (K - 1)``: the later the class, the brighter.
+
+    Args:
+        radius: neighbours up to this many voxels away along each axis vote.
+        threshold: one number, or one per class.
+        softness: intensity over which the probability turns from 1/2 to 0.73; positive.
+        classes: names of the classes, background first if there are several.
+
+    Raises:
+        ValueError: for a negative radius, a softness that is not positive, no classes, or a
+            number of thresholds that does not fit the classes.
+
+    >>> LinearVote(radius=0, threshold=1.5)(jnp.array([[[1.0, 2.0]]]))[0, 0, :, 0].tolist()
+    [-0.5, 0.5]
+    """
+
+    halo: int = 0
+    stride: int = 1
+    classes: tuple[str, ...] = ("foreground",)
+
+    def __init__(
+        self,
+        radius: int = 3,
+        threshold: Numbers = 0.0,
+        softness: ArrayLike = 1.0,
+        classes: Sequence[str] = ("foreground",),
+    ):
+        if radius < 0:
+            raise ValueError(f"radius must be 0 or more voxels, not {radius}")
+        if len(classes) == 0 or np.size(threshold) not in (1, len(classes)):
+            raise ValueError(f"threshold {threshold} does not fit the classes {tuple(classes)}")
+        self.radius = radius
+        self.halo = radius
+        self.classes = tuple(classes)
+        count = len(classes)
+        brightness = np.arange(count) / (count - 1) if count > 1 else np.ones(1)
+        offset = np.arange(-radius, radius + 1) / max(radius / 2, 1)
+        taps = np.exp(-0.5 * offset**2)
+        window = np.einsum("i,j,k->ijk", taps, taps, taps) / taps.sum() ** 3
+        self.kernel = learnable(np.multiply.outer(window, brightness[None, :]))
+        self.threshold = learnable(np.broadcast_to(np.ravel(threshold), (count,)))
+        self.log_softness = learnable_log("softness", softness)
+
+    @property
+    def softness(self) -> Scalar:
+        return jnp.exp(self.log_softness[...])
+
+    def __call__(self, volume: Volume) -> Logits:
+        votes = conv3d(volume[..., None], self.kernel[...])
+        return (votes - self.threshold[...].reshape(1, 1, 1, -1)) / self.softness
