@@ -20,6 +20,7 @@ class Tomogram:
         origin: angstrom, position of voxel (0, 0, 0) along z, y, x.
         wedge: the missing wedge of the acquisition; None when unknown.
         name: where it came from, for messages.
+        start: index of voxel (0, 0, 0) along z, y, x in the volume this one was cut from.
     """
 
     density: np.ndarray
@@ -27,6 +28,7 @@ class Tomogram:
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     wedge: MissingWedge | None = None
     name: str = "tomogram"
+    start: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self):
         if self.density.ndim != 3:

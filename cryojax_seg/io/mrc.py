@@ -1,0 +1,267 @@
+"""MRC volumes in and out: nothing is allocated on a header's word, nothing is half written."""
+
+import bz2
+import gzip
+import lzma
+import math
+import warnings
+import zlib
+from pathlib import Path
+from typing import IO, Literal
+
+import numpy as np
+from mrcfile.dtypes import HEADER_DTYPE
+
+from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io import header as headers
+from cryojax_seg.io.files import (
+    FileError,
+    HeaderWarning,
+    PathLike,
+    atomic_write,
+    check_memory,
+    existing_file,
+)
+
+MAP_ABOVE = 2**28  # bytes; smaller volumes are read, larger ones memory-mapped
+VoxelSize = float | int | tuple[float | int, float | int, float | int]
+_BLOCK = 2**22
+
+
+def read_mrc(
+    path: PathLike,
+    voxel_size: VoxelSize | None = None,
+    mmap: bool | Literal["auto"] = "auto",
+    stack_as_volume: bool = False,
+) -> Tomogram:
+    """Reads an MRC volume (also .rec, .map, .st; gzip and bzip2 are recognised by content).
+
+    The header is checked against the size of the file before anything is allocated. Modes 0, 1,
+    2, 6 and 12 are read, in either byte order and any axis order; bytes are unsigned where IMOD's
+    flags say so. Suspicious headers give a `HeaderWarning` that names the file.
+
+    Args:
+        path: the file.
+        voxel_size: angstrom, one number or (z, y, x); wins over the header.
+        mmap: memory-map the data read-only instead of reading it; "auto" does so above 256 MiB.
+            Compressed and foreign-endian files cannot be mapped.
+        stack_as_volume: read a file that declares itself a stack of images as a volume.
+
+    Returns:
+        the tomogram: density ``(z, y, x)`` in native byte order and the file's own type.
+
+    Raises:
+        FileError: if the file is not a complete volume of real numbers; it names the file and
+            what to do.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.mrc"
+    >>> write_mrc(path, np.arange(24, dtype=np.float32).reshape(2, 3, 4), voxel_size=10.0)
+    >>> tomogram = read_mrc(path)
+    >>> tomogram.density.shape, tomogram.voxel_size
+    ((2, 3, 4), (10.0, 10.0, 10.0))
+    """
+    path = existing_file(path)
+    opener = compressed_opener(path)
+    if opener is None:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            header = headers.parse(file.read(headers.LENGTH), str(path), size, stack_as_volume)
+        data, notes = _read_plain(path, header, mmap), []
+    else:
+        header, data, notes = _read_stream(path, opener, stack_as_volume)
+    notes = [*header.warnings, *notes]
+    if voxel_size is not None:
+        notes = [note for note in notes if "--voxel-size" not in note]
+    if not isinstance(data, np.memmap):
+        notes += non_finite_warnings(data)
+    warn(path, notes)
+    return Tomogram(
+        density=data.transpose(header.axes),
+        voxel_size=header.voxel_size if voxel_size is None else voxel_size_zyx(voxel_size),
+        origin=header.origin,
+        start=header.start,
+        name=str(path),
+    )
+
+
+def write_mrc(
+    path: PathLike,
+    array,
+    like: Tomogram | None = None,
+    voxel_size: VoxelSize | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a volume as MRC2014, completely or not at all.
+
+    Floats become mode 2 (float16: mode 12), integers the smallest of modes 0, 1 and 6 that holds
+    them (16-bit types keep theirs). The file carries the voxel size, origin and nstart of `like`,
+    and no extended header.
+
+    Args:
+        path: the file; see `atomic_write` for how it comes into being.
+        array: ``(z, y, x)``, real; NumPy or JAX.
+        like: the tomogram this belongs to.
+        voxel_size: angstrom, one number or (z, y, x); wins over `like`. Unknown is written as 0.
+        overwrite: replace an existing file.
+
+    Raises:
+        FileError: if the file exists, or the array is not a real volume MRC can hold.
+        OSError: if the disk is full.
+    """
+    array = np.asarray(array)
+    if array.ndim != 3 or 0 in array.shape:
+        raise FileError(f"{path}: a volume (z, y, x) is needed, this array is {array.shape}")
+    dtype = _storage_type(array, path)
+    if like is not None and voxel_size is None:
+        voxel_size = like.voxel_size
+    size = (0.0, 0.0, 0.0) if voxel_size is None else voxel_size_zyx(voxel_size)
+    fields = _header(array, dtype, size)
+    if like is not None:
+        for name, origin, start in zip("zyx", like.origin, like.start, strict=True):
+            fields["origin"][name], fields[f"n{name}start"] = origin, start
+    with atomic_write(path, overwrite) as temporary, open(temporary, "wb") as file:
+        file.write(fields.tobytes())
+        for section in array:  # one at a time: a memory-mapped input stays on disk
+            file.write(np.ascontiguousarray(section, dtype).data)
+
+
+def voxel_size_zyx(voxel_size: VoxelSize) -> tuple[float, float, float]:
+    """One length or three as (z, y, x) in angstrom; refuses what is not a length.
+
+    >>> voxel_size_zyx(13.48)
+    (13.48, 13.48, 13.48)
+    """
+    values = [voxel_size] * 3 if isinstance(voxel_size, (float, int)) else list(voxel_size)
+    if len(values) != 3 or not all(math.isfinite(v) and v > 0 for v in values):
+        raise FileError(f"voxel size {voxel_size}: one positive number, or three (z, y, x), needed")
+    z, y, x = map(float, values)
+    return z, y, x
+
+
+def warn(path: PathLike, notes: list[str]) -> None:
+    """One HeaderWarning a note, each naming the file."""
+    for note in notes:
+        warnings.warn(f"{path}: {note}", HeaderWarning, stacklevel=3)
+
+
+def non_finite_warnings(data: np.ndarray) -> list[str]:
+    """A note with the number of NaN and infinite voxels, if there are any."""
+    if data.dtype.kind != "f":
+        return []
+    bad = sum(int(section.size - np.isfinite(section).sum()) for section in data)
+    return [f"{bad} of {data.size} voxels are NaN or infinite"] if bad else []
+
+
+def compressed_opener(path: Path):
+    """`gzip.open` or `bz2.open` where the first bytes say so, else None."""
+    with open(path, "rb") as file:
+        magic = file.read(3)
+    return gzip.open if magic[:2] == b"\x1f\x8b" else bz2.open if magic == b"BZh" else None
+
+
+def _read_plain(path: Path, header: headers.Header, mmap: bool | str) -> np.ndarray:
+    native = header.dtype.newbyteorder("=")
+    large = header.nbytes > MAP_ABOVE if mmap == "auto" else mmap
+    if large and header.dtype == native:
+        return np.memmap(path, header.dtype, "r", header.offset, header.stored)
+    check_memory(path, header.nbytes)
+    data = np.fromfile(path, header.dtype, header.count, offset=header.offset)
+    if data.size != header.count:
+        raise FileError(f"{path}: shrank while it was read; copy it again")
+    return data.reshape(header.stored).astype(native, copy=False)
+
+
+def _read_stream(path: Path, opener, stack_as_volume: bool):
+    """Header, data and notes of a compressed file; never more than the declared block is kept."""
+    try:
+        with opener(path, "rb") as file:
+            raw = file.read(headers.LENGTH)
+            header = headers.parse(raw, str(path), None, stack_as_volume)
+            _skip(file, header.offset - headers.LENGTH, path)
+            check_memory(path, header.nbytes)
+            # Deflate cannot expand more than 1032 times, so a larger claim is false.
+            if opener is gzip.open and header.nbytes > 1040 * path.stat().st_size:
+                found = "cannot hold as much"
+                raise FileError(_short(path, header.nbytes, found))
+            data = np.empty(header.count, header.dtype)  # pages are touched only as data arrives
+            view, done = memoryview(data.view(np.uint8)), 0
+            while done < header.nbytes:
+                count = file.readinto(view[done : done + _BLOCK])
+                if not count:
+                    raise FileError(_short(path, header.nbytes, f"ends after {done}"))
+                done += count
+            more = bool(file.read(1))  # at the end this also verifies the checksum
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise FileError(f"{path}: damaged compression ({error}); copy it again") from error
+    notes = ["more data than the header says; it is ignored"] if more else []
+    native = header.dtype.newbyteorder("=")
+    return header, data.reshape(header.stored).astype(native, copy=False), notes
+
+
+def _short(path: Path, expected: int, found: str) -> str:
+    return (
+        f"{path}: truncated or damaged: the header says {expected} bytes of data, the compressed "
+        f"file {found}. Copy it again"
+    )
+
+
+def _skip(file: IO[bytes], count: int, path: Path) -> None:
+    while count:
+        block = file.read(min(count, _BLOCK))
+        if not block:
+            raise FileError(f"{path}: ends inside the extended header (nsymbt); copy it again")
+        count -= len(block)
+
+
+def _storage_type(array: np.ndarray, path: PathLike) -> np.dtype:
+    if array.dtype in (np.int8, np.int16, np.uint16, np.float16):
+        return array.dtype.newbyteorder("<")
+    if array.dtype == bool:
+        return np.dtype("i1")
+    if array.dtype.kind in "iu":
+        low, high = int(array.min()), int(array.max())
+        for kind in ("i1", "<i2", "<u2"):
+            limits = np.iinfo(kind)
+            if limits.min <= low and high <= limits.max:
+                return np.dtype(kind)
+        raise FileError(
+            f"{path}: MRC holds integers of 16 bits, this array goes from {low} to {high}; "
+            "convert it to float32"
+        )
+    if np.can_cast(array.dtype, np.float64, "same_kind"):
+        return np.dtype("<f4")
+    raise FileError(f"{path}: an array of {array.dtype} is not a volume of real numbers")
+
+
+def _header(array: np.ndarray, dtype: np.dtype, voxel_size: tuple[float, float, float]):
+    fields = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
+    modes = {np.dtype(f"<{kind}"): mode for mode, kind in headers.DTYPES.items()}
+    fields["mode"] = modes[dtype.newbyteorder("<")]
+    for axis, count, length in zip("zyx", array.shape, voxel_size, strict=True):
+        fields[f"n{axis}"] = fields[f"m{axis}"] = count
+        fields["cella"][axis] = count * length
+    fields["cellb"] = (90.0, 90.0, 90.0)
+    fields["mapc"], fields["mapr"], fields["maps"] = 1, 2, 3
+    fields["ispg"], fields["nversion"] = 1, 20141
+    fields["map"], fields["machst"] = b"MAP ", (0x44, 0x44, 0, 0)
+    fields["dmin"], fields["dmax"], fields["dmean"], fields["rms"] = _statistics(array)
+    fields["label"][0], fields["nlabl"] = b"Written by cryojax_seg", 1
+    return fields
+
+
+def _statistics(array: np.ndarray) -> tuple[float, float, float, float]:
+    """Minimum, maximum, mean and standard deviation of the finite voxels, section by section."""
+    low, high, count, mean, squares = math.inf, -math.inf, 0, 0.0, 0.0
+    for section in array:
+        values = section.astype(np.float64)
+        values = values[np.isfinite(values)]
+        if values.size:
+            low, high = min(low, values.min()), max(high, values.max())
+            # Pairwise update of mean and squared deviations (Chan, Golub and LeVeque 1979).
+            shift, total = values.mean() - mean, count + values.size
+            squares += values.var() * values.size + shift**2 * count * values.size / total
+            mean, count = mean + shift * values.size / total, total
+    if not count:
+        return 0.0, -1.0, -2.0, -1.0  # MRC2014: not determined
+    return low, high, mean, math.sqrt(squares / count)

@@ -1,0 +1,25 @@
+"""Any volume file, told apart by its content rather than by its name."""
+
+from typing import Literal
+
+from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io.files import PathLike, existing_file
+from cryojax_seg.io.mrc import VoxelSize, read_mrc
+from cryojax_seg.io.tiff import is_tiff, read_tiff
+
+
+def read_tomogram(
+    path: PathLike,
+    voxel_size: VoxelSize | None = None,
+    mmap: bool | Literal["auto"] = "auto",
+) -> Tomogram:
+    """Reads a volume: MRC (.mrc, .rec, .map, also gzip and bzip2) or a TIFF stack.
+
+    The first bytes decide which it is. See `read_mrc` and `read_tiff` for the arguments and for
+    what is refused.
+
+    Raises:
+        FileError: if the file is no volume; it names the file and what to do.
+    """
+    reader = read_tiff if is_tiff(existing_file(path)) else read_mrc
+    return reader(path, voxel_size, mmap)
