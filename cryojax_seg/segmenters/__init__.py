@@ -1,6 +1,9 @@
 """Every way to segment a tomogram, from a threshold to a network, as one kind of object."""
 
 from cryojax_seg.segmenters.convnet import ConvNet as ConvNet
+from cryojax_seg.segmenters.hysteresis import Hysteresis as Hysteresis
+from cryojax_seg.segmenters.local_threshold import LocalContrast as LocalContrast
+from cryojax_seg.segmenters.local_threshold import LocalThreshold as LocalThreshold
 from cryojax_seg.segmenters.normalization import fit_normalization as fit_normalization
 from cryojax_seg.segmenters.threshold import GlobalThreshold as GlobalThreshold
 from cryojax_seg.segmenters.threshold import false_positive_rate as false_positive_rate

@@ -1,0 +1,174 @@
+"""Thresholds that follow the local mean and contrast, and local contrast normalization."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from cryojax_seg.core.neighbourhood import gaussian
+from cryojax_seg.core.segmenter import Restorer, Segmenter
+from cryojax_seg.core.types import Logits, Scalar, Volume
+from cryojax_seg.segmenters.parameters import (
+    Numbers,
+    bands,
+    learnable,
+    learnable_log,
+    per_threshold,
+    window_radii,
+)
+
+
+def local_moments(volume: Volume, scale: float | Scalar, radius: int) -> tuple[Volume, Volume]:
+    """Mean and standard deviation in a Gaussian window around every voxel.
+
+    Args:
+        volume: ``(z, y, x)``.
+        scale: standard deviation of the window in voxels.
+        radius: the window is cut off beyond this many voxels.
+
+    >>> mean, deviation = local_moments(jnp.full((9, 9, 9), 2.0), 1.0, 4)
+    >>> round(float(mean[4, 4, 4]), 4), float(deviation[4, 4, 4])
+    (2.0, 0.0)
+    """
+    mean = gaussian(volume, scale, radius)
+    square = gaussian(jnp.square(volume), scale, radius)
+    variance = square - jnp.square(mean)
+    # What is left of two equal numbers after rounding is no variance, and has no square root to
+    # differentiate.
+    real = variance > 8 * jnp.finfo(volume.dtype).eps * square
+    return mean, jnp.where(real, jnp.sqrt(jnp.where(real, variance, 1.0)), 0.0)
+
+
+class LocalThreshold(Segmenter):
+    """A threshold made of the mean m and the standard deviation s of Gaussian windows.
+
+    - ``niblack``: ``T = offset + m + gain s`` (Niblack 1986, whose k is the gain).
+    - ``sauvola``: ``T = offset + m (1 + gain (s / dynamic_range - 1))`` (Sauvola & Pietikainen
+      2000). It assumes intensities that are positive, so it does not suit z-scored data.
+
+    Several windows give the mean of their thresholds, weighted with ``softmax(mixing)``. K classes
+    have K - 1 offsets and gains, and are the bands between the thresholds (see
+    `parameters.bands`).
+
+    Args:
+        scales: standard deviations of the windows in voxels.
+        offset: added to the threshold; one number, or K - 1 for K classes.
+        gain: how many local standard deviations above the mean; as many as offsets.
+        softness: intensity over which the probability turns from 1/2 to 0.73; positive.
+        classes: names of the classes, background first if there are several.
+        form: "niblack" or "sauvola".
+        dynamic_range: standard deviation that counts as full contrast in the Sauvola form.
+        mixing: one number per window, equal by default.
+        radii: where the windows are cut off, in voxels; 4 initial scales by default.
+
+    Raises:
+        ValueError: for an unknown form, values that must be positive and are not, or counts that
+            do not fit.
+
+    >>> LocalThreshold(scales=(2.0,), gain=1.0).halo
+    8
+    """
+
+    halo: int = 0
+    stride: int = 1
+    classes: tuple[str, ...] = ("foreground",)
+
+    def __init__(
+        self,
+        scales: Sequence[float | int] = (8.0,),
+        offset: Numbers = 0.0,
+        gain: Numbers = 1.0,
+        softness: ArrayLike = 1.0,
+        classes: Sequence[str] = ("foreground",),
+        form: Literal["niblack", "sauvola"] = "niblack",
+        dynamic_range: ArrayLike = 1.0,
+        mixing: Numbers | None = None,
+        radii: Sequence[int] | None = None,
+    ):
+        if form not in ("niblack", "sauvola"):
+            raise ValueError(f'form is "niblack" or "sauvola", not {form!r}')
+        self.radii = window_radii("scales", scales, radii)
+        self.halo = max(self.radii)
+        self.classes = tuple(classes)
+        self.form = form
+        self.log_scales = learnable_log("scales", scales)
+        self.offset = learnable(per_threshold("offset", offset, classes))
+        self.gain = learnable(per_threshold("gain", gain, classes))
+        self.log_softness = learnable_log("softness", softness)
+        # Only what the output depends on is learnable.
+        single = len(self.radii) == 1
+        self.mixing = (
+            None if single else learnable([0.0] * len(scales) if mixing is None else mixing)
+        )
+        self.log_dynamic_range = (
+            learnable_log("dynamic_range", dynamic_range) if form == "sauvola" else None
+        )
+
+    @property
+    def scales(self) -> Float[Array, " window"]:
+        return jnp.exp(self.log_scales[...])
+
+    @property
+    def softness(self) -> Scalar:
+        return jnp.exp(self.log_softness[...])
+
+    @property
+    def dynamic_range(self) -> Scalar | float:
+        return 1.0 if self.log_dynamic_range is None else jnp.exp(self.log_dynamic_range[...])
+
+    def __call__(self, volume: Volume) -> Logits:
+        gain = self.gain[...].reshape(1, 1, 1, -1)
+        offset = self.offset[...].reshape(1, 1, 1, -1)
+        weights = [1.0] if self.mixing is None else jax.nn.softmax(self.mixing[...])
+        threshold = offset
+        for i, radius in enumerate(self.radii):
+            mean, deviation = local_moments(volume, self.scales[i], radius)
+            mean, deviation = mean[..., None], deviation[..., None]
+            if self.form == "niblack":
+                local = mean + gain * deviation
+            else:
+                local = mean * (1 + gain * (deviation / self.dynamic_range - 1))
+            threshold = threshold + weights[i] * local
+        return bands(volume, threshold, self.softness, self.classes)
+
+
+class LocalContrast(Restorer):
+    """Local contrast normalization: ``(I - m) / (s + floor)`` in a Gaussian window.
+
+    Args:
+        scale: standard deviation of the window in voxels.
+        floor: positive; keeps regions without contrast from being blown up.
+        radius: where the window is cut off, in voxels; 4 initial scales by default.
+
+    Raises:
+        ValueError: for a scale or a floor that is not positive.
+
+    >>> flat = jnp.full((9, 9, 9), 3.0)
+    >>> round(float(LocalContrast(scale=1.0)(flat)[4, 4, 4]), 4)
+    0.0
+    """
+
+    halo: int = 0
+    stride: int = 1
+
+    def __init__(self, scale: float | int = 8.0, floor: ArrayLike = 0.1, radius: int | None = None):
+        self.log_scale = learnable_log("scale", scale)
+        self.log_floor = learnable_log("floor", floor)
+        given = None if radius is None else (radius,)
+        (self.radius,) = window_radii("scale", (scale,), given)
+        self.halo = self.radius
+
+    @property
+    def scale(self) -> Scalar:
+        return jnp.exp(self.log_scale[...])
+
+    @property
+    def floor(self) -> Scalar:
+        return jnp.exp(self.log_floor[...])
+
+    def __call__(self, volume: Volume) -> Volume:
+        mean, deviation = local_moments(volume, self.scale, self.radius)
+        return (volume - mean) / (deviation + self.floor)
