@@ -1,0 +1,19 @@
+"""Scores of a segmentation: overlap, surfaces, calibration, and recall against visibility.
+
+Everything here runs on the host with NumPy and SciPy. Weights mean what they mean in training:
+a voxel of weight 0 was not annotated and has no effect on any score, whatever it holds.
+"""
+
+from cryojax_seg.evaluate.calibration import Reliability as Reliability
+from cryojax_seg.evaluate.calibration import brier_score as brier_score
+from cryojax_seg.evaluate.calibration import (
+    expected_calibration_error as expected_calibration_error,
+)
+from cryojax_seg.evaluate.calibration import foreground_band as foreground_band
+from cryojax_seg.evaluate.calibration import reliability as reliability
+from cryojax_seg.evaluate.overlap import Overlap as Overlap
+from cryojax_seg.evaluate.overlap import overlap as overlap
+from cryojax_seg.evaluate.surface import surface_dice as surface_dice
+from cryojax_seg.evaluate.visibility import VisibilityBin as VisibilityBin
+from cryojax_seg.evaluate.visibility import recall_by_visibility as recall_by_visibility
+from cryojax_seg.evaluate.visibility import wilson_interval as wilson_interval

@@ -1,0 +1,133 @@
+"""Whether a probability of 0.8 is right in 8 of 10 voxels."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Array, Float
+from scipy import ndimage
+
+from cryojax_seg.evaluate.overlap import LabelArray, WeightArray, annotated, same_shape
+
+ProbabilityArray = Float[np.ndarray, "_z _y _x class"] | Float[Array, "_z _y _x class"]
+
+
+def _selected(probabilities, truth, weights):
+    """Class probabilities (background first), labels and weights of the annotated voxels."""
+    probabilities, truth = np.asarray(probabilities), np.asarray(truth)
+    same_shape(probabilities[..., 0], truth)
+    weights = annotated(truth.shape, weights)
+    kept = weights > 0
+    # Selected before any arithmetic: what an unannotated voxel holds must not matter.
+    p = probabilities[kept].astype(np.float64)
+    if p.shape[-1] == 1:
+        p = np.concatenate([1 - p, p], axis=-1)
+    if p.size and not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("probabilities must lie between 0 and 1; were these logits?")
+    labels = truth[kept].astype(np.int64)
+    if labels.size and not 0 <= labels.min() <= labels.max() < p.shape[-1]:
+        raise ValueError(
+            f"the truth has labels from {labels.min()} to {labels.max()}, but there are "
+            f"probabilities of {p.shape[-1]} classes, the background included"
+        )
+    return p, labels, weights[kept]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reliability:
+    """The reliability diagram: per bin of confidence, the voxels, their confidence and accuracy.
+
+    `confidence` and `accuracy` are 0 in a bin without voxels.
+    """
+
+    edges: np.ndarray
+    weight: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+def reliability(
+    probabilities: ProbabilityArray,
+    truth: LabelArray,
+    weights: WeightArray | None = None,
+    bins: int = 15,
+) -> Reliability:
+    """Accuracy of the most probable label in equal-width bins of its probability.
+
+    Args:
+        probabilities: of one sigmoid class, or of all classes with the background first.
+        truth: labels.
+        weights: not annotated where 0.
+        bins: number of bins between 0 and 1.
+
+    Raises:
+        ValueError: for unequal shapes, bad weights, labels or probabilities.
+    """
+    p, labels, weights = _selected(probabilities, truth, weights)
+    confidence = p.max(axis=-1, initial=0.0)
+    correct = p.argmax(axis=-1) == labels
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    total = np.bincount(index, weights, bins)
+    some = np.where(total > 0, total, 1.0)
+    return Reliability(
+        np.linspace(0, 1, bins + 1),
+        total,
+        np.bincount(index, weights * confidence, bins) / some,
+        np.bincount(index, weights * correct, bins) / some,
+    )
+
+
+def expected_calibration_error(
+    probabilities: ProbabilityArray,
+    truth: LabelArray,
+    weights: WeightArray | None = None,
+    bins: int = 15,
+) -> float | None:
+    """Expected calibration error ``sum_b (n_b / N) |accuracy_b - confidence_b|``.
+
+    Guo et al. 2017 (arXiv:1706.04599, equation 3). Over all voxels it is dominated by the
+    background; multiply the weights by `foreground_band(truth)` for the part that matters.
+
+    Arguments as for `reliability`. None if no voxel is annotated.
+
+    >>> import numpy as np
+    >>> p = np.full((1, 1, 4, 1), 0.75); truth = np.array([[[1, 1, 1, 0]]])
+    >>> expected_calibration_error(p, truth)
+    0.0
+    """
+    bins_ = reliability(probabilities, truth, weights, bins)
+    total = bins_.weight.sum()
+    if total == 0:
+        return None
+    return float((bins_.weight * np.abs(bins_.accuracy - bins_.confidence)).sum() / total)
+
+
+def brier_score(
+    probabilities: ProbabilityArray, truth: LabelArray, weights: WeightArray | None = None
+) -> float | None:
+    """Mean squared error of the probabilities, between 0 and 1 (Brier 1950, halved).
+
+    ``1/2 sum_c (p_c - [label = c])^2`` averaged over voxels, which for one sigmoid class is
+    ``(p - y)^2``. None if no voxel is annotated.
+
+    >>> import numpy as np
+    >>> brier_score(np.full((1, 1, 2, 1), 0.5), np.array([[[0, 1]]]))
+    0.25
+    """
+    p, labels, weights = _selected(probabilities, truth, weights)
+    if labels.size == 0:
+        return None
+    errors = 0.5 * np.square(p - np.eye(p.shape[-1])[labels]).sum(-1)
+    return float(np.average(errors, weights=weights))
+
+
+def foreground_band(truth: LabelArray, width: float = 3.0) -> np.ndarray:
+    """Weights 1 within `width` voxels of any foreground voxel of the truth, 0 elsewhere.
+
+    >>> import numpy as np
+    >>> foreground_band(np.array([[[0, 0, 0, 1]]]), width=1.0)[0, 0].tolist()
+    [0.0, 0.0, 1.0, 1.0]
+    """
+    truth = np.asarray(truth)
+    if not (truth > 0).any():
+        return np.zeros(truth.shape)
+    return (ndimage.distance_transform_edt(truth <= 0) <= width).astype(np.float64)
