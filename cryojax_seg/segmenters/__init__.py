@@ -5,6 +5,9 @@ from cryojax_seg.segmenters.hysteresis import Hysteresis as Hysteresis
 from cryojax_seg.segmenters.local_threshold import LocalContrast as LocalContrast
 from cryojax_seg.segmenters.local_threshold import LocalThreshold as LocalThreshold
 from cryojax_seg.segmenters.normalization import fit_normalization as fit_normalization
+from cryojax_seg.segmenters.ridge import BlobFilter as BlobFilter
+from cryojax_seg.segmenters.ridge import SheetFilter as SheetFilter
+from cryojax_seg.segmenters.ridge import TubeFilter as TubeFilter
 from cryojax_seg.segmenters.threshold import GlobalThreshold as GlobalThreshold
 from cryojax_seg.segmenters.threshold import false_positive_rate as false_positive_rate
 from cryojax_seg.segmenters.threshold import otsu as otsu

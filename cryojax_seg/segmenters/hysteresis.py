@@ -8,8 +8,8 @@ from jax.typing import ArrayLike
 
 from cryojax_seg.core.neighbourhood import dilate
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.types import Logits, Scalar, Volume
-from cryojax_seg.segmenters.parameters import learnable, learnable_log, one_class
+from cryojax_seg.core.types import Logits, Volume
+from cryojax_seg.segmenters.parameters import exponential, learnable, learnable_log, one_class
 
 
 class Hysteresis(Segmenter):
@@ -42,6 +42,7 @@ class Hysteresis(Segmenter):
     halo: int = 0
     stride: int = 1
     classes: tuple[str, ...] = ("foreground",)
+    softness = exponential("softness")
 
     def __init__(
         self,
@@ -63,10 +64,6 @@ class Hysteresis(Segmenter):
         self.low = learnable(low)
         self.high = learnable(high)
         self.log_softness = learnable_log("softness", softness)
-
-    @property
-    def softness(self) -> Scalar:
-        return jnp.exp(self.log_softness[...])
 
     def __call__(self, volume: Volume) -> Logits:
         mask = (volume - self.low[...]) / self.softness

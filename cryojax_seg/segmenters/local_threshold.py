@@ -6,7 +6,6 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
 
 from cryojax_seg.core.neighbourhood import gaussian
 from cryojax_seg.core.segmenter import Restorer, Segmenter
@@ -14,6 +13,7 @@ from cryojax_seg.core.types import Logits, Scalar, Volume
 from cryojax_seg.segmenters.parameters import (
     Numbers,
     bands,
+    exponential,
     learnable,
     learnable_log,
     per_threshold,
@@ -75,6 +75,8 @@ class LocalThreshold(Segmenter):
     halo: int = 0
     stride: int = 1
     classes: tuple[str, ...] = ("foreground",)
+    scales = exponential("scales")
+    softness = exponential("softness")
 
     def __init__(
         self,
@@ -106,14 +108,6 @@ class LocalThreshold(Segmenter):
         self.log_dynamic_range = (
             learnable_log("dynamic_range", dynamic_range) if form == "sauvola" else None
         )
-
-    @property
-    def scales(self) -> Float[Array, " window"]:
-        return jnp.exp(self.log_scales[...])
-
-    @property
-    def softness(self) -> Scalar:
-        return jnp.exp(self.log_softness[...])
 
     @property
     def dynamic_range(self) -> Scalar | float:
@@ -153,6 +147,8 @@ class LocalContrast(Restorer):
 
     halo: int = 0
     stride: int = 1
+    scale = exponential("scale")
+    floor = exponential("floor")
 
     def __init__(self, scale: float | int = 8.0, floor: ArrayLike = 0.1, radius: int | None = None):
         self.log_scale = learnable_log("scale", scale)
@@ -160,14 +156,6 @@ class LocalContrast(Restorer):
         given = None if radius is None else (radius,)
         (self.radius,) = window_radii("scale", (scale,), given)
         self.halo = self.radius
-
-    @property
-    def scale(self) -> Scalar:
-        return jnp.exp(self.log_scale[...])
-
-    @property
-    def floor(self) -> Scalar:
-        return jnp.exp(self.log_floor[...])
 
     def __call__(self, volume: Volume) -> Volume:
         mean, deviation = local_moments(volume, self.scale, self.radius)

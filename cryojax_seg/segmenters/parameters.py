@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +30,11 @@ def learnable_log(name: str, value: Numbers) -> nnx.Param:
     if not (np.isfinite(numbers).all() and (numbers > 0).all()):
         raise ValueError(f"{name} must be positive and finite, not {value}")
     return nnx.Param(jnp.asarray(np.log(numbers)))
+
+
+def exponential(name: str) -> Any:
+    """A property that reads ``self.log_NAME`` as the positive number it stands for."""
+    return property(lambda self: jnp.exp(getattr(self, f"log_{name}")[...]))
 
 
 def window_radii(

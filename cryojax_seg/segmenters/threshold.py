@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from scipy import stats
 from skimage import filters
 
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.types import Logits, Scalar, Volume
+from cryojax_seg.core.types import Logits, Volume
 from cryojax_seg.segmenters.parameters import (
     Numbers,
     bands,
+    exponential,
     learnable,
     learnable_log,
     per_threshold,
@@ -35,6 +35,7 @@ class GlobalThreshold(Segmenter):
         ValueError: if the number of thresholds does not fit the classes, or softness is not
             positive.
 
+    >>> import jax.numpy as jnp
     >>> volume = jnp.array([[[0.0, 1.0, 2.0, 3.0]]])
     >>> GlobalThreshold(1.5)(volume)[0, 0, :, 0].tolist()
     [-1.5, -0.5, 0.5, 1.5]
@@ -46,6 +47,7 @@ class GlobalThreshold(Segmenter):
     halo: int = 0
     stride: int = 1
     classes: tuple[str, ...] = ("foreground",)
+    softness = exponential("softness")
 
     def __init__(
         self,
@@ -56,10 +58,6 @@ class GlobalThreshold(Segmenter):
         self.classes = tuple(classes)
         self.threshold = learnable(per_threshold("threshold", threshold, classes))
         self.log_softness = learnable_log("softness", softness)
-
-    @property
-    def softness(self) -> Scalar:
-        return jnp.exp(self.log_softness[...])
 
     def __call__(self, volume: Volume) -> Logits:
         thresholds = self.threshold[...].reshape(1, 1, 1, -1)

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from cryojax_seg.core.neighbourhood import conv3d
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.types import Logits, Scalar, Volume
-from cryojax_seg.segmenters.parameters import Numbers, learnable, learnable_log
+from cryojax_seg.core.types import Logits, Volume
+from cryojax_seg.segmenters.parameters import Numbers, exponential, learnable, learnable_log
 
 
 class LinearVote(Segmenter):
@@ -30,6 +29,7 @@ class LinearVote(Segmenter):
         ValueError: for a negative radius, a softness that is not positive, no classes, or a
             number of thresholds that does not fit the classes.
 
+    >>> import jax.numpy as jnp
     >>> LinearVote(radius=0, threshold=1.5)(jnp.array([[[1.0, 2.0]]]))[0, 0, :, 0].tolist()
     [-0.5, 0.5]
     """
@@ -37,6 +37,7 @@ class LinearVote(Segmenter):
     halo: int = 0
     stride: int = 1
     classes: tuple[str, ...] = ("foreground",)
+    softness = exponential("softness")
 
     def __init__(
         self,
@@ -60,10 +61,6 @@ class LinearVote(Segmenter):
         self.kernel = learnable(np.multiply.outer(window, brightness[None, :]))
         self.threshold = learnable(np.broadcast_to(np.ravel(threshold), (count,)))
         self.log_softness = learnable_log("softness", softness)
-
-    @property
-    def softness(self) -> Scalar:
-        return jnp.exp(self.log_softness[...])
 
     def __call__(self, volume: Volume) -> Logits:
         votes = conv3d(volume[..., None], self.kernel[...])
