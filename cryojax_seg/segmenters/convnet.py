@@ -1,0 +1,78 @@
+"""A plain stack of 3D convolutions."""
+
+from collections.abc import Sequence
+
+from flax import nnx
+
+from cryojax_seg.core import Segmenter
+from cryojax_seg.core.types import Logits, Volume
+from cryojax_seg.segmenters.blocks import Convolution, Linear, activation
+from cryojax_seg.segmenters.normalization import require_local
+
+
+class ConvNet(Segmenter):
+    """`layers` convolutions of ``kernel^3`` voxels and `width` channels, then a linear vote.
+
+    The smallest learned neighbourhood beyond a linear one: halo ``layers * (kernel // 2)``.
+
+    Args:
+        layers: convolutions, each followed by normalisation and a leaky rectifier.
+        width: their channels.
+        kernel: odd edge of their kernels, voxels.
+        classes: class names; one is a sigmoid, several a softmax.
+        norm: see `normalization.Normalization`.
+        rngs: source of the initial kernels.
+
+    Raises:
+        ValueError: for an even kernel, or no layer or channel.
+
+    >>> import jax.numpy as jnp
+    >>> net = ConvNet(layers=2, width=4, kernel=5, rngs=nnx.Rngs(0))
+    >>> net.halo, net.stride, net(jnp.zeros((6, 7, 8))).shape
+    (4, 1, (6, 7, 8, 1))
+    """
+
+    def __init__(
+        self,
+        layers: int = 4,
+        width: int = 16,
+        kernel: int = 3,
+        classes: Sequence[str] = ("foreground",),
+        norm: str = "none",
+        *,
+        rngs: nnx.Rngs,
+    ):
+        if layers < 1 or width < 1:
+            raise ValueError(f"a ConvNet needs layers and width >= 1, got {layers} and {width}")
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"the kernel must be odd to have a centre, got {kernel}")
+        self.layers, self.width, self.kernel = layers, width, kernel
+        self._classes = tuple(classes)
+        inputs = [1, *[width] * (layers - 1)]
+        self.convolutions = nnx.List(
+            [Convolution(i, width, kernel, norm, rngs=rngs) for i in inputs]
+        )
+        self.head = Linear(width, len(self._classes), rngs=rngs)
+
+    @property
+    def norm(self) -> str:
+        return self.convolutions[-1].norm.kind
+
+    @property
+    def halo(self) -> int:
+        require_local(self.norm)
+        return self.layers * (self.kernel // 2)
+
+    @property
+    def stride(self) -> int:
+        return 1
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._classes
+
+    def __call__(self, volume: Volume) -> Logits:
+        x = volume[..., None]
+        for convolution in self.convolutions:
+            x = activation(convolution(x))
+        return self.head(x)

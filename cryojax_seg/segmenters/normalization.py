@@ -1,0 +1,193 @@
+"""Normalisation of features, and how statistics are fitted so that a network stays local.
+
+Instance statistics depend on the whole input, so a network that computes them has no halo and
+cannot be tiled. `fit_normalization` measures them once per tomogram on probe patches and freezes
+them: each layer becomes an affine map of its channels, which is local and tiles exactly.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from cryojax_seg.core import Segmenter
+from cryojax_seg.core.types import Features
+
+NORMS = ("none", "rms", "instance", "batch", "frozen", "weight")
+BATCH_AXIS = "batch"
+_EPSILON = 1e-5
+_GLOBAL = ("instance", "batch")
+
+
+class Statistic(nnx.Variable):
+    """A measured mean or variance: travels with the parameters, is not learned."""
+
+
+class Normalization(nnx.Module):
+    """``scale * normalize(x) + shift`` per channel, with one of these normalisations.
+
+    - ``"none"``: x itself. So is ``"weight"``, where `blocks.Convolution` standardises its kernel.
+    - ``"rms"``: x over the root mean square of its channels, voxel by voxel (Zhang & Sennrich
+      2019).
+    - ``"instance"``: mean and variance of the volume, per channel (Ulyanov et al. 2016). Not
+      local: for training, then `fit_normalization`.
+    - ``"batch"``: as instance, but over all volumes of a `jax.vmap` whose axis is named
+      `BATCH_AXIS` (Ioffe & Szegedy 2015); without such an axis the same as instance.
+    - ``"frozen"``: a stored mean and variance (0 and 1 until fitted); affine, hence local.
+
+    The variance takes two passes: a mean of squares minus a squared mean loses its digits where
+    the mean is large. A constant input is divided by ``sqrt(1e-5)``, never by 0.
+    """
+
+    def __init__(self, channels: int, kind: str, scale: float = 1.0):
+        self.kind: str = check_norm(kind)
+        self.scale = nnx.Param(jnp.full(channels, scale, jnp.float32))
+        self.shift = nnx.Param(jnp.zeros(channels, jnp.float32))
+        if kind == "frozen":
+            self.mean = Statistic(jnp.zeros(channels, jnp.float32))
+            self.variance = Statistic(jnp.ones(channels, jnp.float32))
+
+    def __call__(self, x: Features) -> Features:
+        scale, shift = self.scale[...], self.shift[...]
+        if self.kind == "rms":
+            x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + _EPSILON)
+        elif self.kind in ("instance", "batch", "frozen", "measure"):
+            mean, variance = self._statistics(x)
+            scale = scale * jax.lax.rsqrt(variance + _EPSILON)
+            x = x - _spread(mean)  # before scaling: a mean far from 0 would eat the digits
+        return x * _spread(scale) + _spread(shift)
+
+    def _statistics(self, x):
+        if self.kind == "frozen":
+            return self.mean[...], self.variance[...]
+        pooled = self.kind == "measure" or (self.kind == "batch" and _batched())
+        mean = jnp.mean(x, (0, 1, 2))
+        mean = jax.lax.pmean(mean, BATCH_AXIS) if pooled else mean
+        variance = jnp.mean(jnp.square(x - _spread(mean)), (0, 1, 2))
+        variance = jax.lax.pmean(variance, BATCH_AXIS) if pooled else variance
+        if self.kind == "measure":
+            self.mean, self.variance = Statistic(mean), Statistic(variance)
+        return mean, variance
+
+
+def _spread(values: Float[Array, " channel"]) -> Float[Array, "1 1 1 channel"]:
+    return values[None, None, None, :]
+
+
+def _batched() -> bool:
+    try:
+        jax.lax.axis_size(BATCH_AXIS)
+    except NameError:
+        return False
+    return True
+
+
+def check_norm(kind: str) -> str:
+    """The name, or a ValueError that lists the names there are."""
+    if kind not in NORMS:
+        raise ValueError(f"norm {kind!r} is not one of {', '.join(NORMS)}")
+    return kind
+
+
+def require_local(kind: str) -> None:
+    """Raises a ValueError if a network with this norm has no halo yet."""
+    if kind in _GLOBAL:
+        raise ValueError(
+            f"a network with norm={kind!r} depends on its whole input and has no halo: call "
+            "fit_normalization(segmenter, volume) first, which freezes its statistics"
+        )
+
+
+def standardized(kernel: Float[Array, "*reach out"]) -> Float[Array, "*reach out"]:
+    """A kernel of mean 0 and variance ``2 / fan_in`` per output channel, the gain of a rectifier.
+
+    Scaled weight standardisation (Brock et al. 2021, arXiv:2101.08692, eq. 1).
+    """
+    axes = tuple(range(kernel.ndim - 1))
+    centred = kernel - jnp.mean(kernel, axes, keepdims=True)
+    power = jnp.sum(jnp.square(centred), axes, keepdims=True)
+    return centred * jax.lax.rsqrt(power / 2 + _EPSILON)
+
+
+def _norms(segmenter: Segmenter) -> list[Normalization]:
+    return [m for _, m in nnx.iter_modules(segmenter) if isinstance(m, Normalization)]
+
+
+@jax.jit
+def _measure(segmenter: Segmenter, patches: Float[Array, "count z y x"]) -> Segmenter:
+    # The modules inside this function are copies, so storing what they measure stays in here.
+    def run(segmenter, patch):
+        segmenter(patch)
+        return segmenter
+
+    return jax.vmap(run, in_axes=(None, 0), out_axes=None, axis_name=BATCH_AXIS)(segmenter, patches)
+
+
+def _probes(volume: np.ndarray | Array, edges: list[int], count: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    spans = [n - e + 1 for n, e in zip(volume.shape, edges, strict=True)]
+    count = min(count, int(np.prod(spans)))
+    chosen = rng.choice(int(np.prod(spans)), count, replace=False)
+    origins = np.stack(np.unravel_index(chosen, spans), axis=-1)
+    return np.stack(
+        [
+            np.asarray(volume[tuple(slice(o, o + e) for o, e in zip(origin, edges, strict=True))])
+            for origin in origins
+        ]
+    ).astype(np.float32)
+
+
+def fit_normalization(
+    segmenter: Segmenter,
+    volume: np.ndarray | Float[Array, "z y x"],
+    *,
+    patch: int = 64,
+    count: int = 8,
+    seed: int = 0,
+) -> Segmenter:
+    """The same segmenter with its normalisation statistics measured on this volume and frozen.
+
+    Runs the network once on random patches, every layer normalised by its mean and variance over
+    all of them. A segmenter without statistics comes back as it is; one inside a combinator is
+    found. Call it once per tomogram, with the normalised volume that will be segmented.
+
+    Args:
+        segmenter: any segmenter.
+        volume: ``(z, y, x)``, normalised, structure bright; a memory map will do.
+        patch: edge of the patches, voxels; best that of the training patches. Shortened to the
+            volume and to the stride.
+        count: how many patches.
+        seed: of their positions.
+
+    Raises:
+        ValueError: for a volume smaller than the stride, or that is not three-dimensional.
+
+    >>> import jax, numpy as np
+    >>> from cryojax_seg.segmenters import ConvNet, fit_normalization
+    >>> net = ConvNet(layers=1, width=2, norm="instance", rngs=nnx.Rngs(0))
+    >>> fitted = fit_normalization(net, np.random.default_rng(0).normal(size=(8, 8, 8)))
+    >>> net.norm, fitted.norm, fitted.halo
+    ('instance', 'frozen', 1)
+    """
+    if not any(norm.kind in (*_GLOBAL, "frozen") for norm in _norms(segmenter)):
+        return segmenter
+    if volume.ndim != 3:
+        raise ValueError(f"expected a volume (z, y, x), got an array of shape {volume.shape}")
+    edges = [min(patch, n) // segmenter.stride * segmenter.stride for n in volume.shape]
+    if 0 in edges:
+        raise ValueError(
+            f"patches of {patch} voxels from a volume of shape {volume.shape} are smaller than "
+            f"the stride {segmenter.stride}"
+        )
+    copy = nnx.clone(segmenter)
+    _rename(copy, (*_GLOBAL, "frozen"), "measure")
+    fitted = _measure(copy, _probes(volume, edges, count, seed))
+    _rename(fitted, ("measure",), "frozen")
+    return fitted
+
+
+def _rename(segmenter: Segmenter, kinds: tuple[str, ...], new: str) -> None:
+    for norm in _norms(segmenter):
+        if norm.kind in kinds:
+            norm.kind = new

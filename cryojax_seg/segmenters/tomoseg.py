@@ -1,0 +1,96 @@
+"""The tomoseg network of EMAN2 (Chen et al. 2017, doi:10.1038/nmeth.4405), slice by slice."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from cryojax_seg.core import Segmenter
+from cryojax_seg.core.segmenter import check_divisible
+from cryojax_seg.core.types import Logits, Volume
+
+HEADS = ("linear_logmse", "sigmoid_bce")
+_SIZE = 15
+_CHANNELS = 40
+
+
+class _Layer(nnx.Module):
+    """A 15x15 convolution of slices with bias and zero padding."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+        # Normal of deviation 0.01 cut at two deviations, as the original is initialised.
+        initial = jax.nn.initializers.truncated_normal(0.01)
+        shape = (_SIZE, _SIZE, inputs, outputs)
+        self.kernel = nnx.Param(initial(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
+
+    def __call__(self, slices: Float[Array, "z y x in"]) -> Float[Array, "z y x out"]:
+        out = jax.lax.conv_general_dilated(
+            slices, self.kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return out + self.bias[...][None, None, None, :]
+
+
+def _max_pool(slices: Float[Array, "z y x c"]) -> Float[Array, "z half_y half_x c"]:
+    z, y, x, c = slices.shape
+    return slices.reshape(z, y // 2, 2, x // 2, 2, c).max((2, 4))
+
+
+class Tomoseg(Segmenter):
+    """Three 15x15 convolutions on each z slice: 40 and 40 channels with ReLU, then the classes.
+
+    A 2x2 max pooling follows the first, so a score sees 72x72 pixels of its slice and stands for
+    2x2 of them; it is repeated to the full resolution. 378,081 parameters for one class. The
+    input is divided by 3, which brings a normalised tomogram to about (-1, 1).
+
+    Args:
+        head: ``"sigmoid_bce"``: the output is a logit. ``"linear_logmse"``: the output is a value
+            y that is trained towards 0 and 1 (`losses.log_mse`); the logit is ``y - 0.5``, so the
+            label changes at y = 0.5 and ``logit + 0.5`` gives y back. Its probabilities are not
+            calibrated.
+        classes: one class, as in the original, or several that compete.
+        rngs: source of the initial kernels.
+
+    Raises:
+        ValueError: for another head; on a call, for an axis that is not a multiple of 2.
+
+    >>> net = Tomoseg(rngs=nnx.Rngs(0))
+    >>> net.halo, net.stride, sum(p.size for p in jax.tree.leaves(net))
+    (36, 2, 378081)
+    """
+
+    def __init__(
+        self,
+        head: str = "linear_logmse",
+        classes: Sequence[str] = ("foreground",),
+        *,
+        rngs: nnx.Rngs,
+    ):
+        if head not in HEADS:
+            raise ValueError(f"head {head!r} is not one of {', '.join(HEADS)}")
+        self.head = head
+        self._classes = tuple(classes)
+        self.first = _Layer(1, _CHANNELS, rngs=rngs)
+        self.second = _Layer(_CHANNELS, _CHANNELS, rngs=rngs)
+        self.last = _Layer(_CHANNELS, len(self._classes), rngs=rngs)
+
+    @property
+    def halo(self) -> int:
+        return 36  # an even pixel sees 35 to the left and 36 to the right, an odd one 36 and 35
+
+    @property
+    def stride(self) -> int:
+        return 2
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._classes
+
+    def __call__(self, volume: Volume) -> Logits:
+        check_divisible(volume.shape, self.stride)
+        x = _max_pool(jax.nn.relu(self.first(volume[..., None] / 3)))
+        x = self.last(jax.nn.relu(self.second(x)))
+        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        return x - 0.5 if self.head == "linear_logmse" else x

@@ -1,0 +1,122 @@
+"""A residual 3D U-Net whose neighbourhood is exact."""
+
+from collections.abc import Sequence
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from cryojax_seg.core import Segmenter
+from cryojax_seg.core.neighbourhood import depth_to_space, space_to_depth
+from cryojax_seg.core.segmenter import check_divisible
+from cryojax_seg.core.types import Logits, Volume
+from cryojax_seg.segmenters.blocks import Down, Linear, ResidualBlock, Up, unet_halo
+from cryojax_seg.segmenters.normalization import require_local
+
+STEMS = ("none", "space_to_depth")
+
+
+class UNet(Segmenter):
+    """Residual 3D U-Net (Ronneberger et al. 2015; skips are summed as in Lee et al. 2017).
+
+    Level i works on ``width * 2**i`` channels at ``1 / 2**i`` of the resolution with one residual
+    block of two 3x3x3 convolutions on the way down and one on the way up.
+
+    Args:
+        width: channels of the finest level.
+        depth: how many times the resolution is halved.
+        stem: ``"space_to_depth"`` turns blocks of 2x2x2 voxels into 8 channels first and back
+            last: about 8 times less work per voxel at the same width.
+        deep_supervision: adds logits at the coarser levels, see `scales`.
+        norm: see `normalization.Normalization`. With ``"instance"`` and ``"batch"`` the network is
+            for training only, until `fit_normalization` freezes its statistics.
+        classes: class names; one is a sigmoid, several a softmax.
+        rngs: source of the initial kernels.
+
+    Raises:
+        ValueError: for arguments without meaning; on a call, for a volume whose axes are not
+            multiples of `stride`; `halo` raises while the statistics are not fitted.
+
+    >>> import jax.numpy as jnp
+    >>> net = UNet(width=2, depth=1, norm="none", rngs=nnx.Rngs(0))
+    >>> net.halo, net.stride, net(jnp.zeros((8, 8, 8))).shape
+    (9, 2, (8, 8, 8, 1))
+    """
+
+    def __init__(
+        self,
+        width: int = 16,
+        depth: int = 2,
+        stem: str = "none",
+        deep_supervision: bool = False,
+        norm: str = "instance",
+        classes: Sequence[str] = ("foreground",),
+        *,
+        rngs: nnx.Rngs,
+    ):
+        if width < 1 or depth < 0:
+            raise ValueError(f"a U-Net needs width >= 1 and depth >= 0, got {width} and {depth}")
+        if stem not in STEMS:
+            raise ValueError(f"stem {stem!r} is not one of {', '.join(STEMS)}")
+        self.width, self.depth, self.stem = width, depth, stem
+        self.deep_supervision = deep_supervision
+        self._classes = tuple(classes)
+        widths = [width * 2**i for i in range(depth + 1)]
+        block = 8 if stem == "space_to_depth" else 1
+        inputs = [block, *widths[1:]]
+        self.encoder = nnx.List(
+            [ResidualBlock(i, o, norm, rngs=rngs) for i, o in zip(inputs, widths, strict=True)]
+        )
+        steps = list(zip(widths[:-1], widths[1:], strict=True))
+        self.down = nnx.List([Down(fine, coarse, rngs=rngs) for fine, coarse in steps])
+        self.up = nnx.List([Up(coarse, fine, rngs=rngs) for fine, coarse in steps])
+        self.decoder = nnx.List([ResidualBlock(fine, fine, norm, rngs=rngs) for fine, _ in steps])
+        heads = max(depth, 1) if deep_supervision else 1
+        outputs = block * len(self._classes)
+        self.heads = nnx.List([Linear(w, outputs, rngs=rngs) for w in widths[:heads]])
+
+    @property
+    def norm(self) -> str:
+        return self.encoder[0].second.norm.kind
+
+    @property
+    def halo(self) -> int:
+        require_local(self.norm)
+        return unet_halo(self.depth, self.stem != "none")
+
+    @property
+    def stride(self) -> int:
+        return 2 ** (self.depth + (self.stem != "none"))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._classes
+
+    def _features(self, volume: Volume) -> list[Array]:
+        """Decoded features, finest level first."""
+        check_divisible(volume.shape, self.stride)
+        x = volume[..., None]
+        x = self.encoder[0](space_to_depth(x) if self.stem != "none" else x)
+        skips = []
+        for down, encode in zip(self.down, self.encoder[1:], strict=True):
+            skips.append(x)
+            x = encode(down(x))
+        decoded = [x]
+        for up, decode, skip in list(zip(self.up, self.decoder, skips, strict=True))[::-1]:
+            x = decode(skip + up(x))
+            decoded.append(x)
+        return decoded[::-1]
+
+    def _head(self, head: Linear, x: Array) -> Array:
+        logits = head(x)
+        return depth_to_space(logits) if self.stem != "none" else logits
+
+    def __call__(self, volume: Volume) -> Logits:
+        return self._head(self.heads[0], self._features(volume)[0])
+
+    def scales(self, volume: Volume) -> tuple[Float[Array, "_ _ _ class"], ...]:
+        """Logits of the decoder's levels, finest first, each half the size of the one before.
+
+        Only the finest without `deep_supervision`.
+        """
+        features = self._features(volume)
+        return tuple(self._head(h, x) for h, x in zip(self.heads, features, strict=False))

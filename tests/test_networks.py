@@ -1,0 +1,251 @@
+"""The networks: their size, their reach, and normalisation that can be tiled."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from cryojax_seg.core import Sequential, Stacked, hyperparameters, segment
+from cryojax_seg.segmenters import ConvNet, GlobalThreshold, Tomoseg, UNet, fit_normalization
+from cryojax_seg.segmenters.blocks import unet_halo
+from cryojax_seg.segmenters.normalization import Normalization, standardized
+
+LOCAL = ("none", "rms", "frozen", "weight")
+CLASSES = ("background", "membrane", "filament")
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def parameters(module):
+    return sum(p.size for p in jax.tree.leaves(nnx.state(module, nnx.Param)))
+
+
+def reach(segmenter, size, axes=(0, 1, 2), phases=1):
+    """Largest distance over which an output voxel has a gradient, over all phases."""
+    volume = jnp.asarray(noise(*size))
+    largest = 0
+    pull = jax.jit(jax.grad(lambda v, at: segmenter(v)[at[0], at[1], at[2]].sum()))
+    for phase in range(phases):
+        at = [n // 2 // phases * phases + phase for n in size]
+        support = np.argwhere(np.asarray(pull(volume, jnp.asarray(at))) != 0)[:, list(axes)]
+        centre = np.asarray(at)[list(axes)]
+        edge = np.asarray(size)[list(axes)] - 1
+        assert (support.min(0) > 0).all() and (support.max(0) < edge).all(), "volume too small"
+        largest = max(largest, np.abs(support - centre).max())
+    return largest
+
+
+def test_tomoseg_is_the_published_network():
+    net = Tomoseg(rngs=nnx.Rngs(0))
+    assert parameters(net) == 378_081
+    kernels = [np.asarray(layer.kernel[...]) for layer in (net.first, net.second, net.last)]
+    assert [k.shape for k in kernels] == [(15, 15, 1, 40), (15, 15, 40, 40), (15, 15, 40, 1)]
+    for kernel in kernels:  # normal of deviation 0.01 cut at two deviations
+        assert np.abs(kernel).max() <= 0.02
+        assert kernel.std() == pytest.approx(0.0088, rel=0.05)
+    assert all(float(jnp.abs(layer.bias[...]).max()) == 0 for layer in (net.first, net.last))
+
+
+def test_tomoseg_sees_72_pixels_of_one_slice():
+    net = Tomoseg("sigmoid_bce", rngs=nnx.Rngs(1))
+    volume = jnp.asarray(noise(2, 80, 80))
+    pull = jax.jit(jax.grad(lambda v, y, x: net(v)[0, y, x].sum()))
+    widths, largest = [], 0
+    for y, x in ((40, 41), (41, 40)):
+        support = np.argwhere(np.asarray(pull(volume, y, x)) != 0)
+        assert set(support[:, 0]) == {0}
+        widths.append(np.ptp(support[:, 1:], axis=0) + 1)
+        largest = max(largest, np.abs(support[:, 1:] - (y, x)).max())
+    np.testing.assert_array_equal(widths, 72)
+    assert largest == net.halo == 36
+
+
+def test_tomoseg_heads_differ_by_the_half_that_moves_the_decision():
+    volume = jnp.asarray(noise(2, 16, 16))
+    sigmoid = Tomoseg("sigmoid_bce", rngs=nnx.Rngs(0))(volume)
+    linear = Tomoseg("linear_logmse", rngs=nnx.Rngs(0))(volume)
+    np.testing.assert_allclose(linear, sigmoid - 0.5, atol=1e-7)
+    # Half resolution, repeated: blocks of 2x2 pixels agree.
+    blocks = np.asarray(sigmoid)[..., 0].reshape(2, 8, 2, 8, 2)
+    np.testing.assert_array_equal(blocks, np.broadcast_to(blocks[:, :, :1, :, :1], blocks.shape))
+
+
+def test_tomoseg_slices_are_independent():
+    net = Tomoseg(rngs=nnx.Rngs(0))
+    volume = noise(4, 16, 16)
+    one = net(jnp.asarray(volume[1:3]))
+    np.testing.assert_allclose(net(jnp.asarray(volume))[1:3], one, atol=1e-7)
+
+
+@pytest.mark.parametrize("layers, kernel", [(1, 3), (3, 3), (2, 5)])
+def test_convnet_reach(layers, kernel):
+    net = ConvNet(layers=layers, width=3, kernel=kernel, rngs=nnx.Rngs(0))
+    assert net.halo == layers * (kernel // 2)
+    assert reach(net, (2 * net.halo + 5,) * 3) == net.halo
+
+
+@pytest.mark.parametrize(
+    "depth, stem, size",
+    [(0, "none", 10), (1, "none", 24), (2, "none", 52), (1, "space_to_depth", 44)],
+)
+def test_unet_reach_is_the_declared_halo(depth, stem, size):
+    net = UNet(width=2, depth=depth, stem=stem, norm="none", rngs=nnx.Rngs(3))
+    assert net.stride == 2 ** (depth + (stem != "none"))
+    assert reach(net, (size,) * 3, phases=net.stride) == net.halo
+
+
+def test_halo_of_deep_unets_grows_by_doubling():
+    halos = [unet_halo(depth, stem=False) for depth in range(1, 6)]
+    assert halos == [9, 23, 51, 107, 219]
+
+
+@pytest.mark.parametrize("norm", LOCAL)
+def test_tiles_equal_the_whole(norm):
+    net = UNet(width=2, depth=1, norm=norm, classes=CLASSES, rngs=nnx.Rngs(0))
+    volume = noise(20, 18, 22)
+    if norm == "frozen":
+        net = fit_normalization(net, volume, patch=16, count=3)
+    whole = segment(net, volume)
+    np.testing.assert_allclose(segment(net, volume, tile=8), whole, atol=1e-5)
+    assert np.abs(whole).max() > 0.1
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_unfitted_statistics_refuse_to_be_tiled(norm):
+    net = UNet(width=2, depth=1, norm=norm, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="fit_normalization"):
+        segment(net, noise(8, 8, 8))
+    assert net(jnp.asarray(noise(8, 8, 8))).shape == (8, 8, 8, 1)  # but it trains
+
+
+def test_fitted_on_the_whole_volume_is_instance_norm_exactly():
+    net = UNet(width=3, depth=1, norm="instance", rngs=nnx.Rngs(0))
+    volume = noise(12, 16, 14)
+    fitted = fit_normalization(net, volume, patch=16, count=1)
+    assert (net.norm, fitted.norm, fitted.halo) == ("instance", "frozen", 9)
+    np.testing.assert_allclose(fitted(jnp.asarray(volume)), net(jnp.asarray(volume)), atol=2e-5)
+    again = fit_normalization(fitted, volume, patch=16, count=1)  # a frozen network refits
+    np.testing.assert_allclose(again(jnp.asarray(volume)), net(jnp.asarray(volume)), atol=2e-5)
+
+
+def test_fitted_statistics_are_the_pooled_mean_and_variance():
+    net = ConvNet(layers=1, width=2, norm="instance", rngs=nnx.Rngs(0))
+    volume = 3 + 2 * noise(8, 8, 16)
+    fitted = fit_normalization(net, volume, patch=8, count=9)  # every patch there is, once
+    bare = ConvNet(layers=1, width=2, norm="none", rngs=nnx.Rngs(0)).convolutions[0]
+    patches = np.stack([volume[..., i : i + 8] for i in range(9)])
+    features = np.asarray(jax.vmap(lambda p: bare(p[..., None]))(jnp.asarray(patches)))
+    norm = fitted.convolutions[0].norm
+    np.testing.assert_allclose(norm.mean[...], features.mean((0, 1, 2, 3)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(norm.variance[...], features.var((0, 1, 2, 3)), rtol=1e-5)
+    x = features[0]
+    expected = (x - features.mean((0, 1, 2, 3))) / np.sqrt(features.var((0, 1, 2, 3)) + 1e-5)
+    np.testing.assert_allclose(norm(jnp.asarray(x)), expected, atol=1e-5)
+
+
+def test_batch_statistics_are_pooled_over_the_named_axis():
+    norm = Normalization(2, "batch")
+    x = jnp.asarray(noise(3, 4, 4, 4, 2)) * jnp.arange(1.0, 4.0)[:, None, None, None, None]
+    pooled = jax.vmap(norm, axis_name="batch")(x)
+    np.testing.assert_allclose(pooled.std((0, 1, 2, 3)), 1, rtol=1e-4)
+    assert pooled[2].std() > 2 * pooled[0].std()
+    single = jax.vmap(norm)(x)
+    np.testing.assert_allclose(single.std((1, 2, 3)), 1, rtol=1e-4)
+
+
+def test_fit_changes_nothing_without_statistics_and_reaches_into_combinators():
+    volume = noise(8, 8, 8)
+    threshold = GlobalThreshold(1.0)
+    assert fit_normalization(threshold, volume) is threshold
+    net = ConvNet(layers=1, width=2, norm="instance", rngs=nnx.Rngs(0))
+    stacked = Sequential([], Stacked([threshold, net], ("foreground",)))
+    fitted = fit_normalization(stacked, volume)
+    assert fitted.halo == 1
+    np.testing.assert_allclose(fitted(jnp.asarray(volume)), stacked(jnp.asarray(volume)), atol=1e-5)
+    assert net.norm == "instance"  # the original is untouched
+
+
+def test_rms_and_weight_formulas():
+    x = jnp.asarray(noise(2, 3, 4, 5))
+    expected = x / np.sqrt(np.mean(np.square(x), -1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(Normalization(5, "rms")(x), expected, rtol=1e-5)
+    kernel = standardized(jnp.asarray(3 + noise(3, 3, 3, 4, 6)))
+    np.testing.assert_allclose(kernel.mean((0, 1, 2, 3)), 0, atol=1e-6)
+    np.testing.assert_allclose(kernel.var((0, 1, 2, 3)) * 27 * 4, 2, rtol=1e-3)
+
+
+def test_large_offset_does_not_cost_the_variance():
+    x = 1e4 + jnp.asarray(noise(8, 8, 8, 1))
+    np.testing.assert_allclose(Normalization(1, "instance")(x).std(), 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize("stem, sizes", [("none", (16, 8)), ("space_to_depth", (16, 8))])
+def test_deep_supervision_scales(stem, sizes):
+    net = UNet(
+        width=2,
+        depth=2,
+        stem=stem,
+        deep_supervision=True,
+        norm="none",
+        classes=CLASSES,
+        rngs=nnx.Rngs(0),
+    )
+    volume = jnp.asarray(noise(16, 16, 16))
+    scales = net.scales(volume)
+    assert [s.shape for s in scales] == [(n, n, n, 3) for n in sizes]
+    np.testing.assert_allclose(scales[0], net(volume), atol=1e-6)
+    plain = UNet(width=2, depth=2, norm="none", rngs=nnx.Rngs(0))
+    assert [s.shape for s in plain.scales(volume)] == [(16, 16, 16, 1)]
+
+
+@pytest.mark.parametrize("norm", [*LOCAL, "instance", "batch"])
+@pytest.mark.parametrize("volume", [np.zeros((8, 8, 8)), np.full((8, 8, 8), 1e4), noise(8, 8, 8)])
+def test_gradients_are_finite(norm, volume):
+    net = UNet(width=2, depth=1, norm=norm, rngs=nnx.Rngs(0))
+    volume = jnp.asarray(volume, jnp.float32)
+    gradient = jax.jit(jax.grad(lambda n, v: jnp.mean(jnp.square(n(v))), allow_int=True))
+    leaves = jax.tree.leaves(gradient(net, volume))
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: UNet(width=3, depth=1, stem="space_to_depth", norm="frozen", rngs=nnx.Rngs(0)),
+        lambda: ConvNet(layers=2, width=3, kernel=5, norm="weight", rngs=nnx.Rngs(0)),
+        lambda: Tomoseg("sigmoid_bce", CLASSES, rngs=nnx.Rngs(0)),
+    ],
+)
+def test_hyperparameters_rebuild_the_structure(build):
+    net = build()
+    again = type(net)(**hyperparameters(net), rngs=nnx.Rngs(1))
+    assert jax.tree.structure(again) == jax.tree.structure(net)
+    assert again.classes == net.classes and again.halo == net.halo
+
+
+def test_frozen_network_is_rebuilt_by_its_hyperparameters():
+    net = UNet(width=2, depth=1, norm="instance", rngs=nnx.Rngs(0))
+    fitted = fit_normalization(net, noise(8, 8, 8))
+    again = UNet(**hyperparameters(fitted), rngs=nnx.Rngs(1))
+    assert jax.tree.structure(again) == jax.tree.structure(fitted)
+
+
+def test_wrong_arguments_and_shapes():
+    with pytest.raises(ValueError, match="norm 'layer' is not one of"):
+        UNet(norm="layer", rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="stem"):
+        UNet(stem="patch", rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="width"):
+        UNet(width=0, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="odd"):
+        ConvNet(kernel=4, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="head"):
+        Tomoseg("softmax", rngs=nnx.Rngs(0))
+    net = UNet(width=2, depth=2, norm="none", rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="multiple of the stride 4"):
+        net(jnp.zeros((8, 8, 6)))
+    with pytest.raises(ValueError, match="smaller than the stride"):
+        fit_normalization(UNet(width=2, norm="instance", rngs=nnx.Rngs(0)), noise(8, 8, 3))
