@@ -6,6 +6,7 @@ The IMOD stamp and flags (bytes 152 to 160): IMOD's description of its MRC files
 
 import dataclasses
 import math
+from typing import Any, Literal
 
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
@@ -13,6 +14,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from cryojax_seg.io.files import FileError, size_text
 
 LENGTH = 1024
+Order = Literal["<", ">"]
 IMOD_STAMP = 1146047817
 DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _REFUSED = {
@@ -89,7 +91,7 @@ def parse(raw: bytes, name: str, size: int | None, stack_as_volume: bool = False
         )
     warnings: list[str] = []
     order = _byte_order(raw, warnings)
-    fields = np.frombuffer(raw[:LENGTH], HEADER_DTYPE.newbyteorder(order))[0]
+    fields: Any = np.frombuffer(raw[:LENGTH], HEADER_DTYPE.newbyteorder(order))[0]
     stamped = raw[208:211] == b"MAP"
     if not stamped and (size is None or not _consistent(fields, size)):
         raise FileError(
@@ -129,10 +131,11 @@ def _looks_like(raw: bytes) -> str:
     return ""
 
 
-def _byte_order(raw: bytes, warnings: list[str]) -> str:
-    stamp = {b"\x44\x44": "<", b"\x44\x41": "<", b"\x11\x11": ">"}.get(raw[212:214])
-    modes = {order: int(np.frombuffer(raw[12:16], f"{order}i4")[0]) for order in "<>"}
-    plausible = [order for order in "<>" if 0 <= modes[order] <= 127]
+def _byte_order(raw: bytes, warnings: list[str]) -> Order:
+    stamps: dict[bytes, Order] = {b"DD": "<", b"DA": "<", b"\x11\x11": ">"}
+    stamp = stamps.get(raw[212:214])
+    orders: tuple[Order, ...] = ("<", ">")
+    plausible = [o for o in orders if 0 <= int(np.frombuffer(raw[12:16], f"{o}i4")[0]) <= 127]
     if stamp in plausible or (stamp and not plausible):
         return stamp
     if len(plausible) == 2:  # mode 0 reads the same in both orders: the smaller sizes are right

@@ -7,7 +7,7 @@ import math
 import warnings
 import zlib
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
@@ -185,7 +185,7 @@ def _read_stream(path: Path, opener, stack_as_volume: bool):
                 found = "cannot hold as much"
                 raise FileError(_short(path, header.nbytes, found))
             data = np.empty(header.count, header.dtype)  # pages are touched only as data arrives
-            view, done = memoryview(data.view(np.uint8)), 0
+            view, done = data.view(np.uint8).data, 0
             while done < header.nbytes:
                 count = file.readinto(view[done : done + _BLOCK])
                 if not count:
@@ -235,7 +235,7 @@ def _storage_type(array: np.ndarray, path: PathLike) -> np.dtype:
 
 
 def _header(array: np.ndarray, dtype: np.dtype, voxel_size: tuple[float, float, float]):
-    fields = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
+    fields: Any = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
     modes = {np.dtype(f"<{kind}"): mode for mode, kind in headers.DTYPES.items()}
     fields["mode"] = modes[dtype.newbyteorder("<")]
     for axis, count, length in zip("zyx", array.shape, voxel_size, strict=True):

@@ -1,0 +1,248 @@
+"""Annotations: label volumes, checked against the tomogram they belong to.
+
+On disk a label volume holds integers: 0 is background, 1, 2, ... are classes, and one value (255
+by default) marks voxels that nobody annotated. In memory those voxels have weight 0 and label 0,
+and the ignore value exists nowhere else.
+"""
+
+import dataclasses
+import itertools
+import os
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from cryojax_seg.core.segmenter import label_names
+from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io.files import FileError, HeaderWarning, PathLike
+from cryojax_seg.io.mrc import VoxelSize
+from cryojax_seg.io.volume import read_tomogram
+
+IGNORE = 255
+_SPARSE = 0.25  # share of slices with labels under which unlabelled slices look forgotten
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """What somebody knows about a tomogram.
+
+    Attributes:
+        labels: int32 ``(z, y, x)``; 0 where not annotated.
+        weights: float32 ``(z, y, x)``; 0 where not annotated, else 1.
+        name: where it came from, for messages.
+    """
+
+    labels: np.ndarray
+    weights: np.ndarray
+    name: str = "annotation"
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """The z indices with at least one annotated voxel."""
+        return tuple(np.flatnonzero(self.weights.any((1, 2))).tolist())
+
+
+def annotate(
+    values: np.ndarray,
+    ignore: int | None = IGNORE,
+    annotated: np.ndarray | Sequence[int] | None = None,
+    name: str = "annotation",
+) -> Annotation:
+    """Splits integer labels with an ignore value into labels and weights.
+
+    Args:
+        values: integers ``(z, y, x)``.
+        ignore: the value of voxels that are not annotated; None if there is none.
+        annotated: which voxels are annotated: z indices, or a mask ``(z, y, x)`` that is not zero
+            there; None for all.
+        name: for messages.
+
+    Raises:
+        FileError: if a z index is outside, the mask has another shape, or nothing is annotated.
+
+    >>> a = annotate(np.array([[[0, 1, 255]]]))
+    >>> a.labels.tolist(), a.weights.tolist()
+    ([[[0, 1, 0]]], [[[1.0, 1.0, 0.0]]])
+    """
+    known = np.ones(values.shape, bool) if ignore is None else np.asarray(values != ignore)
+    if annotated is not None:
+        known &= _annotated(np.asarray(annotated), values.shape, name)
+    if not known.any():
+        raise FileError(
+            f"{name}: every voxel is marked as not annotated (ignore value {ignore}); annotate "
+            "some, or give the right ignore value"
+        )
+    return Annotation(
+        labels=np.where(known, values, 0).astype(np.int32),
+        weights=known.astype(np.float32),
+        name=name,
+    )
+
+
+def read_labels(
+    path: PathLike,
+    tomogram: Tomogram | None = None,
+    classes: Sequence[str] | None = None,
+    ignore: int | None = IGNORE,
+    annotated: PathLike | Sequence[int] | None = None,
+    voxel_size: VoxelSize | None = None,
+    offset: int = 0,
+) -> Annotation:
+    """Reads a label volume (MRC or TIFF) and checks it.
+
+    Args:
+        path: the label volume.
+        tomogram: what it annotates; shapes must agree, and voxel sizes to 1 % where both are
+            known.
+        classes: the classes of the segmenter, which say what values may occur: one class means
+            0 and 1, K classes mean 0 to K - 1. None allows every value from 0 up.
+        ignore: the value of voxels that are not annotated; None if there is none.
+        annotated: the z indices that are annotated, or a file whose voxels are not zero where
+            they are; None if all are, save those with the ignore value.
+        voxel_size: angstrom, one number or (z, y, x); wins over the header of the label volume.
+        offset: added to the stored values; 128 for masks that IMOD wrote as signed bytes.
+
+    Raises:
+        FileError: naming both files, if this is not an annotation of that tomogram.
+    """
+    with warnings.catch_warnings():
+        # Masks rarely carry a voxel size; the one that matters is compared below.
+        warnings.filterwarnings("ignore", message=".*voxel size", category=HeaderWarning)
+        volume = read_tomogram(path, voxel_size)
+        if isinstance(annotated, (str, os.PathLike)):
+            mask = read_tomogram(annotated).density
+        else:
+            mask = None if annotated is None else np.asarray(annotated, int)
+    name = f"{path}" if tomogram is None else f"{path} (labels of {tomogram.name})"
+    values = volume.density
+    if tomogram is not None:
+        _check_shape(values.shape, tomogram.density.shape, name)
+        _check_voxel_size(volume.voxel_size, tomogram, name)
+    present = _present(values, name)
+    _check_values({value + offset for value in present}, classes, ignore, name)
+    if values.dtype.kind == "f" or offset:
+        values = values.astype(np.int32) + offset
+    result = annotate(values, ignore, mask, name)
+    _warn_if_unlikely(result, name)
+    return result
+
+
+def _annotated(given: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+    if given.ndim == 3:
+        if given.shape != shape:
+            raise FileError(
+                f"{name}: has shape {shape} (z, y, x) and the mask of what is annotated has "
+                f"{given.shape}; they must be equal"
+            )
+        return given != 0
+    outside = [int(z) for z in given.ravel() if not 0 <= z < shape[0]]
+    if outside or given.size == 0:
+        raise FileError(
+            f"{name}: annotated slices {outside or 'none'}: z indices from 0 to {shape[0] - 1} "
+            "are needed"
+        )
+    known = np.zeros(shape, bool)
+    known[given.astype(int)] = True
+    return known
+
+
+def _check_shape(shape: tuple[int, ...], wanted: tuple[int, ...], name: str) -> None:
+    if shape == wanted:
+        return
+    message = f"{name}: has shape {shape} (z, y, x), the tomogram {wanted}"
+    orders = [o for o in itertools.permutations(range(3)) if tuple(shape[i] for i in o) == wanted]
+    if orders:
+        axes = ", ".join("zyx"[i] for i in orders[0])
+        raise FileError(
+            f"{message}; the axes seem to be transposed: rewrite it with its axes in the order "
+            f"{axes} (IMOD: clip rotx, or trimvol -yz)"
+        )
+    raise FileError(f"{message}; labels must cover the whole tomogram at the same binning")
+
+
+def _check_voxel_size(size: tuple[float, ...] | None, tomogram: Tomogram, name: str) -> None:
+    wanted = tomogram.voxel_size
+    if size is None or wanted is None or size == (1.0, 1.0, 1.0):  # 1 A: never filled in
+        return
+    if any(abs(a - b) > 0.01 * b for a, b in zip(size, wanted, strict=True)):
+        raise FileError(
+            f"{name}: has voxel size {_text(size)} A, the tomogram {_text(wanted)} A (z, y, x); "
+            "they differ by more than 1 %. Correct the wrong header, or give the right one with "
+            "--voxel-size ANGSTROM"
+        )
+
+
+def _text(size: Sequence[float]) -> str:
+    return ", ".join(f"{v:g}" for v in size)
+
+
+def _present(values: np.ndarray, name: str) -> set[int]:
+    """The values that occur, slice by slice; refuses what is not an integer."""
+    present: set[int] = set()
+    for z, section in enumerate(values):
+        found = np.unique(section)
+        if found.dtype.kind == "f":
+            wrong = found[~np.isfinite(found) | (found != np.round(found))]
+            if wrong.size:
+                raise FileError(
+                    f"{name}: voxel value {wrong[0]:g} in slice {z} is not an integer; a label "
+                    "volume holds class numbers. Is this a density or a probability map?"
+                )
+        present.update(int(v) for v in found)
+        if len(present) > 4096:
+            raise FileError(
+                f"{name}: holds more than 4096 different values; a label volume holds class "
+                "numbers. Is this a density, or an instance map?"
+            )
+    return present
+
+
+def _check_values(
+    present: set[int], classes: Sequence[str] | None, ignore: int | None, name: str
+) -> None:
+    names = None if classes is None else label_names(tuple(classes))
+    labels = present - {ignore}
+
+    def known(values: set[int]) -> bool:
+        return all(0 <= v < (len(names) if names else 128) for v in values)
+
+    if known(labels) or (names is None and min(labels, default=0) >= 0):
+        return
+    if min(labels) == -128 and known({v + 128 for v in labels} - {ignore}):
+        raise FileError(
+            f"{name}: the values {_listed(labels)} are labels shifted by -128, as IMOD writes "
+            "bytes; read it with offset=128, or rewrite it (IMOD: newstack -multadd 1,128 -mode 1)"
+        )
+    if min(labels) < 0:
+        hint = "; -1 may be 255 in signed bytes or mean 'ignore': set the ignore value to -1"
+        raise FileError(
+            f"{name}: has negative labels {_listed({v for v in labels if v < 0})}; labels start "
+            f"at 0{hint if -1 in labels else ''}"
+        )
+    assert names is not None
+    declared = ", ".join(f"{value} {label}" for value, label in enumerate(names))
+    unknown = {v for v in labels if v >= len(names)}
+    raise FileError(
+        f"{name}: has the values {_listed(unknown)}, known are {declared} and the ignore value "
+        f"{ignore}; declare the classes (--classes) or the ignore value"
+    )
+
+
+def _listed(values: set[int]) -> str:
+    ordered = sorted(values)
+    return ", ".join(map(str, ordered[:6])) + (", ..." if len(ordered) > 6 else "")
+
+
+def _warn_if_unlikely(result: Annotation, name: str) -> None:
+    foreground = result.labels.any((1, 2))
+    if not foreground.any():
+        warnings.warn(f"{name}: no voxel has a label other than 0", HeaderWarning, stacklevel=3)
+    elif result.weights.all() and foreground.mean() <= _SPARSE:
+        warnings.warn(
+            f"{name}: only {int(foreground.sum())} of {foreground.size} slices hold labels and "
+            "none is marked as not annotated, so all others count as background; if they are "
+            "merely not annotated, name the annotated slices or use the ignore value",
+            HeaderWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,273 @@
+"""A saved model: a folder with a description in JSON and its arrays beside it. Never a pickle.
+
+``model.json`` holds the class and hyperparameters, the classes, what the training data were, the
+versions and a SHA-256 of every array, of the array file and of itself. ``arrays.npz`` holds the
+arrays, uncompressed, keyed by their path in the module.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import io
+import json
+import platform
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import cryojax_seg
+from cryojax_seg.core.segmenter import Restorer, Segmenter, hyperparameters
+from cryojax_seg.io.files import PathLike, atomic_folder, former_folder
+from cryojax_seg.io.modules import ModelError, flat_state, module_class, rebuild, with_state
+
+VERSION = 1
+_FORMAT = "cryojax_seg model"
+_LARGEST_DESCRIPTION = 2**24
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """What a model needs to be told about the data it is for.
+
+    Attributes:
+        voxel_size: angstrom (z, y, x) of the training data; None if unknown.
+        contrast: how structure looked in the training files, "dark" or "bright".
+        normalization: how intensities were scaled, by name.
+        tilt_range: lowest and highest tilt of the training data in degrees; None if unknown.
+        provenance: whatever else should be known about the training, as plain JSON values.
+    """
+
+    voxel_size: tuple[float, float, float] | None = None
+    contrast: Literal["dark", "bright"] = "dark"
+    normalization: str = "median and median absolute deviation"
+    tilt_range: tuple[float, float] | None = None
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def save_model(
+    path: PathLike,
+    segmenter: Segmenter | Restorer,
+    card: ModelCard | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a model folder, completely or not at all.
+
+    Raises:
+        ModelError: if it could not be loaded again: the class is not one of this package, a
+            parameter is not finite, or the card is not plain JSON.
+        FileError: if the folder exists and `overwrite` is not set.
+    """
+    arrays = {name: np.asarray(value) for name, value in flat_state(segmenter).items()}
+    description = {"class": type(segmenter).__name__, "arguments": hyperparameters(segmenter)}
+    try:
+        _check_rebuilds(segmenter, description, arrays)
+    except ModelError as error:
+        raise ModelError(f"{path}: this model cannot be saved: {error}") from error
+    packed = _pack(arrays)
+    content = {
+        "format": _FORMAT,
+        "version": VERSION,
+        "segmenter": description,
+        "classes": list(getattr(segmenter, "classes", ())),
+        "card": dataclasses.asdict(card or ModelCard()),
+        "arrays": {
+            name: {"shape": list(a.shape), "dtype": a.dtype.name, "sha256": _digest(a.tobytes())}
+            for name, a in arrays.items()
+        },
+        "arrays_sha256": _digest(packed),
+        "software": _versions(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        content["sha256"] = _digest(_canonical(content))
+        text = json.dumps(content, indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path}: the description is not plain JSON: {error}") from error
+    with atomic_folder(path, overwrite) as folder:
+        (folder / "arrays.npz").write_bytes(packed)
+        (folder / "model.json").write_text(text + "\n", encoding="utf-8")
+
+
+def load_model(path: PathLike) -> tuple[Any, ModelCard]:
+    """The segmenter (or restorer) and the card of a model folder, verified.
+
+    Everything is checked before it is used: the format version, the SHA-256 of description and
+    arrays, shapes, types and finiteness. Only classes of this package are built.
+
+    Raises:
+        ModelError: naming the folder and what is wrong with it.
+    """
+    content = read_description(path)
+    try:
+        arrays = _read_arrays(Path(path) / "arrays.npz", content)
+        module = rebuild(content["segmenter"])
+        _check_shapes(flat_state(module), arrays)
+        return with_state(module, arrays), _card(content["card"])
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, OSError, MemoryError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path}: damaged model ({error!r}); copy the folder again") from error
+
+
+def read_description(path: PathLike) -> dict[str, Any]:
+    """The content of ``model.json``, its checksum and format version verified."""
+    path = Path(path)
+    file = path / "model.json"
+    if not path.is_dir():
+        former = former_folder(path)
+        hint = f"; an interrupted write left the former one at {former}" if former.is_dir() else ""
+        raise ModelError(f"{path}: no such model folder{hint}")
+    for needed in (file, path / "arrays.npz"):
+        if not needed.is_file():
+            raise ModelError(f"{path}: not a complete model, {needed.name} is missing")
+    if file.stat().st_size > _LARGEST_DESCRIPTION:
+        raise ModelError(f"{path}: model.json is too large to be a description")
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: model.json is damaged ({error}); copy it again") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ModelError(f"{path}: model.json does not describe a cryojax_seg model")
+    if content.get("version") != VERSION:
+        raise ModelError(
+            f"{path}: has format version {content.get('version')!r}, this cryojax_seg "
+            f"({cryojax_seg.__version__}) reads {VERSION}; install the version that wrote it "
+            f"({content.get('software', {})})"
+        )
+    stated = content.pop("sha256", None)
+    if stated != _digest(_canonical(content)):
+        raise ModelError(
+            f"{path}: model.json was changed or damaged after it was written; copy it again"
+        )
+    return content
+
+
+def _check_rebuilds(module: Any, description: dict, arrays: dict[str, np.ndarray]) -> None:
+    if module_class(type(module).__name__) is not type(module):
+        raise ModelError(f"{type(module)} only shares its name with a class of cryojax_seg")
+    _check_finite(arrays)
+    _check_shapes(flat_state(rebuild(_as_json(description))), arrays)
+
+
+def _as_json(description: Any) -> Any:
+    try:
+        return json.loads(json.dumps(description, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"its hyperparameters are not plain values: {error}") from error
+
+
+def _check_shapes(expected: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    if set(expected) != set(arrays):
+        difference = ", ".join(sorted(set(expected) ^ set(arrays))[:4])
+        raise ModelError(f"its arrays do not fit its class: {difference}")
+    for name, value in expected.items():
+        array = arrays[name]
+        if tuple(value.shape) != array.shape:
+            raise ModelError(f"array {name} is {array.shape}, its class needs {tuple(value.shape)}")
+        if jnp.issubdtype(value.dtype, jnp.floating) != jnp.issubdtype(array.dtype, jnp.floating):
+            raise ModelError(f"array {name} is {array.dtype}, its class needs {value.dtype}")
+
+
+def _check_finite(arrays: dict[str, np.ndarray]) -> None:
+    for name, array in arrays.items():
+        if jnp.issubdtype(array.dtype, jnp.floating) and not np.isfinite(array).all():
+            raise ModelError(f"array {name} holds NaN or infinite values")
+
+
+def _read_arrays(path: Path, content: dict[str, Any]) -> dict[str, np.ndarray]:
+    raw = path.read_bytes()
+    if _digest(raw) != content["arrays_sha256"]:
+        raise ModelError("arrays.npz is damaged (its SHA-256 differs); copy the folder again")
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        if set(members) != {f"{name}.npy" for name in content["arrays"]}:
+            raise ModelError("arrays.npz does not hold the arrays that model.json lists")
+        for name, stated in content["arrays"].items():
+            info = members[f"{name}.npy"]
+            if info.compress_type != zipfile.ZIP_STORED:  # so that nothing expands
+                raise ModelError("arrays.npz is compressed, as this package never writes it")
+            arrays[name] = _read_array(archive.read(info), name, stated)
+    _check_finite(arrays)
+    return arrays
+
+
+def _read_array(raw: bytes, name: str, stated: dict[str, Any]) -> np.ndarray:
+    """One array, its header compared with the description before the data are touched."""
+    dtype, shape = jnp.dtype(stated["dtype"]), tuple(stated["shape"])
+    stream = io.BytesIO(raw)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ModelError(f"array {name} has an unknown format")
+    found, fortran, kind = np.lib.format.read_array_header_1_0(stream)
+    if found != shape or kind != _storage(dtype):
+        raise ModelError(f"array {name} is {found} {kind}, model.json says {shape} {dtype}")
+    data = raw[stream.tell() :]
+    if len(data) != int(np.prod(shape, dtype=object)) * dtype.itemsize:
+        raise ModelError(f"array {name} is truncated")
+    array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    if _digest(array.tobytes()) != stated["sha256"]:
+        raise ModelError(f"array {name} is damaged (its SHA-256 differs)")
+    if dtype == np.float64 and not jax.config.jax_enable_x64:  # pyright: ignore
+        raise ModelError(f"array {name} is float64; set JAX_ENABLE_X64=1 to load it")
+    return array
+
+
+def _storage(dtype: np.dtype) -> np.dtype:
+    """NumPy has no name for JAX's small floats on disk: they are stored as integers."""
+    return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
+
+
+def _pack(arrays: dict[str, np.ndarray]) -> bytes:
+    """The same bytes for the same arrays: an uncompressed npz without times of day."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as file:
+                stored = np.asarray(array, order="C").view(_storage(array.dtype))
+                np.lib.format.write_array(file, stored, version=(1, 0), allow_pickle=False)
+    return packed.getvalue()
+
+
+def _card(stated: dict[str, Any]) -> ModelCard:
+    fields = {field.name for field in dataclasses.fields(ModelCard)}
+    if set(stated) != fields:
+        raise ModelError(f"its card has the fields {sorted(stated)}, not {sorted(fields)}")
+    if stated["contrast"] not in ("dark", "bright") or not isinstance(stated["provenance"], dict):
+        raise ModelError("its card is damaged: contrast or provenance have no sense")
+    return ModelCard(
+        voxel_size=_lengths(stated["voxel_size"], 3),
+        contrast=stated["contrast"],
+        normalization=str(stated["normalization"]),
+        tilt_range=_lengths(stated["tilt_range"], 2),
+        provenance=stated["provenance"],
+    )
+
+
+def _lengths(values: Any, count: int) -> Any:
+    if values is None:
+        return None
+    if len(values) != count:
+        raise ModelError(f"its card holds {values} where {count} numbers are needed")
+    return tuple(float(v) for v in values)
+
+
+def _canonical(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, allow_nan=False).encode()
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
+    return {
+        "cryojax_seg": cryojax_seg.__version__,
+        **packages,
+        "python": platform.python_version(),
+    }
