@@ -201,7 +201,7 @@ class Stacked(Segmenter):
 
     def __call__(self, volume: Volume) -> Logits:
         responses = jnp.concatenate([s(volume) for s in self.segmenters], axis=-1)
-        return responses @ self.kernel[...] + self.bias[...]
+        return responses @ self.kernel[...] + self.bias[...][None, None, None, :]
 
 
 def hyperparameters(module: Segmenter | Restorer) -> dict[str, Any]:
