@@ -1,0 +1,11 @@
+"""Losses ``loss(logits, labels, weights) -> scalar``; weight 0 means not annotated."""
+
+from cryojax_seg.losses.objective import Objective as Objective
+from cryojax_seg.losses.objective import combine as combine
+from cryojax_seg.losses.objective import deep_supervision as deep_supervision
+from cryojax_seg.losses.objective import supervised as supervised
+from cryojax_seg.losses.overlap import dice as dice
+from cryojax_seg.losses.overlap import tversky as tversky
+from cryojax_seg.losses.voxel import cross_entropy as cross_entropy
+from cryojax_seg.losses.voxel import focal as focal
+from cryojax_seg.losses.voxel import log_mse as log_mse

@@ -1,0 +1,98 @@
+"""From losses of logits to objectives of a segmenter: ``objective(segmenter, batch) -> scalar``."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.types import Scalar
+
+Loss = Callable[..., Scalar]
+Objective = Callable[[Segmenter, Any], Scalar]
+
+
+@runtime_checkable
+class Annotation(Protocol):
+    """What an objective needs of a batch: ``(batch, z, y, x)`` arrays."""
+
+    volume: Any
+    labels: Any
+    weights: Any
+
+
+def combine(*losses: Loss, factors: Sequence[float] | None = None) -> Loss:
+    """The weighted sum of several losses; factors default to 1.
+
+    >>> from cryojax_seg.losses import cross_entropy, dice
+    >>> import jax.numpy as jnp
+    >>> x = jnp.zeros((3, 1)), jnp.zeros(3, int), jnp.ones(3)
+    >>> both = combine(cross_entropy, dice, factors=(1.0, 0.5))
+    >>> bool(jnp.isclose(both(*x), cross_entropy(*x) + 0.5 * dice(*x)))
+    True
+    """
+    factors = (1.0,) * len(losses) if factors is None else tuple(factors)
+    if not losses or len(factors) != len(losses):
+        raise ValueError(f"{len(losses)} losses need as many factors, got {len(factors)}")
+
+    def combined(logits, labels, weights):
+        parts = [f * loss(logits, labels, weights) for f, loss in zip(factors, losses, strict=True)]
+        return sum(parts[1:], start=parts[0])
+
+    return combined
+
+
+def _finite(batch: Annotation) -> jax.Array:
+    # A NaN voxel reads as 0, the median of a normalized volume: multiplied by a zero cotangent it
+    # would still make the gradient of every parameter NaN.
+    return jnp.where(jnp.isfinite(batch.volume), batch.volume, 0.0)
+
+
+def supervised(loss: Loss) -> Objective:
+    """The objective that applies a loss to the logits of every volume in the batch at once."""
+
+    def objective(segmenter: Segmenter, batch: Annotation) -> Scalar:
+        return loss(jax.vmap(segmenter)(_finite(batch)), batch.labels, batch.weights)
+
+    return objective
+
+
+def _enlarge(logits: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Each voxel repeated to fill ``(batch, z, y, x)`` of this shape."""
+    for axis in (1, 2, 3):
+        logits = jnp.repeat(logits, shape[axis] // logits.shape[axis], axis)
+    return logits
+
+
+def deep_supervision(loss: Loss, factors: Sequence[float] = (1.0, 0.5, 0.25)) -> Objective:
+    """Applies a loss at several scales of a segmenter that has ``scales(volume)``.
+
+    A coarse voxel answers for all voxels of its cube, so its logits are repeated and compared with
+    the labels at full resolution. For a mean over voxels that equals averaging labels and weights
+    over the cube, and no thin class or single annotated slice is lost to a majority vote or to a
+    stride that steps over it.
+
+    Args:
+        loss: the loss at every scale.
+        factors: its weight at each scale, finest first, divided by their sum; coarser scales than
+            there are factors are left out.
+    """
+
+    def objective(segmenter: Segmenter, batch: Annotation) -> Scalar:
+        scales = getattr(segmenter, "scales", None)
+        if scales is None:
+            raise ValueError(
+                f"deep supervision needs a segmenter with scales(volume), and "
+                f"{type(segmenter).__name__} has none; use losses.supervised(loss)"
+            )
+        logits = jax.vmap(scales)(_finite(batch))
+        used = list(zip(factors, logits, strict=False))
+        total = sum(factor for factor, _ in used)
+        parts = [
+            factor / total * loss(_enlarge(coarse, batch.volume.shape), batch.labels, batch.weights)
+            for factor, coarse in used
+        ]
+        return sum(parts[1:], start=parts[0])
+
+    return objective
