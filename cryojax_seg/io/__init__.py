@@ -17,5 +17,8 @@ from cryojax_seg.io.paint import offset_from_path as offset_from_path
 from cryojax_seg.io.paint import paint_path as paint_path
 from cryojax_seg.io.paint import paint_points as paint_points
 from cryojax_seg.io.paint import read_points as read_points
+from cryojax_seg.io.paint import sample_path as sample_path
+from cryojax_seg.io.summary import Description as Description
+from cryojax_seg.io.summary import describe as describe
 from cryojax_seg.io.tiff import read_tiff as read_tiff
 from cryojax_seg.io.volume import read_tomogram as read_tomogram

@@ -16,8 +16,8 @@ import numpy as np
 from cryojax_seg.core.segmenter import label_names
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import FileError, HeaderWarning, PathLike
-from cryojax_seg.io.mrc import VoxelSize
 from cryojax_seg.io.volume import read_tomogram
+from cryojax_seg.io.voxel_size import VoxelSize
 
 IGNORE = 255
 _SPARSE = 0.25  # share of slices with labels under which unlabelled slices look forgotten

@@ -12,6 +12,7 @@ import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
 from cryojax_seg.io.files import FileError, size_text
+from cryojax_seg.io.voxel_size import voxel_size_warnings
 
 LENGTH = 1024
 Order = Literal["<", ">"]
@@ -139,8 +140,7 @@ def _byte_order(raw: bytes, warnings: list[str]) -> Order:
     if stamp in plausible or (stamp and not plausible):
         return stamp
     if len(plausible) == 2:  # mode 0 reads the same in both orders: the smaller sizes are right
-        sizes = {o: np.frombuffer(raw[:12], f"{o}u4").astype(float).prod() for o in plausible}
-        order = min(plausible, key=lambda o: sizes[o])
+        order: Order = min(plausible, key=lambda o: np.frombuffer(raw[:12], f"{o}u4").max())
     else:
         order = plausible[0] if plausible else "<"
     endian = "little" if order == "<" else "big"
@@ -222,32 +222,6 @@ def _voxel_size(fields, warnings: list[str]) -> tuple[float, float, float] | Non
     z, y, x = (float(f"{c / m:.6g}") for c, m in zip(cell, grid, strict=True))
     warnings.extend(voxel_size_warnings((z, y, x)))
     return z, y, x
-
-
-def voxel_size_warnings(voxel_size: tuple[float, float, float]) -> list[str]:
-    """What is suspicious about a voxel size in angstrom.
-
-    >>> voxel_size_warnings((10.0, 10.0, 10.0))
-    []
-    >>> voxel_size_warnings((0.0134, 0.0134, 0.0134))[0][:32]
-    'voxel size 0.0134 A is outside 0'
-    """
-    low, high = min(voxel_size), max(voxel_size)
-    found = []
-    if low < 0.5 or high > 100:
-        worst = low if low < 0.5 else high
-        found.append(
-            f"voxel size {worst:g} A is outside 0.5 to 100 A (nanometres taken for angstrom?); "
-            "give the right one with --voxel-size ANGSTROM"
-        )
-    if voxel_size == (1.0, 1.0, 1.0):
-        found.append(
-            "voxel size is exactly 1 A, which programs write when they do not know it; "
-            "give the right one with --voxel-size ANGSTROM"
-        )
-    if high > 1.01 * low:
-        found.append("voxel size differs between axes: " + ", ".join(f"{v:g}" for v in voxel_size))
-    return found
 
 
 def _origin(fields, raw: bytes, order: str, warnings: list[str]) -> tuple[float, float, float]:

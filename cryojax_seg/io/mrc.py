@@ -22,9 +22,9 @@ from cryojax_seg.io.files import (
     check_memory,
     existing_file,
 )
+from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_zyx
 
 MAP_ABOVE = 2**28  # bytes; smaller volumes are read, larger ones memory-mapped
-VoxelSize = float | int | tuple[float | int, float | int, float | int]
 _BLOCK = 2**22
 
 
@@ -124,19 +124,6 @@ def write_mrc(
         file.write(fields.tobytes())
         for section in array:  # one at a time: a memory-mapped input stays on disk
             file.write(np.ascontiguousarray(section, dtype).data)
-
-
-def voxel_size_zyx(voxel_size: VoxelSize) -> tuple[float, float, float]:
-    """One length or three as (z, y, x) in angstrom; refuses what is not a length.
-
-    >>> voxel_size_zyx(13.48)
-    (13.48, 13.48, 13.48)
-    """
-    values = [voxel_size] * 3 if isinstance(voxel_size, (float, int)) else list(voxel_size)
-    if len(values) != 3 or not all(math.isfinite(v) and v > 0 for v in values):
-        raise FileError(f"voxel size {voxel_size}: one positive number, or three (z, y, x), needed")
-    z, y, x = map(float, values)
-    return z, y, x
 
 
 def warn(path: PathLike, notes: list[str]) -> None:

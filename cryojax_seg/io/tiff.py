@@ -9,8 +9,8 @@ import tifffile
 
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import FileError, PathLike, check_memory, existing_file, size_text
-from cryojax_seg.io.header import voxel_size_warnings
-from cryojax_seg.io.mrc import MAP_ABOVE, VoxelSize, non_finite_warnings, voxel_size_zyx, warn
+from cryojax_seg.io.mrc import MAP_ABOVE, non_finite_warnings, warn
+from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_warnings, voxel_size_zyx
 
 # Angstrom per unit, as ImageJ and OME-TIFF write units.
 _UNITS = {

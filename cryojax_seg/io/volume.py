@@ -4,8 +4,9 @@ from typing import Literal
 
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import PathLike, existing_file
-from cryojax_seg.io.mrc import VoxelSize, read_mrc
+from cryojax_seg.io.mrc import read_mrc
 from cryojax_seg.io.tiff import is_tiff, read_tiff
+from cryojax_seg.io.voxel_size import VoxelSize
 
 
 def read_tomogram(

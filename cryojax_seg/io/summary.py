@@ -1,0 +1,144 @@
+"""What a file is, for people: a tomogram, a label volume or a model, with what is odd about it."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io.files import FileError, HeaderWarning, PathLike, size_text
+from cryojax_seg.io.model import load_model, read_description
+from cryojax_seg.io.modules import flat_state
+from cryojax_seg.io.volume import read_tomogram
+from cryojax_seg.io.voxel_size import VoxelSize
+
+_SAMPLED = 2**24  # voxels looked at in a large volume
+_FEW = 64  # an integer volume with no more values than this, from 0 or -1 up, is a label volume
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What `describe` found.
+
+    Attributes:
+        path: the file or folder.
+        kind: "tomogram", "labels" or "model".
+        facts: name and value of each fact, ready to print, lengths with their unit.
+        warnings: what is suspicious, a sentence each.
+    """
+
+    path: str
+    kind: str
+    facts: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description:
+    """Says what a tomogram, a label volume or a saved model is.
+
+    Volumes are told apart by their voxels: integers with few values are labels. Of volumes larger
+    than memory should hold, evenly spaced slices are looked at.
+
+    Args:
+        path: a volume file or a model folder.
+        voxel_size: angstrom, one number or (z, y, x); wins over the header.
+
+    Raises:
+        FileError: if it is none of these or damaged; it names the file and what to do.
+
+    >>> import tempfile
+    >>> from cryojax_seg.io.mrc import write_mrc
+    >>> file = Path(tempfile.mkdtemp()) / "labels.mrc"
+    >>> write_mrc(file, np.eye(4, dtype=np.int8)[None], voxel_size=10.0)
+    >>> found = describe(file)
+    >>> found.kind, found.facts["values"]
+    ('labels', '0 (75.00 %), 1 (25.00 %)')
+    """
+    if Path(path).is_dir():
+        return _describe_model(path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", HeaderWarning)
+        tomogram = read_tomogram(path, voxel_size)
+    prefix = f"{Path(path)}: "
+    found = [str(w.message).removeprefix(prefix) for w in caught if w.category is HeaderWarning]
+    size = tomogram.voxel_size
+    facts = {
+        "shape (z, y, x)": " x ".join(map(str, tomogram.density.shape)),
+        "type": str(tomogram.density.dtype),
+        "file": size_text(Path(path).stat().st_size),
+        "voxel size (z, y, x)": _joined(size, "A") if size else "unknown",
+        "origin (z, y, x)": _joined(tomogram.origin, "A"),
+        "start (z, y, x)": _joined(tomogram.start, "voxels"),
+    }
+    if size:
+        extent = [n * v / 10 for n, v in zip(tomogram.density.shape, size, strict=True)]
+        facts["extent (z, y, x)"] = _joined(extent, "nm")
+    kind, of_values, odd = _voxels(tomogram)
+    if size is None:
+        odd.append("voxel size unknown; give it with --voxel-size ANGSTROM where lengths matter")
+    return Description(str(path), kind, facts | of_values, (*found, *odd))
+
+
+def _joined(values: Any, unit: str) -> str:
+    return ", ".join(f"{value:g}" for value in values) + f" {unit}"
+
+
+def _voxels(tomogram: Tomogram) -> tuple[str, dict[str, str], list[str]]:
+    """Kind, facts and oddities that the voxels themselves show."""
+    density = tomogram.density
+    step = max(1, -(-density.size // _SAMPLED))
+    part = np.asarray(density[::step])
+    sampled = {} if step == 1 else {"looked at": f"every {step}th slice along z"}
+    if part.dtype.kind in "iub":
+        values, counts = np.unique(part, return_counts=True)
+        if len(values) <= _FEW and values[0] >= -1:
+            shares = [
+                f"{v} ({100 * n / part.size:.2f} %)" for v, n in zip(values, counts, strict=True)
+            ]
+            listed = ", ".join(shares[:12]) + (", ..." if len(shares) > 12 else "")
+            return "labels", {"values": listed, **sampled}, []
+    finite = part[np.isfinite(part)].astype(np.float64)
+    if finite.size == 0:
+        return "tomogram", sampled, ["no voxel is finite"]
+    facts = {
+        "range": f"{finite.min():g} to {finite.max():g}",
+        "mean and deviation": f"{finite.mean():g}, {finite.std():g}",
+    }
+    odd = ["all voxels have the same value"] if finite.min() == finite.max() else []
+    if isinstance(density, np.memmap) and finite.size < part.size:
+        odd.append(f"{part.size - finite.size} of {part.size} voxels looked at are not finite")
+    return "tomogram", facts | sampled, odd
+
+
+def _describe_model(path: PathLike) -> Description:
+    if not (Path(path) / "model.json").exists():
+        raise FileError(
+            f"{path}: is a folder without model.json; a volume file or a model folder is needed"
+        )
+    segmenter, card = load_model(path)
+    content = read_description(path)
+    count = sum(int(np.size(value)) for value in flat_state(segmenter).values())
+    arguments = content["segmenter"]["arguments"]
+    facts = {
+        "class": content["segmenter"]["class"],
+        "arguments": ", ".join(f"{k}={_short(v)}" for k, v in arguments.items()),
+        "classes": ", ".join(content["classes"]),
+        "parameters": f"{count:,}",
+        "voxel size (z, y, x)": _joined(card.voxel_size, "A") if card.voxel_size else "unknown",
+        "contrast": card.contrast,
+        "normalization": card.normalization,
+        "tilt range": _joined(card.tilt_range, "degrees") if card.tilt_range else "unknown",
+        **{f"training {key}": _short(value) for key, value in card.provenance.items()},
+        "written": content["created"],
+        "software": ", ".join(f"{k} {v}" for k, v in content["software"].items()),
+    }
+    return Description(str(path), "model", facts, ())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict) and set(value) == {"class", "arguments"}:
+        return value["class"]
+    text = "[" + ", ".join(map(_short, value)) + "]" if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
