@@ -8,6 +8,7 @@ from cryojax_seg.segmenters.normalization import fit_normalization as fit_normal
 from cryojax_seg.segmenters.ridge import BlobFilter as BlobFilter
 from cryojax_seg.segmenters.ridge import SheetFilter as SheetFilter
 from cryojax_seg.segmenters.ridge import TubeFilter as TubeFilter
+from cryojax_seg.segmenters.tensor_voting import TensorVoting as TensorVoting
 from cryojax_seg.segmenters.threshold import GlobalThreshold as GlobalThreshold
 from cryojax_seg.segmenters.threshold import false_positive_rate as false_positive_rate
 from cryojax_seg.segmenters.threshold import otsu as otsu

@@ -141,7 +141,7 @@ class LocalContrast(Restorer):
         ValueError: for a scale or a floor that is not positive.
 
     >>> flat = jnp.full((9, 9, 9), 3.0)
-    >>> round(float(LocalContrast(scale=1.0)(flat)[4, 4, 4]), 4)
+    >>> round(float(jax.jit(LocalContrast(scale=1.0))(flat)[4, 4, 4]), 4)
     0.0
     """
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from cryojax_seg.core.types import Logits, Scalar, Volume
+from cryojax_seg.core.types import Array, Logits, Scalar, Volume
 
 Numbers = ArrayLike | Sequence[float | int]
 
