@@ -7,7 +7,7 @@ import math
 import warnings
 import zlib
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
@@ -193,7 +193,7 @@ def _short(path: Path, expected: int, found: str) -> str:
     )
 
 
-def _skip(file: IO[bytes], count: int, path: Path) -> None:
+def _skip(file: gzip.GzipFile | bz2.BZ2File, count: int, path: Path) -> None:
     while count:
         block = file.read(min(count, _BLOCK))
         if not block:
