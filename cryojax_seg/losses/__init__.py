@@ -3,6 +3,7 @@
 from cryojax_seg.losses.objective import Objective as Objective
 from cryojax_seg.losses.objective import combine as combine
 from cryojax_seg.losses.objective import deep_supervision as deep_supervision
+from cryojax_seg.losses.objective import default_objective as default_objective
 from cryojax_seg.losses.objective import supervised as supervised
 from cryojax_seg.losses.overlap import dice as dice
 from cryojax_seg.losses.overlap import tversky as tversky

@@ -8,8 +8,13 @@ import jax.numpy as jnp
 
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Scalar
+from cryojax_seg.losses.overlap import dice
+from cryojax_seg.losses.voxel import cross_entropy, log_mse
 
 Loss = Callable[..., Scalar]
+# The batch axis has a name, so that a segmenter can normalise over it while it is trained.
+BATCH = "batch"
+
 Objective = Callable[[Segmenter, Any], Scalar]
 
 
@@ -53,7 +58,9 @@ def supervised(loss: Loss) -> Objective:
     """The objective that applies a loss to the logits of every volume in the batch at once."""
 
     def objective(segmenter: Segmenter, batch: Annotation) -> Scalar:
-        return loss(jax.vmap(segmenter)(_finite(batch)), batch.labels, batch.weights)
+        return loss(
+            jax.vmap(segmenter, axis_name=BATCH)(_finite(batch)), batch.labels, batch.weights
+        )
 
     return objective
 
@@ -86,7 +93,7 @@ def deep_supervision(loss: Loss, factors: Sequence[float] = (1.0, 0.5, 0.25)) ->
                 f"deep supervision needs a segmenter with scales(volume), and "
                 f"{type(segmenter).__name__} has none; use losses.supervised(loss)"
             )
-        logits = jax.vmap(scales)(_finite(batch))
+        logits = jax.vmap(scales, axis_name=BATCH)(_finite(batch))
         used = list(zip(factors, logits, strict=False))
         total = sum(factor for factor, _ in used)
         parts = [
@@ -96,3 +103,16 @@ def deep_supervision(loss: Loss, factors: Sequence[float] = (1.0, 0.5, 0.25)) ->
         return sum(parts[1:], start=parts[0])
 
     return objective
+
+
+def default_objective(segmenter: Segmenter) -> Objective:
+    """Cross-entropy plus Dice; the log mean square error for a network with a linear head.
+
+    Networks with outputs at several scales get the same at each.
+    """
+    if getattr(segmenter, "head", None) == "linear_logmse":
+        return supervised(log_mse)
+    loss = combine(cross_entropy, dice)
+    if getattr(segmenter, "deep_supervision", False):
+        return deep_supervision(loss)
+    return supervised(loss)

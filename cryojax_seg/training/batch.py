@@ -1,0 +1,157 @@
+"""The values that training works on: an annotated tomogram on the host, a batch on the device."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from cryojax_seg.core.wedge import MissingWedge
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Patches for one training step; every leaf has a leading batch axis.
+
+    The fields are not checked by shape: jax rebuilds a pytree with placeholder leaves.
+
+    Attributes:
+        volume: ``(batch, z, y, x)``, normalized, structure bright.
+        labels: int32 ``(batch, z, y, x)``.
+        weights: ``(batch, z, y, x)``; 0 where not annotated.
+        wedge: the `MissingWedge` of each patch, turned with it; None if that is of no interest.
+    """
+
+    volume: Any
+    labels: Any
+    weights: Any
+    wedge: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotated:
+    """A tomogram and what is known about some of its voxels. Checked when made.
+
+    Attributes:
+        volume: float ``(z, y, x)``, normalized (see `core.normalize`), structure bright.
+        labels: integers of the same shape; what stands where the weight is 0 does not matter.
+        weights: finite and not negative, of the same shape; 0 means not annotated.
+        wedge: the missing wedge of the tomogram; None if unknown.
+        name: for messages.
+
+    Raises:
+        ValueError: naming the example, if an array cannot be trained on.
+
+    >>> import numpy as np
+    >>> v = np.zeros((4, 4, 4), np.float32)
+    >>> Annotated(v, v.astype(int), np.zeros_like(v), name="a.mrc")
+    Traceback (most recent call last):
+    ValueError: a.mrc: no voxel is annotated (every weight is 0)
+    """
+
+    volume: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    wedge: MissingWedge | None = None
+    name: str = "example"
+
+    def __post_init__(self):
+        volume, labels, weights = self.volume, self.labels, self.weights
+        if volume.ndim != 3 or 0 in volume.shape:
+            raise ValueError(f"{self.name}: a volume (z, y, x) is needed, got {volume.shape}")
+        for what, array in (("labels", labels), ("weights", weights)):
+            if array.shape != volume.shape:
+                raise ValueError(
+                    f"{self.name}: {what} have shape {array.shape}, the volume {volume.shape}"
+                )
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"{self.name}: labels must be integers, not {labels.dtype}")
+        if not np.isfinite(weights).all() or weights.min() < 0:
+            raise ValueError(f"{self.name}: weights must be finite and not negative")
+        if not weights.any():
+            raise ValueError(f"{self.name}: no voxel is annotated (every weight is 0)")
+        if not np.isfinite(volume).all():
+            raise ValueError(
+                f"{self.name}: the volume has NaN or infinite voxels; core.normalize replaces them"
+            )
+
+    def check_labels(self, classes: tuple[str, ...]) -> None:
+        """Raises a ValueError unless every annotated label stands for one of these classes.
+
+        Nothing on the device notices a wrong label: -1 trains on the last class.
+        """
+        count = max(len(classes), 2)
+        values = np.unique(self.labels[self.weights > 0])
+        wrong = values[(values < 0) | (values >= count)]
+        if wrong.size:
+            raise ValueError(
+                f"{self.name}: annotated voxels have the label {wrong.tolist()}, but "
+                f"{len(classes)} classes {classes} use 0 to {count - 1}; give the others weight 0 "
+                "(the ignore label) or more classes"
+            )
+
+
+def split_annotation(
+    example: Annotated, fraction: float = 0.25, seed: int = 0
+) -> tuple[Annotated, Annotated]:
+    """Holds out a block of the annotation: two examples of one volume with disjoint weights.
+
+    The block is a run of consecutive annotated z slices with about `fraction` of them; if there
+    are too few slices for that (``fraction * slices < 1``) a run of y rows, or of x columns, in
+    all slices. Among the possible blocks those that leave most classes on both sides are
+    preferred, and the seed chooses between them. Neighbouring voxels are correlated, so a block
+    is a fairer test than scattered voxels.
+
+    Returns:
+        the training and the validation example.
+
+    Raises:
+        ValueError: if the annotation cannot be divided, or fraction is not between 0 and 1.
+
+    >>> import numpy as np
+    >>> v, w = np.zeros((8, 4, 4), np.float32), np.zeros((8, 4, 4), np.float32)
+    >>> w[[0, 2, 4, 6]] = 1
+    >>> train, held_out = split_annotation(Annotated(v, v.astype(int), w), 0.25)
+    >>> int(train.weights.any((1, 2)).sum()), int(held_out.weights.any((1, 2)).sum())
+    (3, 1)
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"the validation fraction must be between 0 and 1, got {fraction}")
+    known = example.weights > 0
+    for axis in range(3):
+        planes = np.flatnonzero(known.any(tuple(a for a in range(3) if a != axis)))
+        count = round(fraction * len(planes))
+        if fraction * len(planes) >= 1 and count < len(planes):
+            break
+    else:
+        raise ValueError(
+            f"{example.name}: too little is annotated to hold out {fraction:.0%} of it"
+        )
+    # Which labels each plane has, so that a block can be judged without touching the volume again.
+    labels = np.unique(example.labels[known])
+    present = np.stack(
+        [
+            [np.any(known.take(p, axis) & (example.labels.take(p, axis) == c)) for c in labels]
+            for p in planes
+        ]
+    )
+    starts = np.arange(len(planes) - count + 1)
+    kept = [
+        present[s : s + count].any(0).sum()
+        + np.delete(present, range(s, s + count), 0).any(0).sum()
+        for s in starts
+    ]
+    best = starts[np.asarray(kept) == max(kept)]
+    start = int(np.random.default_rng(seed).choice(best))
+    inside = np.zeros(example.volume.shape[axis], bool)
+    inside[planes[start : start + count]] = True
+    block = inside.reshape([-1 if a == axis else 1 for a in range(3)])
+    return (
+        dataclasses.replace(example, weights=np.where(block, 0, example.weights)),
+        dataclasses.replace(
+            example,
+            weights=np.where(block, example.weights, 0),
+            name=f"{example.name} (held out)",
+        ),
+    )

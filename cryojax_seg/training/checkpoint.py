@@ -1,0 +1,184 @@
+"""Checkpoints that are all or nothing, and are checked bit for bit when they are read.
+
+A checkpoint is a folder ``step-00000120``: arrays written by Orbax, and a manifest with shape,
+dtype and SHA-256 of every array, because storage formats do not notice a flipped bit. It is written
+under a temporary name and renamed when it is complete.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+import cryojax_seg
+from cryojax_seg.training.config import TrainingError
+from cryojax_seg.training.rundir import explained
+
+_NAME = re.compile(r"step-(\d{8,})")
+_MANIFEST, _ARRAYS = "manifest.json", "arrays"
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A sound checkpoint.
+
+    Attributes:
+        tree: arrays in the structure of the template.
+        meta: the plain values saved with it.
+        path: where it was.
+        skipped: newer checkpoints that were not sound, each with the reason.
+    """
+
+    tree: Any
+    meta: dict[str, Any]
+    path: Path
+    skipped: tuple[str, ...]
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    return {jax.tree_util.keystr(p): v for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _seal(manifest: dict[str, Any]) -> str:
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, newest first, sound or not."""
+    found = [p for p in folder.glob("step-*") if _NAME.fullmatch(p.name)]
+    return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
+
+
+def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 3) -> Path:
+    """Writes a checkpoint, waits until it is on disk, and removes the oldest beyond `keep`.
+
+    Raises:
+        OSError: naming the path and the free space; earlier checkpoints are untouched.
+    """
+    target = folder / f"step-{step:08d}"
+    temporary = folder / f".tmp-{target.name}"
+    arrays = {name: np.asarray(leaf) for name, leaf in _leaves(tree).items()}
+    manifest: dict[str, Any] = {
+        "format": 1,
+        "step": step,
+        "version": cryojax_seg.__version__,
+        "meta": meta,
+        "leaves": [
+            {"name": n, "shape": list(a.shape), "dtype": a.dtype.str, "sha256": _digest(a)}
+            for n, a in arrays.items()
+        ],
+    }
+    manifest["sha256"] = _seal(manifest)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        # Short keys: names of parameters may hold characters that a path must not.
+        ocp.save(
+            str((temporary / _ARRAYS).absolute()),
+            {f"a{i}": a for i, a in enumerate(arrays.values())},
+        )
+        (temporary / _MANIFEST).write_text(json.dumps(manifest))
+        _sync(temporary)
+        if target.exists():
+            shutil.rmtree(target)  # the same step of the same run, or one that is not sound
+        temporary.rename(target)
+        _sync_one(folder)
+    except Exception as error:  # Orbax and its storage raise many types for a full disk
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise explained(error, target) from error
+    for old in checkpoints(folder)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def _sync(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path, template: Any) -> tuple[Any, dict[str, Any]]:
+    """Tree and meta of one checkpoint; a ValueError says what is wrong with it."""
+    if not (path / _MANIFEST).is_file():
+        raise ValueError(f"it has no {_MANIFEST}")
+    try:
+        manifest = json.loads((path / _MANIFEST).read_text())
+        sound = manifest["sha256"] == _seal(manifest)
+        entries = {entry["name"]: entry for entry in manifest["leaves"]}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ValueError(f"its {_MANIFEST} cannot be read") from error
+    if not sound:
+        raise ValueError(f"its {_MANIFEST} is damaged")
+    wanted = _leaves(template)
+    if wanted.keys() != entries.keys():
+        odd = sorted(wanted.keys() ^ entries.keys())
+        raise ValueError(f"it holds other arrays than this run ({', '.join(odd[:3])}, ...)")
+    for name, leaf in wanted.items():
+        entry = entries[name]
+        have, want = (tuple(entry["shape"]), entry["dtype"]), (leaf.shape, leaf.dtype.str)
+        if have != want:
+            raise ValueError(f"{name} is {have[1]}{have[0]}, this run needs {want[1]}{want[0]}")
+    try:
+        loaded: Any = ocp.load(str((path / _ARRAYS).absolute()))
+    except Exception as error:  # a damaged file surfaces as any of a dozen types
+        raise ValueError(f"its arrays cannot be read ({type(error).__name__})") from error
+    values = {}
+    for index, name in enumerate(entries):
+        array = np.asarray(loaded.get(f"a{index}"))
+        entry = entries[name]
+        if array.dtype.str != entry["dtype"] or _digest(array) != entry["sha256"]:
+            raise ValueError(f"{name} differs from its checksum")
+        values[name] = array
+    structure = jax.tree.structure(template)
+    leaves = [values[name] for name in wanted]
+    placed = [
+        jax.device_put(value, leaf.sharding)
+        for value, leaf in zip(leaves, wanted.values(), strict=True)
+    ]
+    return jax.tree.unflatten(structure, placed), manifest["meta"]
+
+
+def restore(folder: Path, template: Any) -> Restored | None:
+    """The newest sound checkpoint; None if there is none at all.
+
+    Args:
+        folder: of the checkpoints.
+        template: the tree that is expected; structure, shapes and dtypes must be equal, and its
+            arrays say on which devices the new ones shall lie.
+
+    Raises:
+        TrainingError: if there are checkpoints and none of them is sound; it names each with the
+            reason. Nothing ever restarts from scratch by itself.
+    """
+    skipped = []
+    for path in checkpoints(folder):
+        try:
+            tree, meta = _read(path, template)
+        except ValueError as error:
+            skipped.append(f"{path}: {error}")
+            continue
+        return Restored(tree, meta, path, tuple(skipped))
+    if skipped:
+        raise TrainingError("no checkpoint can be used. " + "; ".join(skipped))
+    return None

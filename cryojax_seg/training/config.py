@@ -1,0 +1,162 @@
+"""What a training run is told: plain frozen dataclasses that load without JAX."""
+
+import dataclasses
+import math
+from typing import Any
+
+
+class TrainingError(RuntimeError):
+    """Training cannot start, cannot go on, or cannot be resumed; the message says what to do."""
+
+
+def _require(ok: bool, message: str) -> None:
+    if not ok:
+        raise ValueError(message)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How often and how strongly patches are changed. Probabilities are per patch, 0 switches off.
+
+    Nothing that is on by default changes the missing wedge. What turns a patch turns its wedge.
+    """
+
+    flip: bool = True
+    """Flip by the symmetries of the tomogram's own missing wedge, and no others."""
+    rotate: float = 0.0
+    """Probability of a random rotation of the cube (multiples of 90 degrees, exact)."""
+    turn: float = 0.0
+    """Probability of a rotation by any angle up to `turn_angle` (interpolated)."""
+    turn_angle: float = 20.0
+    """Largest angle of `turn`, degrees."""
+    intensity: float = 0.5
+    """Probability of a random gain, offset and linear brightness gradient."""
+    intensity_strength: float = 0.1
+    """Their standard deviation, in standard deviations of the tomogram."""
+    noise: float = 0.0
+    """Probability of added Gaussian noise that has the missing wedge of the patch."""
+    noise_strength: float = 0.5
+    """Largest standard deviation of that noise, in standard deviations of the tomogram."""
+    blank: float = 0.0
+    """Probability of up to three cuboids being set to 0; the labels stay."""
+    narrow: float = 0.0
+    """Probability that the tilt range is narrowed, and the patch filtered to match."""
+    narrow_angles: tuple[float, float] = (40.0, 60.0)
+    """Lowest and highest half tilt range after narrowing, degrees."""
+    amplitude: float = 0.0
+    """Probability of a random smooth radial gain on the Fourier amplitudes."""
+    amplitude_strength: float = 0.3
+    """Standard deviation of its logarithm."""
+
+    def __post_init__(self):
+        for name in ("rotate", "turn", "intensity", "noise", "blank", "narrow", "amplitude"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"augmentation {name} is a probability, got {value}")
+        low, high = self.narrow_angles
+        object.__setattr__(self, "narrow_angles", (low, high))
+        _require(0 < low <= high <= 90, f"narrow_angles must satisfy 0 < low <= high <= 90: {self}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Equal configs, data and seed give bit-identical parameters on one machine.
+
+    >>> TrainConfig(steps=200, patch=32).patch_shape
+    (32, 32, 32)
+    """
+
+    steps: int = 1000
+    """Optimizer steps."""
+    batch: int = 2
+    """Patches per step."""
+    patch: int | tuple[int, int, int] = 48
+    """Edge of the patches in voxels, for all axes or z, y, x; a multiple of the method's stride."""
+    margin: int | None = None
+    """Border of a patch that gives context but no loss, voxels. By default the method's halo if
+    that is at most a quarter of the patch, which makes training exact at borders, else 0."""
+    learning_rate: float = 3e-3
+    """Peak learning rate of AdamW."""
+    warmup: float = 0.05
+    """Fraction of the steps in which the learning rate rises linearly; a cosine follows."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay of kernels; scalars and biases are not decayed."""
+    ema: float = 0.99
+    """Decay per step of the running mean of the parameters, which is what is validated and kept."""
+    learn: tuple[str, ...] = ()
+    """Names of the parameters (or sub-modules) that learn; none means all."""
+    seed: int = 0
+    """All randomness is a function of this and the step."""
+    voxels_per_class: int = 32768
+    """Annotated voxels per class and tomogram that patches are drawn around."""
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    """Random changes of the patches."""
+    validate_every: int = 100
+    """Steps between validations, if there is validation data."""
+    patience: int = 0
+    """Validations without improvement after which training stops; 0 never stops early."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints, if there is a run folder."""
+    keep: int = 3
+    """Checkpoints that are kept."""
+    tensorboard: bool = False
+    """Also write TensorBoard files into the run folder (needs the extra `tensorboard`)."""
+
+    def __post_init__(self):
+        if not isinstance(self.patch, int):
+            object.__setattr__(self, "patch", tuple(self.patch))
+            _require(len(self.patch) == 3, f"patch needs one or three edges, got {self.patch}")
+        object.__setattr__(self, "learn", tuple(self.learn))
+        for name in ("steps", "batch", "validate_every", "checkpoint_every", "keep"):
+            value = getattr(self, name)
+            _require(value >= 1, f"{name} must be at least 1, got {value}")
+        _require(min(self.patch_shape) >= 1, f"patch edges must be positive, got {self.patch}")
+        _require(
+            math.isfinite(self.learning_rate) and self.learning_rate > 0,
+            f"learning_rate must be positive, got {self.learning_rate}",
+        )
+        _require(0 <= self.warmup < 1, f"warmup is a fraction of the steps, got {self.warmup}")
+        _require(0 <= self.ema < 1, f"ema must be at least 0 and below 1, got {self.ema}")
+        _require(self.clip > 0, f"clip must be positive, got {self.clip}")
+        _require(self.patience >= 0, f"patience must not be negative, got {self.patience}")
+        _require(0 <= self.seed < 2**32, f"seed must be from 0 to 2**32 - 1, got {self.seed}")
+
+    @property
+    def patch_shape(self) -> tuple[int, int, int]:
+        """Edges of a patch along z, y, x."""
+        z, y, x = (self.patch,) * 3 if isinstance(self.patch, int) else self.patch
+        return z, y, x
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON or YAML; `from_dict` reads them back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
+        """The inverse of `as_dict`; lists become tuples, and an unknown name is a ValueError.
+
+        >>> config = TrainConfig(steps=7, augmentation=Augmentation(noise=0.5))
+        >>> TrainConfig.from_dict(config.as_dict()) == config
+        True
+        """
+        values = dict(values)
+        augmentation = values.pop("augmentation", {})
+        if isinstance(augmentation, dict):
+            augmentation = _build(Augmentation, augmentation, "augmentation.")
+        return _build(cls, {**values, "augmentation": augmentation}, "")
+
+
+def _build(cls: type, values: dict[str, Any], prefix: str) -> Any:
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    _require(
+        not unknown,
+        f"unknown training option {', '.join(prefix + name for name in unknown)}; "
+        f"known are {', '.join(sorted(known))}",
+    )
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+# Options that do not change what is computed, and may differ when a run is resumed.
+FREE = ("patience", "checkpoint_every", "keep", "tensorboard")

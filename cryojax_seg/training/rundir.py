@@ -1,0 +1,188 @@
+"""A run folder: who writes to it, what it was told, and what it measured."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryojax_seg.core.segmenter import Segmenter, hyperparameters
+from cryojax_seg.io.files import atomic_write, size_text
+from cryojax_seg.training.batch import Annotated
+from cryojax_seg.training.config import FREE, TrainConfig, TrainingError
+
+LOCK, DESCRIPTION, METRICS = "lock", "run.json", "metrics.jsonl"
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Holds the run folder for this process.
+
+    The lock file holds pid and host for people, and an advisory lock of the system that ends with
+    the process, so that the lock of a dead process is recognised without trusting its number. It
+    is taken over with a warning. Of a process on another machine nothing is known: it is refused.
+
+    Raises:
+        TrainingError: if another process holds the folder; it says who.
+    """
+    path = folder / LOCK
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = _holder(handle)
+            os.close(handle)
+            raise TrainingError(
+                f"{folder}: another process is training here ({holder}); wait for it or stop it"
+            ) from None
+        # The file may have been removed between opening and locking it.
+        if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
+            break
+        os.close(handle)
+    try:
+        if holder := _holder(handle):
+            if not holder.endswith(f"host {platform.node()}"):
+                raise TrainingError(
+                    f"{folder}: locked by a process on another machine ({holder}); if that has "
+                    f"ended, remove {path}"
+                )
+            warnings.warn(
+                f"{folder}: took over from a process that ended without cleaning up ({holder})",
+                stacklevel=3,
+            )
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"pid {os.getpid()} host {platform.node()}".encode(), 0)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _holder(handle: int) -> str:
+    return os.pread(handle, 4096, 0).decode(errors="replace").strip()
+
+
+def describe(
+    segmenter: Segmenter, config: TrainConfig, examples: Sequence[Annotated]
+) -> dict[str, Any]:
+    """What must be equal for a run to be resumed, as plain values."""
+    return {
+        "format": 1,
+        "segmenter": {"class": type(segmenter).__name__, "classes": list(segmenter.classes)}
+        | {"arguments": hyperparameters(segmenter)},
+        "config": config.as_dict(),
+        "data": [{"name": e.name, "sha256": fingerprint(e)} for e in examples],
+    }
+
+
+def fingerprint(example: Annotated) -> str:
+    """SHA-256 of the arrays of an example."""
+    digest = hashlib.sha256()
+    for array in (example.volume, example.labels, example.weights):
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        for plane in array:  # plane by plane: a memory map is never in memory as a whole
+            digest.update(np.ascontiguousarray(plane).data)
+    return digest.hexdigest()
+
+
+def check_same(folder: Path, description: dict[str, Any]) -> None:
+    """Raises a TrainingError that lists what differs from the run in this folder."""
+    path = folder / DESCRIPTION
+    try:
+        former = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"{folder}: cannot resume, {path} cannot be read ({error}); start in a new folder"
+        ) from error
+    now = json.loads(json.dumps(description))
+    differences = [
+        f"{name} was {old}, is now {new}"
+        for name, old, new in _compare(former, now)
+        if name.removeprefix("config.") not in FREE
+    ]
+    if differences:
+        raise TrainingError(
+            f"{folder}: cannot resume with another set-up: {'; '.join(differences)}. Give what the "
+            "run was started with, or start in a new folder"
+        )
+
+
+def _compare(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            inner = f"{name}.{key}" if name else key
+            yield from _compare(old.get(key, "(absent)"), new.get(key, "(absent)"), inner)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, pair in enumerate(zip(old, new, strict=True)):
+            yield from _compare(*pair, f"{name}[{index}]")
+    elif old != new:
+        yield name, old, new
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes JSON completely or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1))
+
+
+class MetricsFile:
+    """One JSON line per step, appended; after a resume each step still stands there once."""
+
+    def __init__(self, path: Path, step: int):
+        """Opens the file, dropping lines after `step` and a last line that was torn."""
+        self.path = path
+        if path.exists():
+            kept = [line for line in _sound_lines(path) if line["step"] <= step]
+            with atomic_write(path) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._file = open(path, "a", encoding="utf-8")
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Appends a line and hands it to the system.
+
+        Raises:
+            OSError: naming the file and the free space.
+        """
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise explained(error, self.path) from error
+
+    def close(self) -> None:
+        """Closes the file; what could not be written was reported by `write`."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def _sound_lines(path: Path) -> Iterator[dict[str, Any]]:
+    for text in path.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            line = json.loads(text)
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                yield line
+
+
+def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl, one per step, in order."""
+    return list(_sound_lines(Path(folder) / METRICS))
+
+
+def explained(error: BaseException, path: Path) -> OSError:
+    """An OSError that names what could not be written and how much space is left there."""
+    folder = next(p for p in path.absolute().parents if p.exists())
+    free = size_text(shutil.disk_usage(folder).free)
+    return OSError(
+        getattr(error, "errno", None) or 0, f"cannot write {path}: {error} ({free} free)"
+    )

@@ -1,0 +1,224 @@
+"""Patches around annotated voxels, drawn inside the jitted step.
+
+The host prepares once; then a batch is a pure function of the data and a key, so the state of the
+data pipeline is the step number and a resumed run sees the same patches.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.types import Key
+from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.training.batch import Annotated, Batch
+
+# A wedge for tilts about x is one for tilts about y in a sample that was turned by this matrix.
+_X_FROM_Y = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Everything `draw` needs, on the device.
+
+    Attributes:
+        volumes, labels, weights: one array ``(z, y, x)`` per tomogram, cropped to what patches
+            can reach and padded by mirror images where they reach beyond (weight 0 there).
+        shapes: int32 ``(tomogram, 3)``.
+        voxels: int32 ``(tomogram, class, voxel, 3)``, annotated voxels.
+        counts: int32 ``(tomogram, class)``, how many of them there are.
+        wedges: the missing wedge of each tomogram in one common form, stacked.
+        flips: bool ``(tomogram, 8, 3)``, the flips that leave its wedge unchanged.
+        offsets: int32 ``(tomogram, 3)``, voxel 0 of the array in the tomogram.
+    """
+
+    volumes: tuple[Any, ...]
+    labels: tuple[Any, ...]
+    weights: tuple[Any, ...]
+    shapes: Any
+    voxels: Any
+    counts: Any
+    wedges: Any
+    flips: Any
+    offsets: Any
+
+
+def canonical(wedge: MissingWedge | None) -> MissingWedge:
+    """The same wedge as numbers of fixed shapes about the y axis, so that wedges can be stacked.
+
+    An unknown wedge becomes a full tilt range: nothing is missing as far as anybody knows.
+    """
+    if wedge is None:
+        wedge = MissingWedge((-90.0, 90.0))
+    rotation = np.eye(3, dtype=np.float32) if wedge.rotation is None else wedge.rotation
+    rotation = np.asarray(rotation, np.float32)
+    if wedge.tilt_axis == "x":
+        rotation = rotation @ _X_FROM_Y
+    return MissingWedge(
+        jnp.asarray([float(a) for a in wedge.tilt_range], jnp.float32),
+        "y",
+        jnp.asarray(wedge.softness, jnp.float32),
+        jnp.asarray(rotation),
+    )
+
+
+def _flips(wedge: MissingWedge | None) -> np.ndarray:
+    allowed = (MissingWedge((-60.0, 60.0)) if wedge is None else wedge).symmetries()
+    table = np.array([[axis in axes for axis in range(3)] for axes in allowed])
+    return np.tile(table, (8 // len(table), 1))  # they form a group, so there are 1, 2, 4 or 8
+
+
+def _context(example: Annotated, patch: tuple[int, int, int], margin: int):
+    """The part of an example that patches can reach, as indices along each axis (mirrored)."""
+    indices = []
+    for axis, edge in enumerate(patch):
+        size = example.volume.shape[axis]
+        planes = np.flatnonzero(example.weights.any(tuple(a for a in range(3) if a != axis)))
+        start = max(int(planes[0]) - edge + 1 + margin, -margin)
+        stop = min(int(planes[-1]) + edge - margin, size + margin)
+        short = max(edge - (stop - start), 0)
+        start, stop = start - short // 2, stop + short - short // 2
+        index = np.arange(start, stop)
+        folded = index % (2 * size)
+        folded = np.where(folded < size, folded, 2 * size - 1 - folded)
+        indices.append((folded, (index >= 0) & (index < size), start))
+    return indices
+
+
+def exact_margin(segmenter: Segmenter, patch: tuple[int, int, int]) -> int:
+    """The halo where it is at most a quarter of the patch, else 0 (also for one without a halo)."""
+    try:
+        halo = segmenter.halo
+    except ValueError:  # not local before its statistics are fitted
+        return 0
+    return halo if 4 * halo <= min(patch) else 0
+
+
+def prepare(
+    examples: Sequence[Annotated],
+    classes: tuple[str, ...],
+    patch: tuple[int, int, int],
+    margin: int = 0,
+    limit: int = 32768,
+    seed: int = 0,
+) -> Samples:
+    """Checks the examples and puts what `draw` needs on the device.
+
+    Args:
+        examples: at least one.
+        classes: of the segmenter.
+        patch: edges of the patches, voxels.
+        margin: border of a patch without loss; volumes are continued by mirror images so that
+            voxels at their faces can be drawn too, as `core.segment` does.
+        limit: annotated voxels kept per class and tomogram (a random subset).
+        seed: of that subset.
+
+    Raises:
+        ValueError: without examples, or for labels that stand for no class.
+    """
+    if not examples:
+        raise ValueError("at least one annotated tomogram is needed")
+    if 2 * margin >= min(patch):
+        raise ValueError(f"a margin of {margin} voxels leaves nothing of patches of {patch}")
+    rng = np.random.default_rng(seed)
+    values = max(len(classes), 2)
+    arrays, voxels, offsets = [], [], []
+    for example in examples:
+        example.check_labels(classes)
+        axes = _context(example, patch, margin)
+        where = np.ix_(*[folded for folded, _, _ in axes])
+        real = [inside for _, inside, _ in axes]
+        inside = real[0][:, None, None] & real[1][:, None] & real[2]
+        weights = np.where(inside, example.weights[where], 0).astype(np.float32)
+        labels = np.where(weights > 0, example.labels[where], 0).astype(np.int8)
+        arrays.append((np.asarray(example.volume[where], np.float32), labels, weights))
+        offsets.append([start for _, _, start in axes])
+        per_class = []
+        for value in range(values):
+            found = np.flatnonzero((weights > 0) & (labels == value))
+            if found.size > limit:
+                found = np.sort(rng.choice(found, limit, replace=False))
+            per_class.append(np.stack(np.unravel_index(found, weights.shape), -1))
+        voxels.append(per_class)
+    counts = np.array([[len(v) for v in per_class] for per_class in voxels], np.int32)
+    table = np.zeros((*counts.shape, counts.max(), 3), np.int32)
+    for i, per_class in enumerate(voxels):
+        for j, found in enumerate(per_class):
+            table[i, j, : len(found)] = found
+    wedges = [canonical(example.wedge) for example in examples]
+    volumes, labels, weights = zip(*arrays, strict=True)
+    return jax.device_put(
+        Samples(
+            volumes=volumes,
+            labels=labels,
+            weights=weights,
+            shapes=np.array([v.shape for v in volumes], np.int32),
+            voxels=table,
+            counts=counts,
+            wedges=jax.tree.map(lambda *leaves: jnp.stack(leaves), *wedges),
+            flips=np.stack([_flips(example.wedge) for example in examples]),
+            offsets=np.array(offsets, np.int32),
+        )
+    )
+
+
+def _place(samples: Samples, key: Key, patch: tuple[int, int, int], margin: int):
+    """Tomogram and origin of one patch: class first, then tomogram, then voxel, then jitter."""
+    by_class, by_example, by_voxel, by_jitter = jax.random.split(key, 4)
+    present = samples.counts > 0
+    value = jax.random.categorical(by_class, jnp.where(present.any(0), 0.0, -jnp.inf))
+    example = jax.random.categorical(by_example, jnp.where(present[:, value], 0.0, -jnp.inf))
+    index = jax.random.randint(by_voxel, (), 0, samples.counts[example, value])
+    edges = jnp.asarray(patch, jnp.int32)
+    jitter = jax.random.randint(by_jitter, (3,), margin, edges - margin)
+    origin = samples.voxels[example, value, index] - jitter
+    return example, jnp.clip(origin, 0, samples.shapes[example] - edges)
+
+
+def places(
+    samples: Samples, key: Key, count: int, patch: tuple[int, int, int], margin: int = 0
+) -> tuple[jax.Array, jax.Array]:
+    """Which tomogram each patch of a batch comes from, and its origin in the prepared arrays."""
+    return jax.vmap(lambda k: _place(samples, k, patch, margin))(jax.random.split(key, count))
+
+
+def draw(
+    samples: Samples, key: Key, count: int, patch: tuple[int, int, int], margin: int = 0
+) -> tuple[Batch, jax.Array]:
+    """A batch of patches, balanced over the annotated classes.
+
+    Each patch holds an annotated voxel of a class chosen uniformly, anywhere inside its margin.
+
+    Returns:
+        the batch, and for each patch the flips ``(batch, 8, 3)`` that keep its wedge.
+    """
+    examples, origins = places(samples, key, count, patch, margin)
+
+    def cut(where):
+        example, origin = where
+
+        def from_arrays(volume, labels, weights):
+            start = tuple(origin)
+            parts = (jax.lax.dynamic_slice(a, start, patch) for a in (volume, labels, weights))
+            volume, labels, weights = parts
+            return volume, labels.astype(jnp.int32), weights
+
+        branches = [
+            lambda _, arrays=arrays: from_arrays(*arrays)
+            for arrays in zip(samples.volumes, samples.labels, samples.weights, strict=True)
+        ]
+        return jax.lax.switch(example, branches, None)
+
+    # A loop and not vmap, which would cut the patch out of every tomogram and then choose.
+    volume, labels, weights = jax.lax.map(cut, (examples, origins))
+    if margin:
+        inner = np.zeros(patch, np.float32)
+        inner[(slice(margin, -margin),) * 3] = 1
+        weights = weights * inner[None]
+    wedge = jax.tree.map(lambda leaf: leaf[examples], samples.wedges)
+    return Batch(volume, labels, weights, wedge), samples.flips[examples]

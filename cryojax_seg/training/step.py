@@ -1,0 +1,212 @@
+"""One training step as a pure function of a state and the data."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.losses import Objective
+from cryojax_seg.training.augment import augment
+from cryojax_seg.training.config import TrainConfig, TrainingError
+from cryojax_seg.training.sampling import Samples, draw
+
+Arrays = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+Step = Callable[["TrainState", Samples], tuple["TrainState", Metrics]]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything that changes during training; a pytree of arrays under plain names.
+
+    All randomness is ``fold_in(key(seed), step)``, so a restored state continues bit for bit.
+
+    Attributes:
+        params: learned arrays by path.
+        fixed: the other arrays of the segmenter.
+        opt_state: of the optimizer.
+        ema: running mean of `params`.
+        step: int32, finished steps.
+        seed: uint32.
+    """
+
+    params: Any
+    fixed: Any
+    opt_state: Any
+    ema: Any
+    step: Any
+    seed: Any
+
+
+def learnable(names: tuple[str, ...]) -> Any:
+    """The nnx filter for parameters of these names, or inside sub-modules of these names.
+
+    No names means every parameter. A parameter stored as ``log_softness`` is found as ``softness``.
+    """
+    if not names:
+        return nnx.Param
+    found = [nnx.PathContains(n) for name in names for n in (name, f"log_{name}")]
+    return nnx.All(nnx.Param, nnx.Any(*found))
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """A segmenter taken apart into named arrays, and how to put it together again."""
+
+    params: Arrays
+    fixed: Arrays
+    rebuild: Callable[[Arrays, Arrays], Segmenter]
+
+
+def take_apart(segmenter: Segmenter, learn: Any = nnx.Param) -> Parts:
+    """Splits a segmenter into the arrays an nnx filter selects and the rest.
+
+    The arrays are copies, so that training may donate them.
+
+    Raises:
+        TrainingError: if the filter selects nothing; it lists what there is.
+    """
+    graph, *states = nnx.split(segmenter, learn, ...)
+    flat = [jax.tree_util.tree_flatten_with_path(state) for state in states]
+
+    def name(path) -> str:
+        return "/".join(str(key.key) for key in path if hasattr(key, "key"))
+
+    names = [[name(path) for path, _ in leaves] for leaves, _ in flat]
+    if not names[0]:
+        everything = nnx.state(segmenter, nnx.Param)
+        there = [name(path) for path, _ in jax.tree_util.tree_flatten_with_path(everything)[0]]
+        raise TrainingError(
+            f"nothing to learn: {type(segmenter).__name__} has the parameters "
+            f"{', '.join(there) or '(none)'}, and none of them was selected"
+        )
+    params, fixed = [
+        {n: jnp.array(leaf) for n, (_, leaf) in zip(ns, leaves, strict=True)}
+        for ns, (leaves, _) in zip(names, flat, strict=True)
+    ]
+
+    def rebuild(params: Arrays, fixed: Arrays) -> Segmenter:
+        values = [
+            jax.tree.unflatten(tree, [source[n] for n in ns])
+            for source, ns, (_, tree) in zip((params, fixed), names, flat, strict=True)
+        ]
+        return nnx.merge(graph, *values)
+
+    return Parts(params, fixed, rebuild)
+
+
+def schedule(config: TrainConfig) -> optax.Schedule:
+    """Linear warm-up, then a cosine down to a hundredth of the peak learning rate."""
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.01 * config.learning_rate,
+        peak_value=config.learning_rate,
+        warmup_steps=max(round(config.warmup * config.steps), 1),
+        decay_steps=max(config.steps, 2),
+        end_value=0.01 * config.learning_rate,
+    )
+
+
+def optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW with gradient clipping; scalars and vectors (thresholds, biases) do not decay."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        optax.adamw(
+            schedule(config),
+            weight_decay=config.weight_decay,
+            mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+        ),
+    )
+
+
+def initial_state(parts: Parts, config: TrainConfig) -> TrainState:
+    """The state before the first step."""
+    return TrainState(
+        params=parts.params,
+        fixed=parts.fixed,
+        opt_state=optimizer(config).init(parts.params),
+        ema=jax.tree.map(jnp.array, parts.params),
+        step=jnp.zeros((), jnp.int32),
+        seed=jnp.asarray(config.seed, jnp.uint32),
+    )
+
+
+def data_mesh(batch: int) -> jax.sharding.Mesh | None:
+    """A mesh over as many devices as divide the batch; None for one."""
+    count = max(n for n in range(1, jax.device_count() + 1) if batch % n == 0)
+    if count == 1:
+        return None
+    devices = jax.devices()[:count]
+    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(tree: Any, mesh: jax.sharding.Mesh | None) -> Any:
+    """The tree with a copy of every array on each device of the mesh."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def step_key(seed: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The keys for sampling and augmentation of a step."""
+    by_sample, by_augment = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))
+    return by_sample, by_augment
+
+
+def make_step(
+    parts: Parts,
+    objective: Objective,
+    config: TrainConfig,
+    margin: int = 0,
+    mesh: jax.sharding.Mesh | None = None,
+) -> Step:
+    """The compiled step ``(state, samples) -> (state, metrics)``; the state given is used up.
+
+    A step whose loss, gradient or new parameters are not finite is the identity, so that the state
+    is finite always and a repetition of the step shows the same again; ``metrics["finite"]`` tells.
+    Metrics also hold ``loss``, ``norm`` (of the gradient before clipping), ``rate`` (learning rate)
+    and ``step``.
+
+    With a mesh, patches are divided among its devices and the state is the same on all.
+    """
+    transform, rate = optimizer(config), schedule(config)
+
+    def step(state: TrainState, samples: Samples) -> tuple[TrainState, Metrics]:
+        by_sample, by_augment = step_key(state.seed, state.step)
+        batch, flips = draw(samples, by_sample, config.batch, config.patch_shape, margin)
+        if mesh is not None:
+            shared = NamedSharding(mesh, PartitionSpec("data"))
+            batch, flips = jax.lax.with_sharding_constraint((batch, flips), shared)
+        batch = augment(batch, by_augment, flips, config.augmentation)
+
+        def loss_of(params: Arrays) -> Any:
+            return objective(parts.rebuild(params, state.fixed), batch)
+
+        loss, gradient = jax.value_and_grad(loss_of)(state.params)
+        updates, opt_state = transform.update(gradient, state.opt_state, state.params)
+        params: Any = optax.apply_updates(state.params, updates)
+        norm = optax.global_norm(gradient)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.global_norm(params))
+        # A running mean that forgets its start: the decay grows to its value over the first steps.
+        count = state.step.astype(jnp.float32)
+        decay = jnp.minimum(config.ema, (1.0 + count) / (10.0 + count))
+        ema = jax.tree.map(
+            lambda old, new: old + (1 - decay).astype(old.dtype) * (new - old), state.ema, params
+        )
+        new = dataclasses.replace(
+            state, params=params, opt_state=opt_state, ema=ema, step=state.step + 1
+        )
+        metrics = {
+            "step": state.step + 1,
+            "loss": loss,
+            "norm": norm,
+            "rate": rate(state.step),
+            "finite": finite,
+        }
+        return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), metrics
+
+    return jax.jit(step, donate_argnums=0)
