@@ -1,0 +1,83 @@
+"""The command line ``cryojax-seg``: one thin file a subcommand.
+
+Nothing here imports JAX before the options are parsed, so that ``--help`` answers at once. Each
+subcommand is a frozen dataclass of options and a function ``run(options)`` beside it.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Sequence
+
+from cryojax_seg.cli import arguments, console, demo, evaluate, info, segment, train
+from cryojax_seg.training.config import TrainingError
+
+_COMMANDS = {
+    "demo": (demo.Demo, demo.run),
+    "train": (train.Train, train.run),
+    "segment": (segment.Segment, segment.run),
+    "evaluate": (evaluate.Evaluate, evaluate.run),
+    "info": (info.Info, info.run),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status.
+
+    0: done. 2: something is wrong with what was asked or with a file; one line on the error
+    stream says what and how to mend it. 130 or 143: interrupted by Ctrl-C or by SIGTERM. Any
+    other exception is a defect of the program and shows its traceback, as does everything if the
+    environment variable ``CRYOJAX_SEG_TRACEBACK`` is set.
+
+    Args:
+        argv: arguments without the name of the program; those of the process by default.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    with warnings.catch_warnings(), _terminable():
+        # A warning is for the user: one line, without the place in the code.
+        warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
+        try:
+            options = arguments.parse(argv, {name: c[0] for name, c in _COMMANDS.items()})
+            next(run for kind, run in _COMMANDS.values() if kind is type(options))(options)
+        except SystemExit as end:  # --help
+            return end.code if isinstance(end.code, int) else 0
+        except BrokenPipeError:  # the reader of a pipe has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except KeyboardInterrupt as interrupt:
+            terminated = isinstance(interrupt, _Terminated)
+            console.error("terminated" if terminated else "interrupted")
+            return 143 if terminated else 130
+        except (ValueError, OSError, TrainingError) as error:
+            if os.environ.get("CRYOJAX_SEG_TRACEBACK"):
+                traceback.print_exc()
+            console.error(str(error))
+            return 2
+        except MemoryError:
+            console.error("out of memory; use smaller tiles (--tile) or patches (--patch)")
+            return 2
+    return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as an exception: so that what is half-written is removed on the way out."""
+
+
+@contextlib.contextmanager
+def _terminable():
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise _Terminated
+
+    former = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)

@@ -1,0 +1,165 @@
+"""``cryojax-seg evaluate``: scores of a label volume against the truth."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from cryojax_seg.cli import console
+from cryojax_seg.cli.arguments import VoxelSize, default
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Score a predicted label volume against a true one, class by class.
+
+    A dash in the table (null in JSON) is a score that is not defined: the precision of a class
+    that was never predicted, the recall of one that is not in the truth.
+    """
+
+    prediction: Positional[Path]
+    """Predicted labels: MRC or TIFF of integers, 0 is background."""
+    truth: Positional[Path]
+    """True labels on the same grid."""
+    classes: Annotated[
+        tuple[str, ...], default("NAME ...", "foreground, or class1 class2 ...")
+    ] = ()
+    """Names of the labels 1, 2, ... in order."""
+    ignore: int = 255
+    """Label value of voxels of the truth that nobody annotated; they do not count."""
+    slices: Annotated[tuple[int, ...], default("Z ...", "all")] = ()
+    """Score these z indices only (voxels, from 0)."""
+    tolerance: Annotated[float | None, default("ANGSTROM", "two voxels")] = None
+    """Distance within which two surfaces agree in the surface Dice, in angstrom."""
+    probabilities: Annotated[tuple[Path, ...], default("PATH ...", "none")] = ()
+    """Probability maps, one for each class but the background: adds calibration (ECE, Brier)."""
+    voxel_size: VoxelSize = None
+    """Voxel size in angstrom."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+def run(options: Evaluate) -> None:
+    import json
+
+    scores = score(options)
+    if options.json:
+        print(json.dumps(scores, indent=2))
+        return
+    show(scores, f"{options.prediction} against {options.truth}")
+
+
+def show(scores: dict, title: str) -> None:
+    """Prints the scores as a table."""
+    tolerance = scores["tolerance"]
+    unit = "A" if scores["tolerance_unit"] == "angstrom" else "voxels"
+    columns = (
+        "class",
+        "Dice",
+        "IoU",
+        "precision",
+        "recall",
+        f"surface Dice ({tolerance:g} {unit})",
+    )
+    keys = ("dice", "iou", "precision", "recall", "surface_dice")
+    rows = [(c, *(console.number(row[k]) for k in keys)) for c, row in scores["classes"].items()]
+    console.table(title, columns, rows)
+    if "calibration" in scores:
+        values = scores["calibration"]
+        text = ", ".join(f"{name} {console.number(value)}" for name, value in values.items())
+        print(f"  calibration: {text}")
+
+
+def score(options: Evaluate) -> dict:
+    """All scores as plain values; None where a score is not defined."""
+    import numpy as np
+
+    from cryojax_seg import evaluate, io
+    from cryojax_seg.core import label_names
+
+    # The truth may have unannotated voxels; a prediction has none.
+    truth = io.read_labels(options.truth, ignore=options.ignore, annotated=options.slices or None)
+    volume = io.read_tomogram(options.prediction, options.voxel_size)
+    predicted = io.read_labels(options.prediction, ignore=None, voxel_size=options.voxel_size)
+    if predicted.labels.shape != truth.labels.shape:
+        raise io.FileError(
+            f"{options.prediction}: has shape {predicted.labels.shape} (z, y, x), and "
+            f"{options.truth} has {truth.labels.shape}; they must lie on the same grid"
+        )
+    values = (int(predicted.labels.max()), int(truth.labels.max()))
+    classes = class_names(options.classes, max(values))
+    if len(label_names(classes)) <= max(values):
+        raise io.FileError(
+            f"{options.prediction if values[0] > values[1] else options.truth}: has the label "
+            f"{max(values)}, but only {len(label_names(classes)) - 1} classes are named (--classes)"
+        )
+    size = volume.voxel_size
+    if size is None and options.tolerance is not None:
+        volume.require_voxel_size()
+    unit = "voxels" if size is None else "angstrom"
+    size = (1.0, 1.0, 1.0) if size is None else size
+    tolerance = 2 * float(np.mean(size)) if options.tolerance is None else options.tolerance
+    overlaps = evaluate.overlap(predicted.labels, truth.labels, truth.weights, classes)
+    rows = {}
+    for label, (name, counts) in enumerate(overlaps.items(), 1):
+        surface = evaluate.surface_dice(
+            predicted.labels == label, truth.labels == label, tolerance, size, truth.weights
+        )
+        ratios = {k: getattr(counts, k) for k in ("dice", "iou", "precision", "recall")}
+        rows[name] = {**ratios, "surface_dice": surface, **dataclasses.asdict(counts)}
+    result = {
+        "prediction": str(options.prediction),
+        "truth": str(options.truth),
+        "tolerance": tolerance,
+        "tolerance_unit": unit,
+        "classes": rows,
+    }
+    if options.probabilities:
+        result["calibration"] = _calibration(options, truth, len(overlaps))
+    return result
+
+
+def class_names(names: tuple[str, ...], highest: int) -> tuple[str, ...]:
+    """The classes as a segmenter has them, from the names of the labels 1, 2, ...
+
+    >>> class_names(("membrane",), 1), class_names((), 2)
+    (('membrane',), ('background', 'class1', 'class2'))
+    >>> class_names(("membrane", "microtubule"), 2)
+    ('background', 'membrane', 'microtubule')
+    """
+    if not names:
+        names = ("foreground",) if highest <= 1 else tuple(f"class{i + 1}" for i in range(highest))
+    if len(set(names)) < len(names):
+        raise ValueError(f"--classes: the names must differ, got {' '.join(names)}")
+    several = len(names) > 1 and names[0] != "background"
+    return ("background", *names) if several else tuple(names)
+
+
+def _calibration(options: Evaluate, truth, foreground: int) -> dict[str, float | None]:
+    import numpy as np
+
+    from cryojax_seg import evaluate, io
+
+    if len(options.probabilities) != foreground:
+        raise ValueError(
+            f"--probabilities: {len(options.probabilities)} maps for {foreground} classes; give "
+            "one for each class but the background, in the order of the labels"
+        )
+    maps = [io.read_tomogram(p).density.astype(np.float32) for p in options.probabilities]
+    for path, values in zip(options.probabilities, maps, strict=True):
+        if values.shape != truth.labels.shape:
+            raise io.FileError(
+                f"{path}: has shape {values.shape} (z, y, x), the truth {truth.labels.shape}"
+            )
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            raise io.FileError(f"{path}: holds values outside 0 to 1; is it a probability map?")
+    p = np.stack(maps, axis=-1)
+    if foreground > 1:
+        p = np.concatenate([np.clip(1 - p.sum(-1, keepdims=True), 0, 1), p], axis=-1)
+    near = truth.weights * evaluate.foreground_band(truth.labels, 3.0)
+    return {
+        "ECE": evaluate.expected_calibration_error(p, truth.labels, truth.weights),
+        "ECE near foreground": evaluate.expected_calibration_error(p, truth.labels, near),
+        "Brier": evaluate.brier_score(p, truth.labels, truth.weights),
+    }

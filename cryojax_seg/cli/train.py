@@ -1,0 +1,241 @@
+"""``cryojax-seg train``: a segmenter from annotated tomograms."""
+
+import dataclasses
+import shutil
+import signal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cryojax_seg.cli import console, methods
+from cryojax_seg.cli.arguments import (
+    Contrast,
+    Output,
+    Overwrite,
+    TiltRange,
+    Tomograms,
+    VoxelSize,
+    default,
+    plain,
+)
+from cryojax_seg.cli.evaluate import class_names
+
+_BY_METHOD = "by method"
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train a segmenter on annotated tomograms; a few annotated slices are enough to start.
+
+    Part of the annotation is held out to validate, and the best parameters by that are kept.
+    Writes RUN/model (for `cryojax-seg segment`), RUN/config.yaml, RUN/metrics.jsonl and
+    checkpoints. Ctrl-C saves and stops; --resume goes on from there.
+    """
+
+    tomograms: Tomograms
+    """Volumes to learn from: MRC (also .rec, .map, .gz, .bz2) or TIFF."""
+    labels: Annotated[tuple[Path, ...], default("LABELS ...", "required")]
+    """A label volume for each tomogram: integers, 0 is background, 1, 2, ... the classes."""
+    output: Output
+    """Folder of the run."""
+    method: methods.Method = "unet"
+    """What to train."""
+    classes: Annotated[
+        tuple[str, ...], default("NAME ...", "foreground, or class1 class2 ...")
+    ] = ()
+    """Names of the labels 1, 2, ... in order."""
+    slices: Annotated[tuple[int, ...], default("Z ...", "all")] = ()
+    """The z indices that are annotated (voxels, from 0); all others are ignored."""
+    ignore: int = 255
+    """Label value of voxels that nobody annotated."""
+    steps: Annotated[int | None, default("INT", "by method, 150 to 1000")] = None
+    """Optimizer steps."""
+    batch: Annotated[int | None, default("INT", "2")] = None
+    """Patches per step."""
+    patch: Annotated[int | None, default("INT", "by method, 40 or 48")] = None
+    """Edge of the training patches in voxels."""
+    learning_rate: Annotated[float | None, default("FLOAT", "by method, 0.001 to 0.05")] = None
+    """Peak learning rate of AdamW (no unit)."""
+    validation: float = 0.2
+    """Fraction of the annotation that is held out, 0 to below 1; 0 for none."""
+    patience: int = 0
+    """Stop after this many validations without improvement; 0 for never."""
+    tilt_range: Annotated[TiltRange, default("LO HI", "unknown")] = None
+    """Lowest and highest tilt in degrees; allows flips that leave the missing wedge unchanged."""
+    tilt_axis: Literal["y", "x"] = "y"
+    """Axis the sample was tilted about."""
+    contrast: Contrast = "dark"
+    """Whether structure is darker or brighter than its surroundings."""
+    voxel_size: VoxelSize = None
+    """Voxel size in angstrom."""
+    seed: int = 0
+    """Seed of all randomness."""
+    resume: bool = False
+    """Go on with the run in --output from its newest checkpoint."""
+    config: Annotated[Path | None, default("FILE", "none")] = None
+    """YAML file of these options ('steps: 500'), such as RUN/config.yaml; what is typed wins."""
+    overwrite: Overwrite = False
+    """Replace an existing run."""
+
+
+def run(options: Train) -> None:
+    _check(options)
+    import yaml
+
+    from cryojax_seg import io, training
+
+    examples, tomogram, classes = _examples(options)
+    held_out: list[training.Annotated] = []
+    if options.validation > 0:
+        pairs = [training.split_annotation(e, options.validation, options.seed) for e in examples]
+        examples, held_out = [a for a, _ in pairs], [b for _, b in pairs]
+    segmenter = methods.build(options.method, classes, examples[0].volume, options.seed)
+    config = _config(options, examples, segmenter)
+    run_folder = options.output
+    run_folder.mkdir(parents=True, exist_ok=True)
+    if options.overwrite:
+        _remove_run(run_folder)
+    with io.atomic_write(run_folder / "config.yaml") as file:
+        file.write_text(yaml.safe_dump(plain(options), sort_keys=False))
+    known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
+    console.say(
+        f"training {options.method} on {len(examples)} tomogram(s), {100 * known:.2g} % annotated: "
+        f"{config.steps} steps of {config.batch} patches {'x'.join(map(str, config.patch_shape))}"
+    )
+    result = training.train(
+        segmenter, examples, config, validation=held_out, run=run_folder, resume=options.resume
+    )
+    patch = max(config.patch_shape)
+    card = io.ModelCard(
+        voxel_size=tomogram.voxel_size,
+        contrast=options.contrast,
+        tilt_range=options.tilt_range,
+        provenance={"method": options.method, "config": plain(options), "patch": patch},
+    )
+    io.save_model(run_folder / "model", result.segmenter, card, overwrite=True)
+    if held_out:
+        _report(result.segmenter, held_out, patch)
+    print(
+        f"model: {run_folder / 'model'} ({result.stopped}, step {result.steps} of {config.steps})"
+    )
+    if result.stopped in signal.Signals.__members__:
+        console.say("interrupted; the same command with --resume goes on from here")
+        raise SystemExit(128 + signal.Signals[result.stopped])
+    print(f"next:  cryojax-seg segment {run_folder} TOMOGRAM -o LABELS.mrc")
+
+
+def _check(options: Train) -> None:
+    """What can be told to be wrong before anything is read."""
+    if not options.tomograms:
+        raise ValueError("no tomogram given; see cryojax-seg train --help")
+    if len(options.labels) != len(options.tomograms):
+        raise ValueError(
+            f"{len(options.tomograms)} tomogram(s) and {len(options.labels)} label file(s); "
+            "--labels needs one for each tomogram, in the same order"
+        )
+    if not 0 <= options.validation < 1:
+        raise ValueError(f"--validation is a fraction from 0 to below 1, got {options.validation}")
+    output = options.output
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output}: exists and is not a folder; choose another --output")
+    used = output.is_dir() and any(output.iterdir())
+    if used and not options.resume and not options.overwrite:
+        raise ValueError(
+            f"{output}: holds files already; choose another --output, --resume that run, or "
+            "--overwrite it"
+        )
+    if options.resume and options.overwrite:
+        raise ValueError("--resume and --overwrite exclude each other")
+    if options.resume and not used:
+        raise ValueError(f"{output}: there is no run to --resume")
+
+
+def _remove_run(folder: Path) -> None:
+    """Removes what an earlier run wrote into this folder, and nothing else."""
+    for name in ("checkpoints", "model"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("run.json", "metrics.jsonl", "config.yaml"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _examples(options: Train):
+    """The annotated tomograms, one of the files for its header, and the classes."""
+    from cryojax_seg import io
+    from cryojax_seg.core import MissingWedge, label_names, normalize
+    from cryojax_seg.training import Annotated as Example
+
+    wedge = None
+    if options.tilt_range is not None:
+        wedge = MissingWedge(options.tilt_range, options.tilt_axis)
+    examples, highest = [], 0
+    for path, labels in zip(options.tomograms, options.labels, strict=True):
+        tomogram = io.read_tomogram(path, options.voxel_size)
+        names = label_names(class_names(options.classes, 1)) if options.classes else None
+        annotation = io.read_labels(
+            labels, tomogram, names, options.ignore, options.slices or None, options.voxel_size
+        )
+        highest = max(highest, int(annotation.labels.max()))
+        try:
+            volume = normalize(tomogram.density, options.contrast)
+        except ValueError as error:
+            raise io.FileError(f"{path}: {error}") from None
+        _warn_if_inverted(str(path), volume, annotation, options.contrast)
+        examples.append(Example(volume, annotation.labels, annotation.weights, wedge, str(path)))
+    if highest == 0:
+        raise io.FileError(f"{options.labels[0]}: no annotated voxel has a label other than 0")
+    return examples, tomogram, class_names(options.classes, highest)
+
+
+def _warn_if_inverted(name: str, volume, annotation, contrast: Contrast) -> None:
+    known = annotation.weights > 0
+    inside, outside = known & (annotation.labels > 0), known & (annotation.labels == 0)
+    if inside.any() and outside.any() and volume[inside].mean() < volume[outside].mean() - 0.05:
+        other = "bright" if contrast == "dark" else "dark"
+        console.warn(
+            f"{name}: the labelled structure is not {contrast} there; is it --contrast {other}?"
+        )
+
+
+def _config(options: Train, examples, segmenter):
+    """The training configuration: the defaults of the method, and what was asked for."""
+    from cryojax_seg.training import TrainConfig
+
+    chosen = methods.defaults(options.method)
+    patch = chosen.patch if options.patch is None else (options.patch,) * 3
+    if options.patch is None:  # a small volume takes a smaller patch
+        smallest = [min(e.volume.shape[axis] for e in examples) for axis in range(3)]
+        stride = segmenter.stride
+        fits = [min(p, n // stride * stride) for p, n in zip(patch, smallest, strict=True)]
+        patch = tuple(max(p, stride) for p in fits)
+    steps = chosen.steps if options.steps is None else options.steps
+    return TrainConfig(
+        steps=steps,
+        batch=chosen.batch if options.batch is None else options.batch,
+        patch=patch,
+        learning_rate=options.learning_rate or chosen.learning_rate,
+        ema=chosen.ema,
+        seed=options.seed,
+        patience=options.patience,
+        validate_every=max(1, min(100, steps // 5)),
+        checkpoint_every=max(1, min(200, steps // 2)),
+    )
+
+
+def _report(segmenter, held_out, patch: int) -> None:
+    """Scores on the part of the annotation that was held out."""
+    from cryojax_seg import core, evaluate, segmenters
+
+    total: dict[str, evaluate.Overlap] = {}
+    for example in held_out:
+        fitted = segmenters.fit_normalization(segmenter, example.volume, patch=patch)
+        tile = core.tiling.auto_tile(fitted, example.volume.shape)
+        predicted = core.labels(core.segment(fitted, example.volume, tile))
+        scores = evaluate.overlap(predicted, example.labels, example.weights, fitted.classes)
+        total = {
+            name: score + total.get(name, evaluate.Overlap(0.0, 0.0, 0.0))
+            for name, score in scores.items()
+        }
+    rows = [
+        (name, *(console.number(v) for v in (s.dice, s.iou, s.precision, s.recall)))
+        for name, s in total.items()
+    ]
+    console.table("held-out annotation", ("class", "Dice", "IoU", "precision", "recall"), rows)
