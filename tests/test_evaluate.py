@@ -187,7 +187,7 @@ def test_foreground_band_is_what_lies_within_its_width():
 def test_wilson_interval_matches_scipy():
     for found, count in ((0, 5), (3, 10), (97, 100), (5, 5)):
         expected = stats.binomtest(found, count).proportion_ci(0.95, method="wilson")
-        z = stats.norm.ppf(0.975)
+        z = float(stats.norm.ppf(0.975))
         assert evaluate.wilson_interval(found, count, z) == pytest.approx(tuple(expected))
 
 

@@ -130,4 +130,4 @@ def foreground_band(truth: LabelArray, width: float = 3.0) -> np.ndarray:
     truth = np.asarray(truth)
     if not (truth > 0).any():
         return np.zeros(truth.shape)
-    return (ndimage.distance_transform_edt(truth <= 0) <= width).astype(np.float64)
+    return (np.asarray(ndimage.distance_transform_edt(truth <= 0)) <= width).astype(np.float64)

@@ -15,7 +15,7 @@ def _boundary(mask: np.ndarray, known: np.ndarray) -> np.ndarray:
     What lies beyond the volume or in unannotated voxels is unknown, so a structure that leaves
     the annotation is not given a cap there.
     """
-    return mask & known & ndimage.binary_dilation(~mask & known)
+    return mask & known & np.asarray(ndimage.binary_dilation(~mask & known), bool)
 
 
 def surface_dice(
@@ -65,7 +65,7 @@ def surface_dice(
     surfaces, weights = [s[box] for s in surfaces], weights[box]
     near = total = 0.0
     for own, other in (surfaces, surfaces[::-1]):
-        distance = ndimage.distance_transform_edt(~other, sampling=voxel_size)
+        distance = np.asarray(ndimage.distance_transform_edt(~other, sampling=voxel_size))
         slack = 1e-9 * max(voxel_size)  # a distance equal to the tolerance is within it
         near += float(weights[own & (distance <= tolerance + slack)].sum())
         total += float(weights[own].sum())

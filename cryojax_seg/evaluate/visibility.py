@@ -27,7 +27,7 @@ class VisibilityBin:
 
 
 def wilson_interval(
-    found: float | int, count: float | int, z: float | np.floating = 1.96
+    found: float | int, count: float | int, z: float | int = 1.96
 ) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927); `z` = 1.96 for 95 %.
 
