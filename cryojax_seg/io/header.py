@@ -136,7 +136,9 @@ def _byte_order(raw: bytes, warnings: list[str]) -> Order:
     stamps: dict[bytes, Order] = {b"DD": "<", b"DA": "<", b"\x11\x11": ">"}
     stamp = stamps.get(raw[212:214])
     orders: tuple[Order, ...] = ("<", ">")
-    plausible: list[Order] = [o for o in orders if 0 <= int(np.frombuffer(raw[12:16], f"{o}i4")[0]) <= 127]
+    plausible: list[Order] = [
+        o for o in orders if 0 <= int(np.frombuffer(raw[12:16], f"{o}i4")[0]) <= 127
+    ]
     if stamp in plausible or (stamp and not plausible):
         return stamp
     if len(plausible) == 2:  # mode 0 reads the same in both orders: the smaller sizes are right

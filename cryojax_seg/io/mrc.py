@@ -72,7 +72,7 @@ def read_mrc(
         header, data, notes = _read_stream(path, opener, stack_as_volume)
     notes = [*header.warnings, *notes]
     if voxel_size is not None:
-        notes = [note for note in notes if "--voxel-size" not in note]
+        notes = [note for note in notes if "voxel size" not in note]
     if not isinstance(data, np.memmap):
         notes += non_finite_warnings(data)
     warn(path, notes)
@@ -202,7 +202,7 @@ def _skip(file: gzip.GzipFile | bz2.BZ2File, count: int, path: Path) -> None:
 
 
 def _storage_type(array: np.ndarray, path: PathLike) -> np.dtype:
-    if array.dtype in (np.int8, np.int16, np.uint16, np.float16):
+    if array.dtype.newbyteorder("=") in (np.int8, np.int16, np.uint16, np.float16):
         return array.dtype.newbyteorder("<")
     if array.dtype == bool:
         return np.dtype("i1")

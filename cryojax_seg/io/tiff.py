@@ -1,6 +1,9 @@
 """TIFF stacks as volumes: pages are z, and ImageJ's or OME's calibration is the voxel size."""
 
+import contextlib
+import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -49,11 +52,13 @@ def read_tiff(
     """
     path = existing_file(path)
     try:
-        with tifffile.TiffFile(path) as file:
+        with _complaints() as complaints, tifffile.TiffFile(path) as file:
             series = _volume_series(file, path)
             _check_size(file, series, path)
             stated = _voxel_size(file)
             data = _read(file, series, path, mmap)
+        if complaints:  # tifffile then returns the pages it could find, and says nothing else
+            raise FileError(f"{path}: damaged TIFF file ({complaints[0]}); copy it again")
     except (FileError, MemoryError):
         raise
     except Exception as error:  # a damaged file can surface as almost anything
@@ -64,6 +69,26 @@ def read_tiff(
     warn(path, notes)
     size = stated if voxel_size is None else voxel_size_zyx(voxel_size)
     return Tomogram(density=data, voxel_size=size, name=str(path))
+
+
+@contextlib.contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What tifffile finds wrong with the structure of a file, kept instead of printed."""
+    found: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        # An odd tag is none of our business: what we need from tags is checked.
+        if record.levelno >= logging.ERROR and "<TiffTag" not in message:
+            found.append(message)
+        return False
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(keep)
+    try:
+        yield found
+    finally:
+        logger.removeFilter(keep)
 
 
 def _volume_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
