@@ -7,9 +7,9 @@ corner, frequencies are in cycles per voxel, or per angstrom where a voxel size 
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from cryojax_seg.core.types import Scalar, Shape, Spectrum, Volume
+from cryojax_seg.core.types import Array, Number, Shape, Spectrum, Volume
 
 _UNIT = (1.0, 1.0, 1.0)
 
@@ -41,18 +41,26 @@ def frequencies(
     return kz, ky, kx
 
 
-def radius(shape: Shape, voxel_size: tuple[float, float, float] = _UNIT) -> Float[Array, "z y half_x"]:
+def radius(
+    shape: Shape, voxel_size: tuple[float, float, float] = _UNIT
+) -> Float[Array, "z y half_x"]:
     """Length of the frequency vector on the rfftn grid (same units as `frequencies`)."""
     kz, ky, kx = frequencies(shape, voxel_size)
     return jnp.sqrt(jnp.square(kz) + jnp.square(ky) + jnp.square(kx))
 
 
-def _edge(distance: Array, width: float | Scalar) -> Array:
+def apply_gain(volume: Volume, gain: Float[Array, "z y half_x"]) -> Volume:
+    """The volume with every frequency multiplied by a real gain on the rfftn grid."""
+    spectrum = rfftn(volume)
+    return irfftn(spectrum * gain.astype(spectrum.dtype), volume.shape)
+
+
+def _edge(distance: Array, width: Number) -> Array:
     # A logistic edge: smooth, so that cutoffs have gradients, and 1/2 exactly at the cutoff.
     return jax.nn.sigmoid(distance / width)
 
 
-def low_pass(volume: Volume, cutoff: float | Scalar, width: float | Scalar = 0.02) -> Volume:
+def low_pass(volume: Volume, cutoff: Number, width: Number = 0.02) -> Volume:
     """Keeps frequencies below `cutoff` (cycles per voxel), with a logistic edge of this `width`.
 
     >>> import jax.numpy as jnp
@@ -60,21 +68,18 @@ def low_pass(volume: Volume, cutoff: float | Scalar, width: float | Scalar = 0.0
     >>> bool(jnp.allclose(low_pass(v, 0.25), v, atol=1e-4))
     True
     """
-    gain = _edge(cutoff - radius(volume.shape), width)
-    return irfftn(rfftn(volume) * gain, volume.shape)
+    return apply_gain(volume, _edge(cutoff - radius(volume.shape), width))
 
 
-def high_pass(volume: Volume, cutoff: float | Scalar, width: float | Scalar = 0.02) -> Volume:
+def high_pass(volume: Volume, cutoff: Number, width: Number = 0.02) -> Volume:
     """Keeps frequencies above `cutoff` (cycles per voxel): the volume minus its `low_pass`."""
     return volume - low_pass(volume, cutoff, width)
 
 
-def band_pass(
-    volume: Volume, low: float | Scalar, high: float | Scalar, width: float | Scalar = 0.02
-) -> Volume:
+def band_pass(volume: Volume, low: Number, high: Number, width: Number = 0.02) -> Volume:
     """Keeps frequencies between `low` and `high` (cycles per voxel)."""
     k = radius(volume.shape)
-    return irfftn(rfftn(volume) * _edge(high - k, width) * _edge(k - low, width), volume.shape)
+    return apply_gain(volume, _edge(high - k, width) * _edge(k - low, width))
 
 
 def _shells(shape: Shape) -> tuple[Array, Array, int]:

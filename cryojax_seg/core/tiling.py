@@ -25,7 +25,9 @@ def _up(n: int, multiple: int) -> int:
 
 
 def segment_tiles(
-    segmenter: Segmenter, volume: np.ndarray | Volume, tile: int | tuple[int, int, int] | None = None
+    segmenter: Segmenter,
+    volume: np.ndarray | Volume,
+    tile: int | tuple[int, int, int] | None = None,
 ) -> Iterator[tuple[tuple[slice, slice, slice], np.ndarray]]:
     """Logits tile by tile: pairs of where the tile lies and its logits ``(z, y, x, class)``.
 
@@ -58,13 +60,17 @@ def segment_tiles(
                 ]
                 block = np.asarray(volume[np.ix_(*index)], np.float32)
                 logits = np.asarray(_run(segmenter, block))
-                kept = [min(t, n - o) for o, t, n in zip((z, y, x), size, volume.shape, strict=True)]
+                kept = [
+                    min(t, n - o) for o, t, n in zip((z, y, x), size, volume.shape, strict=True)
+                ]
                 where = tuple(slice(o, o + k) for o, k in zip((z, y, x), kept, strict=True))
                 yield where, logits[tuple(slice(pad, pad + k) for k in kept)]
 
 
 def segment(
-    segmenter: Segmenter, volume: np.ndarray | Volume, tile: int | tuple[int, int, int] | None = None
+    segmenter: Segmenter,
+    volume: np.ndarray | Volume,
+    tile: int | tuple[int, int, int] | None = None,
 ) -> np.ndarray:
     """Logits ``(z, y, x, class)`` of a volume of any size; see `segment_tiles`.
 

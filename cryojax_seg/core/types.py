@@ -4,8 +4,13 @@ Arrays are ``(z, y, x)``, channels and classes come last, and there is no batch 
 made with `jax.vmap`.
 """
 
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int, PRNGKeyArray, Shaped
 
+Array = jax.Array | np.ndarray  # NumPy arrays are welcome wherever JAX arrays are
+
+Number = float | Float[Array, ""]
 Volume = Float[Array, "z y x"]
 Features = Float[Array, "z y x channel"]
 Logits = Float[Array, "z y x class"]

@@ -14,11 +14,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtr
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from cryojax_seg.core import fourier
-from cryojax_seg.core.types import Shape, Volume
+from cryojax_seg.core.types import Array, Number, Shape, Volume
 
 
 @jax.tree_util.register_dataclass
@@ -45,6 +44,17 @@ class MissingWedge:
     tilt_axis: Literal["y", "x"] = dataclasses.field(default="y", metadata={"static": True})
     softness: Any = 0.0
     rotation: Any = None
+
+    def __post_init__(self):
+        angles = self.tilt_range
+        if isinstance(angles, tuple | list) and all(isinstance(a, float | int) for a in angles):
+            if len(angles) != 2 or not -90 <= angles[0] < angles[1] <= 90:
+                raise ValueError(
+                    f"tilt_range {tuple(angles)} must be two angles in degrees, lowest first, "
+                    "within -90 to 90"
+                )
+        if self.tilt_axis not in ("y", "x"):
+            raise ValueError(f"tilt_axis {self.tilt_axis!r} must be 'y' or 'x'")
 
     def _sector(self):
         """Normals in the (horizontal, beam) plane of the two edges of the measured sector."""
@@ -92,11 +102,10 @@ class MissingWedge:
         kz, ky, kx = fourier.frequencies(shape, tuple(v / smallest for v in voxel_size))
         mask = self._measured(kz, ky, kx)
 
-        def alias(k, axis, size):
+        def alias(k, size):
             return jnp.where(jnp.arange(k.size).reshape(k.shape) * 2 == size, -k, k)
 
-        az, ay = alias(kz, 0, shape[0]), alias(ky, 1, shape[1])
-        ax = alias(kx, 2, shape[2])
+        az, ay, ax = alias(kz, shape[0]), alias(ky, shape[1]), alias(kx, shape[2])
         needed = [(az, ky, kx), (kz, ky, ax)]
         if self.rotation is not None:
             needed += [(kz, ay, kx), (kz, ay, ax), (az, ay, kx), (az, ky, ax), (az, ay, ax)]
@@ -138,24 +147,24 @@ class MissingWedge:
         return tuple(kept)
 
     def visibility(
-        self,
-        normals: Float[Array, "... 3"],
-        extent: float | Float[Array, ""] = 6.0,
-        thickness: float | Float[Array, ""] = 1.5,
-    ) -> Float[Array, "..."]:
+        self, normals: Float[Array, "*n 3"], extent: Number = 6.0, thickness: Number = 1.5
+    ) -> Float[Array, "*n"]:
         """Fraction of the Fourier energy of a planar patch that the tilt series measured.
 
-        The patch is a Gaussian sheet: amplitude ``exp(-s^2/2t^2)`` across, ``exp(-r^2/2e^2)``
-        along. Its power spectrum is a Gaussian of standard deviation ``1/(sqrt(8) pi t)`` along
-        the normal and ``1/(sqrt(8) pi e)`` in the plane. Of that Gaussian's three dimensions two
-        are integrated by Gauss-Hermite nodes and the third in closed form: along a line the
-        measured region is what lies outside (or inside) of the two points where it crosses the
-        edges of the wedge.
+        The patch is a Gaussian sheet, ``exp(-s^2 / 2 t^2)`` across and ``exp(-r^2 / 2 e^2)``
+        along, so its power spectrum is a Gaussian too, and so is its marginal in the plane
+        ``(k_horizontal, k_beam)`` across the tilt axis. There the wedge is a double sector, and a
+        linear map that whitens a centred Gaussian takes sectors to sectors, whose probability is
+        their angle over pi. With ``m`` the normal in that plane, ``q = (e/t)^2 - 1`` and
+        ``a, b`` the directions of the lowest and highest tilt::
+
+            w = atan2(sin(high - low) sqrt(1 + q m.m),
+                      cos(high - low) (1 + q m.m) - q (a.m)(b.m)) / pi
 
         Args:
             normals: unit vectors in zyx order.
-            extent: standard deviation of the patch in its plane, voxels.
-            thickness: standard deviation of its profile, voxels.
+            extent: standard deviation e of the patch in its plane, voxels.
+            thickness: standard deviation t of its profile, voxels.
 
         Returns:
             values between 0 (lost in the wedge) and 1. Differentiable in all arguments, the tilt
@@ -164,41 +173,19 @@ class MissingWedge:
         >>> w = MissingWedge((-60.0, 60.0))
         >>> n = jnp.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])   # facing x; facing the beam
         >>> [round(float(v), 2) for v in w.visibility(n, extent=18.0)]
-        [0.97, 0.11]
+        [0.97, 0.09]
         """
-        normals = jnp.asarray(normals, jnp.result_type(float))
-        nodes, weights = np.polynomial.hermite_e.hermegauss(24)
-        weights = weights / weights.sum()
-        nodes = jnp.asarray(nodes, normals.dtype)
-        weights = jnp.asarray(weights, normals.dtype)
-        along = 1 / (np.sqrt(8) * np.pi * jnp.asarray(thickness, normals.dtype))
-        across = 1 / (np.sqrt(8) * np.pi * jnp.asarray(extent, normals.dtype))
-
-        def one(normal):
-            # Two directions in the plane of the patch (Duff et al. 2017, branch-free basis).
-            z, y, x = normal
-            sign = jnp.where(x < 0, -1.0, 1.0)
-            a = -1.0 / (sign + x)
-            b = z * y * a
-            first = jnp.stack([1.0 + sign * z * z * a, sign * b, -sign * z])
-            second = jnp.stack([b, sign + y * y * a, -y])
-            frames = [jnp.stack(self._frame(*v)) for v in (normal, first, second)]
-            roots, slopes = [], []
-            for edge in self._sector():
-                edge = jnp.stack(edge)
-                centre = (
-                    along * nodes[:, None] * jnp.dot(edge, frames[0])
-                    + across * nodes[None, :] * jnp.dot(edge, frames[1])
-                )
-                slope = across * jnp.dot(edge, frames[2])
-                slope = jnp.where(jnp.abs(slope) < 1e-9, 1e-9, slope)
-                roots.append(ndtr(-centre / slope))
-                slopes.append(slope)
-            between = jnp.abs(roots[0] - roots[1])
-            inside = jnp.where(slopes[0] * slopes[1] > 0, 1.0 - between, between)
-            return jnp.einsum("i,j,ij->", weights, weights, inside)
-
-        flat = normals.reshape(-1, 3)
-        # Chunks bound the memory (576 quadrature nodes per normal).
-        values = jax.lax.map(one, flat, batch_size=4096)
-        return values.reshape(normals.shape[:-1])
+        normals = jnp.asarray(normals)
+        dtype = normals.dtype
+        low, high = (jnp.deg2rad(jnp.asarray(a, dtype)) for a in self.tilt_range)
+        ratio = jnp.asarray(extent, dtype) / jnp.asarray(thickness, dtype)
+        q = jnp.square(ratio) - 1
+        u, w = self._frame(normals[..., 0], normals[..., 1], normals[..., 2])
+        stretch = 1 + q * (u * u + w * w)
+        along_low = jnp.cos(low) * u + jnp.sin(low) * w
+        along_high = jnp.cos(high) * u + jnp.sin(high) * w
+        angle = jnp.arctan2(
+            jnp.sin(high - low) * jnp.sqrt(stretch),
+            jnp.cos(high - low) * stretch - q * along_low * along_high,
+        )
+        return angle / jnp.pi

@@ -1,0 +1,108 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from cryojax_seg.core import Segmenter, Tomogram, neighbourhood, normalize, segment, tiling
+
+
+class Blocks(Segmenter):
+    """A stride-2 local function: sums of 3x3x3 neighbourhoods, then of 2x2x2 blocks of them.
+
+    On whole numbers its arithmetic is exact, so that any difference is one of the tiling.
+    """
+
+    def __init__(self):
+        self.kernel = nnx.Param(jnp.ones((3, 3, 3, 1, 1), jnp.float32))
+
+    halo = property(lambda self: 2)
+    stride = property(lambda self: 2)
+    classes = property(lambda self: ("a", "b"))
+
+    def __call__(self, volume):
+        fine = neighbourhood.conv3d(volume[..., None], self.kernel[...])
+        coarse = neighbourhood.space_to_depth(fine).sum(-1, keepdims=True)
+        spread = neighbourhood.depth_to_space(jnp.repeat(coarse, 8, -1))
+        return jnp.concatenate([fine, spread], -1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (7, 9, 12), (17, 4, 6)])
+@pytest.mark.parametrize("tile", [1, 3, 4, (2, 6, 40)])
+def test_tiles_of_any_size_fit_exactly(shape, tile):
+    volume = np.random.default_rng(0).integers(-9, 9, shape).astype(np.float32)
+    np.testing.assert_array_equal(segment(Blocks(), volume, tile), segment(Blocks(), volume))
+
+
+def test_every_voxel_is_covered_once():
+    volume = np.zeros((7, 9, 5), np.float32)
+    seen = np.zeros(volume.shape, int)
+    tiles = list(tiling.segment_tiles(Blocks(), volume, 4))
+    for where, logits in tiles:
+        seen[where] += 1
+        assert logits.shape == (*seen[where].shape, 2)
+    assert (seen == 1).all()
+    assert len(tiles) == tiling.count_tiles(Blocks(), volume.shape, 4)
+
+
+def test_one_compilation_serves_ragged_tiles():
+    volume = np.zeros((10, 13, 11), np.float32)
+    segment(Blocks(), volume, 4)
+    before = tiling._run._cache_size()
+    segment(Blocks(), np.zeros((9, 15, 6), np.float32), 4)
+    assert tiling._run._cache_size() == before
+
+
+def test_a_constant_volume_has_no_seams_or_borders():
+    out = segment(Blocks(), np.ones((6, 7, 8), np.float32), 4)
+    assert (out[..., 0] == 27).all() and (out[..., 1] == 27 * 8).all()
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="volume"):
+        segment(Blocks(), np.zeros((3, 4), np.float32))
+    with pytest.raises(ValueError, match="voxels"):
+        segment(Blocks(), np.zeros((3, 0, 4), np.float32))
+
+
+def test_auto_tile_respects_memory_and_stride():
+    assert tiling.auto_tile(Blocks(), (16, 16, 16), memory=1e9) is None
+    tile = tiling.auto_tile(Blocks(), (600, 600, 600), memory=2e7)
+    assert tile is not None and tile % 2 == 0 and 16 <= tile < 150
+
+
+def test_normalize_is_robust_and_honest():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(10_000.0, 3.0, (20, 20, 20))
+    noise[:2] += 300  # outliers: a gold bead
+    z = normalize(noise, "bright")
+    assert z.dtype == np.float32
+    assert abs(z[4:].std() - 1) < 0.15 and abs(np.median(z)) < 1e-3
+    np.testing.assert_allclose(normalize(noise, "dark"), -z)
+    holes = noise.copy()
+    holes[3, 3, 3], holes[4, 4, 4] = np.nan, np.inf
+    filled = normalize(holes, "bright")
+    assert np.isfinite(filled).all() and filled[3, 3, 3] == 0
+    with pytest.raises(ValueError, match="constant"):
+        normalize(np.ones((3, 3, 3)), "bright")
+    with pytest.raises(ValueError, match="finite"):
+        normalize(np.full((3, 3, 3), np.nan), "bright")
+    mostly_flat = np.zeros((4, 4, 4))
+    mostly_flat[0] = 1.0
+    assert np.isfinite(normalize(mostly_flat, "bright")).all()
+    bytes_ = rng.integers(0, 255, (5, 5, 5)).astype(np.uint8)
+    assert normalize(bytes_, "dark").dtype == np.float32
+
+
+def test_tomogram_says_what_is_wrong():
+    with pytest.raises(ValueError, match=r"cell\.mrc.*three axes"):
+        Tomogram(np.zeros((3, 3)), name="cell.mrc")
+    with pytest.raises(ValueError, match="--voxel-size"):
+        Tomogram(np.zeros((3, 3, 3))).require_voxel_size()
+    assert Tomogram(np.zeros((3, 3, 3)), (8.0, 8.0, 8.0)).require_voxel_size() == (8.0, 8.0, 8.0)
+
+
+def test_whole_volume_gradient_is_that_of_the_function():
+    volume = jnp.ones((4, 4, 4))
+    gradient = jax.grad(lambda s: s(volume).sum())(Blocks())
+    assert float(gradient.kernel[...].sum()) != 0
