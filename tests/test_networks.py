@@ -19,22 +19,28 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+@jax.jit
+def run(segmenter, volume):
+    return segmenter(volume)
+
+
 def parameters(module):
     return sum(p.size for p in jax.tree.leaves(nnx.state(module, nnx.Param)))
 
 
-def reach(segmenter, size, axes=(0, 1, 2), phases=1):
-    """Largest distance over which an output voxel has a gradient, over all phases."""
-    volume = jnp.asarray(noise(*size))
-    largest = 0
-    pull = jax.jit(jax.grad(lambda v, at: segmenter(v)[at[0], at[1], at[2]].sum()))
-    for phase in range(phases):
-        at = [n // 2 // phases * phases + phase for n in size]
-        support = np.argwhere(np.asarray(pull(volume, jnp.asarray(at))) != 0)[:, list(axes)]
-        centre = np.asarray(at)[list(axes)]
-        edge = np.asarray(size)[list(axes)] - 1
-        assert (support.min(0) > 0).all() and (support.max(0) < edge).all(), "volume too small"
-        largest = max(largest, np.abs(support - centre).max())
+def reach(segmenter, edge):
+    """Largest distance over which an input voxel changes the output, over all phases.
+
+    A NaN spreads over every voxel that reads it, and over no other.
+    """
+    volume, largest = noise(edge, edge, edge), 0
+    for phase in range(segmenter.stride):
+        at = edge // 2 // segmenter.stride * segmenter.stride + phase
+        marked = volume.copy()
+        marked[at, at, at] = np.nan
+        support = np.argwhere(np.isnan(np.asarray(run(segmenter, jnp.asarray(marked)))))[:, :3]
+        assert support.min() > 0 and support.max() < edge - 1, "the volume is too small"
+        largest = max(largest, np.abs(support - at).max())
     return largest
 
 
@@ -65,8 +71,8 @@ def test_tomoseg_sees_72_pixels_of_one_slice():
 
 def test_tomoseg_heads_differ_by_the_half_that_moves_the_decision():
     volume = jnp.asarray(noise(2, 16, 16))
-    sigmoid = Tomoseg("sigmoid_bce", rngs=nnx.Rngs(0))(volume)
-    linear = Tomoseg("linear_logmse", rngs=nnx.Rngs(0))(volume)
+    sigmoid = run(Tomoseg("sigmoid_bce", rngs=nnx.Rngs(0)), volume)
+    linear = run(Tomoseg("linear_logmse", rngs=nnx.Rngs(0)), volume)
     np.testing.assert_allclose(linear, sigmoid - 0.5, atol=1e-7)
     # Half resolution, repeated: blocks of 2x2 pixels agree.
     blocks = np.asarray(sigmoid)[..., 0].reshape(2, 8, 2, 8, 2)
@@ -76,15 +82,15 @@ def test_tomoseg_heads_differ_by_the_half_that_moves_the_decision():
 def test_tomoseg_slices_are_independent():
     net = Tomoseg(rngs=nnx.Rngs(0))
     volume = noise(4, 16, 16)
-    one = net(jnp.asarray(volume[1:3]))
-    np.testing.assert_allclose(net(jnp.asarray(volume))[1:3], one, atol=1e-7)
+    one = run(net, jnp.asarray(volume[1:3]))
+    np.testing.assert_allclose(run(net, jnp.asarray(volume))[1:3], one, atol=1e-7)
 
 
 @pytest.mark.parametrize("layers, kernel", [(1, 3), (3, 3), (2, 5)])
 def test_convnet_reach(layers, kernel):
     net = ConvNet(layers=layers, width=3, kernel=kernel, rngs=nnx.Rngs(0))
     assert net.halo == layers * (kernel // 2)
-    assert reach(net, (2 * net.halo + 5,) * 3) == net.halo
+    assert reach(net, 2 * net.halo + 5) == net.halo
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_convnet_reach(layers, kernel):
 def test_unet_reach_is_the_declared_halo(depth, stem, size):
     net = UNet(width=2, depth=depth, stem=stem, norm="none", rngs=nnx.Rngs(3))
     assert net.stride == 2 ** (depth + (stem != "none"))
-    assert reach(net, (size,) * 3, phases=net.stride) == net.halo
+    assert reach(net, size) == net.halo
 
 
 def test_halo_of_deep_unets_grows_by_doubling():
@@ -109,7 +115,7 @@ def test_tiles_equal_the_whole(norm):
     if norm == "frozen":
         net = fit_normalization(net, volume, patch=16, count=3)
     whole = segment(net, volume)
-    np.testing.assert_allclose(segment(net, volume, tile=8), whole, atol=1e-5)
+    np.testing.assert_allclose(segment(net, volume, tile=8), whole, rtol=1e-4, atol=1e-4)
     assert np.abs(whole).max() > 0.1
 
 
@@ -118,7 +124,7 @@ def test_unfitted_statistics_refuse_to_be_tiled(norm):
     net = UNet(width=2, depth=1, norm=norm, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="fit_normalization"):
         segment(net, noise(8, 8, 8))
-    assert net(jnp.asarray(noise(8, 8, 8))).shape == (8, 8, 8, 1)  # but it trains
+    assert run(net, jnp.asarray(noise(8, 8, 8))).shape == (8, 8, 8, 1)  # but it trains
 
 
 def test_fitted_on_the_whole_volume_is_instance_norm_exactly():
@@ -126,9 +132,11 @@ def test_fitted_on_the_whole_volume_is_instance_norm_exactly():
     volume = noise(12, 16, 14)
     fitted = fit_normalization(net, volume, patch=16, count=1)
     assert (net.norm, fitted.norm, fitted.halo) == ("instance", "frozen", 9)
-    np.testing.assert_allclose(fitted(jnp.asarray(volume)), net(jnp.asarray(volume)), atol=2e-5)
-    again = fit_normalization(fitted, volume, patch=16, count=1)  # a frozen network refits
-    np.testing.assert_allclose(again(jnp.asarray(volume)), net(jnp.asarray(volume)), atol=2e-5)
+    expected = run(net, jnp.asarray(volume))
+    np.testing.assert_allclose(run(fitted, jnp.asarray(volume)), expected, atol=2e-5)
+    # A frozen network refits, whatever its statistics were.
+    again = fit_normalization(fit_normalization(net, 2 + volume), volume, patch=16, count=1)
+    np.testing.assert_allclose(run(again, jnp.asarray(volume)), expected, atol=2e-5)
 
 
 def test_fitted_statistics_are_the_pooled_mean_and_variance():
@@ -194,21 +202,21 @@ def test_deep_supervision_scales(stem, sizes):
         rngs=nnx.Rngs(0),
     )
     volume = jnp.asarray(noise(16, 16, 16))
-    scales = net.scales(volume)
+    scales, finest = jax.jit(lambda n, v: (n.scales(v), n(v)))(net, volume)
     assert [s.shape for s in scales] == [(n, n, n, 3) for n in sizes]
-    np.testing.assert_allclose(scales[0], net(volume), atol=1e-6)
+    np.testing.assert_allclose(scales[0], finest, atol=1e-6)
     plain = UNet(width=2, depth=2, norm="none", rngs=nnx.Rngs(0))
-    assert [s.shape for s in plain.scales(volume)] == [(16, 16, 16, 1)]
+    shapes = jax.eval_shape(UNet.scales, plain, volume)
+    assert [s.shape for s in shapes] == [(16, 16, 16, 1)]
 
 
 @pytest.mark.parametrize("norm", [*LOCAL, "instance", "batch"])
-@pytest.mark.parametrize("volume", [np.zeros((8, 8, 8)), np.full((8, 8, 8), 1e4), noise(8, 8, 8)])
-def test_gradients_are_finite(norm, volume):
+def test_gradients_are_finite(norm):
     net = UNet(width=2, depth=1, norm=norm, rngs=nnx.Rngs(0))
-    volume = jnp.asarray(volume, jnp.float32)
-    gradient = jax.jit(jax.grad(lambda n, v: jnp.mean(jnp.square(n(v))), allow_int=True))
-    leaves = jax.tree.leaves(gradient(net, volume))
-    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    gradient = jax.jit(jax.grad(lambda n, v: jnp.mean(jnp.square(n(v)))))
+    for volume in (np.zeros((8, 8, 8)), np.full((8, 8, 8), 1e4), noise(8, 8, 8)):
+        leaves = jax.tree.leaves(gradient(net, jnp.asarray(volume, jnp.float32)))
+        assert all(np.isfinite(leaf).all() for leaf in leaves)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 from flax import nnx
 
 from cryojax_seg.core import Segmenter
 from cryojax_seg.core.types import Logits, Volume
-from cryojax_seg.segmenters.blocks import Convolution, Linear, activation
+from cryojax_seg.segmenters.blocks import Convolution, Linear, activation, initialize
 from cryojax_seg.segmenters.normalization import require_local
 
 
@@ -26,7 +27,6 @@ class ConvNet(Segmenter):
     Raises:
         ValueError: for an even kernel, or no layer or channel.
 
-    >>> import jax.numpy as jnp
     >>> net = ConvNet(layers=2, width=4, kernel=5, rngs=nnx.Rngs(0))
     >>> net.halo, net.stride, net(jnp.zeros((6, 7, 8))).shape
     (4, 1, (6, 7, 8, 1))
@@ -49,10 +49,9 @@ class ConvNet(Segmenter):
         self.layers, self.width, self.kernel = layers, width, kernel
         self._classes = tuple(classes)
         inputs = [1, *[width] * (layers - 1)]
-        self.convolutions = nnx.List(
-            [Convolution(i, width, kernel, norm, rngs=rngs) for i in inputs]
-        )
-        self.head = Linear(width, len(self._classes), rngs=rngs)
+        self.convolutions = nnx.List([Convolution(i, width, kernel, norm) for i in inputs])
+        self.head = Linear(width, len(self._classes))
+        initialize(self, rngs)
 
     @property
     def norm(self) -> str:
@@ -72,7 +71,7 @@ class ConvNet(Segmenter):
         return self._classes
 
     def __call__(self, volume: Volume) -> Logits:
-        x = volume[..., None]
+        x = jnp.asarray(volume)[..., None]
         for convolution in self.convolutions:
             x = activation(convolution(x))
         return self.head(x)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from cryojax_seg.core import Segmenter
-from cryojax_seg.core.types import Features
+from cryojax_seg.core.types import Array, Features
 
 NORMS = ("none", "rms", "instance", "batch", "frozen", "weight")
 BATCH_AXIS = "batch"
@@ -42,11 +42,11 @@ class Normalization(nnx.Module):
 
     def __init__(self, channels: int, kind: str, scale: float = 1.0):
         self.kind: str = check_norm(kind)
-        self.scale = nnx.Param(jnp.full(channels, scale, jnp.float32))
-        self.shift = nnx.Param(jnp.zeros(channels, jnp.float32))
+        self.scale = nnx.Param(_constant(channels, scale))
+        self.shift = nnx.Param(_constant(channels, 0.0))
         if kind == "frozen":
-            self.mean = Statistic(jnp.zeros(channels, jnp.float32))
-            self.variance = Statistic(jnp.ones(channels, jnp.float32))
+            self.mean = Statistic(_constant(channels, 0.0))
+            self.variance = Statistic(_constant(channels, 1.0))
 
     def __call__(self, x: Features) -> Features:
         scale, shift = self.scale[...], self.shift[...]
@@ -69,6 +69,11 @@ class Normalization(nnx.Module):
         if self.kind == "measure":
             self.mean, self.variance = Statistic(mean), Statistic(variance)
         return mean, variance
+
+
+def _constant(channels: int, value: float) -> Float[Array, " channel"]:
+    # Through NumPy, as jnp.full compiles a program for every size.
+    return jnp.asarray(np.full(channels, value, np.float32))
 
 
 def _spread(values: Float[Array, " channel"]) -> Float[Array, "1 1 1 channel"]:

@@ -5,30 +5,33 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from cryojax_seg.core import Segmenter
 from cryojax_seg.core.segmenter import check_divisible
-from cryojax_seg.core.types import Logits, Volume
+from cryojax_seg.core.types import Array, Logits, Volume
+from cryojax_seg.segmenters.blocks import initialize, kernel, vector
 
 HEADS = ("linear_logmse", "sigmoid_bce")
 _SIZE = 15
 _CHANNELS = 40
+_DEVIATION = 0.01  # of the initial kernels, cut at two deviations
 
 
 class _Layer(nnx.Module):
     """A 15x15 convolution of slices with bias and zero padding."""
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
-        # Normal of deviation 0.01 cut at two deviations, as the original is initialised.
-        initial = jax.nn.initializers.truncated_normal(0.01)
-        shape = (_SIZE, _SIZE, inputs, outputs)
-        self.kernel = nnx.Param(initial(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
+    def __init__(self, inputs: int, outputs: int):
+        self.kernel = kernel((_SIZE, _SIZE, inputs, outputs), _DEVIATION**2)
+        self.bias = vector(outputs)
 
     def __call__(self, slices: Float[Array, "z y x in"]) -> Float[Array, "z y x out"]:
         out = jax.lax.conv_general_dilated(
-            slices, self.kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            jnp.asarray(slices),
+            self.kernel[...],
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         return out + self.bias[...][None, None, None, :]
 
@@ -72,9 +75,10 @@ class Tomoseg(Segmenter):
             raise ValueError(f"head {head!r} is not one of {', '.join(HEADS)}")
         self.head = head
         self._classes = tuple(classes)
-        self.first = _Layer(1, _CHANNELS, rngs=rngs)
-        self.second = _Layer(_CHANNELS, _CHANNELS, rngs=rngs)
-        self.last = _Layer(_CHANNELS, len(self._classes), rngs=rngs)
+        self.first = _Layer(1, _CHANNELS)
+        self.second = _Layer(_CHANNELS, _CHANNELS)
+        self.last = _Layer(_CHANNELS, len(self._classes))
+        initialize(self, rngs, truncation=2.0)
 
     @property
     def halo(self) -> int:
@@ -90,7 +94,7 @@ class Tomoseg(Segmenter):
 
     def __call__(self, volume: Volume) -> Logits:
         check_divisible(volume.shape, self.stride)
-        x = _max_pool(jax.nn.relu(self.first(volume[..., None] / 3)))
+        x = _max_pool(jax.nn.relu(self.first(jnp.asarray(volume)[..., None] / 3)))
         x = self.last(jax.nn.relu(self.second(x)))
         x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
         return x - 0.5 if self.head == "linear_logmse" else x

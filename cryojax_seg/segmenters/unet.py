@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from cryojax_seg.core import Segmenter
 from cryojax_seg.core.neighbourhood import depth_to_space, space_to_depth
 from cryojax_seg.core.segmenter import check_divisible
-from cryojax_seg.core.types import Logits, Volume
-from cryojax_seg.segmenters.blocks import Down, Linear, ResidualBlock, Up, unet_halo
+from cryojax_seg.core.types import Array, Logits, Volume
+from cryojax_seg.segmenters.blocks import Down, Linear, ResidualBlock, Up, initialize, unet_halo
 from cryojax_seg.segmenters.normalization import require_local
 
 STEMS = ("none", "space_to_depth")
@@ -36,7 +37,6 @@ class UNet(Segmenter):
         ValueError: for arguments without meaning; on a call, for a volume whose axes are not
             multiples of `stride`; `halo` raises while the statistics are not fitted.
 
-    >>> import jax.numpy as jnp
     >>> net = UNet(width=2, depth=1, norm="none", rngs=nnx.Rngs(0))
     >>> net.halo, net.stride, net(jnp.zeros((8, 8, 8))).shape
     (9, 2, (8, 8, 8, 1))
@@ -64,15 +64,16 @@ class UNet(Segmenter):
         block = 8 if stem == "space_to_depth" else 1
         inputs = [block, *widths[1:]]
         self.encoder = nnx.List(
-            [ResidualBlock(i, o, norm, rngs=rngs) for i, o in zip(inputs, widths, strict=True)]
+            [ResidualBlock(i, o, norm) for i, o in zip(inputs, widths, strict=True)]
         )
         steps = list(zip(widths[:-1], widths[1:], strict=True))
-        self.down = nnx.List([Down(fine, coarse, rngs=rngs) for fine, coarse in steps])
-        self.up = nnx.List([Up(coarse, fine, rngs=rngs) for fine, coarse in steps])
-        self.decoder = nnx.List([ResidualBlock(fine, fine, norm, rngs=rngs) for fine, _ in steps])
+        self.down = nnx.List([Down(fine, coarse) for fine, coarse in steps])
+        self.up = nnx.List([Up(coarse, fine) for fine, coarse in steps])
+        self.decoder = nnx.List([ResidualBlock(fine, fine, norm) for fine, _ in steps])
         heads = max(depth, 1) if deep_supervision else 1
         outputs = block * len(self._classes)
-        self.heads = nnx.List([Linear(w, outputs, rngs=rngs) for w in widths[:heads]])
+        self.heads = nnx.List([Linear(w, outputs) for w in widths[:heads]])
+        initialize(self, rngs)
 
     @property
     def norm(self) -> str:
@@ -94,7 +95,7 @@ class UNet(Segmenter):
     def _features(self, volume: Volume) -> list[Array]:
         """Decoded features, finest level first."""
         check_divisible(volume.shape, self.stride)
-        x = volume[..., None]
+        x = jnp.asarray(volume)[..., None]
         x = self.encoder[0](space_to_depth(x) if self.stem != "none" else x)
         skips = []
         for down, encode in zip(self.down, self.encoder[1:], strict=True):
