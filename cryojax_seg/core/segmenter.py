@@ -24,7 +24,7 @@ class Segmenter(nnx.Module):
     """Abstract voxel classifier. Concrete methods are final: compose, do not subclass them.
 
     Attributes:
-        halo: the largest ``|delta|_inf`` (voxels) that can reach an output voxel; 0 for a threshold.
+        halo: the largest ``|delta|_inf`` in voxels that can reach an output; 0 for a threshold.
         stride: shifting the input by `stride` voxels shifts the output; ``2**depth`` for a U-Net,
             else 1. Every axis of an input must be a multiple of it.
         classes: class names. One name means one sigmoid score; several mean a softmax, and the
@@ -174,7 +174,7 @@ class Stacked(Segmenter):
     ``1 + m mod (K - 1)`` and against the background.
     """
 
-    def __init__(self, segmenters: Sequence[Segmenter], classes: tuple[str, ...]):
+    def __init__(self, segmenters: Sequence[Segmenter], classes: Sequence[str]):
         self.segmenters = nnx.List(segmenters)
         self._classes = tuple(classes)
         inputs = sum(len(s.classes) for s in segmenters)
@@ -228,8 +228,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, nnx.Variable):
         value = value[...]
     if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        value = np.asarray(value)
+        if value.dtype == jnp.bfloat16:  # which NumPy cannot print
+            value = value.astype(np.float32)
         # float32 values print shortest that way, and read back to the same float32.
-        return np.asarray(value).astype(str).astype(float).tolist()
+        return value.astype(str).astype(float).tolist()
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(v) for v in value]
     return value

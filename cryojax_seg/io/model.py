@@ -63,9 +63,10 @@ def save_model(
         FileError: if the folder exists and `overwrite` is not set.
     """
     arrays = {name: np.asarray(value) for name, value in flat_state(segmenter).items()}
-    description = {"class": type(segmenter).__name__, "arguments": hyperparameters(segmenter)}
     try:
-        _check_rebuilds(segmenter, description, arrays)
+        _check_finite(arrays)
+        description = _describe(segmenter)
+        _check_shapes(flat_state(rebuild(description)), arrays)
     except ModelError as error:
         raise ModelError(f"{path}: this model cannot be saved: {error}") from error
     packed = _pack(arrays)
@@ -147,14 +148,11 @@ def read_description(path: PathLike) -> dict[str, Any]:
     return content
 
 
-def _check_rebuilds(module: Any, description: dict, arrays: dict[str, np.ndarray]) -> None:
+def _describe(module: Segmenter | Restorer) -> dict[str, Any]:
+    """Class and hyperparameters, as they will be read."""
     if module_class(type(module).__name__) is not type(module):
         raise ModelError(f"{type(module)} only shares its name with a class of cryojax_seg")
-    _check_finite(arrays)
-    _check_shapes(flat_state(rebuild(_as_json(description))), arrays)
-
-
-def _as_json(description: Any) -> Any:
+    description = {"class": type(module).__name__, "arguments": hyperparameters(module)}
     try:
         return json.loads(json.dumps(description, allow_nan=False))
     except (TypeError, ValueError) as error:

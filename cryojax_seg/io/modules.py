@@ -70,7 +70,8 @@ def rebuild(description: Any, depth: int = 0) -> Any:
     except ModelError:
         raise
     except Exception as error:  # a constructor may refuse foreign arguments in any way
-        raise ModelError(f"{name} cannot be built from its arguments: {error}") from error
+        reason = str(error)[:200]
+        raise ModelError(f"{name} cannot be built from its arguments: {reason}") from error
 
 
 def flat_state(module: nnx.Module) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def _bands(radius, label: int, name: str) -> list[Band]:
     return bands
 
 
-def _nearest(shape: Shape, samples: np.ndarray, within: float):
+def _nearest(shape: Shape, samples: np.ndarray, within: float | int):
     """Box of voxels near the samples, their coordinates, distances and nearest samples."""
     reach = within if np.isfinite(within) else 1e9
     low = np.clip(np.floor(samples.min(0) - reach), 0, shape).astype(int)

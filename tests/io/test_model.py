@@ -1,0 +1,306 @@
+"""Saved models: the same function comes back, or an error says what is wrong."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import pickle
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from cryojax_seg.core import MissingWedge, Segmenter, Sequential, Stacked, Symmetrized
+from cryojax_seg.io import FileError, ModelCard, ModelError, load_model, model, save_model
+from cryojax_seg.segmenters import GlobalThreshold, LinearVote, LocalContrast, Tomoseg, UNet
+
+CARD = ModelCard(
+    voxel_size=(13.48, 13.48, 13.48),
+    contrast="bright",
+    tilt_range=(-60.0, 45.0),
+    provenance={"tomograms": ["a.mrc"], "steps": 200, "loss": 0.125},
+)
+MODULES = {
+    "threshold": lambda: GlobalThreshold(0.7, softness=0.3),
+    "bands": lambda: GlobalThreshold([0.5, 2.5], classes=("background", "lipid", "gold")),
+    "vote": lambda: LinearVote(radius=1),
+    "tomoseg": lambda: Tomoseg(rngs=nnx.Rngs(1)),
+    "unet": lambda: UNet(width=2, depth=1, classes=("background", "a", "b"), rngs=nnx.Rngs(2)),
+    "sequential": lambda: Sequential([LocalContrast(scale=2.0)], GlobalThreshold(1.5)),
+    "nested": lambda: Stacked(
+        [
+            GlobalThreshold(0.1),
+            Symmetrized(
+                UNet(width=2, depth=1, rngs=nnx.Rngs(3)),
+                MissingWedge((-60.0, 50.0), softness=0.01),
+            ),
+        ],
+        classes=("background", "membrane"),
+    ),
+}
+
+
+def trained(module):
+    """The module with parameters that no constructor would give it."""
+    return jax.tree.map(lambda p: p + jnp.asarray(0.01, p.dtype), module)
+
+
+def leaves(module):
+    return jax.tree.leaves(nnx.state(module))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    save_model(tmp_path / "model", trained(MODULES["vote"]()), CARD)
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_round_trip(tmp_path, name):
+    module = trained(MODULES[name]())
+    save_model(tmp_path / "model", module, CARD)
+    loaded, card = load_model(tmp_path / "model")
+    assert card == CARD
+    assert type(loaded) is type(module) and loaded.classes == module.classes
+    assert jax.tree.structure(nnx.state(loaded)) == jax.tree.structure(nnx.state(module))
+    for a, b in zip(leaves(loaded), leaves(module), strict=True):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["arrays.npz", "model.json"]
+    if name in ("threshold", "bands", "vote", "sequential"):
+        volume = jax.random.normal(jax.random.key(0), (8, 8, 8))
+        assert np.array_equal(loaded(volume), module(volume))
+
+
+def test_nested_values_come_back(tmp_path):
+    module = MODULES["nested"]()
+    save_model(tmp_path / "model", module)
+    loaded, card = load_model(tmp_path / "model")
+    wedge = loaded.segmenters[1].wedge
+    assert wedge.tilt_range == (-60.0, 50.0) and wedge.softness == 0.01
+    assert loaded.segmenters[1].flips == module.segmenters[1].flips
+    assert card == ModelCard()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_other_float_types(tmp_path, dtype):
+    module = jax.tree.map(lambda p: p.astype(dtype), MODULES["vote"]())
+    save_model(tmp_path / "model", module)
+    loaded, _ = load_model(tmp_path / "model")
+    assert [a.dtype for a in leaves(loaded)] == [jnp.dtype(dtype)] * len(leaves(module))
+    assert all(np.array_equal(a, b) for a, b in zip(leaves(loaded), leaves(module), strict=True))
+
+
+def test_float64_is_never_cut_to_float32(tmp_path, x64):
+    module = jax.tree.map(lambda p: p.astype(jnp.float64) / 3, GlobalThreshold(1.0))
+    save_model(tmp_path / "model", module)
+    assert load_model(tmp_path / "model")[0].threshold[...].dtype == jnp.float64
+    with jax.enable_x64(False), pytest.raises(ModelError, match="JAX_ENABLE_X64"):
+        load_model(tmp_path / "model")
+
+
+def test_the_same_model_gives_the_same_arrays(tmp_path):
+    for name in ("a", "b"):
+        save_model(tmp_path / name, MODULES["unet"]())
+    first, second = ((tmp_path / name / "arrays.npz").read_bytes() for name in ("a", "b"))
+    assert first == second
+
+
+def test_existing_model(saved):
+    before = (saved / "model.json").read_bytes()
+    with pytest.raises(FileError, match="exists already"):
+        save_model(saved, GlobalThreshold(1.0))
+    assert (saved / "model.json").read_bytes() == before
+    save_model(saved, GlobalThreshold(1.0), overwrite=True)
+    assert isinstance(load_model(saved)[0], GlobalThreshold)
+    assert [p.name for p in saved.parent.iterdir()] == ["model"]
+
+
+class Foreign(Segmenter):
+    halo, stride, classes = 0, 1, ("foreground",)
+
+    def __call__(self, volume):
+        return volume[..., None]
+
+
+@pytest.mark.parametrize(
+    ("module", "card", "words"),
+    [
+        (Foreign, ModelCard(), "Foreign.* is not a segmenter"),
+        (lambda: GlobalThreshold(float("nan")), ModelCard(), "NaN"),
+        (lambda: GlobalThreshold(1.0), ModelCard(provenance={"x": object()}), "plain JSON"),
+        (lambda: GlobalThreshold(1.0), ModelCard(provenance={"x": float("inf")}), "plain JSON"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, module, card, words):
+    with pytest.raises(ModelError, match=words) as caught:
+        save_model(tmp_path / "model", module(), card)
+    assert str(tmp_path / "model") in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def refused(path, words):
+    with pytest.raises(ModelError, match=words) as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.json", "arrays.npz"])
+def test_missing_file(saved, name):
+    (saved / name).unlink()
+    refused(saved, f"{name} is missing")
+
+
+def test_no_folder(saved):
+    refused(saved.parent / "absent", "no such model folder")
+    saved.rename(saved.with_name(".former-model"))
+    refused(saved, "left the former one at")
+
+
+@pytest.mark.parametrize("name", ["model.json", "arrays.npz"])
+def test_every_flipped_bit_is_noticed(saved, name):
+    file = saved / name
+    raw = file.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in [0, len(raw) - 2, *rng.integers(0, len(raw), 40).tolist()]:
+        damaged = bytearray(raw)
+        damaged[position] ^= 1 << int(rng.integers(0, 7))
+        file.write_bytes(damaged)
+        if name == "model.json" and json_equal(raw, bytes(damaged)):
+            continue  # white space
+        refused(saved, "model")
+    file.write_bytes(raw)
+    load_model(saved)
+
+
+def json_equal(first: bytes, second: bytes) -> bool:
+    try:
+        return json.loads(first) == json.loads(second)
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5])
+@pytest.mark.parametrize("name", ["model.json", "arrays.npz"])
+def test_truncated(saved, name, keep):
+    raw = (saved / name).read_bytes()
+    (saved / name).write_bytes(raw[: int(len(raw) * keep) if keep == 0.5 else keep])
+    refused(saved, "damaged")
+
+
+def forge(path, change, arrays=None):
+    """A model whose checksums fit, as somebody with bad intentions would write it."""
+    content = json.loads((path / "model.json").read_text())
+    if arrays is not None:
+        (path / "arrays.npz").write_bytes(arrays)
+        content["arrays_sha256"] = hashlib.sha256(arrays).hexdigest()
+    content.pop("sha256")
+    change(content)
+    content["sha256"] = hashlib.sha256(model._canonical(content)).hexdigest()
+    (path / "model.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Evil", "os.system", "__import__", "Segmenter", "hyperparameters", "np", 3, None, ["a"]],
+)
+def test_unknown_class(saved, name):
+    forge(saved, lambda content: content["segmenter"].update({"class": name}))
+    refused(saved, "is not a segmenter or restorer|cannot be built")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.update(version=2), "format version 2"),
+        (lambda c: c.update(format="other"), "does not describe"),
+        (lambda c: c["segmenter"]["arguments"].update(evil=1), "no argument evil"),
+        (lambda c: c["segmenter"]["arguments"].update(radius=2), "its class needs"),
+        (lambda c: c["segmenter"]["arguments"].update(radius=-1), "cannot be built|its class"),
+        (lambda c: c["segmenter"]["arguments"].update(radius={"a": 1}), "a module needs a class"),
+        (lambda c: c.pop("segmenter"), "damaged"),
+        (lambda c: c["card"].update(extra=1), "card"),
+        (lambda c: c["card"].update(contrast="green"), "card"),
+        (lambda c: c["card"].update(voxel_size=[1.0]), "card"),
+        (lambda c: c["arrays"].pop("kernel"), "model.json lists"),
+        (lambda c: c["arrays"]["kernel"].update(shape=[2**40]), r"model\.json says"),
+        (lambda c: c["arrays"]["kernel"].update(dtype="float64"), r"model\.json says"),
+        (lambda c: c["arrays"]["kernel"].update(dtype="object"), "array kernel|damaged"),
+        (lambda c: c["arrays"]["kernel"].update(sha256="0"), "SHA-256 differs"),
+    ],
+)
+def test_forged_descriptions(saved, change, words):
+    forge(saved, change)
+    refused(saved, words)
+
+
+def nested(depth):
+    inner = {"class": "GlobalThreshold", "arguments": {}}
+    for _ in range(depth):
+        inner = {"class": "Sequential", "arguments": {"restorers": [], "segmenter": inner}}
+    return inner
+
+
+def test_deep_nesting(saved):
+    forge(saved, lambda content: content.update(segmenter=nested(40)))
+    refused(saved, "nested more than")
+    (saved / "model.json").write_text("[" * 10**6)
+    refused(saved, "damaged")
+
+
+def test_a_pickle_among_the_arrays_is_never_run(saved, tmp_path):
+    canary = tmp_path / "canary"
+
+    class Canary:
+        def __reduce__(self):
+            return (open, (str(canary), "w"))
+
+    objects = io.BytesIO()
+    np.savez(objects, bias=np.array([Canary()], object), kernel=np.array([Canary()], object))
+    forge(saved, lambda content: None, objects.getvalue())
+    refused(saved, "array")
+    (saved / "arrays.npz").write_bytes(pickle.dumps(Canary()))
+    refused(saved, "SHA-256")
+    (saved / "model.json").write_bytes(pickle.dumps(Canary()))
+    refused(saved, "damaged")
+    assert not canary.exists()
+
+
+def test_a_zip_that_expands_is_refused(saved):
+    members = {}
+    with zipfile.ZipFile(saved / "arrays.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, raw in members.items():
+            archive.writestr(name, raw + bytes(2**24))
+    forge(saved, lambda content: None, packed.getvalue())
+    refused(saved, "compressed")
+
+
+def test_parameters_that_are_not_finite(saved):
+    loaded, _ = load_model(saved)
+    arrays = {k: np.full(v.shape, np.nan, v.dtype) for k, v in model.flat_state(loaded).items()}
+    packed = model._pack(arrays)
+
+    def change(content):
+        for name, array in arrays.items():
+            content["arrays"][name]["sha256"] = hashlib.sha256(array.tobytes()).hexdigest()
+
+    forge(saved, change, packed)
+    refused(saved, "NaN or infinite")
+
+
+def test_a_large_network_on_paper_costs_nothing(saved):
+    """A forged width of a million is refused at once."""
+    save_model(saved, MODULES["unet"](), overwrite=True)
+    forge(saved, lambda content: content["segmenter"]["arguments"].update(width=10**6))
+    refused(saved, "its class needs|cannot be built")
+
+
+def test_card_fields_are_all_in_the_description(saved):
+    content = model.read_description(saved)
+    assert set(content["card"]) == {f.name for f in dataclasses.fields(ModelCard)}
+    assert set(content["software"]) == {"cryojax_seg", "jax", "flax", "numpy", "python"}
