@@ -16,3 +16,4 @@ from cryojax_seg.core.tiling import segment_tiles as segment_tiles
 from cryojax_seg.core.tomogram import Tomogram as Tomogram
 from cryojax_seg.core.tomogram import normalize as normalize
 from cryojax_seg.core.wedge import MissingWedge as MissingWedge
+from cryojax_seg.core.wedge import estimate_wedge as estimate_wedge

@@ -29,7 +29,7 @@ def frequencies(
 ) -> tuple[Float[Array, "z 1 1"], Float[Array, "1 y 1"], Float[Array, "1 1 half_x"]]:
     """Frequencies of the rfftn grid along z, y, x, ready to broadcast.
 
-    In cycles per unit of `voxel_size`: cycles per voxel by default, per angstrom if it is in angstrom.
+    In cycles per voxel, or in cycles per unit of `voxel_size` where one is given.
 
     >>> kz, ky, kx = frequencies((4, 4, 4))
     >>> kx.shape, float(kx[0, 0, -1])

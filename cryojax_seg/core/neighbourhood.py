@@ -1,8 +1,8 @@
 """What a neighbourhood computes: convolutions, windows and pooling on ``(z, y, x, channel)``.
 
-XLA's 3D convolution is the slowest path there is on a CPU, and its gradient is slower still. `conv3d`
-is one function for all devices: on a CPU it is rewritten, exactly, as matrix products over blocks
-that stay in the cache; elsewhere it is the native convolution.
+XLA's 3D convolution is the slowest path there is on a CPU, and its gradient is slower still.
+`conv3d` is one function for all devices: on a CPU it is rewritten, exactly, as matrix products over
+blocks that stay in the cache; elsewhere it is the native convolution.
 """
 
 from functools import partial

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from cryojax_seg.core import MissingWedge
+from cryojax_seg.core import MissingWedge, estimate_wedge
 
 CUBE = [
     np.eye(3)[list(p)] * np.array(s)[:, None]
@@ -233,5 +233,13 @@ def test_jit_and_vmap_over_wedges(key):
 def test_impossible_tilt_ranges_are_refused(angles):
     with pytest.raises(ValueError, match="tilt_range"):
         MissingWedge(angles)
-    with pytest.raises(ValueError, match="tilt_axis"):
-        MissingWedge((-60.0, 60.0), "z")
+
+
+@pytest.mark.parametrize("wedge", [MissingWedge((-42.0, 62.0)), MissingWedge((-60.0, 48.0), "x")])
+def test_the_spectrum_shows_the_wedge(wedge):
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=(40, 56, 64)).astype(np.float32)
+    found = estimate_wedge(np.asarray(apply(wedge, noise)))
+    assert found.tilt_axis == wedge.tilt_axis
+    np.testing.assert_allclose(found.tilt_range, wedge.tilt_range, atol=3.5)
+    assert estimate_wedge(noise) is None

@@ -1,0 +1,82 @@
+"""Real volumes for experiments and tests, read from a folder that is not part of the project.
+
+The folder is named by the environment variable ``CRYOJAX_SEG_DATA``; without it ``../shared/data``
+beside the working directory or beside the checkout is used if it exists. Expected in it:
+
+- ``cylindra_mt/``: two microtubules in vitreous ice, ``13pf_MT.tif`` and ``14pf_MT.tif``, and
+  ``centreline_nm_zyx.json``, from the test data of hanjinliu/cylindra (BSD-3-Clause).
+- ``tardis_cnn/``: four small tomogram patches with masks of membranes or microtubules, from the
+  test data of SMLC-NYSBC/TARDIS (MIT).
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io import read_tomogram
+
+VARIABLE = "CRYOJAX_SEG_DATA"
+MICROTUBULES = ("13pf", "14pf")
+TARDIS_TRAINING = ("0_0_30_47_25", "3_0_25_54_25")
+TARDIS_TEST = ("4_0_55_98_25", "5_0_28_54_25")
+
+
+class MissingData(FileNotFoundError):
+    """A real volume is not on this machine; the message says where it is looked for."""
+
+
+def folder(name: str) -> Path:
+    """The folder of one data set.
+
+    Raises:
+        MissingData: if it is not there.
+    """
+    given = os.environ.get(VARIABLE)
+    beside = Path("..") / "shared" / "data"
+    places = [Path(given)] if given else [beside, Path(__file__).resolve().parents[1] / beside]
+    for place in places:
+        if (place / name).is_dir():
+            return place / name
+    raise MissingData(
+        f"the data set {name} is not in {' or '.join(str(p) for p in places)}; set {VARIABLE} to "
+        f"a folder that holds {name}/ (see cryojax_seg.datasets)"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Microtubule:
+    """A tomogram with one microtubule and points on its axis, ``(n, 3)`` in voxels (zyx)."""
+
+    tomogram: Tomogram
+    centreline: np.ndarray
+
+
+def microtubule(name: str) -> Microtubule:
+    """The 13- or 14-protofilament microtubule ("13pf", "14pf"): 1.052 nm voxels, density bright.
+
+    The points are the published ones, in nanometres on file.
+
+    Raises:
+        MissingData: if the data set is not on this machine.
+    """
+    path = folder("cylindra_mt")
+    published = json.loads((path / "centreline_nm_zyx.json").read_text())
+    voxel = published["voxel_nm"]
+    tomogram = read_tomogram(path / f"{name}_MT.tif", voxel_size=10 * voxel)
+    return Microtubule(tomogram, np.asarray(published[name], float) / voxel)
+
+
+def tardis_patch(name: str) -> tuple[Tomogram, np.ndarray]:
+    """A tomogram patch (25 angstrom voxels) and its mask, int32 of the same shape.
+
+    Raises:
+        MissingData: if the data set is not on this machine.
+    """
+    path = folder("tardis_cnn")
+    tomogram = read_tomogram(path / f"{name}.tif", voxel_size=25.0)
+    mask = read_tomogram(path / f"{name}_mask.tif", voxel_size=25.0)
+    return tomogram, np.asarray(mask.density).astype(np.int32)
