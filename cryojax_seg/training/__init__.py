@@ -28,10 +28,12 @@ _HOME = {
     "make_step": "step",
 }
 
-__all__ = [*_HOME]
-
 
 def __getattr__(name: str):
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -155,8 +155,11 @@ def turn(patch: Batch, key: Key, angle: float) -> Batch:
         for i in range(3)
     ]
     volume = map_coordinates(patch.volume, source, order=1, mode="reflect")
-    labels = map_coordinates(patch.labels, source, order=0, mode="nearest")
-    weights = map_coordinates(patch.weights, source, order=0, mode="constant", cval=0.0)
+    labels = map_coordinates(patch.labels.astype(volume.dtype), source, order=0, mode="nearest")
+    labels = labels.astype(patch.labels.dtype)
+    weights = map_coordinates(patch.weights, source, order=0, mode="nearest")
+    for coordinate, size in zip(source, patch.volume.shape, strict=True):
+        weights = jnp.where((coordinate >= 0) & (coordinate <= size - 1), weights, 0.0)
     patch = dataclasses.replace(patch, volume=volume, labels=labels, weights=weights)
     return _turned_wedge(patch, matrix)
 
@@ -233,7 +236,7 @@ def blank_cuboids(patch: Batch, key: Key, most: int = 3) -> Batch:
     for number in range(most):
         inside = number < count
         for axis, size in enumerate(shape):
-            position = (jnp.arange(size) + 0.5) / size - origins[number, axis]
+            position = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size - origins[number, axis]
             within = (position >= 0) & (position < edges[number, axis])
             inside = inside & within.reshape([size if a == axis else 1 for a in range(3)])
         volume = jnp.where(inside, 0.0, volume)

@@ -1,0 +1,220 @@
+"""Augmentations: labels follow the volume, the wedge value follows both."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cryojax_seg.core import MissingWedge
+from cryojax_seg.training import Augmentation, Batch
+from cryojax_seg.training import augment as A
+from cryojax_seg.training.sampling import canonical
+
+WEDGE = MissingWedge((-50.0, 60.0))
+EVERYTHING = Augmentation(
+    rotate=0.5, turn=0.5, intensity=1.0, noise=0.5, blank=0.5, narrow=0.5, amplitude=0.5
+)
+
+
+def patch(shape=(8, 8, 8), wedge=WEDGE, seed=0):
+    rng = np.random.default_rng(seed)
+    volume = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    labels = (volume > 0.5).astype(jnp.int32)
+    weights = jnp.asarray(rng.uniform(size=shape) > 0.5, jnp.float32)
+    return Batch(volume, labels, weights, canonical(wedge))
+
+
+def test_cube_rotations_are_the_24_and_turn_the_wedge_with_the_patch():
+    rotation = jax.jit(A.cube_rotation)
+    before = patch()
+    filtered = before.wedge.apply(before.volume)
+    apply = jax.jit(lambda wedge, volume: wedge.apply(volume))
+    seen = set()
+    for product, axes in itertools.product(A._PRODUCTS, itertools.product((0, 1), repeat=3)):
+        after = rotation(before, jnp.asarray(product), jnp.asarray(axes))
+        moved = rotation(
+            Batch(filtered, before.labels, before.weights, before.wedge),
+            jnp.asarray(product),
+            jnp.asarray(axes),
+        )
+        np.testing.assert_allclose(apply(after.wedge, after.volume), moved.volume, atol=2e-5)
+        matrix = np.asarray(after.wedge.rotation)
+        np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
+        seen.add(tuple(matrix.round().astype(int).ravel().tolist()))
+        # The annotation moved in the same way, and the voxels are where the matrix says.
+        np.testing.assert_array_equal(after.labels, (after.volume > 0.5).astype(int))
+        centred = np.array([1, 2, 3]) - 3.5
+        source = np.round(matrix.T @ centred + 3.5).astype(int)
+        assert after.volume[1, 2, 3] == before.volume[tuple(source)]
+    assert len(seen) == 48
+    unturned = apply(before.wedge, after.volume)
+    assert float(jnp.abs(unturned - moved.volume).max()) > 0.1
+
+
+def test_random_cube_rotations_are_proper_and_all_occur():
+    keys = jax.random.split(jax.random.key(0), 400)
+    after = jax.jit(jax.vmap(lambda k: A.rotate_cube(patch((4, 4, 4)), k)))(keys)
+    matrices = np.asarray(after.wedge.rotation).round().astype(int)
+    np.testing.assert_allclose(np.linalg.det(matrices), 1.0)
+    assert len({tuple(m.ravel().tolist()) for m in matrices}) == 24
+
+
+def test_a_flat_box_is_only_rotated_onto_itself():
+    before = patch((4, 8, 8))
+    keys = jax.random.split(jax.random.key(0), 100)
+    after = jax.jit(jax.vmap(lambda k: A.rotate_cube(before, k)))(keys)
+    matrices = np.asarray(after.wedge.rotation).round().astype(int)
+    assert (np.abs(matrices[:, 0, 0]) == 1).all()
+    assert len({tuple(m.ravel().tolist()) for m in matrices}) == 8
+
+
+def test_flips_keep_the_wedge_and_only_allowed_ones_occur():
+    before = patch()
+    allowed = WEDGE.symmetries()  # asymmetric range: not all eight
+    assert len(allowed) == 4
+    table = jnp.asarray([[axis in axes for axis in range(3)] for axes in allowed] * 2)
+    keys = jax.random.split(jax.random.key(0), 60)
+    after = jax.jit(jax.vmap(lambda k: A.flip(before, k, table)))(keys)
+    found = set()
+    for i in range(60):
+        for axes in allowed:
+            if np.array_equal(after.volume[i], jnp.flip(before.volume, axes)):
+                found.add(axes)
+                np.testing.assert_array_equal(after.labels[i], jnp.flip(before.labels, axes))
+                np.testing.assert_array_equal(after.weights[i], jnp.flip(before.weights, axes))
+                break
+        else:
+            pytest.fail("a flip that changes the wedge")
+    assert found == set(allowed)
+    flipped = WEDGE.apply(jnp.flip(before.volume, allowed[1]))
+    expected = jnp.flip(WEDGE.apply(before.volume), allowed[1])
+    np.testing.assert_allclose(flipped, expected, atol=2e-5)
+
+
+def test_turn_is_a_rotation_of_volume_annotation_and_wedge():
+    n = 24
+    z, y, x = np.meshgrid(*[np.arange(n) - (n - 1) / 2] * 3, indexing="ij")
+    points = jnp.asarray(np.stack([z, y, x], -1), jnp.float32)
+    direction = jnp.asarray([0.6, 0.0, 0.8])
+    sheet = jnp.exp(-jnp.square(points @ direction) / 8)
+    weights = jnp.ones(sheet.shape)
+    before = Batch(sheet, (sheet > 0.5).astype(jnp.int32), weights, canonical(WEDGE))
+    key = jax.random.key(4)
+    after = jax.jit(A.turn, static_argnums=2)(before, key, 30.0)
+    matrix = A.rotation_matrix(key, 30.0)
+    np.testing.assert_allclose(matrix @ matrix.T, jnp.eye(3), atol=1e-5)
+    assert float(jnp.abs(matrix - jnp.eye(3)).max()) > 0.1
+    expected = jnp.exp(-jnp.square(points @ (matrix @ direction)) / 8)
+    inside = np.asarray(after.weights) > 0
+    assert 0.5 < inside.mean() < 1.0
+    # Linear interpolation of a Gaussian of width 2 errs by at most h^2 f'' / 8 per axis.
+    assert np.abs(after.volume - expected)[inside].max() < 0.06
+    same = (np.asarray(after.labels) == np.asarray(expected > 0.5))[inside]
+    assert same.mean() > 0.96  # nearest voxels: only the border of the sheet differs
+    np.testing.assert_allclose(
+        after.wedge.transfer((8, 8, 8)), before.wedge.rotate(matrix).transfer((8, 8, 8)), atol=1e-6
+    )
+
+
+def test_narrowing_gives_exactly_the_smaller_wedge_at_the_same_contrast():
+    before = patch((16, 16, 16))
+    measured = Batch(
+        before.wedge.apply(before.volume), *[before.labels, before.weights], before.wedge
+    )
+    narrow = jax.jit(A.narrow_wedge, static_argnums=2)
+    after = narrow(measured, jax.random.key(0), (30.0, 40.0))
+    low, high = np.asarray(after.wedge.tilt_range)
+    assert 30 <= high <= 40
+    assert low == -high
+    smaller = MissingWedge((low, high)).apply(before.volume)
+    ratio = after.volume.std() / smaller.std()
+    np.testing.assert_allclose(after.volume, smaller * ratio, atol=2e-5)
+    np.testing.assert_allclose(after.volume.std(), measured.volume.std(), rtol=1e-4)
+    # A range that is already smaller is left alone.
+    tight = Batch(
+        measured.volume, before.labels, before.weights, canonical(MissingWedge((-20.0, 25.0)))
+    )
+    np.testing.assert_allclose(
+        narrow(tight, jax.random.key(0), (30.0, 40.0)).wedge.tilt_range, (-20, 25)
+    )
+
+
+def test_noise_has_the_wedge_of_the_patch():
+    before = patch((16, 16, 16))
+    empty = Batch(0 * before.volume, before.labels, before.weights, before.wedge)
+    noise = A.add_noise(empty, jax.random.key(1), 0.5).volume
+    assert 0.01 < float(noise.std()) < 0.5
+    np.testing.assert_allclose(before.wedge.apply(noise), noise, atol=1e-5)
+
+
+def test_amplitudes_change_and_phases_stay():
+    before = patch((16, 16, 16))
+    after = A.scale_amplitudes(before, jax.random.key(2), 0.5)
+    ratio = np.fft.rfftn(after.volume) / np.fft.rfftn(before.volume)
+    assert np.abs(ratio.imag).max() < 1e-3
+    assert ratio.real.min() > 0
+    assert ratio.real.max() / ratio.real.min() > 1.2
+    np.testing.assert_allclose(after.volume.mean(), before.volume.mean(), atol=1e-5)
+    np.testing.assert_allclose(after.volume.std(), before.volume.std(), rtol=1e-4)
+
+
+def test_drift_is_affine_in_the_volume_and_in_the_position():
+    before = patch((6, 7, 8))
+    after = A.drift(before, jax.random.key(3), 0.2).volume
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in (6, 7, 8)], indexing="ij")
+    columns = [np.asarray(before.volume), np.ones_like(z), z, y, x]
+    design = np.stack([c.ravel() for c in columns], -1)
+    found, residual, _, _ = np.linalg.lstsq(design, np.asarray(after).ravel(), rcond=None)
+    assert residual < 1e-8
+    assert (np.abs(found - [1, 0, 0, 0, 0]) > 1e-3).all()
+
+
+def test_blank_cuboids_are_zero_and_bounded():
+    one = patch((12, 12, 12))
+    full = Batch(one.volume + 100, one.labels, one.weights, one.wedge)
+    keys = jax.random.split(jax.random.key(0), 50)
+    after = jax.jit(jax.vmap(lambda k: A.blank_cuboids(full, k).volume))(keys)
+    blank = (np.asarray(after) == 0).mean((1, 2, 3))
+    assert blank.max() < 3 * (5 / 12) ** 3
+    assert blank.mean() > 0.005
+    kept = np.asarray(after) != 0
+    np.testing.assert_array_equal(
+        np.asarray(after)[kept], np.broadcast_to(full.volume, after.shape)[kept]
+    )
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    run = jax.jit(lambda b, k, f: A.augment(b, k, f, EVERYTHING))
+    one = patch()
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), one, one, one)
+    flips = jnp.zeros((3, 8, 3), bool)
+    return run, batch, flips
+
+
+def test_augment_is_pure_and_differs_between_patches_and_steps(compiled):
+    run, batch, flips = compiled
+    one, two = run(batch, jax.random.key(0), flips), run(batch, jax.random.key(0), flips)
+    other = run(batch, jax.random.key(1), flips)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(one.volume, other.volume)
+    assert not np.array_equal(one.volume[0], one.volume[1])
+    assert jax.tree.structure(one) == jax.tree.structure(batch)
+
+
+def test_augment_of_a_constant_patch_is_finite(compiled):
+    run, batch, flips = compiled
+    flat = Batch(0 * batch.volume + 3, batch.labels, batch.weights, batch.wedge)
+    for seed in range(5):
+        assert np.isfinite(run(flat, jax.random.key(seed), flips).volume).all()
+
+
+def test_nothing_on_changes_nothing():
+    one = patch()
+    batch = jax.tree.map(lambda leaf: leaf[None], one)
+    off = Augmentation(flip=False, intensity=0.0)
+    after = A.augment(batch, jax.random.key(0), jnp.ones((1, 8, 3), bool), off)
+    np.testing.assert_array_equal(after.volume, batch.volume)

@@ -1,0 +1,242 @@
+"""Annotated examples, splits of them, and the patches that are drawn around their voxels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cryojax_seg.core import MissingWedge, Segmenter
+from cryojax_seg.training import Annotated, split_annotation
+from cryojax_seg.training.sampling import canonical, draw, exact_margin, places, prepare
+
+
+def coded(shape, name="a", offset=0, seed=0):
+    """A volume whose value names its voxel, with one annotated slice and one annotated box."""
+    volume = (np.arange(np.prod(shape)).reshape(shape) + offset).astype(np.float32)
+    labels = np.random.default_rng(seed).integers(0, 2, shape)
+    weights = np.zeros(shape, np.float32)
+    weights[shape[0] // 2] = 1.0
+    weights[-3:, -4:, -5:] = 0.5
+    labels[weights == 0] = -7  # must never be looked at
+    return Annotated(volume, labels, weights, name=name)
+
+
+SHAPE = (12, 10, 14)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    first, second = coded(SHAPE), coded((8, 9, 7), "b", offset=10_000, seed=1)
+    samples = prepare([first, second], ("thing",), (6, 6, 6))
+    batch, flips = jax.jit(lambda s, k: draw(s, k, 200, (6, 6, 6)))(samples, jax.random.key(0))
+    return (first, second), samples, jax.device_get(batch), flips
+
+
+def test_patches_are_cut_from_the_examples_with_their_annotation(drawn):
+    examples, _, batch, _ = drawn
+    for volume, labels, weights in zip(batch.volume, batch.labels, batch.weights, strict=True):
+        example = examples[int(volume[0, 0, 0] >= 10_000)]
+        code = int(volume[0, 0, 0]) % 10_000
+        origin = np.unravel_index(code, example.volume.shape)
+        box = tuple(slice(o, o + 6) for o in origin)
+        np.testing.assert_array_equal(volume, example.volume[box])
+        np.testing.assert_array_equal(weights, example.weights[box])
+        known = weights > 0
+        assert known.any()
+        np.testing.assert_array_equal(labels[known], example.labels[box][known])
+        assert (labels[~known] == 0).all()
+
+
+def test_patches_reach_every_annotated_voxel_and_every_position(drawn):
+    (first, _), _, batch, _ = drawn
+    inside = batch.volume[batch.volume[:, 0, 0, 0] < 10_000]
+    seen = np.isin(first.volume, inside)
+    assert seen[first.weights > 0].all()
+    origins = {tuple(np.unravel_index(int(v[0, 0, 0]), SHAPE)) for v in inside}
+    z, y, x = zip(*origins, strict=True)
+    assert (min(y), max(y)) == (0, SHAPE[1] - 6)
+    assert (min(x), max(x)) == (0, SHAPE[2] - 6)
+    assert (min(z), max(z)) == (1, SHAPE[0] - 6)  # slice 6 is in patches from 1 on
+
+
+def test_tomograms_are_drawn_evenly(drawn):
+    _, _, batch, _ = drawn
+    share = (batch.volume[:, 0, 0, 0] >= 10_000).mean()
+    assert 0.35 < share < 0.65
+
+
+def test_a_rare_class_is_in_half_of_the_patches():
+    labels = np.zeros((16, 16, 16), int)
+    labels[3, 4, 5] = 1
+    ones = np.ones(labels.shape, np.float32)
+    samples = prepare([Annotated(ones, labels, ones)], ("rare",), (4, 4, 4))
+    batch, _ = draw(samples, jax.random.key(1), 200, (4, 4, 4))
+    share = float((batch.labels.reshape(200, -1) > 0).any(1).mean())
+    assert 0.4 < share < 0.65
+    where = np.argwhere(np.asarray(batch.labels))[:, 1:]
+    assert (where.min(0) == 0).all()
+    assert (where.max(0) == 3).all()
+
+
+def test_only_annotated_classes_are_asked_for():
+    labels = np.full((8, 8, 8), 2)
+    ones = np.ones(labels.shape, np.float32)
+    samples = prepare([Annotated(ones, labels, ones)], ("none", "a", "b"), (4, 4, 4))
+    batch, _ = draw(samples, jax.random.key(1), 8, (4, 4, 4))
+    assert (np.asarray(batch.labels) == 2).all()
+
+
+def test_a_margin_keeps_the_loss_away_from_the_border_yet_reaches_the_faces():
+    example = coded(SHAPE)
+    samples = prepare([example], ("thing",), (8, 8, 8), margin=2)
+    batch, _ = draw(samples, jax.random.key(2), 300, (8, 8, 8), margin=2)
+    weights = np.asarray(batch.weights)
+    inner = weights[:, 2:-2, 2:-2, 2:-2]
+    assert weights.sum() == inner.sum()
+    assert (inner.reshape(300, -1) > 0).any(1).all()
+    seen = np.unique(np.asarray(batch.volume)[weights > 0])
+    np.testing.assert_array_equal(seen, np.sort(example.volume[example.weights > 0]))
+
+
+def test_a_volume_smaller_than_the_patch_is_mirrored_with_weight_zero():
+    example = coded((3, 5, 4))
+    samples = prepare([example], ("thing",), (8, 8, 8))
+    batch, _ = draw(samples, jax.random.key(3), 1, (8, 8, 8))
+    z, y, x = (slice(2, 5), slice(1, 6), slice(2, 6))
+    np.testing.assert_array_equal(batch.volume[0, z, y, x], example.volume)
+    expected = np.pad(example.volume, ((2, 3), (1, 2), (2, 2)), mode="symmetric")
+    np.testing.assert_array_equal(batch.volume[0], expected)
+    assert float(batch.weights.sum()) == example.weights.sum()
+
+
+def test_drawing_is_a_pure_function_of_the_key(drawn):
+    _, samples, _, _ = drawn
+    one, _ = draw(samples, jax.random.key(5), 4, (6, 6, 6))
+    two, _ = draw(samples, jax.random.key(5), 4, (6, 6, 6))
+    np.testing.assert_array_equal(one.volume, two.volume)
+    other, _ = draw(samples, jax.random.key(6), 4, (6, 6, 6))
+    assert not np.array_equal(one.volume, other.volume)
+
+
+def test_places_say_where_a_patch_was_in_the_tomogram(drawn):
+    examples, samples, _, _ = drawn
+    batch, _ = draw(samples, jax.random.key(7), 5, (6, 6, 6))
+    numbers, origins = places(samples, jax.random.key(7), 5, (6, 6, 6))
+    origins = origins + samples.offsets[numbers]
+    for number, origin, volume in zip(numbers, origins, batch.volume, strict=True):
+        assert examples[number].volume[tuple(origin)] == volume[0, 0, 0]
+
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_the_common_form_of_a_wedge_has_the_same_transfer(axis):
+    wedge = MissingWedge((-50.0, 62.0), axis, softness=0.01)
+    for original in (wedge, wedge.rotate(jnp.asarray([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]))):
+        np.testing.assert_allclose(
+            canonical(original).transfer((9, 8, 10)), original.transfer((9, 8, 10)), atol=1e-6
+        )
+    np.testing.assert_array_equal(canonical(None).transfer((6, 5, 6)), 1.0)
+
+
+def test_examples_with_different_wedges_share_a_batch():
+    wedges = (MissingWedge((-60.0, 60.0)), MissingWedge((-40.0, 60.0), "x"), None)
+    examples = []
+    for i, wedge in enumerate(wedges):
+        a = coded((8, 8, 8), str(i), offset=10_000 * i)
+        examples.append(Annotated(a.volume, a.labels, a.weights, wedge, a.name))
+    samples = prepare(examples, ("thing",), (4, 4, 4))
+    batch, flips = draw(samples, jax.random.key(0), 12, (4, 4, 4))
+    assert flips.shape == (12, 8, 3)
+    for i in range(12):
+        number = int(batch.volume[i, 0, 0, 0] // 10_000)
+        angles = (-90, 90) if wedges[number] is None else wedges[number].tilt_range
+        np.testing.assert_allclose(batch.wedge.tilt_range[i], angles)
+        allowed = {tuple(f) for f in np.asarray(flips[i]).tolist()}
+        assert len(allowed) == (4 if number == 1 else 8)  # an asymmetric range has fewer
+
+
+def test_exact_margin():
+    class Local(Segmenter):
+        stride, classes = 1, ("a",)
+
+        halo = 3
+
+        def __call__(self, volume): ...
+
+    class Global(Local):
+        @property
+        def halo(self):
+            raise ValueError("no halo before fitting")
+
+    assert exact_margin(Local(), (12, 16, 16)) == 3
+    assert exact_margin(Local(), (11, 16, 16)) == 0
+    assert exact_margin(Global(), (64, 64, 64)) == 0
+
+
+def bad(**changes):
+    a = coded((4, 4, 4))
+    fields = {"volume": a.volume, "labels": a.labels, "weights": a.weights, "name": "x.mrc"}
+    return lambda: Annotated(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (bad(volume=np.zeros((4, 4), np.float32)), "x.mrc: a volume"),
+        (bad(labels=np.zeros((4, 4, 5), int)), "x.mrc: labels have shape"),
+        (bad(labels=np.zeros((4, 4, 4))), "x.mrc: labels must be integers"),
+        (bad(weights=np.full((4, 4, 4), np.nan)), "x.mrc: weights must be finite"),
+        (bad(weights=np.zeros((4, 4, 4))), "x.mrc: no voxel is annotated"),
+        (bad(volume=np.full((4, 4, 4), np.nan)), "x.mrc: the volume has NaN"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_label_without_a_class_is_refused_by_name():
+    volume = np.zeros((4, 4, 4), np.float32)
+    labels = np.zeros(volume.shape, int)
+    labels[0, 0, :2] = 2, -1
+    example = Annotated(volume, labels, np.ones(volume.shape), name="x.mrc")
+    with pytest.raises(ValueError, match=r"x.mrc: annotated voxels have the label \[-1, 2\]"):
+        prepare([example], ("thing",), (2, 2, 2))
+    with pytest.raises(ValueError, match="at least one annotated tomogram"):
+        prepare([], ("thing",), (2, 2, 2))
+
+
+def test_split_holds_out_one_block_and_keeps_every_voxel_once():
+    example = coded((20, 8, 8))
+    labels = np.where(np.arange(20)[:, None, None] % 2, 1, 0) * np.ones((20, 8, 8), int)
+    example = Annotated(example.volume, labels, np.ones((20, 8, 8)), name="a")
+    for seed in range(3):
+        train, held = split_annotation(example, 0.3, seed)
+        np.testing.assert_array_equal(train.weights + held.weights, example.weights)
+        planes = np.flatnonzero(held.weights.any((1, 2)))
+        assert len(planes) == 6
+        assert (np.diff(planes) == 1).all()
+    assert held.name == "a (held out)"
+
+
+def test_split_divides_a_single_slice_and_prefers_blocks_with_all_classes():
+    volume = np.zeros((5, 12, 6), np.float32)
+    weights, labels = np.zeros_like(volume), np.zeros(volume.shape, int)
+    weights[2] = 1
+    labels[2, 0] = 1
+    labels[2, 11] = 1  # rows 1 to 10 lack the class
+    for seed in range(4):
+        train, held = split_annotation(Annotated(volume, labels, weights), 0.25, seed)
+        rows = np.flatnonzero(held.weights.any((0, 2)))
+        assert len(rows) == 3
+        assert rows[0] == 0 or rows[-1] == 11
+        assert (labels * (train.weights > 0)).any()
+
+
+def test_split_refuses_what_cannot_be_divided():
+    weights = np.zeros((3, 3, 3))
+    weights[1, 1, 1] = 1
+    example = Annotated(np.zeros((3, 3, 3), np.float32), np.zeros((3, 3, 3), int), weights)
+    with pytest.raises(ValueError, match="too little is annotated"):
+        split_annotation(example)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        split_annotation(example, 1.0)
