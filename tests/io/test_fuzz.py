@@ -39,7 +39,7 @@ def test_random_damage(mrc_bytes, tmp_path, phantom, kind):
     seen = set()
     tracemalloc.start()
     try:
-        for _ in range(300):
+        for _ in range(120):
             damaged = bytearray(raw)
             for place in rng.integers(0, places, rng.integers(1, 5)):
                 damaged[place] = int(rng.choice([0, 1, 127, 128, 255, rng.integers(256)]))
