@@ -10,8 +10,8 @@ The labels come from the published centre-line, moved by up to a few nanometres 
 density has its wall (six numbers for a whole volume: the published points are clicks, up to 3 nm
 off the axis). Wall is what lies 8 to 13 nm from the axis. Nearer than 7 nm is lumen and counts as
 background: a method that floods the tube must pay. The rest within 16 nm, and everything near the
-axis beyond the ends of the centre-line, is not annotated. The tilt range is not published; it is read
-from the power spectrum.
+axis beyond the ends of the centre-line, is not annotated. The tilt range is not published; it is
+read from the power spectrum.
 
 It also trains on two 96^3 patches with partial masks of filled microtubules (``tardis_cnn``) and
 scores two 64^3 ones; slices without any mask count as not annotated.
@@ -86,7 +86,7 @@ class Scene:
 
 
 def refine(density: np.ndarray, points: np.ndarray, voxel: float) -> np.ndarray:
-    """The centre-line moved, point by point across its direction, to the best contrast of a wall."""
+    """The centre-line, each point moved across it to where the contrast of a wall is best."""
     radii = np.arange(0, 195, 10.0)
     sign = np.where((radii > 85) & (radii < 125), 1.0, 0.0)
     sign /= sign.sum()
@@ -125,6 +125,8 @@ def scene(name: str) -> Scene:
     voxel = source.tomogram.require_voxel_size()[0]
     points = refine(density, source.centreline, voxel)
     wedge = core.estimate_wedge(density)
+    if wedge is None:
+        raise ValueError(f"{name}: its power spectrum shows no missing wedge")
     offset = offset_from_path(density.shape, points, extend=200.0)
     distance = np.linalg.norm(offset, axis=-1)
     nearest = np.moveaxis(np.indices(density.shape), 0, -1) - offset
@@ -215,9 +217,9 @@ def by_visibility(logits: np.ndarray, target: Scene) -> list[float | None]:
     return [b.recall for b in bins]
 
 
-def mean(values):
-    kept = [v for v in values if v is not None]
-    return float(np.mean(kept)) if kept else None
+def mean(values) -> float | None:
+    kept = np.array([v for v in values if v is not None], float)
+    return float(kept.mean()) if kept.size else None
 
 
 def run(name: str, train_scenes: list[Scene], tests: list[Scene], config: Config):
@@ -267,7 +269,7 @@ def draw(path: pathlib.Path, target: Scene, rows: list[dict], pictures: dict) ->
     shown = [m for m in ("otsu", "tensor-voting", "tomoseg", "unet") if m in pictures]
     shown = shown or list(pictures)[:4]
     figure = plt.figure(figsize=(15, 9), constrained_layout=True)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1.45, 1])
+    top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=[1.45, 1])).tolist()
     axes = top.subplots(2, len(shown) + 1, height_ratios=[3, 1], squeeze=False)
     z, y = target.volume.shape[0] // 2, target.volume.shape[1] // 2
     for row, cut in enumerate((np.s_[z], np.s_[:, y])):
@@ -310,8 +312,8 @@ def main(config: Config) -> None:
     train_scene, test_scene = scene("13pf"), scene("14pf")
     for name, s in (("13pf", train_scene), ("14pf", test_scene)):
         print(
-            f"{name}: tilt range {s.wedge.tilt_range} about {s.wedge.tilt_axis}, centre-line moved "
-            f"by {s.shift / 10:.1f} nm on average, wall {s.labels.sum()} voxels"
+            f"{name}: {s.wedge}, centre-line moved by {s.shift / 10:.1f} nm on average, "
+            f"wall {s.labels.sum()} voxels"
         )
     weights = np.zeros_like(train_scene.weights)
     weights[list(config.slices)] = train_scene.weights[list(config.slices)]

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from cryojax_seg.core.types import Array, Number, Shape, Spectrum, Volume
 
 _UNIT = (1.0, 1.0, 1.0)
+Spacing = tuple[float, ...]  # voxel size along z, y, x
 
 
 def rfftn(volume: Volume) -> Spectrum:
@@ -25,7 +26,7 @@ def irfftn(spectrum: Spectrum, shape: Shape) -> Volume:
 
 
 def frequencies(
-    shape: Shape, voxel_size: tuple[float, float, float] = _UNIT
+    shape: Shape, voxel_size: Spacing = _UNIT
 ) -> tuple[Float[Array, "z 1 1"], Float[Array, "1 y 1"], Float[Array, "1 1 half_x"]]:
     """Frequencies of the rfftn grid along z, y, x, ready to broadcast.
 
@@ -41,9 +42,7 @@ def frequencies(
     return kz, ky, kx
 
 
-def radius(
-    shape: Shape, voxel_size: tuple[float, float, float] = _UNIT
-) -> Float[Array, "z y half_x"]:
+def radius(shape: Shape, voxel_size: Spacing = _UNIT) -> Float[Array, "z y half_x"]:
     """Length of the frequency vector on the rfftn grid (same units as `frequencies`)."""
     kz, ky, kx = frequencies(shape, voxel_size)
     return jnp.sqrt(jnp.square(kz) + jnp.square(ky) + jnp.square(kx))
@@ -120,7 +119,7 @@ def fourier_shell_correlation(first: Volume, second: Volume) -> Float[Array, " s
     True
     """
     a, b = rfftn(first), rfftn(second)
-    cross = shell_sum((a * b.conj()).real, first.shape)
+    cross = shell_sum(jnp.real(a * b.conj()), first.shape)
     energy = shell_sum(jnp.square(jnp.abs(a)), first.shape) * shell_sum(
         jnp.square(jnp.abs(b)), first.shape
     )

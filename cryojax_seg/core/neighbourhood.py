@@ -223,7 +223,7 @@ def _along(volume: Volume, taps: Float[Array, " tap"], axis: int) -> Volume:
     pad = [(radius, radius) if a == axis else (0, 0) for a in range(3)]
     padded = jnp.pad(volume, pad)
     shifted = (jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(taps.shape[0]))
-    return sum(taps[i] * v for i, v in enumerate(shifted))
+    return sum((taps[i] * v for i, v in enumerate(shifted)), jnp.zeros_like(volume))
 
 
 def gaussian_taps(scale: Number, radius: int, order: int = 0, dtype=None) -> Float[Array, " tap"]:

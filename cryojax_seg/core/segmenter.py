@@ -145,7 +145,7 @@ class Symmetrized(Segmenter):
 
     def __init__(self, segmenter: Segmenter, wedge: MissingWedge):
         self.segmenter = segmenter
-        self.wedge = wedge
+        self.wedge = wedge.as_numbers()
         self.flips = wedge.symmetries()
 
     @property
@@ -161,8 +161,8 @@ class Symmetrized(Segmenter):
         return self.segmenter.classes
 
     def __call__(self, volume: Volume) -> Logits:
-        total = sum(jnp.flip(self.segmenter(jnp.flip(volume, axes)), axes) for axes in self.flips)
-        return total / len(self.flips)
+        views = [jnp.flip(self.segmenter(jnp.flip(volume, axes)), axes) for axes in self.flips]
+        return jnp.stack(views).mean(0)
 
 
 class Stacked(Segmenter):

@@ -6,7 +6,9 @@ import jax
 import numpy as np
 
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.types import Logits, Volume
+from cryojax_seg.core.types import Logits, Shape, Volume
+
+Tile = int | tuple[int, ...] | None
 
 
 @jax.jit
@@ -27,8 +29,8 @@ def _up(n: int, multiple: int) -> int:
 def segment_tiles(
     segmenter: Segmenter,
     volume: np.ndarray | Volume,
-    tile: int | tuple[int, int, int] | None = None,
-) -> Iterator[tuple[tuple[slice, slice, slice], np.ndarray]]:
+    tile: Tile = None,
+) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
     """Logits tile by tile: pairs of where the tile lies and its logits ``(z, y, x, class)``.
 
     Each tile is read with the segmenter's halo around it (mirrored at the faces of the volume) at
@@ -70,7 +72,7 @@ def segment_tiles(
 def segment(
     segmenter: Segmenter,
     volume: np.ndarray | Volume,
-    tile: int | tuple[int, int, int] | None = None,
+    tile: Tile = None,
 ) -> np.ndarray:
     """Logits ``(z, y, x, class)`` of a volume of any size; see `segment_tiles`.
 
@@ -89,14 +91,14 @@ def segment(
     return out
 
 
-def count_tiles(segmenter: Segmenter, shape: tuple[int, int, int], tile: int | tuple | None) -> int:
+def count_tiles(segmenter: Segmenter, shape: Shape, tile: Tile) -> int:
     """How many tiles `segment_tiles` will give, for progress bars."""
     wanted = shape if tile is None else (tile,) * 3 if isinstance(tile, int) else tile
     size = [_up(min(t, n), segmenter.stride) for t, n in zip(wanted, shape, strict=True)]
     return int(np.prod([-(-n // t) for n, t in zip(shape, size, strict=True)]))
 
 
-def auto_tile(segmenter: Segmenter, shape: tuple[int, int, int], memory: float = 2e9) -> int | None:
+def auto_tile(segmenter: Segmenter, shape: Shape, memory: float = 2e9) -> int | None:
     """The largest cubic tile whose computation stays under `memory` bytes; None if all fits.
 
     Compiles the segmenter once on a small block and scales what the compiler reports.
@@ -105,6 +107,8 @@ def auto_tile(segmenter: Segmenter, shape: tuple[int, int, int], memory: float =
     probe = _up(16, stride) + 2 * pad
     block = jax.ShapeDtypeStruct((probe,) * 3, np.float32)
     analysis = _run.lower(segmenter, block).compile().memory_analysis()
+    if analysis is None:  # not every backend says
+        return None
     per_voxel = (analysis.temp_size_in_bytes + analysis.output_size_in_bytes) / probe**3 + 8
     if np.prod([_up(n, stride) + 2 * pad for n in shape]) * per_voxel <= memory:
         return None

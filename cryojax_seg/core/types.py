@@ -20,4 +20,4 @@ Mask = Bool[Array, "z y x"]
 Spectrum = Shaped[Array, "z y half_x"]
 Scalar = Float[Array, ""]
 Key = PRNGKeyArray
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]  # (z, y, x)

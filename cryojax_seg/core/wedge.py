@@ -86,7 +86,7 @@ class MissingWedge:
         return jnp.where(on_axis, 1.0, jnp.where(softness > 0, soft, hard.astype(u.dtype)))
 
     def transfer(
-        self, shape: Shape, voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+        self, shape: Shape, voxel_size: fourier.Spacing = (1.0, 1.0, 1.0)
     ) -> Float[Array, "z y half_x"]:
         """The Fourier mask of a volume of this shape, in rfftn layout, between 0 and 1.
 
@@ -128,6 +128,18 @@ class MissingWedge:
         if self.rotation is not None:
             rotation = rotation @ jnp.asarray(self.rotation, rotation.dtype)
         return dataclasses.replace(self, rotation=rotation)
+
+    def as_numbers(self) -> "MissingWedge":
+        """The same wedge with plain numbers in tuples: hashable, fit for a static attribute.
+
+        >>> MissingWedge((-60.0, 60.0)).rotate(jnp.eye(3)).as_numbers().rotation[0]
+        (1.0, 0.0, 0.0)
+        """
+        low, high = (float(a) for a in self.tilt_range)
+        rotation = self.rotation
+        if rotation is not None:
+            rotation = tuple(tuple(float(v) for v in row) for row in np.asarray(rotation))
+        return MissingWedge((low, high), self.tilt_axis, float(self.softness), rotation)
 
     def symmetries(self) -> tuple[tuple[int, ...], ...]:
         """The sets of array axes whose joint flip leaves this wedge unchanged.
