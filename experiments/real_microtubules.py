@@ -198,7 +198,7 @@ def score(logits: np.ndarray, target: Scene) -> dict:
         "dice": overlap.dice,
         "precision": overlap.precision,
         "recall": overlap.recall,
-        "ece": float(ece),
+        "ece": ece,
     }
 
 

@@ -1,0 +1,73 @@
+"""Every experiment runs in its tiny form and writes a result file in the agreed format."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cryojax_seg import datasets
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def has_data(name):
+    try:
+        return bool(datasets.folder(name))
+    except datasets.MissingData:
+        return False
+
+
+needs_microtubules = pytest.mark.skipif(
+    not has_data("cylindra_mt"), reason=f"needs the data set cylindra_mt, see {datasets.VARIABLE}"
+)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "normalisation",
+        pytest.param("real_microtubules", marks=needs_microtubules),
+    ],
+)
+def test_tiny_form(script, tmp_path):
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / f"{script}.py"), "--tiny"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        cwd=ROOT,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    (path,) = tmp_path.rglob(f"{script}.json")
+    result = json.loads(path.read_text())
+    assert set(result) == {"config", "environment", "rows", "claims"}
+    assert {"python", "jax", "device", "cores", "commit", "date"} <= set(result["environment"])
+    assert result["rows"] and result["claims"]
+    for claim in result["claims"]:
+        assert {"name", "value", "goal", "met"} <= set(claim)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "results").glob("*.json")), ids=str)
+def test_committed_results_have_the_agreed_format(path):
+    result = json.loads(path.read_text())
+    assert set(result) == {"config", "environment", "rows", "claims"}
+    assert not result["config"].get("tiny", False)
+    assert result["environment"]["commit"] != "unknown"
+
+
+@needs_microtubules
+def test_the_wall_is_where_the_density_is():
+    """The labels of the real volume: bright wall, dark lumen, and a wedge that hides the top."""
+    sys.path.insert(0, str(ROOT))
+    from experiments.real_microtubules import scene
+
+    s = scene("14pf")
+    assert s.wedge is not None and s.wedge.tilt_axis == "y"
+    wall, known = s.labels == 1, s.weights > 0
+    assert wall[known].mean() == pytest.approx(0.08, abs=0.06)
+    assert s.volume[wall].mean() > s.volume[known & ~wall].mean() + 0.3
+    clear, lost = wall & (s.visibility > 0.8), wall & (s.visibility < 0.4)
+    assert s.volume[clear].mean() > s.volume[lost].mean()
