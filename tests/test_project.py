@@ -79,3 +79,13 @@ def test_readme_has_the_two_commands():
     assert commands[0].endswith(".venv/bin/cryojax-seg demo")
     assert commands[1].endswith(".venv/bin/python -m pytest")
     assert all("pip install -c constraints.txt" in c for c in commands)
+
+
+def test_documentation_is_made_from_the_results():
+    run = subprocess.run(
+        [sys.executable, "experiments/report.py", "--check"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
