@@ -76,12 +76,17 @@ def _description(kind: type, argv: list[str], name: str) -> str:
 
 
 def _summary(box: str) -> str:
-    """One line of tyro's boxed message: what is wrong, and what was probably meant."""
+    """One line of tyro's message: what is wrong, and what was probably meant.
+
+    The message has a title, rules or a box, and indented explanations.
+    """
     box = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
-    paragraphs = [p.split("\n") for p in re.split(r"\n{2,}", "\n".join(lines).strip("\n"))]
+    lines = [line.strip("│ ") for line in box.splitlines()]
+    lines = ["" if re.match(r"[╭╰─]|-{9}", line) else line for line in lines]
+    # The title is in the upper edge of the box, or above the first rule.
+    _, *paragraphs = [p.strip().split("\n") for p in re.split(r"\n{2,}", "\n".join(["", *lines]))]
     first = paragraphs[0]
-    if first[0].startswith(("Missing", "Required")):
+    if first[0].startswith("Missing"):
         names = [line for line in first[1:] if line.startswith("-") or line.isupper()]
         return f"{first[0]} {'; '.join(names)}"
     text = " ".join(first).replace("{None}|", "").rstrip(".")
@@ -144,4 +149,4 @@ def plain(options: Any) -> dict[str, Any]:
         return [convert(v) for v in value] if isinstance(value, tuple) else value
 
     values = {f.name: convert(getattr(options, f.name)) for f in dataclasses.fields(options)}
-    return {name: value for name, value in values.items() if value not in (None, False, [])}
+    return {k: v for k, v in values.items() if v is not None and v is not False and v != []}

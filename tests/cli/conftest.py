@@ -1,0 +1,54 @@
+"""Small files and a way to run the command line in this process."""
+
+import jax
+import numpy as np
+import pytest
+
+from cryojax_seg import io
+from cryojax_seg.cli import main
+from cryojax_seg.core import Tomogram
+from cryojax_seg.simulate import phantom
+
+VOXELS = (10.0, 10.0, 10.0)
+SLICES = ("6", "12", "18")
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """A folder with a dark tomogram, its labels (one class, and three) and a sparse annotation."""
+    folder = tmp_path_factory.mktemp("my files")  # with a space, as people have them
+    cell = phantom(jax.random.key(3), (24, 32, 32), snr=2.0, kinds=("membrane", "macromolecule"))
+    labels = np.asarray(cell.labels)
+    like = Tomogram(np.asarray(cell.density), VOXELS, origin=(100.0, -20.0, 30.0))
+    sparse = np.full(labels.shape, 255, np.int16)
+    sparse[[6, 12, 18]] = labels[[6, 12, 18]] == 1
+    for name, array in (
+        ("tomogram", like.density),
+        ("membrane", (labels == 1).astype(np.int8)),
+        ("classes", np.where(labels == 3, 2, labels).astype(np.int8)),
+        ("sparse", sparse),
+    ):
+        io.write_mrc(folder / f"{name}.mrc", array, like)
+    return folder
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs the command line: gives its status, what it printed and what it complained about."""
+
+    def call(*words):
+        status = main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def trained(files, tmp_path_factory):
+    """A run folder with a trained linear vote."""
+    folder = tmp_path_factory.mktemp("runs") / "vote"
+    words = ["train", files / "tomogram.mrc", "--labels", files / "sparse.mrc", "--method", "vote"]
+    words += ["--classes", "membrane", "--steps", "40", "--patch", "16", "-o", folder]
+    assert main([str(word) for word in words]) == 0
+    return folder

@@ -1,0 +1,138 @@
+"""The commands from end to end, in this process and on small volumes."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from cryojax_seg import evaluate, io
+
+
+def test_a_trained_vote_segments_and_scores_the_same_everywhere(run, files, trained, tmp_path):
+    """train -> segment -> evaluate; what is written is what the library gives."""
+    out = tmp_path / "made here" / "labels.mrc"
+    out.parent.mkdir()
+    status, printed, _ = run(
+        "segment", trained, files / "tomogram.mrc", "-o", out, "--probabilities"
+    )
+    assert status == 0 and "membrane" in printed
+    labels, tomogram = io.read_mrc(out), io.read_mrc(files / "tomogram.mrc")
+    assert labels.density.dtype == np.int8
+    assert labels.voxel_size == tomogram.voxel_size and labels.origin == tomogram.origin
+    p = io.read_mrc(out.with_name("labels.membrane.probability.mrc"))
+    assert p.density.dtype == np.float16 and p.voxel_size == tomogram.voxel_size
+    near = np.abs(p.density.astype(float) - 0.5) < 1e-3  # rounded to 16 bits
+    assert np.array_equal((p.density > 0.5)[~near], (labels.density == 1)[~near])
+
+    maps = ("--probabilities", out.with_name("labels.membrane.probability.mrc"))
+    status, printed, _ = run(
+        "evaluate", out, files / "membrane.mrc", "--classes", "membrane", *maps, "--json"
+    )
+    scores = json.loads(printed)
+    truth = io.read_mrc(files / "membrane.mrc").density
+    expected = evaluate.overlap(labels.density, truth)["foreground"]
+    assert status == 0
+    assert scores["classes"]["membrane"]["dice"] == pytest.approx(expected.dice)
+    assert expected.dice > 0.6
+    assert scores["calibration"]["ECE"] == pytest.approx(
+        evaluate.expected_calibration_error(p.density[..., None].astype(np.float32), truth),
+        abs=1e-6,
+    )
+    assert scores["tolerance"] == 20.0 and scores["tolerance_unit"] == "angstrom"
+    _, table, _ = run("evaluate", out, files / "membrane.mrc", "--classes", "membrane")
+    assert f"{expected.dice:.3f}" in table and "surface Dice (20 A)" in table
+
+
+def test_tiles_flips_and_several_tomograms_change_files_not_answers(run, files, trained, tmp_path):
+    tomogram, other = files / "tomogram.mrc", files / "second.mrc"
+    volume = io.read_mrc(tomogram)
+    io.write_mrc(other, volume.density[:, ::-1], volume, overwrite=True)
+    whole, tiled = tmp_path / "whole", tmp_path / "tiled"
+    assert run("segment", trained, tomogram, other, "-o", whole)[0] == 0
+    assert run("segment", trained, tomogram, other, "-o", tiled, "--tile", "10")[0] == 0
+    for name in ("tomogram.labels.mrc", "second.labels.mrc"):
+        assert np.array_equal(io.read_mrc(whole / name).density, io.read_mrc(tiled / name).density)
+    # Averaged over the flips of a symmetric wedge, a flipped volume has flipped labels.
+    flipped = tmp_path / "flipped"
+    wedge = ("--flips", "--tilt-range", "-60", "60")
+    assert run("segment", trained, tomogram, other, "-o", flipped, *wedge)[0] == 0
+    first = io.read_mrc(flipped / "tomogram.labels.mrc").density
+    second = io.read_mrc(flipped / "second.labels.mrc").density
+    assert (first == second[:, ::-1]).mean() > 0.9999
+
+
+def test_several_classes_through_a_filter_for_one(run, files, tmp_path):
+    words = ("--method", "blob", "--steps", "3", "--patch", "16", "--validation", "0")
+    status, _, _ = run(
+        "train", files / "tomogram.mrc", "--labels", files / "classes.mrc", *words,
+        "--classes", "membrane", "ribosome", "-o", tmp_path / "run",
+    )  # fmt: skip
+    assert status == 0
+    segmenter, card = io.load_model(tmp_path / "run" / "model")
+    assert segmenter.classes == ("background", "membrane", "ribosome")
+    assert card.voxel_size == (10.0, 10.0, 10.0) and card.contrast == "dark"
+    out = tmp_path / "labels.mrc"
+    words = ("segment", tmp_path / "run", files / "tomogram.mrc", "-o", out, "--probabilities")
+    assert run(*words)[0] == 0
+    names = sorted(p.name for p in tmp_path.glob("*.mrc"))
+    assert names == [
+        "labels.membrane.probability.mrc",
+        "labels.mrc",
+        "labels.ribosome.probability.mrc",
+    ]
+
+
+def test_a_run_is_described_by_its_configuration_and_resumes_from_it(run, files, tmp_path):
+    folder, written = tmp_path / "run", tmp_path / "options.yaml"
+    written.write_text(
+        f"tomograms: ['{files / 'tomogram.mrc'}']\nlabels: ['{files / 'sparse.mrc'}']\n"
+        f"method: threshold\nsteps: 4\npatch: 16\ntilt-range: [-60, 60]\noutput: '{folder}'\n"
+    )
+    status, _, errors = run("train", "--config", written, "--seed", "3")
+    assert status == 0, errors
+    kept = yaml.safe_load((folder / "config.yaml").read_text())
+    assert kept["steps"] == 4 and kept["seed"] == 3 and kept["tilt_range"] == [-60.0, 60.0]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines][-1] == 4
+    status, printed, errors = run("train", "--config", folder / "config.yaml", "--resume")
+    assert status == 0, errors
+    assert "step 4 of 4" in printed
+    status, _, errors = run("train", "--config", folder / "config.yaml", "--steps", "6", "--resume")
+    assert status == 2 and "steps was 4, is now 6" in errors
+    words = ("train", "--config", folder / "config.yaml", "--steps", "2", "--overwrite")
+    assert run(*words)[0] == 0
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_info_describes_volumes_labels_models_and_runs(run, files, trained):
+    _, printed, _ = run("info", files / "tomogram.mrc")
+    assert "tomogram" in printed and "24 x 32 x 32" in printed and "10, 10, 10 A" in printed
+    assert "labels" in run("info", files / "membrane.mrc")[1]
+    assert "LinearVote" in run("info", trained)[1]
+    facts = json.loads(run("info", trained / "model", "--json")[1])
+    assert facts["kind"] == "model" and facts["facts"]["classes"] == "membrane"
+
+
+def test_the_demo_writes_what_it_says(run, tmp_path):
+    folder = tmp_path / "demo"
+    words = ("demo", "-o", folder, "--size", "24", "--steps", "2", "--filter-steps", "2")
+    status, printed, errors = run(*words)
+    assert status == 0, errors
+    results = json.loads((folder / "results.json").read_text())
+    names = {"threshold", "local-threshold", "hysteresis", "sheet", "tensor-voting", "vote", "unet"}
+    assert set(results["methods"]) == names
+    truth = io.read_mrc(folder / "truth.mrc").density
+    annotation = io.read_labels(folder / "annotation.mrc")
+    assert list(annotation.slices) == results["annotated_slices"] and len(annotation.slices) == 3
+    away = np.ones(truth.shape)
+    for z in annotation.slices:
+        away[max(z - 2, 0) : z + 3] = 0
+    for name in names:
+        labels = io.read_mrc(folder / f"{name}.mrc").density
+        dice = evaluate.overlap(labels, truth, away)["foreground"].dice
+        assert results["methods"][name]["dice"] == dice
+        assert name in printed
+    assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert io.load_model(folder / "model")[0].classes == ("membrane",)
+    assert run(*words)[0] == 2  # an existing demo is kept
