@@ -33,8 +33,8 @@ def local_moments(volume: Volume, scale: float | Scalar, radius: int) -> tuple[V
     >>> round(float(mean[4, 4, 4]), 4), float(deviation[4, 4, 4])
     (2.0, 0.0)
     """
-    mean = gaussian(volume, scale, radius)
-    square = gaussian(jnp.square(volume), scale, radius)
+    powers = jnp.stack([volume, jnp.square(volume)])
+    mean, square = jax.vmap(lambda v: gaussian(v, scale, radius))(powers)
     variance = square - jnp.square(mean)
     # What is left of two equal numbers after rounding is no variance, and has no square root to
     # differentiate.

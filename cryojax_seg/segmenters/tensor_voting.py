@@ -110,27 +110,27 @@ def sheet_tensors(
     eigenvectors: with C minus the Hessian, ``n n^T = (C - c2)(C - c3) / ((c1 - c2)(c1 - c3))``,
     and g makes the product vanish, with finite gradients, wherever the normal is not defined.
     """
-    components = [-h for h in hessian(volume, thickness, radius)]
-    zz, yy, xx, zy, zx, yx = components
-    c3, c2, c1 = symmetric_eigenvalues(zz, yy, xx, zy, zx, yx)
-    gap = jax.nn.relu(c1) - jax.nn.relu(c2)
-    size = gap / ((gap + gamma) * (c1 - c2 + _TINY) * (c1 - c3 + _TINY))
-    squares = (
-        zz * zz + zy * zy + zx * zx,
-        zy * zy + yy * yy + yx * yx,
-        zx * zx + yx * yx + xx * xx,
-        zz * zy + zy * yy + zx * yx,
-        zz * zx + zy * yx + zx * xx,
-        zy * zx + yy * yx + yx * xx,
-    )
-    diagonal = (c2 * c3,) * 3 + (0.0,) * 3
-    return jnp.stack(
-        [
-            size * (square - (c2 + c3) * linear + constant)
-            for square, linear, constant in zip(squares, components, diagonal, strict=True)
-        ],
-        axis=-1,
-    )
+
+    def plane(minus_components):
+        components = tuple(-h for h in minus_components)
+        zz, yy, xx, zy, zx, yx = components
+        c3, c2, c1 = symmetric_eigenvalues(*components)
+        gap = jax.nn.relu(c1) - jax.nn.relu(c2)
+        size = gap / ((gap + gamma) * (c1 - c2 + _TINY) * (c1 - c3 + _TINY))
+        squares = (
+            zz * zz + zy * zy + zx * zx,
+            zy * zy + yy * yy + yx * yx,
+            zx * zx + yx * yx + xx * xx,
+            zz * zy + zy * yy + zx * yx,
+            zz * zx + zy * yx + zx * xx,
+            zy * zx + yy * yx + yx * xx,
+        )
+        constants = (c2 * c3,) * 3 + (0.0,) * 3
+        terms = zip(squares, components, constants, strict=True)
+        return jnp.stack([size * (s - (c2 + c3) * c + d) for s, c, d in terms], axis=-1)
+
+    # Plane by plane for the same reason as `ridge.curvatures`.
+    return jax.lax.map(plane, hessian(volume, thickness, radius))
 
 
 def wedge_gate(tensors: Tensors, wedge: MissingWedge, softness: float | Scalar) -> Volume:
