@@ -148,7 +148,7 @@ class MissingWedge:
         Needs concrete numbers: call it outside `jax.jit`.
         """
         rng = np.random.default_rng(0)
-        k = jnp.asarray(rng.uniform(-0.5, 0.5, (3, 4096)), jnp.float32)
+        k = jnp.asarray(rng.uniform(-0.5, 0.5, (3, 4096)), jnp.result_type(float))
         reference = self._measured(*k)
         kept = []
         for count in range(4):
