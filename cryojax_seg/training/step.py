@@ -187,10 +187,12 @@ def make_step(
             return objective(parts.rebuild(params, state.fixed), batch)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
-        updates, opt_state = transform.update(gradient, state.opt_state, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax counts in integers and divides
+            updates, opt_state = transform.update(gradient, state.opt_state, state.params)
+            current = rate(state.step)
         params: Any = optax.apply_updates(state.params, updates)
-        norm = optax.global_norm(gradient)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.global_norm(params))
+        norm = optax.tree.norm(gradient)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))
         # A running mean that forgets its start: the decay grows to its value over the first steps.
         count = state.step.astype(jnp.float32)
         decay = jnp.minimum(config.ema, (1.0 + count) / (10.0 + count))
@@ -204,7 +206,7 @@ def make_step(
             "step": state.step + 1,
             "loss": loss,
             "norm": norm,
-            "rate": rate(state.step),
+            "rate": current,
             "finite": finite,
         }
         return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), metrics

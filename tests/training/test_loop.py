@@ -1,0 +1,191 @@
+"""Training from start to end, in a few seconds."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from cryojax_seg import losses
+from cryojax_seg.core import labels, segment
+from cryojax_seg.segmenters import GlobalThreshold, LinearVote, UNet
+from cryojax_seg.training import Annotated, TrainConfig, TrainingError, train, validate
+from cryojax_seg.training.rundir import read_metrics
+
+sys.path.insert(0, str(Path(__file__).parent))
+import worker  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, worker.run(folder)
+
+
+def test_a_vote_learns_the_box_from_three_slices(finished):
+    _, result = finished
+    whole = worker.example()
+    found = labels(segment(result.segmenter, whole.volume))
+    dice = 2 * (found & whole.labels).sum() / (found.sum() + whole.labels.sum())
+    assert dice > 0.9
+    assert result.score > 0.9
+    assert (result.steps, result.stopped) == (40, "finished")
+
+
+def test_metrics_have_one_line_per_step(finished):
+    folder, result = finished
+    lines = read_metrics(folder)
+    assert [line["step"] for line in lines] == list(range(1, 41))
+    assert lines == result.history
+    assert [line["step"] for line in lines if "dice" in line] == [10, 20, 30, 40]
+    assert set(lines[0]) == {"step", "loss", "norm", "rate", "seconds"}
+    assert max(line["dice"] for line in lines if "dice" in line) == result.score
+
+
+def test_the_folder_describes_the_run_and_keeps_the_latest_checkpoints(finished):
+    folder, _ = finished
+    description = json.loads((folder / "run.json").read_text())
+    assert description["segmenter"]["class"] == "LinearVote"
+    assert TrainConfig.from_dict(description["config"]) == worker.config()
+    names = sorted(p.name for p in (folder / "checkpoints").iterdir())
+    assert names == ["step-00000036", "step-00000039", "step-00000040"]
+    assert not (folder / "lock").exists()
+
+
+def test_a_finished_run_resumes_to_the_same_result(finished):
+    folder, result = finished
+    assert worker.digest(worker.run(folder, resume=True)) == worker.digest(result)
+
+
+def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatch):
+    _, result = finished
+    judged = validate.dice
+    former = signal.getsignal(signal.SIGTERM)
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return judged(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validate, "dice", interrupted)
+        part = worker.run(tmp_path / "run")
+    assert (part.stopped, part.steps) == ("SIGTERM", 10)
+    assert signal.getsignal(signal.SIGTERM) == former
+    rest = worker.run(tmp_path / "run", resume=True)
+    assert worker.digest(rest) == worker.digest(result)
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == list(range(1, 41))
+
+
+def test_early_stop_keeps_the_best_and_survives_a_resume(tmp_path, monkeypatch):
+    scores = iter([0.5, 0.8, 0.8, 0.1])
+    monkeypatch.setattr(validate, "dice", lambda *_: next(scores))
+    result = worker.run(tmp_path / "run", patience=2)
+    assert (result.stopped, result.steps, result.score) == ("no improvement", 40, 0.8)
+    again = worker.run(tmp_path / "run", resume=True, patience=2)
+    assert worker.digest(again) == worker.digest(result)
+
+
+def test_the_validated_parameters_are_the_ones_that_are_kept(tmp_path, monkeypatch):
+    seen = []
+
+    def judge(segmenter, *_):
+        seen.append(np.asarray(segmenter.kernel[...]))
+        return [0.1, 0.9, 0.5, 0.4][len(seen) - 1]
+
+    monkeypatch.setattr(validate, "dice", judge)
+    result = worker.run()
+    np.testing.assert_array_equal(result.segmenter.kernel[...], seen[1])
+
+
+def test_a_run_is_neither_overwritten_nor_resumed_as_something_else(finished):
+    folder, _ = finished
+    with pytest.raises(TrainingError, match="already holds a run"):
+        worker.run(folder)
+    with pytest.raises(TrainingError, match=r"config.learning_rate was 0.03, is now 0.01"):
+        worker.run(folder, resume=True, learning_rate=0.01)
+    other = worker.example(seed=9)
+    with pytest.raises(TrainingError, match=r"data\[0\].sha256 was"):
+        train(LinearVote(radius=1), [other], worker.config(), run=folder, resume=True)
+
+
+def test_validation_dice_is_the_set_formula_on_annotated_voxels():
+    rng = np.random.default_rng(0)
+    volume = rng.normal(size=(9, 8, 7)).astype(np.float32)
+    truth = rng.integers(0, 2, volume.shape)
+    weights = (rng.uniform(size=volume.shape) > 0.5) * (np.arange(9) == 4)[:, None, None]
+    example = Annotated(volume, truth, weights.astype(np.float32))
+    found, true = (volume > 0.3) & weights, (truth > 0) & weights
+    expected = 2 * (found & true).sum() / (found.sum() + true.sum())
+    np.testing.assert_allclose(validate.dice(GlobalThreshold(0.3), [example], 8), expected)
+    # With context, a crop is segmented as the whole volume is.
+    vote = LinearVote(radius=2)
+    whole = np.asarray(labels(segment(vote, volume))) > 0
+    expected = 2 * (whole & true).sum() / ((whole & weights).sum() + true.sum())
+    np.testing.assert_allclose(validate.dice(vote, [example], 8), expected)
+
+
+def test_one_line_learns_the_threshold_alone():
+    given = worker.example()
+    result = train(
+        GlobalThreshold(-1.0, softness=0.5),
+        [given],
+        worker.config(steps=60, learning_rate=0.1, learn=("threshold",)),
+        progress=False,
+    )
+    assert float(result.segmenter.softness) == pytest.approx(0.5)
+    # The best threshold between two unit Gaussians at 0 and 1.5 lies midway (equal classes).
+    assert float(result.segmenter.threshold[...]) == pytest.approx(0.75, abs=0.25)
+
+
+def test_a_network_with_instance_norm_comes_back_local(capsys):
+    net = UNet(width=4, depth=1, deep_supervision=True, norm="instance", rngs=nnx.Rngs(0))
+    given = worker.example()
+    result = train(net, [given], worker.config(steps=2, batch=1), validation=[given])
+    assert result.segmenter.halo > 0
+    assert np.isfinite(segment(result.segmenter, given.volume)).all()
+    assert "step 2/2" in capsys.readouterr().err
+
+
+def test_the_default_objective_suits_the_method():
+    assert (
+        "deep"
+        in losses.default_objective(
+            UNet(width=2, depth=1, deep_supervision=True, rngs=nnx.Rngs(0))
+        ).__qualname__
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"patch": 0}, "patch edges must be positive"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive"),
+        ({"ema": 1.0}, "ema must be"),
+        ({"warmup": 1.5}, "warmup is a fraction"),
+        ({"seed": -1}, "seed must be"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**changes)
+
+
+def test_an_unknown_option_is_named():
+    with pytest.raises(ValueError, match="unknown training option augmentation.flop"):
+        TrainConfig.from_dict({"augmentation": {"flop": 1.0}})
+    assert TrainConfig.from_dict({"patch": [4, 8, 8]}).patch_shape == (4, 8, 8)
+
+
+def test_a_patch_off_the_stride_is_refused():
+    net = UNet(width=2, depth=2, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="multiple of the stride 4 of UNet"):
+        train(net, [worker.example()], worker.config(patch=10), progress=False)
+
+
+def test_tensorboard_needs_its_extra_and_a_folder():
+    with pytest.raises(TrainingError, match="need a run folder"):
+        worker.run(tensorboard=True)
