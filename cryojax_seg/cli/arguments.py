@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import inspect
 import io
+import operator
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,19 +46,26 @@ def parse(argv: list[str], commands: Mapping[str, type]) -> Any:
         SystemExit: after printing help.
         ValueError: one line that says what is wrong with the arguments.
     """
-    kinds = [
+    kinds: list[Any] = [
         Annotated[kind, subcommand(name, description=_description(kind, argv, name))]
         for name, kind in commands.items()
     ]
-    union = functools.reduce(lambda a, b: a | b, kinds)
-    if argv[0] in commands:
-        argv = [argv[0], *_from_config(argv[1:], commands[argv[0]]), *argv[1:]]
+    union: Any = functools.reduce(operator.or_, kinds)
+    command, rest = argv[0], argv[1:]
+    config: dict[str, Any] = {}
+    path = _config_file(rest) if command == "train" else None
+    if path is not None:
+        config = read_config(path, commands[command])
+    tomograms = tuple(map(Path, config.pop("tomograms", None) or ()))
+    # What is typed comes after what the file says, and wins. The path between them ends an option
+    # with any number of values, which would swallow the tomograms.
+    words = [*_words(config), "--config", str(path)] if config else []
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            return tyro.cli(
+            options = tyro.cli(
                 union,
-                args=argv,
+                args=[command, *words, *rest],
                 prog=PROGRAM,
                 description=DESCRIPTION,
                 config=(FlagCreatePairsOff,),
@@ -65,8 +73,11 @@ def parse(argv: list[str], commands: Mapping[str, type]) -> Any:
     except SystemExit as end:
         if not end.code:
             raise
-        named = f" {argv[0]}" if argv[0] in commands else ""
+        named = f" {command}" if command in commands else ""
         raise ValueError(f"{_summary(messages.getvalue())}; see {PROGRAM}{named} --help") from None
+    if tomograms and not options.tomograms:
+        options = dataclasses.replace(options, tomograms=tomograms)
+    return options
 
 
 def _description(kind: type, argv: list[str], name: str) -> str:
@@ -96,24 +107,21 @@ def _summary(box: str) -> str:
     return text
 
 
-def _from_config(argv: list[str], kind: type) -> list[str]:
-    """The options in the YAML file that ``--config`` names, as words of a command line.
-
-    They come before the words that were typed, so that those win.
-    """
-    if "config" not in {f.name for f in dataclasses.fields(kind)}:
-        return []
-    path = next((a.split("=", 1)[1] for a in argv if a.startswith("--config=")), None)
-    if path is None and "--config" in argv[:-1]:
-        path = argv[argv.index("--config") + 1]
-    return [] if path is None else config_words(Path(path), kind)
+def _config_file(argv: list[str]) -> Path | None:
+    """The file that ``--config`` names."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word.startswith("--config="):
+            return Path(word.split("=", 1)[1])
+        if word == "--config" and following:
+            return Path(following)
+    return None
 
 
-def config_words(path: Path, kind: type) -> list[str]:
-    """The words of a YAML mapping of option names (as in the help) to values.
+def read_config(path: Path, kind: type) -> dict[str, Any]:
+    """The options in a YAML file, by the names of the fields of `kind`.
 
     Raises:
-        ValueError: naming the file, if it is not such a mapping or has unknown keys.
+        ValueError: naming the file, if it is not a mapping or has unknown keys.
     """
     import yaml
 
@@ -125,18 +133,22 @@ def config_words(path: Path, kind: type) -> list[str]:
         raise ValueError(f"{path}: is not plain YAML: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: must hold one option a line, such as 'steps: 500'")
-    known = {f.name for f in dataclasses.fields(kind)} - {"config", "tomograms"}
-    words = []
-    for key, value in values.items():
-        name = str(key).replace("-", "_")
+    known = {f.name for f in dataclasses.fields(kind)} - {"config"}
+    options = {str(key).replace("-", "_"): value for key, value in values.items()}
+    for name in options:
         if name not in known:
             choices = ", ".join(sorted(k.replace("_", "-") for k in known))
-            raise ValueError(f"{path}: unknown option '{key}'; known are {choices}")
-        if value is None or value is False:
-            continue
-        option = f"--{name.replace('_', '-')}"
-        items = value if isinstance(value, list) else [] if value is True else [value]
-        words += [option, *map(str, items)]
+            raise ValueError(f"{path}: unknown option '{name}'; known are {choices}")
+    return options
+
+
+def _words(config: dict[str, Any]) -> list[str]:
+    """Options as the words of a command line."""
+    words = []
+    for name, value in config.items():
+        if value is not None and value is not False:
+            items = value if isinstance(value, list) else [] if value is True else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, items)]
     return words
 
 
@@ -148,5 +160,6 @@ def plain(options: Any) -> dict[str, Any]:
             return str(value.resolve())
         return [convert(v) for v in value] if isinstance(value, tuple) else value
 
-    values = {f.name: convert(getattr(options, f.name)) for f in dataclasses.fields(options)}
+    names = {f.name for f in dataclasses.fields(options)} - {"config", "resume", "overwrite"}
+    values = {name: convert(getattr(options, name)) for name in sorted(names)}
     return {k: v for k, v in values.items() if v is not None and v is not False and v != []}

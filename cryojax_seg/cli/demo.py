@@ -7,17 +7,17 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from cryojax_seg.cli import console, methods
+from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Overwrite
+from cryojax_seg.cli.methods import Method, build, defaults
 
 CLASSES = ("membrane",)
 TILTS = (-60.0, 60.0)
-COMPARED: tuple[methods.Method, ...] = (
+COMPARED: tuple[Method, ...] = (
     "threshold",
     "local-threshold",
     "hysteresis",
     "sheet",
-    "tensor-voting",
     "vote",
     "unet",
 )
@@ -38,7 +38,9 @@ class Demo:
     """Voxels along x and y, 24 or more; two thirds as many along z."""
     snr: float = 0.3
     """Signal-to-noise ratio: variance of the signal in structures over variance of the noise."""
-    steps: int = 300
+    methods: tuple[Method, ...] = COMPARED
+    """What is compared."""
+    steps: int = 600
     """Training steps of the U-Net."""
     filter_steps: int = 60
     """Training steps of each of the other methods."""
@@ -67,6 +69,8 @@ def run(options: Demo) -> None:
         raise ValueError(
             f"{folder}: holds files already; choose another --output or --overwrite it"
         )
+    if not options.methods or len(set(options.methods)) < len(options.methods):
+        raise ValueError("--methods needs one or more different methods")
     if options.size < 24:
         raise ValueError(f"--size must be 24 voxels or more, got {options.size}")
     for name in ("steps", "filter_steps"):
@@ -84,7 +88,7 @@ def run(options: Demo) -> None:
     console.say(f"      {time.monotonic() - start:.0f} s")
     console.say("[2/3] training on these slices, scoring on the rest of the volume")
     outcomes = []
-    for method in COMPARED:
+    for method in options.methods:
         outcomes.append(_compare(method, options, cell, example, slices))
         dice = console.number(outcomes[-1].scores["dice"])
         console.say(f"      {method:<16} Dice {dice}   {outcomes[-1].seconds:5.1f} s")
@@ -111,35 +115,46 @@ def _data(options: Demo, shape: tuple[int, int, int]):
     return cell, Example(volume, labels, weights, cell.wedge, "phantom"), slices
 
 
-def _segmenter(method: methods.Method, example, options: Demo):
+def _segmenter(method: Method, example, options: Demo):
+    """One that trains and compiles in seconds: a small network, one scale for each filter."""
     from flax import nnx
 
-    from cryojax_seg.segmenters import UNet
+    from cryojax_seg import segmenters as s
 
-    if method == "unet":
-        return UNet(width=8, depth=2, classes=CLASSES, rngs=nnx.Rngs(options.seed))
-    return methods.build(method, CLASSES, example.volume, options.seed)
+    match method:
+        case "unet":
+            stem = "space_to_depth"
+            return s.UNet(16, 1, stem, classes=CLASSES, rngs=nnx.Rngs(options.seed))
+        case "local-threshold":
+            return s.LocalThreshold((4.0,), classes=CLASSES)
+        case "sheet":
+            return s.SheetFilter((2.0,), classes=CLASSES)
+        case _:
+            return build(method, CLASSES, example.volume, options.seed)
 
 
-def _compare(method: methods.Method, options: Demo, cell, example, slices) -> Outcome:
+def _compare(method: Method, options: Demo, cell, example, slices) -> Outcome:
     """Trains one method on the annotated slices and scores it more than 2 voxels off them."""
     import numpy as np
 
     from cryojax_seg import core, evaluate, io, segmenters, training
 
     start = time.monotonic()
-    chosen, network = methods.defaults(method), method == "unet"
-    edge = min(32, min(example.volume.shape) // 4 * 4)
+    chosen, network = defaults(method), method == "unet"
+    # Flat patches, because annotated slices are: more of a patch is annotated.
+    patch = tuple(
+        min(p, n // 4 * 4) for p, n in zip((24, 48, 48), example.volume.shape, strict=True)
+    )
     config = training.TrainConfig(
         steps=options.steps if network else options.filter_steps,
         batch=2,
-        patch=edge,
+        patch=patch,
         learning_rate=chosen.learning_rate,
-        ema=0.97 if network else chosen.ema,
+        ema=chosen.ema,
         seed=options.seed,
     )
     result = training.train(_segmenter(method, example, options), [example], config, progress=False)
-    fitted = segmenters.fit_normalization(result.segmenter, example.volume, patch=edge)
+    fitted = segmenters.fit_normalization(result.segmenter, example.volume, patch=max(patch))
     labels = np.asarray(core.labels(core.segment(fitted, example.volume)))
     seconds = time.monotonic() - start
     weights = np.ones(labels.shape)
@@ -156,7 +171,9 @@ def _compare(method: methods.Method, options: Demo, cell, example, slices) -> Ou
     like = core.Tomogram(labels, cell.voxel_size)
     io.write_mrc(options.output / f"{method}.mrc", labels.astype(np.int8), like, overwrite=True)
     if network:
-        card = io.ModelCard(cell.voxel_size, "dark", tilt_range=TILTS, provenance={"patch": edge})
+        card = io.ModelCard(
+            cell.voxel_size, "dark", tilt_range=TILTS, provenance={"patch": max(patch)}
+        )
         io.save_model(options.output / "model", fitted, card, overwrite=True)
     return Outcome(method, labels, scores, recall, seconds)
 

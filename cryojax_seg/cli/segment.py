@@ -81,7 +81,7 @@ def run(options: Segment) -> None:
         print(f"{target}: {parts} ({time.monotonic() - start:.1f} s)")
 
 
-def _one(options: Segment, segmenter, card, tomogram, target: Path, tile: int | str | None):
+def _one(options: Segment, segmenter, card, tomogram, target: Path, tile: int | None):
     """Segments one tomogram, writes the files, and returns the share of voxels of each class."""
     import numpy as np
 
@@ -97,7 +97,7 @@ def _one(options: Segment, segmenter, card, tomogram, target: Path, tile: int | 
         raise io.FileError(f"{tomogram.name}: {error}") from None
     patch = card.provenance.get("patch", 64)  # statistics are best measured as in training
     fitted = fit_normalization(segmenter, volume, patch=patch)
-    if tile == "auto":
+    if tile is None:
         tile = auto_tile(fitted, volume.shape)
     count = len(fitted.classes)
     labels = np.empty(volume.shape, np.int8)
@@ -121,9 +121,9 @@ def _one(options: Segment, segmenter, card, tomogram, target: Path, tile: int | 
     return {n: float(found[i]) if i < len(found) else 0.0 for i, n in enumerate(names) if i}
 
 
-def _tile(text: str) -> int | str:
+def _tile(text: str) -> int | None:
     if text == "auto":
-        return text
+        return None
     if not text.isdecimal() or int(text) == 0:
         raise ValueError(f"--tile: a number of voxels above 0, or auto; got '{text}'")
     return int(text)

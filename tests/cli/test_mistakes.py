@@ -92,7 +92,7 @@ def test_a_configuration_file_is_refused_by_name(tmp_path, text, message):
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message) as refusal:
-        arguments.config_words(path, train.Train)
+        arguments.read_config(path, train.Train)
     assert str(path) in str(refusal.value)
 
 
