@@ -184,7 +184,7 @@ def train(method: Method, scenes: list[Scene], config: Config, seed: int):
 
 def predict(segmenter, target: Scene) -> np.ndarray:
     segmenter = segmenters.fit_normalization(segmenter, target.volume)
-    return core.segment(segmenter, target.volume, 48)
+    return core.segment(segmenter, target.volume)
 
 
 def score(logits: np.ndarray, target: Scene) -> dict:
