@@ -5,6 +5,7 @@ batch. Whether a change is on at all is decided when the step is compiled.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -39,91 +40,85 @@ def augment(batch: Batch, key: Key, flips: jax.Array, config: Augmentation) -> B
         (config.blank, blank_cuboids),
     ]
 
+    changes = [(probability, change) for probability, change in changes if probability > 0]
+
     def one(patch: Batch, key: Key, flips: jax.Array) -> Batch:
+        by_flip, by_coin, *keys = jax.random.split(key, 2 + len(changes))
+        coins = jax.random.uniform(by_coin, (len(changes),))
         if config.flip:
-            patch = flip(patch, jax.random.fold_in(key, 0), flips)
-        for number, (probability, change) in enumerate(changes, start=1):
-            if probability > 0:
-                coin, inner = jax.random.split(jax.random.fold_in(key, number))
-                patch = _maybe(jax.random.bernoulli(coin, probability), change(patch, inner), patch)
+            patch = flip(patch, by_flip, flips)
+        for number, (probability, change) in enumerate(changes):
+            patch = _maybe(coins[number] < probability, change(patch, keys[number]), patch)
         return patch
 
     return jax.vmap(one)(batch, jax.random.split(key, batch.volume.shape[0]), flips)
+
+
+def _below(key: Key, count: int) -> jax.Array:
+    """A random integer from 0 to count - 1, for small counts; compiles faster than `randint`."""
+    return jnp.floor(jax.random.uniform(key) * count).astype(jnp.int32)
 
 
 def _maybe(flag: jax.Array, changed: Batch, patch: Batch) -> Batch:
     return jax.tree.map(lambda a, b: jnp.where(flag, a, b), changed, patch)
 
 
-def _arrays(patch: Batch, change: Callable[[jax.Array], jax.Array]) -> Batch:
-    """The same change of position for volume, labels and weights."""
+def _moved(patch: Batch, matrix: jax.Array) -> Batch:
+    """Volume, labels and weights turned by a signed permutation matrix, in one gather each.
+
+    The content at r comes from ``M^T r``, with coordinates from the middle of the patch. (Chains
+    of conditional flips compute the same, but compilers duplicate them exponentially.)
+    """
+    shape = patch.volume.shape
+    grids = np.meshgrid(*[2 * np.arange(n, dtype=np.int32) - (n - 1) for n in shape], indexing="ij")
+    index = jnp.zeros(shape, jnp.int32)
+    for axis, size in enumerate(shape):
+        doubled = sum(matrix[other, axis] * grids[other] for other in range(3))
+        index = index * size + (doubled + (size - 1)) // 2
     return dataclasses.replace(
         patch,
-        volume=change(patch.volume),
-        labels=change(patch.labels),
-        weights=change(patch.weights),
+        volume=patch.volume.ravel()[index],
+        labels=patch.labels.ravel()[index],
+        weights=patch.weights.ravel()[index],
     )
-
-
-def _flipped(patch: Batch, axes: jax.Array) -> Batch:
-    for axis in range(3):
-        patch = _arrays(patch, lambda a, axis=axis: jnp.where(axes[axis], jnp.flip(a, axis), a))
-    return patch
 
 
 def flip(patch: Batch, key: Key, flips: jax.Array) -> Batch:
     """One of the given flips ``(8, 3)``, each of which leaves the wedge as it is."""
-    return _flipped(patch, flips[jax.random.randint(key, (), 0, flips.shape[0])])
+    axes = flips[_below(key, flips.shape[0])]
+    return _moved(patch, jnp.diag(jnp.where(axes, -1, 1)).astype(jnp.int32))
 
 
-# The permutations of three axes as ordered products of the exchanges 01, 12 and 02.
-_EXCHANGES = ((0, 1), (1, 2), (0, 2))
-_PRODUCTS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1))
+def cube_rotations(shape: tuple[int, ...]) -> np.ndarray:
+    """The proper rotations that map a box of this shape onto itself, as ``(count, 3, 3)`` integers.
 
-
-def cube_rotation(patch: Batch, product: jax.Array, axes: jax.Array) -> Batch:
-    """Exchanges axes, then flips some, and gives the wedge the same orthogonal matrix.
-
-    Args:
-        patch: one patch; the exchanged axes must have equal lengths.
-        product: ``(3,)``, which of the exchanges 01, 12 and 02 to make, in this order.
-        axes: ``(3,)``, which axes to flip afterwards.
+    >>> len(cube_rotations((8, 8, 8))), len(cube_rotations((4, 8, 8)))
+    (24, 8)
     """
-    shape = patch.volume.shape
-    matrix = jnp.eye(3)
-    for number, (i, j) in enumerate(_EXCHANGES):
-        if shape[i] == shape[j]:
-            chosen = product[number] > 0
-            order = np.arange(3)
-            order[[i, j]] = j, i
-            patch = _arrays(
-                patch,
-                lambda a, c=chosen, i=i, j=j: jnp.where(c, jnp.swapaxes(a, i, j), a),
-            )
-            matrix = jnp.where(chosen, matrix[order], matrix)
-    matrix = jnp.where(axes[:, None] > 0, -matrix, matrix)
-    return _turned_wedge(_flipped(patch, axes > 0), matrix)
+    matrices = [
+        np.eye(3, dtype=np.int32)[list(order)] * np.array(signs, np.int32)[:, None]
+        for order in itertools.permutations(range(3))
+        for signs in itertools.product((1, -1), repeat=3)
+        if all(shape[i] == shape[j] for i, j in enumerate(order))
+    ]
+    return np.stack([m for m in matrices if np.linalg.det(m) > 0])
+
+
+def rotate_by(patch: Batch, matrix: jax.Array) -> Batch:
+    """The patch and its wedge turned by a signed permutation matrix of integers (zyx order)."""
+    return _turned_wedge(_moved(patch, matrix), matrix.astype(patch.volume.dtype))
+
+
+def rotate_cube(patch: Batch, key: Key) -> Batch:
+    """A random one of `cube_rotations`."""
+    table = cube_rotations(patch.volume.shape)
+    return rotate_by(patch, jnp.asarray(table)[_below(key, len(table))])
 
 
 def _turned_wedge(patch: Batch, matrix: jax.Array) -> Batch:
     if patch.wedge is None:
         return patch
     return dataclasses.replace(patch, wedge=patch.wedge.rotate(matrix))
-
-
-def rotate_cube(patch: Batch, key: Key) -> Batch:
-    """A random proper rotation that maps the box of the patch onto itself (24 for a cube)."""
-    shape = patch.volume.shape
-    possible = [
-        product
-        for product in _PRODUCTS
-        if all(shape[i] == shape[j] or not p for p, (i, j) in zip(product, _EXCHANGES, strict=True))
-    ]
-    by_product, by_flip = jax.random.split(key)
-    product = jnp.asarray(possible)[jax.random.randint(by_product, (), 0, len(possible))]
-    flips = jax.random.bernoulli(by_flip, 0.5, (2,)).astype(product.dtype)
-    last = (product.sum() + flips.sum()) % 2  # an even number of reflections in all
-    return cube_rotation(patch, product, jnp.append(flips, last))
 
 
 def rotation_matrix(key: Key, angle: float) -> jax.Array:
@@ -229,7 +224,7 @@ def blank_cuboids(patch: Batch, key: Key, most: int = 3) -> Batch:
     """Up to three cuboids, each edge up to a third of the patch, set to 0 (the median)."""
     by_count, by_edge, by_origin = jax.random.split(key, 3)
     shape = patch.volume.shape
-    count = jax.random.randint(by_count, (), 1, most + 1)
+    count = 1 + _below(by_count, most)
     edges = jax.random.uniform(by_edge, (most, 3), minval=0.05, maxval=1 / 3)
     origins = jax.random.uniform(by_origin, (most, 3)) * (1 - edges)
     volume = patch.volume

@@ -167,16 +167,23 @@ def prepare(
     )
 
 
+def _pick(chance: jax.Array, allowed: jax.Array) -> jax.Array:
+    """One of the allowed indices, all equally likely, from a uniform number in [0, 1)."""
+    rank = jnp.cumsum(allowed) - 1
+    wanted = jnp.floor(chance * allowed.sum().astype(chance.dtype)).astype(rank.dtype)
+    return jnp.argmax(allowed & (rank == wanted))
+
+
 def _place(samples: Samples, key: Key, patch: tuple[int, int, int], margin: int):
     """Tomogram and origin of one patch: class first, then tomogram, then voxel, then jitter."""
-    by_class, by_example, by_voxel, by_jitter = jax.random.split(key, 4)
+    chance = jax.random.uniform(key, (6,))  # one call: each costs compilation time
     present = samples.counts > 0
-    value = jax.random.categorical(by_class, jnp.where(present.any(0), 0.0, -jnp.inf))
-    example = jax.random.categorical(by_example, jnp.where(present[:, value], 0.0, -jnp.inf))
-    index = jax.random.randint(by_voxel, (), 0, samples.counts[example, value])
-    edges = jnp.asarray(patch, jnp.int32)
-    jitter = jax.random.randint(by_jitter, (3,), margin, edges - margin)
-    origin = samples.voxels[example, value, index] - jitter
+    value = _pick(chance[0], present.any(0))
+    example = _pick(chance[1], present[:, value])
+    index = jnp.floor(chance[2] * samples.counts[example, value].astype(chance.dtype))
+    edges = np.asarray(patch, np.int32)
+    jitter = margin + jnp.floor(chance[3:] * (edges - 2 * margin).astype(np.float32))
+    origin = samples.voxels[example, value, index.astype(jnp.int32)] - jitter.astype(jnp.int32)
     return example, jnp.clip(origin, 0, samples.shapes[example] - edges)
 
 

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from cryojax_seg.core import MissingWedge, Segmenter
-from cryojax_seg.training import Annotated, split_annotation
-from cryojax_seg.training.sampling import canonical, draw, exact_margin, places, prepare
+from cryojax_seg.training import Annotated, sampling, split_annotation
+from cryojax_seg.training.sampling import canonical, exact_margin, prepare
+
+draw = jax.jit(sampling.draw, static_argnums=(2, 3, 4))
+places = jax.jit(sampling.places, static_argnums=(2, 3, 4))
 
 
 def coded(shape, name="a", offset=0, seed=0):
@@ -28,7 +31,7 @@ SHAPE = (12, 10, 14)
 def drawn():
     first, second = coded(SHAPE), coded((8, 9, 7), "b", offset=10_000, seed=1)
     samples = prepare([first, second], ("thing",), (6, 6, 6))
-    batch, flips = jax.jit(lambda s, k: draw(s, k, 200, (6, 6, 6)))(samples, jax.random.key(0))
+    batch, flips = draw(samples, jax.random.key(0), 200, (6, 6, 6), 0)
     return (first, second), samples, jax.device_get(batch), flips
 
 
@@ -70,7 +73,7 @@ def test_a_rare_class_is_in_half_of_the_patches():
     labels[3, 4, 5] = 1
     ones = np.ones(labels.shape, np.float32)
     samples = prepare([Annotated(ones, labels, ones)], ("rare",), (4, 4, 4))
-    batch, _ = draw(samples, jax.random.key(1), 200, (4, 4, 4))
+    batch, _ = draw(samples, jax.random.key(1), 200, (4, 4, 4), 0)
     share = float((batch.labels.reshape(200, -1) > 0).any(1).mean())
     assert 0.4 < share < 0.65
     where = np.argwhere(np.asarray(batch.labels))[:, 1:]
@@ -82,14 +85,14 @@ def test_only_annotated_classes_are_asked_for():
     labels = np.full((8, 8, 8), 2)
     ones = np.ones(labels.shape, np.float32)
     samples = prepare([Annotated(ones, labels, ones)], ("none", "a", "b"), (4, 4, 4))
-    batch, _ = draw(samples, jax.random.key(1), 8, (4, 4, 4))
+    batch, _ = draw(samples, jax.random.key(1), 20, (4, 4, 4), 0)
     assert (np.asarray(batch.labels) == 2).all()
 
 
 def test_a_margin_keeps_the_loss_away_from_the_border_yet_reaches_the_faces():
     example = coded(SHAPE)
     samples = prepare([example], ("thing",), (8, 8, 8), margin=2)
-    batch, _ = draw(samples, jax.random.key(2), 300, (8, 8, 8), margin=2)
+    batch, _ = draw(samples, jax.random.key(2), 300, (8, 8, 8), 2)
     weights = np.asarray(batch.weights)
     inner = weights[:, 2:-2, 2:-2, 2:-2]
     assert weights.sum() == inner.sum()
@@ -101,7 +104,7 @@ def test_a_margin_keeps_the_loss_away_from_the_border_yet_reaches_the_faces():
 def test_a_volume_smaller_than_the_patch_is_mirrored_with_weight_zero():
     example = coded((3, 5, 4))
     samples = prepare([example], ("thing",), (8, 8, 8))
-    batch, _ = draw(samples, jax.random.key(3), 1, (8, 8, 8))
+    batch, _ = draw(samples, jax.random.key(3), 1, (8, 8, 8), 0)
     z, y, x = (slice(2, 5), slice(1, 6), slice(2, 6))
     np.testing.assert_array_equal(batch.volume[0, z, y, x], example.volume)
     expected = np.pad(example.volume, ((2, 3), (1, 2), (2, 2)), mode="symmetric")
@@ -111,17 +114,17 @@ def test_a_volume_smaller_than_the_patch_is_mirrored_with_weight_zero():
 
 def test_drawing_is_a_pure_function_of_the_key(drawn):
     _, samples, _, _ = drawn
-    one, _ = draw(samples, jax.random.key(5), 4, (6, 6, 6))
-    two, _ = draw(samples, jax.random.key(5), 4, (6, 6, 6))
+    one, _ = draw(samples, jax.random.key(5), 4, (6, 6, 6), 0)
+    two, _ = draw(samples, jax.random.key(5), 4, (6, 6, 6), 0)
     np.testing.assert_array_equal(one.volume, two.volume)
-    other, _ = draw(samples, jax.random.key(6), 4, (6, 6, 6))
+    other, _ = draw(samples, jax.random.key(6), 4, (6, 6, 6), 0)
     assert not np.array_equal(one.volume, other.volume)
 
 
 def test_places_say_where_a_patch_was_in_the_tomogram(drawn):
     examples, samples, _, _ = drawn
-    batch, _ = draw(samples, jax.random.key(7), 5, (6, 6, 6))
-    numbers, origins = places(samples, jax.random.key(7), 5, (6, 6, 6))
+    batch, _ = draw(samples, jax.random.key(7), 5, (6, 6, 6), 0)
+    numbers, origins = places(samples, jax.random.key(7), 5, (6, 6, 6), 0)
     origins = origins + samples.offsets[numbers]
     for number, origin, volume in zip(numbers, origins, batch.volume, strict=True):
         assert examples[number].volume[tuple(origin)] == volume[0, 0, 0]
@@ -144,7 +147,7 @@ def test_examples_with_different_wedges_share_a_batch():
         a = coded((8, 8, 8), str(i), offset=10_000 * i)
         examples.append(Annotated(a.volume, a.labels, a.weights, wedge, a.name))
     samples = prepare(examples, ("thing",), (4, 4, 4))
-    batch, flips = draw(samples, jax.random.key(0), 12, (4, 4, 4))
+    batch, flips = draw(samples, jax.random.key(0), 12, (4, 4, 4), 0)
     assert flips.shape == (12, 8, 3)
     for i in range(12):
         number = int(batch.volume[i, 0, 0, 0] // 10_000)

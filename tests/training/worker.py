@@ -32,7 +32,7 @@ def config(**changes):
         "steps": 40,
         "batch": 4,
         "patch": 8,
-        "learning_rate": 0.03,
+        "learning_rate": 0.2,
         "validate_every": 10,
         "checkpoint_every": 3,
         "augmentation": Augmentation(rotate=0.5),
