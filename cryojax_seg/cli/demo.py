@@ -42,7 +42,7 @@ class Demo:
     """What is compared."""
     steps: int = 600
     """Training steps of the U-Net."""
-    filter_steps: int = 60
+    filter_steps: int = 120
     """Training steps of each of the other methods."""
     seed: int = 1
     """Seed of the phantom and of the training."""
@@ -142,19 +142,18 @@ def _compare(method: Method, options: Demo, cell, example, slices) -> Outcome:
     start = time.monotonic()
     chosen, network = defaults(method), method == "unet"
     # Flat patches, because annotated slices are: more of a patch is annotated.
-    patch = tuple(
-        min(p, n // 4 * 4) for p, n in zip((24, 48, 48), example.volume.shape, strict=True)
-    )
+    z, y, _ = example.volume.shape
+    deep, wide = min(24, z // 4 * 4), min(48, y // 4 * 4)
     config = training.TrainConfig(
         steps=options.steps if network else options.filter_steps,
         batch=2,
-        patch=patch,
+        patch=(deep, wide, wide),
         learning_rate=chosen.learning_rate,
         ema=chosen.ema,
         seed=options.seed,
     )
     result = training.train(_segmenter(method, example, options), [example], config, progress=False)
-    fitted = segmenters.fit_normalization(result.segmenter, example.volume, patch=max(patch))
+    fitted = segmenters.fit_normalization(result.segmenter, example.volume, patch=wide)
     labels = np.asarray(core.labels(core.segment(fitted, example.volume)))
     seconds = time.monotonic() - start
     weights = np.ones(labels.shape)
@@ -171,9 +170,7 @@ def _compare(method: Method, options: Demo, cell, example, slices) -> Outcome:
     like = core.Tomogram(labels, cell.voxel_size)
     io.write_mrc(options.output / f"{method}.mrc", labels.astype(np.int8), like, overwrite=True)
     if network:
-        card = io.ModelCard(
-            cell.voxel_size, "dark", tilt_range=TILTS, provenance={"patch": max(patch)}
-        )
+        card = io.ModelCard(cell.voxel_size, "dark", tilt_range=TILTS, provenance={"patch": wide})
         io.save_model(options.output / "model", fitted, card, overwrite=True)
     return Outcome(method, labels, scores, recall, seconds)
 

@@ -26,7 +26,9 @@ def draw(path: Path, cell, slices: tuple[int, ...], outcomes) -> None:
     shown = list({o.name: o for o in shown}.values())
     gaps = [range(a, b) for a, b in zip(slices, slices[1:], strict=False)] or [range(len(truth))]
     z = max((g[len(g) // 2] for g in gaps), key=lambda i: truth[i].sum())  # far from annotation
-    y = int(truth.sum((0, 2)).argmax())
+    visibility = np.asarray(cell.visibility)
+    plain, faint = truth & (visibility > 0.8), truth & (visibility < 0.5)  # a slice with both
+    y = int(np.minimum(plain.sum((0, 2)), faint.sum((0, 2))).argmax())
     low, high = np.percentile(density, (1, 99))
 
     figure = Figure(figsize=(3.1 * (2 + len(shown)), 9.2), layout="constrained", facecolor="white")
@@ -53,7 +55,7 @@ def draw(path: Path, cell, slices: tuple[int, ...], outcomes) -> None:
             if column == 0:
                 axes.set_ylabel(label, color=INK)
             if row == 1 and column == 0:
-                axes.set_xlabel("yellow: the annotated slices; the beam is vertical", color=MUTED)
+                axes.set_xlabel("yellow: the annotated slices", color=MUTED)
     colours = {"found": FOUND, "missed": MISSED, "false": FALSE}
     handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
 

@@ -200,12 +200,12 @@ def _config(options: Train, examples, segmenter):
     from cryojax_seg.training import TrainConfig
 
     chosen = methods.defaults(options.method)
-    patch = chosen.patch if options.patch is None else (options.patch,) * 3
-    if options.patch is None:  # a small volume takes a smaller patch
-        smallest = [min(e.volume.shape[axis] for e in examples) for axis in range(3)]
-        stride = segmenter.stride
-        fits = [min(p, n // stride * stride) for p, n in zip(patch, smallest, strict=True)]
-        patch = tuple(max(p, stride) for p in fits)
+    if options.patch is not None:
+        patch = (options.patch,) * 3
+    else:  # a small volume takes a smaller patch
+        stride, shapes = segmenter.stride, [e.volume.shape for e in examples]
+        z, y, x = (max(min(n) // stride * stride, stride) for n in zip(*shapes, strict=True))
+        patch = (min(chosen.patch[0], z), min(chosen.patch[1], y), min(chosen.patch[2], x))
     steps = chosen.steps if options.steps is None else options.steps
     return TrainConfig(
         steps=steps,

@@ -63,7 +63,7 @@ def test_tiles_flips_and_several_tomograms_change_files_not_answers(run, files, 
 
 
 def test_several_classes_through_a_filter_for_one(run, files, tmp_path):
-    words = ("--method", "blob", "--steps", "3", "--patch", "16", "--validation", "0")
+    words = ("--method", "hysteresis", "--steps", "3", "--patch", "16", "--validation", "0")
     status, _, _ = run(
         "train", files / "tomogram.mrc", "--labels", files / "classes.mrc", *words,
         "--classes", "membrane", "ribosome", "-o", tmp_path / "run",
@@ -116,7 +116,7 @@ def test_info_describes_volumes_labels_models_and_runs(run, files, trained):
 
 def test_the_demo_writes_what_it_says(run, tmp_path):
     folder = tmp_path / "demo"
-    names = ["threshold", "sheet", "unet"]
+    names = ["threshold", "unet"]
     words = ("demo", "-o", folder, "--size", "24", "--steps", "2", "--filter-steps", "2")
     words += ("--methods", *names)
     status, printed, errors = run(*words)
