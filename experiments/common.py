@@ -38,13 +38,19 @@ def _commit() -> str:
     return answer.stdout.strip()
 
 
-def claim(name: str, value: float, at_most: float | None = None, at_least: float | None = None):
-    """One measured number and the goal it is held against.
+def claim(
+    name: str, value: float | None, at_most: float | None = None, at_least: float | None = None
+) -> dict[str, Any]:
+    """One measured number and the goal it is held against; None was not measured, so not met.
 
     >>> claim("forward / torch", 1.2, at_most=1.5)["met"]
     True
     """
-    met = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
+    met = (
+        value is not None
+        and (at_most is None or value <= at_most)
+        and (at_least is None or value >= at_least)
+    )
     goals = [
         f"<= {at_most:g}" if at_most is not None else "",
         f">= {at_least:g}" if at_least is not None else "",
@@ -88,6 +94,7 @@ def write_results(
     os.replace(temporary, path)
     for c in claims:
         verdict = "met" if c["met"] else "NOT MET"
-        print(f"{c['name']}: {c['value']:.4g} (goal {c['goal']}) {verdict}")
+        value = "not measured" if c["value"] is None else f"{c['value']:.4g}"
+        print(f"{c['name']}: {value} (goal {c['goal']}) {verdict}")
     print(f"wrote {path}")
     return path

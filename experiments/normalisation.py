@@ -194,15 +194,32 @@ def scores(
     return {way: mean_dice(predictions, volumes) for way, predictions in ways.items()}
 
 
-def summary(rows, candidate: str, way: str) -> float:
-    """Mean test Dice over the seeds, at the rate that is best on the validation volume."""
-    chosen = [r for r in rows if r["candidate"] == candidate and way in r["test"]]
-    rates = {r["rate"] for r in chosen}
-    best = max(
-        rates,
-        key=lambda rate: np.mean([r["validation"][way] for r in chosen if r["rate"] == rate]),
-    )
-    return float(np.mean([r["test"][way] for r in chosen if r["rate"] == best]))
+def summary(runs) -> list[dict]:
+    """A row for each candidate, way of applying it and rate, averaged over the seeds.
+
+    `chosen` marks the rate that is best on the validation volume.
+    """
+    groups = {}
+    for run in runs:
+        for way in run["test"]:
+            groups.setdefault((run["candidate"], way), {}).setdefault(run["rate"], []).append(run)
+    rows = []
+    for (candidate, way), by_rate in groups.items():
+        means = {r: np.mean([run["validation"][way] for run in g]) for r, g in by_rate.items()}
+        for rate, group in by_rate.items():
+            rows.append(
+                {
+                    "candidate": candidate,
+                    "statistics": way,
+                    "rate": rate,
+                    "chosen": rate == max(means, key=lambda r: means[r]),
+                    "steps": float(np.mean([run["steps"] for run in group])),
+                    "validation_dice": float(means[rate]),
+                    "dice": float(np.mean([run["test"][way] for run in group])),
+                    "dice_of_seeds": [run["test"][way] for run in group],
+                }
+            )
+    return sorted(rows, key=lambda row: -row["dice"])
 
 
 def main(config: Config) -> None:
@@ -217,11 +234,11 @@ def main(config: Config) -> None:
     ]
     training, validation = volumes[: config.train], volumes[config.train : config.train + 1]
     test = volumes[config.train + 1 :]
-    rows = []
+    runs = []
     # Candidates innermost: whatever else the machine does meets them alike.
     for seed, rate, candidate in itertools.product(config.seeds, config.rates, CANDIDATES):
         net, steps, loss = train(candidate, rate, seed, training, config)
-        row = {
+        run = {
             "candidate": candidate,
             "rate": rate,
             "seed": seed,
@@ -230,22 +247,20 @@ def main(config: Config) -> None:
             "validation": scores(net, candidate, training, validation, config),
             "test": scores(net, candidate, training, test, config),
         }
-        rows.append(row)
-        shown = ", ".join(f"{way} {d:.3f}" for way, d in row["test"].items())
+        runs.append(run)
+        shown = ", ".join(f"{way} {d:.3f}" for way, d in run["test"].items())
         print(f"{candidate:>9} rate {rate:g} seed {seed}: {steps} steps, {shown}", flush=True)
     fitted = fit_normalization(net, test[0][0], patch=config.patch, count=16)
     tiled = segment(fitted, test[0][0], tile=config.edge // 2)
     difference = float(np.abs(tiled - segment(fitted, test[0][0])).max())
 
-    ways = {c: ("fitted", "training", "whole") for c in ("instance", "batch")}
-    table = {
-        f"{c} {way}": summary(rows, c, way) for c in CANDIDATES for way in ways.get(c, ("local",))
-    }
-    for name, value in sorted(table.items(), key=lambda item: -item[1]):
+    rows = summary(runs)
+    table = {f"{r['candidate']} {r['statistics']}": r["dice"] for r in rows if r["chosen"]}
+    for name, value in table.items():
         print(f"{name:>20}  mean Dice {value:.3f}")
     default = UNet(1, 0, rngs=nnx.Rngs(0)).norm
-    ours = table[f"{default} {'fitted' if default in ways else 'local'}"]
-    others = [v for name, v in table.items() if not name.endswith("whole")]
+    ours = table.get(f"{default} fitted", table.get(f"{default} local", 0.0))
+    others = [value for name, value in table.items() if not name.endswith("whole")]
     claims = [
         claim(
             "mean Dice of the default, minus the best that tiles",
@@ -261,7 +276,6 @@ def main(config: Config) -> None:
             "largest difference of a logit, tiled and whole, when fitted", difference, at_most=1e-3
         ),
     ]
-    rows.append({"candidate": "summary", "mean_dice": table})
     write_results("normalisation", dataclasses.asdict(config), rows, claims, tiny=config.tiny)
 
 
