@@ -59,7 +59,11 @@ def _seal(manifest: dict[str, Any]) -> str:
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first, sound or not."""
     found = [p for p in folder.glob("step-*") if _NAME.fullmatch(p.name)]
-    return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
+    return sorted(found, key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 3) -> Path:
@@ -100,7 +104,8 @@ def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 3
     except Exception as error:  # Orbax and its storage raise many types for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         raise explained(error, target) from error
-    for old in checkpoints(folder)[keep:]:
+    # Newer ones can only be damaged: they neither count nor go until they are written again.
+    for old in [p for p in checkpoints(folder) if _step(p) <= step][keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 

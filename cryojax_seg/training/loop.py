@@ -187,12 +187,11 @@ class _Task:
     margin: int
     folder: Path | None
 
-    def save(self, state: TrainState, best: _Best) -> Path | None:
+    def save(self, state: TrainState, best: _Best) -> None:
         """A checkpoint of this state, if there is a run folder."""
-        if self.folder is None:
-            return None
-        store, step = self.folder / "checkpoints", int(state.step)
-        return checkpoint.save(store, step, (state, best.params), best.meta(), self.config.keep)
+        if self.folder is not None:
+            store, step = self.folder / "checkpoints", int(state.step)
+            checkpoint.save(store, step, (state, best.params), best.meta(), self.config.keep)
 
     def segmenter(self, state: TrainState, params: Arrays) -> Segmenter:
         """A segmenter with these parameters, on one device."""
@@ -214,17 +213,18 @@ class _Task:
 
 def _run(task: _Task, state: TrainState, best: _Best, progress: bool) -> Result:
     """Steps until the end, an interruption, or no improvement."""
-    config, count = task.config, int(state.step)
+    config, start = task.config, int(state.step)
+    count = start
     history: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         reports = [
-            stack.enter_context(reporter(config.steps, count, progress)),
+            stack.enter_context(reporter(config.steps, start, progress)),
             stack.enter_context(tensorboard(task.folder, config.tensorboard)),
         ]
         if task.folder is not None:
             path = task.folder / rundir.METRICS
-            log = stack.enter_context(contextlib.closing(rundir.MetricsFile(path, count)))
+            log = stack.enter_context(contextlib.closing(rundir.MetricsFile(path, start)))
             history = rundir.read_metrics(task.folder)
             reports.append(log.write)
         clock = time.monotonic()
@@ -272,8 +272,9 @@ def _run(task: _Task, state: TrainState, best: _Best, progress: bool) -> Result:
                 if last or stopped or count % config.checkpoint_every == 0:
                     task.save(state, best)
         except _NotFinite as error:
-            kept = task.save(state, best)
-            where = f"; the state before it is kept in {kept}" if kept else ""
+            if int(state.step) > start:  # else it is the checkpoint that was resumed from
+                task.save(state, best)
+            where = f"; the state before it is kept in {task.folder}" if task.folder else ""
             raise TrainingError(
                 f"step {error.values['step']}: the loss is {error.values['loss']:g} and the norm "
                 f"of its gradient {error.values['norm']:g}, with the patches "
