@@ -28,12 +28,21 @@ _HOME = {
     "make_step": "step",
 }
 
+__all__ = [
+    "Annotated",
+    "Augmentation",
+    "Batch",
+    "Result",
+    "TrainConfig",
+    "TrainState",
+    "TrainingError",
+    "make_step",
+    "split_annotation",
+    "train",
+]
+
 
 def __getattr__(name: str):
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(_HOME)
