@@ -1,5 +1,7 @@
 """The networks: their size, their reach, and normalisation that can be tiled."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,11 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-@jax.jit
+# These functions are compiled for a few calls on small volumes.
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+@functools.partial(jax.jit, compiler_options=QUICK)
 def run(segmenter, volume):
     return segmenter(volume)
 
@@ -134,9 +140,6 @@ def test_fitted_on_the_whole_volume_is_instance_norm_exactly():
     assert (net.norm, fitted.norm, fitted.halo) == ("instance", "frozen", 9)
     expected = run(net, jnp.asarray(volume))
     np.testing.assert_allclose(run(fitted, jnp.asarray(volume)), expected, atol=2e-5)
-    # A frozen network refits, whatever its statistics were.
-    again = fit_normalization(fit_normalization(net, 2 + volume), volume, patch=16, count=1)
-    np.testing.assert_allclose(run(again, jnp.asarray(volume)), expected, atol=2e-5)
 
 
 def test_fitted_statistics_are_the_pooled_mean_and_variance():
@@ -152,6 +155,9 @@ def test_fitted_statistics_are_the_pooled_mean_and_variance():
     x = features[0]
     expected = (x - features.mean((0, 1, 2, 3))) / np.sqrt(features.var((0, 1, 2, 3)) + 1e-5)
     np.testing.assert_allclose(norm(jnp.asarray(x)), expected, atol=1e-5)
+    # A frozen network refits, whatever its statistics were.
+    again = fit_normalization(fit_normalization(net, volume - 3), volume, patch=8, count=9)
+    np.testing.assert_allclose(again.convolutions[0].norm.mean[...], norm.mean[...], atol=1e-5)
 
 
 def test_batch_statistics_are_pooled_over_the_named_axis():
@@ -202,7 +208,7 @@ def test_deep_supervision_scales(stem, sizes):
         rngs=nnx.Rngs(0),
     )
     volume = jnp.asarray(noise(16, 16, 16))
-    scales, finest = jax.jit(lambda n, v: (n.scales(v), n(v)))(net, volume)
+    scales, finest = jax.jit(lambda n, v: (n.scales(v), n(v)), compiler_options=QUICK)(net, volume)
     assert [s.shape for s in scales] == [(n, n, n, 3) for n in sizes]
     np.testing.assert_allclose(scales[0], finest, atol=1e-6)
     plain = UNet(width=2, depth=2, norm="none", rngs=nnx.Rngs(0))
@@ -213,7 +219,7 @@ def test_deep_supervision_scales(stem, sizes):
 @pytest.mark.parametrize("norm", [*LOCAL, "instance", "batch"])
 def test_gradients_are_finite(norm):
     net = UNet(width=2, depth=1, norm=norm, rngs=nnx.Rngs(0))
-    gradient = jax.jit(jax.grad(lambda n, v: jnp.mean(jnp.square(n(v)))))
+    gradient = jax.jit(jax.grad(lambda n, v: jnp.mean(jnp.square(n(v)))), compiler_options=QUICK)
     for volume in (np.zeros((8, 8, 8)), np.full((8, 8, 8), 1e4), noise(8, 8, 8)):
         leaves = jax.tree.leaves(gradient(net, jnp.asarray(volume, jnp.float32)))
         assert all(np.isfinite(leaf).all() for leaf in leaves)
