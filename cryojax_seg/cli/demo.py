@@ -9,7 +9,7 @@ from tyro.conf import arg
 
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Overwrite
-from cryojax_seg.cli.methods import Method, build, defaults
+from cryojax_seg.cli.methods import Method, build, defaults, objective
 
 CLASSES = ("membrane",)
 TILTS = (-60.0, 60.0)
@@ -42,7 +42,7 @@ class Demo:
     """What is compared."""
     steps: int = 600
     """Training steps of the U-Net."""
-    filter_steps: int = 120
+    filter_steps: int = 60
     """Training steps of each of the other methods."""
     seed: int = 1
     """Seed of the phantom and of the training."""
@@ -126,7 +126,7 @@ def _segmenter(method: Method, example, options: Demo):
             stem = "space_to_depth"
             return s.UNet(16, 1, stem, classes=CLASSES, rngs=nnx.Rngs(options.seed))
         case "local-threshold":
-            return s.LocalThreshold((4.0,), classes=CLASSES)
+            return s.LocalThreshold((3.0,), classes=CLASSES)
         case "sheet":
             return s.SheetFilter((2.0,), classes=CLASSES)
         case _:
@@ -152,7 +152,10 @@ def _compare(method: Method, options: Demo, cell, example, slices) -> Outcome:
         ema=chosen.ema,
         seed=options.seed,
     )
-    result = training.train(_segmenter(method, example, options), [example], config, progress=False)
+    segmenter = _segmenter(method, example, options)
+    result = training.train(
+        segmenter, [example], config, objective=objective(method), progress=False
+    )
     fitted = segmenters.fit_normalization(result.segmenter, example.volume, patch=wide)
     labels = np.asarray(core.labels(core.segment(fitted, example.volume)))
     seconds = time.monotonic() - start

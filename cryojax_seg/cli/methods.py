@@ -20,13 +20,18 @@ Method = Literal[
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
-    """What training uses for a method unless told otherwise (see `training.TrainConfig`)."""
+    """What training uses for a method unless told otherwise (see `training.TrainConfig`).
+
+    `overlap_only`: minimise the Dice loss alone. What a filter knows of a noisy voxel rarely makes
+    a rare class the more probable one, so cross-entropy would teach it to find nothing.
+    """
 
     steps: int = 150
     batch: int = 2
     patch: tuple[int, int, int] = (40, 40, 40)
     learning_rate: float = 0.05
     ema: float = 0.9
+    overlap_only: bool = True
 
 
 def defaults(method: Method) -> Defaults:
@@ -37,13 +42,20 @@ def defaults(method: Method) -> Defaults:
     """
     match method:
         case "unet" | "convnet":
-            return Defaults(1000, 2, (48, 48, 48), 3e-3, 0.99)
+            return Defaults(1000, 2, (48, 48, 48), 3e-3, 0.99, False)
         case "tomoseg":  # slice by slice, so a patch needs width rather than depth
-            return Defaults(1000, 2, (8, 128, 128), 1e-3, 0.99)
+            return Defaults(1000, 2, (8, 128, 128), 1e-3, 0.99, False)
         case "vote":
             return Defaults(400, 2, (40, 40, 40), 1e-2, 0.95)
         case _:
             return Defaults()
+
+
+def objective(method: Method):
+    """The objective of a method; None for the default of `training.train`."""
+    from cryojax_seg import losses
+
+    return losses.supervised(losses.dice) if defaults(method).overlap_only else None
 
 
 def build(method: Method, classes: tuple[str, ...], volume, seed: int = 0):

@@ -102,7 +102,13 @@ def run(options: Train) -> None:
         f"{config.steps} steps of {config.batch} patches {'x'.join(map(str, config.patch_shape))}"
     )
     result = training.train(
-        segmenter, examples, config, validation=held_out, run=run_folder, resume=options.resume
+        segmenter,
+        examples,
+        config,
+        validation=held_out,
+        objective=methods.objective(options.method),
+        run=run_folder,
+        resume=options.resume,
     )
     patch = max(config.patch_shape)
     card = io.ModelCard(
@@ -200,8 +206,9 @@ def _config(options: Train, examples, segmenter):
     from cryojax_seg.training import TrainConfig
 
     chosen = methods.defaults(options.method)
+    patch: tuple[int, int, int]
     if options.patch is not None:
-        patch = (options.patch,) * 3
+        patch = (options.patch, options.patch, options.patch)
     else:  # a small volume takes a smaller patch
         stride, shapes = segmenter.stride, [e.volume.shape for e in examples]
         z, y, x = (max(min(n) // stride * stride, stride) for n in zip(*shapes, strict=True))
