@@ -1,0 +1,106 @@
+"""The one list of all segmenters. A new method is one more line here."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+from flax import nnx
+
+from cryojax_seg.core import MissingWedge, Segmenter, Sequential, Stacked, Symmetrized
+from cryojax_seg.segmenters import (
+    BlobFilter,
+    ConvNet,
+    GlobalThreshold,
+    Hysteresis,
+    LinearVote,
+    LocalContrast,
+    LocalThreshold,
+    SheetFilter,
+    TensorVoting,
+    Tomoseg,
+    TubeFilter,
+    UNet,
+)
+
+THREE = ("background", "membrane", "filament")
+WEDGE = MissingWedge((-60.0, 50.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A segmenter small enough to test, and what is known of its arithmetic.
+
+    Attributes:
+        build: makes it.
+        products: whether it multiplies matrices (as `conv3d` does). Then forward-mode derivatives
+            do not exist, and products of another size may add in another order, so tiles equal
+            the whole to rounding; otherwise they do bitwise.
+        rounding: float32 rounding of the logits, relative to the largest.
+        depth: voxels along z of the volumes of a method that works slice by slice; None for as
+            many as along y and x.
+        rate: learning rate of the small overfit.
+    """
+
+    build: Callable[[], Segmenter]
+    products: bool = False
+    rounding: float = 1e-5
+    depth: int | None = None
+    rate: float = 0.05
+
+    @property
+    def tiling(self) -> float:
+        return self.rounding if self.products else 0.0
+
+
+def stacked() -> Segmenter:
+    return Stacked([SheetFilter((0.7,), radii=(2,)), GlobalThreshold()], THREE)
+
+
+def network(build, *arguments, rate=0.01, depth=None, **keywords) -> Case:
+    return Case(
+        lambda: build(*arguments, **keywords, rngs=nnx.Rngs(0)), True, rate=rate, depth=depth
+    )
+
+
+SEGMENTERS = {
+    "global threshold": Case(lambda: GlobalThreshold(0.5)),
+    "global threshold, bands": Case(lambda: GlobalThreshold([0.5, 1.5], 0.5, THREE)),
+    "niblack, bands": Case(
+        lambda: LocalThreshold((0.8,), [0.0, 0.5], [0.5, 1.0], classes=THREE, radii=(2,))
+    ),
+    "sauvola, two windows": Case(
+        lambda: LocalThreshold((0.8, 1.5), 0.1, 0.2, form="sauvola", radii=(2, 3))
+    ),
+    "hysteresis": Case(lambda: Hysteresis(0.5, 1.5, steps=3)),
+    "hysteresis, 26 neighbours": Case(lambda: Hysteresis(0.5, 1.5, steps=2, connectivity=3)),
+    "sheet, two scales": Case(lambda: SheetFilter((0.7, 1.0), radii=(2, 3))),
+    "tube": Case(lambda: TubeFilter((0.7,), radii=(2,))),
+    "blob": Case(lambda: BlobFilter((0.7,), radii=(2,))),
+    # The saliency is the small difference of two eigenvalues.
+    "tensor voting": Case(lambda: TensorVoting(0.7, 1.0, radii=(2, 2)), True, rounding=1e-4),
+    "tensor voting, wedge": Case(
+        lambda: TensorVoting(0.7, 1.0, wedge=WEDGE, radii=(2, 2)), True, rounding=1e-4
+    ),
+    "linear vote": Case(lambda: LinearVote(2), True),
+    "linear vote, radius 0": Case(lambda: LinearVote(0, 0.5, 0.5)),
+    "linear vote, classes": Case(lambda: LinearVote(1, classes=THREE), True),
+    "tomoseg": network(Tomoseg, "sigmoid_bce", depth=2, rate=3e-3),
+    "convnet": network(ConvNet, 2, 4, norm="rms"),
+    "u-net": network(UNet, 2, 1, norm="frozen"),
+    "u-net, stem": network(UNet, 2, 0, "space_to_depth", norm="none", classes=THREE),
+    "sequential": Case(
+        lambda: Sequential([LocalContrast(0.8, radius=2)], Hysteresis(0.0, 1.0, steps=1))
+    ),
+    "symmetrized": Case(lambda: Symmetrized(LinearVote(1), MissingWedge((-60.0, 60.0))), True),
+    "stacked": Case(stacked),
+}
+
+
+@pytest.fixture(params=SEGMENTERS.values(), ids=list(SEGMENTERS))
+def case(request) -> Case:
+    return request.param
+
+
+@pytest.fixture
+def every_case() -> list[Case]:
+    return list(SEGMENTERS.values())
