@@ -217,7 +217,9 @@ def _run(task: _Task, state: TrainState, best: _Best, progress: bool) -> Result:
     count = start
     history: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
-        interrupts = stack.enter_context(Interrupts())
+        interrupts = Interrupts()
+        if task.folder is not None:  # else nothing could be saved: signals keep their effect
+            stack.enter_context(interrupts)
         reports = [
             stack.enter_context(reporter(config.steps, start, progress)),
             stack.enter_context(tensorboard(task.folder, config.tensorboard)),
