@@ -213,6 +213,7 @@ class TubeFilter(_RidgeFilter):
 
     ``(1 - exp(-A^2/2 alpha^2)) exp(-B^2/2 beta^2)`` with ``A = c2 / c1``,
     ``B = |c3| / sqrt(c1 c2)``, times the contrast term of `SheetFilter`. 0 where ``c2 < 0``.
+    Frangi's measure jumps to 0 where ``|c3| > c2``; this one decreases smoothly.
 
     Args:
         scales: standard deviations of the smoothing in voxels: about the radius of the filament.

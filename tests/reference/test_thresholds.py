@@ -75,11 +75,11 @@ def test_gaussian_background_passes_at_the_wanted_rate(rate):
     background = np.random.default_rng(1).normal(3.0, 0.5, (64, 64, 64))
     got = (background > float(false_positive_rate(background, rate).threshold[...])).mean()
     assert got == pytest.approx(rate, rel=0.15)
-    # Five percent of bright structure raises the threshold, by less than a tenth of a deviation.
+    # Five percent of bright structure raises the threshold, by less than a third of a deviation.
     spoilt = background.copy()
     spoilt[:3] += 5.0
     moved = false_positive_rate(spoilt, rate).threshold[...]
-    assert 0 <= float(moved - false_positive_rate(background, rate).threshold[...]) < 0.1
+    assert 0 <= float(moved - false_positive_rate(background, rate).threshold[...]) < 0.5 / 3
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_local_contrast(volume):
 
 def test_hysteresis_is_that_of_skimage(volume):
     # 60 steps are longer than any path in this volume.
-    expected = filters.apply_hysteresis_threshold(volume, np.float32(0.3), np.float32(1.8))
-    assert 0.05 < expected.mean() < (volume > 0.3).mean() - 0.01
-    got = labels(jax.jit(Hysteresis(0.3, 1.8, steps=60))(jnp.asarray(volume)))
+    expected = filters.apply_hysteresis_threshold(volume, np.float32(1.2), np.float32(2.2))
+    assert 0.03 < expected.mean() < (volume > 1.2).mean() - 0.01
+    got = labels(jax.jit(Hysteresis(1.2, 2.2, steps=60))(jnp.asarray(volume)))
     np.testing.assert_array_equal(got, expected)
 
 
