@@ -22,7 +22,7 @@ import pytest
 
 from cryojax_seg import losses
 from cryojax_seg.segmenters import LinearVote
-from cryojax_seg.training import Annotated, TrainingError, checkpoint, rundir, train
+from cryojax_seg.training import Annotated, Augmentation, TrainingError, checkpoint, rundir, train
 from cryojax_seg.training.signals import Interrupts
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -309,7 +309,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_finite_state(tmp_path):
         value = losses.supervised(losses.cross_entropy)(segmenter, batch)
         return jnp.where((batch.volume > 500).any(), jnp.nan, value)
 
-    config = worker.config(batch=1, checkpoint_every=2)
+    plain = Augmentation(flip=False, intensity=0.0)
+    config = worker.config(batch=1, checkpoint_every=2, augmentation=plain)
     message = r"step (\d+): the loss is nan .*bad.mrc at zyx \(.*kept in "
     with pytest.raises(TrainingError, match=message) as caught:
         train(

@@ -15,7 +15,7 @@ from flax import nnx
 
 from cryojax_seg import losses
 from cryojax_seg.segmenters import GlobalThreshold, LinearVote
-from cryojax_seg.training import TrainConfig, TrainingError, make_step
+from cryojax_seg.training import Augmentation, TrainConfig, TrainingError, make_step
 from cryojax_seg.training.sampling import prepare
 from cryojax_seg.training.step import (
     initial_state,
@@ -31,7 +31,7 @@ import worker  # noqa: E402
 
 
 def start(segmenter, objective=None, learn=nnx.Param, **changes):
-    config = worker.config(**changes)
+    config = worker.config(**({"augmentation": Augmentation(flip=False, intensity=0.0)} | changes))
     objective = objective or losses.supervised(losses.cross_entropy)
     samples = prepare([worker.example()], segmenter.classes, config.patch_shape)
     parts = take_apart(segmenter, learn)
