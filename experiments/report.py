@@ -95,7 +95,7 @@ def project_results() -> str:
     parts = []
     if real := found.get("real_microtubules"):
         rows = [r for r in real["rows"] if r["data"] == "microtubules"]
-        parts += [table(rows, ["method", "dice", "precision", "recall", "seconds"]), ""]
+        parts += [table(rows, ["method", "dice", "precision", "recall", "ece", "cpu_seconds"]), ""]
     claims = [
         {"experiment": name, **c, "met": "met" if c["met"] else "**not met**"}
         for name, result in found.items()
