@@ -40,7 +40,7 @@ class Demo:
     """Signal-to-noise ratio: variance of the signal in structures over variance of the noise."""
     methods: tuple[Method, ...] = COMPARED
     """What is compared."""
-    steps: int = 600
+    steps: int = 500
     """Training steps of the U-Net."""
     filter_steps: int = 60
     """Training steps of each of the other methods."""
