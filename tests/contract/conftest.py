@@ -53,7 +53,7 @@ class Case:
 
 
 def stacked() -> Segmenter:
-    return Stacked([SheetFilter((0.7,), radii=(2,)), GlobalThreshold()], THREE)
+    return Stacked([SheetFilter((0.7,), radii=(1,)), GlobalThreshold()], THREE)
 
 
 def network(build, *arguments, rate=0.01, depth=None, **keywords) -> Case:
@@ -66,20 +66,19 @@ SEGMENTERS = {
     "global threshold": Case(lambda: GlobalThreshold(0.5)),
     "global threshold, bands": Case(lambda: GlobalThreshold([0.5, 1.5], 0.5, THREE)),
     "niblack, bands": Case(
-        lambda: LocalThreshold((0.8,), [0.0, 0.5], [0.5, 1.0], classes=THREE, radii=(2,))
+        lambda: LocalThreshold((0.8,), [0.0, 0.5], [0.5, 1.0], classes=THREE, radii=(1,))
     ),
     "sauvola, two windows": Case(
-        lambda: LocalThreshold((0.8, 1.5), 0.1, 0.2, form="sauvola", radii=(2, 3))
+        lambda: LocalThreshold((0.8, 1.5), 0.1, 0.2, form="sauvola", radii=(1, 2))
     ),
     "hysteresis": Case(lambda: Hysteresis(0.5, 1.5, steps=3)),
     "hysteresis, 26 neighbours": Case(lambda: Hysteresis(0.5, 1.5, steps=2, connectivity=3)),
-    "sheet, two scales": Case(lambda: SheetFilter((0.7, 1.0), radii=(2, 3))),
-    "tube": Case(lambda: TubeFilter((0.7,), radii=(2,))),
-    "blob": Case(lambda: BlobFilter((0.7,), radii=(2,))),
+    "sheet, two scales": Case(lambda: SheetFilter((0.6, 0.9), radii=(1, 2))),
+    "tube": Case(lambda: TubeFilter((0.7,), radii=(1,))),
+    "blob": Case(lambda: BlobFilter((0.7,), radii=(1,))),
     # The saliency is the small difference of two eigenvalues.
-    "tensor voting": Case(lambda: TensorVoting(0.7, 1.0, radii=(2, 2)), True, rounding=1e-4),
-    "tensor voting, wedge": Case(
-        lambda: TensorVoting(0.7, 1.0, wedge=WEDGE, radii=(2, 2)), True, rounding=1e-4
+    "tensor voting": Case(
+        lambda: TensorVoting(0.7, 1.0, wedge=WEDGE, radii=(1, 2)), True, rounding=1e-4
     ),
     "linear vote": Case(lambda: LinearVote(2), True),
     "linear vote, radius 0": Case(lambda: LinearVote(0, 0.5, 0.5)),
@@ -91,12 +90,13 @@ SEGMENTERS = {
     "sequential": Case(
         lambda: Sequential([LocalContrast(0.8, radius=2)], Hysteresis(0.0, 1.0, steps=1))
     ),
-    "symmetrized": Case(lambda: Symmetrized(LinearVote(1), MissingWedge((-60.0, 60.0))), True),
+    "symmetrized": Case(lambda: Symmetrized(LinearVote(1), WEDGE), True),
     "stacked": Case(stacked),
 }
 
 
-@pytest.fixture(params=SEGMENTERS.values(), ids=list(SEGMENTERS))
+# The scope makes pytest run all tests of one method in a row, which share compiled functions.
+@pytest.fixture(params=SEGMENTERS.values(), ids=list(SEGMENTERS), scope="session")
 def case(request) -> Case:
     return request.param
 

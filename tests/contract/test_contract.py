@@ -18,9 +18,9 @@ from cryojax_seg.io import ModelCard, load_model, save_model
 from cryojax_seg.io.modules import rebuild
 from cryojax_seg.losses import cross_entropy
 
-# These functions are compiled for a few calls on small volumes.
-QUICK = {"xla_backend_optimization_level": 0}
-run = jax.jit(lambda segmenter, volume: segmenter(volume))
+# Compiled for a few calls on small volumes: quick to compile matters, quick to run does not.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+run = jax.jit(lambda segmenter, volume: segmenter(volume), compiler_options=QUICK)
 
 
 def objective(structure, leaves, labels, mix):
@@ -78,7 +78,7 @@ def test_it_declares_what_it_is(case):
 
 def test_jit_equals_eager_and_vmap_equals_a_loop(case):
     segmenter, volumes = case.build(), noise((2, *shape_of(case)))
-    batch = jax.jit(jax.vmap(lambda v: segmenter(v)))(volumes)
+    batch = jax.jit(jax.vmap(lambda v: segmenter(v)), compiler_options=QUICK)(volumes)
     tolerance = case.rounding * float(jnp.abs(batch).max())
     for volume, expected in zip(volumes, batch, strict=True):
         assert largest(run(segmenter, volume), expected) <= tolerance
