@@ -1,6 +1,6 @@
 """Which normalisation should the U-Net have, if it must tile exactly and training time is fixed?
 
-    python experiments/normalisation.py            # about 35 CPU-minutes, 25 minutes on 2 cores
+    python experiments/normalisation.py            # about 25 CPU-minutes, 20 minutes on 2 cores
     python experiments/normalisation.py --tiny     # under a minute: checks that it runs
 
 Every candidate trains the same U-Net for the same CPU-seconds (compilation apart) on synthetic
@@ -63,7 +63,7 @@ class Config:
     batch: int = 2
     width: int = 8
     depth: int = 2
-    seconds: float = 60.0
+    seconds: float = 45.0
     """CPU-seconds of training of each run"""
     rates: tuple[float, ...] = (3e-3, 1e-2)
     """learning rates tried for each candidate"""
