@@ -16,14 +16,23 @@ def _run(segmenter: Segmenter, block: Volume) -> Logits:
     return segmenter(block)
 
 
-def _mirror(start: int, stop: int, size: int) -> np.ndarray:
-    """Indices start..stop-1 into an axis of this size, continued by mirror images."""
+def mirror(start: int, stop: int, size: int) -> np.ndarray:
+    """Indices start..stop-1 into an axis of this size, continued by mirror images.
+
+    >>> mirror(-2, 5, 3).tolist()
+    [1, 0, 0, 1, 2, 2, 1]
+    """
     index = np.arange(start, stop) % (2 * size)
     return np.where(index < size, index, 2 * size - 1 - index)
 
 
 def _up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
+
+
+def _tile_size(segmenter: Segmenter, shape: Shape, tile: Tile) -> list[int]:
+    wanted = shape if tile is None else (tile,) * 3 if isinstance(tile, int) else tile
+    return [_up(min(t, n), segmenter.stride) for t, n in zip(wanted, shape, strict=True)]
 
 
 def segment_tiles(
@@ -50,14 +59,13 @@ def segment_tiles(
         raise ValueError(f"expected a volume (z, y, x) with voxels in it, got shape {volume.shape}")
     stride = segmenter.stride
     pad = _up(segmenter.halo, stride)  # the origin of the padded tile stays on the stride
-    wanted = volume.shape if tile is None else (tile,) * 3 if isinstance(tile, int) else tile
-    size = [_up(min(t, n), stride) for t, n in zip(wanted, volume.shape, strict=True)]
+    size = _tile_size(segmenter, volume.shape, tile)
     origins = [range(0, n, t) for n, t in zip(volume.shape, size, strict=True)]
     for z in origins[0]:
         for y in origins[1]:
             for x in origins[2]:
                 index = [
-                    _mirror(o - pad, o + t + pad, n)
+                    mirror(o - pad, o + t + pad, n)
                     for o, t, n in zip((z, y, x), size, volume.shape, strict=True)
                 ]
                 block = np.asarray(volume[np.ix_(*index)], np.float32)
@@ -93,8 +101,7 @@ def segment(
 
 def count_tiles(segmenter: Segmenter, shape: Shape, tile: Tile) -> int:
     """How many tiles `segment_tiles` will give, for progress bars."""
-    wanted = shape if tile is None else (tile,) * 3 if isinstance(tile, int) else tile
-    size = [_up(min(t, n), segmenter.stride) for t, n in zip(wanted, shape, strict=True)]
+    size = _tile_size(segmenter, shape, tile)
     return int(np.prod([-(-n // t) for n, t in zip(shape, size, strict=True)]))
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.tiling import mirror
 from cryojax_seg.core.types import Key
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.training.batch import Annotated, Batch
@@ -84,9 +85,7 @@ def _context(example: Annotated, patch: tuple[int, int, int], margin: int):
         short = max(edge - (stop - start), 0)
         start, stop = start - short // 2, stop + short - short // 2
         index = np.arange(start, stop)
-        folded = index % (2 * size)
-        folded = np.where(folded < size, folded, 2 * size - 1 - folded)
-        indices.append((folded, (index >= 0) & (index < size), start))
+        indices.append((mirror(start, stop, size), (index >= 0) & (index < size), start))
     return indices
 
 
