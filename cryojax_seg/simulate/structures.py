@@ -1,12 +1,16 @@
 """What surfaces are made of: density and class labels around a signed distance."""
 
 import abc
+import dataclasses
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Bool
 
 from cryojax_seg.core.types import Array
-from cryojax_seg.simulate.surfaces import unit_gradient
-from cryojax_seg.simulate.types import Classes, Points, Values
+from cryojax_seg.simulate.surfaces import Surface, check_positive, unit_gradient
+from cryojax_seg.simulate.types import MACROMOLECULE, Classes, Points, Values
 
 
 class Structure(abc.ABC):
@@ -43,3 +47,48 @@ class Structure(abc.ABC):
     def inside(self, points: Points) -> Bool[Array, "*n"]:
         """Whether each point is on the negative side of the reference surface."""
         return self.distance(points) < 0
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Solid(Structure):
+    """A closed surface filled evenly, with an edge as soft as that of a Gaussian blur.
+
+    Attributes:
+        surface: a closed `Surface`.
+        label: index into `CLASSES` of its inside.
+        level: density inside.
+        edge: standard deviation of the blur of its edge, angstrom.
+
+    >>> from cryojax_seg.simulate.surfaces import Sphere
+    >>> ball = Solid(Sphere(50.0), level=2.0)
+    >>> [float(d) for d in ball.density(jnp.array([[0.0, 0, 0], [0, 0, 50], [0, 99, 0]]))]
+    [2.0, 1.0, 0.0]
+    """
+
+    surface: Any
+    label: int = dataclasses.field(default=MACROMOLECULE, metadata={"static": True})
+    level: Any = 1.0
+    edge: Any = 5.0
+
+    def __post_init__(self):
+        check_positive(self, "edge")
+        if isinstance(self.surface, Surface) and not self.surface.closed:
+            raise ValueError(f"Solid: {type(self.surface).__name__} is open and cannot be filled")
+
+    def distance(self, points: Points) -> Values:
+        return self.surface.distance(points)
+
+    def density(self, points: Points) -> Values:
+        distance = self.distance(points)
+        level, edge = (jnp.asarray(v, distance.dtype) for v in (self.level, self.edge))
+        return level / 2 * jax.scipy.special.erfc(distance / (edge * 2**0.5))
+
+    def labels(self, points: Points) -> Classes:
+        return jnp.where(self.distance(points) < 0, self.label, 0).astype(jnp.int32)
+
+    def measurements(self) -> dict[str, float]:
+        return self.surface.measurements()
+
+    def reach(self) -> float:
+        return self.surface.reach() + 4 * float(self.edge)
