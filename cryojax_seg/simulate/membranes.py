@@ -2,26 +2,14 @@
 
 import abc
 import dataclasses
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from cryojax_seg.core.types import Array
-from cryojax_seg.simulate.sheets import Cup
 from cryojax_seg.simulate.structures import Structure
-from cryojax_seg.simulate.surfaces import Capsule, Ellipsoid, check_positive, floats, length
+from cryojax_seg.simulate.surfaces import check_positive
 from cryojax_seg.simulate.types import LUMEN, MEMBRANE, Classes, Points, Values
-
-
-def rounded_max(a: Array, b: Array, radius) -> Array:
-    """Signed distance to the intersection of two bodies, its edges rounded.
-
-    Exact where their surfaces are perpendicular.
-    """
-    corner = length(jnp.maximum(a + radius, 0.0), jnp.maximum(b + radius, 0.0))
-    return jnp.minimum(jnp.maximum(a, b), -radius) + corner
 
 
 @jax.tree_util.register_dataclass
@@ -125,76 +113,3 @@ class Bilayer(Membrane):
 
     def reach(self) -> float:
         return self.surface.reach() + self._margin()
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Mitochondrion(Membrane):
-    """Two membranes, the inner one folded into flat cristae that reach in from either side.
-
-    The outer membrane is an ellipsoid. The inner one bounds the matrix: all that is more than
-    `gap` inside the outer membrane and not in a crista. A crista is a slab across y with a round
-    tip, that enters at +x or, every other one, at -x, and opens to the intermembrane space at its
-    mouth and sides. The distance is negative in the intermembrane space and in the cristae.
-
-    Exact are the outer membrane, its area and volume (those reported), and distances to one face;
-    where inner membrane and cristae meet obliquely the rounded edge is a little off.
-
-    Attributes:
-        semi_axes: of the outer membrane along z, y, x, angstrom.
-        gap: between the middles of outer and inner membrane, angstrom; about 200.
-        cristae: how many.
-        crista_width: between the middles of a crista's two membranes, angstrom; about 200.
-        crista_reach: how far a crista's tip gets across the matrix, 0 to 1.
-        matrix: density of the matrix, which is crowded with protein.
-    """
-
-    semi_axes: Any = (900.0, 1800.0, 900.0)
-    gap: Any = 180.0
-    cristae: int = dataclasses.field(default=5, metadata={"static": True})
-    crista_width: Any = 180.0
-    crista_reach: Any = 0.75
-    matrix: Any = 0.15
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_positive(self, "semi_axes", "gap", "crista_width", "crista_reach")
-
-    def _depths(self, points: Points) -> tuple[Values, Values]:
-        """Signed distances to the outer membrane and to the matrix."""
-        points, axes, gap, width, crossing = floats(
-            points, self.semi_axes, self.gap, self.crista_width, self.crista_reach
-        )
-        outer = Ellipsoid(axes).distance(points)
-        y, x = points[..., 1], points[..., 2]
-        matrix = outer + gap
-        for k in range(self.cristae):
-            middle = (axes[1] - gap) * (2 * (k + 0.5) / self.cristae - 1)
-            # The tip crosses the chord of the ellipse at the crista's middle.
-            chord = axes[2] * jnp.sqrt(1 - jnp.square(middle / axes[1])) - gap
-            side = x if k % 2 else -x
-            before_tip = jnp.maximum(chord * (1 - 2 * crossing) - side, 0.0)
-            slab = length(y - middle, before_tip) - width / 2
-            matrix = rounded_max(matrix, -slab, width / 4)
-        return outer, matrix
-
-    def distance(self, points: Points) -> Values:
-        outer, matrix = self._depths(points)
-        return jnp.maximum(outer, -matrix)
-
-    def envelope(self, points: Points) -> Values:
-        return Ellipsoid(self.semi_axes).distance(points)
-
-    def filling(self, points: Points) -> Values:
-        _, matrix = self._depths(points)
-        level, sigma, half = (
-            jnp.asarray(v, matrix.dtype)
-            for v in (self.matrix, self.leaflet_sigma, self.thickness / 2)
-        )
-        return level * jax.nn.sigmoid(-(matrix + half) / sigma)
-
-    def measurements(self) -> dict[str, float]:
-        return Ellipsoid(self.semi_axes).measurements()
-
-    def reach(self) -> float:
-        return Ellipsoid(self.semi_axes).reach() + self._margin()

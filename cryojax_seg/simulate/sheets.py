@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cryojax_seg.simulate.surfaces import Surface, check_positive, floats, length
 from cryojax_seg.simulate.types import Points, Values
@@ -35,7 +36,7 @@ class Plane(Surface):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class WavedSheet(Surface):
-    """A sheet without end, ``z = amplitude (sin(k y) + sin(k x)) / 2`` with ``k = 2 pi/wavelength``.
+    """A sheet without end, ``z = amplitude (sin(k y) + sin(k x)) / 2`` for a wave vector k.
 
     The distance is the height divided by the length of its gradient: right to first order.
 
@@ -174,6 +175,29 @@ class Cisterna(Surface):
         return float(self.radius) + float(self.half_thickness)
 
 
+def shell_sizes(radius: float, opening: float, half: float) -> np.ndarray:
+    """Area and volume between two caps at ``radius +- half``; area counts both caps."""
+    solid_angle = 2 * math.pi * (1 - math.cos(opening))
+    outer, inner = radius + half, radius - half
+    return solid_angle * np.array([outer**2 + inner**2, (outer**3 - inner**3) / 3])
+
+
+def rim_sizes(radius: float, opening: float, half: float) -> np.ndarray:
+    """Area and volume of the half tube around the edge of a cap (Pappus' theorems)."""
+    out, outwards = radius * math.sin(opening), math.cos(opening)
+    return (
+        2
+        * math.pi**2
+        * half
+        * np.array(
+            [
+                out + 2 * half / math.pi * outwards,
+                (out / 2 + 2 * half / (3 * math.pi) * outwards) * half,
+            ]
+        )
+    )
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cup(Surface):
@@ -200,15 +224,9 @@ class Cup(Surface):
         return jnp.abs(Cap(self.radius, self.opening).distance(points)) - half
 
     def measurements(self) -> dict[str, float]:
-        r, h, angle = float(self.radius), float(self.half_thickness), float(self.opening)
-        pi, solid = math.pi, 2 * math.pi * (1 - math.cos(angle))
-        rim, outwards = r * math.sin(angle), math.cos(angle)
-        return {
-            "area": solid * ((r + h) ** 2 + (r - h) ** 2)
-            + 2 * pi * (rim + 2 * h / pi * outwards) * pi * h,
-            "volume": solid * ((r + h) ** 3 - (r - h) ** 3) / 3
-            + 2 * pi * (rim + 4 * h / (3 * pi) * outwards) * pi * h**2 / 2,
-        }
+        numbers = float(self.radius), float(self.opening), float(self.half_thickness)
+        area, volume = shell_sizes(*numbers) + rim_sizes(*numbers)
+        return {"area": float(area), "volume": float(volume)}
 
     def reach(self) -> float:
         return Cap(self.radius, self.opening).reach() + float(self.half_thickness)

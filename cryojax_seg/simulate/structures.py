@@ -62,7 +62,7 @@ class Solid(Structure):
 
     >>> from cryojax_seg.simulate.surfaces import Sphere
     >>> ball = Solid(Sphere(50.0), level=2.0)
-    >>> [float(d) for d in ball.density(jnp.array([[0.0, 0, 0], [0, 0, 50], [0, 99, 0]]))]
+    >>> [round(float(d), 3) for d in ball.density(jnp.array([[0.0, 0, 0], [0, 0, 50], [0, 80, 0]]))]
     [2.0, 1.0, 0.0]
     """
 

@@ -1,0 +1,316 @@
+"""Organelles bounded by bilayers: mitochondria, nuclear envelopes, Golgi stacks, reticulum."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cryojax_seg.core.types import Array, Key
+from cryojax_seg.simulate.membranes import Membrane
+from cryojax_seg.simulate.sheets import Cap, Cup, rim_sizes, shell_sizes
+from cryojax_seg.simulate.surfaces import Ellipsoid, check_positive, floats, length
+from cryojax_seg.simulate.types import Points, Values
+from cryojax_seg.simulate.waves import random_waves, wave_field
+
+
+def rounded_max(a: Array, b: Array, radius) -> Array:
+    """Signed distance to the intersection of two bodies, its edges rounded.
+
+    Exact where their surfaces are perpendicular.
+    """
+    corner = length(jnp.maximum(a + radius, 0.0), jnp.maximum(b + radius, 0.0))
+    return jnp.minimum(jnp.maximum(a, b), -radius) + corner
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mitochondrion(Membrane):
+    """Two membranes, the inner one folded into flat cristae that reach in from either side.
+
+    The outer membrane is an ellipsoid. The inner one bounds the matrix: all that is more than
+    `gap` inside the outer membrane and not in a crista. A crista is a slab across y with a round
+    tip, that enters at +x or, every other one, at -x, and opens to the intermembrane space at its
+    mouth and sides. The distance is negative in the intermembrane space and in the cristae.
+
+    Exact are the outer membrane, its area and volume (those reported), and distances to one face;
+    where inner membrane and cristae meet obliquely the rounded edge is a little off.
+
+    Attributes:
+        semi_axes: of the outer membrane along z, y, x, angstrom.
+        gap: between the middles of outer and inner membrane, angstrom; about 200.
+        cristae: how many.
+        crista_width: between the middles of a crista's two membranes, angstrom; about 200.
+        crista_reach: how far a crista's tip gets across the matrix, 0 to 1.
+        matrix: density of the matrix, which is crowded with protein.
+    """
+
+    semi_axes: Any = (900.0, 1800.0, 900.0)
+    gap: Any = 180.0
+    cristae: int = dataclasses.field(default=5, metadata={"static": True})
+    crista_width: Any = 180.0
+    crista_reach: Any = 0.75
+    matrix: Any = 0.15
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "semi_axes", "gap", "crista_width", "crista_reach")
+
+    def _depths(self, points: Points) -> tuple[Values, Values]:
+        """Signed distances to the outer membrane and to the matrix."""
+        points, axes, gap, width, crossing = floats(
+            points, self.semi_axes, self.gap, self.crista_width, self.crista_reach
+        )
+        outer = Ellipsoid(axes).distance(points)
+        y, x = points[..., 1], points[..., 2]
+        matrix = outer + gap
+        for k in range(self.cristae):
+            middle = (axes[1] - gap) * (2 * (k + 0.5) / self.cristae - 1)
+            # The tip crosses the chord of the ellipse at the crista's middle.
+            chord = axes[2] * jnp.sqrt(1 - jnp.square(middle / axes[1])) - gap
+            side = x if k % 2 else -x
+            before_tip = jnp.maximum(chord * (1 - 2 * crossing) - side, 0.0)
+            slab = length(y - middle, before_tip) - width / 2
+            matrix = rounded_max(matrix, -slab, width / 4)
+        return outer, matrix
+
+    def distance(self, points: Points) -> Values:
+        outer, matrix = self._depths(points)
+        return jnp.maximum(outer, -matrix)
+
+    def envelope(self, points: Points) -> Values:
+        return Ellipsoid(self.semi_axes).distance(points)
+
+    def filling(self, points: Points) -> Values:
+        _, matrix = self._depths(points)
+        level, sigma, half = (
+            jnp.asarray(v, matrix.dtype)
+            for v in (self.matrix, self.leaflet_sigma, self.thickness / 2)
+        )
+        return level * jax.nn.sigmoid(-(matrix + half) / sigma)
+
+    def measurements(self) -> dict[str, float]:
+        return Ellipsoid(self.semi_axes).measurements()
+
+    def reach(self) -> float:
+        return Ellipsoid(self.semi_axes).reach() + self._margin()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class GolgiStack(Membrane):
+    """Flat sacs of equal size in a stack along z, bent around a common centre.
+
+    Sac ``k`` is a `Cup` whose middle is at ``z = (k - (count - 1)/2) spacing`` on the axis, its
+    centre of curvature at ``z = -bend``. Distances, areas and volumes are exact.
+
+    Attributes:
+        radius: of a sac from its pole to its edge, along the middle, angstrom.
+        count: how many sacs.
+        spacing: between the middles of neighbours, angstrom.
+        half_thickness: of a sac, to the middle of its membrane, angstrom.
+        bend: radius of curvature of the stack, angstrom.
+
+    >>> stack = GolgiStack(radius=1000.0, count=3)
+    >>> float(stack.distance(jnp.zeros(3)))
+    -75.0
+    """
+
+    radius: Any = 1500.0
+    count: int = dataclasses.field(default=5, metadata={"static": True})
+    spacing: Any = 260.0
+    half_thickness: Any = 75.0
+    bend: Any = 6000.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "radius", "count", "spacing", "half_thickness", "bend")
+        numbers = self.spacing, self.half_thickness
+        if all(isinstance(n, float | int) for n in numbers) and self.spacing <= 2 * numbers[1]:
+            raise ValueError(
+                f"GolgiStack: spacing must be above twice the half_thickness, got {numbers}"
+            )
+
+    def _sacs(self, radius, spacing, half_thickness, bend):
+        for k in range(self.count):
+            height = (k - (self.count - 1) / 2) * spacing
+            yield height, Cup(bend + height, radius / (bend + height), half_thickness)
+
+    def distance(self, points: Points) -> Values:
+        points, *numbers = floats(points, self.radius, self.spacing, self.half_thickness, self.bend)
+        y, x = points[..., 1], points[..., 2]
+        distances = [
+            sac.distance(jnp.stack([points[..., 0] - height, y, x], -1))
+            for height, sac in self._sacs(*numbers)
+        ]
+        return jnp.stack(distances).min(0)
+
+    def envelope(self, points: Points) -> Values:
+        return self.distance(points)
+
+    def measurements(self) -> dict[str, float]:
+        numbers = self.radius, self.spacing, self.half_thickness, self.bend
+        each = [sac.measurements() for _, sac in self._sacs(*(float(n) for n in numbers))]
+        return {name: sum(one[name] for one in each) for name in ("area", "volume")}
+
+    def reach(self) -> float:
+        numbers = self.radius, self.spacing, self.half_thickness, self.bend
+        sacs = list(self._sacs(*(float(n) for n in numbers)))
+        return max(abs(height) + sac.reach() for height, sac in sacs) + self._margin()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class NuclearEnvelope(Membrane):
+    """Two parallel membranes that fuse around round pores; the origin is the pole of the patch.
+
+    The lumen between them is all that is within half a `width` of a spherical sheet (a `Cap`) with
+    round holes, so that the rim of a pore is half a torus; the patch is closed in the same way
+    along its edge. Distances, area and volume are exact as long as pores do not meet each other or
+    the edge. The distance is negative between the membranes.
+
+    Attributes:
+        radius: of the nucleus, halfway between the membranes, angstrom.
+        opening: angle from the pole to the edge of the patch, radians; pi for all of it.
+        pores: ``(n, 2)`` places (y, x) of the pores' centres in angstrom from the pole, measured
+            along the sheet; None for none.
+        pore_radius: to the membrane at the waist of a pore, angstrom; about 450.
+        width: between the middles of the two membranes, angstrom; 200 to 400.
+    """
+
+    radius: Any = 20000.0
+    opening: Any = 0.1
+    pores: Any = None
+    pore_radius: Any = 450.0
+    width: Any = 280.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "radius", "opening", "pore_radius", "width")
+
+    def distance(self, points: Points) -> Values:
+        points, radius, opening, width, pore_radius = floats(
+            points, self.radius, self.opening, self.width, self.pore_radius
+        )
+        sheet = jnp.abs(Cap(radius, opening).distance(points))
+        up, y, x = points[..., 0] + radius, points[..., 1], points[..., 2]
+        # Half the angle that the centre sees of the hole in the sheet: waist plus half a torus.
+        hole = (pore_radius + width / 2) / radius
+        for place in [] if self.pores is None else floats(points, self.pores)[1]:
+            turned = length(place[0], place[1]) / radius
+            sine = jnp.sinc(turned / math.pi) / radius
+            axis = (jnp.cos(turned), sine * place[0], sine * place[1])
+            along = axis[0] * up + axis[1] * y + axis[2] * x
+            across = length(up - along * axis[0], y - along * axis[1], x - along * axis[2])
+            to_rim = length(along - radius * jnp.cos(hole), across - radius * jnp.sin(hole))
+            within = along * jnp.sin(hole) > across * jnp.cos(hole)
+            sheet = jnp.where(within, to_rim, sheet)
+        return sheet - width / 2
+
+    def envelope(self, points: Points) -> Values:
+        return self.distance(points)
+
+    def measurements(self) -> dict[str, float]:
+        radius, half = float(self.radius), float(self.width) / 2
+        opening = min(float(self.opening), math.pi)
+        sizes = shell_sizes(radius, opening, half)
+        if opening < math.pi:
+            sizes = sizes + rim_sizes(radius, opening, half)
+        hole = (float(self.pore_radius) + half) / radius
+        # The rim of a hole is that of the sheet around it, whose opening is the rest of the sphere.
+        pore = rim_sizes(radius, math.pi - hole, half) - shell_sizes(radius, hole, half)
+        count = 0 if self.pores is None else len(self.pores)
+        area, volume = sizes + count * pore
+        return {"area": float(area), "volume": float(volume)}
+
+    def reach(self) -> float:
+        return Cup(self.radius, self.opening, self.width / 2).reach() + self._margin()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Reticulum(Membrane):
+    """A ball cut out of an endless maze of double membranes, like sheets of the ER.
+
+    The sheets follow the zeros of a Gaussian random field; the lumen is all within half a `width`
+    of them and the distance is negative in it. The distance to a zero is taken as if the field
+    were one wave of its mean square wave number along the gradient: ``atan(k f / |grad f|) / k``,
+    right to first order.
+
+    Area and volume are expectations over random phases: Rice's formula for the area of zeros,
+    ``(2/pi) sqrt(m)`` per volume with ``m`` the variance of a derivative of the field (Adler &
+    Taylor, "Random fields and geometry", 2007, theorem 15.9.5), its integral of the Gaussian
+    curvature, ``-m^(3/2)/pi`` per volume (same place), and Weyl's tube formula from the zeros to
+    the membranes. A given maze is off by some per cent, less the larger it is.
+
+    Attributes:
+        vectors: ``(count, 3)`` wave vectors, radians per angstrom, zyx.
+        phases: ``(count,)`` radians.
+        extent: radius of the ball, angstrom.
+        width: between the middles of the two membranes of a sheet, angstrom.
+
+    >>> maze = Reticulum.random(jax.random.key(0), extent=3000.0)
+    >>> maze.distance(jnp.zeros((5, 3))).shape
+    (5,)
+    """
+
+    vectors: Any
+    phases: Any
+    extent: Any
+    width: Any = 300.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "extent", "width")
+
+    @classmethod
+    def random(
+        cls,
+        key: Key,
+        extent: float,
+        wavelength: float = 3000.0,
+        width: float = 300.0,
+        count: int = 48,
+        **lipids: float,
+    ) -> "Reticulum":
+        """A maze from a key.
+
+        Args:
+            key: random key.
+            extent: radius of the ball, angstrom.
+            wavelength: about twice the distance between sheets, angstrom.
+            width: between the two membranes of a sheet, angstrom.
+            count: how many waves make the field.
+            **lipids: fields of `Membrane`.
+        """
+        vectors, phases = random_waves(key, wavelength, count)
+        return cls(vectors, phases, extent, width, **lipids)
+
+    def distance(self, points: Points) -> Values:
+        points, vectors, extent, width = floats(points, self.vectors, self.extent, self.width)
+        field, slope = wave_field(points, vectors, jnp.asarray(self.phases, points.dtype))
+        rate = jnp.sqrt(jnp.mean(jnp.square(vectors)))
+        to_zero = jnp.arctan2(rate * field, length(*slope) + 1e-6 * rate) / rate
+        from_centre = length(points[..., 0], points[..., 1], points[..., 2])
+        beyond = jnp.maximum(from_centre - (extent - width / 2), 0.0)
+        return length(to_zero, beyond) - width / 2
+
+    def envelope(self, points: Points) -> Values:
+        return self.distance(points)
+
+    def measurements(self) -> dict[str, float]:
+        rate = float(np.sqrt(np.mean(np.square(np.asarray(self.vectors, np.float64)))))
+        half = float(self.width) / 2
+        ball = float(self.extent) - half  # the sheets end here, and round rims are added
+        room = 4 / 3 * math.pi * ball**3
+        area, curvature = 2 / math.pi * rate * room, -(rate**3) / math.pi * room
+        edge = 4 * math.pi * ball**2 * rate / 2  # zeros on a surface have length sqrt(m)/2 per area
+        return {
+            "area": 2 * area + 2 * half**2 * curvature + math.pi * half * edge,
+            "volume": 2 * half * area + 2 / 3 * half**3 * curvature + math.pi / 2 * half**2 * edge,
+        }
+
+    def reach(self) -> float:
+        return float(self.extent) + self._margin()
