@@ -1,0 +1,285 @@
+"""A tilt series as the microscope records it, from a density and a frozen set of numbers.
+
+At each tilt the density is projected, moved by the stage's errors, turned into a phase, filtered
+by radiation damage and by the contrast transfer at the local defocus, dimmed by the ice, counted
+electron by electron, blurred by the detector, and brought back to contrast.
+
+The electrons travel towards +z: along ``(z, x) = (cos a, -sin a)`` in the volume's frame at tilt a
+about y. A point further along is further from the source and more under focus.
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from cryojax_seg.core.types import Array, Key, Number, Volume
+from cryojax_seg.simulate import ctf
+from cryojax_seg.simulate.instrument import Detector, Halves, Microscope, Misalignment, Slab
+from cryojax_seg.simulate.projection import Angles, Images, TiltAxis, handedness, project
+
+Order = Literal["dose_symmetric", "bidirectional", "unidirectional"]
+
+_MARGIN = 4  # images are padded by 1 / _MARGIN of their edge while they are filtered
+
+
+def tilt_angles(low: float, high: float, step: float, scheme: Order) -> np.ndarray:
+    """The angles ``low, low + step, ...`` up to `high`, in the order in which they are recorded.
+
+    Args:
+        scheme: "unidirectional" goes from low to high; "bidirectional" from the angle nearest 0 up
+            to high, then from there down to low; "dose_symmetric" alternates sides outwards from
+            the angle nearest 0 (Hagen, Wan & Briggs 2017, in groups of one).
+
+    >>> tilt_angles(-9, 9, 3, "dose_symmetric").tolist()
+    [0.0, 3.0, -3.0, 6.0, -6.0, 9.0, -9.0]
+    >>> tilt_angles(-6, 6, 3, "bidirectional").tolist()
+    [0.0, 3.0, 6.0, -3.0, -6.0]
+    """
+    if not -90 <= low < high <= 90:
+        raise ValueError(f"tilt range {low} to {high} must be rising, within -90 to 90 degrees")
+    if not 0 < step <= high - low:
+        raise ValueError(f"tilt step {step} must be above 0 and at most {high - low} degrees")
+    angles = low + step * np.arange(math.floor((high - low) / step + 1e-6) + 1.0)
+    start = int(np.argmin(np.abs(angles)))
+    up, down = angles[start:], angles[:start][::-1]
+    match scheme:
+        case "unidirectional":
+            return angles
+        case "bidirectional":
+            return np.concatenate([up, down])
+        case "dose_symmetric":
+            distance = np.concatenate([np.arange(up.size), np.arange(down.size) + 1.25])
+            return np.concatenate([up, down])[np.argsort(distance, kind="stable")]
+    raise ValueError(
+        f"scheme {scheme!r} must be 'dose_symmetric', 'bidirectional' or 'unidirectional'"
+    )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TiltScheme:
+    """Which tilts are recorded, in which order, with how many electrons.
+
+    Attributes:
+        tilt_range: lowest and highest tilt, degrees.
+        order: rank of each tilt, 0 for the lowest, in the order of recording; the tilts are evenly
+            spaced over the range.
+        exposure: electrons per square angstrom and tilt.
+        tilt_axis: "y" or "x".
+
+    >>> scheme = TiltScheme.every(3.0, -60.0, 60.0)
+    >>> len(scheme.order), scheme.angles[:3].tolist()
+    (41, [0.0, 3.0, -3.0])
+    """
+
+    tilt_range: Any
+    order: tuple[int, ...] = dataclasses.field(metadata={"static": True})
+    exposure: Any = 3.0
+    tilt_axis: TiltAxis = dataclasses.field(default="y", metadata={"static": True})
+
+    @classmethod
+    def every(
+        cls,
+        step: float,
+        low: float = -60.0,
+        high: float = 60.0,
+        scheme: Order = "dose_symmetric",
+        exposure: Number = 3.0,
+        tilt_axis: TiltAxis = "y",
+    ) -> "TiltScheme":
+        """The scheme that records `tilt_angles(low, high, step, scheme)`."""
+        angles = tilt_angles(low, high, step, scheme)
+        order = tuple(int(rank) for rank in np.argsort(np.argsort(angles)))
+        return cls((float(angles.min()), float(angles.max())), order, exposure, tilt_axis)
+
+    @property
+    def angles(self) -> Angles:
+        """Degrees, in the order of recording; differentiable in the range."""
+        low, high = (jnp.asarray(a, jnp.result_type(float)) for a in self.tilt_range)
+        rank = jnp.asarray(self.order, low.dtype)
+        return low + (high - low) / (len(self.order) - 1) * rank
+
+    @property
+    def exposures(self) -> Float[Array, " tilt"]:
+        """Electrons per square angstrom that the sample has seen by the middle of each tilt."""
+        half = jnp.arange(len(self.order), dtype=jnp.result_type(float)) + 0.5
+        return jnp.asarray(self.exposure, half.dtype) * half
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Acquisition:
+    """Everything that `expose` needs to know, in parts.
+
+    Attributes:
+        scheme, microscope, slab, detector: see there.
+        misalignment: None for a perfect stage.
+        damaged: whether radiation damages the sample.
+        flip_phases: whether the sign of the CTF is corrected in the images.
+        flatten: whether the images are divided by what the slab lets through at each pixel; if
+            not, by the mean over the image, and uneven thickness shows.
+        strips: places across the image at which the defocus of a tilted sample is evaluated; the
+            images made with them are blended linearly between.
+    """
+
+    scheme: TiltScheme = TiltScheme.every(3.0)
+    microscope: Microscope = Microscope()
+    slab: Slab = Slab()
+    detector: Detector = Detector()
+    misalignment: Misalignment | None = None
+    damaged: bool = dataclasses.field(default=True, metadata={"static": True})
+    flip_phases: bool = dataclasses.field(default=True, metadata={"static": True})
+    flatten: bool = dataclasses.field(default=True, metadata={"static": True})
+    strips: int = dataclasses.field(default=5, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TiltSeries:
+    """Recorded images as contrast: 0 in empty ice, structure bright.
+
+    Under full transfer (a CTF of -1) a voxel of density 1 adds ``2 * Microscope.phase`` to them.
+
+    Attributes:
+        halves: two independent halves of the exposure, each in units of the whole.
+        clean: the images without noise; differentiable in density and instrument.
+        angles: tilt of each image, degrees, in the order of recording.
+        exposures: electrons per square angstrom by the middle of each image.
+        tilt_axis: "y" or "x".
+    """
+
+    halves: Halves
+    clean: Images
+    angles: Angles
+    exposures: Float[Array, " tilt"]
+    tilt_axis: TiltAxis = dataclasses.field(metadata={"static": True})
+
+    @property
+    def images(self) -> Images:
+        """The whole exposure: the mean of the halves."""
+        return (self.halves[0] + self.halves[1]) / 2
+
+    def split_by_tilt(self) -> tuple["TiltSeries", "TiltSeries"]:
+        """Two series of every second tilt, counted from the lowest."""
+        ranked = jnp.argsort(self.angles)
+        return tuple(
+            TiltSeries(
+                self.halves[:, chosen],
+                self.clean[chosen],
+                self.angles[chosen],
+                self.exposures[chosen],
+                self.tilt_axis,
+            )
+            for chosen in (ranked[::2], ranked[1::2])
+        )  # type: ignore[return-value]
+
+
+def expose(volume: Volume, voxel_size: Number, config: Acquisition, key: Key) -> TiltSeries:
+    """Records the tilt series of a density.
+
+    The intensity is ``T exp(2 CTF * phase)``: to first order the weak-phase ``1 + 2 CTF * phase``,
+    and positive however dense the object is, as gold is (the Rytov form). The defocus changes along
+    the image with the height of the slab's middle plane and not with depth.
+
+    Args:
+        volume: ``(z, y, x)``, 1 for solid protein and 0 for ice, also outside the volume.
+        voxel_size: angstrom, along each axis.
+        config: the instrument.
+        key: the same key gives the same series.
+
+    >>> config = Acquisition(scheme=TiltScheme.every(20.0))
+    >>> series = expose(jnp.zeros((8, 16, 16)), 10.0, config, jax.random.key(0))
+    >>> series.images.shape, float(abs(series.clean).max()) < 1e-5
+    ((7, 16, 16), True)
+    """
+    axis, dtype = config.scheme.tilt_axis, volume.dtype
+    angles = config.scheme.angles.astype(dtype)
+    exposures = config.scheme.exposures.astype(dtype)
+    move_key, count_key = jax.random.split(key)
+    phases = project(volume, angles, axis) * config.microscope.phase(voxel_size)
+    if config.misalignment is not None:
+        phases = config.misalignment.apply(phases, voxel_size, move_key)
+    optics = _Optics(config, voxel_size, volume.shape[1:])
+
+    transmission = jax.lax.map(optics.transmission, angles)
+    contrast = jax.lax.map(lambda tilt: optics.contrast(*tilt), (phases, angles, exposures))
+    electrons = config.scheme.exposure * voxel_size**2 * config.detector.efficiency
+    halves = config.detector.count(electrons * transmission * jnp.exp(contrast), count_key)
+    background = transmission if config.flatten else transmission.mean((1, 2), keepdims=True)
+
+    def develop(tilt):
+        counts, expected, angle = tilt
+        return optics.develop(counts / expected[None], angle)
+
+    clean = electrons * transmission * jnp.exp(contrast) / 2
+    counts = jnp.concatenate([halves, clean[None]]).swapaxes(0, 1)
+    developed = jax.lax.map(develop, (counts, electrons * background / 2, angles)).swapaxes(0, 1)
+    return TiltSeries(developed[:2], developed[2], angles, exposures, axis)
+
+
+class _Optics:
+    """Filters of one acquisition for images of one shape."""
+
+    def __init__(self, config: Acquisition, voxel_size: Number, shape: tuple[int, ...]):
+        self.config, self.voxel_size, self.shape = config, voxel_size, shape
+        self.axis = config.scheme.tilt_axis
+        width = shape[1] if self.axis == "y" else shape[0]
+        u = np.arange(width) - (width - 1) / 2
+        if config.strips > 1:
+            self.places = np.linspace(u[0], u[-1], config.strips)
+            spacing = self.places[1] - self.places[0]
+            blend = np.maximum(0, 1 - np.abs(u - self.places[:, None]) / spacing)
+        else:
+            self.places, blend = np.zeros(1), np.ones((1, width))
+        self.blend = blend[:, None, :] if self.axis == "y" else blend[:, :, None]
+
+    def transmission(self, angle):
+        y, x = (
+            (jnp.arange(n, dtype=angle.dtype) - (n - 1) / 2) * self.voxel_size for n in self.shape
+        )
+        return self.config.slab.transmission(y[:, None], x[None, :], angle, self.axis)
+
+    def contrast(self, phase, angle, exposure):
+        """Logarithm of the intensity over that of empty ice."""
+        margin = [(n // _MARGIN // 2, n // _MARGIN - n // _MARGIN // 2) for n in self.shape]
+        padded = jnp.pad(phase, margin, "edge")
+        gains = self._transfer(padded.shape, angle)
+        if self.config.damaged:
+            k = jnp.hypot(*self._frequencies(padded.shape, angle.dtype))
+            gains *= ctf.damage(k, exposure, self.config.microscope.transfer.voltage)[None]
+        filtered = jnp.fft.irfft2(jnp.fft.rfft2(padded)[None] * gains, padded.shape)
+        inside = tuple(slice(low, low + n) for (low, _), n in zip(margin, self.shape, strict=True))
+        return 2 * self._blended(filtered[:, *inside])
+
+    def develop(self, counts, angle):
+        """Relative counts ``(image, y, x)`` as contrast, after the detector and the correction."""
+        k = jnp.hypot(*self._frequencies(self.shape, angle.dtype)) * self.voxel_size
+        spectrum = jnp.fft.rfft2(counts - 1)
+        spectrum *= ctf.detector_mtf(k, self.config.detector.mtf_at_nyquist)[None]
+        if not self.config.flip_phases:
+            return -jnp.fft.irfft2(spectrum, self.shape)
+        signs = jnp.where(self._transfer(self.shape, angle) > 0, 1.0, -1.0).astype(angle.dtype)
+        filtered = jnp.fft.irfft2(spectrum[:, None] * signs[None], self.shape)
+        return jax.vmap(self._blended)(filtered)
+
+    def _frequencies(self, shape, dtype):
+        """Cycles per angstrom along y and x."""
+        k_y = jnp.fft.fftfreq(shape[0], dtype=dtype)[:, None] / self.voxel_size
+        k_x = jnp.fft.rfftfreq(shape[1], dtype=dtype)[None, :] / self.voxel_size
+        return jnp.broadcast_arrays(k_y, k_x)
+
+    def _transfer(self, shape, angle):
+        """The CTF at each strip."""
+        transfer = self.config.microscope.transfer
+        below = jnp.asarray(-handedness(self.axis) * self.places, angle.dtype) * self.voxel_size
+        defocus = transfer.defocus + below * jnp.tan(jnp.deg2rad(angle))
+        k_y, k_x = self._frequencies(shape, angle.dtype)
+        return jax.vmap(lambda z: dataclasses.replace(transfer, defocus=z)(k_y, k_x))(defocus)
+
+    def _blended(self, images):
+        return jnp.sum(images * jnp.asarray(self.blend, images.dtype), 0)

@@ -1,0 +1,145 @@
+"""What the microscope does to each spatial frequency: transfer, radiation damage, detector.
+
+Signs, written down once. Defocus is positive under focus. The intensity of a weak phase object of
+phase ``p`` is ``1 + 2 CTF * p`` with
+
+    CTF(k) = -sin(chi(k) + arcsin w) exp(-B k^2 / 4)
+    chi(k) = pi lambda k^2 z - (pi / 2) C_s lambda^3 k^4 + phase shift
+    z      = defocus + (astigmatism / 2) cos 2(angle of k - azimuth)
+
+(Mindell & Grigorieff 2003; Rohou & Grigorieff 2015, equations 2 to 4), so that under focus the CTF
+starts at -w, stays negative up to its first zero, and dense structure is dark.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from cryojax_seg.core.types import Array, Number
+
+_REST_ENERGY = 510998.95  # of the electron, eV
+_PLANCK_TIMES_C = 12398.419843320026  # eV angstrom
+
+
+def wavelength(voltage_kv: Number) -> Number:
+    """Relativistic wavelength of an electron, angstrom: ``hc / sqrt(E^2 + 2 E m c^2)``.
+
+    >>> round(wavelength(300.0), 6)
+    0.019687
+    """
+    energy = voltage_kv * 1e3
+    return _PLANCK_TIMES_C / (energy * (energy + 2 * _REST_ENERGY)) ** 0.5
+
+
+def interaction_constant(voltage_kv: Number) -> Number:
+    """Phase per projected potential, radian per volt and angstrom (Kirkland 2010, equation 5.6).
+
+    >>> round(interaction_constant(300.0), 7)
+    0.0006526
+    """
+    energy = voltage_kv * 1e3
+    relativity = (_REST_ENERGY + energy) / (2 * _REST_ENERGY + energy)
+    return 2 * jnp.pi * relativity / (wavelength(voltage_kv) * energy)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ContrastTransfer:
+    """The contrast transfer function, as in the formula above; every number has a gradient.
+
+    Attributes:
+        defocus: mean of the two principal defoci, angstrom, positive under focus.
+        astigmatism: the greater principal defocus minus the other, angstrom.
+        azimuth: of the axis with the greater defocus, degrees from x towards y.
+        spherical_aberration: millimetre.
+        voltage: kilovolt.
+        amplitude_contrast: w, between 0 and 1.
+        phase_shift: of a phase plate, degrees.
+        b_factor: of the envelope, square angstrom.
+
+    >>> transfer = ContrastTransfer(defocus=30_000.0)
+    >>> [round(float(transfer(0.0, k)), 2) for k in (0.0, 0.02, 0.04)]
+    [-0.07, -0.73, -0.1]
+    """
+
+    defocus: Any = 40_000.0
+    astigmatism: Any = 0.0
+    azimuth: Any = 0.0
+    spherical_aberration: Any = 2.7
+    voltage: Any = 300.0
+    amplitude_contrast: Any = 0.07
+    phase_shift: Any = 0.0
+    b_factor: Any = 0.0
+
+    def __post_init__(self):
+        for name, low, high in (
+            ("voltage", 1, 3000),
+            ("amplitude_contrast", 0, 1),
+            ("spherical_aberration", 0, 100),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, float | int) and not low <= value <= high:
+                raise ValueError(f"{name} {value} must be between {low} and {high}")
+
+    def __call__(
+        self, k_y: Number | Float[Array, "..."], k_x: Number | Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """The transfer at frequencies in cycles per angstrom, which broadcast."""
+        k_y, k_x = jnp.asarray(k_y), jnp.asarray(k_x)
+        azimuth = jnp.deg2rad(self.azimuth)
+        squared = jnp.square(k_y) + jnp.square(k_x)
+        # k^2 cos 2(angle - azimuth), without an angle that k = 0 does not have
+        stretched = (jnp.square(k_x) - jnp.square(k_y)) * jnp.cos(2 * azimuth)
+        stretched += 2 * k_x * k_y * jnp.sin(2 * azimuth)
+        length = wavelength(self.voltage)
+        aberration = self.spherical_aberration * 1e7  # angstrom
+        chi = (
+            jnp.pi * length * (self.defocus * squared + self.astigmatism / 2 * stretched)
+            - jnp.pi / 2 * aberration * length**3 * jnp.square(squared)
+            + jnp.deg2rad(self.phase_shift)
+            + jnp.arcsin(self.amplitude_contrast)
+        )
+        return -jnp.sin(chi) * jnp.exp(-self.b_factor / 4 * squared)
+
+
+def critical_exposure(k: Float[Array, "..."], voltage_kv: Number = 300.0) -> Float[Array, "..."]:
+    """Exposure at which the signal's amplitude at `k` falls to exp(-1/2), electrons per A^2.
+
+    ``0.245 k^-1.665 + 2.81`` at 300 kV, 0.8 of that at 200 kV (Grant & Grigorieff 2015, equation 3
+    and page 8), linear between.
+
+    Args:
+        k: frequencies, cycles per angstrom; 0 is never damaged.
+
+    >>> [round(float(critical_exposure(jnp.array(k))), 1) for k in (0.05, 0.1, 0.25)]
+    [38.7, 14.1, 5.3]
+    """
+    at_300 = 0.245 * jnp.maximum(k, 1e-6) ** -1.665 + 2.81
+    return at_300 * (0.8 + 0.2 * (voltage_kv - 200) / 100)
+
+
+def damage(
+    k: Float[Array, "..."], exposure: Number, voltage_kv: Number = 300.0
+) -> Float[Array, "..."]:
+    """Share of the amplitude at `k` left after this accumulated `exposure`: ``exp(-D / 2 D_c)``.
+
+    >>> round(float(damage(jnp.array(0.1), 14.1)), 2)
+    0.61
+    """
+    return jnp.exp(-exposure / (2 * critical_exposure(k, voltage_kv)))
+
+
+def detector_mtf(k: Float[Array, "..."], at_nyquist: Number) -> Float[Array, "..."]:
+    """Modulation transfer of a detector at `k` cycles per pixel: a Gaussian, 1 at 0.
+
+    Args:
+        at_nyquist: its value at half a cycle per pixel, between 0 and 1. Images binned b times
+            keep ``at_nyquist**(1 / b^2)`` of the detector's own.
+
+    >>> round(float(detector_mtf(jnp.array(0.25), 0.5)), 3)
+    0.841
+    """
+    return jnp.exp(jnp.log(at_nyquist) * jnp.square(2 * k))

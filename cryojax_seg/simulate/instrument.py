@@ -1,0 +1,127 @@
+"""The parts of the instrument: optics, ice, detector and stage, each a few numbers."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from cryojax_seg.core.types import Array, Key, Number
+from cryojax_seg.simulate import ctf
+from cryojax_seg.simulate.projection import Images, TiltAxis, misalign
+
+Noise = Literal["poisson", "gaussian", "none"]
+Halves = Float[Array, "2 tilt y x"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Slab:
+    """The ice around the sample, which takes electrons out of the image.
+
+    Attributes:
+        thickness: at the centre, angstrom.
+        slope: rise of the thickness along y and x, angstrom per angstrom: a wedge.
+        waviness: amplitude of a slow wave of the thickness, angstrom.
+        wave_length: of that wave, angstrom, along both axes.
+        mean_free_path: for inelastic scattering, angstrom (3800 to 4000 at 300 kV).
+    """
+
+    thickness: Any = 1500.0
+    slope: Any = (0.0, 0.0)
+    waviness: Any = 0.0
+    wave_length: Any = 5000.0
+    mean_free_path: Any = 3900.0
+
+    def thickness_at(self, y: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Thickness at these places of the untilted slab, angstrom from its centre; never < 0."""
+        wave = jnp.sin(2 * jnp.pi * y / self.wave_length + 1) * jnp.sin(
+            2 * jnp.pi * x / self.wave_length + 1
+        )
+        rise = self.slope[0] * y + self.slope[1] * x
+        return jnp.maximum(self.thickness + rise + self.waviness * wave, 0.0)
+
+    def transmission(
+        self, y: Float[Array, "..."], x: Float[Array, "..."], angle: Number, tilt_axis: TiltAxis
+    ) -> Float[Array, "..."]:
+        """Share of the electrons that stay in the image: ``exp(-t / (Lambda cos a))``.
+
+        Args:
+            y, x: places on the detector, angstrom from its centre.
+            angle: tilt, degrees, within -90 to 90 and not at its ends.
+        """
+        cosine = jnp.cos(jnp.deg2rad(angle))
+        y, x = (y, x / cosine) if tilt_axis == "y" else (y / cosine, x)
+        return jnp.exp(-self.thickness_at(y, x) / (self.mean_free_path * cosine))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Microscope:
+    """The optics, and what a density of 1 is to them.
+
+    Attributes:
+        transfer: `ctf.ContrastTransfer` at the tilt axis.
+        potential_in_volts: inner potential of protein above ice.
+    """
+
+    transfer: ctf.ContrastTransfer = ctf.ContrastTransfer()
+    potential_in_volts: Any = 2.5
+
+    def phase(self, voxel_size: Number) -> Number:
+        """Radian that a voxel of density 1 and this size, angstrom, adds to a projection."""
+        constant = ctf.interaction_constant(self.transfer.voltage)
+        return constant * self.potential_in_volts * voxel_size
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Detector:
+    """What becomes of the electrons that arrive.
+
+    Attributes:
+        efficiency: share of the electrons that count. It scales the counts, and hence the
+            signal-to-noise ratio, and leaves radiation damage as it is.
+        mtf_at_nyquist: of `ctf.detector_mtf`, above 0; blurs signal and noise alike.
+        noise: "poisson" counts electrons; "gaussian" draws ``mu + sqrt(mu) eps``, with the same
+            mean and variance and a gradient; "none" gives the expected counts.
+    """
+
+    efficiency: Any = 0.84
+    mtf_at_nyquist: Any = 0.9
+    noise: Noise = dataclasses.field(default="poisson", metadata={"static": True})
+
+    def count(self, expected: Images, key: Key) -> Halves:
+        """Electrons in two independent halves of the exposure, which add up to the whole."""
+        mean = jnp.broadcast_to(expected / 2, (2, *expected.shape))
+        match self.noise:
+            case "poisson":
+                return jax.random.poisson(key, jax.lax.stop_gradient(mean)).astype(mean.dtype)
+            case "gaussian":
+                return mean + jnp.sqrt(mean) * jax.random.normal(key, mean.shape, mean.dtype)
+            case "none":
+                return mean
+        raise ValueError(f"noise {self.noise!r} must be 'poisson', 'gaussian' or 'none'")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Misalignment:
+    """Errors of the stage that the reconstruction does not know of.
+
+    Attributes:
+        shift: standard deviation along y and x, angstrom.
+        rotation: standard deviation in the plane of the image, degrees.
+    """
+
+    shift: Any = 5.0
+    rotation: Any = 0.1
+
+    def apply(self, images: Images, voxel_size: Number, key: Key) -> Images:
+        """The images, each moved by its own errors."""
+        tilts, dtype = images.shape[0], images.dtype
+        shift_key, rotation_key = jax.random.split(key)
+        shifts = jax.random.normal(shift_key, (tilts, 2), dtype) * (self.shift / voxel_size)
+        rotations = jax.random.normal(rotation_key, (tilts,), dtype) * self.rotation
+        return misalign(images, shifts, rotations)
