@@ -184,18 +184,10 @@ def shell_sizes(radius: float, opening: float, half: float) -> np.ndarray:
 
 def rim_sizes(radius: float, opening: float, half: float) -> np.ndarray:
     """Area and volume of the half tube around the edge of a cap (Pappus' theorems)."""
-    out, outwards = radius * math.sin(opening), math.cos(opening)
-    return (
-        2
-        * math.pi**2
-        * half
-        * np.array(
-            [
-                out + 2 * half / math.pi * outwards,
-                (out / 2 + 2 * half / (3 * math.pi) * outwards) * half,
-            ]
-        )
-    )
+    out, outwards = radius * math.sin(opening), half * math.cos(opening)
+    turned = 2 * math.pi**2 * half
+    area = turned * (out + 2 / math.pi * outwards)
+    return np.array([area, turned * half * (out / 2 + 2 / (3 * math.pi) * outwards)])
 
 
 @jax.tree_util.register_dataclass

@@ -12,6 +12,8 @@ from cryojax_seg.core.types import Array
 from cryojax_seg.simulate.surfaces import Surface, check_positive, unit_gradient
 from cryojax_seg.simulate.types import MACROMOLECULE, Classes, Points, Values
 
+PROTEIN_VOLUME = 1.21  # A^3 per dalton: 0.73 cm^3/g (Harpaz et al., Structure 2, 641, 1994)
+
 
 class Structure(abc.ABC):
     """Something that a tomogram shows, in its own frame: angstrom, points ``(..., 3)`` zyx."""

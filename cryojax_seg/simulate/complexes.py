@@ -1,0 +1,266 @@
+"""Macromolecular complexes: as mixtures of Gaussians, and from a density map."""
+
+import dataclasses
+import functools
+import itertools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.ndimage
+from jaxtyping import Float
+
+from cryojax_seg.core.fourier import Spacing
+from cryojax_seg.core.types import Array, Volume
+from cryojax_seg.simulate.structures import PROTEIN_VOLUME, Structure
+from cryojax_seg.simulate.surfaces import check_positive, floats, length
+from cryojax_seg.simulate.types import MACROMOLECULE, Classes, Points, Values
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class GaussianComplex(Structure):
+    """A sum of equally wide Gaussians, whose inside is where it exceeds a level.
+
+    With ``q = -2 sigma^2 log(density)`` and ``r`` the distance to the mean of the centres as
+    weighted by their shares in the density at a point, the distance to the envelope is
+    ``r - sqrt(r^2 - (q - q_level))``: exact for one Gaussian and where one outweighs the others,
+    and of first order anywhere near the envelope.
+
+    Attributes:
+        centres: ``(n, 3)`` angstrom, zyx.
+        weights: ``(n,)`` peak densities, above 0.
+        sigma: standard deviation, angstrom.
+        level: density at the envelope.
+
+    >>> ball = GaussianComplex(np.zeros((1, 3)), np.ones(1), sigma=20.0, level=math.exp(-2))
+    >>> round(float(ball.distance(jnp.array([0.0, 0.0, 50.0]))), 3)
+    10.0
+    """
+
+    centres: Any
+    weights: Any
+    sigma: Any
+    level: Any = 0.4
+
+    def __post_init__(self):
+        check_positive(self, "sigma", "level")
+
+    def _parts(self, points: Points):
+        """log(density) and the centres' mean weighted by their shares."""
+        points, centres, weights, sigma = floats(points, self.centres, self.weights, self.sigma)
+        z, y, x = (
+            points[..., i, None] - jnp.expand_dims(centres[:, i], tuple(range(points.ndim - 1)))
+            for i in range(3)
+        )
+        logs = jnp.expand_dims(jnp.log(weights), tuple(range(points.ndim - 1)))
+        logs = logs - (z * z + y * y + x * x) / (2 * sigma * sigma)
+        return logs, jax.nn.softmax(logs, -1) @ centres
+
+    def density(self, points: Points) -> Values:
+        logs, _ = self._parts(points)
+        return jnp.sum(jnp.exp(logs), -1)
+
+    def distance(self, points: Points) -> Values:
+        points, sigma, level = floats(points, self.sigma, self.level)
+        logs, mean = self._parts(points)
+        excess = 2 * sigma * sigma * (jnp.log(level) - jax.scipy.special.logsumexp(logs, axis=-1))
+        offset = points - mean
+        r = length(offset[..., 0], offset[..., 1], offset[..., 2])
+        rest = jnp.maximum(r * r - excess, 1e-6)
+        return excess / (r + jnp.sqrt(rest))
+
+    def labels(self, points: Points) -> Classes:
+        return jnp.where(self.distance(points) < 0, MACROMOLECULE, 0).astype(jnp.int32)
+
+    def integral(self) -> float:
+        """Of the density, in A^3 of solid protein; exact."""
+        sigma = float(self.sigma)
+        return (2 * math.pi) ** 1.5 * sigma**3 * float(np.asarray(self.weights).sum())
+
+    @functools.cached_property
+    def _volume(self) -> float:
+        step = float(self.sigma) / 4
+        reach = self.reach()
+        axis = jnp.arange(-reach, reach + step, step, dtype=jnp.float32)
+        plane = jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), -1)
+
+        @jax.jit
+        def inside(z):
+            points = jnp.concatenate([jnp.full((*plane.shape[:2], 1), z), plane], -1)
+            return jnp.clip(0.5 - self.distance(points) / step, 0.0, 1.0).sum()
+
+        return float(sum(float(inside(z)) for z in axis)) * step**3
+
+    def measurements(self) -> dict[str, float]:
+        """The volume inside the level, by quadrature to about 1 %."""
+        return {"volume": self._volume}
+
+    def reach(self) -> float:
+        centres = np.asarray(self.centres, np.float64)
+        peak = max(float(np.asarray(self.weights).sum()), 1.0)
+        # Beyond this even all Gaussians together are below 3e-4.
+        width = math.sqrt(2 * math.log(peak / 3e-4))
+        return float(np.linalg.norm(centres, axis=1).max()) + width * float(self.sigma)
+
+
+def _packed(semi_axes, centre, spacing: float, rng: np.random.Generator) -> np.ndarray:
+    """A jittered face-centred cubic lattice in an ellipsoid."""
+    size = math.ceil(2 * max(semi_axes) / spacing)
+    grid = np.array(list(itertools.product(range(-size, size + 1), repeat=3)))
+    grid = grid[grid.sum(1) % 2 == 0] * (spacing / math.sqrt(2))
+    grid = grid + rng.normal(scale=spacing / 10, size=grid.shape)
+    return grid[np.square(grid / np.array(semi_axes)).sum(1) < 1] + np.array(centre)
+
+
+def _with_mass(centres: np.ndarray, megadalton: float, sigma: float, rng=None) -> GaussianComplex:
+    """Equal Gaussians, or of weights that vary by a fifth, with that much protein."""
+    shares = np.ones(len(centres)) if rng is None else rng.uniform(0.65, 1.35, len(centres))
+    peak = megadalton * 1e6 * PROTEIN_VOLUME / ((2 * math.pi) ** 1.5 * sigma**3)
+    weights = shares * (peak / shares.sum())
+    centres = centres - np.average(centres, axis=0, weights=weights)
+    return GaussianComplex(centres.astype(np.float32), weights.astype(np.float32), sigma)
+
+
+def ribosome() -> GaussianComplex:
+    """A body like an 80S ribosome: two subunits with a cleft, 3.2 MDa, about 260 angstrom across.
+
+    The larger subunit is a rounded block and the smaller one a flatter, longer one along y beside
+    it in z, in the sizes of the yeast ribosome (3.3 MDa, 250-300 angstrom; Ben-Shem et al., Science
+    334, 1524, 2011). The grain inside is random, and always the same.
+
+    >>> round(ribosome().integral() / PROTEIN_VOLUME / 1e6, 2)
+    3.2
+    """
+    rng = np.random.default_rng(80)
+    large = _packed((78.0, 98.0, 88.0), (52.0, 0.0, 0.0), 36.0, rng)
+    small = _packed((48.0, 104.0, 58.0), (-88.0, 0.0, 10.0), 36.0, rng)
+    return _with_mass(np.concatenate([large, small]), 3.2, 16.0, rng)
+
+
+def proteasome() -> GaussianComplex:
+    """A body like a 26S proteasome with two caps: 2.5 MDa, about 450 angstrom along y.
+
+    The 20S core is four rings of seven subunits, 150 angstrom long, 115 wide and hollow (Lowe et
+    al., Science 268, 533, 1995); each cap is a ring of six and an off-axis lid, and the caps are
+    related by a two-fold axis along z (Lander et al., Nature 482, 186, 2012).
+
+    >>> round(proteasome().integral() / PROTEIN_VOLUME / 1e6, 2)
+    2.5
+    """
+
+    def ring(count, radius, height, turn=0.0):
+        angle = 2 * math.pi * (np.arange(count) + turn) / count
+        heights = np.full(count, height)
+        return np.stack([radius * np.cos(angle), heights, radius * np.sin(angle)], -1)
+
+    rng = np.random.default_rng(26)
+    core = [ring(7, 40.0, h, t) for h, t in ((-56, 0.3), (-18.5, 0), (18.5, 0.5), (56, 0.2))]
+    lid = _packed((52.0, 42.0, 62.0), (0.0, 165.0, 22.0), 33.0, rng)
+    cap = np.concatenate([ring(6, 42.0, 97.0), ring(6, 34.0, 128.0, 0.5), lid])
+    return _with_mass(np.concatenate([*core, cap, cap * np.array([1.0, -1.0, -1.0])]), 2.5, 14.0)
+
+
+def apoferritin() -> GaussianComplex:
+    """A hollow shell like apoferritin: 24 subunits, 0.48 MDa, 120 angstrom outside, 80 inside.
+
+    >>> apoferritin().centres.shape
+    (24, 3)
+    """
+    signs = np.array(list(itertools.product((1, -1), repeat=3)))
+    corner = np.array([0.42, 0.16, 0.89]) / np.linalg.norm([0.42, 0.16, 0.89]) * 50.0
+    turns = [
+        np.eye(3)[list(order)] * sign[:, None]
+        for order in itertools.permutations(range(3))
+        for sign in signs
+    ]
+    return _with_mass(np.array([t @ corner for t in turns if np.linalg.det(t) > 0]), 0.48, 11.0)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MapDensity(Structure):
+    """A density on a grid, centred on the origin, between whose voxels one interpolates.
+
+    Attributes:
+        values: ``(z, y, x)`` density in units of protein above ice; 0 outside.
+        distances: ``(z, y, x)`` signed distance to the envelope, angstrom.
+        voxel_size: angstrom, three numbers.
+        volume: inside the envelope, angstrom^3.
+        label: index into `CLASSES` of the inside.
+    """
+
+    values: Any
+    distances: Any
+    voxel_size: Any
+    volume: float = dataclasses.field(metadata={"static": True})
+    label: int = dataclasses.field(default=MACROMOLECULE, metadata={"static": True})
+
+    @classmethod
+    def from_map(
+        cls, values: Volume, voxel_size: Spacing, level: float, label: int = MACROMOLECULE
+    ) -> "MapDensity":
+        """From a map, such as one read from an MRC file and scaled to units of protein.
+
+        Args:
+            values: ``(z, y, x)``.
+            voxel_size: angstrom along each axis.
+            level: the inside is where the map exceeds it.
+            label: index into `CLASSES`.
+
+        Raises:
+            ValueError: if nothing or everything exceeds the level, or a value is not finite.
+
+        >>> ball = np.zeros((9, 9, 9), np.float32)
+        >>> ball[4, 4, 4] = 1.0
+        >>> dot = MapDensity.from_map(ball, (5.0, 5.0, 5.0), level=0.5)
+        >>> float(dot.density(jnp.array([0.0, 0.0, 2.5])))
+        0.5
+        """
+        values = np.asarray(values, np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("MapDensity: the map holds values that are not finite")
+        inside = values > level
+        if not inside.any() or inside.all():
+            raise ValueError(
+                f"MapDensity: level {level} must be between the map's lowest and highest value, "
+                f"{values.min():g} and {values.max():g}"
+            )
+        if len(voxel_size) != 3 or min(voxel_size) <= 0:
+            raise ValueError(f"MapDensity: voxel_size must be three lengths above 0: {voxel_size}")
+        # Distances between centres of voxels, so the envelope is half a voxel nearer.
+        half = float(np.mean(voxel_size)) / 2
+        outside = scipy.ndimage.distance_transform_edt(~inside, voxel_size) - half
+        within = scipy.ndimage.distance_transform_edt(inside, voxel_size) - half
+        distances = np.where(inside, -within, outside).astype(np.float32)
+        volume = float(inside.sum()) * math.prod(voxel_size)
+        return cls(values, distances, tuple(float(v) for v in voxel_size), volume, label)
+
+    def _interpolate(self, grid, points: Points, mode: str) -> Values:
+        points, grid, voxel = floats(points, grid, self.voxel_size)
+        index = [points[..., i] / voxel[i] + (grid.shape[i] - 1) / 2 for i in range(3)]
+        return jax.scipy.ndimage.map_coordinates(grid, index, order=1, mode=mode)
+
+    def density(self, points: Points) -> Values:
+        return self._interpolate(self.values, points, "constant")
+
+    def distance(self, points: Points) -> Values:
+        points, voxel = floats(points, self.voxel_size)
+        beyond = [
+            jnp.maximum(jnp.abs(points[..., i]) - (n - 1) / 2 * voxel[i], 0.0)
+            for i, n in enumerate(self.values.shape)
+        ]
+        return self._interpolate(self.distances, points, "nearest") + length(*beyond)
+
+    def labels(self, points: Points) -> Classes:
+        return jnp.where(self.distance(points) < 0, self.label, 0).astype(jnp.int32)
+
+    def measurements(self) -> dict[str, float]:
+        """The volume of the voxels above the level."""
+        return {"volume": self.volume}
+
+    def reach(self) -> float:
+        voxel = np.asarray(self.voxel_size, np.float64)
+        return float(np.linalg.norm((np.array(self.values.shape) + 1) / 2 * voxel))

@@ -1,0 +1,343 @@
+"""Cytoskeletal filaments along straight or evenly curved lines.
+
+A filament runs along y with its middle at the origin; a positive curvature bends it towards +x.
+Azimuths around it turn by the right-hand rule about y, from z to x.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from cryojax_seg.core.types import Array
+from cryojax_seg.simulate.structures import PROTEIN_VOLUME, Structure
+from cryojax_seg.simulate.surfaces import check_positive, floats, length
+from cryojax_seg.simulate.types import ACTIN, MICROTUBULE, Classes, Points, Values
+
+
+def arc_coordinates(points: Points, curvature) -> tuple[Values, Values, Values]:
+    """Where points are along and across a circular arc through the origin.
+
+    With the arc's centre at ``x = 1/c``, the offset towards it is ``(1 - rho)/c`` and the way along
+    ``angle/c``, for the polar coordinates ``rho = |(c y, 1 - c x)|`` and ``angle`` about it. Both
+    are rewritten without a division by ``c``: a straight line is nothing special.
+
+    Args:
+        points: ``(..., 3)`` angstrom.
+        curvature: c, per angstrom; 0 is a straight line.
+
+    Returns:
+        s along the arc, and the offsets z and u (towards the centre of curvature) across it.
+
+    >>> s, z, u = arc_coordinates(jnp.array([7.0, 100.0, 100.0]), 0.01)
+    >>> [round(float(v), 3) for v in (s, z, u)]
+    [157.08, 7.0, 0.0]
+    """
+    points, c = floats(points, curvature)
+    z, y, x = points[..., 0], points[..., 1], points[..., 2]
+    inwards = 1 - c * x
+    rho = length(c * y, inwards)
+    u = (2 * x - c * (x * x + y * y)) / (1 + rho)
+    # angle = 2 atan(c y / (rho + inwards)), and atan(t)/t is an even series at 0.
+    below = jnp.maximum(rho + inwards, 1e-6)
+    tangent = c * y / below
+    small = jnp.abs(tangent) < 0.03
+    safe = jnp.where(small, 1.0, tangent)
+    square = jnp.square(jnp.where(small, tangent, 0.0))
+    series = 1 - square / 3 + square * square / 5
+    return 2 * y / below * jnp.where(small, series, jnp.arctan(safe) / safe), z, u
+
+
+def _rod(along, across, extent, radius) -> Array:
+    """Signed distance to a solid cylinder with flat ends; across is the distance to its axis."""
+    a, b = jnp.abs(along) - extent / 2, across - radius
+    return length(jnp.maximum(a, 0.0), jnp.maximum(b, 0.0)) + jnp.minimum(jnp.maximum(a, b), 0.0)
+
+
+def _reach(extent: float, radius: float, curvature: float) -> float:
+    """Radius of a ball around the middle of a bent rod."""
+    return math.hypot(radius, extent / 2 * math.sqrt(1 + abs(curvature) * radius))
+
+
+def _weight(kilodalton, widths) -> Any:
+    """Peak of a Gaussian whose integral is that of so much solid protein."""
+    return kilodalton * 1e3 * PROTEIN_VOLUME / ((2 * math.pi) ** 1.5 * math.prod(widths))
+
+
+def _present(along, extent, rise) -> Array:
+    """How much of a subunit at `along` is there: 1 within the length, 0 outside, a ramp between."""
+    return jnp.clip((extent / 2 - jnp.abs(along)) / rise + 0.5, 0.0, 1.0)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Microtubule(Structure):
+    """A tube of protofilaments: tubulin monomers on the B lattice, with its seam.
+
+    Neighbouring protofilaments are 51.5 angstrom apart, which sets the radius of the wall (107
+    angstrom for 13), and three monomers' rise goes once around in a left-handed turn (Wade,
+    Chretien & Job, J. Mol. Biol. 212, 775, 1990). Alternate monomers along a protofilament are
+    alpha and beta tubulin; with three starts they clash at one seam. A monomer is a Gaussian with
+    the integral of 50 kDa of protein, so that the wall is 40 angstrom wide at half its height. Each
+    point sees the nearest 3 x 3 monomers: others are over 4.5 standard deviations away.
+
+    The distance is to the cylinder through the middle of the wall, negative in the lumen, and to
+    its open ends beyond them (to first order there if curved). The lumen is background, but belongs
+    to `body`.
+
+    Attributes:
+        length: along the axis, angstrom.
+        curvature: of the axis, per angstrom.
+        protofilaments: how many; 13 in cells, 14 in many preparations.
+        monomer: rise of a monomer along its protofilament, angstrom.
+        contrast: half the relative difference between alpha and beta tubulin.
+        widths: standard deviations of a monomer, radially, around and along the tube, angstrom.
+        wall: half the width of the wall that is labelled, angstrom.
+
+    >>> tube = Microtubule(1000.0)
+    >>> round(tube.radius, 1), tube.labels(jnp.array([[107.0, 0, 0], [0, 0, 0]])).tolist()
+    (106.6, [3, 0])
+    """
+
+    length: Any
+    curvature: Any = 0.0
+    protofilaments: int = dataclasses.field(default=13, metadata={"static": True})
+    monomer: Any = 41.0
+    contrast: Any = 0.1
+    widths: Any = (17.0, 15.0, 13.0)
+    wall: Any = 20.0
+
+    def __post_init__(self):
+        check_positive(self, "length", "protofilaments", "monomer", "widths", "wall")
+
+    @property
+    def radius(self) -> float:
+        """Of the middle of the wall, angstrom."""
+        return self.protofilaments * 51.5 / (2 * math.pi)
+
+    def distance(self, points: Points) -> Values:
+        points, extent = floats(points, self.length)
+        s, z, u = arc_coordinates(points, self.curvature)
+        off = length(z, u) - self.radius
+        beyond = jnp.abs(s) - extent / 2
+        away = length(off, jnp.maximum(beyond, 0.0))
+        return jnp.where(beyond > 0, jnp.where(off < 0, -away, away), off)
+
+    def density(self, points: Points) -> Values:
+        points, extent, monomer, contrast, widths, curvature = floats(
+            points, self.length, self.monomer, self.contrast, self.widths, self.curvature
+        )
+        s, z, u = arc_coordinates(points, curvature)
+        count, stop = self.protofilaments, jax.lax.stop_gradient
+        spacing = 2 * math.pi / count
+        nearest = jnp.round(jnp.arctan2(stop(u), stop(z)) / spacing)
+        total = jnp.zeros_like(s)
+        for j in (nearest - 1, nearest, nearest + 1):
+            # Left-handed: the azimuth grows, the lattice sinks. Past the seam it does not go on.
+            start = -jnp.mod(j, count) * (3 / count)
+            sine, cosine = jnp.sin(j * spacing), jnp.cos(j * spacing)
+            radial = (z * cosine + u * sine - self.radius) / widths[0]
+            around = (u * cosine - z * sine) / widths[1]
+            across = jnp.exp(-(radial * radial + around * around) / 2)
+            middle = jnp.round(stop(s / monomer) - start)
+            for m in (middle - 1, middle, middle + 1):
+                place = (m + start) * monomer
+                along = (s - place) * (1 - curvature * u) / widths[2]
+                kind = 1 + contrast * (1 - 2 * jnp.mod(m, 2.0))
+                there = _present(place, extent, monomer)
+                total = total + kind * there * across * jnp.exp(-along * along / 2)
+        return _weight(50.0, (widths[0], widths[1], widths[2])) * total
+
+    def labels(self, points: Points) -> Classes:
+        distance = self.distance(points)
+        wall = jnp.abs(distance) <= jnp.asarray(self.wall, distance.dtype)
+        return jnp.where(wall, MICROTUBULE, 0).astype(jnp.int32)
+
+    def body(self, points: Points) -> Values:
+        points, extent, wall = floats(points, self.length, self.wall)
+        s, z, u = arc_coordinates(points, self.curvature)
+        return _rod(s, length(z, u), extent + 2 * wall, self.radius + wall)
+
+    def measurements(self) -> dict[str, float]:
+        extent = float(self.length)
+        return {"length": extent, "area": 2 * math.pi * self.radius * extent}
+
+    def reach(self) -> float:
+        radial, _, along = (float(w) for w in np.asarray(self.widths))
+        return _reach(
+            float(self.length) + float(self.monomer) + 8 * along,
+            self.radius + 4 * radial,
+            float(self.curvature),
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ActinHelix:
+    """The helix of F-actin: subunits that rise 27.6 angstrom and turn -166.7 degrees each.
+
+    It looks like two strands that cross every 36 nm (Holmes et al., Nature 347, 44, 1990; Fujii et
+    al., Nature 467, 724, 2010). A subunit is a Gaussian with the integral of 42 kDa of protein.
+
+    Attributes:
+        rise: angstrom per subunit.
+        twist: degrees per subunit.
+        offset: distance of a subunit's centre from the axis, angstrom.
+        sigma: standard deviation of a subunit, angstrom.
+        radius: of the filament as labelled, angstrom.
+    """
+
+    rise: Any = 27.6
+    twist: Any = -166.7
+    offset: Any = 16.0
+    sigma: Any = 15.0
+    radius: Any = 35.0
+
+    def __post_init__(self):
+        check_positive(self, "rise", "offset", "sigma", "radius")
+
+    def density(self, arc: tuple, extent, phase: float = 0.0) -> Array:
+        """At arc coordinates (s, z, u) of a filament; the phase is in subunits and in turns.
+
+        Each point sees the nearest 5 subunits: others are over 4.5 standard deviations away.
+        """
+        s, z, u = arc
+        rise, twist, offset, sigma = (
+            jnp.asarray(v, s.dtype) for v in (self.rise, self.twist, self.offset, self.sigma)
+        )
+        nearest = jnp.round(jax.lax.stop_gradient(s / rise) - phase)
+        total = jnp.zeros_like(s)
+        for k in range(-2, 3):
+            place = (nearest + k + phase) * rise
+            azimuth = jnp.deg2rad((nearest + k) * twist) + 2 * math.pi * phase
+            squared = jnp.square(s - place) + jnp.square(z - offset * jnp.cos(azimuth))
+            squared = squared + jnp.square(u - offset * jnp.sin(azimuth))
+            total += _present(place, extent, rise) * jnp.exp(-squared / (2 * sigma * sigma))
+        return _weight(42.0, (sigma, sigma, sigma)) * total
+
+    def distance(self, arc: tuple, extent) -> Array:
+        """Signed distance to a round-ended tube of `radius` around the axis."""
+        s, z, u = arc
+        beyond = jnp.maximum(jnp.abs(s) - extent / 2, 0.0)
+        return length(beyond, z, u) - jnp.asarray(self.radius, s.dtype)
+
+    def reach(self, extent: float, aside: float, curvature: float) -> float:
+        """Of a filament whose axis is `aside` of the one that is bent."""
+        tail = 4 * float(self.sigma)
+        across = aside + max(float(self.radius), float(self.offset) + tail)
+        ends = 2 * max(float(self.radius), tail + float(self.rise) / 2)
+        return _reach(extent + ends, across, curvature)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ActinFilament(Structure):
+    """One actin filament. The distance is to a tube around it, negative inside.
+
+    Attributes:
+        length: along the axis, angstrom.
+        curvature: of the axis, per angstrom.
+        helix: what it is made of.
+
+    >>> ActinFilament(2000.0).labels(jnp.array([[0.0, 0, 0], [0, 0, 40]])).tolist()
+    [4, 0]
+    """
+
+    length: Any
+    curvature: Any = 0.0
+    helix: Any = ActinHelix()
+
+    def __post_init__(self):
+        check_positive(self, "length")
+
+    def distance(self, points: Points) -> Values:
+        points, extent = floats(points, self.length)
+        return self.helix.distance(arc_coordinates(points, self.curvature), extent)
+
+    def density(self, points: Points) -> Values:
+        points, extent = floats(points, self.length)
+        return self.helix.density(arc_coordinates(points, self.curvature), extent)
+
+    def labels(self, points: Points) -> Classes:
+        return jnp.where(self.distance(points) <= 0, ACTIN, 0).astype(jnp.int32)
+
+    def measurements(self) -> dict[str, float]:
+        return {"length": float(self.length)}
+
+    def reach(self) -> float:
+        return self.helix.reach(float(self.length), 0.0, float(self.curvature))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ActinBundle(Structure):
+    """Parallel actin filaments in hexagonal packing, out of step with each other.
+
+    Attributes:
+        length: along the middle of the bundle, angstrom.
+        curvature: of the middle, per angstrom.
+        count: how many filaments, filled from the middle outwards; 7, 19, ... are hexagons.
+        spacing: between neighbours, angstrom; 120 as in bundles of fascin.
+        helix: what they are made of.
+
+    >>> ActinBundle(2000.0, count=7).measurements()
+    {'length': 14000.0}
+    """
+
+    length: Any
+    curvature: Any = 0.0
+    count: int = dataclasses.field(default=7, metadata={"static": True})
+    spacing: Any = 120.0
+    helix: Any = ActinHelix()
+
+    def __post_init__(self):
+        check_positive(self, "length", "count", "spacing")
+
+    def _filaments(self, points: Points):
+        """Of each filament the points' coordinates in its own frame, and its length."""
+        points, curvature, spacing, extent = floats(
+            points, self.curvature, self.spacing, self.length
+        )
+        s, z, u = arc_coordinates(points, curvature)
+        for row, column in hexagonal(self.count).tolist():
+            stretch = 1 - curvature * spacing * column  # the inner ones have less way to go
+            yield (s * stretch, z - spacing * row, u - spacing * column), extent * stretch
+
+    def distance(self, points: Points) -> Values:
+        tubes = [self.helix.distance(arc, extent) for arc, extent in self._filaments(points)]
+        return jnp.stack(tubes).min(0)
+
+    def density(self, points: Points) -> Values:
+        golden = (math.sqrt(5) - 1) / 2
+        filaments = enumerate(self._filaments(points))
+        return sum(self.helix.density(*filament, k * golden % 1) for k, filament in filaments)
+
+    def labels(self, points: Points) -> Classes:
+        return jnp.where(self.distance(points) <= 0, ACTIN, 0).astype(jnp.int32)
+
+    def measurements(self) -> dict[str, float]:
+        """The total length of its filaments."""
+        aside = float(self.curvature) * float(self.spacing) * hexagonal(self.count)[:, 1]
+        return {"length": float(self.length) * float((1 - aside).sum())}
+
+    def reach(self) -> float:
+        aside = float(self.spacing) * float(np.linalg.norm(hexagonal(self.count), axis=1).max())
+        return self.helix.reach(float(self.length), aside, float(self.curvature))
+
+
+def hexagonal(count: int) -> Float[Array, "count 2"]:
+    """The places (row, column) of a triangular lattice of unit spacing that are nearest to 0.
+
+    >>> hexagonal(7).shape, round(float(np.linalg.norm(hexagonal(7), axis=1).max()), 3)
+    ((7, 2), 1.0)
+    """
+    size = math.isqrt(count) + 2
+    a, b = np.mgrid[-size : size + 1, -size : size + 1].reshape(2, -1)
+    places = np.stack([b * math.sqrt(3) / 2, a + b / 2], -1)
+    turn = np.round(np.arctan2(places[:, 0], places[:, 1]), 6)
+    order = np.lexsort((turn, np.round(np.linalg.norm(places, axis=1), 6)))
+    return places[order[:count]]
