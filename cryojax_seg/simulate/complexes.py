@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
-from jaxtyping import Float
 
 from cryojax_seg.core.fourier import Spacing
-from cryojax_seg.core.types import Array, Volume
+from cryojax_seg.core.types import Volume
 from cryojax_seg.simulate.structures import PROTEIN_VOLUME, Structure
 from cryojax_seg.simulate.surfaces import check_positive, floats, length
 from cryojax_seg.simulate.types import MACROMOLECULE, Classes, Points, Values
@@ -232,9 +231,9 @@ class MapDensity(Structure):
             raise ValueError(f"MapDensity: voxel_size must be three lengths above 0: {voxel_size}")
         # Distances between centres of voxels, so the envelope is half a voxel nearer.
         half = float(np.mean(voxel_size)) / 2
-        outside = scipy.ndimage.distance_transform_edt(~inside, voxel_size) - half
-        within = scipy.ndimage.distance_transform_edt(inside, voxel_size) - half
-        distances = np.where(inside, -within, outside).astype(np.float32)
+        outside = np.asarray(scipy.ndimage.distance_transform_edt(~inside, voxel_size))
+        within = np.asarray(scipy.ndimage.distance_transform_edt(inside, voxel_size))
+        distances = np.where(inside, half - within, outside - half).astype(np.float32)
         volume = float(inside.sum()) * math.prod(voxel_size)
         return cls(values, distances, tuple(float(v) for v in voxel_size), volume, label)
 

@@ -11,66 +11,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from cryojax_seg.core.types import Array
-from cryojax_seg.simulate.structures import PROTEIN_VOLUME, Structure
+from cryojax_seg.simulate.arcs import (
+    arc_coordinates,
+    bent_reach,
+    hexagonal,
+    presence,
+    rod,
+    subunit_peak,
+)
+from cryojax_seg.simulate.structures import Structure
 from cryojax_seg.simulate.surfaces import check_positive, floats, length
 from cryojax_seg.simulate.types import ACTIN, MICROTUBULE, Classes, Points, Values
-
-
-def arc_coordinates(points: Points, curvature) -> tuple[Values, Values, Values]:
-    """Where points are along and across a circular arc through the origin.
-
-    With the arc's centre at ``x = 1/c``, the offset towards it is ``(1 - rho)/c`` and the way along
-    ``angle/c``, for the polar coordinates ``rho = |(c y, 1 - c x)|`` and ``angle`` about it. Both
-    are rewritten without a division by ``c``: a straight line is nothing special.
-
-    Args:
-        points: ``(..., 3)`` angstrom.
-        curvature: c, per angstrom; 0 is a straight line.
-
-    Returns:
-        s along the arc, and the offsets z and u (towards the centre of curvature) across it.
-
-    >>> s, z, u = arc_coordinates(jnp.array([7.0, 100.0, 100.0]), 0.01)
-    >>> [round(float(v), 3) for v in (s, z, u)]
-    [157.08, 7.0, 0.0]
-    """
-    points, c = floats(points, curvature)
-    z, y, x = points[..., 0], points[..., 1], points[..., 2]
-    inwards = 1 - c * x
-    rho = length(c * y, inwards)
-    u = (2 * x - c * (x * x + y * y)) / (1 + rho)
-    # angle = 2 atan(c y / (rho + inwards)), and atan(t)/t is an even series at 0.
-    below = jnp.maximum(rho + inwards, 1e-6)
-    tangent = c * y / below
-    small = jnp.abs(tangent) < 0.03
-    safe = jnp.where(small, 1.0, tangent)
-    square = jnp.square(jnp.where(small, tangent, 0.0))
-    series = 1 - square / 3 + square * square / 5
-    return 2 * y / below * jnp.where(small, series, jnp.arctan(safe) / safe), z, u
-
-
-def _rod(along, across, extent, radius) -> Array:
-    """Signed distance to a solid cylinder with flat ends; across is the distance to its axis."""
-    a, b = jnp.abs(along) - extent / 2, across - radius
-    return length(jnp.maximum(a, 0.0), jnp.maximum(b, 0.0)) + jnp.minimum(jnp.maximum(a, b), 0.0)
-
-
-def _reach(extent: float, radius: float, curvature: float) -> float:
-    """Radius of a ball around the middle of a bent rod."""
-    return math.hypot(radius, extent / 2 * math.sqrt(1 + abs(curvature) * radius))
-
-
-def _weight(kilodalton, widths) -> Any:
-    """Peak of a Gaussian whose integral is that of so much solid protein."""
-    return kilodalton * 1e3 * PROTEIN_VOLUME / ((2 * math.pi) ** 1.5 * math.prod(widths))
-
-
-def _present(along, extent, rise) -> Array:
-    """How much of a subunit at `along` is there: 1 within the length, 0 outside, a ramp between."""
-    return jnp.clip((extent / 2 - jnp.abs(along)) / rise + 0.5, 0.0, 1.0)
 
 
 @jax.tree_util.register_dataclass
@@ -148,9 +101,9 @@ class Microtubule(Structure):
                 place = (m + start) * monomer
                 along = (s - place) * (1 - curvature * u) / widths[2]
                 kind = 1 + contrast * (1 - 2 * jnp.mod(m, 2.0))
-                there = _present(place, extent, monomer)
+                there = presence(place, extent, monomer)
                 total = total + kind * there * across * jnp.exp(-along * along / 2)
-        return _weight(50.0, (widths[0], widths[1], widths[2])) * total
+        return subunit_peak(50.0, (widths[0], widths[1], widths[2])) * total
 
     def labels(self, points: Points) -> Classes:
         distance = self.distance(points)
@@ -160,7 +113,7 @@ class Microtubule(Structure):
     def body(self, points: Points) -> Values:
         points, extent, wall = floats(points, self.length, self.wall)
         s, z, u = arc_coordinates(points, self.curvature)
-        return _rod(s, length(z, u), extent + 2 * wall, self.radius + wall)
+        return rod(s, length(z, u), extent + 2 * wall, self.radius + wall)
 
     def measurements(self) -> dict[str, float]:
         extent = float(self.length)
@@ -168,7 +121,7 @@ class Microtubule(Structure):
 
     def reach(self) -> float:
         radial, _, along = (float(w) for w in np.asarray(self.widths))
-        return _reach(
+        return bent_reach(
             float(self.length) + float(self.monomer) + 8 * along,
             self.radius + 4 * radial,
             float(self.curvature),
@@ -216,8 +169,8 @@ class ActinHelix:
             azimuth = jnp.deg2rad((nearest + k) * twist) + 2 * math.pi * phase
             squared = jnp.square(s - place) + jnp.square(z - offset * jnp.cos(azimuth))
             squared = squared + jnp.square(u - offset * jnp.sin(azimuth))
-            total += _present(place, extent, rise) * jnp.exp(-squared / (2 * sigma * sigma))
-        return _weight(42.0, (sigma, sigma, sigma)) * total
+            total += presence(place, extent, rise) * jnp.exp(-squared / (2 * sigma * sigma))
+        return subunit_peak(42.0, (sigma, sigma, sigma)) * total
 
     def distance(self, arc: tuple, extent) -> Array:
         """Signed distance to a round-ended tube of `radius` around the axis."""
@@ -230,7 +183,7 @@ class ActinHelix:
         tail = 4 * float(self.sigma)
         across = aside + max(float(self.radius), float(self.offset) + tail)
         ends = 2 * max(float(self.radius), tail + float(self.rise) / 2)
-        return _reach(extent + ends, across, curvature)
+        return bent_reach(extent + ends, across, curvature)
 
 
 @jax.tree_util.register_dataclass
@@ -313,8 +266,10 @@ class ActinBundle(Structure):
 
     def density(self, points: Points) -> Values:
         golden = (math.sqrt(5) - 1) / 2
-        filaments = enumerate(self._filaments(points))
-        return sum(self.helix.density(*filament, k * golden % 1) for k, filament in filaments)
+        total = jnp.zeros_like(jnp.asarray(points)[..., 0])
+        for k, (arc, extent) in enumerate(self._filaments(points)):
+            total += self.helix.density(arc, extent, k * golden % 1)
+        return total
 
     def labels(self, points: Points) -> Classes:
         return jnp.where(self.distance(points) <= 0, ACTIN, 0).astype(jnp.int32)
@@ -327,17 +282,3 @@ class ActinBundle(Structure):
     def reach(self) -> float:
         aside = float(self.spacing) * float(np.linalg.norm(hexagonal(self.count), axis=1).max())
         return self.helix.reach(float(self.length), aside, float(self.curvature))
-
-
-def hexagonal(count: int) -> Float[Array, "count 2"]:
-    """The places (row, column) of a triangular lattice of unit spacing that are nearest to 0.
-
-    >>> hexagonal(7).shape, round(float(np.linalg.norm(hexagonal(7), axis=1).max()), 3)
-    ((7, 2), 1.0)
-    """
-    size = math.isqrt(count) + 2
-    a, b = np.mgrid[-size : size + 1, -size : size + 1].reshape(2, -1)
-    places = np.stack([b * math.sqrt(3) / 2, a + b / 2], -1)
-    turn = np.round(np.arctan2(places[:, 0], places[:, 1]), 6)
-    order = np.lexsort((turn, np.round(np.linalg.norm(places, axis=1), 6)))
-    return places[order[:count]]

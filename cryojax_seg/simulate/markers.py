@@ -86,12 +86,13 @@ class Boulder(Surface):
         field, slope = wave_field(points, *floats(points, self.vectors, self.phases)[1:])
         bounded = jnp.tanh(field / 2)
         amplitude = radius * roughness
-        zyx = [points[..., i] for i in range(3)]
-        r = length(*zyx)
+        z, y, x = points[..., 0], points[..., 1], points[..., 2]
+        r = length(z, y, x)
         height = r - radius - 2 * amplitude * bounded
         rate = amplitude * (1 - bounded * bounded)
-        steepness = length(*(p / jnp.maximum(r, 1.0) - rate * g for p, g in zip(zyx, slope)))
-        return height / jnp.maximum(steepness, 0.5)
+        out = jnp.maximum(r, 1.0)
+        slopes = z / out - rate * slope[0], y / out - rate * slope[1], x / out - rate * slope[2]
+        return height / jnp.maximum(length(*slopes), 0.5)
 
     def measurements(self) -> dict[str, float]:
         return {}

@@ -1,0 +1,102 @@
+"""Mazes of double membranes, as of the endoplasmic reticulum, from Gaussian random fields."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cryojax_seg.core.types import Key
+from cryojax_seg.simulate.membranes import Membrane
+from cryojax_seg.simulate.surfaces import check_positive, floats, length
+from cryojax_seg.simulate.types import Points, Values
+from cryojax_seg.simulate.waves import random_waves, wave_field
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Reticulum(Membrane):
+    """A ball cut out of an endless maze of double membranes, like sheets of the ER.
+
+    The sheets follow the zeros of a Gaussian random field; the lumen is all within half a `width`
+    of them and the distance is negative in it. The distance to a zero is taken as if the field
+    were one wave of its mean square wave number along the gradient: ``atan(k f / |grad f|) / k``,
+    right to first order.
+
+    Area and volume are expectations over random phases: Rice's formula for the area of zeros,
+    ``(2/pi) sqrt(m)`` per volume with ``m`` the variance of a derivative of the field (Adler &
+    Taylor, "Random fields and geometry", 2007, theorem 15.9.5), its integral of the Gaussian
+    curvature, ``-m^(3/2)/pi`` per volume (same place), and Weyl's tube formula from the zeros to
+    the membranes. A given maze is off by some per cent, less the larger it is.
+
+    Attributes:
+        vectors: ``(count, 3)`` wave vectors, radians per angstrom, zyx.
+        phases: ``(count,)`` radians.
+        extent: radius of the ball, angstrom.
+        width: between the middles of the two membranes of a sheet, angstrom.
+
+    >>> maze = Reticulum.random(jax.random.key(0), extent=3000.0)
+    >>> maze.distance(jnp.zeros((5, 3))).shape
+    (5,)
+    """
+
+    vectors: Any
+    phases: Any
+    extent: Any
+    width: Any = 300.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "extent", "width")
+
+    @classmethod
+    def random(
+        cls,
+        key: Key,
+        extent: float,
+        wavelength: float = 3000.0,
+        width: float = 300.0,
+        count: int = 48,
+        **lipids: float,
+    ) -> "Reticulum":
+        """A maze from a key.
+
+        Args:
+            key: random key.
+            extent: radius of the ball, angstrom.
+            wavelength: about twice the distance between sheets, angstrom.
+            width: between the two membranes of a sheet, angstrom.
+            count: how many waves make the field.
+            **lipids: fields of `Membrane`.
+        """
+        vectors, phases = random_waves(key, wavelength, count)
+        return cls(vectors, phases, extent, width, **lipids)
+
+    def distance(self, points: Points) -> Values:
+        points, vectors, extent, width = floats(points, self.vectors, self.extent, self.width)
+        field, slope = wave_field(points, vectors, jnp.asarray(self.phases, points.dtype))
+        rate = jnp.sqrt(jnp.mean(jnp.square(vectors)))
+        to_zero = jnp.arctan2(rate * field, length(*slope) + 1e-6 * rate) / rate
+        from_centre = length(points[..., 0], points[..., 1], points[..., 2])
+        beyond = jnp.maximum(from_centre - (extent - width / 2), 0.0)
+        return length(to_zero, beyond) - width / 2
+
+    def envelope(self, points: Points) -> Values:
+        return self.distance(points)
+
+    def measurements(self) -> dict[str, float]:
+        rate = float(np.sqrt(np.mean(np.square(np.asarray(self.vectors, np.float64)))))
+        half = float(self.width) / 2
+        ball = float(self.extent) - half  # the sheets end here, and round rims are added
+        room = 4 / 3 * math.pi * ball**3
+        area, curvature = 2 / math.pi * rate * room, -(rate**3) / math.pi * room
+        edge = 4 * math.pi * ball**2 * rate / 2  # zeros on a surface have length sqrt(m)/2 per area
+        return {
+            "area": 2 * area + 2 * half**2 * curvature + math.pi * half * edge,
+            "volume": 2 * half * area + 2 / 3 * half**3 * curvature + math.pi / 2 * half**2 * edge,
+        }
+
+    def reach(self) -> float:
+        return float(self.extent) + self._margin()
