@@ -38,9 +38,9 @@ class Microtubule(Structure):
     the integral of 50 kDa of protein, so that the wall is 40 angstrom wide at half its height. Each
     point sees the nearest 3 x 3 monomers: others are over 4.5 standard deviations away.
 
-    The distance is to the cylinder through the middle of the wall, negative in the lumen, and to
-    its open ends beyond them (to first order there if curved). The lumen is background, but belongs
-    to `body`.
+    The distance is to the cylinder through the middle of the wall, negative in the lumen; past its
+    open ends it is to their rims (to first order if curved) and above 0. The lumen is background,
+    but belongs to `body`.
 
     Attributes:
         length: along the axis, angstrom.
@@ -78,7 +78,7 @@ class Microtubule(Structure):
         off = length(z, u) - self.radius
         beyond = jnp.abs(s) - extent / 2
         away = length(off, jnp.maximum(beyond, 0.0))
-        return jnp.where(beyond > 0, jnp.where(off < 0, -away, away), off)
+        return jnp.where(beyond > 0, away, off)
 
     def density(self, points: Points) -> Values:
         points, extent, monomer, contrast, widths, curvature = floats(
@@ -153,7 +153,7 @@ class ActinHelix:
     def __post_init__(self):
         check_positive(self, "rise", "offset", "sigma", "radius")
 
-    def density(self, arc: tuple, extent, phase: float = 0.0) -> Array:
+    def density(self, arc: tuple, extent, phase: Any = 0.0) -> Array:
         """At arc coordinates (s, z, u) of a filament; the phase is in subunits and in turns.
 
         Each point sees the nearest 5 subunits: others are over 4.5 standard deviations away.
@@ -250,26 +250,36 @@ class ActinBundle(Structure):
     def __post_init__(self):
         check_positive(self, "length", "count", "spacing")
 
-    def _filaments(self, points: Points):
-        """Of each filament the points' coordinates in its own frame, and its length."""
-        points, curvature, spacing, extent = floats(
-            points, self.curvature, self.spacing, self.length
+    def _over_filaments(self, points: Points, combine, start: float) -> Values:
+        """``combine(total, arc, extent, k)`` over the filaments, each in its own coordinates."""
+        points, curvature, spacing, extent, places = floats(
+            points, self.curvature, self.spacing, self.length, hexagonal(self.count)
         )
         s, z, u = arc_coordinates(points, curvature)
-        for row, column in hexagonal(self.count).tolist():
+
+        @jax.checkpoint
+        def step(total, filament):
+            (row, column), k = filament
             stretch = 1 - curvature * spacing * column  # the inner ones have less way to go
-            yield (s * stretch, z - spacing * row, u - spacing * column), extent * stretch
+            arc = s * stretch, z - spacing * row, u - spacing * column
+            return combine(total, arc, extent * stretch, k), None
+
+        filaments = ((places[:, 0], places[:, 1]), jnp.arange(self.count, dtype=points.dtype))
+        return jax.lax.scan(step, jnp.full_like(s, start), filaments)[0]
 
     def distance(self, points: Points) -> Values:
-        tubes = [self.helix.distance(arc, extent) for arc, extent in self._filaments(points)]
-        return jnp.stack(tubes).min(0)
+        def nearest(total, arc, extent, k):
+            return jnp.minimum(total, self.helix.distance(arc, extent))
+
+        return self._over_filaments(points, nearest, jnp.inf)
 
     def density(self, points: Points) -> Values:
         golden = (math.sqrt(5) - 1) / 2
-        total = jnp.zeros_like(jnp.asarray(points)[..., 0])
-        for k, (arc, extent) in enumerate(self._filaments(points)):
-            total += self.helix.density(arc, extent, k * golden % 1)
-        return total
+
+        def add(total, arc, extent, k):
+            return total + self.helix.density(arc, extent, jnp.mod(k * golden, 1.0))
+
+        return self._over_filaments(points, add, 0.0)
 
     def labels(self, points: Points) -> Classes:
         return jnp.where(self.distance(points) <= 0, ACTIN, 0).astype(jnp.int32)
