@@ -35,9 +35,9 @@ def tilt_angles(low: float, high: float, step: float, scheme: Order) -> np.ndarr
             to high, then from there down to low; "dose_symmetric" alternates sides outwards from
             the angle nearest 0 (Hagen, Wan & Briggs 2017, in groups of one).
 
-    >>> tilt_angles(-9, 9, 3, "dose_symmetric").tolist()
+    >>> tilt_angles(-9.0, 9.0, 3.0, "dose_symmetric").tolist()
     [0.0, 3.0, -3.0, 6.0, -6.0, 9.0, -9.0]
-    >>> tilt_angles(-6, 6, 3, "bidirectional").tolist()
+    >>> tilt_angles(-6.0, 6.0, 3.0, "bidirectional").tolist()
     [0.0, 3.0, 6.0, -3.0, -6.0]
     """
     if not -90 <= low < high <= 90:
@@ -102,7 +102,7 @@ class TiltScheme:
         """Degrees, in the order of recording; differentiable in the range."""
         low, high = (jnp.asarray(a, jnp.result_type(float)) for a in self.tilt_range)
         rank = jnp.asarray(self.order, low.dtype)
-        return low + (high - low) / (len(self.order) - 1) * rank
+        return low + (high - low) / max(len(self.order) - 1, 1) * rank
 
     @property
     def exposures(self) -> Float[Array, " tilt"]:
@@ -227,7 +227,7 @@ class _Optics:
 
     def __init__(self, config: Acquisition, voxel_size: Number, shape: tuple[int, ...]):
         self.config, self.voxel_size, self.shape = config, voxel_size, shape
-        self.axis = config.scheme.tilt_axis
+        self.axis: TiltAxis = config.scheme.tilt_axis
         width = shape[1] if self.axis == "y" else shape[0]
         u = np.arange(width) - (width - 1) / 2
         if config.strips > 1:

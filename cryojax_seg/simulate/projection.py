@@ -68,6 +68,10 @@ def _centred(size: int, dtype) -> Float[Array, " n"]:
     return jnp.arange(size, dtype=dtype) - (size - 1) / 2
 
 
+def _phase(cycles: Array) -> Array:
+    return jax.lax.complex(jnp.cos(2 * jnp.pi * cycles), -jnp.sin(2 * jnp.pi * cycles))
+
+
 def _turns(angles: Angles, dtype, tilt_axis: TiltAxis) -> Float[Array, " tilt"]:
     return jnp.asarray(angles, dtype) * handedness(tilt_axis)
 
@@ -138,48 +142,49 @@ def fourier_project(volume: Volume, angles: Angles, tilt_axis: TiltAxis = "y") -
     """`project` through the central slice theorem, of the density between the voxels' centres.
 
     The plane across the tilt axis is padded twofold and transformed, and read along the line at
-    each tilt by bilinear interpolation, whose fading towards the edges of the volume
-    (``sinc^2`` along each axis) is divided out beforehand. Voxels are band-limited samples here and
-    squares in `project`: the two agree on what is smooth on the scale of a voxel. Differentiable
-    in the volume and in the angles; holds some eight times the volume.
+    each tilt by cubic interpolation (Keys 1981). Voxels are band-limited samples here and squares
+    in `project`: the two agree on what is smooth on the scale of a voxel. Differentiable in the
+    volume and in the angles; a cube takes 16 times its memory.
 
     >>> ball = jnp.zeros((8, 8, 8)).at[3:5, 3:5, 3:5].set(1.0)
-    >>> round(float(fourier_project(ball, jnp.array([0.0]))[0, 3, 3]), 1)
+    >>> round(float(fourier_project(ball, jnp.array([0.0]))[0, 3, 3]), 3)
     2.0
     """
     rows = orient(volume, tilt_axis)
-    depth, width, _ = rows.shape
+    depth, width, length = rows.shape
     size = 2 * max(depth, width)
-    for axis, n in ((0, depth), (1, width)):
-        window = jnp.square(jnp.sinc((jnp.arange(n, dtype=rows.dtype) - n // 2) / size))
-        rows = rows / window.reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
     rows = jnp.pad(rows, ((0, size - depth), (0, size - width), (0, 0)))
     rows = jnp.roll(rows, (-(depth // 2), -(width // 2)), (0, 1))  # smooth phases
-    spectrum = jnp.fft.fft(jnp.fft.rfft(rows, axis=1), axis=0)
+    spectrum = jnp.fft.fft2(rows, axes=(0, 1))
     k = jnp.fft.rfftfreq(size, dtype=rows.dtype)
     # Half a voxel where an even axis has its centre between two voxels.
     beside_u, beside_z = width // 2 - (width - 1) / 2, depth // 2 - (depth - 1) / 2
 
+    def taps(position):
+        first = jnp.floor(position) - 1
+        at = [first + i for i in range(4)]
+        return [((i.astype(jnp.int32)) % size, _keys(position - i)) for i in at]
+
     def one(angle):
         angle = jnp.deg2rad(angle)
         cosine, sine = jnp.cos(angle), jnp.sin(angle)
-        side = jnp.where(cosine < 0, -1.0, 1.0)  # rfft holds the half with k_u >= 0
-        at_u, at_z = k * cosine * side * size, k * sine * side * size
-        low_u = jnp.clip(jnp.floor(at_u), 0, size // 2 - 1)
-        low_z = jnp.floor(at_z)
-        line = jnp.zeros((k.size, rows.shape[2]), spectrum.dtype)
-        for i in (0, 1):
-            for j in (0, 1):
-                weight = (1 - jnp.abs(at_z - low_z - i)) * (1 - jnp.abs(at_u - low_u - j))
-                index = ((low_z + i).astype(jnp.int32) % size, (low_u + j).astype(jnp.int32))
-                line += weight[:, None].astype(line.dtype) * spectrum[index]
-        line = jnp.where(side < 0, jnp.conj(line), line)
+        line = jnp.zeros((k.size, length), spectrum.dtype)
+        for z, weight_z in taps(k * sine * size):
+            for u, weight_u in taps(k * cosine * size):
+                line += (weight_z * weight_u)[:, None].astype(line.dtype) * spectrum[z, u]
         shift = beside_u * cosine + beside_z * sine + (width - 1) / 2
-        line *= jnp.exp(-2j * jnp.pi * (k * shift))[:, None]
-        return jnp.fft.irfft(line, size, axis=0)[:width]
+        return jnp.fft.irfft(line * _phase(k * shift)[:, None], size, axis=0)[:width]
 
     images = jax.lax.map(one, _turns(angles, rows.dtype, tilt_axis))
     return orient(images, tilt_axis)
+
+
+def _keys(t: Array) -> Array:
+    """The cubic convolution kernel with a = -1/2, for ``|t| <= 2``."""
+    t = jnp.abs(t)
+    near = (1.5 * t - 2.5) * jnp.square(t) + 1
+    far = ((-0.5 * t + 2.5) * t - 4) * t + 2
+    return jnp.where(t < 1, near, far)
 
 
 def _shear(images: Images, offsets: Float[Array, "tilt y"]) -> Images:
@@ -187,7 +192,7 @@ def _shear(images: Images, offsets: Float[Array, "tilt y"]) -> Images:
     width = images.shape[-1]
     mirrored = jnp.concatenate([images, jnp.flip(images, -1)], -1)
     k = jnp.fft.rfftfreq(2 * width, dtype=images.dtype)
-    phases = jnp.exp(-2j * jnp.pi * (offsets[:, :, None] * k[None, None, :]))
+    phases = _phase(offsets[:, :, None] * k[None, None, :])
     return jnp.fft.irfft(jnp.fft.rfft(mirrored) * phases, 2 * width)[..., :width]
 
 
