@@ -3,6 +3,11 @@
     python experiments/normalisation.py            # about 25 CPU-minutes, 20 minutes on 2 cores
     python experiments/normalisation.py --tiny     # under a minute: checks that it runs
 
+The three that lead are compared again with four seeds and more time each:
+
+    python experiments/normalisation.py --name normalisation-finalists \
+        --candidates weight batch instance --rates 5e-3 --seconds 90 --seeds 0 1 2 3
+
 Every candidate trains the same U-Net for the same CPU-seconds (compilation apart) on synthetic
 tomograms with five classes, white noise, a missing wedge and a contrast that varies between
 volumes, at two learning rates; the rate is chosen on a validation volume and the test volumes are
@@ -16,7 +21,7 @@ scored by mean Dice over the four foreground classes.
   statistics frozen on the training volumes, as running averages would be; ``whole``, statistics of
   the whole test volume, which cannot be tiled.
 
-Writes `experiments/results/normalisation.json`; its first claim holds the default norm of `UNet`
+Writes `experiments/results/NAME.json`; its first claim holds the default norm of `UNet`
 against the best that tiles.
 """
 
@@ -47,6 +52,8 @@ CLASSES = ("background", "membrane", "tube", "filament", "particle")
 class Config:
     """Normalisation of the U-Net at equal CPU-seconds."""
 
+    name: str = "normalisation"
+    """name of the result file"""
     tiny: bool = False
     """a run under a minute of two candidates that only shows that everything works"""
     candidates: tuple[str, ...] = ("none", "rms", "weight", "affine", "batch", "instance")
@@ -275,7 +282,7 @@ def main(config: Config) -> None:
             "largest difference of a logit, tiled and whole, when fitted", difference, at_most=1e-3
         ),
     ]
-    write_results("normalisation", dataclasses.asdict(config), rows, claims, tiny=config.tiny)
+    write_results(config.name, dataclasses.asdict(config), rows, claims, tiny=config.tiny)
 
 
 if __name__ == "__main__":

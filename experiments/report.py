@@ -48,7 +48,8 @@ def table(rows: list[dict], columns: list[str] | None = None) -> str:
 
 
 def script(name: str) -> pathlib.Path:
-    """The experiment or benchmark that writes ``results/NAME.json``."""
+    """The experiment or benchmark that writes ``results/NAME.json`` or ``NAME-VARIANT.json``."""
+    name = name.partition("-")[0]
     if name.startswith("benchmark_"):
         return FOLDER / "benchmarks" / f"{name.removeprefix('benchmark_')}.py"
     return FOLDER / f"{name}.py"
