@@ -126,7 +126,7 @@ class GolgiStack(Membrane):
         super().__post_init__()
         check_positive(self, "radius", "count", "spacing", "half_thickness", "bend")
         numbers = self.spacing, self.half_thickness
-        if all(isinstance(n, float | int) for n in numbers) and self.spacing <= 2 * numbers[1]:
+        if all(type(n) in (float, int) for n in numbers) and self.spacing <= 2 * numbers[1]:
             raise ValueError(
                 f"GolgiStack: spacing must be above twice the half_thickness, got {numbers}"
             )

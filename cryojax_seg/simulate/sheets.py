@@ -119,7 +119,7 @@ class Cap(Surface):
 
     def __post_init__(self):
         check_positive(self, "radius", "opening")
-        if isinstance(self.opening, float | int) and self.opening > math.pi:
+        if type(self.opening) in (float, int) and self.opening > math.pi:
             raise ValueError(f"Cap: opening is in radians, at most pi, got {self.opening}")
 
     def distance(self, points: Points) -> Values:

@@ -32,7 +32,9 @@ def length(*components) -> Array:
 
 
 def check_positive(owner: object, *names: str) -> None:
-    """Refuse plain numbers that are not above 0 (traced and placeholder leaves pass).
+    """Refuse Python numbers that are not above 0.
+
+    All else passes: jax rebuilds pytrees with tracers, placeholders, tangents and differences.
 
     Raises:
         ValueError: naming the class and the field.
@@ -40,7 +42,7 @@ def check_positive(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
         for number in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(number, float | int) and not number > 0:
+            if type(number) in (float, int) and not number > 0:
                 raise ValueError(f"{type(owner).__name__}: {name} must be above 0, got {value}")
 
 
@@ -192,7 +194,7 @@ class Torus(Surface):
     def __post_init__(self):
         check_positive(self, "radius", "tube_radius")
         numbers = self.radius, self.tube_radius
-        if all(isinstance(n, float | int) for n in numbers) and self.tube_radius >= self.radius:
+        if all(type(n) in (float, int) for n in numbers) and self.tube_radius >= self.radius:
             raise ValueError(f"Torus: tube_radius must be below the radius, got {numbers}")
 
     def distance(self, points: Points) -> Values:
