@@ -27,11 +27,11 @@ def random_waves(
     up = (np.arange(count) + 0.5) / count  # a half sphere: k and -k are the same wave
     turn = np.arange(count) * math.pi * (3 - math.sqrt(5))
     out = np.sqrt(1 - up**2)
-    directions = np.stack([up, out * np.sin(turn), out * np.cos(turn)], -1).astype(np.float32)
+    directions = np.stack([up, out * np.sin(turn), out * np.cos(turn)], -1)
     lengths_key, phases_key = jax.random.split(key)
     lengths = 1 + spread * jax.random.truncated_normal(lengths_key, -2.0, 2.0, (count, 1))
     phases = jax.random.uniform(phases_key, (count,), maxval=2 * math.pi)
-    return directions * lengths * (2 * math.pi / wavelength), phases
+    return jnp.asarray(directions, lengths.dtype) * lengths * (2 * math.pi / wavelength), phases
 
 
 def wave_field(
