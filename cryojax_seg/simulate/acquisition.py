@@ -250,20 +250,22 @@ class _Optics:
         padded = jnp.pad(phase, margin, "edge")
         gains = self._transfer(padded.shape, angle)
         if self.config.damaged:
-            k = jnp.hypot(*self._frequencies(padded.shape, angle.dtype))
+            k = self._radius(padded.shape, angle.dtype)
             gains *= ctf.damage(k, exposure, self.config.microscope.transfer.voltage)[None]
-        filtered = jnp.fft.irfft2(jnp.fft.rfft2(padded)[None] * gains, padded.shape)
+        spectrum = jnp.fft.rfft2(padded)[None]
+        filtered = jnp.fft.irfft2(spectrum * gains.astype(spectrum.dtype), padded.shape)
         inside = tuple(slice(low, low + n) for (low, _), n in zip(margin, self.shape, strict=True))
         return 2 * self._blended(filtered[:, *inside])
 
     def develop(self, counts, angle):
         """Relative counts ``(image, y, x)`` as contrast, after the detector and the correction."""
-        k = jnp.hypot(*self._frequencies(self.shape, angle.dtype)) * self.voxel_size
+        k = self._radius(self.shape, angle.dtype) * self.voxel_size
         spectrum = jnp.fft.rfft2(counts - 1)
-        spectrum *= ctf.detector_mtf(k, self.config.detector.mtf_at_nyquist)[None]
+        mtf = ctf.detector_mtf(k, self.config.detector.mtf_at_nyquist)
+        spectrum *= mtf[None].astype(spectrum.dtype)
         if not self.config.flip_phases:
             return -jnp.fft.irfft2(spectrum, self.shape)
-        signs = jnp.where(self._transfer(self.shape, angle) > 0, 1.0, -1.0).astype(angle.dtype)
+        signs = jnp.where(self._transfer(self.shape, angle) > 0, 1.0, -1.0).astype(spectrum.dtype)
         filtered = jnp.fft.irfft2(spectrum[:, None] * signs[None], self.shape)
         return jax.vmap(self._blended)(filtered)
 
@@ -272,6 +274,10 @@ class _Optics:
         k_y = jnp.fft.fftfreq(shape[0], dtype=dtype)[:, None] / self.voxel_size
         k_x = jnp.fft.rfftfreq(shape[1], dtype=dtype)[None, :] / self.voxel_size
         return jnp.broadcast_arrays(k_y, k_x)
+
+    def _radius(self, shape, dtype):
+        k_y, k_x = self._frequencies(shape, dtype)
+        return jnp.sqrt(jnp.maximum(jnp.square(k_y) + jnp.square(k_x), 1e-14))  # gradient at 0
 
     def _transfer(self, shape, angle):
         """The CTF at each strip."""
