@@ -82,6 +82,14 @@ class TiltScheme:
     exposure: Any = 3.0
     tilt_axis: TiltAxis = dataclasses.field(default="y", metadata={"static": True})
 
+    def __post_init__(self):
+        if sorted(self.order) != list(range(len(self.order))):
+            raise ValueError(f"order must rank the tilts 0 to {len(self.order) - 1} once each")
+        if isinstance(self.tilt_range, tuple | list):
+            for angle in self.tilt_range:
+                ctf.check_between("tilt_range", angle, -89.9, 89.9)  # the slab has no end at 90
+        ctf.check_between("exposure", self.exposure, 1e-9, math.inf)
+
     @classmethod
     def every(
         cls,
@@ -137,6 +145,9 @@ class Acquisition:
     flatten: bool = dataclasses.field(default=True, metadata={"static": True})
     strips: int = dataclasses.field(default=5, metadata={"static": True})
 
+    def __post_init__(self):
+        ctf.check_between("strips", self.strips, 1, 1000)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -167,16 +178,16 @@ class TiltSeries:
     def split_by_tilt(self) -> tuple["TiltSeries", "TiltSeries"]:
         """Two series of every second tilt, counted from the lowest."""
         ranked = jnp.argsort(self.angles)
-        return tuple(
-            TiltSeries(
-                self.halves[:, chosen],
-                self.clean[chosen],
-                self.angles[chosen],
-                self.exposures[chosen],
-                self.tilt_axis,
-            )
-            for chosen in (ranked[::2], ranked[1::2])
-        )  # type: ignore[return-value]
+        return self._chosen(ranked[::2]), self._chosen(ranked[1::2])
+
+    def _chosen(self, tilts) -> "TiltSeries":
+        return dataclasses.replace(
+            self,
+            halves=self.halves[:, tilts],
+            clean=self.clean[tilts],
+            angles=self.angles[tilts],
+            exposures=self.exposures[tilts],
+        )
 
 
 def expose(volume: Volume, voxel_size: Number, config: Acquisition, key: Key) -> TiltSeries:
@@ -193,7 +204,7 @@ def expose(volume: Volume, voxel_size: Number, config: Acquisition, key: Key) ->
         key: the same key gives the same series.
 
     >>> config = Acquisition(scheme=TiltScheme.every(20.0))
-    >>> series = expose(jnp.zeros((8, 16, 16)), 10.0, config, jax.random.key(0))
+    >>> series = jax.jit(expose)(jnp.zeros((8, 16, 16)), 10.0, config, jax.random.key(0))
     >>> series.images.shape, float(abs(series.clean).max()) < 1e-5
     ((7, 16, 16), True)
     """

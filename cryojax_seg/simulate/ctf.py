@@ -45,6 +45,16 @@ def interaction_constant(voltage_kv: Number) -> Number:
     return 2 * jnp.pi * relativity / (wavelength(voltage_kv) * energy)
 
 
+def check_between(name: str, value: Any, low: float | int, high: float | int) -> None:
+    """Refuses a plain number outside its range; traced and array values pass unchecked.
+
+    Raises:
+        ValueError: with the name and the range.
+    """
+    if isinstance(value, float | int) and not low <= value <= high:
+        raise ValueError(f"{name} must be between {low} and {high}, got {value}")
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ContrastTransfer:
@@ -75,14 +85,9 @@ class ContrastTransfer:
     b_factor: Any = 0.0
 
     def __post_init__(self):
-        for name, low, high in (
-            ("voltage", 1, 3000),
-            ("amplitude_contrast", 0, 1),
-            ("spherical_aberration", 0, 100),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, float | int) and not low <= value <= high:
-                raise ValueError(f"{name} {value} must be between {low} and {high}")
+        check_between("voltage", self.voltage, 1, 3000)
+        check_between("spherical_aberration", self.spherical_aberration, 0, 100)
+        check_between("amplitude_contrast", self.amplitude_contrast, 0, 1)
 
     def __call__(
         self, k_y: Number | Float[Array, "..."], k_x: Number | Float[Array, "..."]

@@ -1,6 +1,7 @@
 """The parts of the instrument: optics, ice, detector and stage, each a few numbers."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 import jax
@@ -33,6 +34,11 @@ class Slab:
     waviness: Any = 0.0
     wave_length: Any = 5000.0
     mean_free_path: Any = 3900.0
+
+    def __post_init__(self):
+        ctf.check_between("thickness", self.thickness, 0, math.inf)
+        ctf.check_between("wave_length", self.wave_length, 1, math.inf)
+        ctf.check_between("mean_free_path", self.mean_free_path, 1, math.inf)
 
     def thickness_at(self, y: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Thickness at these places of the untilted slab, angstrom from its centre; never < 0."""
@@ -92,6 +98,10 @@ class Detector:
     mtf_at_nyquist: Any = 0.9
     noise: Noise = dataclasses.field(default="poisson", metadata={"static": True})
 
+    def __post_init__(self):
+        ctf.check_between("efficiency", self.efficiency, 1e-9, math.inf)
+        ctf.check_between("mtf_at_nyquist", self.mtf_at_nyquist, 1e-3, 1)
+
     def count(self, expected: Images, key: Key) -> Halves:
         """Electrons in two independent halves of the exposure, which add up to the whole."""
         mean = jnp.broadcast_to(expected / 2, (2, *expected.shape))
@@ -117,6 +127,10 @@ class Misalignment:
 
     shift: Any = 5.0
     rotation: Any = 0.1
+
+    def __post_init__(self):
+        ctf.check_between("shift", self.shift, 0, math.inf)
+        ctf.check_between("rotation", self.rotation, 0, 45)
 
     def apply(self, images: Images, voxel_size: Number, key: Key) -> Images:
         """The images, each moved by its own errors."""

@@ -65,6 +65,23 @@ def test_impossible_tilts_are_refused(arguments, message):
         tilt_angles(*arguments)
 
 
+@pytest.mark.parametrize(
+    "part, arguments, message",
+    [
+        (TiltScheme, {"tilt_range": (-95.0, 60.0), "order": (0, 1)}, "tilt_range must be between"),
+        (TiltScheme, {"tilt_range": (-60.0, 60.0), "order": (0, 2)}, "rank the tilts 0 to 1"),
+        (TiltScheme, {"tilt_range": (0.0, 9.0), "order": (0, 1), "exposure": -1.0}, "exposure"),
+        (Slab, {"thickness": -5.0}, "thickness must be between 0 and inf, got -5.0"),
+        (Detector, {"efficiency": 0.0}, "efficiency"),
+        (Misalignment, {"shift": -1.0}, "shift"),
+        (Acquisition, {"strips": 0}, "strips must be between 1 and 1000, got 0"),
+    ],
+)
+def test_impossible_instruments_are_refused(part, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        part(**arguments)
+
+
 def test_a_scheme_is_its_angles_in_order():
     scheme = TiltScheme.every(5.0, -40.0, 60.0, "dose_symmetric", exposure=2.0)
     np.testing.assert_allclose(
@@ -256,7 +273,7 @@ def test_tilting_about_x_is_tilting_about_y_mirrored(key):
     slab = Slab(slope=(0.1, -0.2), waviness=100.0)
     turned = dataclasses.replace(slab, slope=(-0.2, 0.1))
     about_y = TiltScheme.every(20.0, -40.0, 20.0, "unidirectional")
-    about_x = TiltScheme((40.0, -20.0), about_y.order, tilt_axis="x")
+    about_x = TiltScheme((-20.0, 40.0), about_y.order[::-1], tilt_axis="x")
     kept = dict(damaged=True, strips=3, flip_phases=True, flatten=False)
     one = acquire(volume, key, scheme=about_y, slab=slab, **kept)
     other = acquire(
