@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from cryojax_seg.cli import arguments, console, demo, evaluate, info, segment, train
+from cryojax_seg.cli import arguments, console, demo, evaluate, info, segment, simulate, train
 from cryojax_seg.training.config import TrainingError
 
 _COMMANDS = {
@@ -21,6 +21,7 @@ _COMMANDS = {
     "train": (train.Train, train.run),
     "segment": (segment.Segment, segment.run),
     "evaluate": (evaluate.Evaluate, evaluate.run),
+    "simulate": (simulate.Simulate, simulate.run),
     "info": (info.Info, info.run),
 }
 

@@ -18,6 +18,8 @@ from cryojax_seg.io.paint import paint_path as paint_path
 from cryojax_seg.io.paint import paint_points as paint_points
 from cryojax_seg.io.paint import read_points as read_points
 from cryojax_seg.io.paint import sample_path as sample_path
+from cryojax_seg.io.star import euler_angles as euler_angles
+from cryojax_seg.io.star import write_star as write_star
 from cryojax_seg.io.summary import Description as Description
 from cryojax_seg.io.summary import describe as describe
 from cryojax_seg.io.tiff import read_tiff as read_tiff

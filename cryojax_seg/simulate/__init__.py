@@ -1,5 +1,31 @@
-"""Labelled volumes made from signed distances, for demonstrations and tests."""
+"""Phantoms: labelled scenes of signed distances, and what a microscope makes of them."""
 
-from cryojax_seg.simulate.phantom import KINDS as KINDS
+from cryojax_seg.simulate import presets as presets
+from cryojax_seg.simulate.acquisition import Acquisition as Acquisition
+from cryojax_seg.simulate.acquisition import TiltScheme as TiltScheme
+from cryojax_seg.simulate.complexes import GaussianComplex as GaussianComplex
+from cryojax_seg.simulate.complexes import MapDensity as MapDensity
+from cryojax_seg.simulate.filaments import ActinBundle as ActinBundle
+from cryojax_seg.simulate.filaments import ActinFilament as ActinFilament
+from cryojax_seg.simulate.filaments import Microtubule as Microtubule
+from cryojax_seg.simulate.imaging import Imaged as Imaged
+from cryojax_seg.simulate.imaging import Imaging as Imaging
+from cryojax_seg.simulate.imaging import WedgeImaging as WedgeImaging
+from cryojax_seg.simulate.imaging import signal_to_noise as signal_to_noise
+from cryojax_seg.simulate.membranes import Bilayer as Bilayer
 from cryojax_seg.simulate.phantom import Phantom as Phantom
-from cryojax_seg.simulate.phantom import phantom as phantom
+from cryojax_seg.simulate.phantom import simulate as simulate
+from cryojax_seg.simulate.placement import Room as Room
+from cryojax_seg.simulate.render import Truth as Truth
+from cryojax_seg.simulate.render import render as render
+from cryojax_seg.simulate.scene import Placed as Placed
+from cryojax_seg.simulate.scene import Scene as Scene
+from cryojax_seg.simulate.scene import measurements as measurements
+from cryojax_seg.simulate.scene import particles as particles
+from cryojax_seg.simulate.structures import Solid as Solid
+from cryojax_seg.simulate.structures import Structure as Structure
+from cryojax_seg.simulate.surfaces import Ellipsoid as Ellipsoid
+from cryojax_seg.simulate.surfaces import Sphere as Sphere
+from cryojax_seg.simulate.surfaces import Surface as Surface
+from cryojax_seg.simulate.tilt_series import TiltSeriesImaging as TiltSeriesImaging
+from cryojax_seg.simulate.types import CLASSES as CLASSES

@@ -26,8 +26,8 @@ class GaussianComplex(Structure):
     With ``q = 2 sigma^2 log(level / density)`` and ``r`` the distance to the mean of the centres as
     weighted by their shares in the density at a point, the distance to the envelope is
     ``r - sqrt(r^2 - q)``: exact for one Gaussian and where one outweighs the others, and of first
-    order anywhere near the envelope. In hollows, where the mean is near, it is kept below twice
-    what the root mean square distance to the centres gives.
+    order anywhere near the envelope. It is kept below 1.5 times what the root mean square distance
+    to the centres gives for ``r``, which is less and is what `body` is.
 
     Attributes:
         centres: ``(n, 3)`` angstrom, zyx.
@@ -60,7 +60,8 @@ class GaussianComplex(Structure):
         logs, _ = self._logs(points)
         return jnp.sum(jnp.exp(logs), -1)
 
-    def distance(self, points: Points) -> Values:
+    def _distances(self, points: Points) -> tuple[Values, Values]:
+        """By the distance to the mean of the centres, and by the mean distance to them."""
         points, centres, sigma, level = floats(points, self.centres, self.sigma, self.level)
         logs, squared = self._logs(points)
         excess = jnp.log(level) - jax.scipy.special.logsumexp(logs, axis=-1)
@@ -71,9 +72,15 @@ class GaussianComplex(Structure):
         def to_level(r):
             return excess / (r + jnp.sqrt(jnp.maximum(r * r - excess, 1e-3)))
 
-        first_order = to_level(length(offset[..., 0], offset[..., 1], offset[..., 2]))
-        least = to_level(jnp.sqrt(jnp.sum(shares * squared, -1) + 1e-6))
-        return jnp.where(excess > 0, jnp.minimum(first_order, 2 * least), first_order)
+        to_mean = length(offset[..., 0], offset[..., 1], offset[..., 2])
+        return to_level(to_mean), to_level(jnp.sqrt(jnp.sum(shares * squared, -1) + 1e-6))
+
+    def distance(self, points: Points) -> Values:
+        first_order, least = self._distances(points)
+        return jnp.where(first_order > 0, jnp.minimum(first_order, 1.5 * least), first_order)
+
+    def body(self, points: Points) -> Values:
+        return jnp.minimum(*self._distances(points))
 
     def labels(self, points: Points) -> Classes:
         points, level = floats(points, self.level)
@@ -165,20 +172,18 @@ def proteasome() -> GaussianComplex:
 
 
 def apoferritin() -> GaussianComplex:
-    """A hollow shell like apoferritin: 24 subunits, 0.48 MDa, 120 angstrom outside, 80 inside.
+    """A hollow shell like apoferritin's: 0.48 MDa, 120 angstrom outside, 80 inside.
+
+    Two Gaussians for each of 24 subunits, at the corners of a truncated cuboctahedron.
 
     >>> apoferritin().centres.shape
-    (24, 3)
+    (48, 3)
     """
+    corner = np.array([1, 1 + math.sqrt(2), 1 + 2 * math.sqrt(2)])
     signs = np.array(list(itertools.product((1, -1), repeat=3)))
-    corner = np.array([0.42, 0.16, 0.89]) / np.linalg.norm([0.42, 0.16, 0.89]) * 50.0
-    turns = [
-        np.eye(3)[list(order)] * sign[:, None]
-        for order in itertools.permutations(range(3))
-        for sign in signs
-    ]
-    centres = np.array([turn @ corner for turn in turns if np.linalg.det(turn) > 0])
-    return _with_mass(centres, 0.48, 11.0, [1.0] * 24)
+    corners = [s * corner[list(order)] for order in itertools.permutations(range(3)) for s in signs]
+    centres = 50.0 / np.linalg.norm(corner) * np.array(corners)
+    return _with_mass(centres, 0.48, 9.0, [1.0] * 48)
 
 
 @jax.tree_util.register_dataclass

@@ -1,0 +1,226 @@
+"""``cryojax-seg simulate``: tomograms with a truth, as many as wanted."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from cryojax_seg.cli import console
+from cryojax_seg.cli.arguments import Output, Overwrite
+
+Preset = Literal[
+    "vesicles",
+    "organelles",
+    "cytoskeleton",
+    "crowded",
+    "contrast-drift",
+    "threshold-dilemma",
+    "flat-bilayers",
+]
+WITH_CROWD = ("vesicles", "organelles", "cytoskeleton", "crowded", "contrast-drift")
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulate:
+    """Make tomograms of known structures, with everything that is true about them.
+
+    Writes a folder for each, PRESET-000 and so on, with tomogram.mrc, its halves even.mrc and
+    odd.mrc (dark = dense), labels.mrc (0 background, 1 membrane, 2 lumen, 3 microtubule, 4 actin,
+    5 macromolecule), instances.mrc, particles.star and truth.json.
+    """
+
+    preset: Positional[Preset]
+    """What is in the volume."""
+    output: Output
+    """Folder for the tomograms."""
+    shape: Annotated[tuple[int, int, int], arg(metavar="Z Y X")] = (64, 128, 128)
+    """Voxels."""
+    voxel_size: Annotated[float, arg(metavar="ANGSTROM")] = 10.0
+    """Voxel size."""
+    snr: float = 0.1
+    """Signal-to-noise ratio inside the structures: variance of the signal over that of the noise.
+    Real tomograms have 0.02 to 1."""
+    tier: Literal["wedge", "tilt_series"] = "wedge"
+    """wedge: the missing wedge and coloured noise, in milliseconds. tilt_series: projections,
+    contrast transfer, thickness, radiation damage, electrons and a reconstruction."""
+    tilt_range: Annotated[tuple[float, float], arg(metavar="LO HI")] = (-60.0, 60.0)
+    """Lowest and highest tilt in degrees."""
+    tilt_step: float = 3.0
+    """Degrees between tilts (tilt_series only)."""
+    tilt_axis: Literal["y", "x"] = "y"
+    """What the sample turns about."""
+    crowding: Annotated[float | None, arg(help_behavior_hint="(default: of the preset)")] = None
+    """Volume of macromolecules over the volume that is free, 0 to 0.3."""
+    count: int = 1
+    """How many tomograms."""
+    seed: int = 0
+    """Seed of the first; the same seed gives the same tomograms."""
+    resume: bool = False
+    """Keep the tomograms that an interrupted call has finished and make the others."""
+    overwrite: Overwrite = False
+    """Replace tomograms of these names."""
+
+
+def run(options: Simulate) -> None:
+    _check(options)
+    names = [f"{options.preset}-{i:03d}" for i in range(options.count)]
+    there = [name for name in names if (options.output / name).exists()]
+    if options.resume:
+        _check_same(options, there)
+        names = [name for name in names if name not in there]
+    elif there and not options.overwrite:
+        raise ValueError(
+            f"{options.output / there[0]}: exists already; choose another --output, --resume to "
+            "keep what is finished or --overwrite it"
+        )
+    options.output.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with console.progress(len(names), "simulating") as advance:
+        for name in names:
+            _one(options, int(name.rsplit("-", 1)[1]), options.output / name)
+            advance()
+    console.say(f"{len(names)} tomograms in {options.output}, {time.monotonic() - start:.0f} s")
+
+
+def _check(options: Simulate) -> None:
+    """Everything that can be refused before JAX is loaded."""
+    if options.count < 1:
+        raise ValueError(f"--count must be 1 or more, got {options.count}")
+    if min(options.shape) < 1:
+        raise ValueError(f"--shape must be three sizes of 1 or more, got {options.shape}")
+    for name in ("voxel_size", "snr", "tilt_step"):
+        value = getattr(options, name)
+        if not 0 < value < float("inf"):
+            raise ValueError(f"--{name.replace('_', '-')} must be above 0, got {value:g}")
+    low, high = options.tilt_range
+    if not -90 <= low < high <= 90:
+        raise ValueError(
+            f"--tilt-range must be two angles within -90 to 90, lowest first, got {low:g} {high:g}"
+        )
+    if options.crowding is not None and not 0 <= options.crowding <= 0.3:
+        raise ValueError(f"--crowding must be within 0 to 0.3, got {options.crowding:g}")
+    if options.crowding is not None and options.preset not in WITH_CROWD:
+        raise ValueError(f"--crowding: the preset {options.preset} has no macromolecules")
+
+
+def _config(options: Simulate) -> dict[str, Any]:
+    """What decides about the content of each tomogram."""
+    left_out = ("output", "count", "resume", "overwrite")
+    config = {k: v for k, v in dataclasses.asdict(options).items() if k not in left_out}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
+
+
+def _check_same(options: Simulate, names: list[str]) -> None:
+    """Refuses to continue in a folder that another configuration made."""
+    import json
+
+    for name in names:
+        path = options.output / name / "truth.json"
+        if not path.is_file() or json.loads(path.read_text()).get("config") != _config(options):
+            raise ValueError(
+                f"{path.parent}: was not made with these options; choose another --output or "
+                "--overwrite it"
+            )
+
+
+def _one(options: Simulate, number: int, folder: Path) -> None:
+    import json
+
+    import jax
+    import numpy as np
+
+    from cryojax_seg import core, io
+    from cryojax_seg import simulate as s
+
+    scene_key, noise_key = jax.random.split(
+        jax.random.fold_in(jax.random.key(options.seed), number)
+    )
+    phantom = s.simulate(_scene(options, scene_key), _imaging(options), noise_key)
+    for note in phantom.scene.notes:
+        console.warn(f"{folder.name}: {note}")
+    like = core.Tomogram(np.asarray(phantom.density), phantom.voxel_size)
+    with io.atomic_folder(folder, options.overwrite) as temporary:
+        for name in ("density", "even", "odd"):
+            dark = -np.asarray(getattr(phantom.imaged, name))
+            file = temporary / f"{'tomogram' if name == 'density' else name}.mrc"
+            io.write_mrc(file, dark, like)
+        io.write_mrc(temporary / "labels.mrc", np.asarray(phantom.labels, np.int8), like)
+        instances = np.asarray(phantom.truth.instances)
+        smallest = np.int16 if instances.max() < 2**15 else np.int32
+        io.write_mrc(temporary / "instances.mrc", instances.astype(smallest), like)
+        _write_particles(temporary / "particles.star", folder.name, phantom)
+        truth = {
+            "config": _config(options),
+            "number": number,
+            "snr": float(phantom.imaged.snr),
+            "wedge": phantom.wedge and dataclasses.asdict(phantom.wedge.as_numbers()),
+            "classes": s.CLASSES,
+            "objects": s.measurements(phantom.scene),
+            "notes": phantom.scene.notes,
+            "versions": {"cryojax_seg": _version(), "jax": jax.__version__},
+        }
+        (temporary / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("cryojax-seg")
+
+
+def _scene(options: Simulate, key):
+    from cryojax_seg.simulate import presets
+
+    crowd: dict[str, Any] = {} if options.crowding is None else {"crowding": options.crowding}
+    size = (key, options.shape, options.voxel_size)
+    match options.preset:
+        case "vesicles":
+            return presets.vesicles(*size, **crowd)
+        case "organelles":
+            return presets.organelles(*size, **crowd)
+        case "cytoskeleton":
+            return presets.cytoskeleton(*size, **crowd)
+        case "crowded":
+            return presets.crowded(*size, **crowd)
+        case "contrast-drift":
+            return presets.contrast_drift(*size, **crowd)
+        case "threshold-dilemma":
+            return presets.threshold_dilemma(*size)
+        case "flat-bilayers":
+            return presets.flat_bilayers(*size)
+
+
+def _imaging(options: Simulate):
+    from cryojax_seg import simulate as s
+    from cryojax_seg.core import MissingWedge
+
+    if options.tier == "wedge":
+        wedge = MissingWedge(options.tilt_range, options.tilt_axis)
+        return s.WedgeImaging(snr=options.snr, wedge=wedge)
+    low, high = options.tilt_range
+    scheme = s.TiltScheme.every(options.tilt_step, low, high, tilt_axis=options.tilt_axis)
+    return s.TiltSeriesImaging(s.Acquisition(scheme=scheme), options.snr)
+
+
+def _write_particles(path: Path, tomogram: str, phantom) -> None:
+    """The macromolecules, in voxels."""
+    import numpy as np
+
+    from cryojax_seg import io
+    from cryojax_seg.simulate import particles
+
+    found = particles(phantom.scene)
+    io.write_star(
+        path,
+        np.array([p.centre for p in found]).reshape(-1, 3) / phantom.scene.voxel_size,
+        np.array([np.eye(3) if p.rotation is None else p.rotation for p in found]).reshape(
+            -1, 3, 3
+        ),
+        {
+            "rlnTomoName": [tomogram] * len(found),
+            "rlnParticleName": [p.name.replace(" ", "_") for p in found],
+        },
+        phantom.scene.voxel_size,
+    )

@@ -1,0 +1,222 @@
+"""Drawing a scene on a grid of voxels, with everything that is true about each of them."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Float
+
+from cryojax_seg.core.types import Array, Labels, Shape, Volume
+from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.simulate.scene import Placed, Scene
+from cryojax_seg.simulate.types import BACKGROUND, LUMEN, MEMBRANE
+
+BLOCK = 8  # edge in voxels of the blocks in which objects are drawn
+CHUNK = 256  # blocks drawn in one call
+FAR = 1e6  # angstrom; the distance to a membrane where none is near
+TAIL = 25.0  # angstrom; beyond its body an object has density this far at most
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """Everything that is true about a scene; arrays ``(z, y, x)``.
+
+    Attributes:
+        density: averaged over each voxel, bright; 1 is solid protein.
+        labels: indices into `CLASSES`.
+        instances: 0 for background, else 1 + the index of the object in the scene.
+        normals: ``(z, y, x, 3)`` unit vectors (zyx) on membrane voxels, 0 elsewhere.
+        distance: angstrom, signed, to the middle of the nearest membrane; `FAR` where none is near.
+    """
+
+    density: Volume
+    labels: Labels
+    instances: Labels
+    normals: Float[Array, "z y x 3"]
+    distance: Volume
+
+    @property
+    def structures(self) -> Array:
+        """Where structures are: neither background nor lumen. The mask of the SNR."""
+        return (self.labels != BACKGROUND) & (self.labels != LUMEN)
+
+    def visibility(
+        self, wedge: MissingWedge, extent: float = 6.0, thickness: float = 1.5
+    ) -> Volume:
+        """`MissingWedge.visibility` on membrane voxels, 0 elsewhere; arguments in voxels."""
+        seen = wedge.visibility(self.normals, extent, thickness)
+        return jnp.where(self.labels == MEMBRANE, seen, 0.0)
+
+
+def render(scene: Scene) -> Truth:
+    """Draws a scene, in blocks of voxels so that memory stays small.
+
+    The density of a voxel is the mean of four points in it, at alternate corners of a cube: an
+    average over the voxel, as a detector takes, without which a thin leaflet would flicker.
+
+    >>> from cryojax_seg.simulate import Bilayer, Placed, Sphere
+    >>> truth = render(Scene((Placed(Bilayer(Sphere(80.0)), (150.0,) * 3),), (32, 32, 32), 10.0))
+    >>> int(truth.labels[15, 15, 15]), int(truth.labels[15, 15, 23]), int(truth.labels[0, 0, 0])
+    (2, 1, 0)
+    """
+    padded = tuple(-(-n // BLOCK) * BLOCK for n in scene.shape)
+    canvas = Truth(
+        jnp.zeros(padded),
+        jnp.zeros(padded, jnp.int32),
+        jnp.zeros(padded, jnp.int32),
+        jnp.zeros((*padded, 3)),
+        jnp.full(padded, FAR),
+    )
+    for first, group in _alike(scene.objects):
+        index, starts = _blocks(group, padded, scene.voxel_size)
+        for pairs in _chunks(group, index, starts):
+            canvas = _draw(canvas, *pairs, jnp.int32(first), scene.voxel_size)
+    z, y, x = scene.shape
+    truth = jax.tree.map(lambda a: a[:z, :y, :x], canvas)
+    if scene.contrast is not None:
+        density = truth.density * jnp.asarray(scene.contrast, truth.density.dtype)
+        truth = dataclasses.replace(truth, density=density)
+    return truth
+
+
+def _alike(objects: tuple[Placed, ...]) -> Iterator[tuple[int, list[Placed]]]:
+    """Runs of objects that differ in numbers only: one program draws them all."""
+
+    def kind(placed: Placed):
+        leaves, tree = jax.tree.flatten(dataclasses.replace(placed, name=""))
+        return tree, tuple(np.shape(leaf) for leaf in leaves)
+
+    first = 0
+    for _, run in itertools.groupby(objects, kind):
+        group = [dataclasses.replace(placed, name="") for placed in run]
+        yield first, group
+        first += len(group)
+
+
+def _traced(tree) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def _blocks(group: list[Placed], shape: Shape, voxel_size: float):
+    """Pairs of an object and the first voxel of a block that it touches; all, if it is traced."""
+    axes = [np.arange(0, n, BLOCK) for n in shape]
+    starts = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).astype(np.int32)
+    if _traced(group):
+        index = np.repeat(np.arange(len(group), dtype=np.int32), len(starts))
+        return index, np.tile(starts, (len(group), 1))
+    middles = (starts + (BLOCK - 1) / 2) * voxel_size
+    near = []
+    for i, placed in enumerate(group):
+        far = np.linalg.norm(middles - np.asarray(placed.centre), axis=-1)
+        block = np.flatnonzero(far < placed.structure.reach() + 0.87 * BLOCK * voxel_size)
+        near.append(np.stack([np.full_like(block, i), block], -1))
+    index, block = np.concatenate(near).T
+    index, starts = index.astype(np.int32), starts[block]
+    touched = [np.asarray(_touched(*pairs, voxel_size)) for pairs in _chunks(group, index, starts)]
+    kept = np.concatenate([np.zeros(0, bool), *touched])[: len(index)]
+    return index[kept], starts[kept]
+
+
+def _chunks(group: list[Placed], index: np.ndarray, starts: np.ndarray) -> Iterator[tuple]:
+    """The pairs in parts of one size, so that one program is compiled for a kind of object.
+
+    Yields the objects stacked, their indices, -1 for what only fills up the last part, and the
+    first voxels of the blocks.
+    """
+    stack = jnp.stack if _traced(group) else np.stack
+    dtype = jnp.result_type(float)
+    objects = jax.tree.map(lambda *v: stack([_array(u, dtype) for u in v]), *group)
+    for i in range(0, len(index), CHUNK):
+        part = index[i : i + CHUNK]
+        blank = (0, CHUNK - len(part))
+        taken = np.pad(part, blank)
+        chosen = jax.tree.map(lambda leaf, taken=taken: leaf[taken], objects)
+        start = np.pad(starts[i : i + CHUNK], (blank, (0, 0)))
+        yield chosen, np.pad(part, blank, constant_values=-1), start
+
+
+def _array(leaf, dtype):
+    """A leaf as an array; Python's numbers and NumPy's doubles in the type of the computation."""
+    if isinstance(leaf, jax.Array):
+        return leaf
+    array = np.asarray(leaf)
+    return array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
+
+
+@functools.partial(jax.jit, static_argnames="voxel_size")
+def _touched(objects: Placed, index, starts, voxel_size: float):
+    cell = 4  # voxels between the points at which the distance is looked at
+    axis = np.arange(cell / 2 - 0.5, BLOCK, cell)
+    offsets = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    offsets = jnp.asarray(offsets, jnp.result_type(float))
+
+    def touched(pair):
+        placed, start = pair
+        points = (offsets + start.astype(offsets.dtype)[None, None, None]) * voxel_size
+        return placed.body(points).min() < np.sqrt(3) * cell / 2 * voxel_size + TAIL
+
+    return jax.lax.map(touched, (objects, starts))
+
+
+@functools.partial(jax.jit, static_argnames="voxel_size", donate_argnums=0)
+def _draw(canvas: Truth, objects: Placed, index, starts, first, voxel_size: float) -> Truth:
+    """Adds an object to each block; instances are counted from `first`, an index of -1 is void."""
+
+    def draw(canvas, pair):
+        placed, i, start = pair
+        origin = tuple(start)
+
+        def at(volume):
+            rest = volume.shape[3:]
+            return jax.lax.dynamic_slice(
+                volume, (*origin, *[jnp.int32(0)] * len(rest)), (BLOCK,) * 3 + rest
+            )
+
+        def put(volume, block):
+            return jax.lax.dynamic_update_slice(
+                volume, block, (*origin, *[jnp.int32(0)] * (volume.ndim - 3))
+            )
+
+        old = jax.tree.map(at, canvas)
+        new = jax.lax.cond(
+            i < 0, lambda: old, lambda: _drawn(old, placed, first + i + 1, start, voxel_size)
+        )
+        return jax.tree.map(put, canvas, new), None
+
+    return jax.lax.scan(draw, canvas, (objects, index, starts))[0]
+
+
+def _drawn(old: Truth, placed: Placed, number, start, voxel_size: float) -> Truth:
+    """A block with one more object in it."""
+    axis, dtype = np.arange(BLOCK), old.density.dtype
+    grid = jnp.asarray(np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1), dtype)
+    points = (grid + start.astype(dtype)[None, None, None]) * voxel_size
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * (voxel_size / 4)
+    corners = jnp.asarray(corners, dtype)
+    samples = jax.vmap(lambda c: placed.density(points + c[None, None, None]))(corners)
+    label = placed.labels(points)
+    wins = jnp.where(label == LUMEN, old.labels == BACKGROUND, label != BACKGROUND)
+    membrane = wins & (label == MEMBRANE)
+
+    def surface():
+        distance = placed.distance(points).astype(dtype)
+        closer = jnp.abs(distance) < jnp.abs(old.distance)
+        normals = jnp.where(membrane[..., None], placed.normal(points).astype(dtype), old.normals)
+        return normals, jnp.where(closer, distance, old.distance)
+
+    normals, distance = jax.lax.cond(
+        jnp.any(label == MEMBRANE), surface, lambda: (old.normals, old.distance)
+    )
+    return Truth(
+        old.density + samples.mean(0).astype(dtype),
+        jnp.where(wins, label, old.labels),
+        jnp.where(wins, number, old.instances),
+        jnp.where((wins & ~membrane)[..., None], 0.0, normals),
+        distance,
+    )
