@@ -220,21 +220,25 @@ def expose(volume: Volume, voxel_size: Number, config: Acquisition, key: Key) ->
     transmission = jax.lax.map(optics.transmission, angles)
     contrast = jax.lax.map(lambda tilt: optics.contrast(*tilt), (phases, angles, exposures))
     electrons = config.scheme.exposure * voxel_size**2 * config.detector.efficiency
-    halves = config.detector.count(electrons * transmission * jnp.exp(contrast), count_key)
+    expected = electrons * transmission * jnp.exp(contrast)
+    halves = config.detector.count(expected, count_key)
     background = transmission if config.flatten else transmission.mean((1, 2), keepdims=True)
 
     def develop(tilt):
-        counts, expected, angle = tilt
-        return optics.develop(counts / expected[None], angle)
+        counts, in_ice, angle = tilt
+        return optics.develop(counts / in_ice[None], angle)
 
-    clean = electrons * transmission * jnp.exp(contrast) / 2
-    counts = jnp.concatenate([halves, clean[None]]).swapaxes(0, 1)
+    counts = jnp.concatenate([halves, expected[None] / 2]).swapaxes(0, 1)
     developed = jax.lax.map(develop, (counts, electrons * background / 2, angles)).swapaxes(0, 1)
     return TiltSeries(developed[:2], developed[2], angles, exposures, axis)
 
 
 class _Optics:
-    """Filters of one acquisition for images of one shape."""
+    """Filters of one acquisition for images of one shape.
+
+    Before recording the image goes on beyond its edge as it ends there; what is recorded is all
+    there is, and filtered as if it were periodic, as programs that correct phases do.
+    """
 
     def __init__(self, config: Acquisition, voxel_size: Number, shape: tuple[int, ...]):
         self.config, self.voxel_size, self.shape = config, voxel_size, shape
