@@ -144,7 +144,7 @@ def ribosome() -> GaussianComplex:
     large = _packed((78.0, 98.0, 88.0), (52.0, 0.0, 0.0), 36.0, rng)
     small = _packed((48.0, 104.0, 66.0), (-76.0, 0.0, 10.0), 36.0, rng)
     centres = np.concatenate([large, small])
-    return _with_mass(centres, 3.2, 16.0, rng.uniform(0.65, 1.35, len(centres)))
+    return _with_mass(centres, 3.2, 16.0, rng.uniform(0.8, 1.2, len(centres)))
 
 
 def proteasome() -> GaussianComplex:

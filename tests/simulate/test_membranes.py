@@ -180,7 +180,7 @@ def test_a_whole_nuclear_envelope_is_two_spheres():
 @pytest.mark.parametrize("structure", [ENVELOPE, GolgiStack(700.0)], ids=["envelope", "golgi"])
 def test_distances_of_composites_are_distances(structure, x64):
     points = jnp.asarray(np.random.default_rng(0).uniform(-1500, 1500, (3000, 3)))
-    slope = jax.vmap(jax.grad(structure.distance))(points)
+    slope = jax.jit(jax.vmap(jax.grad(structure.distance)))(points)
     np.testing.assert_allclose(jnp.linalg.norm(slope, axis=-1), 1.0, atol=1e-6)
 
 
@@ -191,7 +191,9 @@ def test_pores_move_by_their_gradient(x64):
     def f(pores, radius):
         return NuclearEnvelope(6000.0, 0.33, pores, radius, width=240.0).distance(points)
 
-    check_grads(f, (jnp.asarray(PORES[1:]), jnp.asarray(250.0)), 1, ["rev"], 1e-5, 1e-5, eps=1e-4)
+    check_grads(
+        jax.jit(f), (jnp.asarray(PORES[1:]), jnp.asarray(250.0)), 1, ["rev"], 1e-5, 1e-5, eps=1e-4
+    )
 
 
 def test_wave_field_is_a_unit_field_with_its_gradient(key, x64):

@@ -89,7 +89,7 @@ def test_the_distance_is_one(name, x64):
     surface = SURFACES[name]
     points = jnp.asarray(scattered(surface))
     d = distance(surface, points)
-    slope = jax.vmap(jax.grad(surface.distance))(points)
+    slope = jax.jit(jax.vmap(jax.grad(surface.distance)))(points)
     np.testing.assert_allclose(jnp.linalg.norm(slope, axis=-1), 1.0, atol=1e-6)
     np.testing.assert_allclose(normal(surface, points), slope, atol=1e-6)
     foot = points - d[:, None] * slope
@@ -168,7 +168,7 @@ def test_gradients_are_finite_where_the_distance_has_none(name, x64):
     def total(surface, points):
         return surface.distance(points).sum()
 
-    for leaf in jax.tree.leaves(jax.grad(total, argnums=(0, 1))(surface, points)):
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(total, argnums=(0, 1)))(surface, points)):
         assert np.isfinite(leaf).all()
     lengths = np.linalg.norm(surface.normal(points), axis=-1)
     assert ((np.abs(lengths - 1) < 1e-9) | (lengths < 1e-9)).all()
@@ -182,7 +182,9 @@ def test_gradients_in_points_and_parameters(name, x64):
     def f(surface, points):
         return jax.tree.map(jnp.asarray, surface).distance(points)
 
-    check_grads(f, (surface, points), order=1, modes=["rev"], atol=1e-5, rtol=1e-5, eps=1e-4)
+    check_grads(
+        jax.jit(f), (surface, points), order=1, modes=["rev"], atol=1e-5, rtol=1e-5, eps=1e-4
+    )
 
 
 def test_ellipsoid_normals_have_gradients(x64):
