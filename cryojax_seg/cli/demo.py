@@ -13,6 +13,7 @@ from cryojax_seg.cli.methods import Method, build, defaults, objective
 
 CLASSES = ("membrane",)
 TILTS = (-60.0, 60.0)
+VOXEL_SIZE = 10.0  # angstrom
 COMPARED: tuple[Method, ...] = (
     "threshold",
     "local-threshold",
@@ -36,7 +37,7 @@ class Demo:
     """Folder for the files."""
     size: int = 96
     """Voxels along x and y, 24 or more; two thirds as many along z."""
-    snr: float = 0.3
+    snr: float = 1.0
     """Signal-to-noise ratio: variance of the signal in structures over variance of the noise."""
     methods: tuple[Method, ...] = COMPARED
     """What is compared."""
@@ -103,15 +104,17 @@ def _data(options: Demo, shape: tuple[int, int, int]):
     import numpy as np
 
     from cryojax_seg.core import MissingWedge, normalize
-    from cryojax_seg.simulate import phantom
+    from cryojax_seg.simulate import WedgeImaging, presets, simulate
     from cryojax_seg.training import Annotated as Example
 
-    cell = phantom(jax.random.key(options.seed), shape, options.snr, MissingWedge(TILTS))
+    scene_key, noise_key = jax.random.split(jax.random.key(options.seed))
+    scene = presets.vesicles(scene_key, shape, VOXEL_SIZE)
+    cell = simulate(scene, WedgeImaging(options.snr, wedge=MissingWedge(TILTS)), noise_key)
     slices = tuple(shape[0] * part // 4 for part in (1, 2, 3))
     weights = np.zeros(shape, np.float32)
     weights[list(slices)] = 1
-    labels = (np.asarray(cell.labels) == 1).astype(np.int32)  # the rest of the cell is background
-    volume = normalize(np.asarray(cell.density), "dark")
+    labels = (np.asarray(cell.labels) == 1).astype(np.int32)  # the rest is background
+    volume = normalize(np.asarray(cell.density), "bright")
     return cell, Example(volume, labels, weights, cell.wedge, "phantom"), slices
 
 
@@ -183,7 +186,7 @@ def _write_data(folder: Path, cell, example, options: Demo) -> None:
 
     from cryojax_seg import core, io
 
-    like = core.Tomogram(np.asarray(cell.density), cell.voxel_size)
+    like = core.Tomogram(-np.asarray(cell.density), cell.voxel_size)  # dark, as files are
     annotation = np.where(example.weights > 0, example.labels, 255).astype(np.int16)
     for name, array in (
         ("tomogram", like.density),

@@ -20,7 +20,7 @@ def draw(path: Path, cell, slices: tuple[int, ...], outcomes) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    density, truth = np.asarray(cell.density), np.asarray(cell.labels) == 1
+    density, truth = -np.asarray(cell.density), np.asarray(cell.labels) == 1
     by_dice = sorted(outcomes, key=lambda o: o.scores["dice"] or 0.0)
     shown = [outcomes[0], by_dice[-2], by_dice[-1]]
     shown = list({o.name: o for o in shown}.values())

@@ -13,12 +13,13 @@ import scipy.ndimage
 
 from cryojax_seg.core.fourier import Spacing
 from cryojax_seg.core.types import Array, Volume
+from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.structures import PROTEIN_VOLUME, Structure
 from cryojax_seg.simulate.surfaces import check_positive, floats, length
 from cryojax_seg.simulate.types import MACROMOLECULE, Classes, Points, Values
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class GaussianComplex(Structure):
     """A sum of equally wide Gaussians, whose inside is where it exceeds a level.
@@ -186,7 +187,7 @@ def apoferritin() -> GaussianComplex:
     return _with_mass(centres, 0.48, 9.0, [1.0] * 48)
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class MapDensity(Structure):
     """A density on a grid, centred on the origin, between whose voxels one interpolates.

@@ -21,12 +21,13 @@ from cryojax_seg.simulate.arcs import (
     rod,
     subunit_peak,
 )
+from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.structures import Structure
 from cryojax_seg.simulate.surfaces import check_positive, floats, length
 from cryojax_seg.simulate.types import ACTIN, MICROTUBULE, Classes, Points, Values
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Microtubule(Structure):
     """A tube of protofilaments: tubulin monomers on the B lattice, with its seam.
@@ -128,7 +129,7 @@ class Microtubule(Structure):
         )
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class ActinHelix:
     """The helix of F-actin: subunits that rise 27.6 angstrom and turn -166.7 degrees each.
@@ -186,7 +187,7 @@ class ActinHelix:
         return bent_reach(extent + ends, across, curvature)
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class ActinFilament(Structure):
     """One actin filament. The distance is to a tube around it, negative inside.
@@ -225,7 +226,7 @@ class ActinFilament(Structure):
         return self.helix.reach(float(self.length), 0.0, float(self.curvature))
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class ActinBundle(Structure):
     """Parallel actin filaments in hexagonal packing, out of step with each other.

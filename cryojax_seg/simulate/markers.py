@@ -4,10 +4,10 @@ import abc
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from cryojax_seg.core.types import Key
+from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.structures import Solid, Structure
 from cryojax_seg.simulate.surfaces import Sphere, Surface, check_positive, floats, length
 from cryojax_seg.simulate.types import BACKGROUND, Classes, Points, Values
@@ -37,7 +37,7 @@ class Marker(Structure):
         return self.solid().reach()
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class GoldBead(Marker):
     """A ball of gold, as added to align tilt series by.
@@ -64,7 +64,7 @@ class GoldBead(Marker):
         return Solid(Sphere(self.radius), BACKGROUND, self.level, edge=2.0)
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Boulder(Surface):
     """A ball whose radius varies with a random field; the distance is right to first order.
@@ -101,7 +101,7 @@ class Boulder(Surface):
         return float(self.radius) * (1 + 2 * float(self.roughness))
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class IceCrystal(Marker):
     """An irregular lump of crystalline ice, a contamination.

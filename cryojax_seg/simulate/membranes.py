@@ -4,15 +4,15 @@ import abc
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
+from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.structures import Structure
 from cryojax_seg.simulate.surfaces import check_positive
 from cryojax_seg.simulate.types import LUMEN, MEMBRANE, Classes, Points, Values
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Membrane(Structure):
     """A lipid bilayer along the zero of a signed distance; what it is made of.
@@ -82,7 +82,7 @@ class Membrane(Structure):
         return float(self.thickness) / 2 + 4 * float(self.leaflet_sigma)
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Bilayer(Membrane):
     """One bilayer whose middle is a surface; an open sheet gets a rounded, closed edge.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from cryojax_seg.core.types import Array
 from cryojax_seg.simulate.membranes import Membrane
+from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.sheets import Cap, Cup, rim_sizes, shell_sizes
 from cryojax_seg.simulate.surfaces import Ellipsoid, check_positive, floats, length
 from cryojax_seg.simulate.types import Points, Values
@@ -23,7 +24,7 @@ def rounded_max(a: Array, b: Array, radius) -> Array:
     return jnp.minimum(jnp.maximum(a, b), -radius) + corner
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Mitochondrion(Membrane):
     """Two membranes, the inner one folded into flat cristae that reach in from either side.
@@ -96,7 +97,7 @@ class Mitochondrion(Membrane):
         return Ellipsoid(self.semi_axes).reach() + self._margin()
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class GolgiStack(Membrane):
     """Flat sacs of equal size in a stack along z, bent around a common centre.
@@ -159,7 +160,7 @@ class GolgiStack(Membrane):
         return max(abs(height) + sac.reach() for height, sac in sacs) + self._margin()
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class NuclearEnvelope(Membrane):
     """Two parallel membranes that fuse around round pores; the origin is the pole of the patch.

@@ -113,7 +113,7 @@ class Room:
         """
         if id(structure) not in self._templates:
             # The structure is kept too: an id is its own only while it lives.
-            self._templates[id(structure)] = structure, *_template(structure, self.spacing)
+            self._templates[id(structure)] = structure, *_template(structure)
         _, points, inner = self._templates[id(structure)]
         if centres is None:
             centres = self._roomy(inner, inside)
@@ -145,9 +145,9 @@ class Room:
         return found if len(found) else fitting(np.argwhere(self.clearance > self.gap))
 
 
-def _template(structure: Structure, spacing: float) -> tuple[np.ndarray, float]:
+def _template(structure: Structure) -> tuple[np.ndarray, float]:
     """Points of the body in its own frame, and how far inside the origin is."""
-    points = body_points(structure, spacing)
+    points = body_points(structure)
     return points, -float(body_at(structure, jnp.zeros((1, 3)))[0])
 
 

@@ -17,6 +17,7 @@ from cryojax_seg.simulate.surfaces import Ellipsoid, Sphere
 
 THINNEST, THICKEST = 25.0, 35.0  # angstrom between the leaflets of a membrane
 CROWDING = (0.0, 0.3)  # volume fraction of macromolecules
+APART = 80.0  # angstrom between proteins in a membrane
 
 
 def check_crowding(crowding: float) -> float:
@@ -37,7 +38,8 @@ def crowd(
 
     Args:
         room: where there is room; it is taken.
-        fraction: volume of the macromolecules over the volume that was free, 0 to 0.3.
+        fraction: volume of the macromolecules over the volume that was free, 0 to 0.3. The faces
+            of the volume cut them, as they cut a sample.
         species: by name, the same number of each; None for ribosomes, proteasomes and small
             globular proteins.
 
@@ -51,7 +53,7 @@ def crowd(
         species = _species()
     volumes = {name: s.measurements()["volume"] for name, s in species.items()}
     placed, filled = [], 0.0
-    room.gap = min(room.gap, room.spacing / 2)  # a crowd touches
+    room.gap = 0.0  # a crowd touches
     # The largest first: small ones find room between them.
     order = sorted(species, key=lambda name: -volumes[name])
     for i, name in enumerate(order):
@@ -59,7 +61,7 @@ def crowd(
         stop = filled + share
         # Not more than half of the last one too much.
         while filled + volumes[name] / 2 < stop:
-            one = room.place(species[name], name, tries=200)
+            one = room.place(species[name], name, inside=False, tries=200)
             if one is None:
                 break
             placed.append(one)
@@ -103,7 +105,7 @@ def stud(placed: Placed, room: Room, count: int, protein: Structure | None = Non
     on = (np.abs(distance) < 1.0) & ((points >= 0) & (points <= room.extent)).all(-1)
     proteins = []
     for point, normal in zip(points[on], normals[on], strict=True):
-        apart = [np.linalg.norm(point - p.centre) > 2 * protein.reach() for p in proteins]
+        apart = [np.linalg.norm(point - p.centre) > APART for p in proteins]
         if len(proteins) < count and all(apart):
             turn = facing(normal, room.rng)
             proteins.append(Placed(protein, point, turn.astype(np.float32), "membrane protein"))
@@ -115,8 +117,11 @@ def stud(placed: Placed, room: Room, count: int, protein: Structure | None = Non
 @jax.jit
 def _on_surface(placed: Placed, points):
     """Points moved to the surface, its normals there, and how far from it they still are."""
-    for _ in range(8):  # more than once, as it may be bent
-        points = points - placed.distance(points)[:, None] * placed.normal(points)
+
+    def step(_, points):
+        return points - placed.distance(points)[:, None] * placed.normal(points)
+
+    points = jax.lax.fori_loop(0, 8, step, points)  # more than once, as it may be bent
     return points, placed.normal(points), placed.distance(points)
 
 

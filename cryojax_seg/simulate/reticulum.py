@@ -4,18 +4,18 @@ import dataclasses
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cryojax_seg.core.types import Key
 from cryojax_seg.simulate.membranes import Membrane
+from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.surfaces import check_positive, floats, length
 from cryojax_seg.simulate.types import Points, Values
 from cryojax_seg.simulate.waves import random_waves, wave_field
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Reticulum(Membrane):
     """A ball cut out of an endless maze of double membranes, like sheets of the ER.

@@ -113,16 +113,13 @@ def measurements(scene: Scene) -> list[dict[str, Any]]:
     return rows
 
 
-def body_points(structure: Structure, spacing: float = 0.0) -> np.ndarray:
-    """Points ``(n, 3)`` of a lattice, in the frame of the structure, that its body holds.
+def body_points(structure: Structure) -> np.ndarray:
+    """Points ``(n, 3)``, in the frame of the structure, that its body holds.
 
-    The lattice has this spacing (angstrom), or a twentieth of the reach where that is wider; of an
-    endless structure it covers a micrometre around the origin.
+    They lie on a lattice of a sixteenth of its reach; of an endless structure they cover a
+    micrometre around the origin. One size of lattice, so one program for each kind of structure.
     """
-    reach = min(structure.reach(), 1e4)
-    spacing = max(spacing, reach / 20)
-    count = int(np.ceil(reach / spacing))
-    axis = np.arange(-count, count + 1) * spacing
+    axis = np.linspace(-1, 1, 33) * min(structure.reach(), 1e4)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
     inside = np.asarray(body_at(structure, jnp.asarray(points, jnp.result_type(float)))) <= 0
     return points[inside] if inside.any() else np.zeros((1, 3))

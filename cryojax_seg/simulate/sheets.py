@@ -4,15 +4,15 @@ import dataclasses
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.surfaces import Surface, check_positive, floats, length
 from cryojax_seg.simulate.types import Points, Values
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Plane(Surface):
     """The plane z = 0, without end: it has no measurements.
@@ -33,7 +33,7 @@ class Plane(Surface):
         return math.inf
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class WavedSheet(Surface):
     """A sheet without end, ``z = amplitude (sin(k y) + sin(k x)) / 2`` for a wave vector k.
@@ -68,7 +68,7 @@ class WavedSheet(Surface):
         return math.inf
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Disc(Surface):
     """A flat round sheet in the plane z = 0, facing z, with an edge.
@@ -98,7 +98,7 @@ class Disc(Surface):
         return float(self.radius)
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Cap(Surface):
     """A round piece of a sphere with an edge, facing z; the origin is its pole.
@@ -138,7 +138,7 @@ class Cap(Surface):
         return 2 * float(self.radius) * math.sin(float(self.opening) / 2)
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Cisterna(Surface):
     """A flat sac: all points within `half_thickness` of a disc, so that its rim is round.
@@ -190,7 +190,7 @@ def rim_sizes(radius: float, opening: float, half: float) -> np.ndarray:
     return np.array([area, turned * half * (out / 2 + 2 / (3 * math.pi) * outwards)])
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Cup(Surface):
     """A bent sac: all points within `half_thickness` of a `Cap`; the origin is the cap's pole.

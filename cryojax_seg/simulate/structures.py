@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 
 from cryojax_seg.core.types import Array
+from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.surfaces import Surface, check_positive, unit_gradient
 from cryojax_seg.simulate.types import MACROMOLECULE, Classes, Points, Values
 
@@ -51,7 +52,7 @@ class Structure(abc.ABC):
         return self.distance(points) < 0
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Solid(Structure):
     """A closed surface filled evenly, with an edge as soft as that of a Gaussian blur.

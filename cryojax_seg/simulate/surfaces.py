@@ -15,6 +15,7 @@ import scipy.special
 from jaxtyping import Bool
 
 from cryojax_seg.core.types import Array
+from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.types import Points, Values
 
 
@@ -89,7 +90,7 @@ class Surface(abc.ABC):
         return (self.distance(points) < 0) & self.closed
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Sphere(Surface):
     """A ball's surface.
@@ -115,7 +116,7 @@ class Sphere(Surface):
         return float(self.radius)
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Ellipsoid(Surface):
     """An ellipsoid with its axes along z, y and x, and its true distance.
@@ -175,7 +176,7 @@ class Ellipsoid(Surface):
         return max(float(v) for v in np.asarray(self.semi_axes))
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Torus(Surface):
     """A ring around the z axis.
@@ -209,7 +210,7 @@ class Torus(Surface):
         return float(self.radius) + float(self.tube_radius)
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Capsule(Surface):
     """A straight tube along y with round ends.

@@ -7,7 +7,7 @@ import pytest
 from cryojax_seg import io
 from cryojax_seg.cli import main
 from cryojax_seg.core import Tomogram
-from cryojax_seg.simulate import phantom
+from cryojax_seg.simulate import WedgeImaging, presets, simulate
 
 VOXELS = (10.0, 10.0, 10.0)
 SLICES = ("6", "12", "18")
@@ -17,15 +17,16 @@ SLICES = ("6", "12", "18")
 def files(tmp_path_factory):
     """A folder with a dark tomogram, its labels (one class, and three) and a sparse annotation."""
     folder = tmp_path_factory.mktemp("my files")  # with a space, as people have them
-    cell = phantom(jax.random.key(3), (24, 32, 32), snr=2.0, kinds=("membrane", "macromolecule"))
+    scene = presets.vesicles(jax.random.key(3), (24, 32, 32), VOXELS[0])
+    cell = simulate(scene, WedgeImaging(snr=2.0), jax.random.key(4))
     labels = np.asarray(cell.labels)
-    like = Tomogram(np.asarray(cell.density), VOXELS, origin=(100.0, -20.0, 30.0))
+    like = Tomogram(-np.asarray(cell.density), VOXELS, origin=(100.0, -20.0, 30.0))
     sparse = np.full(labels.shape, 255, np.int16)
     sparse[[6, 12, 18]] = labels[[6, 12, 18]] == 1
     for name, array in (
         ("tomogram", like.density),
         ("membrane", (labels == 1).astype(np.int8)),
-        ("classes", np.where(labels == 3, 2, labels).astype(np.int8)),
+        ("classes", np.where(labels == 5, 2, labels == 1).astype(np.int8)),
         ("sparse", sparse),
     ):
         io.write_mrc(folder / f"{name}.mrc", array, like)

@@ -1,6 +1,7 @@
 """What every structure owes, whichever it is."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,9 @@ from cryojax_seg.simulate.markers import GoldBead, IceCrystal
 from cryojax_seg.simulate.membranes import Bilayer
 from cryojax_seg.simulate.organelles import GolgiStack, Mitochondrion, NuclearEnvelope
 from cryojax_seg.simulate.reticulum import Reticulum
-from cryojax_seg.simulate.sheets import Cap, Cup, Disc
+from cryojax_seg.simulate.sheets import Cap, Cisterna, Cup, Disc, Plane
 from cryojax_seg.simulate.structures import Solid
-from cryojax_seg.simulate.surfaces import Ellipsoid, Sphere, Torus
+from cryojax_seg.simulate.surfaces import Capsule, Ellipsoid, Sphere, Torus
 from cryojax_seg.simulate.types import CLASSES
 
 KEY = jax.random.key(3)
@@ -143,3 +144,12 @@ def test_structures_are_frozen_pytrees(structure):
     assert type(again) is type(structure) and jax.tree.structure(again) == tree
     with pytest.raises(dataclasses.FrozenInstanceError):
         structure.anything = 1
+
+
+def test_jit_tells_classes_apart():
+    """Structures of different classes are unequal; equal ones made `jax.jit` mix them up."""
+    surfaces = [Sphere(1.0), Ellipsoid((3.0, 4.0, 5.0)), Torus(2.0, 1.0), Cup(1.0, 1.0, 0.5)]
+    surfaces += [Capsule(1.0, 1.0), Cisterna(1.0, 1.0), Disc(1.0), Cap(1.0, 1.0), Plane()]
+    trees = [jax.tree.structure(s) for s in (*STRUCTURES.values(), *surfaces)]
+    trees = list({str(t): t for t in trees}.values())
+    assert all(a != b for a, b in itertools.combinations(trees, 2)) and len(trees) > 25
