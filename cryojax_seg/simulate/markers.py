@@ -114,6 +114,7 @@ class IceCrystal(Marker):
         boulder: its shape.
         level: density inside.
 
+    >>> import jax
     >>> IceCrystal.random(jax.random.key(0), 400.0).reach()
     560.0
     """

@@ -36,9 +36,7 @@ def register_pytree(cls: type[T]) -> type[T]:
         return list(zip(keys, children, strict=True)), rest
 
     def unflatten(rest, children):
-        return cls(
-            **dict(zip(leaves, children, strict=True)), **dict(zip(static, rest, strict=True))
-        )
+        return cls(**dict(zip([*leaves, *static], [*children, *rest], strict=True)))
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls

@@ -38,6 +38,7 @@ class Reticulum(Membrane):
         extent: radius of the ball, angstrom.
         width: between the middles of the two membranes of a sheet, angstrom.
 
+    >>> import jax
     >>> maze = Reticulum.random(jax.random.key(0), extent=3000.0)
     >>> maze.distance(jnp.zeros((5, 3))).shape
     (5,)
