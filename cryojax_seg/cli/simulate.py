@@ -15,11 +15,11 @@ Preset = Literal[
     "organelles",
     "cytoskeleton",
     "crowded",
-    "contrast-drift",
-    "threshold-dilemma",
-    "flat-bilayers",
+    "contrast_drift",
+    "threshold_dilemma",
+    "flat_bilayers",
 ]
-WITH_CROWD = ("vesicles", "organelles", "cytoskeleton", "crowded", "contrast-drift")
+WITH_CROWD = ("vesicles", "organelles", "cytoskeleton", "crowded", "contrast_drift")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,9 @@ class Simulate:
     """What the sample turns about."""
     crowding: Annotated[float | None, arg(help_behavior_hint="(default: of the preset)")] = None
     """Volume of macromolecules over the volume that is free, 0 to 0.3."""
+    maps: Annotated[tuple[Path, ...], arg(metavar="MAP ...")] = ()
+    """Density maps (MRC) of macromolecules to place instead of ribosomes, proteasomes and small
+    proteins. What exceeds Otsu's threshold is taken for solid protein."""
     count: int = 1
     """How many tomograms."""
     seed: int = 0
@@ -75,7 +78,6 @@ def run(options: Simulate) -> None:
             f"{options.output / there[0]}: exists already; choose another --output, --resume to "
             "keep what is finished or --overwrite it"
         )
-    options.output.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with console.progress(len(names), "simulating") as advance:
         for name in names:
@@ -103,12 +105,15 @@ def _check(options: Simulate) -> None:
         raise ValueError(f"--crowding must be within 0 to 0.3, got {options.crowding:g}")
     if options.crowding is not None and options.preset not in WITH_CROWD:
         raise ValueError(f"--crowding: the preset {options.preset} has no macromolecules")
+    if options.maps and options.preset not in WITH_CROWD:
+        raise ValueError(f"--maps: the preset {options.preset} has no macromolecules")
 
 
 def _config(options: Simulate) -> dict[str, Any]:
     """What decides about the content of each tomogram."""
     left_out = ("output", "count", "resume", "overwrite")
     config = {k: v for k, v in dataclasses.asdict(options).items() if k not in left_out}
+    config["maps"] = [str(path) for path in options.maps]
     return {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
 
 
@@ -137,10 +142,12 @@ def _one(options: Simulate, number: int, folder: Path) -> None:
     scene_key, noise_key = jax.random.split(
         jax.random.fold_in(jax.random.key(options.seed), number)
     )
-    phantom = s.simulate(_scene(options, scene_key), _imaging(options), noise_key)
+    imaging = _imaging(options)
+    phantom = s.simulate(_scene(options, scene_key), imaging, noise_key)
     for note in phantom.scene.notes:
         console.warn(f"{folder.name}: {note}")
     like = core.Tomogram(np.asarray(phantom.density), phantom.voxel_size)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with io.atomic_folder(folder, options.overwrite) as temporary:
         for name in ("density", "even", "odd"):
             dark = -np.asarray(getattr(phantom.imaged, name))
@@ -156,12 +163,13 @@ def _one(options: Simulate, number: int, folder: Path) -> None:
             "number": number,
             "snr": float(phantom.imaged.snr),
             "wedge": phantom.wedge and dataclasses.asdict(phantom.wedge.as_numbers()),
+            "imaging": {"kind": type(imaging).__name__} | dataclasses.asdict(imaging),
             "classes": s.CLASSES,
             "objects": s.measurements(phantom.scene),
             "notes": phantom.scene.notes,
             "versions": {"cryojax_seg": _version(), "jax": jax.__version__},
         }
-        (temporary / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+        (temporary / "truth.json").write_text(json.dumps(truth, indent=1, default=float) + "\n")
 
 
 def _version() -> str:
@@ -173,7 +181,9 @@ def _version() -> str:
 def _scene(options: Simulate, key):
     from cryojax_seg.simulate import presets
 
-    crowd: dict[str, Any] = {} if options.crowding is None else {"crowding": options.crowding}
+    crowd: dict[str, Any] = {"species": _species(options.maps)} if options.maps else {}
+    if options.crowding is not None:
+        crowd["crowding"] = options.crowding
     size = (key, options.shape, options.voxel_size)
     match options.preset:
         case "vesicles":
@@ -184,12 +194,35 @@ def _scene(options: Simulate, key):
             return presets.cytoskeleton(*size, **crowd)
         case "crowded":
             return presets.crowded(*size, **crowd)
-        case "contrast-drift":
+        case "contrast_drift":
             return presets.contrast_drift(*size, **crowd)
-        case "threshold-dilemma":
+        case "threshold_dilemma":
             return presets.threshold_dilemma(*size)
-        case "flat-bilayers":
+        case "flat_bilayers":
             return presets.flat_bilayers(*size)
+
+
+def _species(maps: tuple[Path, ...]):
+    """Density maps in units of protein."""
+    import numpy as np
+    from skimage.filters import threshold_otsu
+
+    from cryojax_seg import io
+    from cryojax_seg.simulate import MapDensity
+
+    found = {}
+    for path in maps:
+        read = io.read_tomogram(path)
+        values = np.asarray(read.density, np.float32)
+        try:
+            level = float(threshold_otsu(values))
+            unit = float(values[values > level].mean())
+            found[path.stem] = MapDensity.from_map(
+                values / unit, read.require_voxel_size(), level / unit
+            )
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return found
 
 
 def _imaging(options: Simulate):

@@ -17,10 +17,11 @@ import numpy as np
 from jaxtyping import Float
 
 from cryojax_seg.core import fourier
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Number, Shape, Volume
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class MissingWedge:
     """Which Fourier coefficients a single-axis tilt series measured.

@@ -15,7 +15,8 @@ from cryojax_seg.io.files import atomic_write
 def euler_angles(rotations: Float[Array, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
     """RELION's rot, tilt and psi in degrees, of matrices that turn the reference into the sample.
 
-    RELION's angles describe the opposite rotation, as intrinsic turns about z, y and z.
+    RELION's matrix of the three angles takes the reference to the sample; it is the inverse of
+    intrinsic turns by them about z, y and z.
 
     Args:
         rotations: ``lab = R @ reference``, in zyx order.
@@ -29,7 +30,7 @@ def euler_angles(rotations: Float[Array, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
     with warnings.catch_warnings():
         # At tilt 0 only the sum of rot and psi is defined; scipy puts it into one of them.
         warnings.filterwarnings("ignore", message="Gimbal lock")
-        angles = Rotation.from_matrix(xyz).inv().as_euler("ZYZ", degrees=True)
+        angles = np.array(Rotation.from_matrix(xyz).inv().as_euler("ZYZ", degrees=True))
     locked = np.isclose(angles[:, 1], 0)
     angles[locked] = np.stack(
         [0 * angles[locked, 0], angles[locked, 1], angles[locked, 0] + angles[locked, 2]], -1

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Key, Number, Volume
 from cryojax_seg.simulate import ctf
 from cryojax_seg.simulate.instrument import Detector, Halves, Microscope, Misalignment, Slab
@@ -60,7 +61,7 @@ def tilt_angles(low: float, high: float, step: float, scheme: Order) -> np.ndarr
     )
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class TiltScheme:
     """Which tilts are recorded, in which order, with how many electrons.
@@ -119,7 +120,7 @@ class TiltScheme:
         return jnp.asarray(self.exposure, half.dtype) * half
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Acquisition:
     """Everything that `expose` needs to know, in parts.
@@ -149,7 +150,7 @@ class Acquisition:
         ctf.check_between("strips", self.strips, 1, 1000)
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class TiltSeries:
     """Recorded images as contrast: 0 in empty ice, structure bright.

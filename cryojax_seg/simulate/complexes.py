@@ -12,8 +12,8 @@ import numpy as np
 import scipy.ndimage
 
 from cryojax_seg.core.fourier import Spacing
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Volume
-from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.structures import PROTEIN_VOLUME, Structure
 from cryojax_seg.simulate.surfaces import check_positive, floats, length
 from cryojax_seg.simulate.types import MACROMOLECULE, Classes, Points, Values

@@ -14,10 +14,10 @@ starts at -w, stays negative up to its first zero, and dense structure is dark.
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Number
 
 _REST_ENERGY = 510998.95  # of the electron, eV
@@ -55,7 +55,7 @@ def check_between(name: str, value: Any, low: float | int, high: float | int) ->
         raise ValueError(f"{name} must be between {low} and {high}, got {value}")
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class ContrastTransfer:
     """The contrast transfer function, as in the formula above; every number has a gradient.

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array
 from cryojax_seg.simulate.arcs import (
     arc_coordinates,
@@ -21,7 +22,6 @@ from cryojax_seg.simulate.arcs import (
     rod,
     subunit_peak,
 )
-from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.structures import Structure
 from cryojax_seg.simulate.surfaces import check_positive, floats, length
 from cryojax_seg.simulate.types import ACTIN, MICROTUBULE, Classes, Points, Values

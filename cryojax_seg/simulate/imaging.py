@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from cryojax_seg.core import fourier
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Key, Mask, Number, Scalar, Volume
 from cryojax_seg.core.wedge import MissingWedge
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Imaged:
     """What an imaging gives; volumes ``(z, y, x)``, structure bright.
@@ -66,7 +67,7 @@ def signal_to_noise(signal: Volume, noise: Volume, mask: Mask) -> Scalar:
 
     >>> import jax.numpy as jnp
     >>> mask = jnp.zeros((4, 4, 4), bool).at[1].set(True)
-    >>> float(signal_to_noise(mask * 1.0, 0.5 * jnp.ones((4, 4, 4)), mask))
+    >>> float(signal_to_noise(mask.astype(float), 0.5 * jnp.ones((4, 4, 4)), mask))
     4.0
     """
     inside = mask.astype(signal.dtype)
@@ -88,7 +89,7 @@ def coloured_noise(key: Key, shape: tuple[int, ...], exponent: Number) -> Volume
     return noise / jnp.std(noise)
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class WedgeImaging(Imaging):
     """The missing wedge and noise of a wanted strength: nothing else of the physics.

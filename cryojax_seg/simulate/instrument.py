@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Key, Number
 from cryojax_seg.simulate import ctf
 from cryojax_seg.simulate.projection import Images, TiltAxis, misalign
@@ -16,7 +17,7 @@ Noise = Literal["poisson", "gaussian", "none"]
 Halves = Float[Array, "2 tilt y x"]
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Slab:
     """The ice around the sample, which takes electrons out of the image.
@@ -62,7 +63,7 @@ class Slab:
         return jnp.exp(-self.thickness_at(y, x) / (self.mean_free_path * cosine))
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Microscope:
     """The optics, and what a density of 1 is to them.
@@ -81,7 +82,7 @@ class Microscope:
         return constant * self.potential_in_volts * voxel_size
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Detector:
     """What becomes of the electrons that arrive.
@@ -115,7 +116,7 @@ class Detector:
         raise ValueError(f"noise {self.noise!r} must be 'poisson', 'gaussian' or 'none'")
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Misalignment:
     """Errors of the stage that the reconstruction does not know of.

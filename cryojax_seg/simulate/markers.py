@@ -6,8 +6,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Key
-from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.structures import Solid, Structure
 from cryojax_seg.simulate.surfaces import Sphere, Surface, check_positive, floats, length
 from cryojax_seg.simulate.types import BACKGROUND, Classes, Points, Values

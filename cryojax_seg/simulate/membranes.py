@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from cryojax_seg.simulate.pytrees import register_pytree
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.simulate.structures import Structure
 from cryojax_seg.simulate.surfaces import check_positive
 from cryojax_seg.simulate.types import LUMEN, MEMBRANE, Classes, Points, Values

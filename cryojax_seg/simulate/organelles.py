@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array
 from cryojax_seg.simulate.membranes import Membrane
-from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.sheets import Cap, Cup, rim_sizes, shell_sizes
 from cryojax_seg.simulate.surfaces import Ellipsoid, check_positive, floats, length
 from cryojax_seg.simulate.types import Points, Values

@@ -17,6 +17,7 @@ from cryojax_seg.simulate.surfaces import Ellipsoid, Sphere
 
 THINNEST, THICKEST = 25.0, 35.0  # angstrom between the leaflets of a membrane
 CROWDING = (0.0, 0.3)  # volume fraction of macromolecules
+Species = dict[str, Structure]  # macromolecules by name
 APART = 80.0  # angstrom between proteins in a membrane
 
 
@@ -32,7 +33,7 @@ def random_thickness(rng: np.random.Generator) -> float:
 
 
 def crowd(
-    room: Room, fraction: float, species: dict[str, Structure] | None = None
+    room: Room, fraction: float, species: Species | None = None
 ) -> tuple[list[Placed], list[str]]:
     """Fills free room with macromolecules at random places, turned at random.
 
@@ -77,7 +78,7 @@ def crowd(
 
 
 @functools.cache  # their volumes are worth keeping
-def _species() -> dict[str, Structure]:
+def _species() -> Species:
     return {"ribosome": ribosome(), "proteasome": proteasome(), "globule": globule()}
 
 

@@ -15,9 +15,9 @@ from cryojax_seg.simulate.filaments import ActinBundle, ActinFilament, Microtubu
 from cryojax_seg.simulate.markers import GoldBead
 from cryojax_seg.simulate.membranes import Bilayer
 from cryojax_seg.simulate.organelles import GolgiStack, Mitochondrion
-from cryojax_seg.simulate.reticulum import Reticulum
 from cryojax_seg.simulate.placement import Room, facing, generator
 from cryojax_seg.simulate.populate import (
+    Species,
     add_filaments,
     add_vesicles,
     check_crowding,
@@ -26,6 +26,7 @@ from cryojax_seg.simulate.populate import (
     random_thickness,
     stud,
 )
+from cryojax_seg.simulate.reticulum import Reticulum
 from cryojax_seg.simulate.scene import Placed, Scene
 from cryojax_seg.simulate.sheets import Cisterna, Disc, WavedSheet
 from cryojax_seg.simulate.structures import Solid
@@ -55,6 +56,7 @@ def vesicles(
     shape: Shape,
     voxel_size: float,
     crowding: float = 0.05,
+    species: Species | None = None,
     proteins: int = 0,
     sheet: bool = True,
 ) -> Scene:
@@ -65,6 +67,7 @@ def vesicles(
         shape: voxels along z, y, x.
         voxel_size: angstrom.
         crowding: volume of macromolecules over free volume, 0 to 0.3.
+        species: the macromolecules by name; None for ribosomes, proteasomes and small proteins.
         proteins: how many proteins stand in each vesicle's membrane.
         sheet: whether a membrane crosses the volume.
 
@@ -73,8 +76,8 @@ def vesicles(
 
     >>> import jax
     >>> scene = vesicles(jax.random.key(0), (32, 32, 32), 10.0, crowding=0.0)
-    >>> {p.name for p in scene.objects}
-    {'sheet', 'vesicle'}
+    >>> sorted({p.name for p in scene.objects})
+    ['sheet', 'vesicle']
     """
     extent = _extent(shape, voxel_size, 220.0, "vesicles")
     check_crowding(crowding)
@@ -95,7 +98,7 @@ def vesicles(
     found = add_vesicles(room, FRACTION, 0.3 * extent.min())
     notes = [] if found else ["no vesicle found room"]
     studs = [p for one in found for p in stud(one, room, proteins)] if proteins else []
-    molecules, less = crowd(room, crowding)
+    molecules, less = crowd(room, crowding, species)
     return Scene(
         tuple(placed + found + studs + molecules),
         tuple(shape),
@@ -105,7 +108,13 @@ def vesicles(
     )
 
 
-def organelles(key: Key, shape: Shape, voxel_size: float, crowding: float = 0.1) -> Scene:
+def organelles(
+    key: Key,
+    shape: Shape,
+    voxel_size: float,
+    crowding: float = 0.1,
+    species: Species | None = None,
+) -> Scene:
     """A mitochondrion, endoplasmic reticulum, a Golgi-like stack, vesicles, macromolecules.
 
     Args: as `vesicles`.
@@ -140,7 +149,7 @@ def organelles(key: Key, shape: Shape, voxel_size: float, crowding: float = 0.1)
         placed += [] if one is None else [one]
     notes = missing(placed, dict.fromkeys(("mitochondrion", "Golgi stack", "reticulum"), 1))
     placed += add_vesicles(room, FRACTION / 3, 0.2 * extent.min())
-    molecules, less = crowd(room, crowding)
+    molecules, less = crowd(room, crowding, species)
     return Scene(tuple(placed + molecules), tuple(shape), voxel_size, None, tuple(notes + less))
 
 
@@ -149,13 +158,14 @@ def cytoskeleton(
     shape: Shape,
     voxel_size: float,
     crowding: float = 0.05,
+    species: Species | None = None,
     microtubules: int | None = None,
     filaments: int | None = None,
 ) -> Scene:
     """Microtubules of 13 and 14 protofilaments, actin filaments and a bundle of them.
 
     Args:
-        key, shape, voxel_size, crowding: as `vesicles`.
+        key, shape, voxel_size, crowding, species: as `vesicles`.
         microtubules: how many; None for one in each (600 angstrom)^3, at least one.
         filaments: of actin; None for two in each (600 angstrom)^3, at least two.
 
@@ -181,18 +191,22 @@ def cytoskeleton(
         bend = np.float32(room.rng.normal(0, 1 / 20000.0))
         placed += add_filaments(room, ActinFilament(length / 2, bend), "actin", 1, 15.0)
     notes = missing(placed, {"microtubule": tubes, "actin": actin})
-    molecules, less = crowd(room, crowding)
+    molecules, less = crowd(room, crowding, species)
     return Scene(tuple(placed + molecules), tuple(shape), voxel_size, None, tuple(notes + less))
 
 
 def crowded(
-    key: Key, shape: Shape, voxel_size: float, crowding: float = 0.2, beads: int = 1
+    key: Key,
+    shape: Shape,
+    voxel_size: float,
+    crowding: float = 0.2,
+    species: Species | None = None,
+    beads: int = 1,
 ) -> Scene:
     """Everything at once: reticulum, vesicles, filaments, gold beads, a crowd of macromolecules.
 
     Args:
-        key, shape, voxel_size: as `vesicles`.
-        crowding: volume of macromolecules over free volume, 0 to 0.3.
+        key, shape, voxel_size, crowding, species: as `vesicles`.
         beads: gold beads of 10 nm.
 
     Raises:
@@ -218,17 +232,22 @@ def crowded(
     gold = GoldBead(np.float32(50.0))
     placed += [b for _ in range(beads) if (b := room.place(gold, "gold bead")) is not None]
     notes += missing(placed, {"gold bead": beads})
-    molecules, less = crowd(room, crowding)
+    molecules, less = crowd(room, crowding, species)
     return Scene(tuple(placed + molecules), tuple(shape), voxel_size, None, tuple(notes + less))
 
 
 def contrast_drift(
-    key: Key, shape: Shape, voxel_size: float, crowding: float = 0.05, least: float = 0.35
+    key: Key,
+    shape: Shape,
+    voxel_size: float,
+    crowding: float = 0.05,
+    species: Species | None = None,
+    least: float = 0.35,
 ) -> Scene:
     """`vesicles` whose contrast falls across the volume, as uneven thickness makes it.
 
     Args:
-        key, shape, voxel_size, crowding: as `vesicles`.
+        key, shape, voxel_size, crowding, species: as `vesicles`.
         least: contrast at the low end of x; it rises to 1 at the other.
 
     Raises:
@@ -236,7 +255,7 @@ def contrast_drift(
     """
     if not 0 < least <= 1:
         raise ValueError(f"least must be above 0 and at most 1, got {least}")
-    scene = vesicles(key, shape, voxel_size, crowding)
+    scene = vesicles(key, shape, voxel_size, crowding, species)
     ramp = np.linspace(least, 1.0, shape[2], dtype=np.float32)
     return dataclasses.replace(scene, contrast=np.broadcast_to(ramp, shape))
 

@@ -11,6 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Float
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Labels, Shape, Volume
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.simulate.scene import Placed, Scene
@@ -22,7 +23,7 @@ FAR = 1e6  # angstrom; the distance to a membrane where none is near
 TAIL = 25.0  # angstrom; beyond its body an object has density this far at most
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Truth:
     """Everything that is true about a scene; arrays ``(z, y, x)``.

@@ -7,9 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Key
 from cryojax_seg.simulate.membranes import Membrane
-from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.surfaces import check_positive, floats, length
 from cryojax_seg.simulate.types import Points, Values
 from cryojax_seg.simulate.waves import random_waves, wave_field

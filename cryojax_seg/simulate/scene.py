@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Shape
 from cryojax_seg.simulate.complexes import GaussianComplex, MapDensity
 from cryojax_seg.simulate.structures import Structure
 from cryojax_seg.simulate.types import Classes, Points, Values
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Placed:
     """A structure at a place: ``lab = rotation @ own + centre``, angstrom, zyx.
@@ -64,7 +65,7 @@ class Placed:
         return normals @ jnp.asarray(self.rotation, points.dtype).T
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Scene:
     """What is in a volume.

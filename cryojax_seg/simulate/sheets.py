@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from cryojax_seg.simulate.pytrees import register_pytree
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.simulate.surfaces import Surface, check_positive, floats, length
 from cryojax_seg.simulate.types import Points, Values
 

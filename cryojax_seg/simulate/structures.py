@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array
-from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.surfaces import Surface, check_positive, unit_gradient
 from cryojax_seg.simulate.types import MACROMOLECULE, Classes, Points, Values
 

@@ -14,8 +14,8 @@ import numpy as np
 import scipy.special
 from jaxtyping import Bool
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array
-from cryojax_seg.simulate.pytrees import register_pytree
 from cryojax_seg.simulate.types import Points, Values
 
 

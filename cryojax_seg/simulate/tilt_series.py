@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Key, Mask, Volume
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.simulate.acquisition import Acquisition, TiltSeries, expose
@@ -13,7 +13,7 @@ from cryojax_seg.simulate.imaging import Imaged, Imaging, signal_to_noise
 from cryojax_seg.simulate.reconstruction import Filter, sirt, weighted_back_projection
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class TiltSeriesImaging(Imaging):
     """Projections, optics, electrons and a reconstruction.

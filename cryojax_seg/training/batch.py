@@ -3,13 +3,13 @@
 import dataclasses
 from typing import Any
 
-import jax
 import numpy as np
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.wedge import MissingWedge
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """Patches for one training step; every leaf has a leading batch axis.

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.tiling import mirror
 from cryojax_seg.core.types import Key
@@ -22,7 +23,7 @@ from cryojax_seg.training.batch import Annotated, Batch
 _X_FROM_Y = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Samples:
     """Everything `draw` needs, on the device.

@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.losses import Objective
 from cryojax_seg.training.augment import augment
@@ -21,7 +22,7 @@ Metrics = dict[str, jax.Array]
 Step = Callable[["TrainState", Samples], tuple["TrainState", Metrics]]
 
 
-@jax.tree_util.register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class TrainState:
     """Everything that changes during training; a pytree of arrays under plain names.
