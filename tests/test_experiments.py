@@ -29,7 +29,10 @@ needs_microtubules = pytest.mark.skipif(
     "script",
     [
         "normalisation",
+        "phantoms",
+        "benchmarks/simulate",
         pytest.param("real_microtubules", marks=needs_microtubules),
+        pytest.param("simulated_microtubules", marks=needs_microtubules),
     ],
 )
 def test_tiny_form(script, tmp_path):
@@ -41,7 +44,7 @@ def test_tiny_form(script, tmp_path):
         cwd=ROOT,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    (path,) = tmp_path.rglob(f"{script}.json")
+    (path,) = tmp_path.rglob(f"{script.replace('benchmarks/', 'benchmark_')}.json")
     result = json.loads(path.read_text())
     assert set(result) == {"config", "environment", "rows", "claims"}
     assert {"python", "jax", "device", "cores", "commit", "date"} <= set(result["environment"])
