@@ -26,6 +26,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from cryojax_seg.simulate import (
     CLASSES,
     Acquisition,
+    Phantom,
     TiltScheme,
     TiltSeriesImaging,
     WedgeImaging,
@@ -55,6 +56,16 @@ class Config:
     tilt_step: float = 3.0
     seed: int = 0
     tiny: bool = False
+
+
+def contrast(phantom: Phantom) -> float:
+    """Mean of the structures less that of the background, in deviations of a background voxel.
+
+    Real tomograms at 1 to 1.7 nm have about 0.5 for membranes and 0.25 to 0.6 for microtubules.
+    """
+    density, inside = np.asarray(phantom.density), np.asarray(phantom.truth.structures)
+    background = density[np.asarray(phantom.labels) == 0]
+    return float((density[inside].mean() - background.mean()) / background.std())
 
 
 def picture(path: pathlib.Path, shown: dict[str, list[np.ndarray]]) -> None:
@@ -102,9 +113,10 @@ def main(config: Config) -> None:
         for tier, imaging in tiers.items():
             start = time.perf_counter()
             phantom = simulate(scene, imaging, noise_key)
-            phantom.density.block_until_ready()
+            jax.block_until_ready(phantom.density)
             row[f"{tier}_seconds"] = time.perf_counter() - start
             row[f"{tier}_snr"] = float(phantom.imaged.snr)
+            row[f"{tier}_contrast"] = contrast(phantom)
             slices.append(np.asarray(phantom.density)[config.shape[0] // 2])
         labels = np.asarray(phantom.labels)
         for k, label in enumerate(CLASSES):

@@ -36,7 +36,7 @@ class Demo:
     output: Annotated[Path, arg(aliases=["-o"])] = Path("cryojax-seg-demo")
     """Folder for the files."""
     size: int = 96
-    """Voxels along x and y, 24 or more; two thirds as many along z."""
+    """Voxels along x and y, 36 or more; two thirds as many along z."""
     snr: float = 1.0
     """Signal-to-noise ratio: variance of the signal in structures over variance of the noise."""
     methods: tuple[Method, ...] = COMPARED
@@ -72,8 +72,8 @@ def run(options: Demo) -> None:
         )
     if not options.methods or len(set(options.methods)) < len(options.methods):
         raise ValueError("--methods needs one or more different methods")
-    if options.size < 24:
-        raise ValueError(f"--size must be 24 voxels or more, got {options.size}")
+    if options.size < 36:
+        raise ValueError(f"--size must be 36 voxels or more, got {options.size}")
     for name in ("steps", "filter_steps"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more")
