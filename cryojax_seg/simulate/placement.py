@@ -52,6 +52,7 @@ class Room:
         self, shape: Shape, voxel_size: float, rng: np.random.Generator, gap: float = 10.0
     ):
         self.extent = (np.array(shape) - 1) * voxel_size
+        self.shape, self.voxel_size = tuple(shape), voxel_size
         self.rng, self.gap = rng, gap
         # Fine enough for a small protein, and never more than 2 million points.
         self.spacing = max(voxel_size, 10.0, float(np.prod(self.extent + 1) / 2e6) ** (1 / 3))

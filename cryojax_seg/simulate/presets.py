@@ -35,20 +35,36 @@ from cryojax_seg.simulate.types import MEMBRANE
 FRACTION = 0.12  # of the volume that vesicles are to fill
 
 
-def _extent(shape: Shape, voxel_size: float, least: float, preset: str) -> np.ndarray:
-    """Edges of the volume in angstrom, refused if the shortest is below `least`."""
+def _room(
+    key: Key, shape: Shape, voxel_size: float, least: float, preset: str, crowding: float = 0.0
+) -> Room:
+    """An empty volume, refused if its shortest edge is below `least` angstrom."""
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape must be three sizes of 1 or more, got {tuple(shape)}")
     if not (np.isfinite(voxel_size) and voxel_size > 0):
         raise ValueError(f"voxel_size must be above 0 angstrom, got {voxel_size}")
-    extent = np.array(shape) * float(voxel_size)
-    if extent.min() < least:
+    shortest = min(shape) * float(voxel_size)
+    if shortest < least:
         raise ValueError(
-            f"shape {tuple(shape)} at voxel_size {voxel_size:g} angstrom is "
-            f"{extent.min():.0f} angstrom thin; the preset {preset} needs at least {least:.0f} "
-            "angstrom along each axis"
+            f"shape {tuple(shape)} at voxel_size {voxel_size:g} angstrom is {shortest:.0f} "
+            f"angstrom thin; the preset {preset} needs at least {least:.0f} angstrom along "
+            "each axis"
         )
-    return extent
+    check_crowding(crowding)
+    return Room(tuple(shape), voxel_size, generator(key))
+
+
+def _scene(
+    room: Room,
+    placed: list[Placed],
+    notes: list[str],
+    crowding: float = 0.0,
+    species: Species | None = None,
+) -> Scene:
+    """What was placed, with a crowd in the room that is left."""
+    molecules, less = crowd(room, crowding, species)
+    objects, notes = tuple(placed + molecules), notes + less
+    return Scene(objects, room.shape, room.voxel_size, notes=tuple(notes))
 
 
 def vesicles(
@@ -79,9 +95,8 @@ def vesicles(
     >>> sorted({p.name for p in scene.objects})
     ['sheet', 'vesicle']
     """
-    extent = _extent(shape, voxel_size, 220.0, "vesicles")
-    check_crowding(crowding)
-    room = Room(shape, voxel_size, generator(key))
+    room = _room(key, shape, voxel_size, 220.0, "vesicles", crowding)
+    extent = room.extent
     placed = []
     if sheet:
         # A sheet that faces the beam is all but lost in the wedge: this one is steep.
@@ -98,14 +113,7 @@ def vesicles(
     found = add_vesicles(room, FRACTION, 0.3 * extent.min())
     notes = [] if found else ["no vesicle found room"]
     studs = [p for one in found for p in stud(one, room, proteins)] if proteins else []
-    molecules, less = crowd(room, crowding, species)
-    return Scene(
-        tuple(placed + found + studs + molecules),
-        tuple(shape),
-        voxel_size,
-        None,
-        tuple(notes + less),
-    )
+    return _scene(room, placed + found + studs, notes, crowding, species)
 
 
 def organelles(
@@ -122,9 +130,8 @@ def organelles(
     Raises:
         ValueError: if the volume is thinner than 600 angstrom or crowding is out of range.
     """
-    extent = _extent(shape, voxel_size, 600.0, "organelles")
-    check_crowding(crowding)
-    room = Room(shape, voxel_size, generator(key))
+    room = _room(key, shape, voxel_size, 600.0, "organelles", crowding)
+    extent = room.extent
     rng, wide = room.rng, float(np.sort(extent)[1])
     # As large as life, or as the volume: cut by its faces, as a tomogram cuts them.
     size = np.clip(0.5 * wide, 450.0, 2500.0)
@@ -149,8 +156,7 @@ def organelles(
         placed += [] if one is None else [one]
     notes = missing(placed, dict.fromkeys(("mitochondrion", "Golgi stack", "reticulum"), 1))
     placed += add_vesicles(room, FRACTION / 3, 0.2 * extent.min())
-    molecules, less = crowd(room, crowding, species)
-    return Scene(tuple(placed + molecules), tuple(shape), voxel_size, None, tuple(notes + less))
+    return _scene(room, placed, notes, crowding, species)
 
 
 def cytoskeleton(
@@ -172,9 +178,8 @@ def cytoskeleton(
     Raises:
         ValueError: if the volume is thinner than 300 angstrom or crowding is out of range.
     """
-    extent = _extent(shape, voxel_size, 300.0, "cytoskeleton")
-    check_crowding(crowding)
-    room = Room(shape, voxel_size, generator(key))
+    room = _room(key, shape, voxel_size, 300.0, "cytoskeleton", crowding)
+    extent = room.extent
     blocks = float(np.prod(extent)) / 600.0**3
     tubes = max(1, min(round(blocks), 12)) if microtubules is None else microtubules
     actin = max(2, min(2 * round(blocks), 24)) if filaments is None else filaments
@@ -191,8 +196,7 @@ def cytoskeleton(
         bend = np.float32(room.rng.normal(0, 1 / 20000.0))
         placed += add_filaments(room, ActinFilament(length / 2, bend), "actin", 1, 15.0)
     notes = missing(placed, {"microtubule": tubes, "actin": actin})
-    molecules, less = crowd(room, crowding, species)
-    return Scene(tuple(placed + molecules), tuple(shape), voxel_size, None, tuple(notes + less))
+    return _scene(room, placed, notes, crowding, species)
 
 
 def crowded(
@@ -212,9 +216,8 @@ def crowded(
     Raises:
         ValueError: if the volume is thinner than 300 angstrom or crowding is out of range.
     """
-    extent = _extent(shape, voxel_size, 300.0, "crowded")
-    check_crowding(crowding)
-    room = Room(shape, voxel_size, generator(key))
+    room = _room(key, shape, voxel_size, 300.0, "crowded", crowding)
+    extent = room.extent
     length = np.float32(1.2 * np.linalg.norm(extent[1:]))
     blocks = float(np.prod(extent)) / 600.0**3
     count = max(1, min(round(blocks), 6))
@@ -232,8 +235,7 @@ def crowded(
     gold = GoldBead(np.float32(50.0))
     placed += [b for _ in range(beads) if (b := room.place(gold, "gold bead")) is not None]
     notes += missing(placed, {"gold bead": beads})
-    molecules, less = crowd(room, crowding, species)
-    return Scene(tuple(placed + molecules), tuple(shape), voxel_size, None, tuple(notes + less))
+    return _scene(room, placed, notes, crowding, species)
 
 
 def contrast_drift(
@@ -274,18 +276,16 @@ def threshold_dilemma(key: Key, shape: Shape, voxel_size: float) -> Scene:
     Raises:
         ValueError: if the volume is thinner than 160 angstrom.
     """
-    extent = _extent(shape, voxel_size, 160.0, "threshold_dilemma")
-    room = Room(shape, voxel_size, generator(key))
-    reach = 0.36 * extent.min()
+    room = _room(key, shape, voxel_size, 160.0, "threshold_dilemma")
+    reach = 0.3 * room.extent.min()
     flat = Cisterna(np.float32(reach - 1.5 * voxel_size), np.float32(1.5 * voxel_size))
     solid = Solid(flat, MEMBRANE, 1.0, np.float32(0.2 * voxel_size))
     found = [room.place(solid, "structure", tries=200) for _ in range(3)]
-    placed = tuple(p for p in found if p is not None)
+    placed = [p for p in found if p is not None]
+    scene = _scene(room, placed, missing(placed, {"structure": 3}))
     contrast = np.ones(shape, np.float32)
     contrast[:, :, shape[2] // 2 :] = 0.4
-    return Scene(
-        placed, tuple(shape), voxel_size, contrast, tuple(missing(list(placed), {"structure": 3}))
-    )
+    return dataclasses.replace(scene, contrast=contrast)
 
 
 def flat_bilayers(
@@ -306,13 +306,13 @@ def flat_bilayers(
     Raises:
         ValueError: if the volume is thinner than 200 angstrom or an angle is out of range.
     """
-    extent = _extent(shape, voxel_size, 200.0, "flat_bilayers")
     if not all(0 <= a <= 90 for a in angles):
         raise ValueError(f"angles must be within 0 to 90 degrees, got {angles}")
-    room = Room(shape, voxel_size, generator(key), gap=30.0)
-    placed, lean = [], np.deg2rad(azimuth)
+    room = _room(key, shape, voxel_size, 200.0, "flat_bilayers")
+    placed, lean, extent = [], np.deg2rad(azimuth), room.extent
     # As large as leaves each its share of the volume.
-    radius = np.float32(min(0.3 * extent.min(), 0.4 * (np.prod(extent) / len(angles)) ** (1 / 3)))
+    share = (np.prod(extent) / max(len(angles), 1)) ** (1 / 3)
+    radius = np.float32(min(0.3 * extent.min(), 0.33 * share))
     for angle in angles:
         a = np.deg2rad(angle)
         normal = np.array([np.cos(a), np.sin(a) * np.sin(lean), np.sin(a) * np.cos(lean)])
@@ -321,5 +321,4 @@ def flat_bilayers(
             disc, f"bilayer {angle:g}", lambda rng, n=normal: facing(n, rng), tries=300
         )
         placed += [] if one is None else [one]
-    notes = missing(placed, {f"bilayer {a:g}": 1 for a in angles})
-    return Scene(tuple(placed), tuple(shape), voxel_size, None, tuple(notes))
+    return _scene(room, placed, missing(placed, {f"bilayer {a:g}": 1 for a in angles}))
