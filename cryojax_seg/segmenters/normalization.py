@@ -3,6 +3,10 @@
 Instance statistics depend on the whole input, so a network that computes them has no halo and
 cannot be tiled. `fit_normalization` measures them once per tomogram on probe patches and freezes
 them: each layer becomes an affine map of its channels, which is local and tiles exactly.
+
+`experiments/normalisation.py` compares the choices at equal CPU-seconds: instance statistics,
+fitted, are the most accurate and lose nothing against those of the whole volume; batch statistics
+come next, then weight standardisation, which needs no fitting.
 """
 
 import jax
