@@ -19,7 +19,7 @@ from cryojax_seg.io.modules import rebuild
 from cryojax_seg.losses import cross_entropy
 
 # Compiled for a few calls on small volumes: quick to compile matters, quick to run does not.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICK = {"xla_backend_optimization_level": 0}
 run = jax.jit(lambda segmenter, volume: segmenter(volume), compiler_options=QUICK)
 
 
