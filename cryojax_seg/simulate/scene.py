@@ -117,13 +117,23 @@ def measurements(scene: Scene) -> list[dict[str, Any]]:
 def body_points(structure: Structure) -> np.ndarray:
     """Points ``(n, 3)``, in the frame of the structure, that its body holds.
 
-    They lie on a lattice of a sixteenth of its reach; of an endless structure they cover a
-    micrometre around the origin. One size of lattice, so one program for each kind of structure.
+    A lattice of a sixteenth of its reach finds the box it lies in (a filament's is long and thin),
+    and a lattice of as many points in that box gives the points. Of an endless structure they cover
+    a micrometre around the origin. One size of lattice: one program for each kind of structure.
     """
-    axis = np.linspace(-1, 1, 33) * min(structure.reach(), 1e4)
-    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    inside = np.asarray(body_at(structure, jnp.asarray(points, jnp.result_type(float)))) <= 0
-    return points[inside] if inside.any() else np.zeros((1, 3))
+
+    def lattice(half):
+        axes = [np.linspace(-h, h, 33) for h in half]
+        points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+        return points, np.asarray(body_at(structure, jnp.asarray(points, jnp.result_type(float))))
+
+    reach = min(structure.reach(), 1e4)
+    points, distance = lattice((reach,) * 3)
+    near = points[distance <= reach / 16]
+    if not len(near):
+        return np.zeros((1, 3))
+    points, distance = lattice(np.minimum(np.abs(near).max(0) + reach / 16, reach))
+    return points[distance <= 0] if (distance <= 0).any() else np.zeros((1, 3))
 
 
 @jax.jit
