@@ -22,6 +22,11 @@ APART = 80.0  # angstrom between proteins in a membrane
 
 
 def check_crowding(crowding: float) -> float:
+    """The volume fraction itself.
+
+    Raises:
+        ValueError: if it is not within 0 to 0.3.
+    """
     low, high = CROWDING
     if not low <= crowding <= high:
         raise ValueError(f"crowding must be within {low:g} to {high:g}, got {crowding}")
@@ -29,6 +34,7 @@ def check_crowding(crowding: float) -> float:
 
 
 def random_thickness(rng: np.random.Generator) -> float:
+    """Angstrom between the leaflets of a membrane, 25 to 35."""
     return float(np.float32(rng.uniform(THINNEST, THICKEST)))
 
 
@@ -41,7 +47,7 @@ def crowd(
         room: where there is room; it is taken.
         fraction: volume of the macromolecules over the volume that was free, 0 to 0.3. The faces
             of the volume cut them, as they cut a sample.
-        species: by name, the same number of each; None for ribosomes, proteasomes and small
+        species: by name, about the same volume of each; None for ribosomes, proteasomes and small
             globular proteins.
 
     Returns:
@@ -88,7 +94,14 @@ def globule() -> GaussianComplex:
 
 
 def stud(placed: Placed, room: Room, count: int, protein: Structure | None = None) -> list[Placed]:
-    """Proteins in a membrane: at random places on it, their z axis along its normal."""
+    """Proteins in a membrane: at random places on it, their z axis along its normal.
+
+    Args:
+        placed: the membrane.
+        room: whose generator chooses; the proteins take their room in it.
+        count: how many at most: they keep `APART`, and stand only within the volume.
+        protein: None for a head of about 60 angstrom on a short stem.
+    """
     protein = (
         GaussianComplex(
             np.array([[15.0, 0, 0], [45.0, 0, 0]], np.float32),

@@ -15,6 +15,7 @@ from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Labels, Shape, Volume
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.simulate.scene import Placed, Scene
+from cryojax_seg.simulate.structures import Structure
 from cryojax_seg.simulate.types import BACKGROUND, LUMEN, MEMBRANE
 
 BLOCK = 8  # edge in voxels of the blocks in which objects are drawn
@@ -74,10 +75,11 @@ def render(scene: Scene) -> Truth:
         jnp.zeros((*padded, 3)),
         jnp.full(padded, FAR),
     )
-    for first, group in _alike(scene.objects):
-        index, starts = _blocks(group, padded, scene.voxel_size)
-        for pairs in _chunks(group, index, starts):
-            canvas = _draw(canvas, *pairs, jnp.int32(first), scene.voxel_size)
+    for first, group in _runs(scene.objects):
+        structure, poses = group[0].structure, _poses(group)
+        index, starts = _blocks(group, poses, padded, scene.voxel_size)
+        for pairs in _chunks(poses, index, starts):
+            canvas = _draw(canvas, structure, *pairs, jnp.int32(first), scene.voxel_size)
     z, y, x = scene.shape
     truth = jax.tree.map(lambda a: a[:z, :y, :x], canvas)
     if scene.contrast is not None:
@@ -86,16 +88,15 @@ def render(scene: Scene) -> Truth:
     return truth
 
 
-def _alike(objects: tuple[Placed, ...]) -> Iterator[tuple[int, list[Placed]]]:
-    """Runs of objects that differ in numbers only: one program draws them all."""
+def _runs(objects: tuple[Placed, ...]) -> Iterator[tuple[int, list[Placed]]]:
+    """Runs of objects that share one structure, which is then passed on once however large."""
 
     def kind(placed: Placed):
-        leaves, tree = jax.tree.flatten(dataclasses.replace(placed, name=""))
-        return tree, tuple(np.shape(leaf) for leaf in leaves)
+        return id(placed.structure), placed.rotation is None
 
     first = 0
     for _, run in itertools.groupby(objects, kind):
-        group = [dataclasses.replace(placed, name="") for placed in run]
+        group = list(run)
         yield first, group
         first += len(group)
 
@@ -104,7 +105,17 @@ def _traced(tree) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
-def _blocks(group: list[Placed], shape: Shape, voxel_size: float):
+def _poses(group: list[Placed]) -> tuple:
+    """The centres ``(n, 3)`` and rotations ``(n, 3, 3)``, or None, of objects."""
+    dtype = jnp.result_type(float)
+    stack = jnp.stack if _traced(group) else np.stack
+    centres = stack([_array(placed.centre, dtype) for placed in group])
+    if group[0].rotation is None:
+        return centres, None
+    return centres, stack([_array(placed.rotation, dtype) for placed in group])
+
+
+def _blocks(group: list[Placed], poses: tuple, shape: Shape, voxel_size: float):
     """Pairs of an object and the first voxel of a block that it touches; all, if it is traced."""
     axes = [np.arange(0, n, BLOCK) for n in shape]
     starts = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).astype(np.int32)
@@ -112,32 +123,34 @@ def _blocks(group: list[Placed], shape: Shape, voxel_size: float):
         index = np.repeat(np.arange(len(group), dtype=np.int32), len(starts))
         return index, np.tile(starts, (len(group), 1))
     middles = (starts + (BLOCK - 1) / 2) * voxel_size
+    structure = group[0].structure
+    reach = structure.reach() + 0.87 * BLOCK * voxel_size  # half the diagonal of a block
     near = []
     for i, placed in enumerate(group):
         far = np.linalg.norm(middles - np.asarray(placed.centre), axis=-1)
-        block = np.flatnonzero(far < placed.structure.reach() + 0.87 * BLOCK * voxel_size)
+        block = np.flatnonzero(far < reach)
         near.append(np.stack([np.full_like(block, i), block], -1))
     index, block = np.concatenate(near).T
     index, starts = index.astype(np.int32), starts[block]
-    touched = [np.asarray(_touched(*pairs, voxel_size)) for pairs in _chunks(group, index, starts)]
+    touched = [
+        np.asarray(_touched(structure, *pairs, voxel_size))
+        for pairs in _chunks(poses, index, starts)
+    ]
     kept = np.concatenate([np.zeros(0, bool), *touched])[: len(index)]
     return index[kept], starts[kept]
 
 
-def _chunks(group: list[Placed], index: np.ndarray, starts: np.ndarray) -> Iterator[tuple]:
-    """The pairs in parts of one size, so that one program is compiled for a kind of object.
+def _chunks(poses: tuple, index: np.ndarray, starts: np.ndarray) -> Iterator[tuple]:
+    """The pairs in parts of one size, so that one program is compiled for a kind of structure.
 
-    Yields the objects stacked, their indices, -1 for what only fills up the last part, and the
-    first voxels of the blocks.
+    Yields the poses, their indices, -1 for what only fills up the last part, and the first voxels
+    of the blocks.
     """
-    stack = jnp.stack if _traced(group) else np.stack
-    dtype = jnp.result_type(float)
-    objects = jax.tree.map(lambda *v: stack([_array(u, dtype) for u in v]), *group)
     for i in range(0, len(index), CHUNK):
         part = index[i : i + CHUNK]
         blank = (0, CHUNK - len(part))
         taken = np.pad(part, blank)
-        chosen = jax.tree.map(lambda leaf, taken=taken: leaf[taken], objects)
+        chosen = jax.tree.map(lambda leaf, taken=taken: leaf[taken], poses)
         start = np.pad(starts[i : i + CHUNK], (blank, (0, 0)))
         yield chosen, np.pad(part, blank, constant_values=-1), start
 
@@ -151,26 +164,30 @@ def _array(leaf, dtype):
 
 
 @functools.partial(jax.jit, static_argnames="voxel_size")
-def _touched(objects: Placed, index, starts, voxel_size: float):
+def _touched(structure: Structure, poses, index, starts, voxel_size: float):
     cell = 4  # voxels between the points at which the distance is looked at
     axis = np.arange(cell / 2 - 0.5, BLOCK, cell)
     offsets = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)
     offsets = jnp.asarray(offsets, jnp.result_type(float))
 
     def touched(pair):
-        placed, start = pair
+        pose, start = pair
+        placed = Placed(structure, *pose)
         points = (offsets + start.astype(offsets.dtype)[None, None, None]) * voxel_size
         return placed.body(points).min() < np.sqrt(3) * cell / 2 * voxel_size + TAIL
 
-    return jax.lax.map(touched, (objects, starts))
+    return jax.lax.map(touched, (poses, starts))
 
 
 @functools.partial(jax.jit, static_argnames="voxel_size", donate_argnums=0)
-def _draw(canvas: Truth, objects: Placed, index, starts, first, voxel_size: float) -> Truth:
+def _draw(
+    canvas: Truth, structure: Structure, poses, index, starts, first, voxel_size: float
+) -> Truth:
     """Adds an object to each block; instances are counted from `first`, an index of -1 is void."""
 
     def draw(canvas, pair):
-        placed, i, start = pair
+        pose, i, start = pair
+        placed = Placed(structure, *pose)
         origin = tuple(start)
 
         def at(volume):
@@ -190,7 +207,7 @@ def _draw(canvas: Truth, objects: Placed, index, starts, first, voxel_size: floa
         )
         return jax.tree.map(put, canvas, new), None
 
-    return jax.lax.scan(draw, canvas, (objects, index, starts))[0]
+    return jax.lax.scan(draw, canvas, (poses, index, starts))[0]
 
 
 def _drawn(old: Truth, placed: Placed, number, start, voxel_size: float) -> Truth:

@@ -17,7 +17,7 @@ SLICES = ("6", "12", "18")
 def files(tmp_path_factory):
     """A folder with a dark tomogram, its labels (one class, and three) and a sparse annotation."""
     folder = tmp_path_factory.mktemp("my files")  # with a space, as people have them
-    scene = presets.vesicles(jax.random.key(3), (24, 32, 32), VOXELS[0])
+    scene = presets.vesicles(jax.random.key(1), (24, 32, 32), VOXELS[0])
     cell = simulate(scene, WedgeImaging(snr=2.0), jax.random.key(4))
     labels = np.asarray(cell.labels)
     like = Tomogram(-np.asarray(cell.density), VOXELS, origin=(100.0, -20.0, 30.0))
@@ -50,6 +50,6 @@ def trained(files, tmp_path_factory):
     """A run folder with a trained linear vote."""
     folder = tmp_path_factory.mktemp("runs") / "vote"
     words = ["train", files / "tomogram.mrc", "--labels", files / "sparse.mrc", "--method", "vote"]
-    words += ["--classes", "membrane", "--steps", "40", "--patch", "16", "-o", folder]
+    words += ["--classes", "membrane", "--steps", "100", "--patch", "16", "-o", folder]
     assert main([str(word) for word in words]) == 0
     return folder

@@ -34,7 +34,7 @@ def test_a_trained_vote_segments_and_scores_the_same_everywhere(run, files, trai
     expected = evaluate.overlap(labels.density, truth)["foreground"]
     assert status == 0
     assert scores["classes"]["membrane"]["dice"] == pytest.approx(expected.dice)
-    assert expected.dice > 0.5  # everything is membrane: 0.35
+    assert expected.dice > 0.6
     assert scores["calibration"]["ECE"] == pytest.approx(
         evaluate.expected_calibration_error(p.density[..., None].astype(np.float32), truth),
         abs=1e-6,
