@@ -50,6 +50,7 @@ from cryojax_seg.simulate import Scene as Simulated
 from cryojax_seg.simulate.placement import facing
 from cryojax_seg.simulate.types import MICROTUBULE
 from experiments import real_microtubules as real
+from experiments.annotated import Scene, refine, scene
 from experiments.common import RESULTS, claim, results_folder, write_results
 
 VOXEL = 10.52
@@ -80,14 +81,14 @@ def imaging(tier: Tier, snr: float, wedge: MissingWedge) -> Imaging:
     return TiltSeriesImaging(Acquisition(scheme=TiltScheme.every(3.0, low, high)), snr)
 
 
-def contrast(volume: np.ndarray, target: real.Scene) -> float:
+def contrast(volume: np.ndarray, target: Scene) -> float:
     """Mean of the wall less that of its surroundings, in standard deviations of a voxel there."""
     known = target.weights > 0
     wall, around = volume[known & (target.labels == 1)], volume[known & (target.labels == 0)]
     return float((wall.mean() - around.mean()) / around.std())
 
 
-def twin(target: real.Scene, points: np.ndarray) -> Simulated:
+def twin(target: Scene, points: np.ndarray) -> Simulated:
     """A straight microtubule along the axis of the real one."""
     middle = points.mean(0)
     direction = np.linalg.svd(points - middle)[2][0]
@@ -99,7 +100,7 @@ def twin(target: real.Scene, points: np.ndarray) -> Simulated:
 
 
 def matched(
-    tier: Tier, scene: Simulated, target: real.Scene, wedge: MissingWedge, key
+    tier: Tier, scene: Simulated, target: Scene, wedge: MissingWedge, key
 ) -> tuple[Phantom, float]:
     """The twin at the ratio that gives its wall the contrast of the real one, and that ratio."""
     wanted, snr = contrast(target.volume, target), 0.1
@@ -132,11 +133,11 @@ def training_scenes(tier: Tier, snr: float, wedge: MissingWedge, config: Config)
         labels = (np.asarray(phantom.labels) == MICROTUBULE).astype(np.int32)
         volume = normalize(np.asarray(phantom.density), "bright")
         blank = np.zeros_like(volume)
-        scenes.append(real.Scene(volume, labels, blank + 1, blank, wedge))
+        scenes.append(Scene(volume, labels, blank + 1, blank, wedge))
     return scenes
 
 
-def draw(path: pathlib.Path, target: real.Scene, twins: dict[str, np.ndarray]) -> None:
+def draw(path: pathlib.Path, target: Scene, twins: dict[str, np.ndarray]) -> None:
     """Slices, spectra and histograms, the real one first."""
     volumes = {"real": target.volume, **twins}
     figure, axes = plt.subplots(
@@ -164,11 +165,11 @@ def draw(path: pathlib.Path, target: real.Scene, twins: dict[str, np.ndarray]) -
 def main(config: Config) -> None:
     if config.tiny:
         config = dataclasses.replace(config, volumes=1, shape=(32, 40, 40), method="vote", steps=4)
-    target = real.scene("14pf")
+    target = scene("14pf")
     source = datasets.microtubule("14pf")
-    points = real.refine(np.asarray(source.tomogram.density), source.centreline, VOXEL)
+    points = refine(np.asarray(source.tomogram.density), source.centreline, VOXEL)
     wedge = target.wedge
-    assert wedge is not None  # `real.scene` refuses a volume that shows none
+    assert wedge is not None  # `annotated.scene` refuses a volume that shows none
     print(f"contrast of the real wall: {contrast(target.volume, target):.2f} sigma")
     rows, twins, snrs = [], {}, {}
     for tier in TIERS:

@@ -1,0 +1,99 @@
+"""Real volumes with labels and weights, as the experiments train on them and score with them."""
+
+import dataclasses
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+from scipy.optimize import minimize
+from scipy.spatial import KDTree
+
+from cryojax_seg import core, datasets
+from cryojax_seg.io.paint import offset_from_path, sample_path
+
+WALL, LUMEN, NEAR = (80.0, 130.0), 70.0, 160.0  # angstrom from the axis
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A normalized volume with labels, weights, and the visibility of the wall."""
+
+    volume: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    visibility: np.ndarray
+    wedge: core.MissingWedge | None
+    shift: float = 0.0
+
+
+def refine(density: np.ndarray, points: np.ndarray, voxel: float) -> np.ndarray:
+    """The centre-line, each point moved across it to where the contrast of a wall is best."""
+    radii = np.arange(0, 195, 10.0)
+    sign = np.where((radii > 85) & (radii < 125), 1.0, 0.0)
+    sign /= sign.sum()
+    outside = (radii < 65) | (radii > 150)
+    sign[outside] = -1 / outside.sum()
+    azimuth = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    across = np.cross(points[-1] - points[0], [1.0, 0, 0])
+    across /= np.linalg.norm(across)
+    density = density.astype(np.float32)
+
+    def moved(shifts):
+        shifts = shifts.reshape(len(points), 2)
+        return points + shifts[:, :1] * [1.0, 0, 0] + shifts[:, 1:] * across
+
+    def contrast(shifts):
+        path = sample_path(moved(shifts))[::10]
+        tangent = np.gradient(path, axis=0)
+        tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+        side = np.cross(tangent, [1.0, 0, 0])
+        side /= np.linalg.norm(side, axis=1, keepdims=True)
+        up = np.cross(side, tangent)
+        ring = np.cos(azimuth)[:, None, None] * up + np.sin(azimuth)[:, None, None] * side
+        where = path + ring[None] * (radii / voxel)[:, None, None, None]
+        values = map_coordinates(density, where.reshape(-1, 3).T, order=1, mode="nearest")
+        return -(sign @ values.reshape(len(radii), -1).mean(1))
+
+    start = np.zeros(2 * len(points))
+    found = minimize(contrast, start, method="Powell", bounds=[(-5, 5)] * len(start))
+    return moved(found.x)
+
+
+def scene(name: str) -> Scene:
+    """One microtubule, labelled from its refined centre-line."""
+    source = datasets.microtubule(name)
+    density = np.asarray(source.tomogram.density)
+    voxel = source.tomogram.require_voxel_size()[0]
+    points = refine(density, source.centreline, voxel)
+    wedge = core.estimate_wedge(density)
+    if wedge is None:
+        raise ValueError(f"{name}: its power spectrum shows no missing wedge")
+    offset = offset_from_path(density.shape, points, extend=200.0)
+    distance = np.linalg.norm(offset, axis=-1)
+    nearest = np.moveaxis(np.indices(density.shape), 0, -1) - offset
+    beyond = KDTree(sample_path(points)).query(nearest)[0] > 0.5
+    radius = distance * voxel
+    wall = (radius >= WALL[0]) & (radius <= WALL[1])
+    known = wall | (radius < LUMEN) | (radius > NEAR)
+    known &= ~(beyond & (radius < 2 * NEAR))
+    normals = offset / np.maximum(distance, 1e-6)[..., None]
+    seen = np.asarray(wedge.visibility(normals.astype(np.float32), extent=6.0, thickness=2.0))
+    return Scene(
+        core.normalize(density, "bright"),
+        (wall & known).astype(np.int32),
+        known.astype(np.float32),
+        seen,
+        wedge,
+        float(np.linalg.norm(points - source.centreline, axis=1).mean() * voxel),
+    )
+
+
+def patch_scene(name: str) -> Scene:
+    """One patch with a partial mask; structure is dark, and exact zeros lie outside of the data."""
+    tomogram, mask = datasets.tardis_patch(name)
+    density = np.asarray(tomogram.density, np.float32)
+    outside = density == 0 if (density == 0).mean() > 0.05 else np.zeros_like(density, bool)
+    known = mask.any((1, 2), keepdims=True) & ~outside
+    volume = core.normalize(np.where(outside, np.nan, density), "dark")
+    return Scene(
+        volume, (mask * known).astype(np.int32), known.astype(np.float32), known * 0.0, None
+    )
