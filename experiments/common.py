@@ -98,3 +98,69 @@ def write_results(
         print(f"{c['name']}: {value} (goal {c['goal']}) {verdict}")
     print(f"wrote {path}")
     return path
+
+
+class Rows:
+    """Records of an experiment as they come, so that an interrupted one goes on where it was.
+
+    They are kept beside the result, in ``NAME.partial.jsonl``, until `finish` writes the result.
+    Records made with another config are discarded.
+
+    Args:
+        name: of the experiment.
+        config: its config as plain values.
+        tiny: as for `write_results`.
+    """
+
+    def __init__(self, name: str, config: Mapping[str, Any], tiny: bool):
+        self.name, self.config, self.tiny = name, json.loads(json.dumps(dict(config))), tiny
+        self.path = results_folder(tiny) / f"{name}.partial.jsonl"
+        self.records: list[dict[str, Any]] = []
+        if self.path.exists():
+            first, *lines = self.path.read_text().splitlines() or ["{}"]
+            if json.loads(first) == self.config:
+                complete = [line for line in lines if line.endswith("}")]
+                self.records = [json.loads(line) for line in complete]
+                print(f"going on: {len(self.records)} records in {self.path}", flush=True)
+        lines = [json.dumps(self.config), *map(json.dumps, self.records)]
+        self.path.write_text("\n".join(lines) + "\n")
+
+    def done(self, **key: Any) -> dict[str, Any] | None:
+        """The record that was added under this key; None if there is none."""
+        key = json.loads(json.dumps(key))
+        return next((r for r in self.records if all(r.get(k) == v for k, v in key.items())), None)
+
+    def add(self, key: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+        """Keeps a record; it is on disk when this returns."""
+        record = json.loads(json.dumps({**key, **values}))
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        self.records.append(record)
+        return record
+
+    def finish(
+        self, rows: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]]
+    ) -> Path:
+        """Writes the result and removes the partial records."""
+        path = write_results(self.name, self.config, rows, claims, tiny=self.tiny)
+        self.path.unlink(missing_ok=True)
+        return path
+
+
+def interval(values: Sequence[float | None]) -> tuple[float | None, float | None, float | None]:
+    """Mean and 95 % confidence interval (Student's t) of independent values; None is left out.
+
+    >>> [round(v, 3) for v in interval([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484]
+    """
+    from scipy import stats
+
+    kept = [float(v) for v in values if v is not None]
+    if not kept:
+        return None, None, None
+    mean = sum(kept) / len(kept)
+    if len(kept) < 2:
+        return mean, None, None
+    error = (sum((v - mean) ** 2 for v in kept) / (len(kept) - 1) / len(kept)) ** 0.5
+    half = float(stats.t.ppf(0.975, len(kept) - 1)) * error
+    return mean, mean - half, mean + half

@@ -51,6 +51,21 @@ class Segmenter(nnx.Module):
         """Logits of a volume whose structure is bright. Pure: no state, no randomness."""
 
 
+class WedgeAware(Segmenter):
+    """Abstract segmenter that also wants to know the missing wedge of what it is shown.
+
+    Called as any other it uses the wedge it holds; objectives give it that of each patch.
+    """
+
+    @abc.abstractmethod
+    def under(self, volume: Volume, wedge: MissingWedge) -> Logits:
+        """Logits of a volume with this wedge."""
+
+    @abc.abstractmethod
+    def with_wedge(self, wedge: MissingWedge) -> "WedgeAware":
+        """The same segmenter for data with another wedge."""
+
+
 class Restorer(nnx.Module):
     """Abstract local function from a volume to a volume, with the same locality contract."""
 

@@ -20,6 +20,9 @@ from cryojax_seg.core import fourier
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Number, Shape, Volume
 
+# A wedge for tilts about x is one for tilts about y in a sample that was turned by this matrix.
+_X_FROM_Y = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
+
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +161,36 @@ class MissingWedge:
                 if bool(jnp.mean(jnp.abs(self._measured(*flipped) - reference)) < 1e-3):
                     kept.append(axes)
         return tuple(kept)
+
+    def about_y(self) -> "MissingWedge":
+        """The same wedge as tilts about y, with a rotation matrix: one form for all wedges."""
+        dtype = np.asarray(0.0, jnp.result_type(float)).dtype
+        rotation = jnp.eye(3, dtype=dtype) if self.rotation is None else jnp.asarray(self.rotation)
+        if self.tilt_axis == "x":
+            rotation = rotation @ jnp.asarray(_X_FROM_Y, rotation.dtype)
+        return MissingWedge(self.tilt_range, "y", self.softness, rotation)
+
+    def moments(self) -> Float[Array, "3 3"]:
+        """Second moments of the measured directions, ``3 E[M(k) k k^T]`` over unit vectors k (zyx).
+
+        The unit matrix if everything was measured, smaller along the directions that were not; a
+        tensor, so that ``wedge.rotate(R).moments()`` is ``R T R^T``. With a the tilt angles from
+        low to high, ``T_axis = (high - low) / pi`` along the tilt axis, and across it the integrals
+        of ``2 cos^2 a, 2 sin^2 a, 2 sin a cos a`` over pi. A hard edge is assumed.
+
+        >>> moments = MissingWedge((-60.0, 60.0)).moments()
+        >>> [round(float(m), 2) for m in jnp.diag(moments)]
+        [0.39, 0.67, 0.94]
+        """
+        wedge = self.about_y()
+        low, high = (jnp.deg2rad(jnp.asarray(a, jnp.result_type(float))) for a in self.tilt_range)
+        span, double = high - low, (jnp.sin(2 * high) - jnp.sin(2 * low)) / 2
+        mixed = jnp.square(jnp.sin(high)) - jnp.square(jnp.sin(low))
+        zero = jnp.zeros_like(span)
+        rows = ((span - double, zero, mixed), (zero, span, zero), (mixed, zero, span + double))
+        tensor = jnp.stack([jnp.stack(row) for row in rows]) / jnp.pi
+        rotation = jnp.asarray(wedge.rotation, tensor.dtype)
+        return rotation @ tensor @ rotation.T
 
     def visibility(
         self, normals: Float[Array, "*n 3"], extent: Number = 6.0, thickness: Number = 1.5

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.segmenter import Segmenter, WedgeAware
 from cryojax_seg.core.types import Scalar
 from cryojax_seg.losses.overlap import dice
 from cryojax_seg.losses.voxel import cross_entropy, log_mse
@@ -54,15 +54,38 @@ def _finite(batch: Annotation) -> jax.Array:
     return jnp.where(jnp.isfinite(batch.volume), batch.volume, 0.0)
 
 
+def logits_of(segmenter: Segmenter, volumes: jax.Array, wedges: Any = None) -> jax.Array:
+    """Logits of a batch of volumes; a `core.WedgeAware` segmenter is told the wedge of each."""
+    if isinstance(segmenter, WedgeAware) and wedges is not None:
+        return jax.vmap(segmenter.under, axis_name=BATCH)(volumes, wedges)
+    return jax.vmap(segmenter, axis_name=BATCH)(volumes)
+
+
 def supervised(loss: Loss) -> Objective:
     """The objective that applies a loss to the logits of every volume in the batch at once."""
 
     def objective(segmenter: Segmenter, batch: Annotation) -> Scalar:
-        return loss(
-            jax.vmap(segmenter, axis_name=BATCH)(_finite(batch)), batch.labels, batch.weights
-        )
+        wedges = getattr(batch, "wedge", None)
+        logits = logits_of(segmenter, _finite(batch), wedges)
+        return loss(logits, batch.labels, batch.weights)
 
     return objective
+
+
+def add(*objectives: Objective, factors: Sequence[float] | None = None) -> Objective:
+    """The weighted sum of several objectives; factors default to 1.
+
+    >>> both = add(supervised(cross_entropy), supervised(dice), factors=(1.0, 0.5))
+    """
+    factors = (1.0,) * len(objectives) if factors is None else tuple(factors)
+    if not objectives or len(factors) != len(objectives):
+        raise ValueError(f"{len(objectives)} objectives need as many factors, got {len(factors)}")
+
+    def total(segmenter: Segmenter, batch: Annotation) -> Scalar:
+        parts = [f * one(segmenter, batch) for f, one in zip(factors, objectives, strict=True)]
+        return sum(parts[1:], start=parts[0])
+
+    return total
 
 
 def _enlarge(logits: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -1,5 +1,6 @@
 """Every way to segment a tomogram, from a threshold to a network, as one kind of object."""
 
+from cryojax_seg.segmenters.conditioned import WedgeConditioned as WedgeConditioned
 from cryojax_seg.segmenters.convnet import ConvNet as ConvNet
 from cryojax_seg.segmenters.hysteresis import Hysteresis as Hysteresis
 from cryojax_seg.segmenters.local_threshold import LocalContrast as LocalContrast

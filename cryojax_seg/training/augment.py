@@ -5,15 +5,14 @@ batch. Whether a change is on at all is decided when the step is compiled.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
 from cryojax_seg.core import fourier
+from cryojax_seg.core.rotation import cube_rotations, move
 from cryojax_seg.core.types import Key, Volume
 from cryojax_seg.training.batch import Batch
 from cryojax_seg.training.config import Augmentation
@@ -64,44 +63,31 @@ def _maybe(flag: jax.Array, changed: Batch, patch: Batch) -> Batch:
 
 
 def _moved(patch: Batch, matrix: jax.Array) -> Batch:
-    """Volume, labels and weights turned by a signed permutation matrix, in one gather each.
+    """Everything but the wedge, turned by a signed permutation matrix."""
+    names = ["volume", "labels", "weights"]
+    moved = dict(zip(names, move(matrix, *(getattr(patch, n) for n in names)), strict=True))
+    if patch.normals is not None:
+        (turned,) = move(matrix, patch.normals)
+        moved["normals"] = _turned_vectors(turned, matrix)
+    if patch.halves is not None:
+        moved["halves"] = jnp.stack(move(matrix, *patch.halves))
+    return dataclasses.replace(patch, **moved)
 
-    The content at r comes from ``M^T r``, with coordinates from the middle of the patch. (Chains
-    of conditional flips compute the same, but compilers duplicate them exponentially.)
-    """
-    shape = patch.volume.shape
-    grids = np.meshgrid(*[2 * np.arange(n, dtype=np.int32) - (n - 1) for n in shape], indexing="ij")
-    index = jnp.zeros(shape, jnp.int32)
-    for axis, size in enumerate(shape):
-        doubled = sum(matrix[other, axis] * grids[other] for other in range(3))
-        index = index * size + (doubled + (size - 1)) // 2
-    return dataclasses.replace(
-        patch,
-        volume=patch.volume.ravel()[index],
-        labels=patch.labels.ravel()[index],
-        weights=patch.weights.ravel()[index],
-    )
+
+def _turned_vectors(vectors: jax.Array, matrix: jax.Array) -> jax.Array:
+    return jnp.einsum("ij,zyxj->zyxi", matrix.astype(vectors.dtype), vectors)
+
+
+def _each(patch: Batch, change: Callable[[Volume], Volume]) -> Batch:
+    """The patch with its volume and its halves changed in the same way."""
+    halves = None if patch.halves is None else jax.vmap(change)(patch.halves)
+    return dataclasses.replace(patch, volume=change(patch.volume), halves=halves)
 
 
 def flip(patch: Batch, key: Key, flips: jax.Array) -> Batch:
     """One of the given flips ``(8, 3)``, each of which leaves the wedge as it is."""
     axes = flips[_below(key, flips.shape[0])]
     return _moved(patch, jnp.diag(jnp.where(axes, -1, 1)).astype(jnp.int32))
-
-
-def cube_rotations(shape: tuple[int, ...]) -> np.ndarray:
-    """The proper rotations that map a box of this shape onto itself, as ``(count, 3, 3)`` integers.
-
-    >>> len(cube_rotations((8, 8, 8))), len(cube_rotations((4, 8, 8)))
-    (24, 8)
-    """
-    matrices = [
-        np.eye(3, dtype=np.int32)[list(order)] * np.array(signs, np.int32)[:, None]
-        for order in itertools.permutations(range(3))
-        for signs in itertools.product((1, -1), repeat=3)
-        if all(shape[i] == shape[j] for i, j in enumerate(order))
-    ]
-    return np.stack([m for m in matrices if np.linalg.det(m) > 0])
 
 
 def rotate_by(patch: Batch, matrix: jax.Array) -> Batch:
@@ -149,24 +135,36 @@ def turn(patch: Batch, key: Key, angle: float) -> Batch:
         sum(matrix[j, i] * grids[j] for j in range(3)) + (patch.volume.shape[i] - 1) / 2
         for i in range(3)
     ]
-    volume = map_coordinates(patch.volume, source, order=1, mode="reflect")
+
+    def interpolated(volume):
+        return map_coordinates(volume, source, order=1, mode="reflect")
+
+    patch = _each(patch, interpolated)
+    volume, normals = patch.volume, patch.normals
+    if normals is not None:
+        nearest = [map_coordinates(normals[..., i], source, order=0) for i in range(3)]
+        normals = _turned_vectors(jnp.stack(nearest, axis=-1), matrix)
     labels = map_coordinates(patch.labels.astype(volume.dtype), source, order=0, mode="nearest")
     labels = labels.astype(patch.labels.dtype)
     weights = map_coordinates(patch.weights, source, order=0, mode="nearest")
     for coordinate, size in zip(source, patch.volume.shape, strict=True):
         weights = jnp.where((coordinate >= 0) & (coordinate <= size - 1), weights, 0.0)
-    patch = dataclasses.replace(patch, volume=volume, labels=labels, weights=weights)
+    patch = dataclasses.replace(patch, labels=labels, weights=weights, normals=normals)
     return _turned_wedge(patch, matrix)
 
 
 def add_noise(patch: Batch, key: Key, strength: float) -> Batch:
-    """White noise as this acquisition would have measured it."""
+    """White noise as this acquisition would have measured it; independent in the halves."""
     by_noise, by_strength = jax.random.split(key)
-    noise = jax.random.normal(by_noise, patch.volume.shape, patch.volume.dtype)
+    two = jax.random.normal(by_noise, (2, *patch.volume.shape), patch.volume.dtype)
     if patch.wedge is not None:
-        noise = patch.wedge.apply(noise)
-    scale = jax.random.uniform(by_strength, maxval=strength).astype(noise.dtype)
-    return dataclasses.replace(patch, volume=patch.volume + scale * noise)
+        two = jax.vmap(patch.wedge.apply)(two)
+    scale = jax.random.uniform(by_strength, maxval=strength).astype(two.dtype)
+    if patch.halves is None:
+        return dataclasses.replace(patch, volume=patch.volume + scale * two[0])
+    # Their mean is the noise of the volume, so each half has sqrt(2) times as much.
+    two = jnp.sqrt(jnp.asarray(2.0, two.dtype)) * scale * two
+    return dataclasses.replace(patch, volume=patch.volume + two.mean(0), halves=patch.halves + two)
 
 
 def _spread(volume: Volume) -> jax.Array:
@@ -187,9 +185,9 @@ def narrow_wedge(patch: Batch, key: Key, angles: tuple[float, float]) -> Batch:
     low, high = wedge.tilt_range
     limits = jnp.stack([jnp.maximum(low, -half), jnp.minimum(high, half)])
     narrowed = dataclasses.replace(wedge, tilt_range=limits)
-    volume = narrowed.apply(patch.volume)
-    volume = volume * (_spread(patch.volume) / _spread(volume))
-    return dataclasses.replace(patch, volume=volume, wedge=narrowed)
+    gain = _spread(patch.volume) / _spread(narrowed.apply(patch.volume))
+    patch = _each(patch, lambda volume: gain * narrowed.apply(volume))
+    return dataclasses.replace(patch, wedge=narrowed)
 
 
 def scale_amplitudes(patch: Batch, key: Key, strength: float, terms: int = 4) -> Batch:
@@ -202,22 +200,21 @@ def scale_amplitudes(patch: Batch, key: Key, strength: float, terms: int = 4) ->
     log_gain = sum(
         coefficients[n] * (jnp.cos(jnp.pi * (n + 1) * k / k.max()) - 1) for n in range(terms)
     )
-    spectrum = fourier.rfftn(patch.volume)
-    volume = fourier.irfftn(spectrum * jnp.exp(log_gain).astype(spectrum.dtype), patch.volume.shape)
-    mean = patch.volume.mean()
-    volume = mean + (volume - mean) * (_spread(patch.volume) / _spread(volume))
-    return dataclasses.replace(patch, volume=volume)
+    gain = jnp.exp(log_gain)
+    gain = gain * (_spread(patch.volume) / _spread(fourier.apply_gain(patch.volume, gain)))
+    gain = gain.at[0, 0, 0].set(1.0)
+    return _each(patch, lambda volume: fourier.apply_gain(volume, gain))
 
 
 def drift(patch: Batch, key: Key, strength: float) -> Batch:
     """A random gain, offset and linear gradient of the brightness."""
     gain, *offsets = strength * jax.random.normal(key, (5,), patch.volume.dtype)
-    volume = patch.volume * jnp.exp(gain) + offsets[0]
+    plane = jnp.broadcast_to(offsets[0], patch.volume.shape)
     for axis, slope in enumerate(offsets[1:]):
-        size = volume.shape[axis]
-        ramp = jnp.linspace(-1.0, 1.0, size, dtype=volume.dtype)
-        volume = volume + slope * ramp.reshape([size if a == axis else 1 for a in range(3)])
-    return dataclasses.replace(patch, volume=volume)
+        size = plane.shape[axis]
+        ramp = jnp.linspace(-1.0, 1.0, size, dtype=plane.dtype)
+        plane = plane + slope * ramp.reshape([size if a == axis else 1 for a in range(3)])
+    return _each(patch, lambda volume: volume * jnp.exp(gain) + plane)
 
 
 def blank_cuboids(patch: Batch, key: Key, most: int = 3) -> Batch:
@@ -227,12 +224,12 @@ def blank_cuboids(patch: Batch, key: Key, most: int = 3) -> Batch:
     count = 1 + _below(by_count, most)
     edges = jax.random.uniform(by_edge, (most, 3), minval=0.05, maxval=1 / 3)
     origins = jax.random.uniform(by_origin, (most, 3)) * (1 - edges)
-    volume = patch.volume
+    blank = jnp.zeros(shape, bool)
     for number in range(most):
         inside = number < count
         for axis, size in enumerate(shape):
             position = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size - origins[number, axis]
             within = (position >= 0) & (position < edges[number, axis])
             inside = inside & within.reshape([size if a == axis else 1 for a in range(3)])
-        volume = jnp.where(inside, 0.0, volume)
-    return dataclasses.replace(patch, volume=volume)
+        blank = blank | inside
+    return _each(patch, lambda volume: jnp.where(blank, 0.0, volume))

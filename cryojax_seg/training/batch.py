@@ -21,12 +21,19 @@ class Batch:
         labels: int32 ``(batch, z, y, x)``.
         weights: ``(batch, z, y, x)``; 0 where not annotated.
         wedge: the `MissingWedge` of each patch, turned with it; None if that is of no interest.
+        normals: ``(batch, z, y, x, 3)`` unit normals (zyx) of the true surfaces, 0 where there is
+            none; None if unknown.
+        halves: ``(batch, 2, z, y, x)``, the half tomograms; None if there are none.
+        key: ``(batch,)`` random keys, for objectives that draw something; None without.
     """
 
     volume: Any
     labels: Any
     weights: Any
     wedge: Any = None
+    normals: Any = None
+    halves: Any = None
+    key: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +46,9 @@ class Annotated:
         weights: finite and not negative, of the same shape; 0 means not annotated.
         wedge: the missing wedge of the tomogram; None if unknown.
         name: for messages.
+        normals: ``(z, y, x, 3)`` unit normals (zyx) of the surfaces of the truth, 0 where there is
+            none; None if unknown. For losses that weigh by visibility.
+        halves: ``(2, z, y, x)`` half tomograms, normalized as the volume; None if there are none.
 
     Raises:
         ValueError: naming the example, if an array cannot be trained on.
@@ -55,6 +65,8 @@ class Annotated:
     weights: np.ndarray
     wedge: MissingWedge | None = None
     name: str = "example"
+    normals: np.ndarray | None = None
+    halves: np.ndarray | None = None
 
     def __post_init__(self):
         volume, labels, weights = self.volume, self.labels, self.weights
@@ -64,6 +76,13 @@ class Annotated:
             if array.shape != volume.shape:
                 raise ValueError(
                     f"{self.name}: {what} have shape {array.shape}, the volume {volume.shape}"
+                )
+        shapes = {"normals": (*volume.shape, 3), "halves": (2, *volume.shape)}
+        for what, shape in shapes.items():
+            array = getattr(self, what)
+            if array is not None and (array.shape != shape or not np.isfinite(array).all()):
+                raise ValueError(
+                    f"{self.name}: {what} must be finite and have shape {shape}, got {array.shape}"
                 )
         if not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(f"{self.name}: labels must be integers, not {labels.dtype}")

@@ -71,6 +71,9 @@ class TrainConfig:
     """Patches per step."""
     patch: int | tuple[int, int, int] = 48
     """Edge of the patches in voxels, for all axes or z, y, x; a multiple of the method's stride."""
+    unannotated: int = 0
+    """More patches per step, drawn anywhere in the tomograms, for objectives that need no labels
+    (`losses.equivariant`, `losses.forward_model`)."""
     margin: int | None = None
     """Border of a patch that gives context but no loss, voxels. By default the method's halo if
     that is at most a quarter of the patch, which makes training exact at borders, else 0."""
@@ -119,6 +122,7 @@ class TrainConfig:
         _require(0 <= self.warmup < 1, f"warmup is a fraction of the steps, got {self.warmup}")
         _require(0 <= self.ema < 1, f"ema must be at least 0 and below 1, got {self.ema}")
         _require(self.clip > 0, f"clip must be positive, got {self.clip}")
+        _require(self.unannotated >= 0, f"unannotated must be at least 0, got {self.unannotated}")
         _require(self.patience >= 0, f"patience must not be negative, got {self.patience}")
         _require(0 <= self.seed < 2**32, f"seed must be from 0 to 2**32 - 1, got {self.seed}")
 

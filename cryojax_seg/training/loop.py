@@ -129,10 +129,16 @@ def train(
         example.check_labels(segmenter.classes)
     margin = exact_margin(segmenter, patch) if config.margin is None else config.margin
     samples = prepare(
-        examples, segmenter.classes, patch, margin, config.voxels_per_class, config.seed
+        examples,
+        segmenter.classes,
+        patch,
+        margin,
+        config.voxels_per_class,
+        config.seed,
+        everywhere=config.unannotated > 0,
     )
     parts = take_apart(segmenter, learnable(config.learn) if learn is None else learn)
-    mesh = data_mesh(config.batch)
+    mesh = data_mesh(config.batch + config.unannotated)
     state: TrainState = replicated(initial_state(parts, config), mesh)
     samples = replicated(samples, mesh)
     step = make_step(parts, objective or losses.default_objective(segmenter), config, margin, mesh)
@@ -202,7 +208,12 @@ class _Task:
         """Which patches the next step of this state sees, for messages."""
         key, _ = step_key(state.seed, state.step)
         numbers, origins = places(
-            self.samples, key, self.config.batch, self.config.patch_shape, self.margin
+            self.samples,
+            key,
+            self.config.batch,
+            self.config.patch_shape,
+            self.margin,
+            self.config.unannotated,
         )
         origins = np.asarray(origins) + np.asarray(self.samples.offsets)[np.asarray(numbers)]
         return ", ".join(

@@ -19,9 +19,6 @@ from cryojax_seg.core.types import Key
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.training.batch import Annotated, Batch
 
-# A wedge for tilts about x is one for tilts about y in a sample that was turned by this matrix.
-_X_FROM_Y = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
-
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +31,12 @@ class Samples:
         shapes: int32 ``(tomogram, 3)``.
         voxels: int32 ``(tomogram, class, voxel, 3)``, annotated voxels.
         counts: int32 ``(tomogram, class)``, how many of them there are.
-        wedges: the missing wedge of each tomogram in one common form, stacked.
+        wedges: the missing wedge of each tomogram in one common form, stacked; None if none is
+            known.
         flips: bool ``(tomogram, 8, 3)``, the flips that leave its wedge unchanged.
         offsets: int32 ``(tomogram, 3)``, voxel 0 of the array in the tomogram.
+        normals: int8 ``(z, y, x, 3)`` per tomogram, in units of 1/127; None if no example has any.
+        halves: ``(2, z, y, x)`` per tomogram; None unless every example has them.
     """
 
     volumes: tuple[Any, ...]
@@ -48,6 +48,8 @@ class Samples:
     wedges: Any
     flips: Any
     offsets: Any
+    normals: Any = None
+    halves: Any = None
 
 
 def canonical(wedge: MissingWedge | None) -> MissingWedge:
@@ -57,15 +59,12 @@ def canonical(wedge: MissingWedge | None) -> MissingWedge:
     """
     if wedge is None:
         wedge = MissingWedge((-90.0, 90.0))
-    rotation = np.eye(3, dtype=np.float32) if wedge.rotation is None else wedge.rotation
-    rotation = np.asarray(rotation, np.float32)
-    if wedge.tilt_axis == "x":
-        rotation = rotation @ _X_FROM_Y
+    wedge = wedge.about_y()
     return MissingWedge(
         jnp.asarray([float(a) for a in wedge.tilt_range], jnp.float32),
         "y",
         jnp.asarray(wedge.softness, jnp.float32),
-        jnp.asarray(rotation),
+        jnp.asarray(wedge.rotation, jnp.float32),
     )
 
 
@@ -75,7 +74,7 @@ def _flips(wedge: MissingWedge | None) -> np.ndarray:
     return np.tile(table, (8 // len(table), 1))  # they form a group, so there are 1, 2, 4 or 8
 
 
-def _context(example: Annotated, patch: tuple[int, int, int], margin: int):
+def _context(example: Annotated, patch: tuple[int, int, int], margin: int, everywhere: bool):
     """The part of an example that patches can reach, as indices along each axis (mirrored)."""
     indices = []
     for axis, edge in enumerate(patch):
@@ -83,6 +82,8 @@ def _context(example: Annotated, patch: tuple[int, int, int], margin: int):
         planes = np.flatnonzero(example.weights.any(tuple(a for a in range(3) if a != axis)))
         start = max(int(planes[0]) - edge + 1 + margin, -margin)
         stop = min(int(planes[-1]) + edge - margin, size + margin)
+        if everywhere:
+            start, stop = -margin, size + margin
         short = max(edge - (stop - start), 0)
         start, stop = start - short // 2, stop + short - short // 2
         index = np.arange(start, stop)
@@ -106,6 +107,7 @@ def prepare(
     margin: int = 0,
     limit: int = 32768,
     seed: int = 0,
+    everywhere: bool = False,
 ) -> Samples:
     """Checks the examples and puts what `draw` needs on the device.
 
@@ -117,6 +119,7 @@ def prepare(
             voxels at their faces can be drawn too, as `core.segment` does.
         limit: annotated voxels kept per class and tomogram (a random subset).
         seed: of that subset.
+        everywhere: keep whole volumes, so that `draw` can take patches that nobody annotated.
 
     Raises:
         ValueError: without examples, or for labels that stand for no class.
@@ -127,10 +130,12 @@ def prepare(
         raise ValueError(f"a margin of {margin} voxels leaves nothing of patches of {patch}")
     rng = np.random.default_rng(seed)
     values = max(len(classes), 2)
-    arrays, voxels, offsets = [], [], []
+    arrays, voxels, offsets, normals, halves = [], [], [], [], []
+    has_normals = any(example.normals is not None for example in examples)
+    has_halves = all(example.halves is not None for example in examples)
     for example in examples:
         example.check_labels(classes)
-        axes = _context(example, patch, margin)
+        axes = _context(example, patch, margin, everywhere)
         where = np.ix_(*[folded for folded, _, _ in axes])
         real = [inside for _, inside, _ in axes]
         inside = real[0][:, None, None] & real[1][:, None] & real[2]
@@ -138,6 +143,12 @@ def prepare(
         labels = np.where(weights > 0, example.labels[where], 0).astype(np.int8)
         arrays.append((np.asarray(example.volume[where], np.float32), labels, weights))
         offsets.append([start for _, _, start in axes])
+        if has_normals:
+            given = example.normals
+            known = np.zeros((*weights.shape, 3)) if given is None else given[where]
+            normals.append(np.rint(127 * known * inside[..., None]).astype(np.int8))
+        if has_halves and example.halves is not None:
+            halves.append(np.stack([half[where] for half in example.halves]).astype(np.float32))
         per_class = []
         for value in range(values):
             found = np.flatnonzero((weights > 0) & (labels == value))
@@ -151,6 +162,7 @@ def prepare(
         for j, found in enumerate(per_class):
             table[i, j, : len(found)] = found
     wedges = [canonical(example.wedge) for example in examples]
+    known = any(example.wedge is not None for example in examples)
     volumes, labels, weights = zip(*arrays, strict=True)
     return jax.device_put(
         Samples(
@@ -160,9 +172,11 @@ def prepare(
             shapes=np.array([v.shape for v in volumes], np.int32),
             voxels=table,
             counts=counts,
-            wedges=jax.tree.map(lambda *leaves: jnp.stack(leaves), *wedges),
+            wedges=jax.tree.map(lambda *leaves: jnp.stack(leaves), *wedges) if known else None,
             flips=np.stack([_flips(example.wedge) for example in examples]),
             offsets=np.array(offsets, np.int32),
+            normals=tuple(normals) or None,
+            halves=tuple(halves) or None,
         )
     )
 
@@ -187,45 +201,82 @@ def _place(samples: Samples, key: Key, patch: tuple[int, int, int], margin: int)
     return example, jnp.clip(origin, 0, samples.shapes[example] - edges)
 
 
+def _anywhere(samples: Samples, key: Key, patch: tuple[int, int, int]):
+    """Tomogram and origin of a patch that may lie anywhere."""
+    chance = jax.random.uniform(key, (4,))
+    example = jnp.floor(chance[0] * samples.shapes.shape[0]).astype(jnp.int32)
+    room = samples.shapes[example] - np.asarray(patch, np.int32) + 1
+    return example, jnp.floor(chance[1:] * room.astype(chance.dtype)).astype(jnp.int32)
+
+
 def places(
-    samples: Samples, key: Key, count: int, patch: tuple[int, int, int], margin: int = 0
+    samples: Samples,
+    key: Key,
+    count: int,
+    patch: tuple[int, int, int],
+    margin: int = 0,
+    anywhere: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
     """Which tomogram each patch of a batch comes from, and its origin in the prepared arrays."""
-    return jax.vmap(lambda k: _place(samples, k, patch, margin))(jax.random.split(key, count))
+    found = jax.vmap(lambda k: _place(samples, k, patch, margin))(jax.random.split(key, count))
+    if not anywhere:
+        return found
+    keys = jax.random.split(jax.random.fold_in(key, 1), anywhere)
+    more = jax.vmap(lambda k: _anywhere(samples, k, patch))(keys)
+    examples, origins = (jnp.concatenate(pair) for pair in zip(found, more, strict=True))
+    return examples, origins
 
 
 def draw(
-    samples: Samples, key: Key, count: int, patch: tuple[int, int, int], margin: int = 0
+    samples: Samples,
+    key: Key,
+    count: int,
+    patch: tuple[int, int, int],
+    margin: int = 0,
+    anywhere: int = 0,
 ) -> tuple[Batch, jax.Array]:
     """A batch of patches, balanced over the annotated classes.
 
-    Each patch holds an annotated voxel of a class chosen uniformly, anywhere inside its margin.
+    Each patch holds an annotated voxel of a class chosen uniformly, anywhere inside its margin;
+    `anywhere` more patches are drawn from the whole tomograms, annotated or not.
 
     Returns:
         the batch, and for each patch the flips ``(batch, 8, 3)`` that keep its wedge.
     """
-    examples, origins = places(samples, key, count, patch, margin)
+    examples, origins = places(samples, key, count, patch, margin, anywhere)
+    tomograms = zip(samples.volumes, samples.labels, samples.weights, strict=True)
+    each: list[dict[str, Any]] = [
+        {"volume": v, "labels": label, "weights": w} for v, label, w in tomograms
+    ]
+    for name, arrays in (("normals", samples.normals), ("halves", samples.halves)):
+        for arrays_of_one, array in zip(each, arrays or (), strict=False):
+            arrays_of_one[name] = array
 
     def cut(where):
         example, origin = where
 
-        def from_arrays(volume, labels, weights):
+        def patch_of(arrays):
+            first = {"halves": (0,)}
             start = tuple(origin)
-            parts = (jax.lax.dynamic_slice(a, start, patch) for a in (volume, labels, weights))
-            volume, labels, weights = parts
-            return volume, labels.astype(jnp.int32), weights
+            parts = {}
+            for name, array in arrays.items():
+                before = first.get(name, ())
+                after = (0,) * (array.ndim - 3 - len(before))
+                size = (*array.shape[: len(before)], *patch, *array.shape[len(before) + 3 :])
+                parts[name] = jax.lax.dynamic_slice(array, (*before, *start, *after), size)
+            parts["labels"] = parts["labels"].astype(jnp.int32)
+            if "normals" in parts:
+                parts["normals"] = parts["normals"].astype(jnp.float32) / 127
+            return parts
 
-        branches = [
-            lambda _, arrays=arrays: from_arrays(*arrays)
-            for arrays in zip(samples.volumes, samples.labels, samples.weights, strict=True)
-        ]
+        branches = [lambda _, arrays=arrays: patch_of(arrays) for arrays in each]
         return jax.lax.switch(example, branches, None)
 
     # A loop and not vmap, which would cut the patch out of every tomogram and then choose.
-    volume, labels, weights = jax.lax.map(cut, (examples, origins))
+    parts = jax.lax.map(cut, (examples, origins))
     if margin:
         inner = np.zeros(patch, np.float32)
         inner[(slice(margin, -margin),) * 3] = 1
-        weights = weights * inner[None]
+        parts["weights"] = parts["weights"] * inner[None]
     wedge = jax.tree.map(lambda leaf: leaf[examples], samples.wedges)
-    return Batch(volume, labels, weights, wedge), samples.flips[examples]
+    return Batch(**parts, wedge=wedge), samples.flips[examples]

@@ -178,11 +178,15 @@ def make_step(
 
     def step(state: TrainState, samples: Samples) -> tuple[TrainState, Metrics]:
         by_sample, by_augment = step_key(state.seed, state.step)
-        batch, flips = draw(samples, by_sample, config.batch, config.patch_shape, margin)
+        batch, flips = draw(
+            samples, by_sample, config.batch, config.patch_shape, margin, config.unannotated
+        )
         if mesh is not None:
             shared = NamedSharding(mesh, PartitionSpec("data"))
             batch, flips = jax.lax.with_sharding_constraint((batch, flips), shared)
         batch = augment(batch, by_augment, flips, config.augmentation)
+        keys = jax.random.split(jax.random.fold_in(by_augment, 1), batch.volume.shape[0])
+        batch = dataclasses.replace(batch, key=keys)
 
         def loss_of(params: Arrays) -> Any:
             return objective(parts.rebuild(params, state.fixed), batch)

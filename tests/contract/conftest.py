@@ -20,6 +20,7 @@ from cryojax_seg.segmenters import (
     Tomoseg,
     TubeFilter,
     UNet,
+    WedgeConditioned,
 )
 
 THREE = ("background", "membrane", "filament")
@@ -92,6 +93,9 @@ SEGMENTERS = {
     ),
     "symmetrized": Case(lambda: Symmetrized(LinearVote(1), WEDGE), True),
     "stacked": Case(stacked),
+    "wedge conditioned": Case(
+        lambda: WedgeConditioned(LinearVote(1), WEDGE, 0.5, (0.2, 0.1), radius=1), True
+    ),
 }
 
 

@@ -1,0 +1,105 @@
+"""A segmenter that is told which directions the tilt series measured."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from cryojax_seg.core import Segmenter, WedgeAware
+from cryojax_seg.core.neighbourhood import gaussian
+from cryojax_seg.core.rotation import cube_rotations, move, transpose
+from cryojax_seg.core.types import Logits, Volume
+from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.segmenters.parameters import learnable, window_radii
+
+
+class WedgeConditioned(WedgeAware):
+    """A segmenter whose input is sharpened along the directions that were measured.
+
+    The wedge enters through the second moments T of its transfer function (`MissingWedge.moments`):
+    the segmenter reads ``I + a div(T grad G I) + b div(grad G I)``, with a Gaussian window G and
+    two learned gains, 0 at first. And it always looks along the beam: data whose wedge was turned
+    is turned back, by the nearest rotation of the cube, before and forth after. So turning data
+    and wedge together by a rotation of the cube turns the answer, whatever the segmenter is, and
+    tilts about x and about y are the same to it.
+
+    Args:
+        segmenter: any.
+        wedge: of the data it is called on; a training step uses that of each patch instead.
+        scale: standard deviation of the window, voxels.
+        gains: a and b.
+        radius: where the window is cut off, voxels; 4 scales by default.
+
+    Raises:
+        ValueError: for a scale that is not positive.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> conditioned = WedgeConditioned(GlobalThreshold(1.0), MissingWedge((-60.0, 60.0)))
+    >>> conditioned.halo, conditioned.with_wedge(MissingWedge((-50.0, 50.0))).wedge.tilt_range
+    (4, (-50.0, 50.0))
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        wedge: MissingWedge,
+        scale: float | int = 1.0,
+        gains: ArrayLike = (0.0, 0.0),
+        radius: int | None = None,
+    ):
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, not {scale}")
+        self.segmenter = segmenter
+        self.wedge = wedge.as_numbers()
+        self.scale = scale
+        (self.radius,) = window_radii("scale", (scale,), None if radius is None else (radius,))
+        self.gains = learnable(gains)
+
+    @property
+    def halo(self) -> int:
+        return self.segmenter.halo + self.radius
+
+    @property
+    def stride(self) -> int:
+        return self.segmenter.stride
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.segmenter.classes
+
+    def with_wedge(self, wedge: MissingWedge) -> "WedgeConditioned":
+        """The same for data with another wedge; parameters are shared."""
+        return WedgeConditioned(self.segmenter, wedge, self.scale, self.gains[...], self.radius)
+
+    def __call__(self, volume: Volume) -> Logits:
+        return self.under(volume, self.wedge)
+
+    def under(self, volume: Volume, wedge: MissingWedge) -> Logits:
+        """Logits of a volume with this wedge, whose numbers may be traced."""
+        wedge = wedge.about_y()
+        if isinstance(wedge.rotation, Tracer):  # then only rotations that keep the shape
+            table = jnp.asarray(cube_rotations(volume.shape))
+            fit = (table.astype(wedge.rotation.dtype) * wedge.rotation[None]).sum((1, 2))
+            matrix = table[jnp.argmax(fit)]
+            logits = self._upright(move(matrix.T, volume)[0], _turn_back(wedge, matrix))
+            return move(matrix, logits)[0]
+        table = cube_rotations((1, 1, 1))
+        matrix = table[np.argmax((table * np.asarray(wedge.rotation)).sum((1, 2)))]
+        logits = self._upright(transpose(matrix.T, volume), _turn_back(wedge, matrix))
+        return transpose(matrix, logits)
+
+    def _upright(self, volume: Volume, wedge: MissingWedge) -> Logits:
+        moments = wedge.moments().astype(volume.dtype)
+        steered, plain = jnp.zeros_like(volume), jnp.zeros_like(volume)
+        for i in range(3):
+            for j in range(i, 3):
+                orders = (int(i == 0) + (j == 0), int(i == 1) + (j == 1), int(i == 2) + (j == 2))
+                curvature = gaussian(volume, self.scale, self.radius, orders)
+                steered = steered + (1 if i == j else 2) * moments[i, j] * curvature
+                plain = plain + curvature if i == j else plain
+        gains = self.gains[...].astype(volume.dtype)
+        return self.segmenter(volume + gains[0] * steered + gains[1] * plain)
+
+
+def _turn_back(wedge: MissingWedge, matrix) -> MissingWedge:
+    return wedge.rotate(jnp.asarray(matrix.T, jnp.result_type(float)))
