@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cryojax_seg.core.segmenter import Segmenter, WedgeAware
-from cryojax_seg.core.types import Scalar
+from cryojax_seg.core.types import Array, Scalar
 from cryojax_seg.losses.overlap import dice
 from cryojax_seg.losses.voxel import cross_entropy, log_mse
 
@@ -54,7 +54,7 @@ def _finite(batch: Annotation) -> jax.Array:
     return jnp.where(jnp.isfinite(batch.volume), batch.volume, 0.0)
 
 
-def logits_of(segmenter: Segmenter, volumes: jax.Array, wedges: Any = None) -> jax.Array:
+def logits_of(segmenter: Segmenter, volumes: Array, wedges: Any = None) -> Any:
     """Logits of a batch of volumes; a `core.WedgeAware` segmenter is told the wedge of each."""
     if isinstance(segmenter, WedgeAware) and wedges is not None:
         return jax.vmap(segmenter.under, axis_name=BATCH)(volumes, wedges)

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 
 from cryojax_seg.core import fourier
 from cryojax_seg.core.rotation import cube_rotations, move
-from cryojax_seg.core.segmenter import Segmenter, probabilities
-from cryojax_seg.core.types import Array, Logits, Scalar, Volume
+from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.types import Array, Scalar, Volume
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.losses.objective import Objective, logits_of
+from cryojax_seg.losses.voxel import Logits
 
 _SOURCE = {
     "wedge": "the missing wedge of the tomogram: training.Annotated(..., wedge=MissingWedge(...))",
@@ -36,9 +37,10 @@ def _require(who: str, batch: Any, *names: str) -> None:
 
 
 def _foreground(logits: Logits) -> Logits:
-    """Probabilities of the classes but the background."""
-    p = probabilities(logits)
-    return p if p.shape[-1] == 1 else p[..., 1:]
+    """Probabilities of the classes but the background, with or without a batch."""
+    if logits.shape[-1] == 1:
+        return jax.nn.sigmoid(logits)
+    return jax.nn.softmax(logits, axis=-1)[..., 1:]
 
 
 def visibility_weights(
@@ -96,6 +98,19 @@ def _measured(volume: Volume, transfer: Array) -> Volume:
     return fourier.apply_gain(volume, transfer)
 
 
+def _least_squares(columns: Array, target: Volume) -> Array:
+    """Coefficients of ``(i, z, y, x)`` columns, scaled to one length, with a ridge of 1e-6.
+
+    For windows of one class are nearly parallel, and a class that is absent is a column of zeros.
+    """
+    length = jnp.sqrt(jnp.square(columns).sum((1, 2, 3)))
+    length = jnp.where(length > 0, length, 1.0)
+    columns = columns / length[:, None, None, None]
+    matrix = jnp.einsum("izyx,jzyx->ij", columns, columns)
+    ridge = 1e-6 * jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+    return jnp.linalg.solve(matrix + ridge, jnp.einsum("izyx,zyx->i", columns, target)) / length
+
+
 def explain(
     volume: Volume, probability: Array, transfer: Array, widths: tuple[float, ...] = (0.7, 2.0)
 ) -> tuple[Volume, Volume]:
@@ -118,23 +133,20 @@ def explain(
     """
     k2 = jnp.square(fourier.radius(volume.shape))
     gains = [jnp.exp(-2 * jnp.pi**2 * s**2 * k2) for s in widths]
-    parts = [
-        fourier.apply_gain(probability[..., c], gain)
-        for c in range(probability.shape[-1])
-        for gain in gains
-    ]
-    basis = jnp.stack([jnp.ones_like(volume), *parts])
+    basis = jnp.stack(
+        [
+            fourier.apply_gain(probability[..., c], gain)
+            for c in range(probability.shape[-1])
+            for gain in gains
+        ]
+    )
+    transfer = transfer.at[0, 0, 0].set(0.0)  # the mean density d_0 explains itself
     seen = jax.vmap(lambda b: _measured(b, transfer))(basis)
     target = _measured(volume, transfer)
-    matrix = jnp.einsum("izyx,jzyx->ij", seen, seen) / volume.size
-    right = jnp.einsum("izyx,zyx->i", seen, target) / volume.size
-    # Ridge: windows of one class are nearly parallel, and an empty class has no window at all.
-    ridge = (
-        1e-4 * jnp.trace(matrix) / matrix.shape[0] * jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-    )
-    coefficients = jax.lax.stop_gradient(jnp.linalg.solve(matrix + ridge, right))
+    coefficients = jax.lax.stop_gradient(_least_squares(seen, target))
     density = jnp.einsum("i,izyx->zyx", coefficients, basis)
-    return density, target - jnp.einsum("i,izyx->zyx", coefficients, seen)
+    left = target - jnp.einsum("i,izyx->zyx", coefficients, seen)
+    return density - density.mean() + volume.mean(), left
 
 
 def forward_model(widths: tuple[float, ...] = (0.7, 2.0)) -> Objective:
@@ -159,7 +171,7 @@ def forward_model(widths: tuple[float, ...] = (0.7, 2.0)) -> Objective:
         def one(volume: Volume, probability: Array, wedge: MissingWedge) -> Scalar:
             transfer = wedge.transfer(volume.shape).astype(volume.dtype)
             _, left = explain(volume, probability, transfer, widths)
-            spread = _energy(_measured(volume - volume.mean(), transfer))
+            spread = _energy(_measured(volume - volume.mean(), transfer))  # no mean, as `left`
             return _energy(left) / jnp.where(spread > 0, spread, 1.0)
 
         return jax.vmap(one)(volumes, p, batch.wedge).mean()

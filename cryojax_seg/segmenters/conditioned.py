@@ -3,14 +3,13 @@
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.typing import ArrayLike
 
 from cryojax_seg.core import Segmenter, WedgeAware
 from cryojax_seg.core.neighbourhood import gaussian
 from cryojax_seg.core.rotation import cube_rotations, move, transpose
 from cryojax_seg.core.types import Logits, Volume
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.segmenters.parameters import learnable, window_radii
+from cryojax_seg.segmenters.parameters import Numbers, learnable, window_radii
 
 
 class WedgeConditioned(WedgeAware):
@@ -44,7 +43,7 @@ class WedgeConditioned(WedgeAware):
         segmenter: Segmenter,
         wedge: MissingWedge,
         scale: float | int = 1.0,
-        gains: ArrayLike = (0.0, 0.0),
+        gains: Numbers = (0.0, 0.0),
         radius: int | None = None,
     ):
         if not scale > 0:

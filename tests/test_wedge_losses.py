@@ -1,0 +1,388 @@
+"""Losses that know the wedge: their effect on phantoms with a known answer, and gradients."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.test_util import check_grads
+
+from cryojax_seg import losses
+from cryojax_seg.core import MissingWedge, Segmenter
+from cryojax_seg.core.rotation import cube_rotations, move, transpose
+from cryojax_seg.losses import wedge as under_test
+from cryojax_seg.segmenters import GlobalThreshold, LinearVote, WedgeConditioned
+from cryojax_seg.training import Batch
+from cryojax_seg.training.sampling import canonical
+
+EDGE = 24
+WEDGE = MissingWedge((-60.0, 60.0))
+GRID = np.stack(np.meshgrid(*[np.arange(EDGE) - (EDGE - 1) / 2] * 3, indexing="ij"), -1)
+FACING_X = np.eye(3)[2]  # its spectrum was measured
+FACING_BEAM = np.eye(3)[0]  # its spectrum lies in the wedge
+
+
+class Answer(Segmenter):
+    """Whatever logits it is given, for any volume: what an objective makes of an answer."""
+
+    halo, stride, classes = 0, 1, ("membrane",)
+
+    def __init__(self, logits):
+        self.logits = nnx.Param(logits)
+
+    def __call__(self, volume):
+        return self.logits[...]
+
+
+def sheet(normal, offset=0.0, reach=8.0, width=1.2):
+    """A round patch of membrane in the middle: its profile, 1 in the middle plane."""
+    across = GRID @ normal - offset
+    along = np.sqrt(np.maximum((GRID**2).sum(-1) - (GRID @ normal) ** 2, 0))
+    return np.exp(-0.5 * (across / width) ** 2) / (1 + np.exp(2 * (along - reach)))
+
+
+def answer(probability, dtype=np.float32):
+    p = np.clip(probability, 1e-4, 1 - 1e-4)
+    return Answer(jnp.asarray(np.log(p / (1 - p))[..., None], dtype))
+
+
+def batch_of(density, truth=None, normals=None, halves=None, wedge=WEDGE, dtype=np.float32, seed=0):
+    """A batch of one patch that was measured with the wedge."""
+    volume = np.asarray(wedge.apply(jnp.asarray(density, jnp.float32)), dtype)
+    truth = density > 0.5 if truth is None else truth
+    one = Batch(
+        volume=jnp.asarray(volume),
+        labels=jnp.asarray(truth, jnp.int32),
+        weights=jnp.ones(density.shape, dtype),
+        wedge=canonical(wedge),
+        normals=None if normals is None else jnp.asarray(normals, dtype),
+        halves=None if halves is None else jnp.asarray(halves, dtype),
+        key=jax.random.key(seed),
+    )
+    return jax.tree.map(lambda leaf: leaf[None], one)
+
+
+def value(objective, segmenter, batch):
+    return float(jax.jit(objective)(segmenter, batch))
+
+
+def two_sheets():
+    """A sheet facing x and one facing the beam, apart, with their normals."""
+    seen, lost = sheet(FACING_X, -6.0, 5.0), sheet(FACING_BEAM, 7.0, 5.0)
+    normals = np.where((seen > 0.5)[..., None], FACING_X, 0.0)
+    return seen, lost, np.where((lost > 0.5)[..., None], FACING_BEAM, normals)
+
+
+def test_emphasis_forgives_or_insists_on_what_cannot_be_seen():
+    seen, lost, normals = two_sheets()
+    batch = batch_of(np.maximum(seen, lost), normals=normals)
+    low = float(WEDGE.visibility(jnp.asarray(FACING_BEAM, jnp.float32)))
+    high = float(WEDGE.visibility(jnp.asarray(FACING_X, jnp.float32)))
+    assert low < 0.3 < 0.7 < high
+    for emphasis in (-1.0, 0.0, 3.0):
+        weights = np.asarray(under_test.visibility_weights(batch, emphasis))[0]
+        inside = (seen > 0.5) & ~(lost > 0.5)
+        np.testing.assert_allclose(weights[inside], 1 + emphasis * (1 - high), rtol=1e-5)
+        np.testing.assert_allclose(weights[lost > 0.5], 1 + emphasis * (1 - low), rtol=1e-5)
+        np.testing.assert_array_equal(weights[(seen <= 0.5) & (lost <= 0.5)], 1.0)
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.dice], ids=["ce", "dice"])
+def test_losing_the_invisible_sheet_costs_as_much_as_emphasis_says(loss):
+    seen, lost, normals = two_sheets()
+    batch = batch_of(np.maximum(seen, lost), normals=normals)
+    plain = losses.supervised(loss)
+    missed = answer((seen > 0.5) * 1.0)  # finds only what was measured
+    cost = {e: value(losses.visibility_weighted(plain, e), missed, batch) for e in (-1.0, 0.0, 4.0)}
+    assert cost[0.0] == pytest.approx(value(plain, missed, batch), rel=1e-6)
+    for emphasis, found in cost.items():
+        weights = np.asarray(under_test.visibility_weights(batch, emphasis))[0]
+        hit, miss = weights[seen > 0.5].sum(), weights[(lost > 0.5) & ~(seen > 0.5)].sum()
+        expected = miss / (2 * hit + miss)  # Dice; and -log(1e-4) for each missed voxel
+        if loss is losses.cross_entropy:
+            expected = -np.log(1e-4) * miss / weights.sum()
+        assert found == pytest.approx(expected, rel=0.05)  # probabilities stop at 1e-4
+    assert cost[-1.0] < 0.5 * cost[0.0] < 0.5 * cost[4.0]
+
+
+def test_emphasis_below_minus_one_and_missing_arguments_are_refused():
+    batch = batch_of(sheet(FACING_X))
+    segmenter = GlobalThreshold(0.5)
+    plain = losses.supervised(losses.dice)
+    with pytest.raises(ValueError, match="emphasis must be at least -1"):
+        losses.visibility_weighted(plain, -2.0)(segmenter, batch)
+    with pytest.raises(ValueError, match="needs the normals"):
+        losses.visibility_weighted(plain, 1.0)(segmenter, batch)
+    with pytest.raises(ValueError, match="needs the half tomograms"):
+        losses.equivariant(halves=True)(segmenter, batch)
+    with pytest.raises(ValueError, match="needs random keys"):
+        losses.equivariant()(segmenter, dataclasses.replace(batch, key=None))
+    for objective in (losses.forward_model(), losses.hallucination(), losses.equivariant()):
+        with pytest.raises(ValueError, match="needs the missing wedge"):
+            objective(segmenter, dataclasses.replace(batch, wedge=None))
+
+
+def test_completing_what_the_wedge_erased_costs_the_forward_model_nothing():
+    """Finding the invisible sheet must cost no more than missing it; missing the other must cost.
+
+    The sheet facing the beam has 0.13 of its energy in the measured region, so it is not quite
+    free: finding it explains that part and lowers the residual.
+    """
+    seen, lost, _ = two_sheets()
+    noise = 0.05 * np.random.default_rng(0).normal(size=seen.shape)
+    batch = batch_of(np.maximum(seen, lost) + noise)
+    both, only_seen, only_lost = (
+        value(losses.forward_model(), answer(p), batch)
+        for p in (np.maximum(seen, lost), seen, lost)
+    )
+    assert both < only_seen
+    assert only_lost - both > 2 * (only_seen - both)
+    # An invented sheet in the wedge is all but free as well; one in the measured region is too
+    # (its coefficient is shared), but it spoils the explanation of what is there.
+    elsewhere = value(losses.forward_model(), answer(np.maximum(seen, sheet(FACING_X, 2.0))), batch)
+    assert elsewhere > 1.5 * only_seen
+
+
+def test_the_density_of_probabilities_is_the_least_squares_solution():
+    """Against NumPy in float64, built from the definition."""
+    rng = np.random.default_rng(1)
+    volume, p = rng.normal(size=(10, 9, 8)), rng.uniform(size=(10, 9, 8, 2))
+    with jax.enable_x64(True):
+        transfer = WEDGE.transfer(volume.shape)
+        density, left = under_test.explain(jnp.asarray(volume), jnp.asarray(p), transfer, (1.0,))
+    mask = np.asarray(transfer)
+    k = np.meshgrid(*[np.fft.fftfreq(n) for n in (10, 9)], np.fft.rfftfreq(8), indexing="ij")
+    window = np.exp(-2 * np.pi**2 * sum(f**2 for f in k))
+
+    def filtered(v, gain):
+        return np.fft.irfftn(np.fft.rfftn(v) * gain, s=v.shape, axes=(0, 1, 2))
+
+    basis = [np.ones_like(volume)] + [filtered(p[..., c], window) for c in range(2)]
+    columns = np.stack([filtered(b, mask).ravel() for b in basis], 1)
+    target = filtered(volume, mask).ravel()
+    found = np.linalg.lstsq(columns, target, rcond=None)[0]
+    expected = sum(c * b for c, b in zip(found, basis, strict=True))
+    # The ridge is 1e-6 of each basis function's energy.
+    np.testing.assert_allclose(density, expected, atol=1e-4 * np.abs(expected).max())
+    best = np.square(target - columns @ found).sum()
+    assert best <= float(np.square(np.asarray(left)).sum()) <= best * (1 + 1e-5)
+
+
+def test_every_turning_moves_the_wedge():
+    for seed in range(20):
+        matrix = np.asarray(under_test.turning(WEDGE, (8, 8, 8), jax.random.key(seed)))
+        assert abs(np.linalg.det(matrix)) == pytest.approx(1)
+        turned = WEDGE.rotate(jnp.asarray(matrix, jnp.float32))
+        moved = np.abs(np.asarray(turned.transfer((16,) * 3)) - WEDGE.transfer((16,) * 3)).mean()
+        assert moved > 0.1
+
+
+class Filled(Segmenter):
+    """A threshold on a volume that it first completes, if told to, by knowing the truth."""
+
+    halo, stride, classes = 0, 1, ("membrane",)
+
+    def __init__(self, bias):
+        self.bias = nnx.Param(jnp.asarray(bias, jnp.float32))
+
+    def __call__(self, volume):
+        return 10.0 * (volume[..., None] - self.bias[...])
+
+
+def test_consistency_asks_for_the_measured_membrane_after_it_was_turned_away():
+    """A segmenter that finds nothing after rotation is inconsistent; one whose answers turn is not.
+
+    `Filled` is a threshold: it cannot see a sheet once it is in the wedge. The loss falls when the
+    volume has no wedge at all, where turning loses nothing.
+    """
+    density = sheet(FACING_X, reach=9.0)
+    full = MissingWedge((-90.0, 90.0))
+    objective = losses.equivariant(noise=False)
+    blind = np.mean([value(objective, Filled(0.5), batch_of(density, seed=s)) for s in range(3)])
+    free = value(objective, Filled(0.5), batch_of(density, wedge=full))
+    assert free < 1e-3 < 0.1 < blind
+
+
+def test_consistency_is_blind_to_what_was_not_measured_before_turning():
+    """Adding structure to the answer inside the turned wedge does not change the comparison."""
+    probability = np.asarray(WEDGE.apply(jnp.asarray(sheet(FACING_X), jnp.float32)))
+    extra = sheet(FACING_BEAM)
+    hidden = extra - np.asarray(WEDGE.apply(jnp.asarray(extra, jnp.float32)))
+    transfer = WEDGE.transfer(probability.shape)
+
+    def seen(v):
+        return np.asarray(under_test._measured(jnp.asarray(v, jnp.float32), transfer))
+
+    np.testing.assert_allclose(seen(probability + hidden), seen(probability), atol=1e-6)
+    assert np.square(hidden).sum() > 0.6 * np.square(extra).sum()  # most of it: a small patch
+
+
+def test_halves_teach_each_other():
+    """With halves the volume itself is not looked at."""
+    density = sheet(FACING_X)
+    rng = np.random.default_rng(0)
+    halves = density + 0.1 * rng.normal(size=(2, *density.shape))
+    batch = batch_of(density, halves=halves)
+    objective = losses.equivariant(halves=True)
+    other = dataclasses.replace(batch, volume=batch.volume * 0)
+    segmenter = Filled(0.5)
+    assert value(objective, segmenter, batch) == value(objective, segmenter, other)
+    swapped = dataclasses.replace(batch, halves=batch.halves * 0)
+    assert value(objective, segmenter, batch) != value(objective, segmenter, swapped)
+
+
+def test_invention_is_told_apart_by_the_wedge():
+    truth = np.zeros((EDGE,) * 3, bool)
+    batch = batch_of(sheet(FACING_X), truth=truth)
+    energies = {}
+    for name, normal in (("seen", FACING_X), ("lost", FACING_BEAM)):
+        parts = (answer((sheet(normal) > 0.5) * 1.0).logits[...], batch.labels[0], batch.weights[0])
+        energies[name] = [float(e) for e in under_test.invented_energy(*parts, WEDGE)]
+    missing, measured = energies["lost"]
+    assert missing > 1.5 * measured  # a small patch has a wide spectrum
+    missing, measured = energies["seen"]
+    assert missing < 0.1 * measured
+    inside = value(losses.hallucination(), answer((sheet(FACING_BEAM) > 0.5) * 1.0), batch)
+    outside = value(losses.hallucination(), answer((sheet(FACING_X) > 0.5) * 1.0), batch)
+    assert inside > 5 * outside
+    found = batch_of(sheet(FACING_BEAM), truth=sheet(FACING_BEAM) > 0.5)
+    assert value(losses.hallucination(), answer((sheet(FACING_BEAM) > 0.5) * 1.0), found) < 1e-6
+
+
+OBJECTIVES = {
+    "visibility": losses.visibility_weighted(
+        losses.supervised(losses.combine(losses.cross_entropy, losses.dice)), 2.0
+    ),
+    "forward model": losses.forward_model(),
+    "equivariant": losses.equivariant(noise=False),
+    "hallucination": losses.hallucination(0.5),
+}
+
+
+def small_batch(dtype=np.float32):
+    crop = (slice(8, 16),) * 3
+    seen, lost, normals = two_sheets()
+    noise = 0.3 * np.random.default_rng(2).normal(size=(8, 8, 8))
+    batch = batch_of(
+        sheet(FACING_X)[crop] + noise, np.maximum(seen, lost)[crop] > 0.3, normals[crop]
+    )
+    return jax.tree.map(
+        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, batch
+    )
+
+
+class Pupil(Segmenter):
+    """A vote with a bias that its first call, the teacher's, does not follow."""
+
+    halo, stride, classes = 1, 1, ("membrane",)
+
+    def __init__(self, kernel, bias, teacher=None):
+        self.kernel, self.bias, self.teacher = nnx.Param(kernel), nnx.Param(bias), teacher
+        self.calls = nnx.static([])
+
+    def __call__(self, volume):
+        first = not self.calls
+        self.calls.append(1)
+        bias = self.teacher if first and self.teacher is not None else self.bias[...]
+        shifted = [jnp.roll(volume, i, 0) * self.kernel[...][i] for i in range(3)]
+        return (shifted[0] + shifted[1] + shifted[2] + bias)[..., None]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradients_in_float64(name, x64):
+    """Against differences, in the bias of a vote.
+
+    The residual of `explain` is minimal in the constants it holds fixed, up to its ridge of 1e-6.
+    The teacher of the consistency is fixed by design.
+    """
+    batch = small_batch(np.float64)
+    kernel = jnp.asarray([0.5, 1.0, -0.7])
+    teacher = 0.1 if name == "equivariant" else None
+
+    def f(bias):
+        return OBJECTIVES[name](Pupil(kernel, bias, teacher), batch)
+
+    assert abs(float(jax.grad(f)(jnp.asarray(0.1)))) > 1e-5
+    check_grads(f, (jnp.asarray(0.1),), 1, ("rev",), rtol=2e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("content", ["zero", "constant", "nan", "saturated"])
+def test_gradients_are_finite_at_degenerate_points(name, content):
+    batch = small_batch()
+    fill = {"zero": 0.0, "constant": 3.0, "saturated": 1e4, "nan": np.nan}[content]
+    volume = batch.volume * 0 + fill if content != "nan" else batch.volume.at[0, 1, 2, 3].set(fill)
+    batch = dataclasses.replace(batch, volume=volume)
+    gradient = jax.jit(jax.grad(OBJECTIVES[name]))(LinearVote(1), batch)
+    for leaf in jax.tree.leaves(gradient):
+        assert np.isfinite(leaf).all()
+
+
+def test_unannotated_batches_teach_nothing_where_labels_are_asked_for():
+    batch = small_batch()
+    batch = dataclasses.replace(batch, weights=0 * batch.weights)
+    for name in ("visibility", "hallucination"):
+        run = jax.jit(jax.value_and_grad(OBJECTIVES[name]))
+        loss, gradient = run(LinearVote(1), batch)
+        assert float(loss) == 0
+        assert all(np.abs(leaf).max() == 0 for leaf in jax.tree.leaves(gradient))
+
+
+def test_moments_are_means_over_directions_and_turn_with_the_wedge():
+    """Against a mean over 200 000 random directions, whose standard error is below 0.004."""
+    rng = np.random.default_rng(0)
+    k = rng.normal(size=(200_000, 3))
+    k /= np.linalg.norm(k, axis=1, keepdims=True)
+    for wedge in (MissingWedge((-60.0, 40.0)), MissingWedge((-50.0, 60.0), "x")):
+        seen = np.asarray(wedge._measured(*jnp.asarray(k.T, jnp.float32)))
+        expected = 3 * np.einsum("n,ni,nj->ij", seen, k, k) / len(k)
+        np.testing.assert_allclose(wedge.moments(), expected, atol=0.015)
+        turn = jnp.asarray(cube_rotations((2, 2, 2))[7], jnp.float32)
+        turned = wedge.rotate(turn).moments()
+        np.testing.assert_allclose(turned, turn @ wedge.moments() @ turn.T, atol=1e-6)
+
+
+@pytest.mark.parametrize("tilt_axis", ["y", "x"])
+def test_turning_data_and_wedge_turns_the_answer(tilt_axis):
+    """For all 24 rotations of the cube, and a kernel and wedge without any symmetry."""
+    rng = np.random.default_rng(0)
+    vote = LinearVote(1)
+    vote.kernel[...] = jnp.asarray(rng.normal(size=vote.kernel.shape), jnp.float32)
+    wedge = MissingWedge((-60.0, 40.0), tilt_axis)
+    conditioned = WedgeConditioned(vote, wedge, 0.7, (0.3, -0.2), radius=2)
+    volume = jnp.asarray(rng.normal(size=(9, 9, 9)), jnp.float32)
+    upright = jax.jit(conditioned.under)(volume, canonical(wedge))
+    np.testing.assert_allclose(conditioned(volume), upright, atol=1e-5)
+    run = jax.jit(conditioned.under)
+    changed = 0
+    for matrix in cube_rotations(volume.shape):
+        (turned,) = move(jnp.asarray(matrix), volume)
+        its_wedge = canonical(wedge).rotate(jnp.asarray(matrix, jnp.float32))
+        expected = move(jnp.asarray(matrix), upright)[0]
+        np.testing.assert_allclose(run(turned, its_wedge), expected, atol=1e-5)
+        changed += not np.allclose(run(turned, canonical(wedge)), expected, atol=1e-2)
+    assert changed >= 20  # and not if the wedge stays behind
+
+
+def test_known_and_traced_rotations_move_alike():
+    rng = np.random.default_rng(0)
+    cube = rng.normal(size=(4, 4, 4, 2)).astype(np.float32)
+    for matrix in cube_rotations((4, 4, 4)):
+        (gathered,) = move(jnp.asarray(matrix), cube)
+        np.testing.assert_array_equal(transpose(matrix, cube), gathered)
+
+
+def test_a_batch_tells_the_segmenter_its_wedge():
+    conditioned = WedgeConditioned(LinearVote(1), WEDGE, 0.7, (0.3, -0.2), radius=2)
+    batch = small_batch()
+    narrow = canonical(MissingWedge((-40.0, 40.0)))
+    other = dataclasses.replace(batch, wedge=jax.tree.map(lambda a: a[None], narrow))
+    objective = losses.supervised(losses.cross_entropy)
+    assert value(objective, conditioned, batch) != value(objective, conditioned, other)
+    told = conditioned.with_wedge(MissingWedge((-40.0, 40.0)))
+    alone = dataclasses.replace(batch, wedge=None)
+    assert value(objective, told, alone) == pytest.approx(
+        value(objective, conditioned, other), 1e-5
+    )
