@@ -1,9 +1,11 @@
-"""Scores of a segmentation: overlap, surfaces, calibration, and recall against visibility.
+"""Scores of a segmentation: overlap, surfaces, topology, particles, calibration, visibility.
 
 Everything here runs on the host with NumPy and SciPy. Weights mean what they mean in training:
 a voxel of weight 0 was not annotated and has no effect on any score, whatever it holds.
 """
 
+from cryojax_seg.evaluate.bootstrap import bootstrap_ratio as bootstrap_ratio
+from cryojax_seg.evaluate.bootstrap import by_bins as by_bins
 from cryojax_seg.evaluate.calibration import Reliability as Reliability
 from cryojax_seg.evaluate.calibration import brier_score as brier_score
 from cryojax_seg.evaluate.calibration import (
@@ -11,9 +13,18 @@ from cryojax_seg.evaluate.calibration import (
 )
 from cryojax_seg.evaluate.calibration import foreground_band as foreground_band
 from cryojax_seg.evaluate.calibration import reliability as reliability
+from cryojax_seg.evaluate.detection import Detection as Detection
+from cryojax_seg.evaluate.detection import detection as detection
+from cryojax_seg.evaluate.normals import mask_normals as mask_normals
 from cryojax_seg.evaluate.overlap import Overlap as Overlap
 from cryojax_seg.evaluate.overlap import overlap as overlap
+from cryojax_seg.evaluate.surface import boundary_iou as boundary_iou
+from cryojax_seg.evaluate.surface import hausdorff95 as hausdorff95
 from cryojax_seg.evaluate.surface import surface_dice as surface_dice
+from cryojax_seg.evaluate.topology import betti_error as betti_error
+from cryojax_seg.evaluate.topology import betti_numbers as betti_numbers
+from cryojax_seg.evaluate.visibility import PredictedBin as PredictedBin
 from cryojax_seg.evaluate.visibility import VisibilityBin as VisibilityBin
+from cryojax_seg.evaluate.visibility import precision_by_visibility as precision_by_visibility
 from cryojax_seg.evaluate.visibility import recall_by_visibility as recall_by_visibility
 from cryojax_seg.evaluate.visibility import wilson_interval as wilson_interval

@@ -1,6 +1,7 @@
 """Whether a probability of 0.8 is right in 8 of 10 voxels."""
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -8,6 +9,7 @@ from scipy import ndimage
 
 from cryojax_seg.evaluate.overlap import LabelArray, WeightArray, annotated, same_shape
 
+Binning = Literal["width", "mass"]
 ProbabilityArray = Float[np.ndarray, "_z _y _x class"] | Float[Array, "_z _y _x class"]
 
 
@@ -45,19 +47,31 @@ class Reliability:
     accuracy: np.ndarray
 
 
+def _edges(confidence: np.ndarray, weights: np.ndarray, bins: int, binning: Binning) -> np.ndarray:
+    if binning == "width" or confidence.size == 0:
+        return np.linspace(0, 1, bins + 1)
+    order = np.argsort(confidence)
+    mass = np.cumsum(weights[order])
+    inner = np.searchsorted(mass, mass[-1] * np.arange(1, bins) / bins)
+    return np.concatenate([[0.0], confidence[order][inner], [1.0]])
+
+
 def reliability(
     probabilities: ProbabilityArray,
     truth: LabelArray,
     weights: WeightArray | None = None,
     bins: int = 15,
+    binning: Binning = "width",
 ) -> Reliability:
-    """Accuracy of the most probable label in equal-width bins of its probability.
+    """Accuracy of the most probable label in bins of its probability.
 
     Args:
         probabilities: of one sigmoid class, or of all classes with the background first.
         truth: labels.
         weights: not annotated where 0.
         bins: number of bins between 0 and 1.
+        binning: "width" for bins of equal width, "mass" for bins of equal weight, which follow the
+            probabilities where they crowd (Nixon et al. 2019); equal values are not divided.
 
     Raises:
         ValueError: for unequal shapes, bad weights, labels or probabilities.
@@ -65,11 +79,15 @@ def reliability(
     p, labels, weights = _selected(probabilities, truth, weights)
     confidence = p.max(axis=-1, initial=0.0)
     correct = p.argmax(axis=-1) == labels
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    edges = _edges(confidence, weights, bins, binning)
+    if binning == "width":
+        index = np.minimum((confidence * bins).astype(int), bins - 1)
+    else:
+        index = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, bins - 1)
     total = np.bincount(index, weights, bins)
     some = np.where(total > 0, total, 1.0)
     return Reliability(
-        np.linspace(0, 1, bins + 1),
+        edges,
         total,
         np.bincount(index, weights * confidence, bins) / some,
         np.bincount(index, weights * correct, bins) / some,
@@ -81,6 +99,7 @@ def expected_calibration_error(
     truth: LabelArray,
     weights: WeightArray | None = None,
     bins: int = 15,
+    binning: Binning = "width",
 ) -> float | None:
     """Expected calibration error ``sum_b (n_b / N) |accuracy_b - confidence_b|``.
 
@@ -94,7 +113,7 @@ def expected_calibration_error(
     >>> expected_calibration_error(p, truth)
     0.0
     """
-    bins_ = reliability(probabilities, truth, weights, bins)
+    bins_ = reliability(probabilities, truth, weights, bins, binning)
     total = bins_.weight.sum()
     if total == 0:
         return None

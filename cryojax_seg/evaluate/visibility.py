@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Array, Real
+from scipy import ndimage
 
-from cryojax_seg.evaluate.overlap import WeightArray, annotated, same_shape
+from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.evaluate.bootstrap import bootstrap_ratio
+from cryojax_seg.evaluate.normals import mask_normals
+from cryojax_seg.evaluate.overlap import LabelArray, WeightArray, annotated, same_shape
 from cryojax_seg.evaluate.surface import MaskArray
 
 
@@ -43,6 +47,18 @@ def wilson_interval(
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def _edges(bins: int | Sequence[float]) -> np.ndarray:
+    edges = np.linspace(0, 1, bins + 1) if isinstance(bins, int) else np.asarray(bins, float)
+    if edges.size < 2 or not (np.diff(edges) > 0).all():
+        raise ValueError(f"bin edges must increase, got {edges.tolist()}")
+    return edges
+
+
+def _bin_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    index = np.searchsorted(edges, values, side="right") - 1
+    return np.where(values == edges[-1], edges.size - 2, index)
+
+
 def recall_by_visibility(
     predicted: MaskArray,
     truth: MaskArray,
@@ -50,8 +66,9 @@ def recall_by_visibility(
     bins: int | Sequence[float] = 5,
     weights: WeightArray | None = None,
     voxels_per_sample: float = 1.0,
+    instances: LabelArray | None = None,
 ) -> list[VisibilityBin]:
-    """Recall of the true voxels in bins of their visibility, with 95 % Wilson intervals.
+    """Recall of the true voxels in bins of their visibility, with 95 % intervals.
 
     Args:
         predicted: mask of one class.
@@ -61,7 +78,9 @@ def recall_by_visibility(
         bins: a number of equal bins from 0 to 1, or their increasing edges.
         weights: not annotated where 0; voxels are counted, not weighted.
         voxels_per_sample: neighbouring voxels err together; that many are counted as one
-            independent observation by the interval.
+            independent observation by Wilson's interval.
+        instances: number of the object of each true voxel; then the interval is a bootstrap over
+            whole objects, and None in a bin with fewer than two of them.
 
     Raises:
         ValueError: for unequal shapes, edges that do not increase, or a visibility that is not a
@@ -76,15 +95,16 @@ def recall_by_visibility(
     predicted, truth, visibility = (np.asarray(a) for a in (predicted, truth, visibility))
     same_shape(predicted, truth)
     same_shape(visibility, truth)
-    edges = np.linspace(0, 1, bins + 1) if isinstance(bins, int) else np.asarray(bins, float)
-    if edges.size < 2 or not (np.diff(edges) > 0).all():
-        raise ValueError(f"bin edges must increase, got {edges.tolist()}")
+    edges = _edges(bins)
     kept = truth & (annotated(truth.shape, weights) > 0)
     seen, found = visibility[kept].astype(np.float64), predicted[kept]
     if not np.isfinite(seen).all():
         raise ValueError("the visibility is not finite at some voxels of the truth")
-    index = np.searchsorted(edges, seen, side="right") - 1
-    index = np.where(seen == edges[-1], edges.size - 2, index)
+    index = _bin_of(seen, edges)
+    objects = None
+    if instances is not None:
+        same_shape(np.asarray(instances), truth)
+        objects = np.unique(np.asarray(instances)[kept], return_inverse=True)[1].ravel()
     result = []
     for i, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
         count = int((index == i).sum())
@@ -92,6 +112,103 @@ def recall_by_visibility(
         recall = interval = None
         if count:
             recall = hits / count
-            interval = wilson_interval(hits / voxels_per_sample, count / voxels_per_sample)
+            if objects is None:
+                interval = wilson_interval(hits / voxels_per_sample, count / voxels_per_sample)
+            else:
+                here = objects[index == i]
+                interval = bootstrap_ratio(np.bincount(here, found[index == i]), np.bincount(here))
         result.append(VisibilityBin(low, high, count, hits, recall, interval))
     return result
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictedBin:
+    """Predicted voxels whose visibility lies in ``[low, high)`` (the last bin includes 1).
+
+    Attributes:
+        low, high: of the bin.
+        true: on the truth.
+        false: off it.
+        invented: of those, farther from it than the tolerance: no truth explains them.
+        invented_fraction: `invented` over the annotated background that far from the truth; None
+            if there is none.
+        precision: ``true / (true + false)``; None if nothing was predicted.
+    """
+
+    low: float
+    high: float
+    true: int
+    false: int
+    invented: int
+    invented_fraction: float | None
+    precision: float | None
+
+
+def precision_by_visibility(
+    predicted: MaskArray,
+    truth: MaskArray,
+    visibility: Real[np.ndarray, "_z _y _x"] | Real[Array, "_z _y _x"],
+    wedge: MissingWedge,
+    bins: int | Sequence[float] = 5,
+    tolerance: float | int = 2.0,
+    weights: WeightArray | None = None,
+    extent: float = 6.0,
+    thickness: float = 1.5,
+) -> list[PredictedBin]:
+    """Precision, and structure that was invented, in bins of the visibility of what was predicted.
+
+    A predicted voxel within the tolerance of the truth has the visibility of the nearest true
+    voxel; any other has that of the predicted surface itself (`mask_normals`): would the tilt
+    series have shown it, had it been there?
+
+    Args:
+        predicted, truth, visibility, bins, weights: as `recall_by_visibility`.
+        wedge: of the tomogram.
+        tolerance: voxels.
+        extent, thickness: see `MissingWedge.visibility`.
+
+    Raises:
+        ValueError: as `recall_by_visibility`.
+
+    >>> import numpy as np
+    >>> truth = np.zeros((12, 12, 12), bool); truth[:, :, 2] = True     # faces x: visible
+    >>> found = truth.copy(); found[9] = True                           # faces the beam: invented
+    >>> wedge = MissingWedge((-60.0, 60.0))
+    >>> low, high = precision_by_visibility(found, truth, 0.97 * truth, wedge, 2)
+    >>> low.precision, low.invented > 50, high.invented
+    (0.0, True, 0)
+    """
+    predicted, truth, visibility = (np.asarray(a) for a in (predicted, truth, visibility))
+    same_shape(predicted, truth)
+    same_shape(visibility, truth)
+    edges = _edges(bins)
+    known = annotated(truth.shape, weights) > 0
+    there = truth & known
+    distance, nearest = np.full(truth.shape, np.inf), None
+    if there.any():
+        distance = np.asarray(ndimage.distance_transform_edt(~there))
+        nearest = ndimage.distance_transform_edt(
+            ~there, return_distances=False, return_indices=True
+        )
+    far = np.asarray(distance) > tolerance
+    seen = np.asarray(wedge.visibility(mask_normals(predicted), extent, thickness))
+    if nearest is not None:
+        seen = np.where(far, seen, visibility[tuple(np.asarray(nearest))])
+    room = int((far & known).sum())
+    index = _bin_of(seen.astype(np.float64), edges)
+    rows = []
+    for i, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
+        here = predicted & known & (index == i)
+        true, count, invented = (int((here & m).sum()) for m in (truth, here, far))
+        rows.append(
+            PredictedBin(
+                low,
+                high,
+                true,
+                count - true,
+                invented,
+                invented / room if room else None,
+                true / count if count else None,
+            )
+        )
+    return rows

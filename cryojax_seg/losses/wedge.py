@@ -140,7 +140,7 @@ def explain(
             for gain in gains
         ]
     )
-    transfer = transfer.at[0, 0, 0].set(0.0)  # the mean density d_0 explains itself
+    transfer = jnp.asarray(transfer).at[0, 0, 0].set(0.0)  # the mean density d_0 explains itself
     seen = jax.vmap(lambda b: _measured(b, transfer))(basis)
     target = _measured(volume, transfer)
     coefficients = jax.lax.stop_gradient(_least_squares(seen, target))
