@@ -3,10 +3,15 @@
 import itertools
 
 import numpy as np
-from skimage.measure import euler_number, label
+from scipy import ndimage
+from skimage.measure import euler_number
 
 from cryojax_seg.evaluate.overlap import same_shape
 from cryojax_seg.evaluate.surface import MaskArray
+
+
+def _pieces(mask: np.ndarray, connectivity: int) -> int:
+    return ndimage.label(mask, ndimage.generate_binary_structure(3, connectivity))[1]  # pyright: ignore
 
 
 def betti_numbers(mask: MaskArray) -> tuple[int, int, int]:
@@ -23,8 +28,8 @@ def betti_numbers(mask: MaskArray) -> tuple[int, int, int]:
     padded = np.pad(np.asarray(mask), 1)
     if not padded.any():
         return 0, 0, 0
-    pieces = int(label(padded, connectivity=3).max())
-    cavities = int(label(~padded, connectivity=1).max()) - 1
+    pieces = _pieces(padded, 3)
+    cavities = _pieces(~padded, 1) - 1
     return pieces, pieces + cavities - int(euler_number(padded, connectivity=3)), cavities
 
 

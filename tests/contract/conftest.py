@@ -12,10 +12,12 @@ from cryojax_seg.segmenters import (
     ConvNet,
     GlobalThreshold,
     Hysteresis,
+    Isotonic,
     LinearVote,
     LocalContrast,
     LocalThreshold,
     SheetFilter,
+    Tempered,
     TensorVoting,
     Tomoseg,
     TubeFilter,
@@ -93,6 +95,10 @@ SEGMENTERS = {
     ),
     "symmetrized": Case(lambda: Symmetrized(LinearVote(1), WEDGE), True),
     "stacked": Case(stacked),
+    "tempered": Case(lambda: Tempered(GlobalThreshold(0.5, 0.5), 2.0)),
+    "isotonic": Case(
+        lambda: Isotonic(GlobalThreshold(0.5, 0.5), (-9.0, 0.0, 2.0, 9.0), (-8.0, -1.0, 2.0, 4.0))
+    ),
     "wedge conditioned": Case(
         lambda: WedgeConditioned(LinearVote(1), WEDGE, 0.5, (0.2, 0.1), radius=1), True
     ),

@@ -252,8 +252,6 @@ def test_the_list_is_complete(every_case):
     concrete = {
         value
         for value in public
-        if inspect.isclass(value)
-        and issubclass(value, Segmenter)
-        and not inspect.isabstract(value)
+        if inspect.isclass(value) and issubclass(value, Segmenter) and not inspect.isabstract(value)
     }
     assert {type(c.build()) for c in every_case} == concrete

@@ -1,0 +1,214 @@
+"""Segmenters whose probabilities were fitted to be true: temperature and isotonic calibration."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import isotonic_regression, minimize_scalar
+from scipy.special import expit, log_expit, logsumexp
+
+from cryojax_seg.core import Segmenter
+from cryojax_seg.core.tiling import segment
+from cryojax_seg.core.types import Logits, Volume
+from cryojax_seg.segmenters.parameters import exponential, learnable, learnable_log, one_class
+
+_LARGEST = 12.0  # logits beyond are probabilities within 1e-5 of 0 or 1
+
+
+@runtime_checkable
+class Example(Protocol):
+    """What calibration is fitted to: arrays ``(z, y, x)``; weight 0 means not annotated."""
+
+    @property
+    def volume(self) -> Any: ...
+    @property
+    def labels(self) -> Any: ...
+    @property
+    def weights(self) -> Any: ...
+
+
+class Tempered(Segmenter):
+    """A segmenter with its logits divided by a temperature (Guo et al. 2017, equation 9).
+
+    Above 1 it is less sure of everything. Labels stay as they are.
+
+    Args:
+        segmenter: any.
+        temperature: positive.
+
+    Raises:
+        ValueError: for a temperature that is not positive.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> float(Tempered(GlobalThreshold(0.0, softness=1.0), 2.0)(jnp.ones((1, 1, 1)))[0, 0, 0, 0])
+    0.5
+    """
+
+    temperature = exponential("temperature")
+
+    def __init__(self, segmenter: Segmenter, temperature: float | int = 1.0):
+        self.segmenter = segmenter
+        self.log_temperature = learnable_log("temperature", temperature)
+
+    @property
+    def halo(self) -> int:
+        return self.segmenter.halo
+
+    @property
+    def stride(self) -> int:
+        return self.segmenter.stride
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.segmenter.classes
+
+    def __call__(self, volume: Volume) -> Logits:
+        return self.segmenter(volume) / self.temperature
+
+
+class Isotonic(Segmenter):
+    """A segmenter of one class with its logit mapped by an increasing piecewise linear function.
+
+    Constant beyond the first and last knot (Zadrozny & Elkan 2002, on logits). Unlike a
+    temperature it can correct a bias, so labels may change.
+
+    Args:
+        segmenter: of one class.
+        knots: logits of the segmenter, increasing.
+        values: calibrated logits at the knots, not decreasing.
+
+    Raises:
+        ValueError: for several classes, or knots and values that are not such a function.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> one = Isotonic(GlobalThreshold(0.0, softness=1.0), (-1.0, 1.0), (-3.0, 0.0))
+    >>> float(one(jnp.zeros((1, 1, 1)))[0, 0, 0, 0])
+    -1.5
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        knots: Sequence[float | int],
+        values: Sequence[float | int],
+    ):
+        if len(segmenter.classes) != 1:
+            raise ValueError(
+                f"isotonic calibration takes one class, not {segmenter.classes}; use a temperature"
+            )
+        x, y = np.asarray(knots, np.float64), np.asarray(values, np.float64)
+        if x.ndim != 1 or x.size < 2 or x.shape != y.shape or not (np.diff(x) > 0).all():
+            raise ValueError("knots must increase, at least two, with one value each")
+        if not ((np.diff(y) >= 0).all() and np.isfinite(y).all()):
+            raise ValueError("values must be finite and not decrease")
+        self.segmenter = segmenter
+        self.knots = tuple(x.tolist())
+        self.values = learnable(values)
+
+    @property
+    def halo(self) -> int:
+        return self.segmenter.halo
+
+    @property
+    def stride(self) -> int:
+        return self.segmenter.stride
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.segmenter.classes
+
+    def __call__(self, volume: Volume) -> Logits:
+        knots = jnp.asarray(self.knots, jnp.float32)
+        logits = self.segmenter(volume)
+        return jnp.interp(logits, knots.astype(logits.dtype), self.values[...].astype(logits.dtype))
+
+
+def _known(segmenter: Segmenter, examples: Sequence[Example], tile: int | None):
+    """Logits, labels and weights of all annotated voxels."""
+    logits, labels, weights = [], [], []
+    for example in examples:
+        kept = np.asarray(example.weights) > 0
+        found = segment(segmenter, np.asarray(example.volume), tile)
+        logits.append(found[kept].astype(np.float64))
+        labels.append(np.asarray(example.labels)[kept])
+        weights.append(np.asarray(example.weights, np.float64)[kept])
+    if not sum(len(w) for w in weights):
+        raise ValueError("calibration needs at least one annotated voxel")
+    return (np.concatenate(parts) for parts in (logits, labels, weights))
+
+
+def fit_temperature(
+    segmenter: Segmenter, examples: Sequence[Example], tile: int | None = None
+) -> Tempered:
+    """The segmenter at the temperature that makes held-out annotation most likely.
+
+    Args:
+        segmenter: any; the statistics of a network must be fitted (`fit_normalization`).
+        examples: annotation that training did not see, such as `training.split_annotation` holds
+            out.
+        tile: see `core.segment`.
+
+    Raises:
+        ValueError: if nothing is annotated.
+    """
+    logits, labels, weights = _known(segmenter, examples, tile)
+
+    def loss(log_temperature: float) -> float:
+        z = logits / np.exp(log_temperature)
+        if z.shape[-1] == 1:
+            likelihood = log_expit(np.where(labels > 0, z[:, 0], -z[:, 0]))
+        else:
+            likelihood = z[np.arange(len(z)), labels] - logsumexp(z, axis=-1)
+        return -float((weights * likelihood).sum())
+
+    found = minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded")
+    best = float(found.x) if loss(float(found.x)) < loss(0.0) else 0.0
+    return Tempered(segmenter, float(np.exp(best)))
+
+
+def fit_isotonic(
+    segmenter: Segmenter, examples: Sequence[Example], tile: int | None = None, knots: int = 33
+) -> Isotonic:
+    """The segmenter with the increasing map of its logit that fits held-out annotation best.
+
+    Pool adjacent violators (`scipy.optimize.isotonic_regression`) over groups of voxels of about
+    equal weight and nearly equal logit, with half a voxel of either label added to each, so that
+    no group is sure.
+
+    Args:
+        segmenter: of one class; else as `fit_temperature`.
+        examples, tile: as `fit_temperature`.
+        knots: groups; as many as the annotation has different logits, at most.
+
+    Raises:
+        ValueError: for several classes; if the annotation has fewer than two different logits.
+    """
+    one_class("Isotonic", segmenter.classes)
+    logits, labels, weights = _known(segmenter, examples, tile)
+    order = np.argsort(logits[:, 0], kind="stable")
+    z, y, w = logits[order, 0], (labels[order] > 0).astype(float), weights[order]
+    mass = np.cumsum(w)
+    group = np.minimum((knots * (mass - w / 2) / mass[-1]).astype(int), knots - 1)
+    # Equal logits belong together.
+    first = np.searchsorted(z, z, side="left")
+    group = np.unique(group[first], return_inverse=True)[1]
+    total = np.bincount(group, w)
+    centre = np.bincount(group, w * z) / total
+    if len(centre) < 2:
+        raise ValueError("isotonic calibration needs annotated voxels of different logits")
+    count = np.bincount(group)
+    share = (np.bincount(group, w * y) / total * count + 0.5) / (count + 1.0)
+    rate = isotonic_regression(share, weights=total).x
+    values = np.clip(np.log(rate / (1 - rate)), -_LARGEST, _LARGEST)
+    return Isotonic(segmenter, centre.tolist(), np.maximum.accumulate(values).tolist())
+
+
+def likelihood(segmenter: Segmenter, examples: Sequence[Example], tile: int | None = None) -> float:
+    """Mean log-likelihood (nats per annotated voxel) of one class, to compare calibrations.
+
+    Args: as `fit_temperature`.
+    """
+    logits, labels, weights = _known(segmenter, examples, tile)
+    p = np.clip(expit(logits[:, 0]), 1e-12, 1 - 1e-12)
+    return float(np.average(np.log(np.where(labels > 0, p, 1 - p)), weights=weights))
