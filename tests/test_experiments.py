@@ -30,6 +30,7 @@ needs_microtubules = pytest.mark.skipif(
     [
         "normalisation",
         "phantoms",
+        "wedge_losses",
         "benchmarks/simulate",
         pytest.param("real_microtubules", marks=needs_microtubules),
         pytest.param("simulated_microtubules", marks=needs_microtubules),
