@@ -80,6 +80,21 @@ def test_a_lone_annotated_slice_has_the_skeleton_of_its_plane():
     assert not soft[~plane].any()
 
 
+def test_what_is_thicker_than_the_depth_has_no_false_shell():
+    slab = jnp.zeros((30, 8, 8), bool).at[3:27].set(True)
+    assert not skeleton_of(slab).any()
+    assert skeleton_of(slab[:, :, :].at[14:27].set(False))[8, 4, 4]  # 11 voxels: the 6th
+
+
+def test_the_skeleton_of_a_microtubule_is_its_wall():
+    """A hollow tube stays a tube; a solid rod becomes its axis."""
+    across = np.hypot(GRID[..., 0], GRID[..., 2])
+    wall = np.asarray(skeleton_of(jnp.asarray(np.abs(across - 9.2) < 2.0)))
+    assert wall.any() and (np.abs(across[wall] - 9.2) < 1.0).mean() > 0.98
+    axis = np.asarray(skeleton_of(jnp.asarray(across < 4.0)))[:, 8:-8]
+    assert axis.any((0, 2)).all() and across[:, 8:-8][axis].max() < 1.5
+
+
 def test_the_border_of_the_annotation_makes_no_skeleton():
     wall = jnp.zeros((9, 12, 12), bool).at[3:6].set(True)
     known = jnp.ones(wall.shape, bool).at[:, :, 6:].set(False)

@@ -106,7 +106,8 @@ def surface_skeleton(mask: Mask, known: Mask | None = None, depth: int = 6) -> M
     Args:
         mask: labels of one class.
         known: False where nothing is annotated; such voxels are not background.
-        depth: largest distance that is told apart, voxels: structures up to twice as thick.
+        depth: largest distance that is told apart, voxels: the middle of a structure more than
+            twice as thick is left out.
 
     >>> wall = jnp.zeros((7, 7, 7), bool).at[2:5].set(True)
     >>> surface_skeleton(wall)[:, 3, 3].tolist()
@@ -130,7 +131,7 @@ def surface_skeleton(mask: Mask, known: Mask | None = None, depth: int = 6) -> M
         before, after = _shifted(usable, u), _shifted(usable, tuple(-i for i in u))
         ridge = ridge | (before + after - 2 * distance <= -0.6 * length)  # False for NaN
         slope = jnp.fmax(slope, (jnp.fmax(before, after) - distance) / length)
-    return ridge & (slope < 0.5) & mask & known
+    return ridge & (slope < 0.5) & mask & known & (square < far)
 
 
 def _shifted(x: Array, offset: tuple[int, ...]) -> Array:
