@@ -21,9 +21,6 @@ LOSSES = {
     "dice": losses.dice,
     "tversky": losses.tversky,
     "log_mse": losses.log_mse,
-    "cl_dice": losses.cl_dice,
-    "surface_dice": losses.surface_dice,
-    "skeleton_recall": losses.skeleton_recall,
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 one_or_more = pytest.mark.parametrize("classes", [1, 3])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
@@ -199,3 +200,23 @@ def test_a_batch_is_scored_as_one(name):
     weights = jnp.ones(labels.shape)
     twice = ALL[name](*(jnp.stack([a, a]) for a in (logits, labels, weights)), smooth=2.0)
     np.testing.assert_allclose(twice, ALL[name](logits, labels, weights, smooth=1.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_in_float64(name, x64):
+    """At random logits: where neighbours tie, a minimum has no derivative."""
+    rng = np.random.default_rng(2)
+    logits = jnp.asarray(rng.normal(size=(5, 5, 5, 1)))
+    labels = jnp.zeros((5, 5, 5), int).at[1:4].set(1)
+    weights = jnp.asarray(rng.uniform(size=labels.shape))
+    extra = {} if name == "skeleton_recall" else {"iterations": 1}
+    f = jax.jit(lambda z: ALL[name](z, labels, weights, **extra))
+    check_grads(f, (logits,), order=1, modes=("rev",), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_are_finite_at_ties_and_when_saturated(name):
+    labels = jnp.zeros((6, 6, 6), int).at[2:5].set(1)
+    for fill in (0.0, 3.0, 1e4, -1e4):
+        loss, gradient = run(name)(jnp.full((6, 6, 6, 1), fill), labels, jnp.ones((6, 6, 6)))
+        assert np.isfinite(loss) and np.isfinite(gradient).all()
