@@ -29,7 +29,9 @@ needs_microtubules = pytest.mark.skipif(
     "script",
     [
         "normalisation",
+        "method_comparison",
         "phantoms",
+        "threshold_dilemma",
         "wedge_losses",
         "benchmarks/simulate",
         pytest.param("real_microtubules", marks=needs_microtubules),

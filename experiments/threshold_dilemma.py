@@ -1,0 +1,278 @@
+"""Why can no threshold keep faint structure and refuse noise, and how many neighbours fix it?
+
+    python experiments/threshold_dilemma.py            # 8 minutes on 2 cores
+    python experiments/threshold_dilemma.py --tiny     # under a minute: checks that it runs
+
+The worked example: structure of density 1.0 in a background of 0, some of it at 0.4, white noise of
+standard deviation 0.5. A threshold t makes ``Q(t / sigma)`` false positives and misses
+``Q((mu - t) / sigma)`` of structure of density mu (Q is the tail of the normal distribution); both
+are equal at ``t = mu / 2``. A vote over N voxels that belong together divides sigma by sqrt(N).
+
+Simulated rates are those of voxels well inside the structure (95 % of its density or more) and
+well outside (2 % or less), with fresh noise. ``vote of N`` averages N such voxels drawn at random:
+the ideal neighbourhood, which knows what belongs together. Methods are trained on two scenes with
+dense labels and scored on two unseen ones; they must find out for themselves.
+
+Expected: at one voxel a third of everything is wrong at the crossing of the faint structure, 0.0001
+at 81 voxels; methods that look at a neighbourhood lie far below the curve of every threshold.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import time
+
+import jax
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+from scipy.stats import norm
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from cryojax_seg import core, evaluate, segmenters, training
+from cryojax_seg.cli.methods import Method, build, defaults, objective
+from cryojax_seg.simulate import WedgeImaging, presets, simulate
+from experiments.common import Rows, claim, interval, results_folder
+
+CLASSES = ("structure",)
+DENSITY = {"bright": 1.0, "faint": 0.4}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The threshold dilemma, by arithmetic, by simulation and by every method."""
+
+    methods: tuple[Method, ...] = (
+        "threshold",
+        "local-threshold",
+        "hysteresis",
+        "sheet",
+        "tensor-voting",
+        "vote",
+        "convnet",
+        "unet",
+    )
+    sigma: float = 0.5
+    """of the noise"""
+    votes: tuple[int, ...] = (1, 9, 25, 81)
+    edge: int = 64
+    network_steps: int = 150
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    tiny: bool = False
+
+
+def phantom(seed: int, config: Config):
+    """Noisy density, noise-free density and labels."""
+    by_scene, by_noise = jax.random.split(jax.random.key(seed))
+    scene = presets.threshold_dilemma(by_scene, (config.edge,) * 3, 10.0)
+    imaging = WedgeImaging(sigma=config.sigma, exponent=0.0, wedge=None)
+    one = simulate(scene, imaging, by_noise)
+    return np.asarray(one.density), np.asarray(one.truth.density), np.asarray(one.labels > 0)
+
+
+def inside(clean: np.ndarray) -> dict[str, np.ndarray]:
+    """Voxels that are surely background, bright or faint structure."""
+    half = clean.shape[2] // 2
+    level = np.where(np.arange(clean.shape[2]) < half, DENSITY["bright"], DENSITY["faint"])
+    core_of = clean >= 0.95 * level
+    return {
+        "background": clean <= 0.02,
+        "bright": core_of & (level == DENSITY["bright"]),
+        "faint": core_of & (level == DENSITY["faint"]),
+    }
+
+
+def analytic(threshold: np.ndarray, density: float, sigma: float, votes: int) -> np.ndarray:
+    """Misses of structure of this density; false positives for a density of 0."""
+    s = sigma / np.sqrt(votes)
+    return norm.sf(threshold / s) if density == 0 else norm.cdf((threshold - density) / s)
+
+
+def simulated(values, sigma: float, votes: int, rng, count: int = 20_000) -> np.ndarray:
+    """Means over so many voxels of a region, each with noise of its own."""
+    drawn = values[rng.integers(0, len(values), (count, votes))]
+    return (drawn + sigma * rng.normal(size=drawn.shape)).mean(1)
+
+
+def rates(config: Config, thresholds: np.ndarray) -> list[dict]:
+    """Simulated and analytic rates at thresholds, for every size of vote."""
+    rng = np.random.default_rng(0)
+    clean = [phantom(seed, config)[1] for seed in config.seeds]
+    regions = [inside(c) for c in clean]
+    rows = []
+    for votes in config.votes:
+        for region, density in {"background": 0.0, **DENSITY}.items():
+            values = np.concatenate([c[r[region]] for c, r in zip(clean, regions, strict=True)])
+            means = simulated(values, config.sigma, votes, rng)
+            wrong = [float((means > t).mean() if density == 0 else (means <= t).mean())
+                     for t in thresholds]  # fmt: skip
+            expected = analytic(thresholds, density, config.sigma, votes)
+            rows.append(
+                {
+                    "votes": votes,
+                    "region": region,
+                    "simulated": wrong,
+                    "analytic": expected.tolist(),
+                }
+            )
+    return rows
+
+
+def train(method: Method, examples, config: Config, seed: int):
+    settings = defaults(method)
+    network = method in ("convnet", "unet")
+    steps = 3 if config.tiny else config.network_steps if network else settings.steps
+    train_config = training.TrainConfig(
+        steps=steps,
+        patch=24 if config.tiny else 32,
+        learning_rate=settings.learning_rate,
+        ema=settings.ema,
+        seed=seed,
+    )
+    segmenter = build(method, CLASSES, examples[0].volume, seed)
+    return training.train(
+        segmenter, examples, train_config, objective=objective(method), progress=False
+    ).segmenter
+
+
+def score(segmenter, seeds, config: Config) -> dict:
+    """False positives, misses of bright and faint structure and Dice on unseen scenes."""
+    wrong = {name: np.zeros(2) for name in ("background", *DENSITY)}
+    pooled = evaluate.Overlap(0.0, 0.0, 0.0)
+    for seed in seeds:
+        noisy, clean, labels = phantom(seed, config)
+        volume = core.normalize(noisy, "bright")
+        fitted = segmenters.fit_normalization(segmenter, volume)
+        found = np.asarray(core.labels(core.segment(fitted, volume))) == 1
+        pooled += evaluate.overlap(found.astype(int), labels.astype(int))["foreground"]
+        for name, where in inside(clean).items():
+            error = found if name == "background" else ~found
+            wrong[name] += (error[where].sum(), where.sum())
+    ratio = {name: float(bad / total) for name, (bad, total) in wrong.items()}
+    return {
+        "false_positives": ratio["background"],
+        "missed_bright": ratio["bright"],
+        "missed_faint": ratio["faint"],
+        "dice": pooled.dice,
+    }
+
+
+def draw(path: pathlib.Path, thresholds, curves, table, config: Config) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(14, 6), constrained_layout=True)
+    colours = {"background": "tab:gray", "bright": "tab:orange", "faint": "tab:red"}
+    names = {"background": "false positives", "bright": "bright missed", "faint": "faint missed"}
+    for row in curves:
+        strength = 1.0 if row["votes"] == 1 else 0.35
+        colour = colours[row["region"]]
+        label = names[row["region"]] if row["votes"] == 1 else None
+        left.plot(thresholds, row["analytic"], color=colour, alpha=strength, label=label)
+        left.plot(thresholds, row["simulated"], ".", color=colour, alpha=strength, ms=4)
+    for votes in config.votes:
+        crossing = DENSITY["faint"] / 2
+        rate = analytic(np.array([crossing]), 0.0, config.sigma, votes)[0]
+        left.plot(crossing, rate, "kx")
+        left.annotate(f"vote of {votes}: {rate:.2g}", (crossing, rate), (crossing + 0.03, rate))
+        fp = analytic(thresholds, 0.0, config.sigma, votes)
+        missed = analytic(thresholds, DENSITY["faint"], config.sigma, votes)
+        right.plot(fp, missed, color="tab:gray", alpha=1.0 if votes == 1 else 0.4)
+        right.annotate(f"{votes}", (rate, rate), color="tab:gray")
+    left.set(yscale="log", ylim=(1e-5, 1), xlabel="threshold", ylabel="rate of error")
+    left.set_title("lines: arithmetic, dots: simulated; x: where both errors are equal")
+    left.legend()
+    for row in table:
+        x, y = max(row["false_positives"], 1e-5), max(row["missed_faint"], 1e-4)
+        right.plot(x, y, "o")
+        right.annotate(row["method"], (x, y), xytext=(5, 4), textcoords="offset points")
+    right.set(xscale="log", yscale="log", xlim=(1e-5, 1), ylim=(1e-4, 1.5))
+    right.set(xlabel="false positives", ylabel="faint structure missed")
+    right.set_title(
+        "curves: every threshold on a vote of 1, 9, 25, 81; dots: methods, unseen scenes"
+    )
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def main(config: Config) -> None:
+    if config.tiny:
+        config = dataclasses.replace(config, methods=("threshold", "vote"), edge=32, seeds=(0,))
+    thresholds = np.linspace(-0.2, 1.2, 29)
+    records = Rows("threshold_dilemma", dataclasses.asdict(config), config.tiny)
+    curves = rates(config, thresholds)
+    for seed in config.seeds:
+        noisy, _, labels = zip(*(phantom(100 + 10 * seed + i, config) for i in (0, 1)), strict=True)
+        examples = [
+            training.Annotated(
+                core.normalize(n, "bright"), label.astype(int), np.ones(n.shape, np.float32)
+            )
+            for n, label in zip(noisy, labels, strict=True)
+        ]
+        unseen = (1000 + 10 * seed, 1001 + 10 * seed)
+        for method in ("otsu", *config.methods):
+            if records.done(method=method, seed=seed):
+                continue
+            start = time.process_time()
+            if method == "otsu":
+                segmenter = segmenters.otsu(examples[0].volume, classes=CLASSES)
+            else:
+                segmenter = train(method, examples, config, seed)
+            seconds = time.process_time() - start
+            values = score(segmenter, unseen, config) | {"cpu_seconds": seconds}
+            record = records.add({"method": method, "seed": seed}, values)
+            print(
+                f"seed {seed} {method:16s} false positives {record['false_positives']:.4f}  missed "
+                f"bright {record['missed_bright']:.4f} faint {record['missed_faint']:.4f}  "
+                f"Dice {record['dice'] or 0:.3f}  {seconds:.0f} CPU-s",
+                flush=True,
+            )
+    table = []
+    for method in ("otsu", *config.methods):
+        mine = [r for r in records.records if r["method"] == method]
+        row: dict = {"method": method, "seeds": len(mine)}
+        for key in ("false_positives", "missed_bright", "missed_faint", "dice", "cpu_seconds"):
+            row[key], low, high = interval([r[key] for r in mine])
+            if key == "dice" and low is not None:
+                row["dice_interval"] = [low, high]
+        # Half the sum of both errors; at best that of a threshold on a vote of N voxels.
+        row["error"] = (row["false_positives"] + row["missed_faint"]) / 2
+        row["worth_votes"] = worth(row["error"], config.sigma)
+        table.append(row)
+    draw(results_folder(config.tiny) / "threshold_dilemma.png", thresholds, curves, table, config)
+    off = max(
+        abs(s - a) for row in curves for s, a in zip(row["simulated"], row["analytic"], strict=True)
+    )
+    at = DENSITY["faint"] / 2
+    best_threshold = float(analytic(np.array([at]), 0.0, config.sigma, 1)[0])
+    best = min(
+        (r for r in table if r["method"] not in ("otsu", "threshold")), key=lambda r: r["error"]
+    )
+    claims = [
+        claim("largest difference of simulated and analytic rates", off, at_most=0.02),
+        claim("error of the best possible threshold on the faint structure", best_threshold,
+              at_least=0.3),
+        claim(f"error of the best neighbourhood ({best['method']}) / that", best["error"] /
+              best_threshold, at_most=0.2),
+    ]  # fmt: skip
+    for row in curves:
+        at_crossing = float(np.interp(at, thresholds, row["simulated"]))
+        table.append(
+            {
+                "method": f"vote of {row['votes']}, threshold {at:g}, {row['region']}",
+                "error": at_crossing,
+                "analytic_error": float(np.interp(at, thresholds, row["analytic"])),
+            }
+        )
+    records.finish(table, claims)
+
+
+def worth(error: float, sigma: float) -> float:
+    """How many voxels an ideal vote needs for this error at the faint structure's crossing."""
+    z = norm.isf(min(max(error, 1e-12), 0.5 - 1e-9))
+    return float((2 * sigma * z / DENSITY["faint"]) ** 2)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
