@@ -100,6 +100,14 @@ def write_results(
     return path
 
 
+def _parsed(line: str) -> dict[str, Any] | None:
+    """None for the last line of a run that was killed while it wrote."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
+
+
 class Rows:
     """Records of an experiment as they come, so that an interrupted one goes on where it was.
 
@@ -117,13 +125,14 @@ class Rows:
         self.path = results_folder(tiny) / f"{name}.partial.jsonl"
         self.records: list[dict[str, Any]] = []
         if self.path.exists():
-            first, *lines = self.path.read_text().splitlines() or ["{}"]
-            if json.loads(first) == self.config:
-                complete = [line for line in lines if line.endswith("}")]
-                self.records = [json.loads(line) for line in complete]
+            kept = [_parsed(line) for line in self.path.read_text().splitlines()]
+            if kept and kept[0] == self.config:
+                self.records = [record for record in kept[1:] if record is not None]
                 print(f"going on: {len(self.records)} records in {self.path}", flush=True)
-        lines = [json.dumps(self.config), *map(json.dumps, self.records)]
-        self.path.write_text("\n".join(lines) + "\n")
+        lines = [json.dumps(line) for line in (self.config, *self.records)]
+        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text("\n".join(lines) + "\n")
+        os.replace(temporary, self.path)
 
     def done(self, **key: Any) -> dict[str, Any] | None:
         """The record that was added under this key; None if there is none."""

@@ -32,9 +32,10 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, segmenters, training
-from cryojax_seg.cli.methods import Method, build, defaults, objective
+from cryojax_seg.cli.methods import Method, defaults
 from cryojax_seg.simulate import WedgeImaging, presets, simulate
 from experiments.common import Rows, claim, interval, results_folder
+from experiments.fitting import train_method
 
 CLASSES = ("membrane",)
 BEST = "best threshold"
@@ -97,21 +98,12 @@ def examples_of(seed: int, config: Config) -> list[training.Annotated]:
 
 
 def train(method: Method, examples, config: Config, seed: int):
-    settings = defaults(method)
     network = method in ("convnet", "unet", "tomoseg")
-    steps = config.network_steps if network else settings.steps
+    steps = config.network_steps if network else defaults(method).steps
     steps = steps // 5 if method == "tomoseg" else steps  # whose steps are slow
-    train_config = training.TrainConfig(
-        steps=2 if config.tiny else steps,
-        patch=(8, config.edge, config.edge) if method == "tomoseg" else 32,
-        learning_rate=settings.learning_rate,
-        ema=settings.ema,
-        seed=seed,
-    )
-    segmenter = build(method, CLASSES, examples[0].volume, seed)
-    return training.train(
-        segmenter, examples, train_config, objective=objective(method), progress=False
-    ).segmenter
+    patch = (8, config.edge, config.edge) if method == "tomoseg" else 32
+    steps = 2 if config.tiny else steps
+    return train_method(method, CLASSES, examples, seed, steps=steps, patch=patch)
 
 
 def scores(found: np.ndarray, probabilities: np.ndarray | None, truth: np.ndarray) -> dict:
@@ -214,9 +206,7 @@ def main(config: Config) -> None:
             if method == BEST:
                 found = [scores(best_threshold(v, t), None, t) for v, t in tests]
             else:
-                start = time.process_time()
-                segmenter = train(method, examples, config, seed)
-                values["cpu_seconds"] = time.process_time() - start
+                segmenter, values["cpu_seconds"] = train(method, examples, config, seed)
                 values["parameters"] = parameters(segmenter)
                 found = []
                 for volume, truth in tests:

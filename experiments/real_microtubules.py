@@ -23,7 +23,6 @@ U-Net, and recall of the wall falling with its visibility for every method.
 import dataclasses
 import pathlib
 import sys
-import time
 
 import matplotlib
 
@@ -35,12 +34,12 @@ import tyro
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, datasets, evaluate, segmenters, training
-from cryojax_seg.cli.methods import Method, build, defaults, objective
+from cryojax_seg.cli.methods import Method
 from experiments.annotated import Scene, patch_scene, scene
 from experiments.common import claim, results_folder, write_results
+from experiments.fitting import NETWORKS, train_method
 
 CLASSES = ("microtubule",)
-NETWORKS = ("vote", "convnet", "unet", "tomoseg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,23 +74,11 @@ def train(method: Method, scenes: list[Scene], config: Config, seed: int):
         training.Annotated(s.volume, s.labels, s.weights, s.wedge, f"volume {i}")
         for i, s in enumerate(scenes)
     ]
-    settings = defaults(method)
-    network = method in NETWORKS
-    steps = config.steps // 5 if method == "tomoseg" else config.steps if network else 100
-    train_config = training.TrainConfig(
-        steps=4 if config.tiny else steps,
-        batch=settings.batch,
-        patch=(16, 24, 24) if config.tiny else (8, 96, 64) if method == "tomoseg" else (32, 48, 48),
-        learning_rate=settings.learning_rate,
-        ema=settings.ema,
-        seed=seed,
-    )
-    start = time.process_time()
-    segmenter = build(method, CLASSES, scenes[0].volume, seed)
-    result = training.train(
-        segmenter, examples, train_config, objective=objective(method), progress=False
-    )
-    return result.segmenter, time.process_time() - start
+    steps = config.steps if method in NETWORKS else 100
+    steps = steps // 5 if method == "tomoseg" else steps
+    patch = (16, 24, 24) if config.tiny else (8, 96, 64) if method == "tomoseg" else (32, 48, 48)
+    steps = 4 if config.tiny else steps
+    return train_method(method, CLASSES, examples, seed, steps=steps, patch=patch)
 
 
 def predict(segmenter, target: Scene) -> np.ndarray:

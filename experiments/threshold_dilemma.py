@@ -20,7 +20,6 @@ at 81 voxels; methods that look at a neighbourhood lie far below the curve of ev
 import dataclasses
 import pathlib
 import sys
-import time
 
 import jax
 import matplotlib
@@ -34,9 +33,10 @@ from scipy.stats import norm
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, segmenters, training
-from cryojax_seg.cli.methods import Method, build, defaults, objective
+from cryojax_seg.cli.methods import Method, defaults
 from cryojax_seg.simulate import WedgeImaging, presets, simulate
 from experiments.common import Rows, claim, interval, results_folder
+from experiments.fitting import train_method
 
 CLASSES = ("structure",)
 DENSITY = {"bright": 1.0, "faint": 0.4}
@@ -123,20 +123,11 @@ def rates(config: Config, thresholds: np.ndarray) -> list[dict]:
 
 
 def train(method: Method, examples, config: Config, seed: int):
-    settings = defaults(method)
     network = method in ("convnet", "unet")
-    steps = 3 if config.tiny else config.network_steps if network else settings.steps
-    train_config = training.TrainConfig(
-        steps=steps,
-        patch=24 if config.tiny else 32,
-        learning_rate=settings.learning_rate,
-        ema=settings.ema,
-        seed=seed,
-    )
-    segmenter = build(method, CLASSES, examples[0].volume, seed)
-    return training.train(
-        segmenter, examples, train_config, objective=objective(method), progress=False
-    ).segmenter
+    steps = config.network_steps if network else defaults(method).steps
+    patch = 24 if config.tiny else 32
+    steps = 3 if config.tiny else steps
+    return train_method(method, CLASSES, examples, seed, steps=steps, patch=patch)
 
 
 def score(segmenter, seeds, config: Config) -> dict:
@@ -214,12 +205,10 @@ def main(config: Config) -> None:
         for method in ("otsu", *config.methods):
             if records.done(method=method, seed=seed):
                 continue
-            start = time.process_time()
-            if method == "otsu":
-                segmenter = segmenters.otsu(examples[0].volume, classes=CLASSES)
+            if method == "otsu":  # nothing learned
+                segmenter, seconds = segmenters.otsu(examples[0].volume, classes=CLASSES), 0.0
             else:
-                segmenter = train(method, examples, config, seed)
-            seconds = time.process_time() - start
+                segmenter, seconds = train(method, examples, config, seed)
             values = score(segmenter, unseen, config) | {"cpu_seconds": seconds}
             record = records.add({"method": method, "seed": seed}, values)
             print(

@@ -77,3 +77,25 @@ def test_the_wall_is_where_the_density_is():
     assert s.volume[wall].mean() > s.volume[known & ~wall].mean() + 0.3
     clear, lost = wall & (s.visibility > 0.8), wall & (s.visibility < 0.4)
     assert s.volume[clear].mean() > s.volume[lost].mean()
+
+
+def test_an_interrupted_experiment_keeps_what_is_done(tmp_path, monkeypatch):
+    """Also when it was killed while it wrote; records of another config are not used."""
+    sys.path.insert(0, str(ROOT))
+    from experiments import common
+
+    monkeypatch.setattr(common, "results_folder", lambda tiny: tmp_path)
+    rows = common.Rows("question", {"steps": 3, "seeds": (0, 1)}, tiny=True)
+    rows.add({"seed": 0, "method": "a"}, {"dice": 0.5, "nested": {"x": 1}})
+    with rows.path.open("a") as file:
+        file.write('{"seed": 1, "nested": {"x": 2}')
+    again = common.Rows("question", {"steps": 3, "seeds": (0, 1)}, tiny=True)
+    assert again.done(seed=0, method="a") == {
+        "seed": 0, "method": "a", "dice": 0.5, "nested": {"x": 1}
+    }  # fmt: skip
+    assert again.done(seed=1) is None
+    again.finish([{"dice": 0.5}], [common.claim("dice", 0.5, at_least=0.4)])
+    assert not again.path.exists()
+    assert json.loads((tmp_path / "question.json").read_text())["claims"][0]["met"]
+    rows.path.write_text(json.dumps({"steps": 4}) + "\n" + json.dumps({"seed": 0}) + "\n")
+    assert common.Rows("question", {"steps": 3}, tiny=True).records == []

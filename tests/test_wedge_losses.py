@@ -205,18 +205,22 @@ def test_consistency_asks_for_the_measured_membrane_after_it_was_turned_away():
     assert free < 1e-3 < 0.1 < blind
 
 
-def test_consistency_is_blind_to_what_was_not_measured_before_turning():
-    """Adding structure to the answer inside the turned wedge does not change the comparison."""
-    probability = np.asarray(WEDGE.apply(jnp.asarray(sheet(FACING_X), jnp.float32)))
-    extra = sheet(FACING_BEAM)
-    hidden = extra - np.asarray(WEDGE.apply(jnp.asarray(extra, jnp.float32)))
-    transfer = WEDGE.transfer(probability.shape)
+@pytest.mark.parametrize(("normal", "share"), [(FACING_BEAM, (0, 0.35)), (FACING_X, (0.65, 1))])
+def test_consistency_counts_what_was_measured_before_turning(normal, share):
+    """Of a sheet that only one answer has, the difference is the measured part of its energy.
 
-    def seen(v):
-        return np.asarray(under_test._measured(jnp.asarray(v, jnp.float32), transfer))
-
-    np.testing.assert_allclose(seen(probability + hidden), seen(probability), atol=1e-6)
-    assert np.square(hidden).sum() > 0.6 * np.square(extra).sum()  # most of it: a small patch
+    Little of it for a sheet that faced the beam: what a small patch has beyond its plane wave.
+    """
+    common = sheet(FACING_X, -7.0, 5.0)
+    more = common + sheet(normal, 6.0, 9.0)
+    answers = (jnp.asarray(a[..., None], jnp.float32) for a in (common, more))
+    difference, _ = under_test.disagreement(*answers, WEDGE)
+    extra = np.fft.rfftn(more - common)
+    measured = np.fft.irfftn(
+        extra * np.asarray(WEDGE.transfer(common.shape)), common.shape, (0, 1, 2)
+    )
+    np.testing.assert_allclose(difference, np.square(measured).sum(), rtol=1e-4)
+    assert share[0] < difference / np.square(more - common).sum() < share[1]
 
 
 def test_halves_teach_each_other():

@@ -9,6 +9,7 @@ from cryojax_seg.core.segmenter import Sequential as Sequential
 from cryojax_seg.core.segmenter import Stacked as Stacked
 from cryojax_seg.core.segmenter import Symmetrized as Symmetrized
 from cryojax_seg.core.segmenter import WedgeAware as WedgeAware
+from cryojax_seg.core.segmenter import Wrapper as Wrapper
 from cryojax_seg.core.segmenter import hyperparameters as hyperparameters
 from cryojax_seg.core.segmenter import label_names as label_names
 from cryojax_seg.core.segmenter import labels as labels

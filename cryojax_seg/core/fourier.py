@@ -102,6 +102,21 @@ def shell_sum(values: Float[Array, "z y half_x"], shape: Shape) -> Float[Array, 
     return jnp.zeros(count + 1, values.dtype).at[index].add(values * multiplicity)[:count]
 
 
+def shell_expand(values: Float[Array, " shell"], shape: Shape) -> Float[Array, "z y half_x"]:
+    """The value of its shell at every frequency of the rfftn grid: the inverse of `shell_average`.
+
+    Beyond the last shell (in the corners) that of the last.
+
+    >>> import jax.numpy as jnp
+    >>> k = radius((8, 8, 8))
+    >>> flat = shell_expand(shell_average(jnp.ones_like(k), (8, 8, 8)), (8, 8, 8))
+    >>> bool((flat == 1).all())
+    True
+    """
+    index, _, count = _shells(shape)
+    return jnp.asarray(values)[jnp.minimum(index, count - 1)]
+
+
 def shell_average(values: Float[Array, "z y half_x"], shape: Shape) -> Float[Array, " shell"]:
     """Mean over spherical shells (see `shell_sum`): of ``abs(rfftn(v))**2``, the power spectrum."""
     return shell_sum(values, shape) / shell_sum(jnp.ones_like(values), shape)

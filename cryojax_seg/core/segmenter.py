@@ -51,6 +51,24 @@ class Segmenter(nnx.Module):
         """Logits of a volume whose structure is bright. Pure: no state, no randomness."""
 
 
+class Wrapper(Segmenter):
+    """Abstract segmenter around another one, `segmenter`, whose reach and classes it keeps."""
+
+    segmenter: Segmenter
+
+    @property
+    def halo(self) -> int:
+        return self.segmenter.halo
+
+    @property
+    def stride(self) -> int:
+        return self.segmenter.stride
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.segmenter.classes
+
+
 class WedgeAware(Segmenter):
     """Abstract segmenter that also wants to know the missing wedge of what it is shown.
 
@@ -151,7 +169,7 @@ class Sequential(Segmenter):
         return self.segmenter(volume)
 
 
-class Symmetrized(Segmenter):
+class Symmetrized(Wrapper):
     """The mean logit over the flips that leave this wedge unchanged.
 
     Test-time averaging as part of the function, and exact: the data distribution is invariant
@@ -162,18 +180,6 @@ class Symmetrized(Segmenter):
         self.segmenter = segmenter
         self.wedge = wedge.as_numbers()
         self.flips = wedge.symmetries()
-
-    @property
-    def halo(self) -> int:
-        return self.segmenter.halo
-
-    @property
-    def stride(self) -> int:
-        return self.segmenter.stride
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.segmenter.classes
 
     def __call__(self, volume: Volume) -> Logits:
         views = [jnp.flip(self.segmenter(jnp.flip(volume, axes)), axes) for axes in self.flips]

@@ -4,6 +4,8 @@ Arrays are ``(z, y, x)``, channels and classes come last, and there is no batch 
 made with `jax.vmap`.
 """
 
+from typing import Any, Protocol, runtime_checkable
+
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PRNGKeyArray, Shaped
@@ -21,3 +23,12 @@ Spectrum = Shaped[Array, "z y half_x"]
 Scalar = Float[Array, ""]
 Key = PRNGKeyArray
 Shape = tuple[int, ...]  # (z, y, x)
+
+
+@runtime_checkable
+class Annotation(Protocol):
+    """A volume and what is known of its voxels: ``(z, y, x)``, or with a batch axis first."""
+
+    volume: Any
+    labels: Any
+    weights: Any

@@ -42,6 +42,33 @@ def bootstrap_ratio(
     return low, high
 
 
+def bin_edges(bins: int | Sequence[float | int] | np.ndarray) -> np.ndarray:
+    """Edges of bins: so many equal ones from 0 to 1, or those given.
+
+    Raises:
+        ValueError: for edges that do not increase.
+
+    >>> bin_edges(2).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    edges = np.linspace(0, 1, bins + 1) if isinstance(bins, int) else np.asarray(bins, float)
+    if edges.size < 2 or not (np.diff(edges) > 0).all():
+        raise ValueError(f"bin edges must increase, got {edges.tolist()}")
+    return edges
+
+
+def bin_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The bin ``[low, high)`` of each value, the last one with its upper edge.
+
+    Values below are -1; values above and NaN are the number of bins.
+
+    >>> bin_of(np.array([0.0, 0.5, 1.0, 2.0, -1.0]), bin_edges(2)).tolist()
+    [0, 1, 1, 2, -1]
+    """
+    index = np.searchsorted(edges, values, side="right") - 1
+    return np.where(values == edges[-1], edges.size - 2, index)
+
+
 def by_bins(
     metric: Callable[[np.ndarray], float | None],
     values: Real[np.ndarray, "_z _y _x"] | Real[Array, "_z _y _x"],
@@ -65,14 +92,11 @@ def by_bins(
     >>> by_bins(lambda w: float(w.sum()), depth, (0, 1, 3, 9))
     [1.0, 2.0, 1.0]
     """
-    values, borders = np.asarray(values), np.asarray(edges, float)
-    if borders.size < 2 or not (np.diff(borders) > 0).all():
-        raise ValueError(f"bin edges must increase, got {list(edges)}")
-    weights = annotated(values.shape, weights)
+    borders = bin_edges(edges)
+    index = bin_of(np.asarray(values), borders)
+    weights = annotated(index.shape, weights)
     scores = []
-    for i, (low, high) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
-        last = i == borders.size - 2
-        inside = (values >= low) & ((values <= high) if last else (values < high))
-        kept = np.where(inside, weights, 0.0)
+    for i in range(borders.size - 1):
+        kept = np.where(index == i, weights, 0.0)
         scores.append(metric(kept) if kept.any() else None)
     return scores

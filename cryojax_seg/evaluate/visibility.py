@@ -9,7 +9,7 @@ from jaxtyping import Array, Real
 from scipy import ndimage
 
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.evaluate.bootstrap import bootstrap_ratio
+from cryojax_seg.evaluate.bootstrap import bin_edges, bin_of, bootstrap_ratio
 from cryojax_seg.evaluate.normals import mask_normals
 from cryojax_seg.evaluate.overlap import LabelArray, WeightArray, annotated, same_shape
 from cryojax_seg.evaluate.surface import MaskArray
@@ -45,18 +45,6 @@ def wilson_interval(
     centre = (p + z * z / (2 * count)) / shrink
     half = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count)) / shrink
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _edges(bins: int | Sequence[float]) -> np.ndarray:
-    edges = np.linspace(0, 1, bins + 1) if isinstance(bins, int) else np.asarray(bins, float)
-    if edges.size < 2 or not (np.diff(edges) > 0).all():
-        raise ValueError(f"bin edges must increase, got {edges.tolist()}")
-    return edges
-
-
-def _bin_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    index = np.searchsorted(edges, values, side="right") - 1
-    return np.where(values == edges[-1], edges.size - 2, index)
 
 
 def recall_by_visibility(
@@ -95,12 +83,12 @@ def recall_by_visibility(
     predicted, truth, visibility = (np.asarray(a) for a in (predicted, truth, visibility))
     same_shape(predicted, truth)
     same_shape(visibility, truth)
-    edges = _edges(bins)
+    edges = bin_edges(bins)
     kept = truth & (annotated(truth.shape, weights) > 0)
     seen, found = visibility[kept].astype(np.float64), predicted[kept]
     if not np.isfinite(seen).all():
         raise ValueError("the visibility is not finite at some voxels of the truth")
-    index = _bin_of(seen, edges)
+    index = bin_of(seen, edges)
     objects = None
     if instances is not None:
         same_shape(np.asarray(instances), truth)
@@ -130,8 +118,8 @@ class PredictedBin:
         true: on the truth.
         false: off it.
         invented: of those, farther from it than the tolerance: no truth explains them.
-        invented_fraction: `invented` over the annotated background that far from the truth; None
-            if there is none.
+        background: annotated voxels that far from the truth, of all bins together: what could be
+            invented.
         precision: ``true / (true + false)``; None if nothing was predicted.
     """
 
@@ -140,7 +128,7 @@ class PredictedBin:
     true: int
     false: int
     invented: int
-    invented_fraction: float | None
+    background: int
     precision: float | None
 
 
@@ -181,7 +169,7 @@ def precision_by_visibility(
     predicted, truth, visibility = (np.asarray(a) for a in (predicted, truth, visibility))
     same_shape(predicted, truth)
     same_shape(visibility, truth)
-    edges = _edges(bins)
+    edges = bin_edges(bins)
     known = annotated(truth.shape, weights) > 0
     there = truth & known
     distance, nearest = np.full(truth.shape, np.inf), None
@@ -195,7 +183,7 @@ def precision_by_visibility(
     if nearest is not None:
         seen = np.where(far, seen, visibility[tuple(np.asarray(nearest))])
     room = int((far & known).sum())
-    index = _bin_of(seen.astype(np.float64), edges)
+    index = bin_of(seen.astype(np.float64), edges)
     rows = []
     for i, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
         here = predicted & known & (index == i)
@@ -207,7 +195,7 @@ def precision_by_visibility(
                 true,
                 count - true,
                 invented,
-                invented / room if room else None,
+                room,
                 true / count if count else None,
             )
         )

@@ -1,13 +1,13 @@
 """From losses of logits to objectives of a segmenter: ``objective(segmenter, batch) -> scalar``."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from cryojax_seg.core.segmenter import Segmenter, WedgeAware
-from cryojax_seg.core.types import Array, Scalar
+from cryojax_seg.core.types import Annotation, Array, Scalar
 from cryojax_seg.losses.overlap import dice
 from cryojax_seg.losses.voxel import cross_entropy, log_mse
 
@@ -16,15 +16,6 @@ Loss = Callable[..., Scalar]
 BATCH = "batch"
 
 Objective = Callable[[Segmenter, Any], Scalar]
-
-
-@runtime_checkable
-class Annotation(Protocol):
-    """What an objective needs of a batch: ``(batch, z, y, x)`` arrays."""
-
-    volume: Any
-    labels: Any
-    weights: Any
 
 
 def combine(*losses: Loss, factors: Sequence[float] | None = None) -> Loss:
@@ -48,7 +39,8 @@ def combine(*losses: Loss, factors: Sequence[float] | None = None) -> Loss:
     return combined
 
 
-def _finite(batch: Annotation) -> jax.Array:
+def finite(batch: Annotation) -> jax.Array:
+    """The volumes of a batch without NaN."""
     # A NaN voxel reads as 0, the median of a normalized volume: multiplied by a zero cotangent it
     # would still make the gradient of every parameter NaN.
     return jnp.where(jnp.isfinite(batch.volume), batch.volume, 0.0)
@@ -62,11 +54,14 @@ def logits_of(segmenter: Segmenter, volumes: Array, wedges: Any = None) -> Any:
 
 
 def supervised(loss: Loss) -> Objective:
-    """The objective that applies a loss to the logits of every volume in the batch at once."""
+    """The objective that applies a loss to the logits of every volume in the batch at once.
+
+    A batch may have a `wedge`, which a segmenter that wants to know it is told.
+    """
 
     def objective(segmenter: Segmenter, batch: Annotation) -> Scalar:
         wedges = getattr(batch, "wedge", None)
-        logits = logits_of(segmenter, _finite(batch), wedges)
+        logits = logits_of(segmenter, finite(batch), wedges)
         return loss(logits, batch.labels, batch.weights)
 
     return objective
@@ -116,7 +111,7 @@ def deep_supervision(loss: Loss, factors: Sequence[float] = (1.0, 0.5, 0.25)) ->
                 f"deep supervision needs a segmenter with scales(volume), and "
                 f"{type(segmenter).__name__} has none; use losses.supervised(loss)"
             )
-        logits = jax.vmap(scales, axis_name=BATCH)(_finite(batch))
+        logits = jax.vmap(scales, axis_name=BATCH)(finite(batch))
         used = list(zip(factors, logits, strict=False))
         total = sum(factor for factor, _ in used)
         parts = [

@@ -11,12 +11,14 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
+from cryojax_seg.core import neighbourhood
 from cryojax_seg.core.types import Array, Scalar
 from cryojax_seg.losses.voxel import Labels, Logits, Weights, annotated
 
@@ -33,30 +35,25 @@ def _window(x: Array, axis: int, fill: float | bool, reach: int = 1) -> list[Arr
     return [jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(2 * reach + 1)]
 
 
-def _least(x: Soft, axis: int) -> Soft:
-    return functools.reduce(jnp.minimum, _window(x, axis, 1.0))
-
-
-def _most(x: Soft, axis: int) -> Soft:
-    return functools.reduce(jnp.maximum, _window(x, axis, 0.0))
+def _pooled(pool: Callable[..., Any], p: Soft, connectivity: int) -> Soft:
+    """`core.neighbourhood.erode` or `dilate` with any batch axes."""
+    flat = p.reshape(-1, *p.shape[-3:])
+    return jax.vmap(lambda volume: pool(volume, connectivity))(flat).reshape(p.shape)
 
 
 def erode_cross(p: Soft, known: Mask) -> Soft:
     """Minimum over the six face neighbours, of values between 0 and 1; unknown voxels skipped."""
-    p = jnp.where(known, p, 1.0)
-    return functools.reduce(jnp.minimum, [_least(p, axis) for axis in (-3, -2, -1)])
+    return _pooled(neighbourhood.erode, jnp.where(known, p, 1.0), 1)
 
 
 def erode_cube(p: Soft, known: Mask) -> Soft:
     """Minimum over the cube of 27 voxels."""
-    p = jnp.where(known, p, 1.0)
-    return _least(_least(_least(p, -3), -2), -1)
+    return _pooled(neighbourhood.erode, jnp.where(known, p, 1.0), 3)
 
 
 def dilate_cube(p: Soft, known: Mask) -> Soft:
     """Maximum over the cube of 27 voxels."""
-    p = jnp.where(known, p, 0.0)
-    return _most(_most(_most(p, -3), -2), -1)
+    return _pooled(neighbourhood.dilate, jnp.where(known, p, 0.0), 3)
 
 
 def soft_skeleton(
@@ -158,8 +155,24 @@ def _share(part: Array, whole: Array, smooth: float | Scalar) -> Scalar:
     return (part.sum() + smooth) / (whole.sum() + smooth)
 
 
-def _harmonic_loss(precision: Scalar, recall: Scalar) -> Scalar:
-    return 1 - 2 * precision * recall / (precision + recall)
+def _both_ways(
+    logits: Logits,
+    labels: Labels,
+    weights: Weights,
+    of_prediction: Pool,
+    of_truth: Pool,
+    smooth: float | Scalar,
+) -> Scalar:
+    """One minus the harmonic mean of how much of each skeleton the other mask covers."""
+    p, target, weights, known = _foreground(logits, labels, weights)
+    parts = []
+    for of_class, truth in zip(p, target, strict=True):
+        predicted = weights * of_prediction(of_class, known)
+        true = weights * of_truth(truth, known)
+        precision = _share(predicted * truth, predicted, smooth)
+        recall = _share(true * of_class, true, smooth)
+        parts.append(1 - 2 * precision * recall / (precision + recall))
+    return jnp.stack(parts).mean()
 
 
 def cl_dice(
@@ -186,15 +199,11 @@ def cl_dice(
     >>> round(float(cl_dice(sure, wall, jnp.ones((5, 5, 5)))), 5)
     0.0
     """
-    p, target, weights, known = _foreground(logits, labels, weights)
-    parts = []
-    for of_class, truth in zip(p, target, strict=True):
-        predicted = weights * soft_skeleton(of_class, known, iterations)
-        true = weights * soft_skeleton(truth, known, iterations)
-        precision = _share(predicted * truth, predicted, smooth)
-        recall = _share(true * of_class, true, smooth)
-        parts.append(_harmonic_loss(precision, recall))
-    return jnp.stack(parts).mean()
+
+    def skeleton(p: Soft, known: Mask) -> Soft:
+        return soft_skeleton(p, known, iterations)
+
+    return _both_ways(logits, labels, weights, skeleton, skeleton, smooth)
 
 
 def surface_dice(
@@ -217,15 +226,14 @@ def surface_dice(
     >>> round(float(surface_dice(thin, wall, jnp.ones((7, 7, 7)))), 5)    # thinner, but complete
     0.0
     """
-    p, target, weights, known = _foreground(logits, labels, weights)
-    parts = []
-    for of_class, truth in zip(p, target, strict=True):
-        predicted = weights * soft_skeleton(of_class, known, iterations, erode_cube)
-        true = weights * surface_skeleton(truth > 0, known).astype(weights.dtype)
-        precision = _share(predicted * truth, predicted, smooth)
-        recall = _share(true * of_class, true, smooth)
-        parts.append(_harmonic_loss(precision, recall))
-    return jnp.stack(parts).mean()
+
+    def skeleton(p: Soft, known: Mask) -> Soft:
+        return soft_skeleton(p, known, iterations, erode_cube)
+
+    def middle(truth: Soft, known: Mask) -> Soft:
+        return surface_skeleton(truth > 0, known).astype(truth.dtype)
+
+    return _both_ways(logits, labels, weights, skeleton, middle, smooth)
 
 
 def skeleton_recall(

@@ -19,7 +19,7 @@ from cryojax_seg.core.rotation import cube_rotations, move
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Array, Scalar, Volume
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.losses.objective import Objective, logits_of
+from cryojax_seg.losses.objective import Objective, finite, logits_of
 from cryojax_seg.losses.voxel import Logits
 
 _SOURCE = {
@@ -165,7 +165,7 @@ def forward_model(widths: tuple[float, ...] = (0.7, 2.0)) -> Objective:
 
     def objective(segmenter: Segmenter, batch: Any) -> Scalar:
         _require("forward_model", batch, "wedge")
-        volumes = jnp.where(jnp.isfinite(batch.volume), batch.volume, 0.0)
+        volumes = finite(batch)
         p = _foreground(logits_of(segmenter, volumes, batch.wedge))
 
         def one(volume: Volume, probability: Array, wedge: MissingWedge) -> Scalar:
@@ -185,8 +185,7 @@ def _like_noise(residual: Volume, transfer: Array, key: Array) -> Volume:
     power = fourier.shell_sum(jnp.square(jnp.abs(fourier.rfftn(residual))), shape)
     count = fourier.shell_sum(jnp.square(transfer), shape)
     amplitude = jnp.sqrt(jnp.maximum(power, 0) / jnp.maximum(count, 1.0) / residual.size)
-    shell = jnp.round(fourier.radius(shape) * min(shape)).astype(jnp.int32)
-    gain = amplitude[jnp.minimum(shell, amplitude.shape[0] - 1)] * (1 - transfer)
+    gain = fourier.shell_expand(amplitude, shape) * (1 - transfer)
     return fourier.apply_gain(jax.random.normal(key, shape, residual.dtype), gain)
 
 
@@ -202,6 +201,17 @@ def turning(wedge: MissingWedge, shape: tuple[int, ...], key: Array) -> Array:
     different = jnp.abs(there - here[None]).mean((1, 2, 3))
     allowed = different >= 0.5 * different.max()
     return table[jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf))]
+
+
+def disagreement(wanted: Array, found: Array, wedge: MissingWedge) -> tuple[Scalar, Scalar]:
+    """``|A_M (a - b)|^2`` and ``|A_M a|^2 + |A_M b|^2`` of two probabilities ``(z, y, x, class)``.
+
+    Only the measured frequencies M of this wedge count.
+    """
+    transfer = wedge.transfer(found.shape[:3]).astype(found.dtype)
+    seen = jax.vmap(lambda v: _measured(v, transfer), in_axes=-1)
+    a, b = seen(wanted), seen(found)
+    return jnp.square(a - b).sum(), jnp.square(a).sum() + jnp.square(b).sum()
 
 
 def equivariant(
@@ -232,7 +242,7 @@ def equivariant(
 
     def objective(segmenter: Segmenter, batch: Any) -> Scalar:
         _require("equivariant", batch, "wedge", "key", *(("halves",) if halves else ()))
-        volumes = jnp.where(jnp.isfinite(batch.volume), batch.volume, 0.0)
+        volumes = finite(batch)
         keys = jax.vmap(lambda key: jax.random.split(key, 3))(batch.key)
         teachers = students = volumes
         if halves:
@@ -257,13 +267,7 @@ def equivariant(
         inputs = jax.lax.stop_gradient(inputs)
         q = _foreground(logits_of(segmenter, inputs, batch.wedge))
 
-        def compare(wanted: Array, q: Array, wedge: MissingWedge) -> tuple[Scalar, Scalar]:
-            transfer = wedge.transfer(q.shape[:3]).astype(q.dtype)
-            filtered = jax.vmap(lambda v: _measured(v, transfer), in_axes=-1)
-            a, b = filtered(wanted), filtered(q)
-            return jnp.square(a - b).sum(), jnp.square(a).sum() + jnp.square(b).sum()
-
-        apart, energy = jax.vmap(compare)(wanted, q, wedges)
+        apart, energy = jax.vmap(disagreement)(wanted, q, wedges)
         return apart.sum() / (energy.sum() + 1.0)
 
     return objective
@@ -303,7 +307,7 @@ def hallucination(measured: float = 0.0) -> Objective:
 
     def objective(segmenter: Segmenter, batch: Any) -> Scalar:
         _require("hallucination", batch, "wedge")
-        volumes = jnp.where(jnp.isfinite(batch.volume), batch.volume, 0.0)
+        volumes = finite(batch)
         logits = logits_of(segmenter, volumes, batch.wedge)
         missing, seen = jax.vmap(invented_energy)(logits, batch.labels, batch.weights, batch.wedge)
         return (missing + measured * seen).mean()

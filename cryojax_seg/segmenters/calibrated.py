@@ -1,34 +1,21 @@
 """Segmenters whose probabilities were fitted to be true: temperature and isotonic calibration."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import isotonic_regression, minimize_scalar
-from scipy.special import expit, log_expit, logsumexp
+from scipy.special import log_expit, logsumexp
 
-from cryojax_seg.core import Segmenter
+from cryojax_seg.core import Segmenter, Wrapper
 from cryojax_seg.core.tiling import segment
-from cryojax_seg.core.types import Logits, Volume
+from cryojax_seg.core.types import Annotation, Logits, Volume
 from cryojax_seg.segmenters.parameters import exponential, learnable, learnable_log, one_class
 
 _LARGEST = 12.0  # logits beyond are probabilities within 1e-5 of 0 or 1
 
 
-@runtime_checkable
-class Example(Protocol):
-    """What calibration is fitted to: arrays ``(z, y, x)``; weight 0 means not annotated."""
-
-    @property
-    def volume(self) -> Any: ...
-    @property
-    def labels(self) -> Any: ...
-    @property
-    def weights(self) -> Any: ...
-
-
-class Tempered(Segmenter):
+class Tempered(Wrapper):
     """A segmenter with its logits divided by a temperature (Guo et al. 2017, equation 9).
 
     Above 1 it is less sure of everything. Labels stay as they are.
@@ -51,23 +38,11 @@ class Tempered(Segmenter):
         self.segmenter = segmenter
         self.log_temperature = learnable_log("temperature", temperature)
 
-    @property
-    def halo(self) -> int:
-        return self.segmenter.halo
-
-    @property
-    def stride(self) -> int:
-        return self.segmenter.stride
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.segmenter.classes
-
     def __call__(self, volume: Volume) -> Logits:
         return self.segmenter(volume) / self.temperature
 
 
-class Isotonic(Segmenter):
+class Isotonic(Wrapper):
     """A segmenter of one class with its logit mapped by an increasing piecewise linear function.
 
     Constant beyond the first and last knot (Zadrozny & Elkan 2002, on logits). Unlike a
@@ -106,25 +81,13 @@ class Isotonic(Segmenter):
         self.knots = tuple(x.tolist())
         self.values = learnable(values)
 
-    @property
-    def halo(self) -> int:
-        return self.segmenter.halo
-
-    @property
-    def stride(self) -> int:
-        return self.segmenter.stride
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.segmenter.classes
-
     def __call__(self, volume: Volume) -> Logits:
         knots = jnp.asarray(self.knots, jnp.float32)
         logits = self.segmenter(volume)
         return jnp.interp(logits, knots.astype(logits.dtype), self.values[...].astype(logits.dtype))
 
 
-def _known(segmenter: Segmenter, examples: Sequence[Example], tile: int | None):
+def _known(segmenter: Segmenter, examples: Sequence[Annotation], tile: int | None):
     """Logits, labels and weights of all annotated voxels."""
     logits, labels, weights = [], [], []
     for example in examples:
@@ -139,7 +102,7 @@ def _known(segmenter: Segmenter, examples: Sequence[Example], tile: int | None):
 
 
 def fit_temperature(
-    segmenter: Segmenter, examples: Sequence[Example], tile: int | None = None
+    segmenter: Segmenter, examples: Sequence[Annotation], tile: int | None = None
 ) -> Tempered:
     """The segmenter at the temperature that makes held-out annotation most likely.
 
@@ -168,7 +131,7 @@ def fit_temperature(
 
 
 def fit_isotonic(
-    segmenter: Segmenter, examples: Sequence[Example], tile: int | None = None, knots: int = 33
+    segmenter: Segmenter, examples: Sequence[Annotation], tile: int | None = None, knots: int = 33
 ) -> Isotonic:
     """The segmenter with the increasing map of its logit that fits held-out annotation best.
 
@@ -202,13 +165,3 @@ def fit_isotonic(
     rate = isotonic_regression(share, weights=total).x
     values = np.clip(np.log(rate / (1 - rate)), -_LARGEST, _LARGEST)
     return Isotonic(segmenter, centre.tolist(), np.maximum.accumulate(values).tolist())
-
-
-def likelihood(segmenter: Segmenter, examples: Sequence[Example], tile: int | None = None) -> float:
-    """Mean log-likelihood (nats per annotated voxel) of one class, to compare calibrations.
-
-    Args: as `fit_temperature`.
-    """
-    logits, labels, weights = _known(segmenter, examples, tile)
-    p = np.clip(expit(logits[:, 0]), 1e-12, 1 - 1e-12)
-    return float(np.average(np.log(np.where(labels > 0, p, 1 - p)), weights=weights))

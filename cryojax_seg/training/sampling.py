@@ -36,7 +36,7 @@ class Samples:
         flips: bool ``(tomogram, 8, 3)``, the flips that leave its wedge unchanged.
         offsets: int32 ``(tomogram, 3)``, voxel 0 of the array in the tomogram.
         normals: int8 ``(z, y, x, 3)`` per tomogram, in units of 1/127; None if no example has any.
-        halves: ``(2, z, y, x)`` per tomogram; None unless every example has them.
+        halves: ``(z, y, x, 2)`` per tomogram; None unless every example has them.
     """
 
     volumes: tuple[Any, ...]
@@ -145,10 +145,10 @@ def prepare(
         offsets.append([start for _, _, start in axes])
         if has_normals:
             given = example.normals
-            known = np.zeros((*weights.shape, 3)) if given is None else given[where]
-            normals.append(np.rint(127 * known * inside[..., None]).astype(np.int8))
+            vectors = np.zeros((*weights.shape, 3)) if given is None else given[where]
+            normals.append(np.rint(127 * vectors * inside[..., None]).astype(np.int8))
         if has_halves and example.halves is not None:
-            halves.append(np.stack([half[where] for half in example.halves]).astype(np.float32))
+            halves.append(np.stack([h[where] for h in example.halves], -1).astype(np.float32))
         per_class = []
         for value in range(values):
             found = np.flatnonzero((weights > 0) & (labels == value))
@@ -256,17 +256,16 @@ def draw(
         example, origin = where
 
         def patch_of(arrays):
-            first = {"halves": (0,)}
-            start = tuple(origin)
             parts = {}
             for name, array in arrays.items():
-                before = first.get(name, ())
-                after = (0,) * (array.ndim - 3 - len(before))
-                size = (*array.shape[: len(before)], *patch, *array.shape[len(before) + 3 :])
-                parts[name] = jax.lax.dynamic_slice(array, (*before, *start, *after), size)
+                more = array.ndim - 3
+                start = (*origin, *(0,) * more)
+                parts[name] = jax.lax.dynamic_slice(array, start, (*patch, *array.shape[3:]))
             parts["labels"] = parts["labels"].astype(jnp.int32)
             if "normals" in parts:
                 parts["normals"] = parts["normals"].astype(jnp.float32) / 127
+            if "halves" in parts:
+                parts["halves"] = jnp.moveaxis(parts["halves"], -1, 0)
             return parts
 
         branches = [lambda _, arrays=arrays: patch_of(arrays) for arrays in each]

@@ -50,10 +50,8 @@ def test_an_example_without_normals_has_none_and_halves_need_all():
     lengths = np.linalg.norm(batch.normals, axis=-1).reshape(30, -1)
     has = lengths.min(1) > 0.9
     assert has.any() and not has.all() and (lengths[~has] == 0).all()
-    plain, _ = draw(
-        prepare([example(0, normals=None, halves=None, wedge=None)], ("thing",), EDGE),
-        jax.random.key(0), 2, EDGE,
-    )  # fmt: skip
+    bare = prepare([example(0, normals=None, halves=None, wedge=None)], ("thing",), EDGE)
+    plain, _ = draw(bare, jax.random.key(0), 2, EDGE)
     assert plain.normals is None and plain.halves is None and plain.wedge is None
 
 
@@ -125,8 +123,7 @@ def test_training_with_every_objective_that_needs_more_than_labels():
     )
     config = TrainConfig(steps=40, patch=8, unannotated=1, learning_rate=0.05, ema=0.5)
     one = dataclasses.replace(example(0), name="a")
-    result = train(LinearVote(0, classes=("thing",)), [one], config, objective=objective,
-                   progress=False)  # fmt: skip
-    first, last = (np.mean([r["loss"] for r in part]) for part in (
-        result.history[:5], result.history[-5:]))  # fmt: skip
-    assert last < 0.8 * first
+    vote = LinearVote(0, classes=("thing",))
+    result = train(vote, [one], config, objective=objective, progress=False)
+    loss = [record["loss"] for record in result.history]
+    assert np.mean(loss[-5:]) < 0.8 * np.mean(loss[:5])

@@ -1,0 +1,39 @@
+"""How experiments that compare methods train each of them."""
+
+import time
+
+from cryojax_seg import core, training
+from cryojax_seg.cli.methods import Method, build, defaults, objective
+
+NETWORKS = ("vote", "convnet", "unet", "tomoseg")
+
+
+def train_method(
+    method: Method,
+    classes: tuple[str, ...],
+    examples: list[training.Annotated],
+    seed: int,
+    *,
+    steps: int,
+    patch: int | tuple[int, int, int],
+) -> tuple[core.Segmenter, float]:
+    """A method trained with its defaults but for the steps and the patch.
+
+    Returns:
+        the segmenter and the CPU-seconds it took, compilation included.
+    """
+    settings = defaults(method)
+    config = training.TrainConfig(
+        steps=steps,
+        batch=settings.batch,
+        patch=patch,
+        learning_rate=settings.learning_rate,
+        ema=settings.ema,
+        seed=seed,
+    )
+    start = time.process_time()
+    segmenter = build(method, classes, examples[0].volume, seed)
+    result = training.train(
+        segmenter, examples, config, objective=objective(method), progress=False
+    )
+    return result.segmenter, time.process_time() - start
