@@ -13,7 +13,17 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from cryojax_seg.cli import arguments, console, demo, evaluate, info, segment, simulate, train
+from cryojax_seg.cli import (
+    arguments,
+    compare,
+    console,
+    demo,
+    evaluate,
+    info,
+    segment,
+    simulate,
+    train,
+)
 from cryojax_seg.training.config import TrainingError
 
 _COMMANDS = {
@@ -21,6 +31,7 @@ _COMMANDS = {
     "train": (train.Train, train.run),
     "segment": (segment.Segment, segment.run),
     "evaluate": (evaluate.Evaluate, evaluate.run),
+    "compare": (compare.Compare, compare.run),
     "simulate": (simulate.Simulate, simulate.run),
     "info": (info.Info, info.run),
 }

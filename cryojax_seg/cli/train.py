@@ -83,13 +83,13 @@ def run(options: Train) -> None:
 
     from cryojax_seg import io, training
 
-    examples, tomogram, classes = _examples(options)
+    examples, tomogram, classes = read_examples(options)
     held_out: list[training.Annotated] = []
     if options.validation > 0:
         pairs = [training.split_annotation(e, options.validation, options.seed) for e in examples]
         examples, held_out = [a for a, _ in pairs], [b for _, b in pairs]
     segmenter = methods.build(options.method, classes, examples[0].volume, options.seed)
-    config = _config(options, examples, segmenter)
+    config = train_config(options, examples, segmenter)
     run_folder = options.output
     run_folder.mkdir(parents=True, exist_ok=True)
     if options.overwrite:
@@ -163,7 +163,7 @@ def _remove_run(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _examples(options: Train):
+def read_examples(options: Train):
     """The annotated tomograms, one of the files for its header, and the classes."""
     from cryojax_seg import io
     from cryojax_seg.core import MissingWedge, label_names, normalize
@@ -201,7 +201,7 @@ def _warn_if_inverted(name: str, volume, annotation, contrast: Contrast) -> None
         )
 
 
-def _config(options: Train, examples, segmenter):
+def train_config(options: Train, examples, segmenter):
     """The training configuration: the defaults of the method, and what was asked for."""
     from cryojax_seg.training import TrainConfig
 

@@ -1,0 +1,299 @@
+"""``cryojax-seg compare``: methods on one's own annotation, by cross-validation, as a report."""
+
+import dataclasses
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from tyro.conf import Positional
+
+from cryojax_seg.cli import console, methods, train
+from cryojax_seg.cli.arguments import (
+    Contrast,
+    Output,
+    Overwrite,
+    TiltRange,
+    VoxelSize,
+    default,
+    plain,
+)
+
+REPORT, SCORES, STATE, FOLDS = "report.html", "scores.json", "compare.json", "folds"
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Compare methods on your own tomogram by cross-validation over its annotated slices.
+
+    The annotated slices are divided into groups of neighbours. Each method is trained without one
+    group and scored on it, in turn, so that no score is of a slice it learned from. Writes
+    OUTPUT/report.html (one file, opens offline) and OUTPUT/scores.json. What is done is kept:
+    after an interruption, --resume goes on.
+    """
+
+    tomogram: Positional[Path]
+    """The volume: MRC (also .rec, .map, .gz, .bz2) or TIFF."""
+    labels: Path
+    """Its annotation: integers, 0 is background, 1, 2, ... the classes."""
+    output: Output
+    """Folder of the report."""
+    methods: str = "threshold,sheet,vote,unet"
+    """What to compare: names of methods (see `cryojax-seg train --help`) with commas between."""
+    folds: int = 3
+    """Groups of annotated slices; at most as many as there are slices."""
+    gap: int = 2
+    """Slices this near to the group that is scored are not learned from (voxels)."""
+    classes: Annotated[
+        tuple[str, ...], default("NAME ...", "foreground, or class1 class2 ...")
+    ] = ()
+    """Names of the labels 1, 2, ... in order."""
+    slices: Annotated[tuple[int, ...], default("Z ...", "all")] = ()
+    """The z indices that are annotated (voxels, from 0); all others are ignored."""
+    ignore: int = 255
+    """Label value of voxels that nobody annotated."""
+    steps: Annotated[int | None, default("INT", "by method, 150 to 1000")] = None
+    """Optimizer steps of every method."""
+    patch: Annotated[int | None, default("INT", "by method, 40 or 48")] = None
+    """Edge of the training patches in voxels."""
+    tilt_range: Annotated[TiltRange, default("LO HI", "unknown")] = None
+    """Lowest and highest tilt in degrees: adds recall against visibility."""
+    tilt_axis: Literal["y", "x"] = "y"
+    """Axis the sample was tilted about."""
+    contrast: Contrast = "dark"
+    """Whether structure is darker or brighter than its surroundings."""
+    voxel_size: VoxelSize = None
+    """Voxel size in angstrom."""
+    seed: int = 0
+    """Seed of all randomness."""
+    resume: bool = False
+    """Go on with the comparison in --output."""
+    overwrite: Overwrite = False
+    """Replace an earlier comparison."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """One division of the annotated slices.
+
+    Attributes:
+        scored: z indices that are held out.
+        learned: z indices that are learned from.
+        shown: first and last + 1 of the slices that are nearer to these than to other held-out
+            ones: what this fold predicts, so that every slice is predicted once.
+    """
+
+    scored: tuple[int, ...]
+    learned: tuple[int, ...]
+    shown: tuple[int, int]
+
+
+def divide(annotated: tuple[int, ...], count: int, gap: int, depth: int) -> list[Fold]:
+    """The folds: groups of neighbouring slices.
+
+    Raises:
+        ValueError: if there is no slice left to learn from.
+
+    >>> [fold.scored for fold in divide((3, 9, 15, 21), 2, 2, 24)]
+    [(3, 9), (15, 21)]
+    >>> [fold.shown for fold in divide((3, 9, 15, 21), 2, 2, 24)]
+    [(0, 12), (12, 24)]
+    """
+    import numpy as np
+
+    if len(annotated) < 2:
+        raise ValueError(
+            f"{len(annotated)} slice is annotated; cross-validation needs at least two (--slices)"
+        )
+    groups = np.array_split(np.asarray(sorted(annotated)), min(count, len(annotated)))
+    groups = [tuple(int(z) for z in group) for group in groups]
+    borders = [(a[-1] + b[0] + 1) // 2 for a, b in zip(groups, groups[1:], strict=False)]
+    borders = [0, *borders, depth]
+    folds = []
+    for i, scored in enumerate(groups):
+        learned = tuple(z for z in annotated if min(abs(z - s) for s in scored) > gap)
+        if not learned:
+            raise ValueError(
+                f"no annotated slice is farther than --gap {gap} voxels from slices "
+                f"{scored[0]} to {scored[-1]}; annotate more, or use a smaller --gap or more --folds"
+            )
+        folds.append(Fold(scored, learned, (borders[i], borders[i + 1])))
+    return folds
+
+
+def chosen(names: str) -> list[methods.Method]:
+    """The methods that are named.
+
+    Raises:
+        ValueError: naming one that does not exist.
+
+    >>> chosen("threshold, unet")
+    ['threshold', 'unet']
+    """
+    known = get_args(methods.Method)
+    words = list(dict.fromkeys(word.strip() for word in names.split(",") if word.strip()))
+    unknown = [word for word in words if word not in known]
+    if unknown or not words:
+        what = f"unknown method {unknown[0]!r}" if unknown else "no method given"
+        raise ValueError(f"--methods: {what}; known are {', '.join(known)}")
+    return words
+
+
+def run(options: Compare) -> None:
+    names = chosen(options.methods)
+    _check(options)
+    from cryojax_seg.cli import report
+
+    training_options = train.Train(
+        tomograms=(options.tomogram,),
+        labels=(options.labels,),
+        output=options.output,
+        classes=options.classes,
+        slices=options.slices,
+        ignore=options.ignore,
+        steps=options.steps,
+        patch=options.patch,
+        tilt_range=options.tilt_range,
+        tilt_axis=options.tilt_axis,
+        contrast=options.contrast,
+        voxel_size=options.voxel_size,
+        seed=options.seed,
+    )
+    (example,), tomogram, classes = train.read_examples(training_options)
+    annotated = tuple(int(z) for z in (example.weights > 0).any((1, 2)).nonzero()[0])
+    try:
+        folds = divide(annotated, options.folds, options.gap, len(example.volume))
+    except ValueError as error:
+        raise ValueError(f"{options.labels}: {error}") from None
+    for fold in folds:
+        if not (example.labels * (example.weights > 0))[list(fold.learned)].any():
+            raise ValueError(
+                f"{options.labels}: without slices {fold.scored[0]} to {fold.scored[-1]} no label "
+                "is left to learn from; annotate more slices, or use more --folds"
+            )
+    _start(options)
+    console.say(
+        f"{len(annotated)} annotated slices in {len(folds)} groups, {len(names)} method(s): "
+        f"{len(folds) * len(names)} trainings"
+    )
+    results = {}
+    for name in names:
+        parts = []
+        for k, fold in enumerate(folds):
+            path = options.output / FOLDS / f"{name}-{k}.npz"
+            if not path.exists():
+                console.say(f"{name}: learning from {len(fold.learned)} slices, group {k + 1}")
+                asked = dataclasses.replace(training_options, method=name)
+                _fold(path, asked, example, classes, fold)
+            parts.append(path)
+        results[name] = report.gather(parts, folds, example, tomogram.voxel_size, classes)
+        found = results[name].scores
+        dice, ece = (console.number(found[key]) for key in ("dice", "ece"))
+        console.say(f"{name}: Dice {dice}, ECE {ece}")
+    title = f"{options.tomogram.name}: {len(annotated)} annotated slices"
+    content = report.content(title, results, folds, example, classes, plain(options))
+    report.write(options.output / REPORT, content)
+    scores = {name: result.scores for name, result in results.items()}
+    _write(options.output / SCORES, {"options": plain(options), "methods": scores})
+    columns = ("method", "Dice", "precision", "recall", "surface Dice", "ECE", "training s")
+    keys = ("dice", "precision", "recall", "surface_dice", "ece", "training_seconds")
+    rows = [(name, *(console.number(s[key]) for key in keys)) for name, s in scores.items()]
+    console.table("slices that were not learned from", columns, rows)
+    print(f"report: {options.output / REPORT}")
+
+
+def _check(options: Compare) -> None:
+    """What can be told to be wrong before anything is read."""
+    if options.folds < 2:
+        raise ValueError(f"--folds must be at least 2, got {options.folds}")
+    if options.gap < 0:
+        raise ValueError(f"--gap must not be negative, got {options.gap}")
+    output = options.output
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output}: exists and is not a folder; choose another --output")
+    if options.resume and options.overwrite:
+        raise ValueError("--resume and --overwrite exclude each other")
+    used = output.is_dir() and any(output.iterdir())
+    if used and not options.resume and not options.overwrite:
+        raise ValueError(
+            f"{output}: holds files already; choose another --output, --resume that comparison, or "
+            "--overwrite it"
+        )
+    state = output / STATE
+    if not options.resume:
+        return
+    if not state.is_file():
+        raise ValueError(f"{output}: there is no comparison to --resume")
+    before, now = json.loads(state.read_text()), _resumable(options)
+    changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    if changed:
+        raise ValueError(
+            f"{output}: was made with another --{changed[0].replace('_', '-')}; --resume only goes "
+            "on with the same options (--methods may differ)"
+        )
+
+
+def _resumable(options: Compare) -> dict[str, Any]:
+    """What must not change between the parts of a comparison."""
+    return {k: v for k, v in plain(options).items() if k not in ("methods", "output")}
+
+
+def _start(options: Compare) -> None:
+    folder = options.output
+    folder.mkdir(parents=True, exist_ok=True)
+    if options.overwrite:  # what an earlier comparison wrote here, and nothing else
+        shutil.rmtree(folder / FOLDS, ignore_errors=True)
+        for name in (REPORT, SCORES, STATE):
+            (folder / name).unlink(missing_ok=True)
+    (folder / FOLDS).mkdir(exist_ok=True)
+    _write(folder / STATE, _resumable(options))
+
+
+def _write(path: Path, content: Any) -> None:
+    from cryojax_seg import io
+
+    with io.atomic_write(path) as file:
+        file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _fold(path: Path, options: train.Train, example, classes: tuple[str, ...], fold: Fold) -> None:
+    """Trains on the slices of a fold and keeps its probabilities where it is shown."""
+    import jax
+    import numpy as np
+    from flax import nnx
+
+    from cryojax_seg import core, io, segmenters, training
+
+    inside = np.zeros(len(example.volume), bool)
+    inside[list(fold.learned)] = True
+    weights = np.where(inside[:, None, None], example.weights, 0).astype(example.weights.dtype)
+    learned = dataclasses.replace(example, weights=weights)
+    segmenter = methods.build(options.method, classes, example.volume, options.seed)
+    config = train.train_config(options, [learned], segmenter)
+    start = time.perf_counter()
+    result = training.train(
+        segmenter, [learned], config, objective=methods.objective(options.method)
+    )
+    trained = time.perf_counter()
+    patch = max(config.patch_shape)
+    fitted = segmenters.fit_normalization(result.segmenter, example.volume, patch=patch)
+    low, high = fold.shown
+    reach = -(-fitted.halo // fitted.stride) * fitted.stride
+    first = max(0, low // fitted.stride * fitted.stride - reach)
+    last = min(len(example.volume), high + reach)
+    part = example.volume[first:last]
+    tile = core.tiling.auto_tile(fitted, part.shape)
+    logits = core.segment(fitted, part, tile)[low - first : high - first]
+    probabilities = np.asarray(core.probabilities(logits), np.float16)
+    seconds = (trained - start, time.perf_counter() - trained)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(segmenter, nnx.Param)))
+    with io.atomic_write(path) as file:
+        with open(file, "wb") as stream:
+            np.savez_compressed(
+                stream,
+                probabilities=probabilities,
+                seconds=np.asarray(seconds),
+                parameters=parameters,
+                voxels=part.size,
+            )

@@ -1,0 +1,230 @@
+"""The report of ``cryojax-seg compare``: scores, charts and slices in one file that opens offline."""
+
+import base64
+import dataclasses
+import io
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cryojax_seg import evaluate
+from cryojax_seg.core import label_names
+
+EDGE = 384  # pixels of a picture, at most
+PICTURES = {"z": 24, "y": 12, "x": 12}
+BINS = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
+# Palette: nothing; found, missed and false where annotated; then each class where it is not.
+COLOURS = ("#000000", "#1baf7a", "#2a78d6", "#eb6834", "#eda100", "#b65fd3", "#d9486b", "#5bb4c9")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What one method made of the slices that it did not learn from.
+
+    Attributes:
+        probabilities: float16 ``(z, y, x, class)``, each slice by the fold that it belongs to.
+        predicted: labels ``(z, y, x)``.
+        scores: plain values; None where a score is not defined.
+        reliability: confidence and accuracy of bins that have voxels.
+    """
+
+    probabilities: np.ndarray
+    predicted: np.ndarray
+    scores: dict[str, Any]
+    reliability: list[list[float]]
+
+
+def gather(paths, folds, example, voxel_size, classes) -> Result:
+    """Puts the folds of a method together and scores them on the annotated slices."""
+    parts = []
+    for path in paths:
+        with np.load(path) as file:
+            parts.append({key: file[key] for key in file.files})
+    p = np.concatenate([part["probabilities"] for part in parts])
+    predicted = p.argmax(-1) if p.shape[-1] > 1 else (p[..., 0] > 0.5).astype(np.int64)
+    truth, weights = example.labels, example.weights
+    overlaps = evaluate.overlap(predicted, truth, weights, classes)
+    per_fold = []
+    for fold in folds:
+        here = np.zeros(len(truth), bool)
+        here[list(fold.scored)] = True
+        scores = evaluate.overlap(
+            predicted, truth, np.where(here[:, None, None], weights, 0), classes
+        )
+        per_fold.append(_mean([s.dice for s in scores.values()]))
+    size = (1.0, 1.0, 1.0) if voxel_size is None else voxel_size
+    rows = {}
+    for label, (name, counts) in enumerate(overlaps.items(), 1):
+        rows[name] = {k: getattr(counts, k) for k in ("dice", "iou", "precision", "recall")}
+        rows[name]["surface_dice"] = evaluate.surface_dice(
+            predicted == label, truth == label, 2 * float(np.mean(size)), size, weights
+        )
+    means = {key: _mean([row[key] for row in rows.values()]) for key in next(iter(rows.values()))}
+    wide = p.astype(np.float32)
+    if p.shape[-1] > 1:  # float16 rounds; the classes must add up to one
+        wide /= wide.sum(-1, keepdims=True)
+    diagram = evaluate.reliability(wide, truth, weights, bins=10)
+    seconds = np.sum([part["seconds"] for part in parts], axis=0)
+    scores = {
+        **means,
+        "dice_by_group": per_fold,
+        "ece": evaluate.expected_calibration_error(wide, truth, weights),
+        "brier": evaluate.brier_score(wide, truth, weights),
+        "training_seconds": float(seconds[0]),
+        "parameters": int(parts[0]["parameters"]),
+        "voxels_per_second": float(sum(int(part["voxels"]) for part in parts) / seconds[1]),
+        "classes": rows,
+    }
+    kept = diagram.weight > 0
+    curve = [
+        [float(c), float(a)]
+        for c, a in zip(diagram.confidence[kept], diagram.accuracy[kept], strict=True)
+    ]
+    return Result(p, predicted, scores, curve)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
+
+
+def content(title: str, results: dict[str, Result], folds, example, classes, options) -> dict:
+    """Everything that the report shows, as plain values; pictures are data addresses."""
+    recall, note = _recall(results, example)
+    return {
+        "title": title,
+        "options": {k: v for k, v in options.items() if k not in ("output", "overwrite")},
+        "shape": list(example.volume.shape),
+        "classes": list(label_names(classes))[1:],
+        "groups": [list(fold.scored) for fold in folds],
+        "methods": [{"name": n, **r.scores} for n, r in results.items()],
+        "reliability": {n: r.reliability for n, r in results.items()},
+        "recall": recall,
+        "recall_note": note,
+        "colours": list(COLOURS),
+        "pictures": _pictures(results, example),
+    }
+
+
+def _recall(results: dict[str, Result], example) -> tuple[dict[str, Any], str]:
+    """Recall of the foreground in bins of visibility, and how the visibility is known."""
+    if example.wedge is None:
+        return {}, "Give --tilt-range to see how recall depends on the missing wedge."
+    truth, known = example.labels > 0, (example.weights > 0).any((1, 2))
+    runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[0], known, [0]]))))[::2]
+    if runs.min() >= 5:
+        mask, source = truth & (example.weights > 0), "the annotation"
+    else:
+        share = np.mean(
+            [
+                1 - r.probabilities[..., 0]
+                if r.probabilities.shape[-1] > 1
+                else r.probabilities[..., 0]
+                for r in results.values()
+            ],
+            axis=0,
+        )
+        mask = (share > 0.5) | (truth & (example.weights > 0))
+        source = (
+            "what the methods found between the annotated slices, which are too few in a row to "
+            "tell the direction of a surface"
+        )
+    visibility = np.asarray(example.wedge.visibility(evaluate.mask_normals(mask)))
+    curves = {}
+    for name, result in results.items():
+        bins = evaluate.recall_by_visibility(
+            result.predicted > 0, truth, visibility, BINS, example.weights, voxels_per_sample=50.0
+        )
+        curves[name] = [
+            [(b.low + b.high) / 2, b.recall, *b.interval]
+            for b in bins
+            if b.recall is not None and b.interval is not None
+        ]
+    return curves, f"Directions are those of {source}. Bars: 95 % intervals, 50 voxels as one."
+
+
+def _pictures(results: dict[str, Result], example) -> dict[str, list[dict[str, Any]]]:
+    finite = example.volume[np.isfinite(example.volume)]
+    low, high = np.percentile(finite[:: max(1, finite.size // 10**6)], (0.5, 99.5))
+    grey = np.clip((np.nan_to_num(example.volume) - low) / max(high - low, 1e-6) * 255, 0, 255)
+    grey = 255 - grey.astype(np.uint8)  # dark structure, as microscopists know it
+    known, truth = example.weights > 0, example.labels
+    pictures = {}
+    for axis, (name, count) in enumerate(PICTURES.items()):
+        size = grey.shape[axis]
+        at = set(np.linspace(0, size - 1, min(count, size)).round().astype(int).tolist())
+        if name == "z":
+            slices = np.flatnonzero(known.any((1, 2)))
+            some = np.linspace(0, len(slices) - 1, min(count, len(slices))).round().astype(int)
+            at |= set(slices[some].tolist())
+        pictures[name] = []
+        for index in sorted(at):
+            cut = tuple(index if a == axis else slice(None) for a in range(3))
+            overlays = {"truth": _png(np.where(known[cut], _own(truth[cut]), 0))}
+            for method, result in results.items():
+                overlays[method] = _png(_outcome(result.predicted[cut], truth[cut], known[cut]))
+            pictures[name].append(
+                {
+                    "index": index,
+                    "annotated": bool(known[cut].all() if axis else known[cut].any()),
+                    "image": _jpeg(grey[cut]),
+                    "overlays": overlays,
+                }
+            )
+    return pictures
+
+
+def _own(labels: np.ndarray) -> np.ndarray:
+    """The palette's entry of each class."""
+    return np.where(labels > 0, 4 + (labels - 1) % (len(COLOURS) - 4), 0)
+
+
+def _outcome(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> np.ndarray:
+    right = np.where(predicted == truth, 1, np.where(predicted > 0, 3, 2))
+    judged = np.where((predicted > 0) | (truth > 0), right, 0)
+    return np.where(known, judged, _own(predicted))
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    step = -(-max(image.shape) // EDGE)
+    return np.ascontiguousarray(image[::step, ::step].astype(np.uint8))
+
+
+def _address(image: Image.Image, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _jpeg(image: np.ndarray) -> str:
+    return _address(Image.fromarray(_small(image)), "JPEG", quality=82)
+
+
+def _png(codes: np.ndarray) -> str:
+    image = Image.fromarray(_small(codes)).convert("P")
+    values = [int(c[i : i + 2], 16) for c in COLOURS for i in (1, 3, 5)]
+    image.putpalette(values + [0] * (768 - len(values)))
+    return _address(image, "PNG", transparency=0, optimize=True)
+
+
+def write(path: Path, values: dict[str, Any]) -> None:
+    """Writes the report: the page with its style, script and data in it."""
+    from cryojax_seg.io import atomic_write
+
+    here = resources.files(__name__)
+    page = here.joinpath("report.html").read_text("utf-8")
+    # "</" would end the script element whatever stands around it.
+    data = json.dumps(values, allow_nan=False).replace("</", "<\\/")
+    parts = {
+        "/* style */": here.joinpath("report.css").read_text("utf-8"),
+        "/* script */": here.joinpath("report.js").read_text("utf-8"),
+        "null /* data */": data,
+    }
+    for place, text in parts.items():
+        page = page.replace(place, text)
+    with atomic_write(path) as file:
+        file.write_text(page, "utf-8")

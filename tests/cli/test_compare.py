@@ -1,0 +1,124 @@
+"""`cryojax-seg compare`: folds, scores that are those of held-out slices, the report, mistakes."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from cryojax_seg import evaluate, io
+from cryojax_seg.cli import compare
+
+LABELS = "membrane.mrc"
+
+
+def words(files, output, *more, slices=("4", "8", "12", "16", "20"), methods="threshold,vote"):
+    return (
+        "compare", files / "tomogram.mrc", "--labels", files / LABELS, "-o", output,
+        "--methods", methods, "--steps", "3", "--patch", "16", "--folds", "2",
+        "--tilt-range", "-60", "60", "--slices", *slices, *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def compared(files, tmp_path_factory):
+    output = tmp_path_factory.mktemp("report") / "out"
+    assert compare_main(words(files, output)) == 0
+    return output
+
+
+def compare_main(arguments):
+    from cryojax_seg.cli import main
+
+    return main([str(word) for word in arguments])
+
+
+def test_folds_divide_the_slices_and_keep_their_distance():
+    annotated = tuple(range(5, 25))
+    folds = compare.divide(annotated, 3, 2, 40)
+    assert sorted(z for fold in folds for z in fold.scored) == list(annotated)
+    for fold in folds:
+        assert min(abs(a - b) for a in fold.scored for b in fold.learned) == 3
+        assert all(fold.shown[0] <= z < fold.shown[1] for z in fold.scored)
+    assert [f.shown[0] for f in folds] + [40] == [0] + [f.shown[1] for f in folds]
+
+
+def test_the_scores_are_those_of_the_predictions_kept(files, compared):
+    scores = json.loads((compared / "scores.json").read_text())["methods"]
+    truth = io.read_labels(files / LABELS, annotated=(4, 8, 12, 16, 20))
+    for name in ("threshold", "vote"):
+        parts = [np.load(compared / "folds" / f"{name}-{k}.npz") for k in range(2)]
+        p = np.concatenate([part["probabilities"] for part in parts])[..., 0]
+        assert p.shape == truth.labels.shape
+        own = evaluate.overlap(p > 0.5, truth.labels, truth.weights, ("foreground",))
+        assert scores[name]["dice"] == own["foreground"].dice
+        assert scores[name]["training_seconds"] > 0
+    assert scores["vote"]["parameters"] > scores["threshold"]["parameters"] > 0
+
+
+def test_a_fold_is_what_training_without_its_slices_gives(files, compared):
+    """Prediction on a range of slices equals that on the whole volume, cut."""
+    from cryojax_seg import core, segmenters, training
+    from cryojax_seg.cli import methods, train
+
+    options = train.Train(
+        (files / "tomogram.mrc",), (files / LABELS,), compared, method="vote", steps=3, patch=16,
+        slices=(16, 20), tilt_range=(-60.0, 60.0),
+    )  # fmt: skip
+    (example,), _, classes = train.read_examples(options)
+    start = methods.build("vote", classes, example.volume, 0)
+    config = train.train_config(options, [example], start)
+    result = training.train(start, [example], config, progress=False)
+    fitted = segmenters.fit_normalization(result.segmenter, example.volume, patch=16)
+    p = core.probabilities(core.segment(fitted, example.volume))[:14]
+    kept = np.load(compared / "folds" / "vote-0.npz")["probabilities"]
+    np.testing.assert_allclose(kept, p, atol=2e-3)
+
+
+def test_the_report_is_one_file_that_needs_nothing_else(compared):
+    page = (compared / "report.html").read_text()
+    assert "null /* data */" not in page and not re.search(r"https?://(?!www\.w3\.org)", page)
+    data = json.loads(re.search(r"const DATA = (.*);</script>", page)[1].replace("<\\/", "</"))
+    assert [m["name"] for m in data["methods"]] == ["threshold", "vote"]
+    assert data["recall"]["vote"] and data["reliability"]["threshold"]
+    annotated = [p["index"] for p in data["pictures"]["z"] if p["annotated"]]
+    assert annotated == [4, 8, 12, 16, 20]
+    assert set(data["pictures"]["x"][0]["overlays"]) == {"truth", "threshold", "vote"}
+    assert len(page) < 5e6
+
+
+def test_an_interrupted_comparison_goes_on_with_what_is_missing(files, compared, tmp_path, run):
+    shutil.copytree(compared, tmp_path / "out")
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "folds").iterdir()}
+    (tmp_path / "out" / "folds" / "vote-1.npz").unlink()
+    status, _, err = run(*words(files, tmp_path / "out", "--resume"))
+    assert status == 0 and err.count("learning from") == 1
+    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "folds").iterdir()}
+    assert [n for n in sorted(after) if after[n] != before[n]] == ["vote-1.npz"]
+    same = [json.loads((o / "scores.json").read_text()) for o in (compared, tmp_path / "out")]
+    assert same[0]["methods"]["vote"]["dice"] == same[1]["methods"]["vote"]["dice"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": "vote,sheets"}, "unknown method 'sheets'; known are unet"),
+        ({"methods": ","}, "no method given"),
+        ({"slices": ("8",)}, "at least two"),
+        ({"slices": ("8", "9")}, "no annotated slice is farther than --gap 2"),
+        ({"more": ("--folds", "1")}, "--folds must be at least 2"),
+        ({"more": ("--resume",)}, "there is no comparison to --resume"),
+    ],
+)
+def test_mistakes_are_told_before_work_starts(files, tmp_path, run, change, message):
+    more = change.pop("more", ())
+    status, _, err = run(*words(files, tmp_path / "out", *more, **change))
+    assert status == 2 and message in err and not (tmp_path / "out").exists()
+
+
+def test_an_earlier_comparison_is_neither_replaced_nor_mixed(files, compared, run):
+    status, _, err = run(*words(files, compared))
+    assert status == 2 and "--resume that comparison" in err
+    status, _, err = run(*words(files, compared, "--resume", "--seed", "4"))
+    assert status == 2 and "another --seed" in err
