@@ -116,7 +116,7 @@ def divide(annotated: tuple[int, ...], count: int, gap: int, depth: int) -> list
         if not learned:
             raise ValueError(
                 f"no annotated slice is farther than --gap {gap} voxels from slices "
-                f"{scored[0]} to {scored[-1]}; annotate more, or use a smaller --gap or more --folds"
+                f"{scored[0]} to {scored[-1]}; annotate more, or use a smaller --gap"
             )
         folds.append(Fold(scored, learned, (borders[i], borders[i + 1])))
     return folds

@@ -51,7 +51,7 @@ def test_the_scores_are_those_of_the_predictions_kept(files, compared):
         parts = [np.load(compared / "folds" / f"{name}-{k}.npz") for k in range(2)]
         p = np.concatenate([part["probabilities"] for part in parts])[..., 0]
         assert p.shape == truth.labels.shape
-        own = evaluate.overlap(p > 0.5, truth.labels, truth.weights, ("foreground",))
+        own = evaluate.overlap((p > 0.5).astype(int), truth.labels, truth.weights, ("foreground",))
         assert scores[name]["dice"] == own["foreground"].dice
         assert scores[name]["training_seconds"] > 0
     assert scores["vote"]["parameters"] > scores["threshold"]["parameters"] > 0

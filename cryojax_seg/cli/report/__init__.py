@@ -1,4 +1,4 @@
-"""The report of ``cryojax-seg compare``: scores, charts and slices in one file that opens offline."""
+"""The report of ``cryojax-seg compare``: scores, charts and slices in one file."""
 
 import base64
 import dataclasses
