@@ -69,7 +69,9 @@ def test_a_fold_is_what_training_without_its_slices_gives(files, compared):
     (example,), _, classes = train.read_examples(options)
     start = methods.build("vote", classes, example.volume, 0)
     config = train.train_config(options, [example], start)
-    result = training.train(start, [example], config, progress=False)
+    result = training.train(
+        start, [example], config, objective=methods.objective("vote"), progress=False
+    )
     fitted = segmenters.fit_normalization(result.segmenter, example.volume, patch=16)
     p = core.probabilities(core.segment(fitted, example.volume))[:14]
     kept = np.load(compared / "folds" / "vote-0.npz")["probabilities"]
