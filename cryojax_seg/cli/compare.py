@@ -131,13 +131,13 @@ def chosen(names: str) -> list[methods.Method]:
     >>> chosen("threshold, unet")
     ['threshold', 'unet']
     """
-    known = get_args(methods.Method)
+    known: tuple[methods.Method, ...] = get_args(methods.Method)
     words = list(dict.fromkeys(word.strip() for word in names.split(",") if word.strip()))
     unknown = [word for word in words if word not in known]
     if unknown or not words:
         what = f"unknown method {unknown[0]!r}" if unknown else "no method given"
         raise ValueError(f"--methods: {what}; known are {', '.join(known)}")
-    return words
+    return [name for word in words for name in known if name == word]
 
 
 def run(options: Compare) -> None:
