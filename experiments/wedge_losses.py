@@ -29,12 +29,10 @@ model at the strength that does not make probabilities fit the noise.
 """
 
 import dataclasses
-import functools
 import pathlib
 import sys
 import time
 
-import jax
 import matplotlib
 
 matplotlib.use("Agg")
@@ -46,10 +44,10 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, losses, segmenters, training
-from cryojax_seg.simulate import Phantom, WedgeImaging, presets, simulate
+from cryojax_seg.simulate import Phantom
 from experiments.common import Rows, claim, interval, results_folder
+from experiments.scenes import WEDGE, example, logits, phantom
 
-WEDGE = core.MissingWedge((-60.0, 60.0))
 BINS = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
 
 
@@ -86,24 +84,6 @@ class Config:
     """factor of the hallucination term"""
     seeds: tuple[int, ...] = (0, 1, 2)
     tiny: bool = False
-
-
-@functools.cache
-def phantom(seed: int, edge: int, snr: float) -> Phantom:
-    scene_key, imaging_key = jax.random.split(jax.random.key(seed))
-    scene = presets.vesicles(scene_key, (edge,) * 3, 10.0)
-    return simulate(scene, WedgeImaging(snr=snr, wedge=WEDGE), imaging_key)
-
-
-def example(one: Phantom) -> training.Annotated:
-    labels = np.asarray(one.labels == 1, np.int32)
-    return training.Annotated(
-        core.normalize(np.asarray(one.density), "bright"),
-        labels,
-        np.ones(labels.shape, np.float32),
-        WEDGE,
-        normals=np.asarray(one.truth.normals),
-    )
 
 
 def objective_of(variant: str, config: Config) -> losses.Objective:
@@ -151,9 +131,7 @@ def score(segmenter: core.Segmenter, tests: list[Phantom]) -> dict:
     """Counts of all unseen scenes together."""
     predicted, truth, seen, pooled = [], [], [], evaluate.Overlap(0.0, 0.0, 0.0)
     for one in tests:
-        volume = core.normalize(np.asarray(one.density), "bright")
-        logits = core.segment(segmenters.fit_normalization(segmenter, volume), volume)
-        answer = np.asarray(core.labels(logits))
+        answer = np.asarray(core.labels(logits(segmenter, one)))
         label = np.asarray(one.labels == 1, np.int32)
         counts = evaluate.overlap(answer, label)["foreground"]
         pooled = pooled + counts

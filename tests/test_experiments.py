@@ -30,6 +30,7 @@ needs_microtubules = pytest.mark.skipif(
     [
         "normalisation",
         "method_comparison",
+        "neighbourhood",
         "phantoms",
         "threshold_dilemma",
         "wedge_losses",

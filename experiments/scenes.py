@@ -1,0 +1,47 @@
+"""The simulated membranes that experiments about the missing wedge share."""
+
+import functools
+
+import jax
+import numpy as np
+
+from cryojax_seg import core, evaluate, segmenters, training
+from cryojax_seg.simulate import Phantom, WedgeImaging, presets, simulate
+
+WEDGE = core.MissingWedge((-60.0, 60.0))
+
+
+@functools.cache
+def phantom(seed: int, edge: int, snr: float, wedge: core.MissingWedge = WEDGE) -> Phantom:
+    """Vesicles and sheets in a cube of 10 A voxels, imaged with white noise and this wedge."""
+    scene_key, imaging_key = jax.random.split(jax.random.key(seed))
+    scene = presets.vesicles(scene_key, (edge,) * 3, 10.0)
+    return simulate(scene, WedgeImaging(snr=snr, wedge=wedge), imaging_key)
+
+
+def example(one: Phantom, wedge: core.MissingWedge = WEDGE) -> training.Annotated:
+    """A phantom with dense labels of its membrane."""
+    labels = np.asarray(one.labels == 1, np.int32)
+    return training.Annotated(
+        core.normalize(np.asarray(one.density), "bright"),
+        labels,
+        np.ones(labels.shape, np.float32),
+        wedge,
+        normals=np.asarray(one.truth.normals),
+    )
+
+
+def logits(segmenter: core.Segmenter, one: Phantom) -> np.ndarray:
+    """The answer to a phantom, with the normalisation of the network fitted to it."""
+    volume = core.normalize(np.asarray(one.density), "bright")
+    return core.segment(segmenters.fit_normalization(segmenter, volume), volume)
+
+
+def overlap(segmenter: core.Segmenter, tests: list[Phantom]) -> evaluate.Overlap:
+    """Counts of the membrane in all phantoms together."""
+    total = evaluate.Overlap(0.0, 0.0, 0.0)
+    for one in tests:
+        answer = np.asarray(core.labels(logits(segmenter, one)))
+        truth = np.asarray(one.labels == 1, np.int32)
+        total = total + evaluate.overlap(answer, truth)["foreground"]
+    return total
