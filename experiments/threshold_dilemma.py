@@ -8,8 +8,8 @@ standard deviation 0.5. A threshold t makes ``Q(t / sigma)`` false positives and
 ``Q((mu - t) / sigma)`` of structure of density mu (Q is the tail of the normal distribution); both
 are equal at ``t = mu / 2``. A vote over N voxels that belong together divides sigma by sqrt(N).
 
-Simulated rates are those of voxels well inside the structure (95 % of its density or more) and
-well outside (2 % or less), with fresh noise. ``vote of N`` averages N such voxels drawn at random:
+Simulated rates are those of voxels well inside the structure (99 % of its density or more) and
+well outside (1 % or less), with fresh noise. ``vote of N`` averages N such voxels drawn at random:
 the ideal neighbourhood, which knows what belongs together. Methods are trained on two scenes with
 dense labels and scored on two unseen ones; they must find out for themselves.
 
@@ -78,9 +78,9 @@ def inside(clean: np.ndarray) -> dict[str, np.ndarray]:
     """Voxels that are surely background, bright or faint structure."""
     half = clean.shape[2] // 2
     level = np.where(np.arange(clean.shape[2]) < half, DENSITY["bright"], DENSITY["faint"])
-    core_of = clean >= 0.95 * level
+    core_of = clean >= 0.99 * level
     return {
-        "background": clean <= 0.02,
+        "background": clean <= 0.01,
         "bright": core_of & (level == DENSITY["bright"]),
         "faint": core_of & (level == DENSITY["faint"]),
     }
@@ -174,15 +174,13 @@ def draw(path: pathlib.Path, thresholds, curves, table, config: Config) -> None:
     left.set(yscale="log", ylim=(1e-5, 1), xlabel="threshold", ylabel="rate of error")
     left.set_title("lines: arithmetic, dots: simulated; x: where both errors are equal")
     left.legend()
-    for row in table:
+    for number, row in enumerate(table):
         x, y = max(row["false_positives"], 1e-5), max(row["missed_faint"], 1e-4)
-        right.plot(x, y, "o")
-        right.annotate(row["method"], (x, y), xytext=(5, 4), textcoords="offset points")
+        right.plot(x, y, "osD^vP*Xh"[number], color=f"C{number}", ms=8, label=row["method"])
+    right.legend(loc="lower left")
     right.set(xscale="log", yscale="log", xlim=(1e-5, 1), ylim=(1e-4, 1.5))
     right.set(xlabel="false positives", ylabel="faint structure missed")
-    right.set_title(
-        "curves: every threshold on a vote of 1, 9, 25, 81; dots: methods, unseen scenes"
-    )
+    right.set_title("curves: every threshold on a vote of N; marks: methods, unseen scenes")
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

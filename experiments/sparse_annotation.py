@@ -1,0 +1,263 @@
+"""How much must be annotated, in which form, and does the rest of the tomogram help?
+
+    python experiments/sparse_annotation.py            # 25 minutes on 2 cores
+    python experiments/sparse_annotation.py --tiny     # under a minute: checks that it runs
+
+A U-Net learns membranes from one simulated tomogram (vesicles and sheets, tilt range +-60 degrees,
+signal-to-noise ratio 0.1) of which only a part is annotated, and is scored on unseen ones:
+
+- ``slices``: whole z slices, evenly spread; the last row is all of them.
+- ``scribbles``: short strokes within slices, half of them along membranes and half in the
+  background; a stroke annotates only voxels of the class it is drawn for.
+- ``boxes``: squares of 24 pixels in slices, around membranes, densely painted.
+- ``boxes and negatives``: the same, and three times as many squares without membrane, which cost a
+  click each (the protocol of EMAN2); also with the network and loss of EMAN2 (``tomoseg``).
+
+``plain`` is cross-entropy and Dice on the annotated voxels. ``consistent`` adds the equivariant
+term (`losses.equivariant`) on patches from anywhere in the tomogram, which needs no labels.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import time
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+from flax import nnx
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from cryojax_seg import core, losses, segmenters, training
+from cryojax_seg.simulate import Phantom
+from experiments.common import Rows, claim, interval, results_folder
+from experiments.scenes import example, overlap, phantom
+
+SIDE = 24  # of a box, pixels
+STROKE = 12  # half its length, pixels
+PLAIN, CONSISTENT, TOMOSEG = "plain", "consistent", "tomoseg"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Accuracy against annotation."""
+
+    annotations: tuple[tuple[str, float], ...] = (
+        ("scribbles", 0.001),
+        ("scribbles", 0.01),
+        ("slices", 1),
+        ("slices", 3),
+        ("slices", 64),
+        ("boxes", 6),
+        ("boxes and negatives", 6),
+    )
+    """kind, and the fraction of all voxels (scribbles) or the count (slices, boxes)"""
+    snr: float = 0.1
+    edge: int = 64
+    """of the volumes, voxels of 10 angstrom"""
+    test: int = 3
+    width: int = 8
+    steps: int = 150
+    patch: int = 24
+    tomoseg_steps: int = 300
+    seeds: tuple[int, ...] = (0, 1, 2)
+    tiny: bool = False
+
+
+def slices(labels: np.ndarray, count: int) -> np.ndarray:
+    weights = np.zeros(labels.shape, np.float32)
+    size = len(labels)
+    weights[np.unique(((np.arange(count) + 0.5) * size / count).astype(int))] = 1
+    return weights
+
+
+def stroke(labels: np.ndarray, normals: np.ndarray, on: bool, rng) -> np.ndarray:
+    """Voxels of one stroke: a line two pixels wide in a z slice, along a membrane or anywhere."""
+    where = np.argwhere(labels == on)
+    z, y, x = where[rng.integers(len(where))]
+    along = np.array([-normals[z, y, x, 2], normals[z, y, x, 1]])  # across the normal, in the slice
+    if not on or np.linalg.norm(along) < 0.1:
+        angle = rng.uniform(0, np.pi)
+        along = np.array([np.sin(angle), np.cos(angle)])
+    along = along / np.linalg.norm(along)
+    grid = np.moveaxis(np.indices(labels.shape[1:]), 0, -1) - np.array([y, x])
+    reach = grid @ along
+    aside = grid @ np.array([-along[1], along[0]])
+    drawn = np.zeros(labels.shape, bool)
+    drawn[z] = (np.abs(reach) <= STROKE) & (np.abs(aside) < 1)
+    return drawn & (labels == on)
+
+
+def scribbles(labels: np.ndarray, normals: np.ndarray, fraction: float, rng) -> np.ndarray:
+    """Strokes on membrane and background by turns, until the fraction is reached."""
+    drawn = np.zeros(labels.shape, bool)
+    on = True
+    while drawn.mean() < fraction:
+        drawn |= stroke(labels, normals, on, rng)
+        on = not on
+    return drawn.astype(np.float32)
+
+
+def boxes(labels: np.ndarray, count: int, negatives: int, rng) -> np.ndarray:
+    """Squares with membrane, and squares without; fewer of these if there are not so many."""
+    weights = np.zeros(labels.shape, np.float32)
+    side = min(SIDE, labels.shape[1] // 2)
+    kinds = {True: count, False: negatives}
+    for _ in range(10_000):
+        if not any(kinds.values()):
+            break
+        z, y, x = (
+            rng.integers(n - s + 1) for n, s in zip(labels.shape, (1, side, side), strict=True)
+        )
+        cut = np.s_[z, y : y + side, x : x + side]
+        share = labels[cut].mean()
+        positive = share > 0.1
+        if (positive or share == 0) and kinds[positive] and not weights[cut].any():
+            weights[cut] = 1
+            kinds[positive] -= 1
+    return weights
+
+
+def annotate(kind: str, amount: float, one: Phantom, seed: int) -> np.ndarray:
+    """Weight 1 where somebody annotated."""
+    rng = np.random.default_rng(seed)
+    labels, normals = np.asarray(one.labels == 1), np.asarray(one.truth.normals)
+    match kind:
+        case "slices":
+            return slices(labels, int(amount))
+        case "scribbles":
+            return scribbles(labels, normals, amount, rng)
+        case "boxes":
+            return boxes(labels, int(amount), 0, rng)
+        case "boxes and negatives":
+            return boxes(labels, int(amount), 3 * int(amount), rng)
+    raise ValueError(f"unknown kind of annotation {kind!r}")
+
+
+def train(variant: str, annotated: training.Annotated, config: Config, seed: int) -> core.Segmenter:
+    classes = ("membrane",)
+    if variant == TOMOSEG:
+        return training.train(
+            segmenters.Tomoseg(head="linear_logmse", classes=classes, rngs=nnx.Rngs(seed)),
+            [annotated],
+            training.TrainConfig(
+                steps=config.tomoseg_steps, patch=(2, config.edge, config.edge), seed=seed,
+                learning_rate=1e-3,
+            ),
+            objective=losses.supervised(losses.log_mse),
+            progress=False,
+        ).segmenter  # fmt: skip
+    plain = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
+    consistent = variant == CONSISTENT
+    train_config = training.TrainConfig(
+        steps=config.steps, patch=config.patch, seed=seed, unannotated=2 if consistent else 0
+    )
+    return training.train(
+        segmenters.UNet(width=config.width, classes=classes, rngs=nnx.Rngs(seed)),
+        [annotated],
+        train_config,
+        objective=losses.add(plain, losses.equivariant()) if consistent else plain,
+        progress=False,
+    ).segmenter
+
+
+def draw(path: pathlib.Path, rows: list[dict]) -> None:
+    """Dice against what was annotated; filled: plain, open: consistent."""
+    figure, axis = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+    kinds = list(dict.fromkeys(row["annotation"] for row in rows))
+    for number, kind in enumerate(kinds):
+        for variant, fill in ((PLAIN, "full"), (CONSISTENT, "none"), (TOMOSEG, "left")):
+            mine = [r for r in rows if (r["annotation"], r["variant"]) == (kind, variant)]
+            if not mine:
+                continue
+            low = [r["dice"] - (r["dice_interval"] or [r["dice"]])[0] for r in mine]
+            high = [(r["dice_interval"] or [r["dice"]])[-1] - r["dice"] for r in mine]
+            axis.errorbar(
+                [100 * r["fraction"] * (1.06 if variant == CONSISTENT else 1) for r in mine],
+                [r["dice"] for r in mine], [low, high], fmt="osD^"[number], capsize=2,
+                fillstyle=fill, color=f"C{number}", label=f"{kind}, {variant}",
+            )  # fmt: skip
+    axis.set(xscale="log", xlabel="annotated voxels, %", ylabel="Dice on unseen tomograms")
+    axis.set_ylim(0, None)
+    axis.legend(fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def variants(kind: str) -> tuple[str, ...]:
+    return (PLAIN, CONSISTENT, TOMOSEG) if kind == "boxes and negatives" else (PLAIN, CONSISTENT)
+
+
+def summary(records: list[dict], config: Config) -> list[dict]:
+    rows = []
+    for kind, amount in config.annotations:
+        for variant in variants(kind):
+            key = (kind, amount, variant)
+            mine = [r for r in records if (r["annotation"], r["amount"], r["variant"]) == key]
+            row: dict = {"annotation": kind, "amount": amount, "variant": variant}
+            row["fraction"] = interval([r["fraction"] for r in mine])[0]
+            row["dice"], low, high = interval([r["dice"] or 0.0 for r in mine])
+            row["dice_interval"] = None if low is None else [low, high]
+            for name in ("precision", "recall", "cpu_seconds"):
+                row[name] = interval([r[name] for r in mine])[0]
+            rows.append({**row, "seeds": len(mine)})
+    return rows
+
+
+def main(config: Config) -> None:
+    if config.tiny:
+        config = dataclasses.replace(
+            config, annotations=(("scribbles", 0.01), ("slices", 3)), edge=32, test=1, width=2,
+            steps=2, patch=16, seeds=(0,),
+        )  # fmt: skip
+    rows = Rows("sparse_annotation", dataclasses.asdict(config), config.tiny)
+    tests = [phantom(1000 + i, config.edge, config.snr) for i in range(config.test)]
+    for seed in config.seeds:
+        one = phantom(100 * seed, config.edge, config.snr)
+        for kind, amount in config.annotations:
+            weights = annotate(kind, amount, one, seed)
+            annotated = dataclasses.replace(example(one), weights=weights)
+            for variant in variants(kind):
+                key = {"annotation": kind, "amount": amount, "variant": variant, "seed": seed}
+                if rows.done(**key):
+                    continue
+                start = time.process_time()
+                segmenter = train(variant, annotated, config, seed)
+                seconds = time.process_time() - start
+                counts = overlap(segmenter, tests)
+                record = rows.add(
+                    key,
+                    {
+                        "fraction": float(weights.mean()),
+                        "dice": counts.dice,
+                        "precision": counts.precision,
+                        "recall": counts.recall,
+                        "cpu_seconds": seconds,
+                    },
+                )
+                print(
+                    f"seed {seed} {kind} {amount:g} ({100 * record['fraction']:.2g} %) {variant}: "
+                    f"Dice {record['dice'] or 0:.3f}  {seconds:.0f} CPU-s",
+                    flush=True,
+                )
+    table = summary(rows.records, config)
+    draw(results_folder(config.tiny) / "sparse_annotation.png", table)
+    dice = {(r["annotation"], r["amount"], r["variant"]): r["dice"] for r in table}
+    gains = [dice[k, a, CONSISTENT] - dice[k, a, PLAIN] for k, a in config.annotations]
+    all_of_it = max(a for k, a in config.annotations if k == "slices")
+    claims = [
+        claim("Dice from three slices / from all", dice["slices", 3, PLAIN] /
+              max(dice["slices", all_of_it, PLAIN], 1e-9), at_least=0.9),
+        claim("Dice that consistency adds, mean over annotations", float(np.mean(gains)),
+              at_least=0.02),
+    ]  # fmt: skip
+    rows.finish(table, claims)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
