@@ -1,6 +1,7 @@
 """How experiments that compare methods train each of them."""
 
 import time
+from collections.abc import Sequence
 
 from cryojax_seg import core, training
 from cryojax_seg.cli.methods import Method, build, defaults, objective
@@ -16,8 +17,9 @@ def train_method(
     *,
     steps: int,
     patch: int | tuple[int, int, int],
+    restorers: Sequence[core.Restorer] = (),
 ) -> tuple[core.Segmenter, float]:
-    """A method trained with its defaults but for the steps and the patch.
+    """A method trained with its defaults but for the steps and the patch, behind restorers.
 
     Returns:
         the segmenter and the CPU-seconds it took, compilation included.
@@ -33,6 +35,7 @@ def train_method(
     )
     start = time.process_time()
     segmenter = build(method, classes, examples[0].volume, seed)
+    segmenter = core.Sequential(restorers, segmenter) if restorers else segmenter
     result = training.train(
         segmenter, examples, config, objective=objective(method), progress=False
     )

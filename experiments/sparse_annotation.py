@@ -212,8 +212,8 @@ def summary(records: list[dict], config: Config) -> list[dict]:
 def main(config: Config) -> None:
     if config.tiny:
         config = dataclasses.replace(
-            config, annotations=(("scribbles", 0.01), ("slices", 3)), edge=32, test=1, width=2,
-            steps=2, patch=16, seeds=(0,),
+            config, annotations=(("slices", 3),), edge=32, test=1, width=2,
+            steps=2, patch=8, seeds=(0,),
         )  # fmt: skip
     rows = Rows("sparse_annotation", dataclasses.asdict(config), config.tiny)
     tests = [phantom(1000 + i, config.edge, config.snr) for i in range(config.test)]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cryojax_seg import datasets
@@ -32,6 +33,9 @@ needs_microtubules = pytest.mark.skipif(
         "method_comparison",
         "neighbourhood",
         "phantoms",
+        "restoration_first",
+        "sparse_annotation",
+        "symmetry",
         "threshold_dilemma",
         "wedge_losses",
         "benchmarks/simulate",
@@ -78,6 +82,25 @@ def test_the_wall_is_where_the_density_is():
     assert s.volume[wall].mean() > s.volume[known & ~wall].mean() + 0.3
     clear, lost = wall & (s.visibility > 0.8), wall & (s.visibility < 0.4)
     assert s.volume[clear].mean() > s.volume[lost].mean()
+
+
+def test_annotations_are_what_they_are_called():
+    """Strokes of both classes; boxes with membrane; negatives with none; evenly spread slices."""
+    sys.path.insert(0, str(ROOT))
+    from experiments.scenes import phantom
+    from experiments.sparse_annotation import SIDE, annotate
+
+    one = phantom(0, 64, 0.1)
+    labels = np.asarray(one.labels == 1)
+    strokes = annotate("scribbles", 0.005, one, 0) > 0
+    assert 0.005 <= strokes.mean() < 0.008
+    assert 0.25 < labels[strokes].mean() < 0.75
+    assert np.flatnonzero(annotate("slices", 3, one, 0).any((1, 2))).tolist() == [10, 32, 53]
+    boxes = annotate("boxes", 4, one, 0)
+    assert boxes.sum() == 4 * SIDE**2 and labels[boxes > 0].mean() > 0.1
+    both = annotate("boxes and negatives", 4, one, 0)
+    assert both.sum() == 16 * SIDE**2
+    assert 0 < labels[both > 0].mean() < labels[boxes > 0].mean()
 
 
 def test_an_interrupted_experiment_keeps_what_is_done(tmp_path, monkeypatch):
