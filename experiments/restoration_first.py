@@ -28,7 +28,7 @@ import tyro
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import core, segmenters
+from cryojax_seg import segmenters
 from cryojax_seg.cli.methods import Method, defaults
 from cryojax_seg.simulate import Phantom, WedgeImaging, presets, simulate
 from experiments.common import Rows, claim, interval, results_folder
