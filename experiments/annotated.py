@@ -1,13 +1,14 @@
 """Real volumes with labels and weights, as the experiments train on them and score with them."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 from scipy.optimize import minimize
 from scipy.spatial import KDTree
 
-from cryojax_seg import core, datasets
+from cryojax_seg import core, datasets, training
 from cryojax_seg.io.paint import offset_from_path, sample_path
 
 WALL, LUMEN, NEAR = (80.0, 130.0), 70.0, 160.0  # angstrom from the axis
@@ -15,14 +16,30 @@ WALL, LUMEN, NEAR = (80.0, 130.0), 70.0, 160.0  # angstrom from the axis
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A normalized volume with labels, weights, and the visibility of the wall."""
+    """A normalized volume with labels, weights, and the normals and visibility of the wall.
+
+    Attributes:
+        normals: ``(z, y, x, 3)`` on the wall, 0 elsewhere; None if unknown.
+        shift: how far the centre-line was moved on average, angstrom.
+    """
 
     volume: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
     visibility: np.ndarray
     wedge: core.MissingWedge | None
+    normals: np.ndarray | None = None
     shift: float = 0.0
+
+    def annotated(self, name: str, slices: Sequence[int] | None = None) -> training.Annotated:
+        """As training takes it, with the annotation of these z slices alone."""
+        weights = self.weights
+        if slices is not None:
+            weights = np.zeros_like(weights)
+            weights[list(slices)] = self.weights[list(slices)]
+        return training.Annotated(
+            self.volume, self.labels, weights, self.wedge, name, normals=self.normals
+        )
 
 
 def refine(density: np.ndarray, points: np.ndarray, voxel: float) -> np.ndarray:
@@ -75,14 +92,15 @@ def scene(name: str) -> Scene:
     wall = (radius >= WALL[0]) & (radius <= WALL[1])
     known = wall | (radius < LUMEN) | (radius > NEAR)
     known &= ~(beyond & (radius < 2 * NEAR))
-    normals = offset / np.maximum(distance, 1e-6)[..., None]
-    seen = np.asarray(wedge.visibility(normals.astype(np.float32), extent=6.0, thickness=2.0))
+    normals = (offset / np.maximum(distance, 1e-6)[..., None]).astype(np.float32)
+    seen = np.asarray(wedge.visibility(normals, extent=6.0, thickness=2.0))
     return Scene(
         core.normalize(density, "bright"),
         (wall & known).astype(np.int32),
         known.astype(np.float32),
         seen,
         wedge,
+        np.where(wall[..., None], normals, np.float32(0)),
         float(np.linalg.norm(points - source.centreline, axis=1).mean() * voxel),
     )
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from cryojax_seg import core, training
+from cryojax_seg import core, losses, training
 from cryojax_seg.cli.methods import Method, build, defaults, objective
 
 NETWORKS = ("vote", "convnet", "unet", "tomoseg")
@@ -18,8 +18,12 @@ def train_method(
     steps: int,
     patch: int | tuple[int, int, int],
     restorers: Sequence[core.Restorer] = (),
+    goal: losses.Objective | None = None,
 ) -> tuple[core.Segmenter, float]:
     """A method trained with its defaults but for the steps and the patch, behind restorers.
+
+    Args:
+        goal: an objective in the place of the method's own.
 
     Returns:
         the segmenter and the CPU-seconds it took, compilation included.
@@ -37,6 +41,6 @@ def train_method(
     segmenter = build(method, classes, examples[0].volume, seed)
     segmenter = core.Sequential(restorers, segmenter) if restorers else segmenter
     result = training.train(
-        segmenter, examples, config, objective=objective(method), progress=False
+        segmenter, examples, config, objective=goal or objective(method), progress=False
     )
     return result.segmenter, time.process_time() - start

@@ -5,6 +5,9 @@
 
 Every method trains on five z slices of a real 13-protofilament microtubule and is scored on a 14-
 protofilament one it never saw. Needs the data set ``cylindra_mt`` (see `cryojax_seg.datasets`).
+``unet insist`` and ``unet both`` are the U-Net with losses that know the wedge (`wedge_losses.py`):
+weights ``1 + 2 (1 - visibility)`` on the wall, and with them consistency under rotations of the
+whole tomogram, annotated or not.
 
 The labels come from the published centre-line, moved by up to a few nanometres to where the
 density has its wall (six numbers for a whole volume: the published points are clicks, up to 3 nm
@@ -13,16 +16,18 @@ background: a method that floods the tube must pay. The rest within 16 nm, and e
 axis beyond the ends of the centre-line, is not annotated. The tilt range is not published; it is
 read from the power spectrum.
 
+Calibration: ECE over all annotated voxels, in bins of equal mass, and within 3 voxels of the wall;
+and again over all after a temperature, or an increasing map, was fitted to two more slices of the
+training volume.
+
 It also trains on two 96^3 patches with partial masks of filled microtubules (``tardis_cnn``) and
 scores two 64^3 ones; slices without any mask count as not annotated.
-
-Expected: Dice 0.24 for a threshold, 0.76 for the sheet filter, 0.85 for tensor voting, 0.87 for the
-U-Net, and recall of the wall falling with its visibility for every method.
 """
 
 import dataclasses
 import pathlib
 import sys
+from typing import Literal
 
 import matplotlib
 
@@ -33,13 +38,16 @@ import tyro
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import core, datasets, evaluate, segmenters, training
+from cryojax_seg import core, datasets, evaluate, losses, segmenters, training
 from cryojax_seg.cli.methods import Method
 from experiments.annotated import Scene, patch_scene, scene
-from experiments.common import claim, results_folder, write_results
+from experiments.common import Rows, claim, interval, results_folder
 from experiments.fitting import NETWORKS, train_method
 
 CLASSES = ("microtubule",)
+BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+LOW = 0.5  # visibility of a wall that is hard to see
+Variant = Literal["plain", "insist", "both"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,27 +66,45 @@ class Config:
         "convnet",
         "unet",
     )
+    variants: tuple[Variant, ...] = ("insist", "both")
+    """losses of the U-Net that know the wedge, beside the plain one"""
     slices: tuple[int, ...] = (6, 12, 18, 24, 30)
     """annotated z slices of the training volume"""
-    steps: int = 300
+    calibration: tuple[int, ...] = (15, 21)
+    """more slices, which only calibration sees"""
+    steps: int = 250
     """of the networks; filters take 100, and tomoseg, whose steps are slow, a fifth"""
+    patch: int | tuple[int, int, int] = 32
+    """a cube, which rotations keep"""
     seeds: tuple[int, ...] = (0, 1)
     patches: bool = True
     """also the tardis_cnn patches, with the first seed and half the steps"""
     tiny: bool = False
 
 
-def train(method: Method, scenes: list[Scene], config: Config, seed: int):
+def objective_of(variant: Variant) -> losses.Objective | None:
+    """None for the method's own."""
+    if variant == "plain":
+        return None
+    plain = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
+    insist = losses.visibility_weighted(plain, 2.0, thickness=2.0)
+    return insist if variant == "insist" else losses.add(insist, losses.equivariant())
+
+
+def train(
+    method: Method,
+    examples: list[training.Annotated],
+    config: Config,
+    seed: int,
+    variant: Variant = "plain",
+):
     """The trained segmenter and the CPU-seconds it took, compilation included."""
-    examples = [
-        training.Annotated(s.volume, s.labels, s.weights, s.wedge, f"volume {i}")
-        for i, s in enumerate(scenes)
-    ]
     steps = config.steps if method in NETWORKS else 100
     steps = steps // 5 if method == "tomoseg" else steps
-    patch = (16, 24, 24) if config.tiny else (8, 96, 64) if method == "tomoseg" else (32, 48, 48)
+    patch = (16, 24, 24) if config.tiny else (8, 96, 64) if method == "tomoseg" else config.patch
     steps = 4 if config.tiny else steps
-    return train_method(method, CLASSES, examples, seed, steps=steps, patch=patch)
+    goal = objective_of(variant)
+    return train_method(method, CLASSES, examples, seed, steps=steps, patch=patch, goal=goal)
 
 
 def predict(segmenter, target: Scene) -> np.ndarray:
@@ -90,88 +116,127 @@ def score(logits: np.ndarray, target: Scene) -> dict:
     """Dice, precision and recall on annotated voxels, and calibration."""
     predicted = np.asarray(core.labels(logits))
     overlap = evaluate.overlap(predicted, target.labels, target.weights, CLASSES)[CLASSES[0]]
-    ece = evaluate.expected_calibration_error(
-        np.asarray(core.probabilities(logits)), target.labels, target.weights
-    )
+    data = (np.asarray(core.probabilities(logits)), target.labels)
+    near = target.weights * evaluate.foreground_band(target.labels, 3.0)
+    error = evaluate.expected_calibration_error
     return {
         "dice": overlap.dice,
         "precision": overlap.precision,
         "recall": overlap.recall,
-        "ece": ece,
+        "ece": error(*data, target.weights),
+        "ece_equal_mass": error(*data, target.weights, binning="mass"),
+        "ece_near_wall": error(*data, near),
+        "brier": evaluate.brier_score(*data, target.weights),
     }
 
 
-BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+def calibrated(segmenter, known: training.Annotated, target: Scene) -> dict:
+    """ECE on the target after calibration on other slices of the volume that was learned from."""
+    fitted = segmenters.fit_normalization(segmenter, known.volume)
+    scores = {}
+    for name, fit in (
+        ("ece_tempered", segmenters.fit_temperature),
+        ("ece_isotonic", segmenters.fit_isotonic),
+    ):
+        scores[name] = score(predict(fit(fitted, [known]), target), target)["ece"]
+    return scores
 
 
-def by_visibility(logits: np.ndarray, target: Scene) -> list[float | None]:
-    """Recall of the wall in bins of its visibility."""
-    bins = evaluate.recall_by_visibility(
-        np.asarray(core.labels(logits)) == 1,
-        target.labels == 1,
-        target.visibility,
-        BINS,
-        target.weights,
-    )
-    return [b.recall for b in bins]
+def by_visibility(logits: np.ndarray, target: Scene) -> dict:
+    """Recall of the wall in bins of its visibility, and below `LOW`."""
+    found = np.asarray(core.labels(logits)) == 1
+    data = (found, target.labels == 1, target.visibility)
+    bins = evaluate.recall_by_visibility(*data, BINS, target.weights)
+    low = evaluate.recall_by_visibility(*data, (0.0, LOW, 1.0), target.weights)[0]
+    return {"recall_low": low.recall, "recall_by_visibility": [b.recall for b in bins]}
 
 
-def mean(values) -> float | None:
-    kept = np.array([v for v in values if v is not None], float)
-    return float(kept.mean()) if kept.size else None
+def cuts(shape: tuple[int, ...]) -> tuple:
+    """The middle slices facing the beam and across the tilt axis."""
+    return np.s_[shape[0] // 2], np.s_[:, shape[1] // 2]
 
 
-def run(name: str, train_scenes: list[Scene], tests: list[Scene], config: Config):
-    """Rows of the table of one data set, and one prediction per method for the figure."""
-    rows, pictures = [], {}
-    for method in ("otsu", *config.methods):
-        records = []
+def runs(config: Config) -> list[tuple[str, Method | None, Variant]]:
+    """Name, method and loss of every row; "otsu" learns nothing."""
+    variants = config.variants if "unet" in config.methods else ()
+    return [
+        ("otsu", None, "plain"),
+        *((method, method, "plain") for method in config.methods),
+        *((f"unet {variant}", "unet", variant) for variant in variants),
+    ]
+
+
+def run(
+    data: str,
+    examples: list[training.Annotated],
+    known: training.Annotated | None,
+    tests: list[Scene],
+    config: Config,
+    records: Rows,
+) -> list[dict]:
+    """Trains and scores everything on one data set; rows of the table."""
+    table = []
+    for name, method, variant in runs(config):
+        if variant != "plain" and known is None:
+            continue  # no normals
         for seed in config.seeds if method in NETWORKS else config.seeds[:1]:
-            if method == "otsu":  # nothing learned: the classical answer
-                segmenter, seconds = None, 0.0
-            else:
-                segmenter, seconds = train(method, train_scenes, config, seed)
+            if records.done(data=data, method=name, seed=seed):
+                continue
+            segmenter, seconds = None, 0.0
+            if method is not None:
+                segmenter, seconds = train(method, examples, config, seed, variant)
+            scores = []
             for target in tests:
-                fitted = (
-                    segmenters.otsu(target.volume, classes=CLASSES)
-                    if segmenter is None
-                    else segmenter
-                )
-                logits = predict(fitted, target)
-                record = score(logits, target) | {"cpu_seconds": seconds}
-                if target.wedge is not None:
-                    record["visibility"] = by_visibility(logits, target)
-                records.append(record)
-                pictures.setdefault(method, logits)
-        row = {"data": name, "method": method, "seeds": len(records) // len(tests)}
-        for key in ("dice", "precision", "recall", "ece", "cpu_seconds"):
-            row[key] = mean([r[key] for r in records])
-        row["dice_range"] = [
-            min(r["dice"] or 0 for r in records),
-            max(r["dice"] or 0 for r in records),
-        ]
-        if "visibility" in records[0]:
-            columns = zip(*(r["visibility"] for r in records), strict=True)
-            row["recall_by_visibility"] = [mean(c) for c in columns]
-        rows.append(row)
-        print(
-            f"{name:13s} {method:16s} Dice {row['dice'] or 0:.3f}  precision"
-            f" {row['precision'] or 0:.3f}  recall {row['recall'] or 0:.3f}"
-            f"  trained in {row['cpu_seconds']:.0f} CPU-s",
-            flush=True,
-        )
-    return rows, pictures
+                classical = segmenters.otsu(target.volume, classes=CLASSES)
+                logits = predict(segmenter or classical, target)
+                one = score(logits, target)
+                if known is not None:
+                    one |= by_visibility(logits, target)
+                    one |= calibrated(segmenter or classical, known, target)
+                    answer = np.asarray(core.labels(logits))
+                    one["slices"] = [answer[cut].tolist() for cut in cuts(answer.shape)]
+                scores.append(one)
+            record = records.add(
+                {"data": data, "method": name, "seed": seed},
+                {"scores": scores, "cpu_seconds": seconds},
+            )
+            one = record["scores"][0]
+            print(
+                f"{data:13s} {name:16s} seed {seed} Dice {one['dice'] or 0:.3f}  precision "
+                f"{one['precision'] or 0:.3f}  recall {one['recall'] or 0:.3f}  trained in "
+                f"{seconds:.0f} CPU-s",
+                flush=True,
+            )
+        table.append(summary(data, name, records))
+    return table
 
 
-def draw(path: pathlib.Path, target: Scene, rows: list[dict], pictures: dict) -> None:
+def summary(data: str, name: str, records: Rows) -> dict:
+    """The row of one method: means over seeds and volumes."""
+    mine = [r for r in records.records if (r["data"], r["method"]) == (data, name)]
+    scores = [one for record in mine for one in record["scores"]]
+    row = {"data": data, "method": name, "seeds": len(mine)}
+    for key, value in scores[0].items():
+        if not isinstance(value, list):
+            row[key] = interval([one[key] for one in scores])[0]
+    row["dice_range"] = [f([one["dice"] or 0 for one in scores]) for f in (min, max)]
+    if "recall_by_visibility" in scores[0]:
+        columns = zip(*(one["recall_by_visibility"] for one in scores), strict=True)
+        row["recall_by_visibility"] = [interval(c)[0] for c in columns]
+    row["cpu_seconds"] = interval([r["cpu_seconds"] for r in mine])[0]
+    return row
+
+
+def draw(path: pathlib.Path, target: Scene, rows: list[dict], records: Rows) -> None:
     """The untouched volume, four answers, the table as bars, and recall against visibility."""
-    shown = [m for m in ("otsu", "tensor-voting", "tomoseg", "unet") if m in pictures]
-    shown = shown or list(pictures)[:4]
+    pictures = {r["method"]: r["scores"][0].get("slices") for r in records.records[::-1]}
+    pictures = {name: slices for name, slices in pictures.items() if slices}  # of the first seed
+    shown = [m for m in ("otsu", "tensor-voting", "unet", "unet both") if m in pictures]
+    shown = shown if len(shown) > 1 else list(pictures)[:4]
     figure = plt.figure(figsize=(15, 9), constrained_layout=True)
     top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=[1.45, 1])).tolist()
     axes = top.subplots(2, len(shown) + 1, height_ratios=[3, 1], squeeze=False)
-    z, y = target.volume.shape[0] // 2, target.volume.shape[1] // 2
-    for row, cut in enumerate((np.s_[z], np.s_[:, y])):
+    for row, cut in enumerate(cuts(target.volume.shape)):
         image = target.volume[cut]
         window = {"cmap": "gray", "vmin": -2.5, "vmax": 3}
         axes[row, 0].imshow(image, **window)
@@ -179,7 +244,7 @@ def draw(path: pathlib.Path, target: Scene, rows: list[dict], pictures: dict) ->
         axes[row, 0].set_title("true wall" if row == 0 else "", fontsize=10)
         for axis, method in zip(axes[row, 1:], shown, strict=True):
             axis.imshow(image, **window)
-            answer = np.ma.masked_less(core.labels(pictures[method][cut]), 1)
+            answer = np.ma.masked_less(pictures[method][row], 1)
             axis.imshow(answer, cmap="autumn", alpha=0.55)
             axis.set_title(method if row == 0 else "", fontsize=10)
     axes[0, 0].set_ylabel("slice facing the beam")
@@ -192,7 +257,7 @@ def draw(path: pathlib.Path, target: Scene, rows: list[dict], pictures: dict) ->
     bars.set(xlabel="Dice on the untouched 14-protofilament volume", xlim=(0, 1))
     centre = (np.array(BINS[1:]) + np.array(BINS[:-1])) / 2
     for row in rows:
-        if row["method"] in (*shown, "threshold", "sheet"):
+        if row["method"] in (*shown, "threshold", "sheet", "unet insist"):
             recall = [np.nan if v is None else v for v in row["recall_by_visibility"]]
             curves.plot(centre, recall, "o-", label=row["method"])
     curves.set(
@@ -203,33 +268,17 @@ def draw(path: pathlib.Path, target: Scene, rows: list[dict], pictures: dict) ->
     plt.close(figure)
 
 
-def main(config: Config) -> None:
-    if config.tiny:
-        config = dataclasses.replace(
-            config, methods=("threshold", "vote"), seeds=(0,), patches=False
-        )
-    train_scene, test_scene = scene("13pf"), scene("14pf")
-    for name, s in (("13pf", train_scene), ("14pf", test_scene)):
-        print(
-            f"{name}: {s.wedge}, centre-line moved by {s.shift / 10:.1f} nm on average, "
-            f"wall {s.labels.sum()} voxels"
-        )
-    weights = np.zeros_like(train_scene.weights)
-    weights[list(config.slices)] = train_scene.weights[list(config.slices)]
-    sparse = dataclasses.replace(train_scene, weights=weights)
-    rows, pictures = run("microtubules", [sparse], [test_scene], config)
-    folder = results_folder(config.tiny)
-    draw(folder / "real_microtubules.png", test_scene, rows, pictures)
-    dice = {r["method"]: r["dice"] or 0 for r in rows}
-    best_threshold = max(v for k, v in dice.items() if k in ("otsu", "threshold"))
-    others = {k: v for k, v in dice.items() if k not in ("otsu", "threshold")}
-    best = max(others, key=lambda k: others[k])
-    curve = next(r for r in rows if r["method"] == best)["recall_by_visibility"]
-    seen = [v for v in curve if v is not None]
+def claims_of(rows: list[dict]) -> list[dict]:
+    """Of the microtubules."""
+    of = {row["method"]: row for row in rows}
+    dice = {name: row["dice"] or 0 for name, row in of.items()}
+    thresholds = [name for name in ("otsu", "threshold") if name in of]
+    best = max((name for name in dice if name not in thresholds), key=lambda name: dice[name])
+    seen = [v for v in of[best]["recall_by_visibility"] if v is not None]
     claims = [
         claim(
             f"Dice of the best method ({best}) / best threshold",
-            others[best] / best_threshold,
+            dice[best] / max(dice[name] for name in thresholds),
             at_least=1.5,
         ),
         claim(
@@ -238,12 +287,50 @@ def main(config: Config) -> None:
             at_least=0.7,
         ),
     ]
+    for name in (name for name in of if name.startswith("unet ")):
+        claims += [
+            claim(
+                f"recall at visibility below {LOW}: {name} minus unet",
+                of[name]["recall_low"] - of["unet"]["recall_low"],
+                at_least=0.15,
+            ),
+            claim(f"Dice: {name} minus unet", dice[name] - dice["unet"], at_least=-0.02),
+        ]
+    if "unet" in of:
+        for kind in ("tempered", "isotonic"):
+            claims.append(
+                claim(
+                    f"ECE of unet: {kind} / as trained",
+                    of["unet"][f"ece_{kind}"] / of["unet"]["ece"],
+                    at_most=1.0,
+                )
+            )
+    return claims
+
+
+def main(config: Config) -> None:
+    if config.tiny:
+        config = dataclasses.replace(
+            config, methods=("threshold", "vote"), seeds=(0,), patches=False
+        )
+    records = Rows("real_microtubules", dataclasses.asdict(config), config.tiny)
+    learned, target = scene("13pf"), scene("14pf")
+    for name, s in (("13pf", learned), ("14pf", target)):
+        print(
+            f"{name}: {s.wedge}, centre-line moved by {s.shift / 10:.1f} nm on average, "
+            f"wall {s.labels.sum()} voxels"
+        )
+    examples = [learned.annotated("13pf", config.slices)]
+    known = learned.annotated("13pf", config.calibration)
+    rows = run("microtubules", examples, known, [target], config, records)
+    draw(results_folder(config.tiny) / "real_microtubules.png", target, rows, records)
+    claims = claims_of(rows)
     if config.patches:
-        train_patches = [patch_scene(n) for n in datasets.TARDIS_TRAINING]
-        test_patches = [patch_scene(n) for n in datasets.TARDIS_TEST]
+        examples = [patch_scene(name).annotated(name) for name in datasets.TARDIS_TRAINING]
+        tests = [patch_scene(name) for name in datasets.TARDIS_TEST]
         short = dataclasses.replace(config, steps=config.steps // 2, seeds=config.seeds[:1])
-        rows += run("tardis_cnn", train_patches, test_patches, short)[0]
-    write_results("real_microtubules", dataclasses.asdict(config), rows, claims, tiny=config.tiny)
+        rows += run("tardis_cnn", examples, None, tests, short, records)
+    records.finish(rows, claims)
 
 
 if __name__ == "__main__":

@@ -196,8 +196,9 @@ def main(config: Config) -> None:
     draw(results_folder(config.tiny) / "simulated_microtubules.png", target, twins)
     for tier in ("tilt_series",) if config.tiny else TIERS:
         scenes = training_scenes(tier, snrs[tier], wedge, config)
-        settings = real.Config(steps=config.steps, tiny=config.tiny)
-        segmenter, seconds = real.train(config.method, scenes, settings, config.seed)
+        settings = real.Config(steps=config.steps, patch=(32, 48, 48), tiny=config.tiny)
+        examples = [one.annotated(f"volume {i}") for i, one in enumerate(scenes)]
+        segmenter, seconds = real.train(config.method, examples, settings, config.seed)
         scores = real.score(real.predict(segmenter, target), target)
         rows.append(
             {

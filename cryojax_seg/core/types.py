@@ -29,6 +29,10 @@ Shape = tuple[int, ...]  # (z, y, x)
 class Annotation(Protocol):
     """A volume and what is known of its voxels: ``(z, y, x)``, or with a batch axis first."""
 
-    volume: Any
-    labels: Any
-    weights: Any
+    # Properties, so that frozen values fit too.
+    @property
+    def volume(self) -> Any: ...
+    @property
+    def labels(self) -> Any: ...
+    @property
+    def weights(self) -> Any: ...
