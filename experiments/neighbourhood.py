@@ -10,10 +10,10 @@ same steps, and are scored on scenes they never saw. The width of each is the la
 within the budget.
 
 Learned: Dice grows with every voxel of reach up to about four, the thickness of a membrane with
-its surroundings, then hardly. Negative: at this size and so few steps looking farther is not better;
-a U-Net of one level equals eight layers at half the time, and one of two levels, which has to spend
-its few parameters on coarse kernels (width 3), falls behind both. Widths are whole numbers, so that
-the U-Nets stay below the budget by up to 30 %.
+its surroundings, then hardly. Negative: at this size and so few steps looking farther is not
+better. A U-Net of one level equals eight layers at half the time, and one of two levels, which has
+to spend its few parameters on coarse kernels (width 3), falls behind both. Widths are whole
+numbers, so that the U-Nets stay below the budget by up to 30 %.
 """
 
 import dataclasses

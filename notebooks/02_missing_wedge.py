@@ -1,0 +1,171 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The missing wedge
+#
+# A tilt series stops at some 60 degrees, so a wedge of directions in Fourier space is never measured. What it erases
+# is decided by orientation: a membrane is a stack of parallel planes, its energy lies along its normal, and if the
+# normal points into the wedge, the membrane is gone, however little noise there is. This notebook looks at what
+# vanishes, predicts it from the normal alone, and asks a loss to bring it back.
+
+# %%
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+from flax import nnx
+
+from cryojax_seg import core, evaluate, losses, segmenters, simulate, training
+
+wedge = core.MissingWedge((-60.0, 60.0), tilt_axis="y")
+scene = simulate.presets.vesicles(jax.random.key(1), (64, 64, 64), voxel_size=10.0, crowding=0.0)
+clean = simulate.simulate(scene, simulate.WedgeImaging(snr=100.0, wedge=None), jax.random.key(2))
+cut = simulate.simulate(scene, simulate.WedgeImaging(snr=100.0, wedge=wedge), jax.random.key(2))
+
+# %% [markdown]
+# ## What vanishes
+#
+# The same scene with every direction measured, and with tilts up to 60 degrees; no noise to speak of. Slices across
+# the tilt axis: the beam runs from top to bottom. Tops and bottoms of vesicles fade, their sides stay. On the right,
+# what `MissingWedge.visibility` says of each membrane voxel from its normal: the fraction of the energy of a local
+# patch that was measured.
+
+# %%
+membrane = np.asarray(cut.labels) == 1
+visibility = np.asarray(cut.visibility)
+y = int(membrane.sum((0, 2)).argmax())
+figure, axes = plt.subplots(1, 3, figsize=(13, 4.4), constrained_layout=True)
+for axis, (title, one) in zip(
+    axes, {"all directions": clean, "+-60 degrees": cut}.items(), strict=False
+):
+    axis.imshow(np.asarray(one.density)[:, y], cmap="gray")
+    axis.set(title=title, xticks=[], yticks=[])
+seen = np.where(membrane, visibility, np.nan)[:, y]
+shown = axes[2].imshow(seen, cmap="viridis", vmin=0, vmax=1)
+axes[2].set(title="visibility of the membrane", xticks=[], yticks=[])
+figure.colorbar(shown, ax=axes[2])
+# %% [markdown]
+# Does the prediction hold? For every membrane voxel, the contrast that is left of it (density with the wedge over
+# density without) against its visibility:
+
+# %%
+level = {
+    n: np.asarray(p.density) - np.asarray(p.density)[~membrane].mean()
+    for n, p in {"all": clean, "cut": cut}.items()
+}
+edges = np.linspace(0, 1, 9)
+left = [
+    level["cut"][inside].sum() / level["all"][inside].sum()
+    for low, high in zip(edges[:-1], edges[1:], strict=True)
+    if (inside := membrane & (visibility >= low) & (visibility < high)).sum() > 200
+]
+print("contrast that is left, from the least visible to the most:", np.round(left, 2))
+assert left[-1] - left[0] > 0.3
+
+# %% [markdown]
+# ## It is not the angle to the beam
+#
+# Two flat sheets, both at 60 degrees to the beam: one leans along x, across the tilt axis, the other along y, the
+# tilt axis itself. One is seen, the other is not. What counts for tilts about y is `|n_x| / |n_z|`.
+
+# %%
+angle = np.deg2rad(60)
+leaning = np.array(
+    [[np.cos(angle), 0, np.sin(angle)], [np.cos(angle), np.sin(angle), 0]], np.float32
+)
+for name, value in zip(("along x", "along y"), wedge.visibility(leaning, extent=12.0), strict=True):
+    print(f"leaning {name}: visibility {float(value):.2f}")
+
+# %%
+theta, phi = np.meshgrid(
+    np.linspace(0, np.pi / 2, 91), np.linspace(0, np.pi / 2, 91), indexing="ij"
+)
+normals = np.stack([np.cos(theta), np.sin(theta) * np.sin(phi), np.sin(theta) * np.cos(phi)], -1)
+figure, axis = plt.subplots(figsize=(5.4, 4), constrained_layout=True)
+image = axis.imshow(
+    wedge.visibility(normals.astype(np.float32), extent=12.0),
+    origin="lower",
+    extent=(0, 90, 0, 90),
+    vmin=0,
+    vmax=1,
+)
+axis.set(xlabel="azimuth of the normal from x, degrees", ylabel="angle to the beam, degrees")
+figure.colorbar(image, label="visibility")
+
+# %% [markdown]
+# ## What comes back
+#
+# Now with noise. One U-Net is trained with cross-entropy and Dice, one with the same loss that insists on what is
+# hard to see: voxels count by `1 + 2 (1 - visibility)`, from the true normals that phantoms know. Both are scored on
+# a scene they never saw.
+
+
+# %%
+def noisy(seed: int):
+    keys = jax.random.split(jax.random.key(seed))
+    scene = simulate.presets.vesicles(keys[0], (64, 64, 64), voxel_size=10.0)
+    one = simulate.simulate(scene, simulate.WedgeImaging(snr=0.4, wedge=wedge), keys[1])
+    volume = core.normalize(np.asarray(one.density), contrast="bright")
+    return one, volume, (np.asarray(one.labels) == 1).astype(np.int32)
+
+
+examples = []
+for seed in (10, 11, 12):
+    one, volume, labels = noisy(seed)
+    everywhere = np.ones_like(volume)
+    normals = np.asarray(one.truth.normals)
+    examples.append(
+        training.Annotated(volume, labels, everywhere, wedge, f"{seed}", normals=normals)
+    )
+unseen, volume, truth = noisy(13)
+plain = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
+goals = {"plain": plain, "insisting": losses.visibility_weighted(plain, emphasis=2.0)}
+config = training.TrainConfig(steps=100, patch=32, ema=0.97)
+found = {}
+for name, goal in goals.items():
+    network = segmenters.UNet(width=8, rngs=nnx.Rngs(0))
+    network = training.train(network, examples, config, objective=goal, progress=False).segmenter
+    fitted = segmenters.fit_normalization(network, volume)
+    found[name] = np.asarray(core.labels(core.segment(fitted, volume)))
+
+# %%
+bins = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
+curves = {
+    name: evaluate.recall_by_visibility(
+        answer == 1, truth == 1, np.asarray(unseen.visibility), bins
+    )
+    for name, answer in found.items()
+}
+figure, axis = plt.subplots(figsize=(5.4, 3.6), constrained_layout=True)
+for name, curve in curves.items():
+    axis.plot([(b.low + b.high) / 2 for b in curve], [b.recall for b in curve], "o-", label=name)
+    score = evaluate.overlap(found[name], truth)["foreground"]
+    print(
+        f"{name:10s} Dice {score.dice:.2f}  precision {score.precision:.2f}  recall below visibility 0.3: {curve[0].recall:.2f}"
+    )
+axis.set(xlabel="visibility", ylabel="recall", ylim=(0, 1))
+axis.legend()
+assert curves["insisting"][0].recall > curves["plain"][0].recall + 0.05
+
+# %% [markdown]
+# The recall of what the wedge erases rises, and the precision pays for it: the loss decides which error is worse.
+# `experiments/wedge_losses.py` measures this over seeds, with the other losses that know the wedge and what they
+# invent.
+
+# %%
+y = int((truth * (np.asarray(unseen.visibility) < 0.4)).sum((0, 2)).argmax())
+figure, axes = plt.subplots(1, 4, figsize=(14, 3.8), constrained_layout=True)
+panels = {"tomogram": volume, "truth": truth, **found}
+for axis, (name, image) in zip(axes, panels.items(), strict=True):
+    axis.imshow(image[:, y], cmap="gray")
+    axis.set(title=name, xticks=[], yticks=[])
