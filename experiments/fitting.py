@@ -4,13 +4,13 @@ import time
 from collections.abc import Sequence
 
 from cryojax_seg import core, losses, training
-from cryojax_seg.cli.methods import Method, build, defaults, objective
+from cryojax_seg.cli.methods import build, defaults, objective
 
 NETWORKS = ("vote", "convnet", "unet", "tomoseg")
 
 
 def train_method(
-    method: Method,
+    method: str,
     classes: tuple[str, ...],
     examples: list[training.Annotated],
     seed: int,

@@ -32,7 +32,7 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, segmenters, training
-from cryojax_seg.cli.methods import Method, defaults
+from cryojax_seg.cli.methods import defaults, known
 from cryojax_seg.simulate import WedgeImaging, presets, simulate
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.fitting import train_method
@@ -46,7 +46,7 @@ SCORES = ("dice", "surface_dice", "ece")
 class Config:
     """Every method, in every condition."""
 
-    methods: tuple[Method, ...] = (
+    methods: tuple[str, ...] = (
         "threshold",
         "local-threshold",
         "hysteresis",
@@ -99,7 +99,7 @@ def examples_of(seed: int, config: Config) -> list[training.Annotated]:
     return examples
 
 
-def train(method: Method, examples, config: Config, seed: int):
+def train(method: str, examples, config: Config, seed: int):
     match method:
         case "tomoseg":  # slice by slice: many steps of few slices
             steps, patch = config.tomoseg_steps, (2, config.edge, config.edge)
@@ -200,6 +200,8 @@ def main(config: Config) -> None:
             methods=("threshold", "vote"), snr=(0.1, 1.0), half_tilt=(90, 60), edge=32, train=1,
             seeds=(0,),
         )  # fmt: skip
+    for method in config.methods:
+        known(method)
     records = Rows("method_comparison", dataclasses.asdict(config), config.tiny)
     for seed in config.seeds:
         examples = examples_of(seed, config)

@@ -39,7 +39,7 @@ import tyro
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, datasets, evaluate, losses, segmenters, training
-from cryojax_seg.cli.methods import Method
+from cryojax_seg.cli.methods import known as known_method
 from experiments.annotated import Scene, patch_scene, scene
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.fitting import NETWORKS, train_method
@@ -54,7 +54,7 @@ Variant = Literal["plain", "insist", "both"]
 class Config:
     """Real microtubules, from five slices."""
 
-    methods: tuple[Method, ...] = (
+    methods: tuple[str, ...] = (
         "threshold",
         "local-threshold",
         "hysteresis",
@@ -92,7 +92,7 @@ def objective_of(variant: Variant) -> losses.Objective | None:
 
 
 def train(
-    method: Method,
+    method: str,
     examples: list[training.Annotated],
     config: Config,
     seed: int,
@@ -156,7 +156,7 @@ def cuts(shape: tuple[int, ...]) -> tuple:
     return np.s_[shape[0] // 2], np.s_[:, shape[1] // 2]
 
 
-def runs(config: Config) -> list[tuple[str, Method | None, Variant]]:
+def runs(config: Config) -> list[tuple[str, str | None, Variant]]:
     """Name, method and loss of every row; "otsu" learns nothing."""
     variants = config.variants if "unet" in config.methods else ()
     return [
@@ -313,6 +313,8 @@ def main(config: Config) -> None:
         config = dataclasses.replace(
             config, methods=("threshold", "vote"), seeds=(0,), patches=False
         )
+    for method in config.methods:
+        known_method(method)
     records = Rows("real_microtubules", dataclasses.asdict(config), config.tiny)
     learned, target = scene("13pf"), scene("14pf")
     for name, s in (("13pf", learned), ("14pf", target)):

@@ -29,7 +29,7 @@ import tyro
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import segmenters
-from cryojax_seg.cli.methods import Method, defaults
+from cryojax_seg.cli.methods import defaults, known
 from cryojax_seg.simulate import Phantom, WedgeImaging, presets, simulate
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.fitting import train_method
@@ -45,7 +45,7 @@ RESTORERS = {
 class Config:
     """Methods behind restorers."""
 
-    methods: tuple[Method, ...] = ("threshold", "hysteresis", "sheet", "vote", "unet")
+    methods: tuple[str, ...] = ("threshold", "hysteresis", "sheet", "vote", "unet")
     snr: float = 0.3
     edge: int = 64
     """of the volumes, voxels of 10 angstrom"""
@@ -84,6 +84,8 @@ def main(config: Config) -> None:
         config = dataclasses.replace(
             config, methods=("threshold",), edge=32, train=1, test=1, seeds=(0,)
         )
+    for method in config.methods:
+        known(method)
     rows = Rows("restoration_first", dataclasses.asdict(config), config.tiny)
     tests = [drifting(1000 + i, config) for i in range(config.test)]
     for seed in config.seeds:

@@ -32,7 +32,6 @@ from scipy.stats import wasserstein_distance
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import datasets
-from cryojax_seg.cli.methods import Method
 from cryojax_seg.core import MissingWedge, fourier, normalize
 from cryojax_seg.simulate import (
     Acquisition,
@@ -66,7 +65,7 @@ class Config:
     """simulated volumes to train on"""
     shape: tuple[int, int, int] = (40, 112, 96)
     """of each"""
-    method: Method = "unet"
+    method: str = "unet"
     """what is trained"""
     steps: int = 300
     """of training"""

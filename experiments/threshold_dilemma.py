@@ -37,7 +37,7 @@ from scipy.stats import norm
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, segmenters, training
-from cryojax_seg.cli.methods import Method, defaults
+from cryojax_seg.cli.methods import defaults, known
 from cryojax_seg.simulate import WedgeImaging, presets, simulate
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.fitting import train_method
@@ -50,7 +50,7 @@ DENSITY = {"bright": 1.0, "faint": 0.4}
 class Config:
     """The threshold dilemma, by arithmetic, by simulation and by every method."""
 
-    methods: tuple[Method, ...] = (
+    methods: tuple[str, ...] = (
         "threshold",
         "local-threshold",
         "hysteresis",
@@ -126,7 +126,7 @@ def rates(config: Config, thresholds: np.ndarray) -> list[dict]:
     return rows
 
 
-def train(method: Method, examples, config: Config, seed: int):
+def train(method: str, examples, config: Config, seed: int):
     network = method in ("convnet", "unet")
     steps = config.network_steps if network else defaults(method).steps
     patch = 24 if config.tiny else 32
@@ -193,6 +193,8 @@ def main(config: Config) -> None:
     if config.tiny:
         config = dataclasses.replace(config, methods=("threshold", "vote"), edge=32, seeds=(0,))
     thresholds = np.linspace(-0.2, 1.2, 29)
+    for method in config.methods:
+        known(method)
     records = Rows("threshold_dilemma", dataclasses.asdict(config), config.tiny)
     curves = rates(config, thresholds)
     for seed in config.seeds:

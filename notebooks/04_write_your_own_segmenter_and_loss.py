@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from flax import nnx
 
-from cryojax_seg import core, evaluate, losses, segmenters, training
+from cryojax_seg import core, evaluate, losses
 from cryojax_seg.core.neighbourhood import conv3d
 
 sys.path.insert(0, str(Path.cwd()))  # the checkout, for its experiments
@@ -48,11 +48,12 @@ class CentreSurround(core.Segmenter):
     stride: int = 1
     classes: tuple[str, ...] = ("membrane",)
 
-    def __init__(self, hidden: int = 8, *, rngs: nnx.Rngs):
+    def __init__(self, hidden: int = 8, classes=("membrane",), *, rngs: nnx.Rngs):
+        self.classes = tuple(classes)
         self.mix = nnx.Param(jax.random.normal(rngs.params(), (self.halo, hidden)))
         self.bias = nnx.Param(jnp.zeros(hidden))
-        self.vote = nnx.Param(jax.random.normal(rngs.params(), (hidden, 1)) / hidden)
-        self.threshold = nnx.Param(jnp.zeros(1))
+        self.vote = nnx.Param(jax.random.normal(rngs.params(), (hidden, len(classes))) / hidden)
+        self.threshold = nnx.Param(jnp.zeros(len(classes)))
 
     def __call__(self, volume):
         offsets = np.indices((2 * self.halo + 1,) * 3) - self.halo
@@ -112,45 +113,47 @@ assert np.isfinite(jax.grad(lambda v: generalized_cross_entropy()(v, y, w))(z)).
 # %% [markdown]
 # ## And take part in everything
 #
-# On the scenes of the experiments, beside a linear vote, each with Dice alone and with the new loss added.
+# Experiments and `cryojax-seg compare` take a segmenter of one's own by the name Python would import it under. Save
+# the class in `mine.py` and run, for example
+#
+#     PYTHONPATH=. python experiments/method_comparison.py --methods vote unet mine:CentreSurround
+#     PYTHONPATH=. cryojax-seg compare tomogram.mrc --labels labels.mrc --methods vote,mine:CentreSurround -o out
+#
+# Here is how experiments train their methods, on the scenes they share: beside a linear vote, each with Dice alone,
+# and with the new loss added.
 
 # %%
+from experiments.fitting import train_method  # noqa: E402
 from experiments.scenes import example, logits, phantom  # noqa: E402
 
 scenes = [example(phantom(seed, 48, 0.3)) for seed in (0, 1)]
 unseen = phantom(1000, 48, 0.3)
 truth = np.asarray(unseen.labels == 1, np.int32)
-goals = {
-    "Dice": losses.supervised(losses.dice),
-    "Dice + generalized": losses.supervised(
-        losses.combine(losses.dice, generalized_cross_entropy())
-    ),
-}
-starts = {
-    "linear vote": segmenters.LinearVote(radius=4, classes=("membrane",)),
-    "centre-surround": CentreSurround(rngs=nnx.Rngs(0)),
-}
-config = training.TrainConfig(steps=120, patch=28, learning_rate=0.02, ema=0.95)
+both = losses.combine(losses.dice, generalized_cross_entropy())
+goals = {"Dice": losses.dice, "Dice + generalized": both}
 answers = {}
-for name, start in starts.items():
-    for goal, objective in goals.items():
-        result = training.train(start, scenes, config, objective=objective, progress=False)
-        answers[name, goal] = logits(result.segmenter, unseen)
-        found = np.asarray(core.labels(answers[name, goal]))
-        score = evaluate.overlap(found, truth)["foreground"]
-        low = evaluate.recall_by_visibility(
-            found == 1, truth == 1, np.asarray(unseen.visibility), (0, 0.3, 1)
-        )[0]
-        print(
-            f"{name:16s} {goal:20s} Dice {score.dice:.2f}  precision {score.precision:.2f}  recall {score.recall:.2f}  (low visibility {low.recall:.2f})"
+for method in ("vote", "__main__:CentreSurround"):
+    for name, loss in goals.items():
+        segmenter, seconds = train_method(
+            method, ("membrane",), scenes, 0, steps=120, patch=28, goal=losses.supervised(loss)
         )
+        answers[method, name] = logits(segmenter, unseen)
+        found = np.asarray(core.labels(answers[method, name]))
+        score = evaluate.overlap(found, truth)["foreground"]
+        seen = (found == 1, truth == 1, np.asarray(unseen.visibility))
+        low = evaluate.recall_by_visibility(*seen, (0, 0.3, 1))[0]
+        print(
+            f"{method:24s} {name:20s} Dice {score.dice:.2f}  precision {score.precision:.2f}",
+            end="  ",
+        )
+        print(f"recall {score.recall:.2f}, at low visibility {low.recall:.2f}")
         assert score.dice > 0.2
 
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(14, 3.8), constrained_layout=True)
 z = 24
 panels = {"tomogram": np.asarray(unseen.density)[z], "truth": truth[z]}
-panels |= {name: core.probabilities(answers[name, "Dice"])[z, ..., 0] for name in starts}
+panels |= {m: core.probabilities(answers[m, "Dice + generalized"])[z, ..., 0] for m, _ in answers}
 for axis, (name, image) in zip(axes, panels.items(), strict=True):
     axis.imshow(image, cmap="gray")
     axis.set(title=name, xticks=[], yticks=[])

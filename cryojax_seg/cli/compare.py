@@ -5,7 +5,7 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
@@ -40,7 +40,8 @@ class Compare:
     output: Output
     """Folder of the report."""
     methods: str = "threshold,sheet,vote,unet"
-    """What to compare: names of methods (see `cryojax-seg train --help`) with commas between."""
+    """What to compare: names of methods (see `cryojax-seg train --help`) with commas between, or
+    MODULE:CLASS for a segmenter of your own."""
     folds: int = 3
     """Groups of annotated slices; at most as many as there are slices."""
     gap: int = 2
@@ -122,7 +123,7 @@ def divide(annotated: tuple[int, ...], count: int, gap: int, depth: int) -> list
     return folds
 
 
-def chosen(names: str) -> list[methods.Method]:
+def chosen(names: str) -> list[str]:
     """The methods that are named.
 
     Raises:
@@ -131,13 +132,11 @@ def chosen(names: str) -> list[methods.Method]:
     >>> chosen("threshold, unet")
     ['threshold', 'unet']
     """
-    known: tuple[methods.Method, ...] = get_args(methods.Method)
     words = list(dict.fromkeys(word.strip() for word in names.split(",") if word.strip()))
-    unknown = [word for word in words if word not in known]
-    if unknown or not words:
-        what = f"unknown method {unknown[0]!r}" if unknown else "no method given"
-        raise ValueError(f"--methods: {what}; known are {', '.join(known)}")
-    return [name for word in words for name in known if name == word]
+    try:
+        return [methods.known(word) for word in words or [""]]
+    except ValueError as error:
+        raise ValueError(f"--methods: {error if words else 'no method given'}") from None
 
 
 def run(options: Compare) -> None:
@@ -181,11 +180,10 @@ def run(options: Compare) -> None:
     for name in names:
         parts = []
         for k, fold in enumerate(folds):
-            path = options.output / FOLDS / f"{name}-{k}.npz"
+            path = options.output / FOLDS / f"{name.replace(':', '.')}-{k}.npz"
             if not path.exists():
                 console.say(f"{name}: learning from {len(fold.learned)} slices, group {k + 1}")
-                asked = dataclasses.replace(training_options, method=name)
-                _fold(path, asked, example, classes, fold)
+                _fold(path, name, training_options, example, classes, fold)
             parts.append(path)
         results[name] = report.gather(parts, folds, example, tomogram.voxel_size, classes)
         found = results[name].scores
@@ -257,7 +255,9 @@ def _write(path: Path, content: Any) -> None:
         file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def _fold(path: Path, options: train.Train, example, classes: tuple[str, ...], fold: Fold) -> None:
+def _fold(
+    path: Path, method: str, options: train.Train, example, classes: tuple[str, ...], fold: Fold
+) -> None:
     """Trains on the slices of a fold and keeps its probabilities where it is shown."""
     import jax
     import numpy as np
@@ -269,12 +269,10 @@ def _fold(path: Path, options: train.Train, example, classes: tuple[str, ...], f
     inside[list(fold.learned)] = True
     weights = np.where(inside[:, None, None], example.weights, 0).astype(example.weights.dtype)
     learned = dataclasses.replace(example, weights=weights)
-    segmenter = methods.build(options.method, classes, example.volume, options.seed)
-    config = train.train_config(options, [learned], segmenter)
+    segmenter = methods.build(method, classes, example.volume, options.seed)
+    config = train.train_config(options, method, [learned], segmenter)
     start = time.perf_counter()
-    result = training.train(
-        segmenter, [learned], config, objective=methods.objective(options.method)
-    )
+    result = training.train(segmenter, [learned], config, objective=methods.objective(method))
     trained = time.perf_counter()
     patch = max(config.patch_shape)
     fitted = segmenters.fit_normalization(result.segmenter, example.volume, patch=patch)

@@ -1,7 +1,14 @@
-"""The methods by name: how each is made for some classes, and how long it is trained by default."""
+"""The methods by name: how each is made for some classes, and how long it is trained by default.
+
+A segmenter of one's own has the name ``MODULE:CLASS``, as Python would import it. Comparisons and
+experiments take it as any other; it is made as ``CLASS(classes=..., rngs=...)``, the latter if its
+constructor has it, and is trained as filters are.
+"""
 
 import dataclasses
-from typing import Literal
+import importlib
+import inspect
+from typing import Any, Literal, get_args
 
 Method = Literal[
     "unet",
@@ -34,7 +41,47 @@ class Defaults:
     overlap_only: bool = True
 
 
-def defaults(method: Method) -> Defaults:
+def known(name: str) -> str:
+    """The name, if it is that of a method, or of a segmenter of one's own that can be imported.
+
+    Raises:
+        ValueError: if it is not.
+
+    >>> known("vote")
+    'vote'
+    """
+    if ":" in name:
+        own(name)
+    elif name not in get_args(Method):
+        raise ValueError(
+            f"unknown method {name!r}; known are {', '.join(get_args(Method))}, and MODULE:CLASS "
+            "for a segmenter of your own"
+        )
+    return name
+
+
+def own(name: str) -> Any:
+    """The class that ``MODULE:CLASS`` names.
+
+    Raises:
+        ValueError: if there is no such module, or it has no such segmenter.
+    """
+    from cryojax_seg.core import Segmenter
+
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise ValueError(f"method {name!r}: {error}; is its folder in PYTHONPATH?") from None
+    if not (isinstance(found, type) and issubclass(found, Segmenter)):
+        raise ValueError(f"method {name!r}: {module} has no segmenter called {attribute!r}")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise ValueError(f"method {name!r}: {attribute} lacks {missing}")
+    return found
+
+
+def defaults(method: str) -> Defaults:
     """Networks learn long and slowly, filters with a handful of parameters fast.
 
     >>> defaults("unet").learning_rate < defaults("threshold").learning_rate
@@ -51,21 +98,21 @@ def defaults(method: Method) -> Defaults:
             return Defaults()
 
 
-def objective(method: Method):
+def objective(method: str):
     """The objective of a method; None for the default of `training.train`."""
     from cryojax_seg import losses
 
     return losses.supervised(losses.dice) if defaults(method).overlap_only else None
 
 
-def build(method: Method, classes: tuple[str, ...], volume, seed: int = 0):
+def build(method: str, classes: tuple[str, ...], volume, seed: int = 0):
     """An untrained segmenter of this method.
 
     Filters that know one class vote for several with `core.Stacked`, each at two scales and
     beside the intensity.
 
     Args:
-        method: its name.
+        method: its name; see `known`.
         classes: as in `core.Segmenter`.
         volume: a normalized volume, whose Otsu threshold starts the threshold.
         seed: of the initial kernels of networks.
@@ -99,6 +146,10 @@ def build(method: Method, classes: tuple[str, ...], volume, seed: int = 0):
             one, members = s.BlobFilter, [s.BlobFilter((1.5,)), s.BlobFilter((3.0,))]
         case "tensor-voting":
             one, members = s.TensorVoting, [s.TensorVoting()]
+        case _:
+            mine = own(known(method))
+            random = {"rngs": rngs} if "rngs" in inspect.signature(mine.__init__).parameters else {}
+            return mine(classes=classes, **random)
     if len(classes) == 1:
         return one(classes=classes)
     return Stacked([*members, s.GlobalThreshold(1.0)], classes)

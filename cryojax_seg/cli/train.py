@@ -89,7 +89,7 @@ def run(options: Train) -> None:
         pairs = [training.split_annotation(e, options.validation, options.seed) for e in examples]
         examples, held_out = [a for a, _ in pairs], [b for _, b in pairs]
     segmenter = methods.build(options.method, classes, examples[0].volume, options.seed)
-    config = train_config(options, examples, segmenter)
+    config = train_config(options, options.method, examples, segmenter)
     run_folder = options.output
     run_folder.mkdir(parents=True, exist_ok=True)
     if options.overwrite:
@@ -201,11 +201,11 @@ def _warn_if_inverted(name: str, volume, annotation, contrast: Contrast) -> None
         )
 
 
-def train_config(options: Train, examples, segmenter):
-    """The training configuration: the defaults of the method, and what was asked for."""
+def train_config(options: Train, method: str, examples, segmenter):
+    """The training configuration: the defaults of a method, and what was asked for."""
     from cryojax_seg.training import TrainConfig
 
-    chosen = methods.defaults(options.method)
+    chosen = methods.defaults(method)
     patch: tuple[int, int, int]
     if options.patch is not None:
         patch = (options.patch, options.patch, options.patch)

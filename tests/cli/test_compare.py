@@ -68,7 +68,7 @@ def test_a_fold_is_what_training_without_its_slices_gives(files, compared):
     )  # fmt: skip
     (example,), _, classes = train.read_examples(options)
     start = methods.build("vote", classes, example.volume, 0)
-    config = train.train_config(options, [example], start)
+    config = train.train_config(options, "vote", [example], start)
     result = training.train(
         start, [example], config, objective=methods.objective("vote"), progress=False
     )
@@ -107,6 +107,9 @@ def test_an_interrupted_comparison_goes_on_with_what_is_missing(files, compared,
     [
         ({"methods": "vote,sheets"}, "unknown method 'sheets'; known are unet"),
         ({"methods": ","}, "no method given"),
+        ({"methods": "vote,nowhere:Mine"}, "No module named 'nowhere'"),
+        ({"methods": "cryojax_seg.segmenters:otsu"}, "no segmenter called 'otsu'"),
+        ({"methods": "cryojax_seg.core:Segmenter"}, "Segmenter lacks __call__, classes, halo"),
         ({"slices": ("8",)}, "at least two"),
         ({"slices": ("8", "9")}, "no annotated slice is farther than --gap 2"),
         ({"more": ("--folds", "1")}, "--folds must be at least 2"),
@@ -117,6 +120,19 @@ def test_mistakes_are_told_before_work_starts(files, tmp_path, run, change, mess
     more = change.pop("more", ())
     status, _, err = run(*words(files, tmp_path / "out", *more, **change))
     assert status == 2 and message in err and not (tmp_path / "out").exists()
+
+
+def test_a_segmenter_of_ones_own_takes_part(files, tmp_path, monkeypatch, run):
+    """It scores as the same class does under its name in the package."""
+    (tmp_path / "mine.py").write_text(
+        "from cryojax_seg.segmenters import LocalThreshold\nclass Mine(LocalThreshold): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    names = "local-threshold,mine:Mine"
+    status, _, err = run(*words(files, tmp_path / "out", methods=names))
+    assert status == 0, err
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["methods"]
+    assert scores["mine:Mine"]["dice"] == scores["local-threshold"]["dice"] is not None
 
 
 def test_an_earlier_comparison_is_neither_replaced_nor_mixed(files, compared, run):
