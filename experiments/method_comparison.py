@@ -1,6 +1,6 @@
 """Which method holds up as noise, uneven contrast and the missing wedge get worse?
 
-    python experiments/method_comparison.py            # 25 minutes on 2 cores
+    python experiments/method_comparison.py            # 50 minutes on 2 cores
     python experiments/method_comparison.py --tiny     # under a minute: checks that it runs
 
 Membranes of simulated vesicles and sheets. Every method is trained once a seed, on scenes whose
@@ -12,6 +12,16 @@ each test volume, chosen with the truth in hand, which no global threshold can b
 
 Surface Dice is at 20 angstrom (2 voxels). Training is in CPU-seconds, compilation included; speed
 is that of a volume of 64^3 voxels, compilation apart.
+
+Learned: the U-Net holds up best in every condition from a ratio of 0.1 upwards. Below, the linear
+vote does (0.40 against 0.39 at 0.05, 0.36 against 0.32 at 0.02), at half the training and a
+thousandth of the parameters. Some method beats even the threshold chosen with the truth in hand
+everywhere. Trained for all conditions at once, a threshold, a local threshold, hysteresis and the
+tube filter learn to call everything membrane (Dice 0.32, whatever the condition). The wedge costs
+the U-Net 0.05 of Dice at 60 degrees and 0.11 at 40; contrast that falls costs it 0.02. Negative:
+tensor voting does not beat the sheet filter it starts from here, and a network of few layers needs
+a ratio of 0.3 before it beats either; what networks win is calibration (ECE below 0.1, where every
+method that learned on Dice alone is above 0.3).
 """
 
 import dataclasses
@@ -162,6 +172,23 @@ def summary(records: list[dict], config: Config) -> list[dict]:
     return rows
 
 
+def overview(rows: list[dict], config: Config) -> list[dict]:
+    """A row for each method: means over conditions, and over those that share something."""
+    found = []
+    for method in (BEST, *config.methods):
+        mine = [r for r in rows if r["method"] == method]
+        row: dict = {"method": method}
+        row |= {key: interval([r[key] for r in mine])[0] for key in SCORES}
+        for key in ("snr", "drift", "half_tilt"):
+            row[f"dice_by_{key}"] = [
+                interval([r["dice"] or 0.0 for r in mine if r[key] == value])[0]
+                for value in getattr(config, key)
+            ]
+        costs = ("seeds", "cpu_seconds", "parameters", "voxels_per_second")
+        found.append(row | {key: mine[0][key] for key in costs})
+    return found
+
+
 def conditions(config: Config) -> list[tuple[float, bool, int]]:
     return list(itertools.product(config.snr, config.drift, config.half_tilt))
 
@@ -247,7 +274,7 @@ def main(config: Config) -> None:
             "share of conditions in which some method beats it", float(np.mean(wins)), at_least=0.9
         ),
     ]
-    records.finish(rows, claims)
+    records.finish(overview(rows, config) + [{**r, "detail": True} for r in rows], claims)
 
 
 def same(a: dict, b: dict) -> bool:

@@ -68,7 +68,8 @@ def section(name: str, result: dict) -> str:
         f"Python {environment['python']}, JAX {environment['jax']}, {environment['cores']} cores, "
         f"{environment['device']}, commit {environment['commit']}, {environment['date']}."
     )
-    parts += ["", "\n".join(docstring.splitlines()[1:]).strip(), "", table(result["rows"]), ""]
+    rows = [row for row in result["rows"] if not row.get("detail")]
+    parts += ["", "\n".join(docstring.splitlines()[1:]).strip(), "", table(rows), ""]
     claims = [{**c, "met": "met" if c["met"] else "**not met**"} for c in result["claims"]]
     parts += [table(claims, ["name", "value", "goal", "met"]), ""]
     if (FOLDER / "results" / f"{name}.png").exists():

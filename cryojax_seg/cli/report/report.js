@@ -85,7 +85,7 @@ function panels() {
 
 function legend() {
   const names = [[1, "found"], [2, "missed"], [3, "false"]];
-  DATA.classes.forEach((name, i) => names.push([4 + i % (DATA.colours.length - 4), `${name}, in the annotation or where nothing is annotated`]));
+  DATA.classes.forEach((name, i) => names.push([4 + i % (DATA.colours.length - 4), name]));
   byId("legend").replaceChildren(...names.map(([i, name]) => make("li", {}, swatch(DATA.colours[i]), name)));
 }
 
