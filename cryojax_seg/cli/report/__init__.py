@@ -18,7 +18,17 @@ EDGE = 384  # pixels of a picture, at most
 PICTURES = {"z": 24, "y": 12, "x": 12}
 BINS = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
 # Palette: nothing; found, missed and false where annotated; then each class where it is not.
-COLOURS = ("#000000", "#1baf7a", "#2a78d6", "#eb6834", "#eda100", "#b65fd3", "#d9486b", "#5bb4c9")
+COLOURS = (
+    "#000000",
+    "#1baf7a",
+    "#2a78d6",
+    "#eb6834",
+    "#eda100",
+    "#b65fd3",
+    "#d9486b",
+    "#5bb4c9",
+    "#8f9a2f",
+)
 
 
 @dataclasses.dataclass(frozen=True)
