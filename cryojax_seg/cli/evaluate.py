@@ -2,12 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import VoxelSize, default
+from cryojax_seg.cli.arguments import TiltRange, VoxelSize, default
+
+BINS = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)  # of visibility
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,12 @@ class Evaluate:
     slices: Annotated[tuple[int, ...], default("Z ...", "all")] = ()
     """Score these z indices only (voxels, from 0)."""
     tolerance: Annotated[float | None, default("ANGSTROM", "two voxels")] = None
-    """Distance within which two surfaces agree in the surface Dice, in angstrom."""
+    """Distance within which two surfaces agree in the surface Dice, and width of the border in
+    the boundary IoU, in angstrom."""
+    tilt_range: Annotated[TiltRange, default("LO HI", "unknown")] = None
+    """Lowest and highest tilt in degrees: adds recall and precision against visibility."""
+    tilt_axis: Literal["y", "x"] = "y"
+    """Axis the sample was tilted about."""
     probabilities: Annotated[tuple[Path, ...], default("PATH ...", "none")] = ()
     """Probability maps, one for each class but the background: adds calibration (ECE, Brier)."""
     voxel_size: VoxelSize = None
@@ -61,10 +68,27 @@ def show(scores: dict, title: str) -> None:
         "precision",
         "recall",
         f"surface Dice ({tolerance:g} {unit})",
+        "boundary IoU",
+        f"HD95 ({unit})",
     )
-    keys = ("dice", "iou", "precision", "recall", "surface_dice")
+    keys = ("dice", "iou", "precision", "recall", "surface_dice", "boundary_iou", "hausdorff95")
     rows = [(c, *(console.number(row[k]) for k in keys)) for c, row in scores["classes"].items()]
     console.table(title, columns, rows)
+    for name, row in scores["classes"].items():
+        if "by_visibility" in row:
+            lines = [
+                (
+                    f"{b['low']:g} to {b['high']:g}",
+                    *(console.number(b[key]) for key in ("recall", "precision")),
+                    str(b["invented"]),
+                )
+                for b in row["by_visibility"]
+            ]
+            columns = ("visibility", "recall", "precision", "voxels far from any")
+            console.table(f"{name}: by what the missing wedge left of it", columns, lines)
+        if row["betti_error"] is not None:
+            pieces, tunnels, cavities = row["betti_error"]
+            print(f"  {name}: off by {pieces:g} pieces, {tunnels:g} tunnels, {cavities:g} cavities")
     if "calibration" in scores:
         values = scores["calibration"]
         text = ", ".join(f"{name} {console.number(value)}" for name, value in values.items())
@@ -103,11 +127,18 @@ def score(options: Evaluate) -> dict:
     overlaps = evaluate.overlap(predicted.labels, truth.labels, truth.weights, classes)
     rows = {}
     for label, (name, counts) in enumerate(overlaps.items(), 1):
-        surface = evaluate.surface_dice(
-            predicted.labels == label, truth.labels == label, tolerance, size, truth.weights
-        )
+        masks = (predicted.labels == label, truth.labels == label)
         ratios = {k: getattr(counts, k) for k in ("dice", "iou", "precision", "recall")}
-        rows[name] = {**ratios, "surface_dice": surface, **dataclasses.asdict(counts)}
+        surfaces = {
+            "surface_dice": evaluate.surface_dice(*masks, tolerance, size, truth.weights),
+            "boundary_iou": evaluate.boundary_iou(*masks, tolerance, size, truth.weights),
+            "hausdorff95": evaluate.hausdorff95(*masks, size, truth.weights),
+            # Pieces and holes of a part of a volume are those of the cut.
+            "betti_error": evaluate.betti_error(*masks) if (truth.weights > 0).all() else None,
+        }
+        rows[name] = {**ratios, **surfaces, **dataclasses.asdict(counts)}
+        if options.tilt_range is not None:
+            rows[name]["by_visibility"] = _by_visibility(options, *masks, truth.weights)
     result = {
         "prediction": str(options.prediction),
         "truth": str(options.truth),
@@ -118,6 +149,32 @@ def score(options: Evaluate) -> dict:
     if options.probabilities:
         result["calibration"] = _calibration(options, truth, len(overlaps))
     return result
+
+
+def _by_visibility(options: Evaluate, predicted, truth, weights) -> list[dict[str, Any]]:
+    """Recall, precision and voxels that nothing explains, in bins of what the wedge left."""
+    from cryojax_seg import evaluate
+    from cryojax_seg.core import MissingWedge
+
+    wedge = MissingWedge(options.tilt_range, options.tilt_axis)
+    seen = wedge.visibility(evaluate.mask_normals(truth))
+    recall = evaluate.recall_by_visibility(
+        predicted, truth, seen, BINS, weights, voxels_per_sample=50.0
+    )
+    precision = evaluate.precision_by_visibility(
+        predicted, truth, seen, wedge, BINS, weights=weights
+    )
+    return [
+        {
+            "low": r.low,
+            "high": r.high,
+            "recall": r.recall,
+            "recall_interval": r.interval,
+            "precision": p.precision,
+            "invented": p.invented,
+        }
+        for r, p in zip(recall, precision, strict=True)
+    ]
 
 
 def class_names(names: tuple[str, ...], highest: int) -> tuple[str, ...]:

@@ -44,6 +44,31 @@ def test_a_trained_vote_segments_and_scores_the_same_everywhere(run, files, trai
     assert f"{expected.dice:.3f}" in table and "surface Dice (20 A)" in table
 
 
+def test_evaluate_shows_surfaces_topology_and_what_the_wedge_left(run, tmp_path):
+    """A shell and the same shell without its poles, which face the beam."""
+    z, y, x = np.indices((40, 40, 40)) - 19.5
+    radius = np.sqrt(z**2 + y**2 + x**2)
+    truth = (np.abs(radius - 13) < 1.5).astype(np.int8)
+    torn = truth * (np.abs(z) < 10)
+    for name, labels in (("truth", truth), ("torn", torn)):
+        io.write_mrc(tmp_path / f"{name}.mrc", labels, voxel_size=(10.0, 10.0, 10.0))
+    words = ("evaluate", tmp_path / "torn.mrc", tmp_path / "truth.mrc", "--tilt-range", "-60", "60")
+    status, printed, _ = run(*words, "--json")
+    scores = json.loads(printed)["classes"]["foreground"]
+    assert status == 0
+    size = (10.0, 10.0, 10.0)
+    assert scores["hausdorff95"] == evaluate.hausdorff95(torn == 1, truth == 1, size)
+    assert scores["boundary_iou"] == evaluate.boundary_iou(torn == 1, truth == 1, 20.0, size)
+    assert scores["betti_error"] == [0.0, 1.0, 1.0]  # a band has a tunnel and no cavity
+    bins = scores["by_visibility"]
+    assert bins[0]["recall"] < 0.5 and bins[-1]["recall"] > 0.95
+    assert sum(b["invented"] for b in bins) == 0
+    _, table, _ = run(*words)
+    assert "off by 0 pieces, 1 tunnels, 1 cavities" in table and "0 to 0.3" in table
+    part = ("--slices", "10", "20")
+    assert '"betti_error": null' in run(*words, *part, "--json")[1]
+
+
 def test_tiles_flips_and_several_tomograms_change_files_not_answers(run, files, trained, tmp_path):
     tomogram, other = files / "tomogram.mrc", files / "second.mrc"
     volume = io.read_mrc(tomogram)
