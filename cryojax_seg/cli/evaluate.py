@@ -75,7 +75,7 @@ def show(scores: dict, title: str) -> None:
     rows = [(c, *(console.number(row[k]) for k in keys)) for c, row in scores["classes"].items()]
     console.table(title, columns, rows)
     for name, row in scores["classes"].items():
-        if "by_visibility" in row:
+        if "by_visibility" in row and row["dice"] is not None:
             lines = [
                 (
                     f"{b['low']:g} to {b['high']:g}",
