@@ -22,6 +22,9 @@ training volume.
 
 It also trains on two 96^3 patches with partial masks of filled microtubules (``tardis_cnn``) and
 scores two 64^3 ones; slices without any mask count as not annotated.
+
+The recorded result was made before the losses that know the wedge, the further columns of
+calibration and the cubes were added, with 300 steps on patches of 32 x 48 x 48.
 """
 
 import dataclasses

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from cryojax_seg import evaluate
+from cryojax_seg.cli.evaluate import BINS
 from cryojax_seg.core import label_names
 
 EDGE = 384  # pixels of a picture, at most
 PICTURES = {"z": 24, "y": 12, "x": 12}
-BINS = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
 # Palette: nothing; found, missed and false where annotated; then each class where it is not.
 COLOURS = (
     "#000000",
