@@ -14,6 +14,7 @@ from cryojax_seg import losses
 from cryojax_seg.losses import topology
 
 EDGE = 32
+SHAPE = (12, 12, 12)  # of the losses, one for all: a shape compiles once
 GRID = np.stack(np.meshgrid(*[np.arange(EDGE) - 15.3] * 3, indexing="ij"), -1)
 skeleton_of = jax.jit(topology.surface_skeleton)
 
@@ -153,9 +154,9 @@ def run(name):
 @pytest.mark.parametrize("name", ALL)
 def test_a_hole_costs_more_than_a_thinner_membrane(name):
     """Both predictions miss a third of the voxels: one its flanks, one a piece of the surface."""
-    wall = jnp.zeros((16, 16, 16), int).at[6:9].set(1)
-    thin = jnp.zeros((16, 16, 16)).at[7:9].set(1.0)
-    torn = jnp.zeros((16, 16, 16)).at[6:9, :11].set(1.0)
+    wall = jnp.zeros(SHAPE, int).at[4:7].set(1)
+    thin = jnp.zeros(SHAPE).at[5:7].set(1.0)
+    torn = jnp.zeros(SHAPE).at[4:7, :8].set(1.0)
     weights = jnp.ones(wall.shape)
     cost = [
         float(run(name)(jnp.where(p[..., None] > 0, 30.0, -30.0), wall, weights)[0])
@@ -167,8 +168,8 @@ def test_a_hole_costs_more_than_a_thinner_membrane(name):
 @pytest.mark.parametrize("name", ALL)
 def test_weights_weigh_the_skeletons(name):
     """Forgiven where the weight is small: missing the low half of a sheet costs little there."""
-    wall = jnp.zeros((12, 12, 12), int).at[5:8].set(1)
-    half = jnp.where(jnp.zeros((12, 12, 12)).at[5:8, 6:].set(1.0)[..., None] > 0, 30.0, -30.0)
+    wall = jnp.zeros(SHAPE, int).at[5:8].set(1)
+    half = jnp.where(jnp.zeros(SHAPE).at[5:8, 6:].set(1.0)[..., None] > 0, 30.0, -30.0)
     low = jnp.ones(wall.shape).at[:, :6].set(0.1)
     plain = float(run(name)(half, wall, jnp.ones(wall.shape))[0])
     assert float(run(name)(half, wall, low)[0]) < 0.4 * plain
@@ -176,18 +177,18 @@ def test_weights_weigh_the_skeletons(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_absent_classes_are_perfect_and_several_classes_are_averaged(name):
-    nothing = jnp.zeros((6, 6, 6), int)
+    nothing = jnp.zeros(SHAPE, int)
     weights = jnp.ones(nothing.shape)
-    loss, gradient = run(name)(jnp.full((6, 6, 6, 1), -200.0), nothing, weights)
+    loss, gradient = run(name)(jnp.full((*SHAPE, 1), -200.0), nothing, weights)
     assert float(loss) == 0 and not np.asarray(gradient).any()
-    loss, gradient = run(name)(jnp.full((6, 6, 6, 1), jnp.nan), nothing, 0 * weights)
+    loss, gradient = run(name)(jnp.full((*SHAPE, 1), jnp.nan), nothing, 0 * weights)
     assert float(loss) == 0 and not np.asarray(gradient).any()
     wall = nothing.at[2:5].set(1)
     sure = 60.0 * jax.nn.one_hot(wall, 3)
     sure = sure.at[..., 2].set(-60.0)
     assert float(run(name)(sure, wall, weights)[0]) < 1e-3
-    blind = jnp.zeros((6, 6, 6, 3)).at[..., 0].set(60.0)
-    single = float(run(name)(jnp.full((6, 6, 6, 1), -60.0), wall, weights)[0])
+    blind = jnp.zeros((*SHAPE, 3)).at[..., 0].set(60.0)
+    single = float(run(name)(jnp.full((*SHAPE, 1), -60.0), wall, weights)[0])
     assert float(run(name)(blind, wall, weights)[0]) == pytest.approx(single / 2, abs=1e-3)
 
 
@@ -216,7 +217,7 @@ def test_gradients_in_float64(name, x64):
 
 @pytest.mark.parametrize("name", ALL)
 def test_gradients_are_finite_at_ties_and_when_saturated(name):
-    labels = jnp.zeros((6, 6, 6), int).at[2:5].set(1)
+    labels = jnp.zeros(SHAPE, int).at[2:5].set(1)
     for fill in (0.0, 3.0, 1e4, -1e4):
-        loss, gradient = run(name)(jnp.full((6, 6, 6, 1), fill), labels, jnp.ones((6, 6, 6)))
+        loss, gradient = run(name)(jnp.full((*SHAPE, 1), fill), labels, jnp.ones(SHAPE))
         assert np.isfinite(loss) and np.isfinite(gradient).all()

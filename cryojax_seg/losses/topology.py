@@ -76,14 +76,15 @@ def soft_skeleton(
     """
     known = jnp.ones(p.shape, bool) if known is None else known
 
-    def removed(p: Soft) -> Soft:
-        return jax.nn.relu(p - dilate_cube(erode(p, known), known))
+    def opened(state: tuple[Soft, Soft], _: None) -> tuple[tuple[Soft, Soft], None]:
+        p, skeleton = state
+        eroded = erode(p, known)
+        new = jax.nn.relu(p - dilate_cube(eroded, known))
+        return (eroded, skeleton + jax.nn.relu(new - skeleton * new)), None
 
-    skeleton = removed(p)
-    for _ in range(iterations):
-        p = erode(p, known)
-        new = removed(p)
-        skeleton = skeleton + jax.nn.relu(new - skeleton * new)
+    # A loop, so that its body compiles once.
+    start = (p, jnp.zeros_like(p))
+    (_, skeleton), _ = jax.lax.scan(opened, start, length=iterations + 1)
     return jnp.where(known, skeleton, 0.0)
 
 
@@ -140,19 +141,24 @@ def _shifted(x: Array, offset: tuple[int, ...]) -> Array:
 
 def _foreground(
     logits: Logits, labels: Labels, weights: Weights
-) -> tuple[Array, Array, Weights, Mask]:
-    """Probabilities and targets ``(class, ..., z, y, x)`` of the foreground, weights, known."""
+) -> tuple[Array, Array, Array, Array]:
+    """Of the foreground, each ``(class, ..., z, y, x)``: probability, target, weight and known."""
     known = weights > 0
     logits, target, weights = annotated(logits, labels, weights)
     if logits.shape[-1] == 1:
         p = jax.nn.sigmoid(logits)
     else:
         p, target = jax.nn.softmax(logits, axis=-1)[..., 1:], target[..., 1:]
-    return jnp.moveaxis(p, -1, 0), jnp.moveaxis(target, -1, 0), weights, known
+    p, target = jnp.moveaxis(p, -1, 0), jnp.moveaxis(target, -1, 0)
+    return p, target, jnp.broadcast_to(weights, p.shape), jnp.broadcast_to(known, p.shape)
 
 
-def _share(part: Array, whole: Array, smooth: float | Scalar) -> Scalar:
-    return (part.sum() + smooth) / (whole.sum() + smooth)
+def _total(x: Array) -> Float[Array, " class"]:
+    return x.sum(tuple(range(1, x.ndim)))
+
+
+def _share(part: Array, whole: Array, smooth: float | Scalar) -> Float[Array, " class"]:
+    return (_total(part) + smooth) / (_total(whole) + smooth)
 
 
 def _both_ways(
@@ -164,15 +170,12 @@ def _both_ways(
     smooth: float | Scalar,
 ) -> Scalar:
     """One minus the harmonic mean of how much of each skeleton the other mask covers."""
-    p, target, weights, known = _foreground(logits, labels, weights)
-    parts = []
-    for of_class, truth in zip(p, target, strict=True):
-        predicted = weights * of_prediction(of_class, known)
-        true = weights * of_truth(truth, known)
-        precision = _share(predicted * truth, predicted, smooth)
-        recall = _share(true * of_class, true, smooth)
-        parts.append(1 - 2 * precision * recall / (precision + recall))
-    return jnp.stack(parts).mean()
+    p, truth, weights, known = _foreground(logits, labels, weights)
+    predicted = weights * of_prediction(p, known)
+    true = weights * of_truth(truth, known)
+    precision = _share(predicted * truth, predicted, smooth)
+    recall = _share(true * p, true, smooth)
+    return (1 - 2 * precision * recall / (precision + recall)).mean()
 
 
 def cl_dice(
@@ -259,13 +262,9 @@ def skeleton_recall(
     >>> float(skeleton_recall(everything, wall, jnp.ones((5, 5, 5))))
     0.0
     """
-    p, target, weights, known = _foreground(logits, labels, weights)
-    parts = []
-    for of_class, truth in zip(p, target, strict=True):
-        skeleton = surface_skeleton(truth > 0, known).astype(weights.dtype)
-        for _ in range(dilation):
-            skeleton = dilate_cube(skeleton, known) * truth
-        missed = weights * skeleton * (1 - of_class)
-        total = (weights * skeleton).sum() + smooth
-        parts.append(missed.sum() / total)
-    return jnp.stack(parts).mean()
+    p, truth, weights, known = _foreground(logits, labels, weights)
+    skeleton = surface_skeleton(truth > 0, known).astype(weights.dtype)
+    for _ in range(dilation):
+        skeleton = dilate_cube(skeleton, known) * truth
+    skeleton = weights * skeleton
+    return (_total(skeleton * (1 - p)) / (_total(skeleton) + smooth)).mean()
