@@ -1,9 +1,17 @@
 """Strict settings for every test and doctest: no silent promotion, no warnings."""
 
 import os
+import shutil
+import tempfile
 
-# Two test workers share the cores; one intra-op pool each would only fight.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The workers and the programs that tests start share what they compile, for this run only.
+COMPILED = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = tempfile.mkdtemp(prefix="cryojax-seg-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**30)  # with a size it is also locked
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import jax
 import matplotlib
@@ -12,6 +20,11 @@ import pytest
 matplotlib.use("Agg")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_unconfigure():
+    if COMPILED is not None:
+        shutil.rmtree(COMPILED, ignore_errors=True)
 
 
 @pytest.fixture

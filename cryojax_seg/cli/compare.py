@@ -143,7 +143,9 @@ def run(options: Compare) -> None:
     names = chosen(options.methods)
     _check(options)
     from cryojax_seg.cli import report
+    from cryojax_seg.core import keep_compiled
 
+    keep_compiled()
     training_options = train.Train(
         tomograms=(options.tomogram,),
         labels=(options.labels,),

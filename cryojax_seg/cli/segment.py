@@ -62,8 +62,9 @@ def run(options: Segment) -> None:
         raise ValueError("no tomogram given; see cryojax-seg segment --help")
     targets = _targets(options)
 
-    from cryojax_seg import io
+    from cryojax_seg import core, io
 
+    core.keep_compiled()
     nested = options.model / "model"
     segmenter, card = io.load_model(nested if nested.is_dir() else options.model)
     _check_model(options, segmenter)

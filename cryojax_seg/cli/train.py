@@ -81,8 +81,9 @@ def run(options: Train) -> None:
     _check(options)
     import yaml
 
-    from cryojax_seg import io, training
+    from cryojax_seg import core, io, training
 
+    core.keep_compiled()
     examples, tomogram, classes = read_examples(options)
     held_out: list[training.Annotated] = []
     if options.validation > 0:

@@ -3,6 +3,7 @@
 from cryojax_seg.core import fourier as fourier
 from cryojax_seg.core import neighbourhood as neighbourhood
 from cryojax_seg.core import tiling as tiling
+from cryojax_seg.core.compilation import keep_compiled as keep_compiled
 from cryojax_seg.core.segmenter import Restorer as Restorer
 from cryojax_seg.core.segmenter import Segmenter as Segmenter
 from cryojax_seg.core.segmenter import Sequential as Sequential
