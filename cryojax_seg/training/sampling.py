@@ -19,6 +19,10 @@ from cryojax_seg.core.types import Key
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.training.batch import Annotated, Batch
 
+# Array sizes are rounded up, so that a step compiled for one annotation serves the next: edges to
+# multiples of this, in voxels, and lists of voxels to powers of two.
+ROUNDING = 32
+
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +32,8 @@ class Samples:
     Attributes:
         volumes, labels, weights: one array ``(z, y, x)`` per tomogram, cropped to what patches
             can reach and padded by mirror images where they reach beyond (weight 0 there).
-        shapes: int32 ``(tomogram, 3)``.
-        voxels: int32 ``(tomogram, class, voxel, 3)``, annotated voxels.
+        shapes: int32 ``(tomogram, 3)``, what they can reach; the arrays are rounded up.
+        voxels: int32 ``(tomogram, class, voxel, 3)``, annotated voxels; zeros follow the last.
         counts: int32 ``(tomogram, class)``, how many of them there are.
         wedges: the missing wedge of each tomogram in one common form, stacked; None if none is
             known.
@@ -75,7 +79,11 @@ def _flips(wedge: MissingWedge | None) -> np.ndarray:
 
 
 def _context(example: Annotated, patch: tuple[int, int, int], margin: int, everywhere: bool):
-    """The part of an example that patches can reach, as indices along each axis (mirrored)."""
+    """The part of an example that patches can reach, as indices along each axis (mirrored).
+
+    For each axis: the indices, which of them are within the volume, the first, and how many there
+    are before rounding up.
+    """
     indices = []
     for axis, edge in enumerate(patch):
         size = example.volume.shape[axis]
@@ -86,8 +94,10 @@ def _context(example: Annotated, patch: tuple[int, int, int], margin: int, every
             start, stop = -margin, size + margin
         short = max(edge - (stop - start), 0)
         start, stop = start - short // 2, stop + short - short // 2
-        index = np.arange(start, stop)
-        indices.append((mirror(start, stop, size), (index >= 0) & (index < size), start))
+        reach = stop - start
+        index = np.arange(start, start + -(-reach // ROUNDING) * ROUNDING)
+        folded = mirror(start, start + index.size, size)
+        indices.append((folded, (index >= 0) & (index < size), start, reach))
     return indices
 
 
@@ -130,19 +140,20 @@ def prepare(
         raise ValueError(f"a margin of {margin} voxels leaves nothing of patches of {patch}")
     rng = np.random.default_rng(seed)
     values = max(len(classes), 2)
-    arrays, voxels, offsets, normals, halves = [], [], [], [], []
+    arrays, voxels, offsets, shapes, normals, halves = [], [], [], [], [], []
     has_normals = any(example.normals is not None for example in examples)
     has_halves = all(example.halves is not None for example in examples)
     for example in examples:
         example.check_labels(classes)
         axes = _context(example, patch, margin, everywhere)
-        where = np.ix_(*[folded for folded, _, _ in axes])
-        real = [inside for _, inside, _ in axes]
+        where = np.ix_(*[folded for folded, *_ in axes])
+        real = [inside for _, inside, *_ in axes]
         inside = real[0][:, None, None] & real[1][:, None] & real[2]
         weights = np.where(inside, example.weights[where], 0).astype(np.float32)
         labels = np.where(weights > 0, example.labels[where], 0).astype(np.int8)
         arrays.append((np.asarray(example.volume[where], np.float32), labels, weights))
-        offsets.append([start for _, _, start in axes])
+        offsets.append([start for *_, start, _ in axes])
+        shapes.append([reach for *_, reach in axes])
         if has_normals:
             given = example.normals
             vectors = np.zeros((*weights.shape, 3)) if given is None else given[where]
@@ -157,7 +168,8 @@ def prepare(
             per_class.append(np.stack(np.unravel_index(found, weights.shape), -1))
         voxels.append(per_class)
     counts = np.array([[len(v) for v in per_class] for per_class in voxels], np.int32)
-    table = np.zeros((*counts.shape, counts.max(), 3), np.int32)
+    room = 1 << int(counts.max() - 1).bit_length()
+    table = np.zeros((*counts.shape, room, 3), np.int32)
     for i, per_class in enumerate(voxels):
         for j, found in enumerate(per_class):
             table[i, j, : len(found)] = found
@@ -169,7 +181,7 @@ def prepare(
             volumes=volumes,
             labels=labels,
             weights=weights,
-            shapes=np.array([v.shape for v in volumes], np.int32),
+            shapes=np.array(shapes, np.int32),
             voxels=table,
             counts=counts,
             wedges=jax.tree.map(lambda *leaves: jnp.stack(leaves), *wedges) if known else None,
