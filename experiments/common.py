@@ -31,12 +31,22 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    """The commit, and "-dirty" where anything but results differs from it."""
+    folder = RESULTS.parent.parent
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20
+        )
+
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        commit = git("rev-parse", "--short=12", "HEAD")
+        changed = git("diff", "--quiet", "HEAD", "--", ".", ":!experiments/results")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return answer.stdout.strip()
+    if commit.returncode:
+        return "unknown"
+    return commit.stdout.strip() + ("-dirty" if changed.returncode else "")
 
 
 def claim(
