@@ -26,11 +26,12 @@ scores two 64^3 ones; slices without any mask count as not annotated.
 Learned: consistency under rotations brings back the wall that the wedge erases. It raises the
 U-Net's recall at visibilities below 0.5 from 0.51 to 0.78 and closes the ring at its top and
 bottom, at 0.06 less precision and a higher Dice (0.88 against 0.86), and halves its calibration
-errors. Weights that insist do next to nothing by themselves (+0.02). The sheet filter, tensor voting
-and networks reach 0.73 to 0.88 where the best threshold reaches 0.23. Negative: a temperature does
-not help a U-Net that is calibrated already (ECE 0.015; it makes filters, which learned on Dice
-alone, 2 to 10 times better calibrated). And two partial masks of ``tardis_cnn`` are too little:
-nobody finds anything there, networks call everything background (Dice below 0.14 throughout).
+errors. Weights that insist do next to nothing by themselves (+0.02). The sheet filter, tensor
+voting and networks reach 0.73 to 0.88 where the best threshold reaches 0.23. Negative: a
+temperature does not help a U-Net that is calibrated already (ECE 0.015; it makes filters, which
+learned on Dice alone, 2 to 10 times better calibrated). And two partial masks of ``tardis_cnn`` are
+too little: nobody finds anything there, networks call everything background (Dice below 0.14
+throughout).
 """
 
 import dataclasses
