@@ -6,12 +6,11 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The workers and the programs that tests start share what they compile, for this run only.
-COMPILED = None
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    COMPILED = tempfile.mkdtemp(prefix="cryojax-seg-compiled-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
-    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**30)  # with a size it is also locked
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/cryojax-seg-compiled-{os.getpid()}"
+)
+os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))  # then it is locked, too
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
 import matplotlib
@@ -23,8 +22,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_unconfigure():
-    if COMPILED is not None:
-        shutil.rmtree(COMPILED, ignore_errors=True)
+    shutil.rmtree(f"{tempfile.gettempdir()}/cryojax-seg-compiled-{os.getpid()}", ignore_errors=True)
 
 
 @pytest.fixture

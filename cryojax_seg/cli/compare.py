@@ -283,7 +283,7 @@ def _fold(
     first = max(0, low // fitted.stride * fitted.stride - reach)
     last = min(len(example.volume), high + reach)
     part = example.volume[first:last]
-    tile = core.tiling.auto_tile(fitted, part.shape)
+    tile = core.plan_tiles(fitted, part.shape)
     logits = core.segment(fitted, part, tile)[low - first : high - first]
     probabilities = np.asarray(core.probabilities(logits), np.float16)
     seconds = (trained - start, time.perf_counter() - trained)

@@ -203,7 +203,7 @@ def _calibration(options: Evaluate, truth, foreground: int) -> dict[str, float |
             f"--probabilities: {len(options.probabilities)} maps for {foreground} classes; give "
             "one for each class but the background, in the order of the labels"
         )
-    maps = [io.read_tomogram(p).density.astype(np.float32) for p in options.probabilities]
+    maps = [np.asarray(io.read_tomogram(p).density, np.float32) for p in options.probabilities]
     for path, values in zip(options.probabilities, maps, strict=True):
         if values.shape != truth.labels.shape:
             raise io.FileError(

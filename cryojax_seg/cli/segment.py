@@ -1,9 +1,10 @@
 """``cryojax-seg segment``: label volumes of tomograms, by a saved model."""
 
 import dataclasses
+import math
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
@@ -17,6 +18,8 @@ from cryojax_seg.cli.arguments import (
     VoxelSize,
     default,
 )
+
+BASE = 0.6 * 2**30  # bytes that the process takes without tiles: libraries, compiled programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,11 @@ class Segment:
     threshold: float = 0.5
     """Probability above which a voxel belongs to the class, 0 to 1, for models of one class."""
     tile: Annotated[str, default("auto|N", "auto")] = "auto"
-    """Edge of the tiles in voxels; auto takes about 2 GB. The result does not depend on it."""
+    """Edge of the tiles in voxels; auto fits them to --memory. The result does not depend on it."""
+    memory: float = 2.0
+    """GiB that may be used at most, whatever the size of the tomogram."""
+    dry_run: bool = False
+    """Print how each tomogram would be cut and what memory that takes, and segment nothing."""
     flips: bool = False
     """Average over the flips that leave the missing wedge unchanged; up to 8 times slower."""
     tilt_range: Annotated[TiltRange, default("LO HI", "that of the model")] = None
@@ -56,6 +63,9 @@ class Segment:
 
 def run(options: Segment) -> None:
     tile = _tile(options.tile)
+    memory = options.memory * 2**30 - BASE
+    if not memory > 0:
+        raise ValueError(f"--memory must be above {BASE / 2**30:g} GiB, got {options.memory:g}")
     if not 0 < options.threshold < 1:
         raise ValueError(f"--threshold must lie between 0 and 1, got {options.threshold:g}")
     if not options.tomograms:
@@ -74,52 +84,154 @@ def run(options: Segment) -> None:
             raise ValueError(f"{path}: exists already; choose another --output or --overwrite it")
     targets[0].parent.mkdir(parents=True, exist_ok=True)
     segmenter = _with_flips(options, segmenter, card)
+    digest = io.model_digest(nested if nested.is_dir() else options.model)
     for source, target in zip(options.tomograms, targets, strict=True):
         start = time.monotonic()
         tomogram = io.read_tomogram(source, options.voxel_size)
-        share = _one(options, segmenter, card, tomogram, target, tile)
+        work = _plan(options, segmenter, card, tomogram, memory, tile)
+        if options.dry_run:
+            print(f"{target}: {_account(work)}")
+            continue
+        _one(options, work, digest, source, target)
+        share = _shares(target, work)
         parts = ", ".join(f"{name} {100 * part:.2f} %" for name, part in share.items())
         print(f"{target}: {parts} ({time.monotonic() - start:.1f} s)")
 
 
-def _one(options: Segment, segmenter, card, tomogram, target: Path, tile: int | None):
-    """Segments one tomogram, writes the files, and returns the share of voxels of each class."""
+@dataclasses.dataclass(frozen=True)
+class _Answer:
+    """Of logits ``(z, y, x, class)``: the labels, int8, and the maps that are wanted, float16."""
+
+    threshold: float
+    maps: bool
+
+    def __call__(self, logits):
+        import jax.numpy as jnp
+
+        from cryojax_seg.core import probabilities
+
+        p = probabilities(logits)
+        one = p.shape[-1] == 1
+        labels = p[..., 0] > self.threshold if one else jnp.argmax(p, -1)
+        shown = range(0 if one else 1, p.shape[-1]) if self.maps else ()  # not the background's
+        return labels.astype(jnp.int8), *(p[..., i].astype(jnp.float16) for i in shown)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What is to be done with one tomogram."""
+
+    tomogram: Any
+    volume: Any  # normalized as it is read
+    segmenter: Any  # fitted to it
+    tiling: Any
+    answer: _Answer
+
+
+def _plan(options: Segment, segmenter, card, tomogram, memory: float, tile: int | None) -> _Work:
+    """Measures the intensities and cuts the volume into tiles; nothing is segmented yet."""
     import numpy as np
 
-    from cryojax_seg import io
-    from cryojax_seg.core import label_names, normalize, probabilities, segment_tiles
-    from cryojax_seg.core.tiling import auto_tile, count_tiles
+    from cryojax_seg import core, io
+    from cryojax_seg.core.tiling import tiling_of
     from cryojax_seg.segmenters import fit_normalization
 
     _warn_if_other_voxels(tomogram, card)
     try:
-        volume = normalize(tomogram.density, options.contrast or card.contrast)
+        intensity = core.measure_intensity(tomogram.density, options.contrast or card.contrast)
     except ValueError as error:
         raise io.FileError(f"{tomogram.name}: {error}") from None
+    if intensity.damaged and isinstance(tomogram.density, np.memmap):  # else the reader has said so
+        console.warn(f"{tomogram.name}: {100 * intensity.damaged:.2g} % of its voxels are NaN")
+    volume = core.Normalized(tomogram.density, intensity)
     patch = card.provenance.get("patch", 64)  # statistics are best measured as in training
     fitted = fit_normalization(segmenter, volume, patch=patch)
+    answer = _Answer(options.threshold, options.probabilities)
     if tile is None:
-        tile = auto_tile(fitted, volume.shape)
-    count = len(fitted.classes)
-    labels = np.empty(volume.shape, np.int8)
-    shown = 0 if count == 1 else 1  # the background's map is what the others leave
-    maps = [np.empty(volume.shape, np.float16) for _ in range(shown, count)]
-    maps = maps if options.probabilities else []
-    tiles = count_tiles(fitted, volume.shape, tile)
-    with console.progress(tiles, Path(tomogram.name).name) as advance:
-        for where, logits in segment_tiles(fitted, volume, tile):
-            p = np.asarray(probabilities(logits))
-            labels[where] = p[..., 0] > options.threshold if count == 1 else p.argmax(-1)
-            for i, values in enumerate(maps):
-                values[where] = p[..., shown + i]
+        tiling = core.plan_tiles(fitted, volume.shape, memory, answer)
+    else:
+        tiling = tiling_of(fitted, volume.shape, tile)
+    return _Work(tomogram, volume, fitted, tiling, answer)
+
+
+def _account(work: _Work) -> str:
+    """The plan in words."""
+    from cryojax_seg.core.tiling import bytes_per_voxel
+
+    tiling = work.tiling
+    size = math.prod(tiling.padded) * bytes_per_voxel(work.segmenter, work.answer)
+    tiles = "1 tile" if tiling.count == 1 else f"{tiling.count} tiles"
+    return (
+        f"{_times(tiling.shape)} voxels in {tiles} of {_times(tiling.tile)} with a halo of "
+        f"{tiling.halo}: {tiling.waste:.2f} voxels computed for each, about "
+        f"{(size + BASE) / 2**30:.1f} GiB of memory at most"
+    )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _one(options: Segment, work: _Work, digest: str, source: Path, target: Path) -> None:
+    """Segments one tomogram and writes the files."""
+    import numpy as np
+
+    from cryojax_seg import io
+    from cryojax_seg.core import segment_tiles
+
+    found = source.stat()
+    description = {
+        "model": digest,
+        "tomogram": [str(source.resolve()), found.st_size, found.st_mtime_ns],
+        "answer": dataclasses.asdict(work.answer),
+        "tiling": dataclasses.asdict(work.tiling),
+        "flips": [options.flips, options.tilt_range, options.tilt_axis],
+        "intensity": dataclasses.asdict(work.volume.intensity),
+    }
+    maps = [(path, np.float16) for path in _maps(options, target, work.segmenter)]
+    job = io.TileJob(
+        description, [(target, np.int8), *maps], work.volume.shape, work.tomogram, options.overwrite
+    )
+    count = work.tiling.count
+    with job, console.progress(count, Path(work.tomogram.name).name) as advance:
+        if job.done:
+            console.say(f"{target}: going on after {job.done} of {count} tiles")
+        for _ in range(job.done):
             advance()
-    _warn_if_inverted(tomogram.name, volume, labels)
-    io.write_mrc(target, labels, like=tomogram, overwrite=options.overwrite)
-    for path, values in zip(_maps(options, target, fitted), maps, strict=True):
-        io.write_mrc(path, values, like=tomogram, overwrite=options.overwrite)
-    found = np.bincount(labels.ravel(), minlength=2) / labels.size
-    names = label_names(fitted.classes)
-    return {n: float(found[i]) if i < len(found) else 0.0 for i, n in enumerate(names) if i}
+        tiles = segment_tiles(work.segmenter, work.volume, work.tiling, work.answer, job.done)
+        for where, blocks in tiles:
+            job.write(where, blocks)
+            advance()
+
+
+def _shares(target: Path, work: _Work) -> dict[str, float]:
+    """Share of voxels of each class but background; warns if they look inverted."""
+    import numpy as np
+
+    from cryojax_seg import io
+    from cryojax_seg.core import label_names
+    from cryojax_seg.core.blocks import blocks, release
+
+    labels = io.read_tomogram(target).density
+    names = label_names(work.segmenter.classes)
+    counts = np.zeros(len(names), np.int64)
+    sums = np.zeros(2)  # of the intensity outside and inside of what was found
+    voxels = np.zeros(2)
+    places = list(blocks(labels.shape))
+    for number, where in enumerate(places):
+        block = np.asarray(labels[where])
+        counts += np.bincount(block.ravel(), minlength=len(names))
+        if number % -(-len(places) // 64) == 0:  # a sample is enough for this
+            inside, values = (block > 0).ravel(), work.volume[where].ravel()
+            voxels += np.bincount(inside, minlength=2)
+            sums += np.bincount(inside, values, minlength=2)
+        release(labels)
+    if voxels.all() and sums[1] / voxels[1] < sums[0] / voxels[0] - 0.1:
+        console.warn(
+            f"{work.tomogram.name}: what was found looks darker than its surroundings where it "
+            "should be brighter; is --contrast right?"
+        )
+    return {n: float(counts[i] / counts.sum()) for i, n in enumerate(names) if i}
 
 
 def _tile(text: str) -> int | None:
@@ -206,13 +318,4 @@ def _warn_if_other_voxels(tomogram, card) -> None:
         console.warn(
             f"{tomogram.name}: has voxels of {tomogram.voxel_size[0]:.4g} A, the model was trained "
             f"on {card.voxel_size[0]:.4g} A; bin or rescale the tomogram to that"
-        )
-
-
-def _warn_if_inverted(name: str, volume, labels) -> None:
-    inside = labels > 0
-    if inside.any() and not inside.all() and volume[inside].mean() < volume[~inside].mean() - 0.1:
-        console.warn(
-            f"{name}: what was found looks darker than its surroundings where it should be "
-            "brighter; is --contrast right?"
         )

@@ -235,7 +235,7 @@ def _report(segmenter, held_out, patch: int) -> None:
     total: dict[str, evaluate.Overlap] = {}
     for example in held_out:
         fitted = segmenters.fit_normalization(segmenter, example.volume, patch=patch)
-        tile = core.tiling.auto_tile(fitted, example.volume.shape)
+        tile = core.plan_tiles(fitted, example.volume.shape)
         predicted = core.labels(core.segment(fitted, example.volume, tile))
         scores = evaluate.overlap(predicted, example.labels, example.weights, fitted.classes)
         total = {

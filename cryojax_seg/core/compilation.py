@@ -25,10 +25,11 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
     import jax
     import platformdirs
 
-    if not jax.config.jax_enable_compilation_cache:
+    if not jax.config.jax_enable_compilation_cache:  # pyright: ignore
         return None
-    if jax.config.jax_compilation_cache_dir is not None:
-        return Path(jax.config.jax_compilation_cache_dir)
+    chosen: str | None = jax.config.jax_compilation_cache_dir  # pyright: ignore
+    if chosen is not None:
+        return Path(chosen)
     if folder is None:
         folder = platformdirs.user_cache_path("cryojax-seg") / "compiled"
     folder = Path(folder)

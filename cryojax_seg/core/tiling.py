@@ -1,86 +1,146 @@
 """Exact tiling: a local function gives the same answer tile by tile as on the whole volume."""
 
-from collections.abc import Iterator
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
+from cryojax_seg.core.blocks import Readable, read
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.types import Logits, Shape, Volume
+from cryojax_seg.core.types import Array, Logits, Shape, Volume
 
 Tile = int | tuple[int, ...] | None
+Where = tuple[slice, ...]
+Answer = Callable[[Logits], Any]
+
+MEMORY = 1.5e9  # bytes that tiles may take unless somebody says otherwise
 
 
-@jax.jit
-def _run(segmenter: Segmenter, block: Volume) -> Logits:
-    return segmenter(block)
+def logits_themselves(logits: Logits) -> Logits:
+    """The answer of `segment_tiles` if no other is asked for."""
+    return logits
 
 
-def mirror(start: int, stop: int, size: int) -> np.ndarray:
-    """Indices start..stop-1 into an axis of this size, continued by mirror images.
-
-    >>> mirror(-2, 5, 3).tolist()
-    [1, 0, 0, 1, 2, 2, 1]
-    """
-    index = np.arange(start, stop) % (2 * size)
-    return np.where(index < size, index, 2 * size - 1 - index)
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _run(segmenter: Segmenter, block: Volume, halo: int, answer: Answer) -> Any:
+    inner = tuple(slice(halo, n - halo) for n in block.shape)
+    return answer(segmenter(block)[inner])
 
 
 def _up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _tile_size(segmenter: Segmenter, shape: Shape, tile: Tile) -> list[int]:
-    wanted = shape if tile is None else (tile,) * 3 if isinstance(tile, int) else tile
-    return [_up(min(t, n), segmenter.stride) for t, n in zip(wanted, shape, strict=True)]
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """How a volume is cut into tiles of one shape; iterating gives where each lies in the volume.
+
+    Attributes:
+        shape: of the volume, ``(z, y, x)``.
+        tile: of a tile without its halo.
+        halo: voxels that are read around each tile.
+
+    >>> cut = Tiling((5, 8, 8), (4, 8, 8), 2)
+    >>> cut.count, [where[0] for where in cut], cut.waste
+    (2, [slice(0, 4, None), slice(4, 5, None)], 7.2)
+    """
+
+    shape: tuple[int, ...]
+    tile: tuple[int, ...]
+    halo: int
+
+    def __iter__(self) -> Iterator[Where]:
+        starts = (range(0, n, t) for n, t in zip(self.shape, self.tile, strict=True))
+        for origin in itertools.product(*starts):
+            yield tuple(
+                slice(o, min(o + t, n))
+                for o, t, n in zip(origin, self.tile, self.shape, strict=True)
+            )
+
+    @property
+    def count(self) -> int:
+        return math.prod(-(-n // t) for n, t in zip(self.shape, self.tile, strict=True))
+
+    @property
+    def padded(self) -> tuple[int, ...]:
+        """Shape of a tile with its halo, which is what is computed."""
+        return tuple(t + 2 * self.halo for t in self.tile)
+
+    @property
+    def waste(self) -> float:
+        """Voxels that are computed for each voxel of the volume; 1 would be no waste."""
+        return self.count * math.prod(self.padded) / math.prod(self.shape)
 
 
-def segment_tiles(
-    segmenter: Segmenter,
-    volume: np.ndarray | Volume,
-    tile: Tile = None,
-) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-    """Logits tile by tile: pairs of where the tile lies and its logits ``(z, y, x, class)``.
-
-    Each tile is read with the segmenter's halo around it (mirrored at the faces of the volume) at
-    an origin that is a multiple of its stride, and the halo is cropped, so tiles fit together
-    exactly: no blending, no seams. All tiles have one shape, so the segmenter is compiled once.
-
-    Args:
-        segmenter: any local function.
-        volume: ``(z, y, x)``, normalized, structure bright; a memory map will do.
-        tile: edge of the tiles in voxels, for all axes or each; rounded up to the stride. None
-            takes the whole volume as one tile.
+def tiling_of(segmenter: Segmenter, shape: Shape, tile: Tile) -> Tiling:
+    """Tiles of this edge in voxels, for all axes or each, rounded up to the stride; None: one tile.
 
     Raises:
         ValueError: for a volume that has not three axes, or an empty one.
     """
-    if volume.ndim != 3 or 0 in volume.shape:
-        raise ValueError(f"expected a volume (z, y, x) with voxels in it, got shape {volume.shape}")
+    if len(shape) != 3 or 0 in shape:
+        raise ValueError(f"expected a volume (z, y, x) with voxels in it, got shape {shape}")
     stride = segmenter.stride
-    pad = _up(segmenter.halo, stride)  # the origin of the padded tile stays on the stride
-    size = _tile_size(segmenter, volume.shape, tile)
-    origins = [range(0, n, t) for n, t in zip(volume.shape, size, strict=True)]
-    for z in origins[0]:
-        for y in origins[1]:
-            for x in origins[2]:
-                index = [
-                    mirror(o - pad, o + t + pad, n)
-                    for o, t, n in zip((z, y, x), size, volume.shape, strict=True)
-                ]
-                block = np.asarray(volume[np.ix_(*index)], np.float32)
-                logits = np.asarray(_run(segmenter, block))
-                kept = [
-                    min(t, n - o) for o, t, n in zip((z, y, x), size, volume.shape, strict=True)
-                ]
-                where = tuple(slice(o, o + k) for o, k in zip((z, y, x), kept, strict=True))
-                yield where, logits[tuple(slice(pad, pad + k) for k in kept)]
+    wanted = shape if tile is None else (tile,) * 3 if isinstance(tile, int) else tile
+    size = tuple(_up(min(t, n), stride) for t, n in zip(wanted, shape, strict=True))
+    # The origin of a tile with its halo stays on the stride.
+    return Tiling(tuple(shape), size, _up(segmenter.halo, stride))
+
+
+def segment_tiles(
+    segmenter: Segmenter,
+    volume: Readable | Array,
+    tile: Tile | Tiling = None,
+    answer: Answer = logits_themselves,
+    first: int = 0,
+) -> Iterator[tuple[Where, Any]]:
+    """The answer tile by tile: pairs of where the tile lies and its logits ``(z, y, x, class)``.
+
+    Each tile is read with the segmenter's halo around it (mirrored at the faces of the volume) at
+    an origin that is a multiple of its stride, and the halo is cropped, so tiles fit together
+    exactly: no blending, no seams. All tiles have one shape, so the segmenter is compiled once.
+    While a tile is computed the next is read and the one before is in the hands of the caller.
+
+    Args:
+        segmenter: any local function.
+        volume: ``(z, y, x)``, normalized, structure bright; see `core.Normalized` for one that is
+            too large for the memory.
+        tile: see `tiling_of`; or a plan, see `plan_tiles`.
+        answer: what is wanted of the logits, computed where they are: a function of logits to
+            arrays ``(z, y, x, ...)``. Compiled once for each function, so name one, or use a
+            frozen dataclass that can be called.
+        first: tiles to skip, which are done already.
+
+    Raises:
+        ValueError: for a volume that has not three axes, or an empty one.
+    """
+    tiling = tile if isinstance(tile, Tiling) else tiling_of(segmenter, volume.shape, tile)
+
+    def finished(where: Where, running: Any) -> tuple[Where, Any]:
+        kept = tuple(slice(0, s.stop - s.start) for s in where)
+        return where, jax.tree.map(lambda a: np.asarray(a)[kept], running)
+
+    pending = None
+    for where in itertools.islice(tiling, first, None):
+        start = [s.start - tiling.halo for s in where]
+        block = read(volume, start, [a + n for a, n in zip(start, tiling.padded, strict=True)])
+        running = _run(segmenter, block, tiling.halo, answer)  # returns before it is done
+        if pending is not None:
+            yield finished(*pending)
+        pending = where, running
+    if pending is not None:
+        yield finished(*pending)
 
 
 def segment(
     segmenter: Segmenter,
-    volume: np.ndarray | Volume,
-    tile: Tile = None,
+    volume: Readable | Array,
+    tile: Tile | Tiling = None,
 ) -> np.ndarray:
     """Logits ``(z, y, x, class)`` of a volume of any size; see `segment_tiles`.
 
@@ -99,25 +159,56 @@ def segment(
     return out
 
 
-def count_tiles(segmenter: Segmenter, shape: Shape, tile: Tile) -> int:
-    """How many tiles `segment_tiles` will give, for progress bars."""
-    size = _tile_size(segmenter, shape, tile)
-    return int(np.prod([-(-n // t) for n, t in zip(shape, size, strict=True)]))
+def bytes_per_voxel(segmenter: Segmenter, answer: Answer = logits_themselves) -> float:
+    """Memory that a tile takes for each voxel that is computed, by the compiler's account.
 
-
-def auto_tile(segmenter: Segmenter, shape: Shape, memory: float = 2e9) -> int | None:
-    """The largest cubic tile whose computation stays under `memory` bytes; None if all fits.
-
-    Compiles the segmenter once on a small block and scales what the compiler reports.
+    Compiles the segmenter once on a small block.
     """
-    stride, pad = segmenter.stride, _up(segmenter.halo, segmenter.stride)
-    probe = _up(16, stride) + 2 * pad
-    block = jax.ShapeDtypeStruct((probe,) * 3, np.float32)
-    analysis = _run.lower(segmenter, block).compile().memory_analysis()
+    edge = _up(64, segmenter.stride)
+    block = jax.ShapeDtypeStruct((edge,) * 3, np.float32)
+    analysis = _run.lower(segmenter, block, 0, answer).compile().memory_analysis()
     if analysis is None:  # not every backend says
-        return None
-    per_voxel = (analysis.temp_size_in_bytes + analysis.output_size_in_bytes) / probe**3 + 8
-    if np.prod([_up(n, stride) + 2 * pad for n in shape]) * per_voxel <= memory:
-        return None
-    edge = int((memory / per_voxel) ** (1 / 3)) - 2 * pad
-    return max(edge // stride * stride, _up(16, stride))
+        return 1000.0
+    # Two blocks and two answers are about at a time, because reading and writing overlap.
+    around = 2 * (4 * edge**3 + analysis.output_size_in_bytes)
+    return (analysis.temp_size_in_bytes + around) / edge**3
+
+
+def plan_tiles(
+    segmenter: Segmenter,
+    shape: Shape,
+    memory: float = MEMORY,
+    answer: Answer = logits_themselves,
+) -> Tiling:
+    """The tiling that computes the fewest voxels of all whose tiles take at most `memory` bytes.
+
+    Halos are computed again for every tile, so tiles are as large as they may be, slabs rather
+    than cubes where that wastes less, and of sizes that divide the volume evenly.
+
+    Args:
+        segmenter: any local function.
+        shape: of the volume, ``(z, y, x)``.
+        memory: bytes.
+        answer: as for `segment_tiles`.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> plan_tiles(GlobalThreshold(0.5), (64, 128, 128)).count
+    1
+    """
+    whole = tiling_of(segmenter, shape, None)
+    most = memory / bytes_per_voxel(segmenter, answer)
+    if math.prod(whole.padded) <= most:
+        return whole
+    step = _up(8, segmenter.stride)
+    sizes = [np.unique([_up(-(-n // k), step) for k in range(1, -(-n // 16) + 1)]) for n in shape]
+    counts = [-(-n // size) for n, size in zip(shape, sizes, strict=True)]
+    padded = [size + 2.0 * whole.halo for size in sizes]
+    voxels = functools.reduce(np.multiply.outer, padded)
+    computed = functools.reduce(np.multiply.outer, counts) * voxels
+    fits = voxels <= most
+    fits.flat[0] |= not fits.any()  # the smallest tile there is
+    # Of tilings with the same work the one with the largest tiles.
+    best = np.lexsort((-voxels.ravel(), np.where(fits, computed, np.inf).ravel()))[0]
+    chosen = np.unravel_index(best, fits.shape)
+    tile = tuple(int(size[i]) for size, i in zip(sizes, chosen, strict=True))
+    return Tiling(whole.shape, tile, whole.halo)

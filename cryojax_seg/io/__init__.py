@@ -9,10 +9,15 @@ from cryojax_seg.io.files import atomic_folder as atomic_folder
 from cryojax_seg.io.files import atomic_write as atomic_write
 from cryojax_seg.io.model import ModelCard as ModelCard
 from cryojax_seg.io.model import load_model as load_model
+from cryojax_seg.io.model import model_digest as model_digest
 from cryojax_seg.io.model import save_model as save_model
 from cryojax_seg.io.modules import ModelError as ModelError
 from cryojax_seg.io.mrc import read_mrc as read_mrc
 from cryojax_seg.io.mrc import write_mrc as write_mrc
+from cryojax_seg.io.output import MrcOutput as MrcOutput
+from cryojax_seg.io.output import Output as Output
+from cryojax_seg.io.output import TileJob as TileJob
+from cryojax_seg.io.output import partial_path as partial_path
 from cryojax_seg.io.paint import offset_from_path as offset_from_path
 from cryojax_seg.io.paint import paint_path as paint_path
 from cryojax_seg.io.paint import paint_points as paint_points

@@ -111,11 +111,11 @@ def read_labels(
         warnings.filterwarnings("ignore", message=".*voxel size", category=HeaderWarning)
         volume = read_tomogram(path, voxel_size)
         if isinstance(annotated, (str, os.PathLike)):
-            mask = read_tomogram(annotated).density
+            mask = np.asarray(read_tomogram(annotated).density)
         else:
             mask = None if annotated is None else np.asarray(annotated, int)
     name = f"{path}" if tomogram is None else f"{path} (labels of {tomogram.name})"
-    values = volume.density
+    values = np.asarray(volume.density)
     if tomogram is not None:
         _check_shape(values.shape, tomogram.density.shape, name)
         _check_voxel_size(volume.voxel_size, tomogram, name)

@@ -88,18 +88,18 @@ def atomic_write(path: PathLike, overwrite: bool = True) -> Iterator[Path]:
     >>> target.read_text(), len(list(target.parent.iterdir()))
     ('done', 1)
     """
-    target = _target(path, overwrite)
+    target = target_path(path, overwrite)
     if target.exists() and not target.is_file():
         raise FileError(f"{path}: exists and is not a file; choose another name")
     temporary = _temporary(target)
     try:
-        with _disk_full_explained(target):
+        with disk_full_explained(target):
             yield temporary
             if not temporary.is_file():
                 raise FileError(f"{path}: nothing was written")
-            _sync(temporary)
-            _publish_file(temporary, target, overwrite)
-            _sync(target.parent)
+            sync(temporary)
+            publish_file(temporary, target, overwrite)
+            sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -110,18 +110,18 @@ def atomic_folder(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
 
     An existing folder is moved aside and removed only after the new one is in place.
     """
-    target = _target(path, overwrite)
+    target = target_path(path, overwrite)
     if target.exists() and not target.is_dir():
         raise FileError(f"{path}: exists and is not a folder; choose another name")
     temporary = _temporary(target)
     former = former_folder(target)
     try:
-        with _disk_full_explained(target):
+        with disk_full_explained(target):
             temporary.mkdir()
             yield temporary
             for file in temporary.iterdir():
-                _sync(file)
-            _sync(temporary)
+                sync(file)
+            sync(temporary)
             if target.exists():
                 if not overwrite:
                     raise FileError(_exists(target))
@@ -133,7 +133,7 @@ def atomic_folder(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
                 if former.exists():
                     former.rename(target)
                 raise
-            _sync(target.parent)
+            sync(target.parent)
             shutil.rmtree(former, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -149,7 +149,7 @@ def _exists(path: Path) -> str:
     return f"{path}: exists already; choose another name or allow overwriting (--overwrite)"
 
 
-def _target(path: PathLike, overwrite: bool) -> Path:
+def target_path(path: PathLike, overwrite: bool) -> Path:
     """The real path, so that a link is written through, after the checks that need no writing."""
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
@@ -183,7 +183,8 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _publish_file(temporary: Path, target: Path, overwrite: bool) -> None:
+def publish_file(temporary: Path, target: Path, overwrite: bool) -> None:
+    """Renames a complete file; without `overwrite` a file that appeared meanwhile is refused."""
     if not overwrite:
         try:
             os.link(temporary, target)  # unlike a rename, refuses an existing file atomically
@@ -196,7 +197,7 @@ def _publish_file(temporary: Path, target: Path, overwrite: bool) -> None:
     os.replace(temporary, target)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flushes a file or a folder to disk, where the system can."""
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -211,7 +212,8 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _disk_full_explained(target: Path) -> Iterator[None]:
+def disk_full_explained(target: Path) -> Iterator[None]:
+    """Adds to the error of a full disk what was being written and how much is free."""
     try:
         yield
     except OSError as error:

@@ -148,6 +148,16 @@ def read_description(path: PathLike) -> dict[str, Any]:
     return content
 
 
+def model_digest(path: PathLike) -> str:
+    """A text that two saved models share only if they compute the same.
+
+    Raises:
+        ModelError: as `load_model`.
+    """
+    content = read_description(path)
+    return _digest(_canonical({k: content[k] for k in ("segmenter", "arrays_sha256", "card")}))
+
+
 def _describe(module: Segmenter | Restorer) -> dict[str, Any]:
     """Class and hyperparameters, as they will be read."""
     if module_class(type(module).__name__) is not type(module):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
+from cryojax_seg.core.blocks import release
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io import header as headers
 from cryojax_seg.io.files import (
@@ -113,13 +114,7 @@ def write_mrc(
     if array.ndim != 3 or 0 in array.shape:
         raise FileError(f"{path}: a volume (z, y, x) is needed, this array is {array.shape}")
     dtype = _storage_type(array, path)
-    if like is not None and voxel_size is None:
-        voxel_size = like.voxel_size
-    size = (0.0, 0.0, 0.0) if voxel_size is None else voxel_size_zyx(voxel_size)
-    fields = _header(array, dtype, size)
-    if like is not None:
-        for name, origin, start in zip("zyx", like.origin, like.start, strict=True):
-            fields["origin"][name], fields[f"n{name}start"] = origin, start
+    fields = mrc_header(array, dtype, like, voxel_size)
     with atomic_write(path, overwrite) as temporary, open(temporary, "wb") as file:
         file.write(fields.tobytes())
         for section in array:  # one at a time: a memory-mapped input stays on disk
@@ -221,11 +216,20 @@ def _storage_type(array: np.ndarray, path: PathLike) -> np.dtype:
     raise FileError(f"{path}: an array of {array.dtype} is not a volume of real numbers")
 
 
-def _header(array: np.ndarray, dtype: np.dtype, voxel_size: tuple[float, float, float]):
+def mrc_header(
+    array: np.ndarray,
+    dtype: np.dtype,
+    like: Tomogram | None = None,
+    voxel_size: VoxelSize | None = None,
+) -> Any:
+    """The header of an array that is stored as this type; arguments as of `write_mrc`."""
+    if like is not None and voxel_size is None:
+        voxel_size = like.voxel_size
+    size = (0.0, 0.0, 0.0) if voxel_size is None else voxel_size_zyx(voxel_size)
     fields: Any = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
     modes = {np.dtype(f"<{kind}"): mode for mode, kind in headers.DTYPES.items()}
     fields["mode"] = modes[dtype.newbyteorder("<")]
-    for axis, count, length in zip("zyx", array.shape, voxel_size, strict=True):
+    for axis, count, length in zip("zyx", array.shape, size, strict=True):
         fields[f"n{axis}"] = fields[f"m{axis}"] = count
         fields["cella"][axis] = count * length
     fields["cellb"] = (90.0, 90.0, 90.0)
@@ -234,6 +238,9 @@ def _header(array: np.ndarray, dtype: np.dtype, voxel_size: tuple[float, float, 
     fields["map"], fields["machst"] = b"MAP ", (0x44, 0x44, 0, 0)
     fields["dmin"], fields["dmax"], fields["dmean"], fields["rms"] = _statistics(array)
     fields["label"][0], fields["nlabl"] = b"Written by cryojax_seg", 1
+    if like is not None:
+        for name, origin, start in zip("zyx", like.origin, like.start, strict=True):
+            fields["origin"][name], fields[f"n{name}start"] = origin, start
     return fields
 
 
@@ -242,6 +249,7 @@ def _statistics(array: np.ndarray) -> tuple[float, float, float, float]:
     low, high, count, mean, squares = math.inf, -math.inf, 0, 0.0, 0.0
     for section in array:
         values = section.astype(np.float64)
+        release(array)
         values = values[np.isfinite(values)]
         if values.size:
             low, high = min(low, values.min()), max(high, values.max())

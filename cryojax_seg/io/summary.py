@@ -1,6 +1,7 @@
 """What a file is, for people: a tomogram, a label volume or a model, with what is odd about it."""
 
 import dataclasses
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def _joined(values: Any, unit: str) -> str:
 def _voxels(tomogram: Tomogram) -> tuple[str, dict[str, str], list[str]]:
     """Kind, facts and oddities that the voxels themselves show."""
     density = tomogram.density
-    step = max(1, -(-density.size // _SAMPLED))
+    step = max(1, -(-math.prod(density.shape) // _SAMPLED))
     part = np.asarray(density[::step])
     sampled = {} if step == 1 else {"looked at": f"every {step}th slice along z"}
     if part.dtype.kind in "iub":

@@ -170,9 +170,9 @@ def _both_ways(
     smooth: float | Scalar,
 ) -> Scalar:
     """One minus the harmonic mean of how much of each skeleton the other mask covers."""
-    p, truth, weights, known = _foreground(logits, labels, weights)
-    predicted = weights * of_prediction(p, known)
-    true = weights * of_truth(truth, known)
+    p, truth, weight, known = _foreground(logits, labels, weights)
+    predicted = weight * of_prediction(p, known)
+    true = weight * of_truth(truth, known)
     precision = _share(predicted * truth, predicted, smooth)
     recall = _share(true * p, true, smooth)
     return (1 - 2 * precision * recall / (precision + recall)).mean()
@@ -262,9 +262,9 @@ def skeleton_recall(
     >>> float(skeleton_recall(everything, wall, jnp.ones((5, 5, 5))))
     0.0
     """
-    p, truth, weights, known = _foreground(logits, labels, weights)
-    skeleton = surface_skeleton(truth > 0, known).astype(weights.dtype)
+    p, truth, weight, known = _foreground(logits, labels, weights)
+    skeleton = surface_skeleton(truth > 0, known).astype(weight.dtype)
     for _ in range(dilation):
         skeleton = dilate_cube(skeleton, known) * truth
-    skeleton = weights * skeleton
+    skeleton = weight * skeleton
     return (_total(skeleton * (1 - p)) / (_total(skeleton) + smooth)).mean()

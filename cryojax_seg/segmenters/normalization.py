@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from cryojax_seg.core import Segmenter
+from cryojax_seg.core.blocks import Readable
 from cryojax_seg.core.types import Array, Features
 
 NORMS = ("none", "rms", "instance", "batch", "frozen", "weight")
@@ -133,7 +134,7 @@ def _measure(segmenter: Segmenter, patches: Float[Array, "count z y x"]) -> Segm
     return jax.vmap(run, in_axes=(None, 0), out_axes=None, axis_name=BATCH_AXIS)(segmenter, patches)
 
 
-def _probes(volume: np.ndarray | Array, edges: list[int], count: int, seed: int) -> np.ndarray:
+def _probes(volume: Readable | Array, edges: list[int], count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     spans = [n - e + 1 for n, e in zip(volume.shape, edges, strict=True)]
     count = min(count, int(np.prod(spans)))
@@ -149,7 +150,7 @@ def _probes(volume: np.ndarray | Array, edges: list[int], count: int, seed: int)
 
 def fit_normalization(
     segmenter: Segmenter,
-    volume: np.ndarray | Float[Array, "z y x"],
+    volume: Readable | Array,
     *,
     patch: int = 64,
     count: int = 8,
@@ -163,7 +164,7 @@ def fit_normalization(
 
     Args:
         segmenter: any segmenter.
-        volume: ``(z, y, x)``, normalised, structure bright; a memory map will do.
+        volume: ``(z, y, x)``, normalised, structure bright; `core.Normalized` will do.
         patch: edge of the patches, voxels; best that of the training patches. Shortened to the
             volume and to the stride.
         count: how many patches.

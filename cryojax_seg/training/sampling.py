@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cryojax_seg.core.blocks import mirror
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.tiling import mirror
 from cryojax_seg.core.types import Key
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.training.batch import Annotated, Batch

@@ -1,10 +1,25 @@
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from cryojax_seg.core import Segmenter, Tomogram, neighbourhood, normalize, segment, tiling
+from cryojax_seg.core import (
+    Normalized,
+    Segmenter,
+    Tomogram,
+    measure_intensity,
+    neighbourhood,
+    normalize,
+    plan_tiles,
+    segment,
+    segment_tiles,
+    tiling,
+)
+from cryojax_seg.core import intensity as intensity_module
 
 
 class Blocks(Segmenter):
@@ -42,7 +57,7 @@ def test_every_voxel_is_covered_once():
         seen[where] += 1
         assert logits.shape == (*seen[where].shape, 2)
     assert (seen == 1).all()
-    assert len(tiles) == tiling.count_tiles(Blocks(), volume.shape, 4)
+    assert len(tiles) == tiling.tiling_of(Blocks(), volume.shape, 4).count
 
 
 def test_one_compilation_serves_ragged_tiles():
@@ -65,10 +80,60 @@ def test_refusals():
         segment(Blocks(), np.zeros((3, 0, 4), np.float32))
 
 
-def test_auto_tile_respects_memory_and_stride():
-    assert tiling.auto_tile(Blocks(), (16, 16, 16), memory=1e9) is None
-    tile = tiling.auto_tile(Blocks(), (600, 600, 600), memory=2e7)
-    assert tile is not None and tile % 2 == 0 and 16 <= tile < 150
+def test_planned_tiles_respect_memory_and_stride():
+    """And are the best of all that do, in steps of 8 voxels: no other tiling computes less."""
+    assert plan_tiles(Blocks(), (16, 16, 16), 1e9).count == 1
+    shape, memory = (70, 300, 200), 6e7
+    plan = plan_tiles(Blocks(), shape, memory)
+    most = memory / tiling.bytes_per_voxel(Blocks())
+    assert all(t % 2 == 0 for t in plan.tile) and math.prod(plan.padded) <= most
+    assert sum(math.prod(s.stop - s.start for s in where) for where in plan) == math.prod(shape)
+    for tile in itertools.product(range(16, 80, 8), range(16, 312, 8), range(16, 208, 8)):
+        other = tiling.Tiling(shape, tile, plan.halo)
+        assert math.prod(other.padded) > most or other.waste >= plan.waste
+    assert plan_tiles(Blocks(), shape, 1.0).tile == (16, 16, 16)  # what cannot be has to be
+
+
+def test_answers_are_computed_where_the_logits_are():
+    volume = np.random.default_rng(0).integers(-9, 9, (7, 9, 12)).astype(np.float32)
+    whole = segment(Blocks(), volume)
+    found = np.zeros(volume.shape, np.int8)
+    for where, answer in segment_tiles(Blocks(), volume, 4, positive):
+        assert answer.dtype == np.int8
+        found[where] = answer
+    np.testing.assert_array_equal(found, whole[..., 0] > 0)
+    rest = list(segment_tiles(Blocks(), volume, 4, positive, first=5))
+    every = list(segment_tiles(Blocks(), volume, 4, positive))
+    assert [w for w, _ in rest] == [w for w, _ in every[5:]]
+
+
+def positive(logits):
+    return (logits[..., 0] > 0).astype(jnp.int8)
+
+
+def test_a_volume_on_disk_is_read_as_one_in_memory(tmp_path):
+    """Normalized as it is read, in any order of axes, and the pages of the map are given back."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(100, 5, (9, 20, 24)).astype(np.float32)
+    values[2, 3, 4] = np.nan
+    values.tofile(tmp_path / "raw")
+    mapped = np.memmap(tmp_path / "raw", np.float32, "r", shape=values.shape).transpose(2, 0, 1)
+    whole = normalize(values.transpose(2, 0, 1), "dark")
+    intensity = measure_intensity(mapped, "dark")
+    assert intensity.damaged == pytest.approx(1 / values.size)
+    np.testing.assert_array_equal(
+        segment(Blocks(), Normalized(mapped, intensity), 8), segment(Blocks(), whole, 8)
+    )
+
+
+def test_statistics_of_a_large_volume_come_from_all_of_it(monkeypatch):
+    """A sample of every block: a gradient across the volume does not mislead."""
+    values = np.random.default_rng(0).normal(size=(40, 150, 260)) + np.linspace(0, 3, 260)
+    exact = measure_intensity(values, "bright")
+    monkeypatch.setattr(intensity_module, "_MOST", 2**16)
+    sampled = measure_intensity(values, "bright")
+    assert sampled.centre == pytest.approx(exact.centre, abs=0.02)
+    assert sampled.gain == pytest.approx(exact.gain, rel=0.02)
 
 
 def test_normalize_is_robust_and_honest():

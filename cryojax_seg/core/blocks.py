@@ -1,0 +1,78 @@
+"""Parts of a volume that need not fit in memory: read, normalized and forgotten again."""
+
+import mmap
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from cryojax_seg.core.types import Array
+
+EDGE = 128  # of the blocks of a pass over a volume, voxels; that of the chunks of most Zarr files
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """An array ``(z, y, x)``, a memory map, or anything that gives parts of itself as arrays."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def ndim(self) -> int: ...
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+def mirror(start: int, stop: int, size: int) -> np.ndarray:
+    """Indices start..stop-1 into an axis of this size, continued by mirror images.
+
+    >>> mirror(-2, 5, 3).tolist()
+    [1, 0, 0, 1, 2, 2, 1]
+    """
+    index = np.arange(start, stop) % (2 * size)
+    return np.where(index < size, index, 2 * size - 1 - index)
+
+
+def read(volume: Readable | Array, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+    """The float32 block from `start` to `stop`, mirrored where it reaches beyond the volume.
+
+    >>> read(np.arange(3.0).reshape(1, 1, 3), (0, 0, -2), (1, 1, 5)).tolist()
+    [[[1.0, 0.0, 0.0, 1.0, 2.0, 2.0, 1.0]]]
+    """
+    indices = [mirror(a, b, n) for a, b, n in zip(start, stop, volume.shape, strict=True)]
+    lows = [int(index.min()) for index in indices]
+    within = tuple(slice(low, int(i.max()) + 1) for low, i in zip(lows, indices, strict=True))
+    block = np.array(volume[within], np.float32)
+    for axis, (index, low) in enumerate(zip(indices, lows, strict=True)):
+        if index.size != block.shape[axis] or index[0] != low:
+            block = np.take(block, index - low, axis)
+    return block
+
+
+def release(volume: Any) -> None:
+    """Tells the system that the pages of a memory map are not needed for now.
+
+    They stay on disk, or in the system's cache of it, but no longer count as memory of this
+    process. Of other arrays, also of maps whose changes are private, nothing is touched.
+    """
+    mapped = None
+    while volume is not None and not isinstance(volume, mmap.mmap):
+        mapped = volume if isinstance(volume, np.memmap) else mapped
+        volume = getattr(volume, "base", None)
+    on_disk = getattr(mapped, "mode", None) in ("r", "r+")
+    if on_disk and volume is not None and hasattr(volume, "madvise"):
+        volume.madvise(mmap.MADV_DONTNEED)
+
+
+def blocks(shape: Sequence[int], edge: int = EDGE) -> Iterator[tuple[slice, ...]]:
+    """Where the blocks of a volume lie, each at most `edge` voxels long.
+
+    >>> list(blocks((2, 3), 2))
+    [(slice(0, 2, None), slice(0, 2, None)), (slice(0, 2, None), slice(2, 3, None))]
+    """
+    counts = [-(-n // edge) for n in shape]
+    for block in np.ndindex(*counts):
+        yield tuple(
+            slice(b * edge, min((b + 1) * edge, n)) for b, n in zip(block, shape, strict=True)
+        )
