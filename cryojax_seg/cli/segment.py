@@ -19,7 +19,7 @@ from cryojax_seg.cli.arguments import (
     default,
 )
 
-BASE = 0.6 * 2**30  # bytes that the process takes without tiles: libraries, compiled programs
+BASE = 0.9 * 2**30  # bytes that the process takes without tiles: libraries, compiled programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,8 @@ def run(options: Segment) -> None:
     for path in written:
         if path.exists() and not options.overwrite:
             raise ValueError(f"{path}: exists already; choose another --output or --overwrite it")
-    targets[0].parent.mkdir(parents=True, exist_ok=True)
+    if not options.dry_run:
+        targets[0].parent.mkdir(parents=True, exist_ok=True)
     segmenter = _with_flips(options, segmenter, card)
     digest = io.model_digest(nested if nested.is_dir() else options.model)
     for source, target in zip(options.tomograms, targets, strict=True):

@@ -101,10 +101,14 @@ class MrcOutput:
         size = headers.LENGTH + int(np.prod(shape)) * dtype.itemsize
         if resume:
             if not self._partial.is_file() or self._partial.stat().st_size != size:
-                raise FileError(f"{path}: {self._partial.name} is not what was being written")
+                raise FileError(f"{self._partial}: is not what was being written; remove it")
         else:
             with disk_full_explained(self._target), open(self._partial, "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+                try:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                except OSError:
+                    self.discard()
+                    raise
         self._data = np.memmap(self._partial, dtype, "r+", headers.LENGTH, tuple(shape))
 
     def write(self, where: tuple[slice, ...], block: np.ndarray) -> None:
@@ -168,6 +172,7 @@ class TileJob:
         self._lock = filelock.FileLock(first.with_name(first.name + ".lock"))
         self._description = json.loads(json.dumps(dict(description)))
         self._volumes, self._arguments = volumes, (shape, like, overwrite)
+        self._outputs: list[Output] = []
         self.done = 0
         self._recorded = time.monotonic()
 
@@ -180,12 +185,11 @@ class TileJob:
         try:
             self.done = self._read()
             shape, like, overwrite = self._arguments
-            self._outputs = [
-                open_output(path, shape, dtype, like, overwrite, resume=self.done > 0)
-                for path, dtype in self._volumes
-            ]
-        except BaseException:
-            self._unlock()
+            for path, dtype in self._volumes:
+                output = open_output(path, shape, dtype, like, overwrite, resume=self.done > 0)
+                self._outputs.append(output)
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
         return self
 

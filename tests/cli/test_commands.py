@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cryojax_seg import evaluate, io
+from cryojax_seg import core, evaluate, io
 
 
 def test_a_trained_vote_segments_and_scores_the_same_everywhere(run, files, trained, tmp_path):
@@ -67,6 +67,42 @@ def test_evaluate_shows_surfaces_topology_and_what_the_wedge_left(run, tmp_path)
     assert "off by 0 pieces, 1 tunnels, 1 cavities" in table and "0 to 0.3" in table
     part = ("--slices", "10", "20")
     assert '"betti_error": null' in run(*words, *part, "--json")[1]
+
+
+def test_an_interrupted_segmentation_goes_on(run, files, trained, tmp_path, monkeypatch):
+    """It takes up at the tile it was at, and the files equal those of an uninterrupted one."""
+    words = ("segment", trained, files / "tomogram.mrc", "--tile", "10", "--probabilities", "-o")
+    assert run(*words, tmp_path / "whole")[0] == 0
+    original, seen = core.segment_tiles, []
+
+    def interrupted(*arguments):
+        for tile in original(*arguments):
+            if len(seen) == 5:
+                raise KeyboardInterrupt
+            seen.append(tile)
+            yield tile
+
+    monkeypatch.setattr(core, "segment_tiles", interrupted)
+    status, _, complaint = run(*words, tmp_path / "parts")
+    assert status == 130 and "interrupted" in complaint
+    assert not list((tmp_path / "parts").glob("*.mrc"))
+    monkeypatch.setattr(core, "segment_tiles", original)
+    status, printed, said = run(*words, tmp_path / "parts")
+    assert status == 0 and "going on after 5 of 48 tiles" in said and "membrane" in printed
+    names = sorted(path.name for path in (tmp_path / "parts").iterdir())
+    assert names == ["tomogram.labels.mrc", "tomogram.membrane.probability.mrc"]
+    for name in names:
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_plan_is_printed_without_segmenting(run, files, trained, tmp_path):
+    words = ("segment", trained, files / "tomogram.mrc", "-o", tmp_path / "out", "--dry-run")
+    status, printed, _ = run(*words)
+    assert status == 0 and "24 x 32 x 32 voxels in 1 tile" in printed and "GiB of memory" in printed
+    assert not list(tmp_path.rglob("*.mrc"))
+    assert "48 tiles of 10 x 10 x 10" in run(*words, "--tile", "10")[1]
+    status, _, complaint = run(*words, "--memory", "0.5")
+    assert status == 2 and "--memory must be above 0.9 GiB" in complaint
 
 
 def test_tiles_flips_and_several_tomograms_change_files_not_answers(run, files, trained, tmp_path):
