@@ -12,6 +12,8 @@ from typing import Any, Literal, get_args
 
 Method = Literal[
     "unet",
+    "unet-fast",
+    "unet-large",
     "convnet",
     "vote",
     "threshold",
@@ -88,7 +90,7 @@ def defaults(method: str) -> Defaults:
     True
     """
     match method:
-        case "unet" | "convnet":
+        case "unet" | "unet-fast" | "unet-large" | "convnet":
             return Defaults(1000, 2, (48, 48, 48), 3e-3, 0.99, False)
         case "tomoseg":  # slice by slice, so a patch needs width rather than depth
             return Defaults(1000, 2, (8, 128, 128), 1e-3, 0.99, False)
@@ -125,7 +127,11 @@ def build(method: str, classes: tuple[str, ...], volume, seed: int = 0):
     rngs = nnx.Rngs(seed)
     match method:
         case "unet":
-            return s.UNet(classes=classes, rngs=rngs)
+            return s.unet_preset("standard", classes, rngs=rngs)
+        case "unet-fast":
+            return s.unet_preset("fast", classes, rngs=rngs)
+        case "unet-large":
+            return s.unet_preset("large", classes, rngs=rngs)
         case "convnet":
             return s.ConvNet(classes=classes, rngs=rngs)
         case "tomoseg":

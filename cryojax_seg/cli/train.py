@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 import signal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cryojax_seg.cli import console, methods
 from cryojax_seg.cli.arguments import (
@@ -20,6 +20,7 @@ from cryojax_seg.cli.arguments import (
 from cryojax_seg.cli.evaluate import class_names
 
 _BY_METHOD = "by method"
+WIDE = 16  # voxels; of a smaller halo there is little to save
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +117,8 @@ def run(options: Train) -> None:
         voxel_size=tomogram.voxel_size,
         contrast=options.contrast,
         tilt_range=options.tilt_range,
-        provenance={"method": options.method, "config": plain(options), "patch": patch},
+        provenance={"method": options.method, "config": plain(options), "patch": patch}
+        | _halo(result.segmenter, examples[0].volume),
     )
     io.save_model(run_folder / "model", result.segmenter, card, overwrite=True)
     if held_out:
@@ -226,6 +228,19 @@ def train_config(options: Train, method: str, examples, segmenter):
         validate_every=max(1, min(100, steps // 5)),
         checkpoint_every=max(1, min(200, steps // 2)),
     )
+
+
+def _halo(segmenter, volume) -> dict[str, Any]:
+    """How much of a wide halo matters, for `segment`."""
+    from cryojax_seg.segmenters import fit_halo
+
+    if segmenter.halo < WIDE:
+        return {}
+    fitted, difference = fit_halo(segmenter, volume)
+    console.say(
+        f"halo: {fitted.halo} of {segmenter.halo} voxels matter, logits differ by {difference:.2g}"
+    )
+    return {"halo": {"voxels": fitted.halo, "difference": difference}}
 
 
 def _report(segmenter, held_out, patch: int) -> None:

@@ -19,5 +19,8 @@ from cryojax_seg.segmenters.threshold import false_positive_rate as false_positi
 from cryojax_seg.segmenters.threshold import otsu as otsu
 from cryojax_seg.segmenters.threshold import percentile as percentile
 from cryojax_seg.segmenters.tomoseg import Tomoseg as Tomoseg
+from cryojax_seg.segmenters.truncated import Truncated as Truncated
+from cryojax_seg.segmenters.truncated import fit_halo as fit_halo
 from cryojax_seg.segmenters.unet import UNet as UNet
+from cryojax_seg.segmenters.unet import unet_preset as unet_preset
 from cryojax_seg.segmenters.voting import LinearVote as LinearVote

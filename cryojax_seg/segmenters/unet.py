@@ -1,6 +1,7 @@
 """A residual 3D U-Net whose neighbourhood is exact."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
@@ -14,6 +15,7 @@ from cryojax_seg.segmenters.blocks import Down, Linear, ResidualBlock, Up, initi
 from cryojax_seg.segmenters.normalization import require_local
 
 STEMS = ("none", "space_to_depth")
+Preset = Literal["fast", "standard", "large"]
 
 
 class UNet(Segmenter):
@@ -121,3 +123,27 @@ class UNet(Segmenter):
         """
         features = self._features(volume)
         return tuple(self._head(h, x) for h, x in zip(self.heads, features, strict=False))
+
+
+def unet_preset(name: Preset, classes: Sequence[str], *, rngs: nnx.Rngs) -> UNet:
+    """U-Nets of three sizes; `experiments/presets.py` measures what each costs and gains.
+
+    - ``"fast"``: blocks of 2x2x2 voxels become channels first, one level: for whole tomograms on
+      a CPU.
+    - ``"standard"``: what `UNet` is by default.
+    - ``"large"``: twice as wide, one level deeper: for a GPU.
+
+    Raises:
+        ValueError: for another name.
+
+    >>> unet_preset("fast", ("membrane",), rngs=nnx.Rngs(0)).stem
+    'space_to_depth'
+    """
+    match name:
+        case "fast":
+            return UNet(16, 1, "space_to_depth", classes=classes, rngs=rngs)
+        case "standard":
+            return UNet(classes=classes, rngs=rngs)
+        case "large":
+            return UNet(32, 3, classes=classes, rngs=rngs)
+    raise ValueError(f"unknown preset {name!r}; there are fast, standard and large")

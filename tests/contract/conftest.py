@@ -20,6 +20,7 @@ from cryojax_seg.segmenters import (
     Tempered,
     TensorVoting,
     Tomoseg,
+    Truncated,
     TubeFilter,
     UNet,
     WedgeConditioned,
@@ -99,6 +100,7 @@ SEGMENTERS = {
     "isotonic": Case(
         lambda: Isotonic(GlobalThreshold(0.5, 0.5), (-9.0, 0.0, 2.0, 9.0), (-8.0, -1.0, 2.0, 4.0))
     ),
+    "truncated": Case(lambda: Truncated(LinearVote(2), 2), True),
     "wedge conditioned": Case(
         lambda: WedgeConditioned(LinearVote(1), WEDGE, 0.5, (0.2, 0.1), radius=1), True
     ),

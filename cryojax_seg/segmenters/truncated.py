@@ -1,0 +1,115 @@
+"""A halo that is measured instead of exact: what lies far away hardly matters to a network."""
+
+import jax
+import numpy as np
+
+from cryojax_seg.core import Segmenter, Wrapper
+from cryojax_seg.core.blocks import Readable, read
+from cryojax_seg.core.types import Array, Logits, Volume
+
+
+class Truncated(Wrapper):
+    """A segmenter whose tiles are given less of their surroundings than can reach them.
+
+    The halo of a deep U-Net is what could reach a voxel; most of it hardly does. With a smaller one
+    large tomograms cost less, and tiles no longer equal the whole exactly: see `fit_halo` for how
+    much they differ.
+
+    Args:
+        segmenter: any.
+        halo: voxels; less than that of the segmenter.
+
+    Raises:
+        ValueError: for a negative halo.
+
+    >>> from cryojax_seg.segmenters import LinearVote
+    >>> Truncated(LinearVote(radius=3), 1).halo
+    1
+    """
+
+    def __init__(self, segmenter: Segmenter, halo: int):
+        if halo < 0:
+            raise ValueError(f"a halo is a number of voxels, got {halo}")
+        self.segmenter = segmenter
+        self._halo = int(halo)
+
+    @property
+    def halo(self) -> int:
+        return self._halo
+
+    def __call__(self, volume: Volume) -> Logits:
+        return self.segmenter(volume)
+
+
+@jax.jit
+def _logits(segmenter: Segmenter, blocks: Array) -> Array:
+    return jax.lax.map(segmenter, blocks)  # one after another, to save memory
+
+
+def fit_halo(
+    segmenter: Segmenter,
+    volume: Readable | Array,
+    tolerance: float = 0.1,
+    *,
+    core: int = 32,
+    count: int = 4,
+    seed: int = 0,
+) -> tuple[Segmenter, float]:
+    """The same segmenter with the smallest halo that keeps its logits on this volume.
+
+    Compares logits of probe blocks with those of the exact halo, and halves the interval of
+    possible halos until one step of the stride is left.
+
+    Args:
+        segmenter: any local function.
+        volume: ``(z, y, x)``, normalized, structure bright.
+        tolerance: largest difference of a logit. 0.1 is at most 0.025 of a probability.
+        core: edge of the part of a block that is compared, voxels; rounded up to the stride.
+        count: how many blocks.
+        seed: of their positions.
+
+    Returns:
+        a `Truncated` segmenter, or the given one where nothing less will do, and the largest
+        difference that was found.
+
+    Raises:
+        ValueError: for a tolerance that is not positive.
+
+    >>> from flax import nnx
+    >>> from cryojax_seg.segmenters import UNet
+    >>> net = UNet(2, 1, norm="none", rngs=nnx.Rngs(0))
+    >>> noise = np.random.default_rng(0).normal(size=(24, 24, 24)).astype(np.float32)
+    >>> fitted, difference = fit_halo(net, noise, 0.05, core=8, count=2)
+    >>> net.halo, fitted.halo < net.halo, difference < 0.05
+    (9, True, True)
+    """
+    if not tolerance > 0:
+        raise ValueError(f"the tolerance is a difference of logits above 0, got {tolerance}")
+    stride = segmenter.stride
+    widest = -(-segmenter.halo // stride)  # in strides
+    core = -(-core // stride) * stride
+    rng = np.random.default_rng(seed)
+    rooms = [max((n - core) // stride, 0) + 1 for n in volume.shape]
+    origins = [[stride * int(rng.integers(room)) for room in rooms] for _ in range(count)]
+
+    def answers(strides: int) -> np.ndarray:
+        pad = strides * stride
+        blocks = np.stack(
+            [read(volume, [a - pad for a in o], [a + core + pad for a in o]) for o in origins]
+        )
+        inner = slice(pad, pad + core)
+        return np.asarray(_logits(segmenter, blocks))[:, inner, inner, inner]
+
+    exact = answers(widest)
+    enough, differences = widest, {widest: 0.0}
+    least = 0
+    while least < enough:
+        middle = (least + enough) // 2
+        difference = float(np.abs(answers(middle) - exact).max())
+        if difference <= tolerance:
+            enough, differences[middle] = middle, difference
+        else:
+            least = middle + 1
+    halo = enough * stride
+    fitted = segmenter if halo >= segmenter.halo else Truncated(segmenter, halo)
+    return fitted, differences[enough]
