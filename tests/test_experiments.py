@@ -33,6 +33,7 @@ needs_microtubules = pytest.mark.skipif(
         "method_comparison",
         "neighbourhood",
         "phantoms",
+        "presets",
         "restoration_first",
         "sparse_annotation",
         "symmetry",

@@ -1,0 +1,175 @@
+"""What does a network made for speed lose?
+
+    python experiments/presets.py            # 20 minutes on 2 cores
+    python experiments/presets.py --tiny     # under a minute: checks that it runs
+
+The U-Nets of `segmenters.unet_preset` learn the phantoms of `method_comparison.py` (vesicles and
+sheets; signal-to-noise ratio, contrast drift and tilt range drawn from all that is tested) and are
+scored on an unseen scene in each of its 40 conditions. Differences are paired by seed. Speed is
+that of a 96^3 volume, compilation apart, in voxels per CPU-second: on any number of cores the ratio
+is the same. All are trained with the same number of patches.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import time
+
+import jax
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+from flax import nnx
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from cryojax_seg import core, evaluate, segmenters, training
+from cryojax_seg.segmenters.unet import Preset
+from experiments import method_comparison as comparison
+from experiments.common import Rows, claim, interval, median, results_folder
+
+CLASSES = ("membrane",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The presets against each other."""
+
+    presets: tuple[Preset, ...] = ("fast", "standard", "large")
+    steps: int = 300
+    large_seeds: int = 1
+    """of the large one, which is for a GPU"""
+    patch: int = 32
+    edge: int = 96
+    """of the volume that speed is measured on"""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    tiny: bool = False
+
+
+def train(name: Preset, examples: list[training.Annotated], config: Config, seed: int):
+    net = segmenters.unet_preset(name, CLASSES, rngs=nnx.Rngs(seed))
+    schedule = training.TrainConfig(
+        steps=config.steps, batch=2, patch=config.patch, learning_rate=3e-3, ema=0.99, seed=seed
+    )
+    return training.train(net, examples, schedule, progress=False).segmenter
+
+
+def speed(net: core.Segmenter, edge: int) -> float:
+    """Voxels a CPU-second: median of three."""
+    volume = np.random.default_rng(0).normal(size=(edge,) * 3).astype(np.float32)
+    run = jax.jit(lambda net, volume: net(volume))
+    times = []
+    for _ in range(4):
+        start = time.process_time()
+        run(net, volume).block_until_ready()
+        times.append(time.process_time() - start)
+    return volume.size / float(np.median(times[1:]))
+
+
+def dice(net: core.Segmenter, tests) -> list[float]:
+    """Of each condition."""
+    found = []
+    for volume, truth in tests:
+        fitted = segmenters.fit_normalization(net, volume)
+        labels = np.asarray(core.labels(core.segment(fitted, volume)))
+        found.append(evaluate.overlap(labels, truth)["foreground"].dice or 0.0)
+    return found
+
+
+def draw(path: pathlib.Path, rows: list[dict], snr: tuple[float, ...]) -> None:
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for row in rows:
+        axes[0].plot(snr, row["dice_by_snr"], "o-", label=row["preset"])
+        axes[1].plot(row["voxels_per_cpu_second"], row["dice"], "o")
+        axes[1].annotate(
+            row["preset"], (row["voxels_per_cpu_second"], row["dice"]), (6, 6),
+            textcoords="offset points",
+        )  # fmt: skip
+    axes[0].set(xscale="log", xlabel="signal-to-noise ratio", ylabel="Dice, unseen scenes")
+    axes[0].legend()
+    axes[1].set(xscale="log", xlabel="voxels per CPU-second", ylabel="mean Dice")
+    axes[1].margins(0.25)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def summary(records: list[dict], name: str, conditions: list[tuple]) -> dict:
+    mine = [r for r in records if r["preset"] == name]
+    mean, low, high = interval([float(np.mean(r["dice"])) for r in mine])
+    by_snr = {}
+    for number, (snr, _, _) in enumerate(conditions):
+        by_snr.setdefault(snr, []).extend(r["dice"][number] for r in mine)
+    return {
+        "preset": name,
+        "seeds": len(mine),
+        "dice": mean,
+        "dice_interval": None if low is None else [low, high],
+        "dice_by_snr": [float(np.mean(values)) for values in by_snr.values()],
+        "parameters": mine[0]["parameters"],
+        "halo": mine[0]["halo"],
+        "voxels_per_cpu_second": median([r["voxels_per_cpu_second"] for r in mine]),
+        "cpu_seconds": median([r["cpu_seconds"] for r in mine]),
+    }
+
+
+def main(config: Config) -> None:
+    data = comparison.Config()
+    if config.tiny:
+        config = dataclasses.replace(
+            config, presets=("fast", "standard"), steps=2, patch=16, edge=32, seeds=(0,)
+        )
+        data = dataclasses.replace(data, snr=(0.1, 1.0), half_tilt=(60,), edge=32, train=1)
+    conditions = comparison.conditions(data)
+    rows = Rows("presets", dataclasses.asdict(config), config.tiny)
+    for seed in config.seeds:
+        examples = comparison.examples_of(seed, data)
+        tests = [comparison.phantom(10_000 + seed, *c, data.edge) for c in conditions]
+        for name in config.presets:
+            if name == "large" and seed >= config.large_seeds:
+                continue
+            if rows.done(preset=name, seed=seed):
+                continue
+            start = time.process_time()
+            net = train(name, examples, config, seed)
+            seconds = time.process_time() - start
+            record = rows.add(
+                {"preset": name, "seed": seed},
+                {
+                    "dice": dice(net, tests),
+                    "parameters": comparison.parameters(net),
+                    "halo": net.halo,
+                    "voxels_per_cpu_second": speed(net, config.edge),
+                    "cpu_seconds": seconds,
+                },
+            )
+            print(
+                f"seed {seed} {name:9s} Dice {np.mean(record['dice']):.3f}  "
+                f"{record['voxels_per_cpu_second'] / 1e6:.2f} M voxels per CPU-s  trained in "
+                f"{seconds:.0f} CPU-s",
+                flush=True,
+            )
+    table = [summary(rows.records, name, conditions) for name in config.presets]
+    draw(results_folder(config.tiny) / "presets.png", table, data.snr)
+    claims = claims_of(rows.records, table)
+    rows.finish(table, claims)
+
+
+def claims_of(records: list[dict], table: list[dict]) -> list[dict]:
+    by = {(r["preset"], r["seed"]): float(np.mean(r["dice"])) for r in records}
+    pairs = [by["fast", s] - by["standard", s] for p, s in by if p == "fast"]
+    mean, low, high = interval(pairs)
+    known = "" if low is None else f" (95 % from {low:.3f} to {high:.3f})"
+    rate = {row["preset"]: row["voxels_per_cpu_second"] for row in table}
+    return [
+        claim(f"Dice: fast minus standard{known}", mean, at_least=-0.01),
+        claim("voxels per second: fast / standard", rate["fast"] / rate["standard"], at_least=8),
+    ]
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
