@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from cryojax_seg.cli import console
+from cryojax_seg.cli import console, many
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -60,12 +60,54 @@ class Segment:
     """Whether structure is darker or brighter than its surroundings."""
     voxel_size: VoxelSize = None
     """Voxel size in angstrom."""
+    shard: Annotated[str | None, arg(metavar="I/N")] = None
+    """Only every N-th tomogram from the I-th, counted from 0: for job arrays."""
+    compile_only: bool = False
+    """Compile what the tomograms need and segment nothing, so that a job array finds it compiled."""
+    resume: bool = False
+    """Leave out tomograms that are done; one that was begun goes on in any case."""
     overwrite: Overwrite = False
     """Replace existing outputs."""
 
 
 def run(options: Segment) -> None:
-    tile = _tile(options.tile)
+    options = dataclasses.replace(options, tomograms=many.expanded(options.tomograms))
+    tile, memory = _check(options)
+    targets = _targets(options)
+
+    from cryojax_seg import core, io
+
+    core.keep_compiled()
+    nested = options.model / "model"
+    folder = nested if nested.is_dir() else options.model
+    segmenter, card = io.load_model(folder)
+    digest = io.model_digest(folder)
+    _check_model(options, segmenter)
+    pairs = _unfinished(options, list(zip(options.tomograms, targets, strict=True)), segmenter)
+    segmenter = _with_flips(options, segmenter, card)
+
+    def one(pair: tuple[Path, Path]) -> None:
+        start = time.monotonic()
+        source, target = pair
+        tomogram = io.read_tomogram(source, options.voxel_size)
+        work = _plan(options, segmenter, card, tomogram, memory, tile)
+        if options.dry_run:
+            print(f"{target}: {_account(work)}")
+        elif options.compile_only:
+            core.tiling.compile_tiles(work.segmenter, work.tiling, work.answer)
+            print(f"{source}: compiled ({time.monotonic() - start:.1f} s)")
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _one(options, work, digest, source, target)
+            share = _shares(target, work)
+            parts = ", ".join(f"{name} {100 * part:.2f} %" for name, part in share.items())
+            print(f"{target}: {parts} ({time.monotonic() - start:.1f} s)", flush=True)
+
+    many.each(pairs, one, name=lambda pair: str(pair[0]))
+
+
+def _check(options: Segment) -> tuple[int | None, float]:
+    """What can be told to be wrong before anything is read; the tile and the bytes for tiles."""
     if options.halo not in ("auto", "exact") and not options.halo.isdecimal():
         raise ValueError(f"--halo: a number of voxels, auto or exact; got '{options.halo}'")
     memory = options.memory * 2**30 - BASE
@@ -75,33 +117,28 @@ def run(options: Segment) -> None:
         raise ValueError(f"--threshold must lie between 0 and 1, got {options.threshold:g}")
     if not options.tomograms:
         raise ValueError("no tomogram given; see cryojax-seg segment --help")
-    targets = _targets(options)
+    if options.resume and options.overwrite:
+        raise ValueError("--resume and --overwrite exclude each other")
+    return _tile(options.tile), memory
 
-    from cryojax_seg import core, io
 
-    core.keep_compiled()
-    nested = options.model / "model"
-    segmenter, card = io.load_model(nested if nested.is_dir() else options.model)
-    _check_model(options, segmenter)
-    written = [p for labels in targets for p in (labels, *_maps(options, labels, segmenter))]
-    for path in written:
-        if path.exists() and not options.overwrite:
-            raise ValueError(f"{path}: exists already; choose another --output or --overwrite it")
-    if not options.dry_run:
-        targets[0].parent.mkdir(parents=True, exist_ok=True)
-    segmenter = _with_flips(options, segmenter, card)
-    digest = io.model_digest(nested if nested.is_dir() else options.model)
-    for source, target in zip(options.tomograms, targets, strict=True):
-        start = time.monotonic()
-        tomogram = io.read_tomogram(source, options.voxel_size)
-        work = _plan(options, segmenter, card, tomogram, memory, tile)
-        if options.dry_run:
-            print(f"{target}: {_account(work)}")
-            continue
-        _one(options, work, digest, source, target)
-        share = _shares(target, work)
-        parts = ", ".join(f"{name} {100 * part:.2f} %" for name, part in share.items())
-        print(f"{target}: {parts} ({time.monotonic() - start:.1f} s)")
+def _unfinished(
+    options: Segment, pairs: list[tuple[Path, Path]], segmenter
+) -> list[tuple[Path, Path]]:
+    """Tomograms and labels of this shard, without those that are done if that is wanted."""
+    pairs = many.shard(pairs, options.shard)
+    rest = []
+    for source, target in pairs:
+        there = [p for p in (target, *_maps(options, target, segmenter)) if p.exists()]
+        if there and not options.overwrite and not options.resume:
+            raise ValueError(
+                f"{there[0]}: exists already; choose another --output, --resume or --overwrite it"
+            )
+        if not (options.resume and target.exists()):  # the labels are finished last
+            rest.append((source, target))
+    if len(rest) < len(pairs):
+        console.say(f"{len(pairs) - len(rest)} of {len(pairs)} are done already")
+    return rest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -137,6 +137,14 @@ def segment_tiles(
         yield finished(*pending)
 
 
+def compile_tiles(
+    segmenter: Segmenter, tiling: Tiling, answer: Answer = logits_themselves
+) -> jax.stages.Compiled:
+    """The program that `segment_tiles` runs for each tile; see `core.keep_compiled`."""
+    block = jax.ShapeDtypeStruct(tiling.padded, np.float32)
+    return _run.lower(segmenter, block, tiling.halo, answer).compile()
+
+
 def segment(
     segmenter: Segmenter,
     volume: Readable | Array,

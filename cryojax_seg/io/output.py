@@ -147,7 +147,7 @@ class TileJob:
     Args:
         description: what decides about the content of the volumes, as plain values. A job with
             another description starts from the beginning.
-        volumes: path and dtype of each.
+        volumes: path and dtype of each. The first appears last: where it is, all are.
         shape: of all of them, ``(z, y, x)``.
         like: the tomogram they belong to.
         overwrite: replace existing volumes at the end.
@@ -204,7 +204,7 @@ class TileJob:
     def __exit__(self, kind: Any, *_: Any) -> None:
         try:
             if kind is None:
-                for output in self._outputs:
+                for output in self._outputs[::-1]:
                     output.finish()
                 self._record.unlink(missing_ok=True)
             elif self.done:
