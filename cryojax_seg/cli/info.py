@@ -13,7 +13,7 @@ class Info:
     """Say what a tomogram, a label file or a saved model is, with warnings about its header."""
 
     file: Positional[Path]
-    """Volume (MRC, also .rec, .map, .gz, .bz2, or TIFF), or the folder of a model or a run."""
+    """Volume (MRC, also .rec, .map, .gz, .bz2; TIFF, OME-Zarr), or folder of a model or a run."""
     voxel_size: VoxelSize = None
     """Voxel size in angstrom."""
     json: bool = False

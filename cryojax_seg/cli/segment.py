@@ -34,7 +34,7 @@ class Segment:
     model: Positional[Path]
     """Folder that `cryojax-seg train -o RUN` wrote: RUN, or RUN/model."""
     tomograms: Tomograms
-    """Volumes to segment: MRC (also .rec, .map, .gz, .bz2) or TIFF."""
+    """Volumes to segment: MRC (also .rec, .map, .gz, .bz2), TIFF or OME-Zarr."""
     output: Output
     """Where the labels go: a file for one tomogram, or a folder."""
     probabilities: bool = False
@@ -184,7 +184,8 @@ def _plan(options: Segment, segmenter, card, tomogram, memory: float, tile: int 
         intensity = core.measure_intensity(tomogram.density, options.contrast or card.contrast)
     except ValueError as error:
         raise io.FileError(f"{tomogram.name}: {error}") from None
-    if intensity.damaged and isinstance(tomogram.density, np.memmap):  # else the reader has said so
+    on_disk = isinstance(tomogram.density, (np.memmap, io.Chunked))
+    if intensity.damaged and on_disk:  # else the reader has said so
         console.warn(f"{tomogram.name}: {100 * intensity.damaged:.2g} % of its voxels are NaN")
     volume = core.Normalized(tomogram.density, intensity)
     patch = card.provenance.get("patch", 64)  # statistics are best measured as in training
@@ -310,7 +311,7 @@ def stem(path: Path) -> str:
     'TS_01'
     """
     name = path.name
-    for ending in (".gz", ".bz2", ".mrc", ".rec", ".map", ".st", ".tiff", ".tif"):
+    for ending in (".gz", ".bz2", ".mrc", ".rec", ".map", ".st", ".tiff", ".tif", ".zarr", ".ome"):
         name = name[: -len(ending)] if name.lower().endswith(ending) else name
     return name
 

@@ -3,10 +3,12 @@
 from cryojax_seg.io.annotation import Annotation as Annotation
 from cryojax_seg.io.annotation import annotate as annotate
 from cryojax_seg.io.annotation import read_labels as read_labels
+from cryojax_seg.io.chunked import Chunked as Chunked
 from cryojax_seg.io.files import FileError as FileError
 from cryojax_seg.io.files import HeaderWarning as HeaderWarning
 from cryojax_seg.io.files import atomic_folder as atomic_folder
 from cryojax_seg.io.files import atomic_write as atomic_write
+from cryojax_seg.io.files import partial_path as partial_path
 from cryojax_seg.io.model import ModelCard as ModelCard
 from cryojax_seg.io.model import load_model as load_model
 from cryojax_seg.io.model import model_digest as model_digest
@@ -17,7 +19,6 @@ from cryojax_seg.io.mrc import write_mrc as write_mrc
 from cryojax_seg.io.output import MrcOutput as MrcOutput
 from cryojax_seg.io.output import Output as Output
 from cryojax_seg.io.output import TileJob as TileJob
-from cryojax_seg.io.output import partial_path as partial_path
 from cryojax_seg.io.paint import offset_from_path as offset_from_path
 from cryojax_seg.io.paint import paint_path as paint_path
 from cryojax_seg.io.paint import paint_points as paint_points
@@ -29,3 +30,7 @@ from cryojax_seg.io.summary import Description as Description
 from cryojax_seg.io.summary import describe as describe
 from cryojax_seg.io.tiff import read_tiff as read_tiff
 from cryojax_seg.io.volume import read_tomogram as read_tomogram
+from cryojax_seg.io.zarr import ZarrOutput as ZarrOutput
+from cryojax_seg.io.zarr import is_zarr as is_zarr
+from cryojax_seg.io.zarr import read_zarr as read_zarr
+from cryojax_seg.io.zarr import write_zarr as write_zarr

@@ -89,7 +89,7 @@ def read_labels(
     voxel_size: VoxelSize | None = None,
     offset: int = 0,
 ) -> Annotation:
-    """Reads a label volume (MRC or TIFF) and checks it.
+    """Reads a label volume (MRC, TIFF or OME-Zarr) and checks it.
 
     Args:
         path: the label volume.

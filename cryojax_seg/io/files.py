@@ -36,7 +36,11 @@ def existing_file(path: PathLike) -> Path:
     return path
 
 
-def check_memory(path: PathLike, nbytes: int) -> None:
+def check_memory(
+    path: PathLike,
+    nbytes: int,
+    advice: str = "decompress it so that it can be memory-mapped, or bin or crop it first",
+) -> None:
     """Refuses to hold more bytes than this machine has, before anything is allocated."""
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -44,8 +48,8 @@ def check_memory(path: PathLike, nbytes: int) -> None:
         total = 2**36
     if nbytes > total:
         raise FileError(
-            f"{path}: needs {size_text(nbytes)} in memory and this machine has {size_text(total)}; "
-            "decompress it so that it can be memory-mapped, or bin or crop it first"
+            f"{path}: needs {size_text(nbytes)} in memory and this machine has "
+            f"{size_text(total)}; {advice}"
         )
 
 
@@ -114,27 +118,11 @@ def atomic_folder(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
     if target.exists() and not target.is_dir():
         raise FileError(f"{path}: exists and is not a folder; choose another name")
     temporary = _temporary(target)
-    former = former_folder(target)
     try:
         with disk_full_explained(target):
             temporary.mkdir()
             yield temporary
-            for file in temporary.iterdir():
-                sync(file)
-            sync(temporary)
-            if target.exists():
-                if not overwrite:
-                    raise FileError(_exists(target))
-                shutil.rmtree(former, ignore_errors=True)
-                target.rename(former)
-            try:
-                temporary.rename(target)
-            except OSError:
-                if former.exists():
-                    former.rename(target)
-                raise
-            sync(target.parent)
-            shutil.rmtree(former, ignore_errors=True)
+            publish_folder(temporary, target, overwrite)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -143,6 +131,15 @@ def former_folder(path: PathLike) -> Path:
     """Where `atomic_folder` keeps the former folder for the instant between two renames."""
     path = Path(path)
     return path.with_name(f".former-{path.name}")
+
+
+def partial_path(target: Path) -> Path:
+    """Where a volume that is written part by part lies until it is complete.
+
+    >>> partial_path(Path("a/b.mrc")).name
+    '.b.mrc.partial'
+    """
+    return target.with_name(f".{target.name}.partial")
 
 
 def _exists(path: Path) -> str:
@@ -195,6 +192,27 @@ def publish_file(temporary: Path, target: Path, overwrite: bool) -> None:
             if target.exists():
                 raise FileError(_exists(target)) from None
     os.replace(temporary, target)
+
+
+def publish_folder(temporary: Path, target: Path, overwrite: bool) -> None:
+    """Renames a complete folder; with `overwrite` in the place of the one that is there."""
+    for entry in temporary.iterdir():
+        sync(entry)
+    sync(temporary)
+    former = former_folder(target)
+    if target.exists():
+        if not overwrite:
+            raise FileError(_exists(target))
+        shutil.rmtree(former, ignore_errors=True)
+        target.rename(former)
+    try:
+        temporary.rename(target)
+    except OSError:
+        if former.exists():
+            former.rename(target)
+        raise
+    sync(target.parent)
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

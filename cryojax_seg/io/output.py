@@ -19,11 +19,13 @@ from cryojax_seg.io.files import (
     PathLike,
     atomic_write,
     disk_full_explained,
+    partial_path,
     publish_file,
     sync,
     target_path,
 )
 from cryojax_seg.io.mrc import mrc_header
+from cryojax_seg.io.zarr import ZarrOutput
 
 _EVERY = 5.0  # seconds between two records of how far a job is
 
@@ -47,15 +49,6 @@ class Output(Protocol):
     def discard(self) -> None:
         """Removes what was written."""
         ...
-
-
-def partial_path(target: Path) -> Path:
-    """Where a volume lies until it is complete.
-
-    >>> partial_path(Path("a/b.mrc")).name
-    '.b.mrc.partial'
-    """
-    return target.with_name(f".{target.name}.partial")
 
 
 class MrcOutput:
@@ -134,7 +127,8 @@ class MrcOutput:
 
 def open_output(path: Path, *arguments: Any, **options: Any) -> Output:
     """A `MrcOutput`, or for names that end in .zarr a `ZarrOutput`; same arguments."""
-    return MrcOutput(path, *arguments, **options)
+    kind = ZarrOutput if path.suffix == ".zarr" else MrcOutput
+    return kind(path, *arguments, **options)
 
 
 class TileJob:

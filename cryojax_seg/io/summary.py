@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io.chunked import Chunked
 from cryojax_seg.io.files import FileError, HeaderWarning, PathLike, size_text
 from cryojax_seg.io.model import load_model, read_description
 from cryojax_seg.io.modules import flat_state
+from cryojax_seg.io.ome import metadata_file, read_multiscale
 from cryojax_seg.io.volume import read_tomogram
 from cryojax_seg.io.voxel_size import VoxelSize
 
@@ -43,7 +45,7 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
     than memory should hold, evenly spaced slices are looked at.
 
     Args:
-        path: a volume file or a model folder.
+        path: a volume, or a model folder.
         voxel_size: angstrom, one number or (z, y, x); wins over the header.
 
     Raises:
@@ -57,7 +59,8 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
     >>> found.kind, found.facts["values"]
     ('labels', '0 (75.00 %), 1 (25.00 %)')
     """
-    if Path(path).is_dir():
+    folder = Path(path).is_dir()
+    if folder and ((Path(path) / "model.json").exists() or not metadata_file(Path(path))):
         return _describe_model(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", HeaderWarning)
@@ -68,7 +71,7 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
     facts = {
         "shape (z, y, x)": " x ".join(map(str, tomogram.density.shape)),
         "type": str(tomogram.density.dtype),
-        "file": size_text(Path(path).stat().st_size),
+        "file": size_text(_bytes(Path(path))),
         "voxel size (z, y, x)": _joined(size, "A") if size else "unknown",
         "origin (z, y, x)": _joined(tomogram.origin, "A"),
         "start (z, y, x)": _joined(tomogram.start, "voxels"),
@@ -76,10 +79,19 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
     if size:
         extent = [n * v / 10 for n, v in zip(tomogram.density.shape, size, strict=True)]
         facts["extent (z, y, x)"] = _joined(extent, "nm")
+    if isinstance(tomogram.density, Chunked):
+        facts["chunks (z, y, x)"] = " x ".join(map(str, tomogram.density.chunks))
+        facts["levels"] = str(len(read_multiscale(Path(path)).levels))
     kind, of_values, odd = _voxels(tomogram)
     if size is None:
         odd.append("voxel size unknown; give it with --voxel-size ANGSTROM where lengths matter")
     return Description(str(path), kind, facts | of_values, (*found, *odd))
+
+
+def _bytes(path: Path) -> int:
+    """Of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _joined(values: Any, unit: str) -> str:
@@ -108,7 +120,7 @@ def _voxels(tomogram: Tomogram) -> tuple[str, dict[str, str], list[str]]:
         "mean and deviation": f"{finite.mean():g}, {finite.std():g}",
     }
     odd = ["all voxels have the same value"] if finite.min() == finite.max() else []
-    if isinstance(density, np.memmap) and finite.size < part.size:
+    if isinstance(density, (np.memmap, Chunked)) and finite.size < part.size:
         odd.append(f"{part.size - finite.size} of {part.size} voxels looked at are not finite")
     return "tomogram", facts | sampled, odd
 
@@ -116,7 +128,8 @@ def _voxels(tomogram: Tomogram) -> tuple[str, dict[str, str], list[str]]:
 def _describe_model(path: PathLike) -> Description:
     if not (Path(path) / "model.json").exists():
         raise FileError(
-            f"{path}: is a folder without model.json; a volume file or a model folder is needed"
+            f"{path}: is a folder without model.json and without OME-Zarr metadata; a volume or a "
+            "model folder is needed"
         )
     segmenter, card = load_model(path)
     content = read_description(path)

@@ -13,15 +13,13 @@ import tifffile
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import FileError, PathLike, check_memory, existing_file, size_text
 from cryojax_seg.io.mrc import MAP_ABOVE, non_finite_warnings, warn
-from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_warnings, voxel_size_zyx
+from cryojax_seg.io.voxel_size import (
+    ANGSTROM_PER_UNIT,
+    VoxelSize,
+    voxel_size_warnings,
+    voxel_size_zyx,
+)
 
-# Angstrom per unit, as ImageJ and OME-TIFF write units.
-_UNITS = {
-    **dict.fromkeys(("a", "å", "ang", "angstrom", "angstroms", "ångström"), 1.0),
-    **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 10.0),
-    **dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer"), 1e4),
-    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e7),
-}
 _MOST_EXPANSION = 4096  # LZW and Deflate cannot expand more than this
 _LZW = 5
 
@@ -182,7 +180,7 @@ def _voxel_size(file: tifffile.TiffFile) -> tuple[float, float, float] | None:
     if file.is_ome:
         return _ome_voxel_size(file.ome_metadata or "")
     metadata = file.imagej_metadata or {}
-    unit = _UNITS.get(str(metadata.get("unit", "")).strip().lower())
+    unit = ANGSTROM_PER_UNIT.get(str(metadata.get("unit", "")).strip().lower())
     tags = file.pages.first.tags
     if unit is None or "XResolution" not in tags:
         return None
@@ -200,7 +198,8 @@ def _ome_voxel_size(xml: str) -> tuple[float, float, float] | None:
         length = re.search(rf'PhysicalSize{axis}="([-+0-9.eE]+)"', xml)
         unit = re.search(rf'PhysicalSize{axis}Unit="([^"]*)"', xml)
         lengths.append(float(length[1]) if length else 0.0)
-        units.append(_UNITS.get(unit[1].lower() if unit else "um", 0.0))  # micrometre by default
+        name = unit[1].lower() if unit else "um"  # micrometres by default
+        units.append(ANGSTROM_PER_UNIT.get(name, 0.0))
     return _rounded(lengths, units)
 
 

@@ -1,5 +1,6 @@
 """Any volume file, told apart by its content rather than by its name."""
 
+from pathlib import Path
 from typing import Literal
 
 from cryojax_seg.core.tomogram import Tomogram
@@ -7,6 +8,7 @@ from cryojax_seg.io.files import PathLike, existing_file
 from cryojax_seg.io.mrc import read_mrc
 from cryojax_seg.io.tiff import is_tiff, read_tiff
 from cryojax_seg.io.voxel_size import VoxelSize
+from cryojax_seg.io.zarr import read_zarr
 
 
 def read_tomogram(
@@ -14,13 +16,15 @@ def read_tomogram(
     voxel_size: VoxelSize | None = None,
     mmap: bool | Literal["auto"] = "auto",
 ) -> Tomogram:
-    """Reads a volume: MRC (.mrc, .rec, .map, also gzip and bzip2) or a TIFF stack.
+    """Reads a volume: MRC (.mrc, .rec, .map, also gzip and bzip2), a TIFF stack or OME-Zarr.
 
-    The first bytes decide which it is. See `read_mrc` and `read_tiff` for the arguments and for
-    what is refused.
+    The first bytes of a file decide which it is; OME-Zarr is a folder. See `read_mrc`, `read_tiff`
+    and `read_zarr` for the arguments and for what is refused.
 
     Raises:
         FileError: if the file is no volume; it names the file and what to do.
     """
+    if Path(path).is_dir():
+        return read_zarr(path, voxel_size, mmap)
     reader = read_tiff if is_tiff(existing_file(path)) else read_mrc
     return reader(path, voxel_size, mmap)

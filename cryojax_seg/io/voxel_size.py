@@ -4,6 +4,17 @@ import math
 
 from cryojax_seg.io.files import FileError
 
+# As ImageJ, OME-TIFF and OME-Zarr write units, in lower case.
+ANGSTROM_PER_UNIT = {
+    **dict.fromkeys(("pm", "picometer", "picometre"), 0.01),
+    **dict.fromkeys(("a", "å", "ang", "angstrom", "angstroms", "ångström"), 1.0),
+    **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 10.0),
+    **dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "microns"), 1e4),
+    **dict.fromkeys(("micrometer", "micrometers", "micrometre", "micrometres"), 1e4),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e7),
+    **dict.fromkeys(("meter", "metre"), 1e10),
+}
+
 VoxelSize = float | int | tuple[float | int, float | int, float | int]
 
 

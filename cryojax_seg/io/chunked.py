@@ -1,0 +1,123 @@
+"""Volumes on disk in chunks, through TensorStore: parts are read when they are asked for."""
+
+import math
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import tensorstore as ts
+
+from cryojax_seg.core.types import Shape
+from cryojax_seg.io.files import FileError, check_memory
+from cryojax_seg.io.ome import Multiscale
+
+FAILURES = (ValueError, IndexError, NotImplementedError)  # as which TensorStore's errors come
+_CACHE = 2**26  # bytes of chunks that are kept: parts that are read one after another share some
+
+
+@final
+class Chunked:
+    """A volume ``(z, y, x)`` on disk whose parts are read when they are asked for.
+
+    Slices along one, two or all axes give NumPy arrays; `np.asarray` reads it whole. Nothing else
+    is understood, so that no loop over sections decodes every chunk again for each of them.
+    Damaged chunks and parts larger than the memory give a `FileError`.
+
+    Args:
+        store: a TensorStore of three axes.
+        name: where it came from, for messages.
+    """
+
+    def __init__(self, store: ts.TensorStore, name: str):
+        self._store, self._name = store, name
+        self.shape: tuple[int, ...] = tuple(store.shape)
+        self.dtype: np.dtype = np.dtype(store.dtype.numpy_dtype)
+        self.ndim = len(self.shape)
+        self.size = math.prod(self.shape)
+        self.nbytes = self.size * self.dtype.itemsize
+        self.chunks = _chunk(store)
+
+    def __getitem__(self, where: Any, /) -> np.ndarray:
+        part = self._store[region(where, self.shape)]
+        advice = "read it in parts, or a coarser level"
+        check_memory(self._name, math.prod(part.shape) * self.dtype.itemsize, advice)
+        try:
+            return part.read().result()
+        except FAILURES as error:
+            raise FileError(
+                f"{self._name}: voxels cannot be read ({reason(error)}); copy it again"
+            ) from None
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError(f"{self._name}: is on disk, so an array of it is always a copy")
+        return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
+
+    def __repr__(self) -> str:
+        return f"Chunked({self._name!r}, shape={self.shape}, dtype={self.dtype})"
+
+
+def open_volume(described: Multiscale, folder: Path) -> Chunked:
+    """The array of one level, after the checks that need no voxels.
+
+    Raises:
+        FileError: if it is no volume of real numbers or damaged.
+    """
+    try:
+        store = open_store(described.driver, folder, _CACHE, open=True, read=True)
+    except FAILURES as error:
+        raise FileError(
+            f"{folder}: not a readable Zarr array ({reason(error)}); copy the folder again, or "
+            "write it with codecs of the Zarr specification such as zstd or blosc"
+        ) from None
+    extra, shape = described.extra, tuple(store.shape)
+    if len(shape) != extra + 3 or 0 in shape:
+        raise FileError(
+            f"{folder}: has the shape {shape}, and its metadata {extra + 3} axes; correct one of "
+            "them, or copy the folder again"
+        )
+    if any(n != 1 for n in shape[:extra]):
+        raise FileError(
+            f"{folder}: has the shape {shape} and so several volumes; save one channel and one "
+            "time point"
+        )
+    dtype = np.dtype(store.dtype.numpy_dtype)
+    if dtype.kind not in "iufb":
+        raise FileError(f"{folder}: holds {dtype}; real numbers are read, convert it")
+    check_memory(folder, math.prod(_chunk(store)) * dtype.itemsize, "write it with smaller chunks")
+    return Chunked(store[(0,) * extra] if extra else store, str(folder))
+
+
+def _chunk(store: ts.TensorStore) -> tuple[int, ...]:
+    """What is decoded at a time, which is less than a file where chunks are in shards."""
+    stated = store.chunk_layout.read_chunk.shape or (None,) * store.rank
+    return tuple(c or n for c, n in zip(stated, store.shape, strict=True))
+
+
+def open_store(driver: str, folder: Path, cache: int, **options: Any) -> ts.TensorStore:
+    """An array in a folder, with a bound on the bytes that are kept in memory; see `ts.open`."""
+    store = {"driver": "file", "path": f"{folder.absolute()}/"}
+    context = ts.Context({"cache_pool": {"total_bytes_limit": cache}})
+    spec = {"driver": driver, "kvstore": store, **options.pop("spec", {})}
+    return ts.open(spec, context=context, **options).result()
+
+
+def region(where: Any, shape: Shape) -> tuple[slice, ...]:
+    """Slices along all axes, within the volume, which TensorStore does not see to itself.
+
+    >>> region(np.s_[-3:, :100], (5, 6, 7))
+    (slice(2, 5, 1), slice(0, 6, 1), slice(0, 7, 1))
+    """
+    given = where if isinstance(where, tuple) else (where,)
+    if len(given) > len(shape) or not all(isinstance(s, slice) for s in given):
+        raise TypeError(f"at most {len(shape)} slices are needed, not {where!r}; see np.asarray")
+    full = (*given, *(slice(None),) * (len(shape) - len(given)))
+    bounds = [s.indices(n) for s, n in zip(full, shape, strict=True)]
+    if any(step < 1 for _, _, step in bounds):
+        raise IndexError(f"slices must run forwards, not {where!r}")
+    return tuple(slice(start, max(start, stop), step) for start, stop, step in bounds)
+
+
+def reason(error: Exception) -> str:
+    """The part of TensorStore's message that is for people."""
+    return str(error).split(" [")[0]

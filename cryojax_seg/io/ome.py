@@ -1,0 +1,266 @@
+"""What OME-Zarr says about a volume (NGFF 0.5, and 0.4 for reading): checked, never believed."""
+
+import dataclasses
+import json
+import reprlib
+from pathlib import Path
+from typing import Any
+
+from cryojax_seg.core.types import Shape
+from cryojax_seg.io.files import FileError
+from cryojax_seg.io.voxel_size import ANGSTROM_PER_UNIT
+
+Zyx = tuple[float, float, float]
+
+_COARSEST = 128  # voxels; levels are added until no axis is longer
+_DRIVERS = {"zarr.json": "zarr3", ".zattrs": "zarr"}  # TensorStore's name of Zarr 3 and 2
+_VERSIONS = ("0.4", "0.5")
+_STEPS = "coordinateTransformations"
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """One resolution of a volume.
+
+    Attributes:
+        folder: of its Zarr array.
+        voxel_size: angstrom along z, y, x; None if the unit is unknown.
+        origin: angstrom, position of the centre of voxel (0, 0, 0) along z, y, x.
+    """
+
+    folder: Path
+    voxel_size: Zyx | None
+    origin: Zyx
+
+
+@dataclasses.dataclass(frozen=True)
+class Multiscale:
+    """What the metadata says.
+
+    Attributes:
+        driver: TensorStore's driver for the arrays, "zarr3" or "zarr".
+        extra: axes before z, y, x, such as time and channel.
+        levels: from the finest to the coarsest.
+        warnings: what is suspicious, a sentence each.
+    """
+
+    driver: str
+    extra: int
+    levels: tuple[Level, ...]
+    warnings: tuple[str, ...]
+
+
+class _Refused(Exception):
+    """What is wrong, and what to do about it."""
+
+    def __init__(self, what: str, remedy: str = "correct it, or copy the folder again"):
+        super().__init__(f"{what}; {remedy}")
+
+
+def metadata_file(folder: Path) -> Path | None:
+    """The file with the metadata of a Zarr group or array, if there is one."""
+    return next((folder / name for name in _DRIVERS if (folder / name).is_file()), None)
+
+
+def read_multiscale(folder: Path) -> Multiscale:
+    """Reads and checks the metadata of an OME-Zarr volume; of several images the first.
+
+    Raises:
+        FileError: if the folder holds no volume with the axes z, y, x, or its metadata is damaged;
+            it names the file and what to do.
+    """
+    if not folder.is_dir():
+        raise FileError(f"{folder}: there is no such folder; check the spelling")
+    file = metadata_file(folder)
+    if file is None:
+        raise FileError(
+            f"{folder}: is a folder without the zarr.json or .zattrs of OME-Zarr; name a volume "
+            "file or an OME-Zarr folder"
+        )
+    try:
+        return _multiscale(folder, _DRIVERS[file.name], _image(file))
+    except _Refused as refusal:
+        raise FileError(f"{file}: {refusal}") from None
+
+
+def _image(file: Path) -> dict[str, Any]:
+    """The first entry of multiscales."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _Refused(f"is not JSON ({error})", "copy the folder again") from None
+    except OSError as error:
+        raise _Refused(f"cannot be read ({error.strerror})", "check its permissions") from None
+    if file.name == "zarr.json":
+        if isinstance(content, dict) and content.get("node_type") == "array":
+            raise _Refused("is a bare Zarr array", "name the OME-Zarr folder that it lies in")
+        content = _entry(_entry(content, "attributes", dict), "ome", dict)
+    images = _entry(content, "multiscales", list)
+    if not images or not _is_object(images[0]):
+        raise _Refused("multiscales holds no image")
+    version = content.get("version", images[0].get("version"))
+    if version is not None and not str(version).startswith(_VERSIONS):
+        raise _Refused(f"is version {version!r}", "convert it to OME-Zarr 0.5 (or 0.4)")
+    return images[0]
+
+
+def _multiscale(folder: Path, driver: str, image: dict[str, Any]) -> Multiscale:
+    axes = _entry(image, "axes", list)
+    unit, notes = _axes(axes)
+    stated = image.get(_STEPS) is not None
+    outer = _transformation(_entry(image, _STEPS, list) if stated else [], axes)
+    datasets = _entry(image, "datasets", list)
+    if not datasets:
+        raise _Refused("datasets is empty")
+    levels = []
+    for dataset in datasets:
+        place = _inside(folder, _entry(dataset, "path", str))
+        inner = _transformation(_entry(dataset, _STEPS, list), axes, needed=True)
+        # Voxel index to length by the data set's transformation, then by that of all levels.
+        parts = zip(*inner, *outer, strict=True)
+        lengths = [(scale * s, shift * s + t) for scale, shift, s, t in parts][-3:]
+        if unit is None:
+            levels.append(Level(place, None, (0.0, 0.0, 0.0)))
+        else:
+            sizes, origins = zip(*lengths, strict=True)
+            levels.append(Level(place, _angstrom(sizes, unit), _angstrom(origins, unit)))
+    return Multiscale(driver, len(axes) - 3, tuple(levels), notes)
+
+
+def _axes(axes: list[Any]) -> tuple[Zyx | None, tuple[str, ...]]:
+    """Angstrom per unit along z, y, x, None if unknown, with a note on why."""
+    names = [_entry(axis, "name", str) for axis in axes]
+    kinds = [axis.get("type") for axis in axes]
+    spatial = all(kind in ("space", None) for kind in kinds[-3:]) and "space" not in kinds[:-3]
+    if names[-3:] != ["z", "y", "x"] or not spatial:
+        raise _Refused(
+            f"has the axes {', '.join(names)} of types {', '.join(map(str, kinds))}",
+            "save one volume with the spatial axes z, y, x, in this order",
+        )
+    stated = [axis.get("unit") for axis in axes[-3:]]
+    known = [ANGSTROM_PER_UNIT.get(str(unit).strip().lower()) for unit in stated]
+    z, y, x = known
+    if z is None or y is None or x is None:
+        missing = "no unit" if stated == [None] * 3 else "units " + ", ".join(map(str, stated))
+        return None, (
+            f"the axes have {missing}: voxel size unknown, give it with --voxel-size ANGSTROM",
+        )
+    return (z, y, x), ()
+
+
+def _transformation(
+    entries: list[Any], axes: list[Any], needed: bool = False
+) -> tuple[list[float], list[float]]:
+    """Scale and translation, a number for each axis."""
+    ones, zeros = [1.0] * len(axes), [0.0] * len(axes)
+    if not (entries or needed):
+        return ones, zeros
+    kinds = [entry.get("type") if _is_object(entry) else None for entry in entries]
+    if kinds not in (["scale"], ["scale", "translation"]):
+        raise _Refused(
+            f"{_STEPS} holds {reprlib.repr(kinds)}, a scale and perhaps a translation are needed"
+        )
+    scale = _numbers(entries[0], "scale", len(axes))
+    if min(scale) < 1e-30:
+        raise _Refused(f"scale is {scale}, positive numbers are needed")
+    return scale, _numbers(entries[1], "translation", len(axes)) if len(entries) > 1 else zeros
+
+
+def _numbers(entry: dict[str, Any], key: str, count: int) -> list[float]:
+    values = _entry(entry, key, list)
+    numbers = [v for v in values if isinstance(v, (int, float)) and abs(v) < 1e30]
+    if len(numbers) != count or len(values) != count:
+        raise _Refused(f"{key} is {reprlib.repr(values)}, {count} numbers are needed")
+    return [float(number) for number in numbers]
+
+
+def _angstrom(lengths: Any, unit: Zyx) -> Zyx:
+    # Twelve digits, so that 0.001348 micrometres are 13.48 angstrom.
+    z, y, x = (float(f"{a * b:.12g}") for a, b in zip(lengths, unit, strict=True))
+    return z, y, x
+
+
+def _inside(folder: Path, path: str) -> Path:
+    """The folder of a data set, which must lie in that of the volume, also behind links."""
+    try:
+        place, root = (folder / path).resolve(), folder.resolve()
+        found = place.is_dir()
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, a circle of links
+        raise _Refused(f"the data set path {reprlib.repr(path)} is not a path") from None
+    if place == root or not place.is_relative_to(root):
+        raise _Refused(
+            f"the data set path {reprlib.repr(path)} leads out of the folder",
+            "correct it, and beware of the rest of the folder",
+        )
+    if not found:
+        raise _Refused(f"the data set {reprlib.repr(path)} is missing", "copy the folder again")
+    return folder / path
+
+
+def _entry(holder: Any, key: str, kind: type) -> Any:
+    """An entry of a JSON object, if it is of this type."""
+    found = holder.get(key) if _is_object(holder) else None
+    if not isinstance(found, kind):
+        word = {dict: "an object", list: "a list", str: "a text"}[kind]
+        lacks = "is missing" if found is None else f"is {reprlib.repr(found)}, {word} is needed"
+        raise _Refused(f"{key} {lacks}")
+    return found
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def level_factors(shape: Shape) -> list[tuple[int, ...]]:
+    """By how much each level is coarser than the finest, along each axis.
+
+    >>> level_factors((5, 130, 300))
+    [(1, 1, 1), (2, 2, 2), (4, 4, 4)]
+    >>> level_factors((1, 600, 600))[-1]
+    (1, 8, 8)
+    """
+    factors = [(1,) * len(shape)]
+    while max(-(-n // f) for n, f in zip(shape, factors[-1], strict=True)) > _COARSEST:
+        # An axis of one voxel is not halved any more.
+        factors.append(
+            tuple(2 * f if f < n else f for n, f in zip(shape, factors[-1], strict=True))
+        )
+    return factors
+
+
+def group_metadata(
+    name: str, factors: list[tuple[int, ...]], voxel_size: Zyx | None, origin: Zyx, method: str
+) -> dict[str, Any]:
+    """The zarr.json of a volume whose levels are coarser by these factors.
+
+    Args:
+        name: of the volume.
+        factors: see `level_factors`.
+        voxel_size: angstrom along z, y, x; None leaves the unit out.
+        origin: angstrom, of the centre of voxel (0, 0, 0) of the finest level.
+        method: how voxels were combined.
+    """
+    unit = {} if voxel_size is None else {"unit": "angstrom"}
+    size = voxel_size or (1.0, 1.0, 1.0)
+    datasets = []
+    for level, factor in enumerate(factors):
+        scale = [f * v for f, v in zip(factor, size, strict=True)]
+        # The first of f voxels that became one lies (f - 1) / 2 voxels before their centre.
+        shift = [
+            o + (f - 1) / 2 * v
+            for o, f, v in zip(origin if voxel_size else (0.0,) * 3, factor, size, strict=True)
+        ]
+        steps = [
+            {"type": "scale", "scale": scale},
+            {"type": "translation", "translation": shift},
+        ]
+        datasets.append({"path": str(level), _STEPS: steps})
+    image = {
+        "name": name,
+        "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
+        "datasets": datasets,
+        "type": method,
+        "metadata": {"description": f"blocks of 2 x 2 x 2 voxels became their {method}"},
+    }
+    attributes = {"ome": {"version": "0.5", "multiscales": [image]}}
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}

@@ -1,0 +1,319 @@
+"""OME-Zarr volumes in and out, chunk by chunk: neither way holds a whole volume in memory."""
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import tensorstore as ts
+
+from cryojax_seg.core.blocks import EDGE, blocks
+from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.core.types import Shape
+from cryojax_seg.io import ome
+from cryojax_seg.io.chunked import FAILURES, Chunked, open_store, open_volume, reason, region
+from cryojax_seg.io.files import (
+    FileError,
+    PathLike,
+    disk_full_explained,
+    partial_path,
+    publish_folder,
+    size_text,
+    target_path,
+)
+from cryojax_seg.io.mrc import non_finite_warnings, warn
+from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_warnings, voxel_size_zyx
+
+_UNDER_WAY = 1  # chunks that are written while the caller goes on
+
+
+def is_zarr(path: PathLike) -> bool:
+    """Whether this is the folder of an OME-Zarr volume that can be read (NGFF 0.4 or 0.5)."""
+    try:
+        ome.read_multiscale(Path(path))
+    except FileError:
+        return False
+    return True
+
+
+def read_zarr(
+    path: PathLike,
+    voxel_size: VoxelSize | None = None,
+    mmap: bool | Literal["auto"] = "auto",
+    level: int = 0,
+) -> Tomogram:
+    """Opens an OME-Zarr volume: NGFF 0.5 (Zarr 3) or 0.4 (Zarr 2); no voxel is read.
+
+    Voxel size and origin are those of the scale and translation, converted from the unit of the
+    axes. Axes of length 1 before z, y, x are dropped.
+
+    Args:
+        path: the folder.
+        voxel_size: angstrom, one number or (z, y, x); wins over the metadata.
+        mmap: False reads the whole volume into memory.
+        level: 0 for the finest resolution.
+
+    Returns:
+        the tomogram: density ``(z, y, x)`` of the stored type, a `Chunked` unless `mmap` is False.
+
+    Raises:
+        FileError: if the folder is no volume of real numbers with the axes z, y, x, or damaged; it
+            names the file and what to do.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.zarr"
+    >>> write_zarr(path, np.arange(24, dtype=np.int16).reshape(2, 3, 4), voxel_size=10.0)
+    >>> tomogram = read_zarr(path)
+    >>> tomogram.density.shape, tomogram.voxel_size, tomogram.density[1:, :2, 3:].tolist()
+    ((2, 3, 4), (10.0, 10.0, 10.0), [[[15], [19]]])
+    """
+    path = Path(path)
+    described = ome.read_multiscale(path)
+    if not 0 <= level < len(described.levels):
+        raise FileError(f"{path}: has the levels 0 to {len(described.levels) - 1}, not {level}")
+    found = described.levels[level]
+    volume = open_volume(described, found.folder)
+    density = volume if mmap else np.asarray(volume)
+    notes = list(described.warnings) if voxel_size is None else []
+    if voxel_size is None and found.voxel_size is not None:
+        notes += voxel_size_warnings(found.voxel_size)
+    if isinstance(density, np.ndarray):
+        notes += non_finite_warnings(density)
+    warn(path, notes)
+    return Tomogram(
+        density=density,
+        voxel_size=found.voxel_size if voxel_size is None else voxel_size_zyx(voxel_size),
+        origin=found.origin,
+        name=str(path),
+    )
+
+
+@final
+class ZarrOutput:
+    """An OME-Zarr volume that is written part by part; read `write_zarr` for the format.
+
+    What is written lies in the folder ``.NAME.partial`` beside the volume until `finish`. Parts
+    may overlap the chunks as they like, and each other; a part that covers whole chunks is written
+    fastest. Memory stays bounded, whatever the size of the volume or of a part.
+
+    Args:
+        path: the folder it becomes.
+        shape: ``(z, y, x)``.
+        dtype: bool, or an integer or floating type.
+        like: the tomogram this belongs to: voxel size and origin are taken from it.
+        overwrite: replace an existing OME-Zarr folder when this one is finished.
+        resume: go on with what an earlier process wrote.
+
+    Raises:
+        FileError: if the folder exists, cannot be written, or there is nothing to go on with.
+        OSError: if the disk is full.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "labels.zarr"
+    >>> output = ZarrOutput(path, (2, 3, 4), np.int8)
+    >>> output.write(np.s_[:, :2, :], np.ones((2, 2, 4), np.int8))
+    >>> path.exists()
+    False
+    >>> output.finish()
+    >>> path.exists()
+    True
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        shape: Shape,
+        dtype: Any,
+        like: Tomogram | None = None,
+        overwrite: bool = False,
+        resume: bool = False,
+    ):
+        self.shape, self.dtype = tuple(map(int, shape)), np.dtype(dtype).newbyteorder("=")
+        if len(self.shape) != 3 or min(self.shape) <= 0:
+            raise FileError(f"{path}: a volume (z, y, x) is needed, this shape is {shape}")
+        if self.dtype.kind not in "iufb" or self.dtype.itemsize > 8:
+            raise FileError(f"{path}: {self.dtype} is not a type of real numbers")
+        self._target, self._overwrite = target_path(path, overwrite), overwrite
+        self._place = (like.voxel_size, like.origin) if like else (None, (0.0, 0.0, 0.0))
+        if self._target.exists() and not ome.metadata_file(self._target):
+            raise FileError(f"{path}: exists and is not an OME-Zarr folder; choose another name")
+        self._partial = partial_path(self._target)
+        self._pending: collections.deque[ts.WriteFutures] = collections.deque()
+        self._store = self._resumed() if resume else self._started()
+
+    def write(self, where: tuple[slice, ...], block: np.ndarray) -> None:
+        """Puts a block ``(z, y, x)`` where it belongs; may return before it is on disk.
+
+        Raises:
+            ValueError: if the block has not the shape of that part, or this is finished.
+            OSError: if the disk is full.
+        """
+        self._check_unfinished()
+        part, block = region(where, self.shape), np.asarray(block)
+        shape = tuple(s.stop - s.start for s in part)
+        if block.shape != shape:
+            raise ValueError(f"a block of shape {block.shape} was given for a part of {shape}")
+        for cell in _by_chunk(part):
+            inside = tuple(
+                slice(c.start - p.start, c.stop - p.start) for c, p in zip(cell, part, strict=True)
+            )
+            self._put(self._store, cell, block[inside].astype(self.dtype))
+
+    def flush(self) -> None:
+        """Returns when everything that was written is on disk."""
+        while self._pending:
+            self._wait()
+
+    def finish(self) -> None:
+        """Adds the coarser levels and gives the folder its name."""
+        self._check_unfinished()
+        self.flush()
+        method = "mean" if self.dtype.kind == "f" else "mode"  # a label must stay a label
+        factors = ome.level_factors(self.shape)
+        fine = self._store
+        for level, (before, factor) in enumerate(zip(factors, factors[1:], strict=False), 1):
+            step = [f // b for b, f in zip(before, factor, strict=True)]
+            fine = self._coarser(ts.downsample(fine, step, method), str(level))
+        size, origin = self._place
+        content = ome.group_metadata(self._target.name, factors, size, origin, method)
+        with disk_full_explained(self._target):
+            (self._partial / "zarr.json").write_text(json.dumps(content, indent=2))
+            publish_folder(self._partial, self._target, self._overwrite)
+
+    def discard(self) -> None:
+        """Removes what was written."""
+        for part in self._pending:  # what is under way would make the folder anew
+            with contextlib.suppress(*FAILURES):
+                part.result()
+        self._pending.clear()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _started(self) -> ts.TensorStore:
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir()  # fails if it could not be removed
+        return self._array("0", self.shape)
+
+    def _resumed(self) -> ts.TensorStore:
+        try:
+            store = open_store("zarr3", self._partial / "0", 0, open=True)
+        except FAILURES:
+            store = None
+        if store is None or (tuple(store.shape), store.dtype) != (self.shape, ts.dtype(self.dtype)):
+            raise FileError(f"{self._partial}: is not what was being written; remove it")
+        return store
+
+    def _array(self, name: str, shape: tuple[int, ...]) -> ts.TensorStore:
+        """A new array of this volume; what an earlier attempt left of it is removed."""
+        metadata = {
+            "shape": shape,
+            "data_type": self.dtype.name,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [min(n, EDGE) for n in shape]},
+            },
+            "dimension_names": ["z", "y", "x"],
+            "codecs": [
+                {"name": "bytes", "configuration": {"endian": "little"}},
+                {"name": "zstd", "configuration": {"level": 1, "checksum": True}},
+            ],
+        }
+        options = {"create": True, "delete_existing": True, "spec": {"metadata": metadata}}
+        with self._failure_explained():
+            return open_store("zarr3", self._partial / name, 0, **options)
+
+    def _coarser(self, fine: ts.TensorStore, name: str) -> ts.TensorStore:
+        coarse, voxels = self._array(name, tuple(fine.shape)), Chunked(fine, str(self._partial))
+        for where in blocks(voxels.shape):
+            self._put(coarse, where, voxels[where])
+        self.flush()
+        return coarse
+
+    def _put(self, store: ts.TensorStore, where: tuple[slice, ...], block: np.ndarray) -> None:
+        """Starts to write a block that nobody else will change."""
+        self._pending.append(store[where].write(block, can_reference_source_data_indefinitely=True))
+        while len(self._pending) > _UNDER_WAY:
+            self._wait()
+
+    def _wait(self) -> None:
+        """Returns when the oldest part under way is on disk."""
+        with self._failure_explained():
+            self._pending[0].result()
+        self._pending.popleft()  # a failure stays, so that no later flush says that all is well
+
+    @contextlib.contextmanager
+    def _failure_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except FAILURES as error:
+            free = size_text(shutil.disk_usage(self._target.parent).free)
+            raise OSError(f"cannot write {self._target}: {reason(error)} ({free} free)") from None
+
+    def _check_unfinished(self) -> None:
+        if not self._partial.is_dir():
+            raise ValueError(f"{self._target}: is finished or discarded, nothing can be added")
+
+
+def write_zarr(
+    path: PathLike,
+    array: Any,
+    like: Tomogram | None = None,
+    voxel_size: VoxelSize | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a volume as OME-Zarr (NGFF 0.5, Zarr 3), completely or not at all.
+
+    Chunks have 128 voxels along each axis and a checksum. Levels are added by halving the volume
+    until no axis is longer than 128; voxels are combined to their mean, those of integers and bool
+    to their mode (of equally frequent values the smallest), so that a label stays a label.
+
+    Args:
+        path: the folder.
+        array: ``(z, y, x)``, real; NumPy, JAX or a `Chunked`.
+        like: the tomogram this belongs to: voxel size and origin are taken from it.
+        voxel_size: angstrom, one number or (z, y, x); wins over `like`.
+        overwrite: replace an existing OME-Zarr folder.
+
+    Raises:
+        FileError: if the folder exists or cannot be written, or the array is not a real volume.
+        OSError: if the disk is full.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.zarr"
+    >>> write_zarr(path, np.ones((2, 3, 200), np.float16), voxel_size=5.0)
+    >>> coarser = read_zarr(path, voxel_size=10.0, level=1)
+    >>> coarser.density.shape, coarser.origin
+    ((1, 2, 100), (2.5, 2.5, 2.5))
+    """
+    array = array if isinstance(array, Chunked) else np.asarray(array)
+    if array.ndim != 3:
+        raise FileError(f"{path}: a volume (z, y, x) is needed, this array is {array.shape}")
+    known = Tomogram(array) if like is None else like
+    if voxel_size is not None:
+        known = dataclasses.replace(known, voxel_size=voxel_size_zyx(voxel_size))
+    output = ZarrOutput(path, array.shape, array.dtype, known, overwrite)
+    try:
+        for where in blocks(array.shape):
+            output.write(where, array[where])
+        output.finish()
+    except BaseException:
+        output.discard()
+        raise
+
+
+def _by_chunk(part: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
+    """The pieces of a part that lie in different chunks.
+
+    >>> [piece[0] for piece in _by_chunk((slice(100, 300),))]
+    [slice(100, 128, None), slice(128, 256, None), slice(256, 300, None)]
+    """
+    cuts = []
+    for s in part:
+        edges = [s.start, *range((s.start // EDGE + 1) * EDGE, s.stop, EDGE), s.stop]
+        cuts.append([slice(*pair) for pair in itertools.pairwise(edges)])
+    return itertools.product(*cuts)
