@@ -240,7 +240,7 @@ def _halo(segmenter, volume) -> dict[str, Any]:
     console.say(
         f"halo: {fitted.halo} of {segmenter.halo} voxels matter, logits differ by {difference:.2g}"
     )
-    return {"halo": {"voxels": fitted.halo, "difference": difference}}
+    return {"halo": fitted.halo}
 
 
 def _report(segmenter, held_out, patch: int) -> None:

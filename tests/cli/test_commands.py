@@ -95,6 +95,33 @@ def test_an_interrupted_segmentation_goes_on(run, files, trained, tmp_path, monk
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_zarr_in_and_out(run, files, trained, tmp_path):
+    """The same labels and maps in either format, whatever the tomogram comes in."""
+    tomogram = io.read_mrc(files / "tomogram.mrc")
+    io.write_zarr(tmp_path / "t.zarr", tomogram.density, tomogram)
+    words = ("--tile", "10", "--probabilities")
+    assert run("segment", trained, files / "tomogram.mrc", *words, "-o", tmp_path / "mrc")[0] == 0
+    zarr = tmp_path / "zarr"
+    status, printed, _ = run(
+        "segment", trained, tmp_path / "t.zarr", *words, "--format", "zarr", "-o", zarr
+    )
+    assert status == 0 and "membrane" in printed
+    assert run("segment", trained, tmp_path / "t.zarr", "-o", tmp_path / "l.zarr")[0] == 0
+    one, other, single = (
+        io.read_tomogram(path)
+        for path in (
+            tmp_path / "mrc" / "tomogram.labels.mrc", zarr / "t.labels.zarr", tmp_path / "l.zarr"
+        )
+    )  # fmt: skip
+    np.testing.assert_array_equal(one.density, np.asarray(other.density))
+    np.testing.assert_array_equal(one.density, np.asarray(single.density))
+    assert other.voxel_size == one.voxel_size and other.origin == one.origin
+    maps = [tmp_path / "mrc" / "tomogram.membrane.probability.mrc"]
+    maps.append(zarr / "t.membrane.probability.zarr")
+    p, q = (np.asarray(io.read_tomogram(path).density) for path in maps)
+    np.testing.assert_array_equal(p, q)
+
+
 def test_a_plan_is_printed_without_segmenting(run, files, trained, tmp_path):
     words = ("segment", trained, files / "tomogram.mrc", "-o", tmp_path / "out", "--dry-run")
     status, printed, _ = run(*words)

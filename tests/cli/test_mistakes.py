@@ -162,22 +162,41 @@ def test_training_that_is_stopped_keeps_what_it_has(files, tmp_path, number):
     assert io.load_model(tmp_path / "run" / "model")[0].classes == ("foreground",)
 
 
-def test_a_kill_leaves_no_half_written_labels(files, trained, tmp_path):
-    """SIGTERM in the middle of writing: no file at the final path, no temporary beside it."""
+def killed(signal, tiles, *words):
+    """The command in a process of its own that gets a signal after so many tiles."""
     code = (
-        "import os, signal, sys, numpy as np\n"
+        "import os, signal, sys\n"
         "from cryojax_seg import cli, io\n"
-        "def slow(path, array, **_):\n"
-        "    with io.atomic_write(path) as temporary:\n"
-        "        temporary.write_bytes(b'half')\n"
-        "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "io.write_mrc = slow\n"
+        "from cryojax_seg.io import output\n"
+        "output._EVERY, write = 0.0, io.TileJob.write\n"
+        "def last(job, where, blocks):\n"
+        f"    if job.done == {tiles}:\n"
+        f"        os.kill(os.getpid(), signal.{signal})\n"
+        "    write(job, where, blocks)\n"
+        "io.TileJob.write = last\n"
         "sys.exit(cli.main())"
     )
-    words = ("segment", trained, files / "tomogram.mrc", "-o", tmp_path / "labels.mrc")
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True
     )
+
+
+def test_a_kill_leaves_no_half_written_labels(files, trained, tmp_path):
+    """SIGTERM in the first tile: no file at the final path, nothing beside it."""
+    words = ("segment", trained, files / "tomogram.mrc", "-o", tmp_path / "labels.mrc")
+    done = killed("SIGTERM", 0, *words)
     assert done.returncode == 143
     assert done.stderr == "cryojax-seg: error: terminated\n"
     assert os.listdir(tmp_path) == []
+
+
+def test_a_process_that_was_shot_is_gone_on_with(run, files, trained, tmp_path):
+    words = ("segment", trained, files / "tomogram.mrc", "--tile", "10", "-o")
+    assert run(*words, tmp_path / "whole.mrc")[0] == 0
+    target = tmp_path / "shot.mrc"
+    assert killed("SIGKILL", 5, *words, target).returncode == -9
+    assert not target.exists()
+    status, _, said = run(*words, target)
+    assert status == 0 and "going on after 5 of 48 tiles" in said
+    assert target.read_bytes() == (tmp_path / "whole.mrc").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["shot.mrc", "whole.mrc"]

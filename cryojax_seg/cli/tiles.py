@@ -1,0 +1,207 @@
+"""One tomogram, tile by tile: the plan, the work and what came out."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from cryojax_seg.cli import console
+
+BASE = 0.9 * 2**30  # bytes that the process takes without tiles: libraries, compiled programs
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Of logits ``(z, y, x, class)``: the labels, int8, and the maps that are wanted, float16.
+
+    Attributes:
+        threshold: probability above which a voxel belongs to the one class there is.
+        maps: whether a map is wanted for each class but the background.
+    """
+
+    threshold: float
+    maps: bool
+
+    def __call__(self, logits):
+        import jax.numpy as jnp
+
+        from cryojax_seg.core import probabilities
+
+        p = probabilities(logits)
+        one = p.shape[-1] == 1
+        labels = p[..., 0] > self.threshold if one else jnp.argmax(p, -1)
+        shown = range(0 if one else 1, p.shape[-1]) if self.maps else ()
+        return labels.astype(jnp.int8), *(p[..., i].astype(jnp.float16) for i in shown)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What is to be done with one tomogram.
+
+    Attributes:
+        tomogram: as it was read.
+        volume: the same, normalized as it is read.
+        segmenter: fitted to it.
+        tiling: how it is cut.
+        answer: what is wanted.
+    """
+
+    tomogram: Any
+    volume: Any
+    segmenter: Any
+    tiling: Any
+    answer: Answer
+
+
+def plan(
+    segmenter,
+    card,
+    tomogram,
+    answer: Answer,
+    contrast: Literal["dark", "bright"] | None,
+    tile: int | float,
+    halo: str,
+) -> Work:
+    """Measures the intensities and cuts the volume into tiles; nothing is segmented yet.
+
+    Args:
+        segmenter, card: the model.
+        tomogram: at hand or on disk.
+        answer: what is wanted.
+        contrast: None for that of the model.
+        tile: edge of the tiles in voxels (an int), or bytes they may take (a float).
+        halo: "exact", "auto" or a number of voxels; for tomograms of several tiles.
+    """
+    import numpy as np
+
+    from cryojax_seg import core, io
+    from cryojax_seg.core.tiling import tiling_of
+    from cryojax_seg.segmenters import fit_normalization
+
+    _warn_if_other_voxels(tomogram, card)
+    try:
+        intensity = core.measure_intensity(tomogram.density, contrast or card.contrast)
+    except ValueError as error:
+        raise io.FileError(f"{tomogram.name}: {error}") from None
+    in_memory = type(tomogram.density) is np.ndarray  # then the reader has said so
+    if intensity.damaged and not in_memory:
+        console.warn(f"{tomogram.name}: {100 * intensity.damaged:.2g} % of its voxels are NaN")
+    volume = core.Normalized(tomogram.density, intensity)
+    patch = card.provenance.get("patch", 64)  # statistics are best measured as in training
+    fitted = fit_normalization(segmenter, volume, patch=patch)
+
+    def cut(segmenter):
+        if isinstance(tile, int):
+            return tiling_of(segmenter, volume.shape, tile)
+        return core.plan_tiles(segmenter, volume.shape, tile, answer)
+
+    tiling = cut(fitted)
+    if tiling.count > 1 and halo != "exact":
+        fitted = _with_halo(fitted, card, volume, halo)
+        tiling = cut(fitted)
+    return Work(tomogram, volume, fitted, tiling, answer)
+
+
+def _with_halo(segmenter, card, volume, halo: str):
+    """The segmenter with the halo that was asked for, or that was measured."""
+    from cryojax_seg.segmenters import Truncated, fit_halo
+
+    if halo != "auto":
+        return Truncated(segmenter, int(halo))
+    measured = card.provenance.get("halo")
+    return fit_halo(segmenter, volume)[0] if measured is None else Truncated(segmenter, measured)
+
+
+def account(work: Work) -> str:
+    """The plan in words."""
+    from cryojax_seg.core.tiling import bytes_per_voxel
+
+    tiling = work.tiling
+    size = math.prod(tiling.padded) * bytes_per_voxel(work.segmenter, work.answer)
+    tiles = "1 tile" if tiling.count == 1 else f"{tiling.count} tiles"
+    return (
+        f"{_times(tiling.shape)} voxels in {tiles} of {_times(tiling.tile)} with a halo of "
+        f"{tiling.halo}: {tiling.waste:.2f} voxels computed for each, about "
+        f"{(size + BASE) / 2**30:.1f} GiB of memory at most"
+    )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def segment(
+    work: Work, outputs: Sequence[Path], description: Mapping[str, Any], overwrite: bool
+) -> None:
+    """Segments one tomogram and writes its files, or goes on where an earlier run was.
+
+    Args:
+        outputs: of the labels, then of the maps.
+        description: what decides about the content, beside the plan.
+    """
+    import numpy as np
+
+    from cryojax_seg import io
+    from cryojax_seg.core import segment_tiles
+
+    whole = {
+        **description,
+        "answer": dataclasses.asdict(work.answer),
+        "tiling": dataclasses.asdict(work.tiling),
+        "intensity": dataclasses.asdict(work.volume.intensity),
+    }
+    volumes = [(path, np.float16 if i else np.int8) for i, path in enumerate(outputs)]
+    count = work.tiling.count
+    with (
+        io.TileJob(whole, volumes, work.volume.shape, work.tomogram, overwrite) as job,
+        console.progress(count, Path(work.tomogram.name).name) as advance,
+    ):
+        if job.done:
+            console.say(f"{outputs[0]}: going on after {job.done} of {count} tiles")
+        for _ in range(job.done):
+            advance()
+        tiles = segment_tiles(work.segmenter, work.volume, work.tiling, work.answer, job.done)
+        for where, blocks in tiles:
+            job.write(where, blocks)
+            advance()
+
+
+def shares(labels: Path, work: Work) -> dict[str, float]:
+    """Share of voxels of each class but background; warns if they look inverted."""
+    import numpy as np
+
+    from cryojax_seg import io
+    from cryojax_seg.core import label_names
+    from cryojax_seg.core.blocks import blocks, release
+
+    found = io.read_tomogram(labels).density
+    names = label_names(work.segmenter.classes)
+    counts = np.zeros(len(names), np.int64)
+    sums, voxels = np.zeros(2), np.zeros(2)  # of the intensity, outside and inside
+    places = list(blocks(found.shape))
+    for number, where in enumerate(places):
+        block = np.asarray(found[where])
+        counts += np.bincount(block.ravel(), minlength=len(names))
+        if number % -(-len(places) // 64) == 0:  # a sample is enough for this
+            inside, values = (block > 0).ravel(), work.volume[where].ravel()
+            voxels += np.bincount(inside, minlength=2)
+            sums += np.bincount(inside, values, minlength=2)
+        release(found)
+    if voxels.all() and sums[1] / voxels[1] < sums[0] / voxels[0] - 0.1:
+        console.warn(
+            f"{work.tomogram.name}: what was found looks darker than its surroundings where it "
+            "should be brighter; is --contrast right?"
+        )
+    return {n: float(counts[i] / counts.sum()) for i, n in enumerate(names) if i}
+
+
+def _warn_if_other_voxels(tomogram, card) -> None:
+    if tomogram.voxel_size is None or card.voxel_size is None:
+        return
+    ratios = [a / b for a, b in zip(tomogram.voxel_size, card.voxel_size, strict=True)]
+    if max(ratios) > 1.1 or min(ratios) < 0.9:
+        console.warn(
+            f"{tomogram.name}: has voxels of {tomogram.voxel_size[0]:.4g} A, the model was trained "
+            f"on {card.voxel_size[0]:.4g} A; bin or rescale the tomogram to that"
+        )
