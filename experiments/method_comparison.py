@@ -10,8 +10,9 @@ ratios 0.02 to 1, contrast even or falling to 35 % across the volume, tilt range
 120, 100 and 80 degrees. ``best threshold`` is no method: it is the threshold of highest Dice on
 each test volume, chosen with the truth in hand, which no global threshold can beat.
 
-Surface Dice is at 20 angstrom (2 voxels). Training is in CPU-seconds, the median over seeds (the
-first compiles); speed is that of a volume of 64^3 voxels, compilation apart.
+Surface Dice is at 20 angstrom (2 voxels). Training is in CPU-seconds, the median over seeds, of
+which the first compiles (in the recorded result the mean, with compilation); speed is that of a
+volume of 64^3 voxels, compilation apart.
 
 Learned: the U-Net holds up best in every condition from a ratio of 0.1 upwards. Below, the linear
 vote does (0.40 against 0.39 at 0.05, 0.36 against 0.32 at 0.02), at half the training and a
