@@ -43,7 +43,7 @@ def read(volume: Readable | Array, start: Sequence[int], stop: Sequence[int]) ->
     indices = [mirror(a, b, n) for a, b, n in zip(start, stop, volume.shape, strict=True)]
     lows = [int(index.min()) for index in indices]
     within = tuple(slice(low, int(i.max()) + 1) for low, i in zip(lows, indices, strict=True))
-    block = np.array(volume[within], np.float32)
+    block = np.asarray(volume[within], np.float32)
     for axis, (index, low) in enumerate(zip(indices, lows, strict=True)):
         if index.size != block.shape[axis] or index[0] != low:
             block = np.take(block, index - low, axis)

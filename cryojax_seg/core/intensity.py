@@ -31,8 +31,12 @@ class Intensity:
         >>> Intensity(2.0, -0.5).apply(np.array([0.0, 4.0, np.nan])).tolist()
         [1.0, -1.0, 0.0]
         """
-        result = (block.astype(np.float32) - np.float32(self.centre)) * np.float32(self.gain)
-        return result if np.isfinite(result).all() else np.where(np.isfinite(block), result, 0)
+        result = block.astype(np.float32)
+        result -= np.float32(self.centre)  # in place: blocks are large
+        result *= np.float32(self.gain)
+        if not np.isfinite(result).all():
+            result[~np.isfinite(block)] = 0
+        return result
 
 
 @dataclasses.dataclass(frozen=True)

@@ -177,8 +177,9 @@ def bytes_per_voxel(segmenter: Segmenter, answer: Answer = logits_themselves) ->
     analysis = _run.lower(segmenter, block, 0, answer).compile().memory_analysis()
     if analysis is None:  # not every backend says
         return 1000.0
-    # Two blocks and two answers are about at a time, because reading and writing overlap.
-    around = 2 * (4 * edge**3 + analysis.output_size_in_bytes)
+    # Because reading and writing overlap, one block is computed while the next is normalized, each
+    # is copied once to where it is computed, and two answers are about.
+    around = 24 * edge**3 + 2 * analysis.output_size_in_bytes
     return (analysis.temp_size_in_bytes + around) / edge**3
 
 
