@@ -5,12 +5,13 @@ import shutil
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The workers and the programs that tests start share what they compile, for this run only.
+# The workers and the programs that tests start share what they compile, for this run only. Also the
+# smallest programs: there are thousands, and reading one takes a quarter of the time of compiling
+# it. The folder has no limit of size, with which every new file would look at all others.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/cryojax-seg-compiled-{os.getpid()}"
 )
-os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))  # then it is locked, too
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import matplotlib
