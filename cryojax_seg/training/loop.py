@@ -207,7 +207,7 @@ class _Task:
     def patches(self, state: TrainState) -> str:
         """Which patches the next step of this state sees, for messages."""
         key, _ = step_key(state.seed, state.step)
-        numbers, origins = places(
+        numbers, origins = jax.jit(places, static_argnums=(2, 3, 4, 5))(
             self.samples,
             key,
             self.config.batch,
