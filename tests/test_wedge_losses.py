@@ -1,6 +1,7 @@
 """Losses that know the wedge: their effect on phantoms with a known answer, and gradients."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,15 @@ WEDGE = MissingWedge((-60.0, 60.0))
 GRID = np.stack(np.meshgrid(*[np.arange(EDGE) - (EDGE - 1) / 2] * 3, indexing="ij"), -1)
 FACING_X = np.eye(3)[2]  # its spectrum was measured
 FACING_BEAM = np.eye(3)[0]  # its spectrum lies in the wedge
+
+
+# Compiled for a few calls on small volumes: quick to compile matters, quick to run does not.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+# Compiled once for all tests: operation by operation they are hundreds of programs.
+measured_by = jax.jit(MissingWedge.apply)
+transfer_of = jax.jit(MissingWedge.transfer, static_argnums=1)
+visibility_weights = jax.jit(under_test.visibility_weights, static_argnums=1)
+forward_model, hallucination = losses.forward_model(), losses.hallucination()
 
 
 class Answer(Segmenter):
@@ -50,7 +60,7 @@ def answer(probability, dtype=np.float32):
 
 def batch_of(density, truth=None, normals=None, halves=None, wedge=WEDGE, dtype=np.float32, seed=0):
     """A batch of one patch that was measured with the wedge."""
-    volume = np.asarray(wedge.apply(jnp.asarray(density, jnp.float32)), dtype)
+    volume = np.asarray(measured_by(wedge, jnp.asarray(density, jnp.float32)), dtype)
     truth = density > 0.5 if truth is None else truth
     one = Batch(
         volume=jnp.asarray(volume),
@@ -65,7 +75,7 @@ def batch_of(density, truth=None, normals=None, halves=None, wedge=WEDGE, dtype=
 
 
 def value(objective, segmenter, batch):
-    return float(jax.jit(objective)(segmenter, batch))
+    return float(quick(objective)(segmenter, batch))
 
 
 def two_sheets():
@@ -82,7 +92,7 @@ def test_emphasis_forgives_or_insists_on_what_cannot_be_seen():
     high = float(WEDGE.visibility(jnp.asarray(FACING_X, jnp.float32)))
     assert low < 0.3 < 0.7 < high
     for emphasis in (-1.0, 0.0, 3.0):
-        weights = np.asarray(under_test.visibility_weights(batch, emphasis))[0]
+        weights = np.asarray(visibility_weights(batch, emphasis))[0]
         inside = (seen > 0.5) & ~(lost > 0.5)
         np.testing.assert_allclose(weights[inside], 1 + emphasis * (1 - high), rtol=1e-5)
         np.testing.assert_allclose(weights[lost > 0.5], 1 + emphasis * (1 - low), rtol=1e-5)
@@ -98,7 +108,7 @@ def test_losing_the_invisible_sheet_costs_as_much_as_emphasis_says(loss):
     cost = {e: value(losses.visibility_weighted(plain, e), missed, batch) for e in (-1.0, 0.0, 4.0)}
     assert cost[0.0] == pytest.approx(value(plain, missed, batch), rel=1e-6)
     for emphasis, found in cost.items():
-        weights = np.asarray(under_test.visibility_weights(batch, emphasis))[0]
+        weights = np.asarray(visibility_weights(batch, emphasis))[0]
         hit, miss = weights[seen > 0.5].sum(), weights[(lost > 0.5) & ~(seen > 0.5)].sum()
         expected = miss / (2 * hit + miss)  # Dice; and -log(1e-4) for each missed voxel
         if loss is losses.cross_entropy:
@@ -134,14 +144,13 @@ def test_completing_what_the_wedge_erased_costs_the_forward_model_nothing():
     noise = 0.05 * np.random.default_rng(0).normal(size=seen.shape)
     batch = batch_of(np.maximum(seen, lost) + noise)
     both, only_seen, only_lost = (
-        value(losses.forward_model(), answer(p), batch)
-        for p in (np.maximum(seen, lost), seen, lost)
+        value(forward_model, answer(p), batch) for p in (np.maximum(seen, lost), seen, lost)
     )
     assert both < only_seen
     assert only_lost - both > 2 * (only_seen - both)
     # An invented sheet in the wedge is all but free as well; one in the measured region is too
     # (its coefficient is shared), but it spoils the explanation of what is there.
-    elsewhere = value(losses.forward_model(), answer(np.maximum(seen, sheet(FACING_X, 2.0))), batch)
+    elsewhere = value(forward_model, answer(np.maximum(seen, sheet(FACING_X, 2.0))), batch)
     assert elsewhere > 1.5 * only_seen
 
 
@@ -150,8 +159,8 @@ def test_the_density_of_probabilities_is_the_least_squares_solution():
     rng = np.random.default_rng(1)
     volume, p = rng.normal(size=(10, 9, 8)), rng.uniform(size=(10, 9, 8, 2))
     with jax.enable_x64(True):
-        transfer = WEDGE.transfer(volume.shape)
-        density, left = under_test.explain(jnp.asarray(volume), jnp.asarray(p), transfer, (1.0,))
+        transfer = transfer_of(WEDGE, volume.shape)
+        density, left = jax.jit(under_test.explain, static_argnums=3)(volume, p, transfer, (1.0,))
     mask = np.asarray(transfer)
     k = np.meshgrid(*[np.fft.fftfreq(n) for n in (10, 9)], np.fft.rfftfreq(8), indexing="ij")
     window = np.exp(-2 * np.pi**2 * sum(f**2 for f in k))
@@ -171,11 +180,15 @@ def test_the_density_of_probabilities_is_the_least_squares_solution():
 
 
 def test_every_turning_moves_the_wedge():
+    @jax.jit
+    def turn(key):
+        matrix = under_test.turning(WEDGE, (8, 8, 8), key)
+        turned = WEDGE.rotate(matrix.astype(jnp.float32))
+        return matrix, jnp.abs(turned.transfer((16,) * 3) - WEDGE.transfer((16,) * 3)).mean()
+
     for seed in range(20):
-        matrix = np.asarray(under_test.turning(WEDGE, (8, 8, 8), jax.random.key(seed)))
+        matrix, moved = turn(jax.random.key(seed))
         assert abs(np.linalg.det(matrix)) == pytest.approx(1)
-        turned = WEDGE.rotate(jnp.asarray(matrix, jnp.float32))
-        moved = np.abs(np.asarray(turned.transfer((16,) * 3)) - WEDGE.transfer((16,) * 3)).mean()
         assert moved > 0.1
 
 
@@ -214,10 +227,10 @@ def test_consistency_counts_what_was_measured_before_turning(normal, share):
     common = sheet(FACING_X, -7.0, 5.0)
     more = common + sheet(normal, 6.0, 9.0)
     answers = (jnp.asarray(a[..., None], jnp.float32) for a in (common, more))
-    difference, _ = under_test.disagreement(*answers, WEDGE)
+    difference, _ = jax.jit(under_test.disagreement)(*answers, WEDGE)
     extra = np.fft.rfftn(more - common)
     measured = np.fft.irfftn(
-        extra * np.asarray(WEDGE.transfer(common.shape)), common.shape, (0, 1, 2)
+        extra * np.asarray(transfer_of(WEDGE, common.shape)), common.shape, (0, 1, 2)
     )
     np.testing.assert_allclose(difference, np.square(measured).sum(), rtol=1e-4)
     assert share[0] < difference / np.square(more - common).sum() < share[1]
@@ -243,16 +256,16 @@ def test_invention_is_told_apart_by_the_wedge():
     energies = {}
     for name, normal in (("seen", FACING_X), ("lost", FACING_BEAM)):
         parts = (answer((sheet(normal) > 0.5) * 1.0).logits[...], batch.labels[0], batch.weights[0])
-        energies[name] = [float(e) for e in under_test.invented_energy(*parts, WEDGE)]
+        energies[name] = [float(e) for e in jax.jit(under_test.invented_energy)(*parts, WEDGE)]
     missing, measured = energies["lost"]
     assert missing > 1.5 * measured  # a small patch has a wide spectrum
     missing, measured = energies["seen"]
     assert missing < 0.1 * measured
-    inside = value(losses.hallucination(), answer((sheet(FACING_BEAM) > 0.5) * 1.0), batch)
-    outside = value(losses.hallucination(), answer((sheet(FACING_X) > 0.5) * 1.0), batch)
+    inside = value(hallucination, answer((sheet(FACING_BEAM) > 0.5) * 1.0), batch)
+    outside = value(hallucination, answer((sheet(FACING_X) > 0.5) * 1.0), batch)
     assert inside > 5 * outside
     found = batch_of(sheet(FACING_BEAM), truth=sheet(FACING_BEAM) > 0.5)
-    assert value(losses.hallucination(), answer((sheet(FACING_BEAM) > 0.5) * 1.0), found) < 1e-6
+    assert value(hallucination, answer((sheet(FACING_BEAM) > 0.5) * 1.0), found) < 1e-6
 
 
 OBJECTIVES = {
@@ -263,6 +276,7 @@ OBJECTIVES = {
     "equivariant": losses.equivariant(noise=False),
     "hallucination": losses.hallucination(0.5),
 }
+differentiated = {name: quick(jax.value_and_grad(f)) for name, f in OBJECTIVES.items()}
 
 
 def small_batch(dtype=np.float32):
@@ -305,6 +319,7 @@ def test_gradients_in_float64(name, x64):
     kernel = jnp.asarray([0.5, 1.0, -0.7])
     teacher = 0.1 if name == "equivariant" else None
 
+    @jax.jit
     def f(bias):
         return OBJECTIVES[name](Pupil(kernel, bias, teacher), batch)
 
@@ -319,7 +334,7 @@ def test_gradients_are_finite_at_degenerate_points(name, content):
     fill = {"zero": 0.0, "constant": 3.0, "saturated": 1e4, "nan": np.nan}[content]
     volume = batch.volume * 0 + fill if content != "nan" else batch.volume.at[0, 1, 2, 3].set(fill)
     batch = dataclasses.replace(batch, volume=volume)
-    gradient = jax.jit(jax.grad(OBJECTIVES[name]))(LinearVote(1), batch)
+    _, gradient = differentiated[name](LinearVote(1), batch)
     for leaf in jax.tree.leaves(gradient):
         assert np.isfinite(leaf).all()
 
@@ -328,8 +343,7 @@ def test_unannotated_batches_teach_nothing_where_labels_are_asked_for():
     batch = small_batch()
     batch = dataclasses.replace(batch, weights=0 * batch.weights)
     for name in ("visibility", "hallucination"):
-        run = jax.jit(jax.value_and_grad(OBJECTIVES[name]))
-        loss, gradient = run(LinearVote(1), batch)
+        loss, gradient = differentiated[name](LinearVote(1), batch)
         assert float(loss) == 0
         assert all(np.abs(leaf).max() == 0 for leaf in jax.tree.leaves(gradient))
 
@@ -339,13 +353,14 @@ def test_moments_are_means_over_directions_and_turn_with_the_wedge():
     rng = np.random.default_rng(0)
     k = rng.normal(size=(200_000, 3))
     k /= np.linalg.norm(k, axis=1, keepdims=True)
+    moments = jax.jit(MissingWedge.moments)
     for wedge in (MissingWedge((-60.0, 40.0)), MissingWedge((-50.0, 60.0), "x")):
-        seen = np.asarray(wedge._measured(*jnp.asarray(k.T, jnp.float32)))
+        seen = np.asarray(jax.jit(MissingWedge._measured)(wedge, *k.T.astype(np.float32)))
         expected = 3 * np.einsum("n,ni,nj->ij", seen, k, k) / len(k)
-        np.testing.assert_allclose(wedge.moments(), expected, atol=0.015)
-        turn = jnp.asarray(cube_rotations((2, 2, 2))[7], jnp.float32)
-        turned = wedge.rotate(turn).moments()
-        np.testing.assert_allclose(turned, turn @ wedge.moments() @ turn.T, atol=1e-6)
+        np.testing.assert_allclose(moments(wedge), expected, atol=0.015)
+        turn = cube_rotations((2, 2, 2))[7].astype(np.float32)
+        turned = moments(wedge.rotate(jnp.asarray(turn)))
+        np.testing.assert_allclose(turned, turn @ moments(wedge) @ turn.T, atol=1e-6)
 
 
 @pytest.mark.parametrize("tilt_axis", ["y", "x"])
@@ -357,14 +372,13 @@ def test_turning_data_and_wedge_turns_the_answer(tilt_axis):
     wedge = MissingWedge((-60.0, 40.0), tilt_axis)
     conditioned = WedgeConditioned(vote, wedge, 0.7, (0.3, -0.2), radius=2)
     volume = jnp.asarray(rng.normal(size=(9, 9, 9)), jnp.float32)
-    upright = jax.jit(conditioned.under)(volume, canonical(wedge))
-    np.testing.assert_allclose(conditioned(volume), upright, atol=1e-5)
-    run = jax.jit(conditioned.under)
+    run, turn = jax.jit(conditioned.under), jax.jit(move)
+    upright = run(volume, canonical(wedge))
+    np.testing.assert_allclose(jax.jit(conditioned)(volume), upright, atol=1e-5)
     changed = 0
     for matrix in cube_rotations(volume.shape):
-        (turned,) = move(jnp.asarray(matrix), volume)
+        turned, expected = turn(matrix, volume, upright)
         its_wedge = canonical(wedge).rotate(jnp.asarray(matrix, jnp.float32))
-        expected = move(jnp.asarray(matrix), upright)[0]
         np.testing.assert_allclose(run(turned, its_wedge), expected, atol=1e-5)
         changed += not np.allclose(run(turned, canonical(wedge)), expected, atol=1e-2)
     assert changed >= 20  # and not if the wedge stays behind
@@ -372,9 +386,9 @@ def test_turning_data_and_wedge_turns_the_answer(tilt_axis):
 
 def test_known_and_traced_rotations_move_alike():
     rng = np.random.default_rng(0)
-    cube = rng.normal(size=(4, 4, 4, 2)).astype(np.float32)
+    cube, turn = rng.normal(size=(4, 4, 4, 2)).astype(np.float32), jax.jit(move)
     for matrix in cube_rotations((4, 4, 4)):
-        (gathered,) = move(jnp.asarray(matrix), cube)
+        (gathered,) = turn(matrix, cube)
         np.testing.assert_array_equal(transpose(matrix, cube), gathered)
 
 
