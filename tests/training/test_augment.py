@@ -13,6 +13,9 @@ from cryojax_seg.training import augment as A
 from cryojax_seg.training.sampling import canonical
 
 WEDGE = MissingWedge((-50.0, 60.0))
+# Compiled once for all tests: operation by operation they are hundreds of programs.
+filtered = jax.jit(MissingWedge.apply)
+transfer = jax.jit(MissingWedge.transfer, static_argnums=1)
 EVERYTHING = Augmentation(
     rotate=0.5, turn=0.5, intensity=1.0, noise=0.5, blank=0.5, narrow=0.5, amplitude=0.5
 )
@@ -28,13 +31,12 @@ def patch(shape=(8, 8, 8), wedge=WEDGE, seed=0):
 
 def test_cube_rotations_turn_the_wedge_with_the_patch():
     turned = jax.jit(A.rotate_by)
-    apply = jax.jit(lambda wedge, volume: wedge.apply(volume))
     before = patch()
-    filtered = dataclasses.replace(before, volume=before.wedge.apply(before.volume))
+    cut = dataclasses.replace(before, volume=filtered(before.wedge, before.volume))
     for matrix in (A.cube_rotations((8, 8, 8)) * s for s in (1, -1)):  # with the reflections: 48
         for m in matrix:
-            after, moved = turned(before, jnp.asarray(m)), turned(filtered, jnp.asarray(m))
-            np.testing.assert_allclose(apply(after.wedge, after.volume), moved.volume, atol=2e-5)
+            after, moved = turned(before, jnp.asarray(m)), turned(cut, jnp.asarray(m))
+            np.testing.assert_allclose(filtered(after.wedge, after.volume), moved.volume, atol=2e-5)
             # The annotation moved in the same way, and the voxels are where the matrix says.
             np.testing.assert_array_equal(after.labels, (after.volume > 0.5).astype(int))
             source = np.round(m.T @ (np.array([1, 2, 3]) - 3.5) + 3.5).astype(int)
@@ -42,8 +44,8 @@ def test_cube_rotations_turn_the_wedge_with_the_patch():
             assert after.weights[1, 2, 3] == before.weights[tuple(source)]
     swapped = turned(before, jnp.asarray([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]))
     np.testing.assert_array_equal(swapped.volume, jnp.rot90(before.volume, 1, (1, 0)))
-    unturned = apply(before.wedge, swapped.volume)
-    assert float(jnp.abs(unturned - apply(swapped.wedge, swapped.volume)).max()) > 0.1
+    unturned = filtered(before.wedge, swapped.volume)
+    assert float(jnp.abs(unturned - filtered(swapped.wedge, swapped.volume)).max()) > 0.1
 
 
 def test_random_cube_rotations_are_proper_and_all_occur():
@@ -69,20 +71,20 @@ def test_flips_keep_the_wedge_and_only_allowed_ones_occur():
     assert len(allowed) == 4
     table = jnp.asarray([[axis in axes for axis in range(3)] for axes in allowed] * 2)
     keys = jax.random.split(jax.random.key(0), 60)
-    after = jax.jit(jax.vmap(lambda k: A.flip(before, k, table)))(keys)
+    after = jax.device_get(jax.jit(jax.vmap(lambda k: A.flip(before, k, table)))(keys))
     found = set()
     for i in range(60):
         for axes in allowed:
-            if np.array_equal(after.volume[i], jnp.flip(before.volume, axes)):
+            if np.array_equal(after.volume[i], np.flip(before.volume, axes)):
                 found.add(axes)
-                np.testing.assert_array_equal(after.labels[i], jnp.flip(before.labels, axes))
-                np.testing.assert_array_equal(after.weights[i], jnp.flip(before.weights, axes))
+                np.testing.assert_array_equal(after.labels[i], np.flip(before.labels, axes))
+                np.testing.assert_array_equal(after.weights[i], np.flip(before.weights, axes))
                 break
         else:
             pytest.fail("a flip that changes the wedge")
     assert found == set(allowed)
-    flipped = WEDGE.apply(jnp.flip(before.volume, allowed[1]))
-    expected = jnp.flip(WEDGE.apply(before.volume), allowed[1])
+    flipped = filtered(WEDGE, jnp.flip(before.volume, allowed[1]))
+    expected = jnp.flip(filtered(WEDGE, before.volume), allowed[1])
     np.testing.assert_allclose(flipped, expected, atol=2e-5)
 
 
@@ -96,7 +98,7 @@ def test_turn_is_a_rotation_of_volume_annotation_and_wedge():
     before = Batch(sheet, (sheet > 0.5).astype(jnp.int32), weights, canonical(WEDGE))
     key = jax.random.key(4)
     after = jax.jit(A.turn, static_argnums=2)(before, key, 30.0)
-    matrix = A.rotation_matrix(key, 30.0)
+    matrix = jax.jit(A.rotation_matrix, static_argnums=1)(key, 30.0)
     np.testing.assert_allclose(matrix @ matrix.T, jnp.eye(3), atol=1e-5)
     assert float(jnp.abs(matrix - jnp.eye(3)).max()) > 0.1
     expected = jnp.exp(-jnp.square(points @ (matrix @ direction)) / 8)
@@ -107,21 +109,23 @@ def test_turn_is_a_rotation_of_volume_annotation_and_wedge():
     same = (np.asarray(after.labels) == np.asarray(expected > 0.5))[inside]
     assert same.mean() > 0.96  # nearest voxels: only the border of the sheet differs
     np.testing.assert_allclose(
-        after.wedge.transfer((8, 8, 8)), before.wedge.rotate(matrix).transfer((8, 8, 8)), atol=1e-6
+        transfer(after.wedge, (8, 8, 8)),
+        transfer(before.wedge.rotate(matrix), (8, 8, 8)),
+        atol=1e-6,
     )
 
 
 def test_narrowing_gives_exactly_the_smaller_wedge_at_the_same_contrast():
     before = patch((16, 16, 16))
     measured = Batch(
-        before.wedge.apply(before.volume), *[before.labels, before.weights], before.wedge
+        filtered(before.wedge, before.volume), *[before.labels, before.weights], before.wedge
     )
     narrow = jax.jit(A.narrow_wedge, static_argnums=2)
     after = narrow(measured, jax.random.key(0), (30.0, 40.0))
     low, high = np.asarray(after.wedge.tilt_range)
     assert 30 <= high <= 40
     assert low == -high
-    smaller = MissingWedge((low, high)).apply(before.volume)
+    smaller = filtered(MissingWedge((low, high)), before.volume)
     ratio = after.volume.std() / smaller.std()
     np.testing.assert_allclose(after.volume, smaller * ratio, atol=2e-5)
     np.testing.assert_allclose(after.volume.std(), measured.volume.std(), rtol=1e-4)
@@ -137,14 +141,14 @@ def test_narrowing_gives_exactly_the_smaller_wedge_at_the_same_contrast():
 def test_noise_has_the_wedge_of_the_patch():
     before = patch((16, 16, 16))
     empty = Batch(0 * before.volume, before.labels, before.weights, before.wedge)
-    noise = A.add_noise(empty, jax.random.key(1), 0.5).volume
+    noise = jax.jit(A.add_noise, static_argnums=2)(empty, jax.random.key(1), 0.5).volume
     assert 0.01 < float(noise.std()) < 0.5
-    np.testing.assert_allclose(before.wedge.apply(noise), noise, atol=1e-5)
+    np.testing.assert_allclose(filtered(before.wedge, noise), noise, atol=1e-5)
 
 
 def test_amplitudes_change_and_phases_stay():
     before = patch((16, 16, 16))
-    after = A.scale_amplitudes(before, jax.random.key(2), 0.5)
+    after = jax.jit(A.scale_amplitudes, static_argnums=2)(before, jax.random.key(2), 0.5)
     ratio = np.fft.rfftn(after.volume) / np.fft.rfftn(before.volume)
     assert np.abs(ratio.imag).max() < 1e-3
     assert ratio.real.min() > 0
@@ -155,7 +159,7 @@ def test_amplitudes_change_and_phases_stay():
 
 def test_drift_is_affine_in_the_volume_and_in_the_position():
     before = patch((6, 7, 8))
-    after = A.drift(before, jax.random.key(3), 0.2).volume
+    after = jax.jit(A.drift, static_argnums=2)(before, jax.random.key(3), 0.2).volume
     z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in (6, 7, 8)], indexing="ij")
     columns = [np.asarray(before.volume), np.ones_like(z), z, y, x]
     design = np.stack([c.ravel() for c in columns], -1)
@@ -180,7 +184,10 @@ def test_blank_cuboids_are_zero_and_bounded():
 
 @pytest.fixture(scope="module")
 def compiled():
-    run = jax.jit(lambda b, k, f: A.augment(b, k, f, EVERYTHING))
+    run = jax.jit(
+        lambda b, k, f: A.augment(b, k, f, EVERYTHING),
+        compiler_options={"xla_backend_optimization_level": 0},  # compiles in half the time
+    )
     one = patch()
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), one, one, one)
     flips = jnp.zeros((3, 8, 3), bool)
