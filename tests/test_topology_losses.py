@@ -17,6 +17,7 @@ EDGE = 32
 SHAPE = (12, 12, 12)  # of the losses, one for all: a shape compiles once
 GRID = np.stack(np.meshgrid(*[np.arange(EDGE) - 15.3] * 3, indexing="ij"), -1)
 skeleton_of = jax.jit(topology.surface_skeleton)
+soft_skeleton_of = jax.jit(topology.soft_skeleton)
 
 
 def signed_distance(kind):
@@ -77,8 +78,8 @@ def test_a_lone_annotated_slice_has_the_skeleton_of_its_plane():
     np.testing.assert_array_equal(alone[15], flat)
     assert not alone[~plane].any() and flat.any()
     p = jnp.asarray(mask, jnp.float32)
-    soft = np.asarray(topology.soft_skeleton(p, jnp.asarray(plane)))
-    np.testing.assert_array_equal(soft[15], np.asarray(topology.soft_skeleton(p[15][None]))[0])
+    soft = np.asarray(soft_skeleton_of(p, jnp.asarray(plane)))
+    np.testing.assert_array_equal(soft[15], np.asarray(soft_skeleton_of(p[15][None]))[0])
     assert not soft[~plane].any()
 
 
@@ -134,7 +135,9 @@ def test_cl_dice_is_the_published_one():
         p = (p - p.min()) / np.ptp(p) * 0.98 + 0.01
         y = (ndimage.gaussian_filter(rng.normal(size=p.shape), 1.2) > 0.1).astype(int)
         logits = jnp.asarray(np.log(p / (1 - p))[..., None], jnp.float32)
-        found = losses.cl_dice(logits, jnp.asarray(y), jnp.ones(y.shape), iterations)
+        found = jax.jit(losses.cl_dice, static_argnums=3)(
+            logits, jnp.asarray(y), jnp.ones(y.shape), iterations
+        )
         expected = reference_cl_dice(p, y.astype(float), iterations)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -199,8 +202,9 @@ def test_a_batch_is_scored_as_one(name):
     logits = jnp.asarray(rng.normal(size=(7, 7, 7, 1)), jnp.float32)
     labels = jnp.asarray(ndimage.gaussian_filter(rng.normal(size=(7, 7, 7)), 1) > 0, jnp.int32)
     weights = jnp.ones(labels.shape)
-    twice = ALL[name](*(jnp.stack([a, a]) for a in (logits, labels, weights)), smooth=2.0)
-    np.testing.assert_allclose(twice, ALL[name](logits, labels, weights, smooth=1.0), rtol=1e-5)
+    loss = jax.jit(ALL[name])
+    twice = loss(*(jnp.stack([a, a]) for a in (logits, labels, weights)), smooth=2.0)
+    np.testing.assert_allclose(twice, loss(logits, labels, weights, smooth=1.0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ALL)
