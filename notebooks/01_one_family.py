@@ -53,7 +53,7 @@ example = training.Annotated(volume, truth, weights, phantom.wedge, "phantom")
 
 # %%
 quick = training.TrainConfig(steps=100, patch=32, learning_rate=0.03, ema=0.9)
-slow = training.TrainConfig(steps=150, patch=32, ema=0.97)
+slow = training.TrainConfig(steps=150, patch=24, ema=0.97)
 overlap = losses.supervised(losses.dice)
 family = {
     "threshold": (segmenters.otsu(volume), quick, overlap),
