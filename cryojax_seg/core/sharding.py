@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ class Sharded:
 
     Args:
         segmenter: any local function.
-        devices: by default all.
+        devices: of JAX; by default all.
 
     >>> import jax.numpy as jnp
     >>> from cryojax_seg.segmenters import GlobalThreshold
@@ -35,7 +35,7 @@ class Sharded:
     (3, 2, 2, 1)
     """
 
-    def __init__(self, segmenter: Segmenter, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, segmenter: Segmenter, devices: Sequence[Any] | None = None):
         devices = list(devices or jax.devices())
         mesh = jax.make_mesh((len(devices),), ("z",), axis_types=(AxisType.Auto,), devices=devices)
         self._split = NamedSharding(mesh, PartitionSpec("z"))

@@ -1,0 +1,282 @@
+"""How fast is a tomogram segmented, and how near the limit of the machine?
+
+    pip install -e ".[benchmark]"                 # PyTorch, for the networks of other tools
+    python experiments/benchmarks/inference.py    # 15 minutes on 2 cores
+
+All in one run, compilation apart, medians:
+
+- voxels per second of each U-Net preset and of a filter, a vote and a threshold, on one block;
+- the same of the networks of MemBrain-seg 0.0.10 and of nnU-Net's default (random weights, their
+  own architecture, in PyTorch on the same cores), and of PyTorch with our own ``standard`` network;
+- from file to file with ``cryojax-seg segment`` in a process of its own: seconds, and peak memory
+  beside what ``--dry-run`` predicted;
+- against the size of the volume;
+- roofline: floating-point operations and bytes per voxel by the compiler's account, and the share
+  of the rate of a large matrix product and of a copy, measured here, that is reached.
+
+MemBrain-seg's defaults overlap windows by half (each voxel is computed 8 times) and average over 8
+mirror images; that is 64 times one pass, which is what is measured. Writes
+``experiments/results/performance.json``.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from flax import nnx
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+
+from cryojax_seg import core, io, segmenters
+from experiments.common import claim, write_results
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+CLASSES = ("membrane",)
+OVERLAP, MIRRORS = 8, 8  # passes over each voxel in MemBrain-seg's defaults
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Benchmark of inference."""
+
+    edge: int = 96
+    """of the block, voxels; a multiple of 32 above 32, which networks of six levels need"""
+    repeats: int = 3
+    file: tuple[int, int, int] = (200, 512, 512)
+    """shape of the tomogram that is segmented from file to file"""
+    edges: tuple[int, ...] = (64, 128, 256)
+    """of the volumes that cost is measured against"""
+    json: bool = True
+    """write experiments/results/performance.json; else into the temporary folder"""
+
+
+def ours() -> dict[str, core.Segmenter]:
+    """Name and segmenter; networks with statistics as they are after fitting."""
+    volume = np.random.default_rng(0).normal(size=(32,) * 3).astype(np.float32)
+
+    def network(name):
+        net = segmenters.unet_preset(name, CLASSES, rngs=nnx.Rngs(0))
+        return segmenters.fit_normalization(net, volume, patch=32, count=1)
+
+    return {
+        "threshold": segmenters.GlobalThreshold(1.0),
+        "sheet": segmenters.SheetFilter(),
+        "vote": segmenters.LinearVote(3),
+        "fast": network("fast"),
+        "standard": network("standard"),
+        "large": network("large"),
+    }
+
+
+def rate(run, voxels: int, repeats: int) -> float:
+    """Voxels per second: of the median time, after a first call."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return voxels / statistics.median(times)
+
+
+def machine(repeats: int) -> tuple[float, float]:
+    """Floating-point operations per second of a matrix product, and bytes per second of a copy."""
+    n = 2048
+    a = jnp.ones((n, n), jnp.float32)
+    product = jax.jit(lambda a: a @ a)
+    flops = 2 * n * rate(lambda: product(a).block_until_ready(), n * n, repeats)
+    long = jnp.ones(2**27, jnp.float32)
+    copy = jax.jit(lambda x: x + 1)
+    return flops, 8 * rate(lambda: copy(long).block_until_ready(), long.size, repeats)
+
+
+def blocks(config: Config) -> list[dict]:
+    """Rows of our segmenters on one block, with their place under the roofline."""
+    volume = np.random.default_rng(0).normal(size=(config.edge,) * 3).astype(np.float32)
+    flops, bandwidth = machine(config.repeats)
+    rows = []
+    for name, one in ours().items():
+        compiled = jax.jit(lambda s, v: s(v)).lower(one, volume).compile()
+        voxels = rate(
+            lambda c=compiled, s=one: jax.block_until_ready(c(s, volume)),
+            volume.size,
+            config.repeats,
+        )
+        row = {"what": name, "engine": "jax", "voxels_per_second": voxels}
+        row["flops_per_voxel"] = arithmetic(one) or counted(compiled) / volume.size
+        row["share_of_matrix_product"] = row["flops_per_voxel"] * voxels / flops
+        row["share_of_copy"] = 8 * voxels / bandwidth  # a voxel read and a logit written
+        rows.append(row)
+        print(
+            f"{name:22s} {voxels / 1e6:9.3f} M voxels/s  {row['flops_per_voxel']:9.0f} flop/voxel, "
+            f"{100 * row['share_of_matrix_product']:.0f} % of a matrix product",
+            flush=True,
+        )
+    return rows
+
+
+def counted(compiled) -> float:
+    """Floating-point operations by the compiler's account, which counts the body of a loop once."""
+    return float((compiled.cost_analysis() or {}).get("flops", 0.0))
+
+
+def arithmetic(one: core.Segmenter) -> float | None:
+    """Floating-point operations per voxel of a network's convolutions; None for others."""
+    if not isinstance(one, (segmenters.UNet, segmenters.LinearVote)):
+        return None
+    if isinstance(one, segmenters.LinearVote):
+        return 2.0 * one.kernel[...].size
+    total, finest = 0.0, 8 if one.stem != "none" else 1
+    levels = [
+        *((0, leaf) for part in (one.heads,) for leaf in jax.tree.leaves(nnx.state(part))),
+        *((i, leaf) for i, b in enumerate(one.encoder) for leaf in jax.tree.leaves(nnx.state(b))),
+        *((i, leaf) for i, b in enumerate(one.decoder) for leaf in jax.tree.leaves(nnx.state(b))),
+        *((i + 1, leaf) for i, b in enumerate(one.down) for leaf in jax.tree.leaves(nnx.state(b))),
+        *((i + 1, leaf) for i, b in enumerate(one.up) for leaf in jax.tree.leaves(nnx.state(b))),
+    ]
+    for level, leaf in levels:  # each parameter of a kernel is multiplied once at each voxel
+        total += 2.0 * leaf.size / (finest * 8**level)
+    return total
+
+
+def others(config: Config) -> list[dict]:
+    """Rows of the networks of other tools, and of ours in PyTorch."""
+    if not HAS_TORCH:
+        print("PyTorch is not installed: pip install -e '.[benchmark]' to compare with it")
+        return []
+    import torch
+
+    from experiments.benchmarks import rivals
+    from experiments.benchmarks.segmenters import torch_unet
+
+    torch.set_num_threads(CORES)
+    x = torch.randn(1, 1, *(config.edge,) * 3)
+    volume = x[0, 0].numpy()
+    net = segmenters.UNet(classes=CLASSES, rngs=nnx.Rngs(0))
+    same, _ = torch_unet(net, volume)
+    runs = {"standard, in PyTorch": same}
+    for name, build in (("MemBrain-seg", rivals.membrain), ("nnU-Net", rivals.nnunet)):
+        network = torch.inference_mode()(build().eval().forward)
+        runs[name] = functools.partial(network, x)
+    rows = []
+    for name, run in runs.items():
+        voxels = rate(run, volume.size, config.repeats)
+        rows.append({"what": name, "engine": "torch", "voxels_per_second": voxels})
+        print(f"{name:22s} {voxels / 1e6:9.3f} M voxels/s, one pass", flush=True)
+    return rows
+
+
+def process(words: list[str]) -> tuple[float, float]:
+    """Seconds of a command and its largest resident memory in GiB."""
+    start = time.perf_counter()
+    running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(running.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(words)}: failed")
+    return time.perf_counter() - start, usage.ru_maxrss / 2**20
+
+
+def from_file_to_file(config: Config) -> list[dict]:
+    """Rows of the command line: seconds, and memory beside what was predicted."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        place = pathlib.Path(folder)
+        rng = np.random.default_rng(0)
+        section = rng.normal(size=config.file[1:]).astype(np.float32)
+        output = io.MrcOutput(place / "tomogram.mrc", config.file, np.float32)
+        for z in range(config.file[0]):
+            output.write((slice(z, z + 1),), np.roll(section, 37 * z)[None])
+        output.finish()
+        for name, one in ours().items():
+            if name not in ("threshold", "vote", "fast"):
+                continue
+            io.save_model(place / name, one, io.ModelCard(contrast="bright"))
+            words = [sys.executable, "-m", "cryojax_seg", "segment", str(place / name)]
+            words += [str(place / "tomogram.mrc"), "-o", str(place / f"{name}.mrc"), "--overwrite"]
+            plan = subprocess.run(
+                [*words, "--dry-run"], capture_output=True, text=True, check=True
+            ).stdout
+            first, _ = process(words)
+            seconds, peak = process(words)  # finds its programs compiled
+            rows.append(
+                {
+                    "what": f"{name}, file to file",
+                    "engine": "auto",
+                    "voxels_per_second": float(np.prod(config.file)) / seconds,
+                    "seconds": seconds,
+                    "seconds_with_compilation": first,
+                    "predicted_gib": float(plan.split("about ")[1].split(" GiB")[0]),
+                    "peak_gib": peak,
+                }
+            )
+            print(
+                f"{name:22s} {seconds:9.1f} s from file to file ({first:.1f} s the first "
+                f"time), at most {peak:.2f} GiB; {plan.split(': ', 1)[1].strip()}",
+                flush=True,
+            )
+    return rows
+
+
+def against_size(config: Config) -> list[dict]:
+    """Rows of cost against the edge of the volume, through the planner."""
+    one = ours()["fast"]
+    rows = []
+    for edge in config.edges:
+        volume = np.random.default_rng(0).normal(size=(edge,) * 3).astype(np.float32)
+        cut, _ = segmenters.fit_halo(one, volume)
+        plan = core.plan_tiles(cut, volume.shape)
+        voxels = rate(lambda v=volume, p=plan, s=cut: core.segment(s, v, p), volume.size, 1)
+        rows.append(
+            {
+                "what": f"fast, {edge}^3",
+                "engine": "jax",
+                "voxels_per_second": voxels,
+                "waste": plan.waste,
+            }
+        )
+        print(f"fast, {edge}^3: {voxels / 1e6:.3f} M voxels/s, waste {plan.waste:.2f}", flush=True)
+    return rows
+
+
+def main(config: Config) -> None:
+    core.keep_compiled()
+    rows = [*blocks(config), *others(config)]
+    rows += [*from_file_to_file(config), *against_size(config)]
+    speed = {row["what"]: row["voxels_per_second"] for row in rows}
+    seconds = {row["what"]: row.get("seconds") for row in rows}
+
+    def ratio(a: str, b: str) -> float | None:
+        return speed[a] / speed[b] if a in speed and b in speed else None
+
+    once = ratio("fast", "MemBrain-seg")
+    whole = speed["fast, file to file"]
+    theirs = speed.get("MemBrain-seg")
+    large = [speed[f"fast, {edge}^3"] for edge in config.edges]
+    claims = [
+        claim("voxels per second: standard in JAX / in PyTorch",
+              ratio("standard", "standard, in PyTorch"), at_least=1),
+        claim("voxels per second: fast / MemBrain-seg's network, one pass", once, at_least=40),
+        claim("voxels per second: fast from file to file / MemBrain-seg's defaults",
+              None if theirs is None else whole * OVERLAP * MIRRORS / theirs, at_least=200),
+        claim("voxels per second: fast / standard", ratio("fast", "standard"), at_least=8),
+        claim(f"seconds: fast from file to file, {' x '.join(map(str, config.file))}",
+              seconds["fast, file to file"], at_most=60),
+        claim("cost per voxel: largest volume / smallest", large[0] / large[-1], at_most=1.2),
+    ]  # fmt: skip
+    write_results("performance", dataclasses.asdict(config), rows, claims, tiny=not config.json)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
