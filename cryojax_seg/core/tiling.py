@@ -5,6 +5,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from cryojax_seg.core.types import Array, Logits, Shape, Volume
 Tile = int | tuple[int, ...] | None
 Where = tuple[slice, ...]
 Answer = Callable[[Logits], Any]
+Program = Callable[[np.ndarray], Logits]
 
 MEMORY = 1.5e9  # bytes that tiles may take unless somebody says otherwise
 
@@ -28,8 +30,16 @@ def logits_themselves(logits: Logits) -> Logits:
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _run(segmenter: Segmenter, block: Volume, halo: int, answer: Answer) -> Any:
-    inner = tuple(slice(halo, n - halo) for n in block.shape)
-    return answer(segmenter(block)[inner])
+    return answer(segmenter(block)[_inner(block.shape, halo)])
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _answered(logits: Logits, answer: Answer) -> Any:
+    return answer(logits)
+
+
+def _inner(shape: Shape, halo: int) -> Where:
+    return tuple(slice(halo, n - halo) for n in shape)
 
 
 def _up(n: int, multiple: int) -> int:
@@ -98,6 +108,7 @@ def segment_tiles(
     tile: Tile | Tiling = None,
     answer: Answer = logits_themselves,
     first: int = 0,
+    program: Program | None = None,
 ) -> Iterator[tuple[Where, Any]]:
     """The answer tile by tile: pairs of where the tile lies and its logits ``(z, y, x, class)``.
 
@@ -115,26 +126,38 @@ def segment_tiles(
             arrays ``(z, y, x, ...)``. Compiled once for each function, so name one, or use a
             frozen dataclass that can be called.
         first: tiles to skip, which are done already.
+        program: computes the logits instead of the segmenter, of float32 blocks of the shape that
+            `Tiling.padded` says, such as `export.OpenVINOProgram`. It runs in a thread of its own,
+            one block at a time.
 
     Raises:
         ValueError: for a volume that has not three axes, or an empty one.
     """
     tiling = tile if isinstance(tile, Tiling) else tiling_of(segmenter, volume.shape, tile)
 
+    def run(program: Program, block: np.ndarray) -> Any:
+        return _answered(program(block)[_inner(block.shape, tiling.halo)], answer)
+
     def finished(where: Where, running: Any) -> tuple[Where, Any]:
         kept = tuple(slice(0, s.stop - s.start) for s in where)
-        return where, jax.tree.map(lambda a: np.asarray(a)[kept], running)
+        done = running.result() if isinstance(running, Future) else running
+        return where, jax.tree.map(lambda a: np.asarray(a)[kept], done)
 
     pending = None
-    for where in itertools.islice(tiling, first, None):
-        start = [s.start - tiling.halo for s in where]
-        block = read(volume, start, [a + n for a, n in zip(start, tiling.padded, strict=True)])
-        running = _run(segmenter, block, tiling.halo, answer)  # returns before it is done
+    with ThreadPoolExecutor(1) as worker:
+        for where in itertools.islice(tiling, first, None):
+            start = [s.start - tiling.halo for s in where]
+            block = read(volume, start, [a + n for a, n in zip(start, tiling.padded, strict=True)])
+            # Either way this returns before it is done.
+            if program is None:
+                running = _run(segmenter, block, tiling.halo, answer)
+            else:
+                running = worker.submit(run, program, block)
+            if pending is not None:
+                yield finished(*pending)
+            pending = where, running
         if pending is not None:
             yield finished(*pending)
-        pending = where, running
-    if pending is not None:
-        yield finished(*pending)
 
 
 def compile_tiles(

@@ -1,5 +1,6 @@
 import itertools
 import math
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +106,30 @@ def test_answers_are_computed_where_the_logits_are():
     rest = list(segment_tiles(Blocks(), volume, 4, positive, first=5))
     every = list(segment_tiles(Blocks(), volume, 4, positive))
     assert [w for w, _ in rest] == [w for w, _ in every[5:]]
+
+
+def test_another_program_may_compute_the_tiles():
+    volume = np.random.default_rng(0).integers(-9, 9, (7, 9, 12)).astype(np.float32)
+    plan, shapes, threads = tiling.tiling_of(Blocks(), volume.shape, 4), [], set()
+
+    def program(block):
+        shapes.append(block.shape)
+        threads.add(threading.get_ident())
+        return np.asarray(Blocks()(block))
+
+    found = list(segment_tiles(Blocks(), volume, plan, positive, 3, program))
+    expected = list(segment_tiles(Blocks(), volume, plan, positive, 3))
+    for (where, answer), (there, exact) in zip(found, expected, strict=True):
+        assert where == there
+        np.testing.assert_array_equal(answer, exact)
+    assert set(shapes) == {plan.padded} and len(shapes) == plan.count - 3
+    assert len(threads) == 1 and threading.get_ident() not in threads
+
+    def broken(block):
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        list(segment_tiles(Blocks(), volume, plan, program=broken))
 
 
 def positive(logits):
