@@ -15,13 +15,14 @@ PACKAGE = ROOT / "cryojax_seg"
 LAYERS = {
     "core": set(),
     "segmenters": {"core"},
+    "export": {"core", "segmenters"},
     "losses": {"core"},
     "simulate": {"core"},
     "evaluate": {"core"},
     "training": {"core", "segmenters", "losses", "io"},
     "io": {"core", "segmenters"},
     "datasets": {"core", "io"},
-    "cli": {"core", "segmenters", "losses", "simulate", "training", "evaluate", "io"},
+    "cli": {"core", "segmenters", "losses", "simulate", "training", "evaluate", "io", "export"},
 }
 
 

@@ -12,12 +12,12 @@ from cryojax_seg.core.neighbourhood import conv3d, downsample, upsample
 from cryojax_seg.core.types import Array, Features
 from cryojax_seg.segmenters.normalization import Normalization, standardized
 
-_SLOPE = 0.01
+SLOPE = 0.01
 
 
 def activation(x: Features) -> Features:
     """Leaky rectifier of slope 0.01 (as in nnU-Net): no channel can die."""
-    return jnp.maximum(x, _SLOPE * x)
+    return jnp.maximum(x, SLOPE * x)
 
 
 class Kernel(nnx.Param):

@@ -21,7 +21,7 @@ from cryojax_seg.core.types import Array, Features
 
 NORMS = ("none", "rms", "instance", "batch", "frozen", "weight")
 BATCH_AXIS = "batch"
-_EPSILON = 1e-5
+EPSILON = 1e-5
 _GLOBAL = ("instance", "batch")
 
 
@@ -56,10 +56,10 @@ class Normalization(nnx.Module):
     def __call__(self, x: Features) -> Features:
         scale, shift = self.scale[...], self.shift[...]
         if self.kind == "rms":
-            x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + _EPSILON)
+            x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + EPSILON)
         elif self.kind in ("instance", "batch", "frozen", "measure"):
             mean, variance = self._statistics(x)
-            scale = scale * jax.lax.rsqrt(variance + _EPSILON)
+            scale = scale * jax.lax.rsqrt(variance + EPSILON)
             x = x - _spread(mean)  # before scaling: a mean far from 0 would eat the digits
         return x * _spread(scale) + _spread(shift)
 
@@ -117,7 +117,7 @@ def standardized(kernel: Float[Array, "*reach out"]) -> Float[Array, "*reach out
     axes = tuple(range(kernel.ndim - 1))
     centred = kernel - jnp.mean(kernel, axes, keepdims=True)
     power = jnp.sum(jnp.square(centred), axes, keepdims=True)
-    return centred * jax.lax.rsqrt(power / 2 + _EPSILON)
+    return centred * jax.lax.rsqrt(power / 2 + EPSILON)
 
 
 def _norms(segmenter: Segmenter) -> list[Normalization]:

@@ -1,0 +1,297 @@
+"""Networks as OpenVINO graphs, built from the parameters: for fast inference on CPUs.
+
+Nothing is traced: each block of `segmenters.blocks` has a method here that adds the same block to a
+graph, so both files are read side by side. Needs the extra ``cryojax-seg[openvino]``.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cryojax_seg.core import Segmenter, Symmetrized
+from cryojax_seg.core.segmenter import check_divisible
+from cryojax_seg.core.types import Logits, Shape, Volume
+from cryojax_seg.segmenters import ConvNet, Isotonic, LinearVote, Tempered, Truncated, UNet
+from cryojax_seg.segmenters.blocks import SLOPE, Convolution, Down, Linear, ResidualBlock, Up
+from cryojax_seg.segmenters.normalization import (
+    EPSILON,
+    Normalization,
+    require_local,
+    standardized,
+)
+
+Precision = Literal["f32", "bf16"]
+
+_INSTALL = 'pip install "cryojax-seg[openvino]"'
+_METHODS = (UNet, ConvNet, LinearVote)
+_WRAPPERS = (Truncated, Tempered, Isotonic, Symmetrized)
+
+
+def installed() -> bool:
+    """Whether the extra is there; imports nothing."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def supports(segmenter: Segmenter) -> bool:
+    """Whether there is a graph for segmenters of this class, and of those it wraps.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> supports(Truncated(LinearVote(3), 1)), supports(GlobalThreshold(0.5))
+    (True, False)
+    """
+    return isinstance(_inmost(segmenter), _METHODS)
+
+
+def require(segmenter: Segmenter) -> None:
+    """Raises a ValueError that says what to do unless `openvino_model` can build the graph.
+
+    Statistics that are not fitted are not its business.
+    """
+    _openvino()
+    if not supports(segmenter):
+        name = type(_inmost(segmenter)).__name__
+        known = ", ".join(kind.__name__ for kind in _METHODS)
+        wrappers = ", ".join(kind.__name__ for kind in _WRAPPERS)
+        raise ValueError(
+            f"there is no OpenVINO graph for {name}, only for {known}, also within {wrappers}; let "
+            "JAX compute it"
+        )
+
+
+def _inmost(segmenter: Segmenter) -> Segmenter:
+    while isinstance(segmenter, _WRAPPERS):
+        segmenter = segmenter.segmenter
+    return segmenter
+
+
+def _openvino() -> Any:
+    # Importing openvino tells its makers so over the network, from a forked process, and leaves an
+    # identity in the home folder, unless this package of theirs is missing.
+    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore
+    try:
+        import openvino
+    except ImportError as error:
+        raise ValueError(f"{error}; OpenVINO is an extra: {_INSTALL}") from error
+    return openvino
+
+
+def openvino_model(segmenter: Segmenter, shape: Shape | None = None) -> Any:
+    """The segmenter as an ``openvino.Model`` in float32, with the same logits up to rounding.
+
+    Its input is ``volume``, float32 ``(z, y, x)``, normalized, structure bright. Its output is
+    ``logits``, float32 ``(z, y, x, class)``.
+
+    Args:
+        segmenter: a `UNet`, `ConvNet` or `LinearVote`, by itself or in `Truncated`, `Tempered`,
+            `Isotonic` or `Symmetrized`.
+        shape: of the input; None for any whose axes are multiples of the stride.
+
+    Raises:
+        ValueError: for another segmenter, one whose statistics are not fitted, or a shape that the
+            stride does not divide; without the extra.
+
+    >>> openvino_model(LinearVote(3), (8, 8, 8)).outputs  # doctest: +SKIP
+    [<Output: names[logits] shape[8,8,8,1] type: f32>]
+    """
+    require(segmenter)
+    if shape is not None:
+        check_divisible(shape, segmenter.stride)
+    openvino = _openvino()
+    blocks = _Blocks(openvino.opset13)
+    volume = blocks.ops.parameter(shape or (-1, -1, -1), np.float32, name="volume")
+    volume.output(0).set_names({"volume"})
+    features = blocks.ops.unsqueeze(volume, (0, 1))  # (1, channel, z, y, x) as OpenVINO has it
+    logits = blocks.ops.transpose(blocks.logits(segmenter, features), (0, 2, 3, 4, 1))
+    logits = blocks.ops.squeeze(logits, 0)
+    logits.output(0).set_names({"logits"})
+    return openvino.Model([logits], [volume], type(segmenter).__name__)
+
+
+def write_openvino(
+    segmenter: Segmenter, xml: Path, weights: Path, shape: Shape | None = None
+) -> None:
+    """Writes the graph (.xml) and its float32 parameters (.bin).
+
+    The graph carries halo, stride and classes as runtime information under ``cryojax_seg``. Where
+    it is read both files must have the same name but for the ending.
+
+    Args: as `openvino_model`, which also says what is raised.
+    """
+    model = openvino_model(segmenter, shape)
+    for name in ("halo", "stride"):
+        model.set_rt_info(str(getattr(segmenter, name)), ["cryojax_seg", name])
+    model.set_rt_info(",".join(segmenter.classes), ["cryojax_seg", "classes"])
+    # save_model would round the parameters to 16 bits.
+    _openvino().serialize(model, str(xml), str(weights))
+
+
+class OpenVINOProgram:
+    """A segmenter compiled for the CPU and blocks of one shape: call it with one, get its logits.
+
+    What `core.segment_tiles` takes as its `program`, for the shape ``tiling.padded``.
+
+    Args:
+        segmenter, shape: as `openvino_model`.
+        precision: of the arithmetic. ``"bf16"`` is faster where the CPU has it, and keeps only 8
+            bits of each number.
+        threads: how many it uses at most; None leaves that to OpenVINO.
+
+    Raises:
+        ValueError: as `openvino_model`; for bf16 on a CPU that does not have it; on a call, for a
+            block of another shape.
+
+    >>> program = OpenVINOProgram(LinearVote(3), (8, 8, 8))  # doctest: +SKIP
+    >>> program(np.zeros((8, 8, 8), np.float32)).shape  # doctest: +SKIP
+    (8, 8, 8, 1)
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        shape: Shape,
+        precision: Precision = "f32",
+        threads: int | None = None,
+    ):
+        model = openvino_model(segmenter, shape)
+        core = _openvino().Core()
+        if precision == "bf16" and "BF16" not in core.get_property(
+            "CPU", "OPTIMIZATION_CAPABILITIES"
+        ):
+            raise ValueError("this CPU does not compute in bf16; use f32")
+        self.shape = tuple(shape)
+        settings = {
+            # Said in any case: where the CPU has bf16, OpenVINO would use it unasked.
+            "INFERENCE_PRECISION_HINT": precision,
+            # Pinned, two processes on one machine would share the same cores.
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_NUM_THREADS": threads or 0,
+        }
+        self._compiled = core.compile_model(model, "CPU", settings)
+
+    def __call__(self, block: Volume) -> Logits:
+        if block.shape != self.shape:
+            raise ValueError(f"compiled for blocks of {self.shape}, got one of {block.shape}")
+        return self._compiled(np.ascontiguousarray(block, np.float32))[0]
+
+
+class _Blocks:
+    """Adds blocks to a graph: nodes of ``(1, channel, z, y, x)`` to such nodes."""
+
+    def __init__(self, ops: Any):
+        self.ops = ops  # an operation set of openvino
+
+    def logits(self, segmenter: Segmenter, x: Any) -> Any:
+        match segmenter:
+            case UNet():
+                return self.unet(segmenter, x)
+            case ConvNet():
+                return self.convnet(segmenter, x)
+            case LinearVote():
+                return self.vote(segmenter, x)
+            case Truncated():
+                return self.logits(segmenter.segmenter, x)
+            case Tempered():
+                return self.logits(segmenter.segmenter, x) / _array(segmenter.temperature)
+            case Isotonic():
+                return self.isotonic(segmenter, x)
+            case Symmetrized():
+                return self.symmetrized(segmenter, x)
+        raise AssertionError(f"{type(segmenter).__name__} should have been refused")
+
+    def unet(self, net: UNet, x: Any) -> Any:
+        require_local(net.norm)
+        stem = net.stem != "none"
+        x = self.ops.space_to_depth(x, "blocks_first", 2) if stem else x
+        x = self.residual(net.encoder[0], x)
+        skips = []
+        for down, encode in zip(net.down, net.encoder[1:], strict=True):
+            skips.append(x)
+            x = self.residual(encode, self.down(down, x))
+        for up, decode, skip in list(zip(net.up, net.decoder, skips, strict=True))[::-1]:
+            x = self.residual(decode, skip + self.up(up, x))
+        logits = self.linear(net.heads[0], x)
+        return self.ops.depth_to_space(logits, "blocks_first", 2) if stem else logits
+
+    def convnet(self, net: ConvNet, x: Any) -> Any:
+        require_local(net.norm)
+        for convolution in net.convolutions:
+            x = self.activation(self.convolution(convolution, x))
+        return self.linear(net.head, x)
+
+    def vote(self, vote: LinearVote, x: Any) -> Any:
+        votes = self.convolve(x, _array(vote.kernel))
+        return (votes - _channels(vote.threshold)) / _array(vote.softness)
+
+    def isotonic(self, calibrated: Isotonic, x: Any) -> Any:
+        """Its value at the first knot, and what each piece of the line adds to that."""
+        x = self.logits(calibrated.segmenter, x)
+        knots, values = _array(calibrated.knots), _array(calibrated.values)
+        y = self.ops.constant(values[:1])
+        for i, slope in enumerate(np.diff(values) / np.diff(knots)):
+            y = y + (self.ops.clamp(x, knots[i], knots[i + 1]) - knots[i : i + 1]) * _array(slope)
+        return y
+
+    def symmetrized(self, mean: Symmetrized, x: Any) -> Any:
+        views = [self.flip(self.logits(mean.segmenter, self.flip(x, a)), a) for a in mean.flips]
+        return sum(views[1:], views[0]) / _array(len(views))
+
+    def flip(self, x: Any, axes: tuple[int, ...]) -> Any:
+        if not axes:
+            return x
+        end = np.iinfo(np.int64).min
+        n = len(axes)
+        return self.ops.slice(x, [-1] * n, [end] * n, [-1] * n, [axis + 2 for axis in axes])
+
+    def residual(self, block: ResidualBlock, x: Any) -> Any:
+        branch = self.convolution(block.second, self.activation(self.convolution(block.first, x)))
+        skip = x if block.project is None else self.linear(block.project, x)
+        return self.activation(skip + branch)
+
+    def convolution(self, block: Convolution, x: Any) -> Any:
+        kernel = block.kernel[...]
+        if block.norm.kind == "weight" and kernel.shape[3] > 1:
+            kernel = standardized(kernel)
+        return self.normalization(block.norm, self.convolve(x, _array(kernel)))
+
+    def normalization(self, norm: Normalization, x: Any) -> Any:
+        scale, shift = _channels(norm.scale), _channels(norm.shift)
+        if norm.kind == "rms":
+            power = self.ops.reduce_mean(x * x, 1, keep_dims=True)
+            x = x / self.ops.sqrt(power + _array(EPSILON))
+        elif norm.kind == "frozen":
+            scale = scale / np.sqrt(_channels(norm.variance) + _array(EPSILON))
+            x = x - _channels(norm.mean)
+        return x * scale + shift
+
+    def activation(self, x: Any) -> Any:
+        return self.ops.prelu(x, _array(SLOPE))
+
+    def linear(self, block: Linear, x: Any) -> Any:
+        return self.convolve(x, _array(block.kernel)[None, None, None]) + _channels(block.bias)
+
+    def down(self, block: Down, x: Any) -> Any:
+        return self.convolve(x, _array(block.kernel), stride=2) + _channels(block.bias)
+
+    def up(self, block: Up, x: Any) -> Any:
+        kernel = _array(block.kernel).transpose(3, 4, 0, 1, 2)
+        two, zero = [2, 2, 2], [0, 0, 0]
+        spread = self.ops.convolution_backprop_data(x, kernel, two, None, zero, zero, [1, 1, 1])
+        return spread + _channels(block.bias)
+
+    def convolve(self, x: Any, kernel: np.ndarray, stride: int = 1) -> Any:
+        """Cross-correlation with a kernel ``(kz, ky, kx, in, out)``, padded if `stride` is 1."""
+        pad = [n // 2 if stride == 1 else 0 for n in kernel.shape[:3]]
+        kernel = np.ascontiguousarray(kernel.transpose(4, 3, 0, 1, 2))
+        return self.ops.convolution(x, kernel, [stride] * 3, pad, pad, [1, 1, 1])
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.array(values, np.float32)  # a copy, as OpenVINO refuses arrays it must not write to
+
+
+def _channels(values: Any) -> np.ndarray:
+    """A number per channel, as ``(1, channel, 1, 1, 1)``."""
+    return _array(values).reshape(1, -1, 1, 1, 1)
