@@ -19,6 +19,7 @@ from cryojax_seg.cli import (
     console,
     demo,
     evaluate,
+    export,
     info,
     segment,
     simulate,
@@ -33,6 +34,7 @@ _COMMANDS = {
     "evaluate": (evaluate.Evaluate, evaluate.run),
     "compare": (compare.Compare, compare.run),
     "simulate": (simulate.Simulate, simulate.run),
+    "export": (export.Export, export.run),
     "info": (info.Info, info.run),
 }
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from cryojax_seg.cli import console, many, tiles
+from cryojax_seg.cli import console, many, models, tiles
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -17,6 +17,7 @@ from cryojax_seg.cli.arguments import (
     VoxelSize,
     default,
 )
+from cryojax_seg.cli.engine import Name, Precision, choose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Segment:
     """GiB that may be used at most, whatever the size of the tomogram."""
     dry_run: bool = False
     """Print how each tomogram would be cut and what memory that takes, and segment nothing."""
+    engine: Name = "auto"
+    """What computes; auto is OpenVINO on a CPU if it is installed and knows the model, else JAX."""
+    precision: Precision = "f32"
+    """Of OpenVINO's arithmetic; bf16 is faster, and labels of voxels in doubt may differ."""
     flips: bool = False
     """Average over the flips that leave the missing wedge unchanged; up to 8 times slower."""
     tilt_range: Annotated[TiltRange, default("LO HI", "that of the model")] = None
@@ -78,13 +83,11 @@ def run(options: Segment) -> None:
     from cryojax_seg import core, io
 
     core.keep_compiled()
-    nested = options.model / "model"
-    folder = nested if nested.is_dir() else options.model
-    segmenter, card = io.load_model(folder)
-    digest = io.model_digest(folder)
+    segmenter, card, digest = models.load(options.model)
     _check_model(options, segmenter)
     pairs = _unfinished(options, list(zip(options.tomograms, targets, strict=True)), segmenter)
     segmenter = _with_flips(options, segmenter, card)
+    engine = choose(options.engine, options.precision, segmenter)
 
     answer = tiles.Answer(options.threshold, options.probabilities)
     flips = [options.flips, options.tilt_range, options.tilt_axis]
@@ -98,7 +101,8 @@ def run(options: Segment) -> None:
             print(f"{target}: {tiles.account(work)}")
             return
         if options.compile_only:
-            core.tiling.compile_tiles(work.segmenter, work.tiling, answer)
+            if engine.name == "jax":  # OpenVINO compiles in no time
+                core.tiling.compile_tiles(work.segmenter, work.tiling, answer)
             print(f"{source}: compiled ({time.monotonic() - start:.1f} s)")
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +110,7 @@ def run(options: Segment) -> None:
         described = [str(source.resolve()), file.st_size, file.st_mtime_ns]
         outputs = [target, *_maps(options, target, segmenter)]
         description = {"model": digest, "flips": flips, "tomogram": described}
-        tiles.segment(work, outputs, description, options.overwrite or options.resume)
+        tiles.segment(work, engine, outputs, description, options.overwrite or options.resume)
         share = tiles.shares(target, work)
         parts = ", ".join(f"{name} {100 * part:.2f} %" for name, part in share.items())
         print(f"{target}: {parts} ({time.monotonic() - start:.1f} s)", flush=True)
@@ -194,10 +198,6 @@ def _maps(options: Segment, labels: Path, segmenter) -> list[Path]:
 
 
 def _check_model(options: Segment, segmenter) -> None:
-    from cryojax_seg.core import Segmenter
-
-    if not isinstance(segmenter, Segmenter):
-        raise ValueError(f"{options.model}: is a {type(segmenter).__name__}, which gives no labels")
     if len(segmenter.classes) > 1 and options.threshold != 0.5:
         raise ValueError(
             f"--threshold is for models of one class; {options.model} has "

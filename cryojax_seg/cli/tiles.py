@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cryojax_seg.cli import console
+from cryojax_seg.cli.engine import Engine
 
 BASE = 0.9 * 2**30  # bytes that the process takes without tiles: libraries, compiled programs
 
@@ -132,7 +133,11 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def segment(
-    work: Work, outputs: Sequence[Path], description: Mapping[str, Any], overwrite: bool
+    work: Work,
+    engine: Engine,
+    outputs: Sequence[Path],
+    description: Mapping[str, Any],
+    overwrite: bool,
 ) -> None:
     """Segments one tomogram and writes its files, or goes on where an earlier run was.
 
@@ -150,7 +155,9 @@ def segment(
         "answer": dataclasses.asdict(work.answer),
         "tiling": dataclasses.asdict(work.tiling),
         "intensity": dataclasses.asdict(work.volume.intensity),
+        "engine": dataclasses.asdict(engine),
     }
+    program = engine.program(work.segmenter, work.tiling.padded)
     volumes = [(path, np.float16 if i else np.int8) for i, path in enumerate(outputs)]
     count = work.tiling.count
     with (
@@ -161,7 +168,9 @@ def segment(
             console.say(f"{outputs[0]}: going on after {job.done} of {count} tiles")
         for _ in range(job.done):
             advance()
-        tiles = segment_tiles(work.segmenter, work.volume, work.tiling, work.answer, job.done)
+        tiles = segment_tiles(
+            work.segmenter, work.volume, work.tiling, work.answer, job.done, program
+        )
         for where, blocks in tiles:
             job.write(where, blocks)
             advance()
