@@ -17,9 +17,13 @@ class Engine:
     precision: Precision
 
     def program(self, segmenter: Any, shape: tuple[int, ...]) -> Any:
-        """What `core.segment_tiles` shall run on blocks of this shape; None for JAX."""
+        """What `core.segment_tiles` shall run on blocks of this shape; None for JAX on one device."""
         if self.name == "jax":
-            return None
+            import jax
+
+            from cryojax_seg.core.sharding import Sharded
+
+            return Sharded(segmenter) if jax.device_count() > 1 else None
         from cryojax_seg.export import OpenVINOProgram
 
         return OpenVINOProgram(segmenter, shape, self.precision)
@@ -45,5 +49,7 @@ def choose(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
         return Engine("openvino", precision)
     if precision != "f32":
         raise ValueError(f"--precision {precision} is for --engine openvino, and JAX runs this")
-    console.say(f"engine: JAX on the {backend.upper()}")
+    count = jax.device_count()
+    where = f"the {backend.upper()}" if count == 1 else f"{count} {backend.upper()} devices"
+    console.say(f"engine: JAX on {where}")
     return Engine("jax", precision)

@@ -1,5 +1,6 @@
 """Which engine computes a segmentation, and graphs for other programs."""
 
+import os
 import subprocess
 import sys
 
@@ -127,3 +128,16 @@ def test_an_export_that_cannot_be_leaves_nothing(run, model, tmp_path):
     status, _, complaint = run("export", tmp_path / "raw", "--openvino", tmp_path / "graph.xml")
     assert status == 2 and "fit_normalization" in complaint
     assert [p.name for p in tmp_path.iterdir()] == ["raw"]
+
+
+def test_several_devices_give_the_labels_of_one(run, files, model, tmp_path):
+    words = ["segment", model, files / "tomogram.mrc", "--engine", "jax", "-o"]
+    assert run(*words, tmp_path / "one.mrc")[0] == 0
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    command = [sys.executable, "-m", "cryojax_seg", *words, tmp_path / "four.mrc"]
+    four = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, env=environment
+    )
+    assert four.returncode == 0 and "engine: JAX on 4 CPU devices" in four.stderr, four.stderr
+    one, other = (io.read_mrc(tmp_path / f"{name}.mrc").density for name in ("one", "four"))
+    assert (one != other).mean() < 1e-3 and 0.1 < one.mean() < 0.9  # but for rounding
