@@ -17,7 +17,7 @@ class Engine:
     precision: Precision
 
     def program(self, segmenter: Any, shape: tuple[int, ...]) -> Any:
-        """What `core.segment_tiles` shall run on blocks of this shape; None for JAX on one device."""
+        """What `core.segment_tiles` shall run on such blocks; None for JAX on one device."""
         if self.name == "jax":
             import jax
 
