@@ -26,6 +26,13 @@ def pytest_unconfigure():
     shutil.rmtree(f"{tempfile.gettempdir()}/cryojax-seg-compiled-{os.getpid()}", ignore_errors=True)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs():
+    """Compiled programs of one file at a time; those of all would take many gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key():
     return jax.random.key(20260)

@@ -105,6 +105,8 @@ def run(options: Segment) -> None:
                 core.tiling.compile_tiles(work.segmenter, work.tiling, answer)
             print(f"{source}: compiled ({time.monotonic() - start:.1f} s)")
             return
+        if work.tiling.count > 1:
+            console.say(f"{source.name}: {tiles.account(work)}")
         target.parent.mkdir(parents=True, exist_ok=True)
         file = source.stat()
         described = [str(source.resolve()), file.st_size, file.st_mtime_ns]

@@ -117,14 +117,17 @@ def _with_halo(segmenter, card, volume, halo: str):
 def account(work: Work) -> str:
     """The plan in words."""
     from cryojax_seg.core.tiling import bytes_per_voxel
+    from cryojax_seg.segmenters import Truncated
 
     tiling = work.tiling
     size = math.prod(tiling.padded) * bytes_per_voxel(work.segmenter, work.answer)
+    cut = isinstance(work.segmenter, Truncated)
+    halo = f"{tiling.halo} voxels" + (f" of {work.segmenter.segmenter.halo}" if cut else "")
     tiles = "1 tile" if tiling.count == 1 else f"{tiling.count} tiles"
     return (
-        f"{_times(tiling.shape)} voxels in {tiles} of {_times(tiling.tile)} with a halo of "
-        f"{tiling.halo}: {tiling.waste:.2f} voxels computed for each, about "
-        f"{(size + BASE) / 2**30:.1f} GiB of memory at most"
+        f"{_times(tiling.shape)} voxels in {tiles} of {_times(tiling.tile)} with a halo of {halo}: "
+        f"{tiling.waste:.2f} voxels computed for each, about {(size + BASE) / 2**30:.1f} GiB of "
+        "memory at most"
     )
 
 

@@ -190,6 +190,7 @@ def segment(
     return out
 
 
+@functools.lru_cache(maxsize=4)  # by identity: the parameters do not matter
 def bytes_per_voxel(segmenter: Segmenter, answer: Answer = logits_themselves) -> float:
     """Memory that a tile takes for each voxel that is computed, by the compiler's account.
 
