@@ -1,6 +1,6 @@
 """How far must a method look, if it may not have more parameters?
 
-    python experiments/neighbourhood.py            # 20 minutes on 2 cores
+    python experiments/neighbourhood.py            # 22 minutes on 2 cores
     python experiments/neighbourhood.py --tiny     # under a minute: checks that it runs
 
 Networks of nearly the same number of parameters that differ in reach: convolutions of one voxel

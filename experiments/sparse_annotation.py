@@ -1,6 +1,6 @@
 """How much must be annotated, in which form, and does the rest of the tomogram help?
 
-    python experiments/sparse_annotation.py            # 20 minutes on 2 cores
+    python experiments/sparse_annotation.py            # 25 minutes on 2 cores
     python experiments/sparse_annotation.py --tiny     # under a minute: checks that it runs
 
 A U-Net learns membranes from one simulated tomogram (vesicles and sheets, tilt range +-60 degrees,

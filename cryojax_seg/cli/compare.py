@@ -140,6 +140,7 @@ def chosen(names: str) -> list[str]:
 
 
 def run(options: Compare) -> None:
+    """Does what `Compare` says; a ValueError or OSError tells what is wrong in one line."""
     names = chosen(options.methods)
     _check(options)
     from cryojax_seg.cli import report

@@ -63,6 +63,7 @@ class Outcome:
 
 
 def run(options: Demo) -> None:
+    """Does what `Demo` says; a ValueError or OSError tells what is wrong in one line."""
     folder = options.output
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: exists and is not a folder; choose another --output")

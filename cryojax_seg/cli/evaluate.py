@@ -48,6 +48,7 @@ class Evaluate:
 
 
 def run(options: Evaluate) -> None:
+    """Does what `Evaluate` says; a ValueError or OSError tells what is wrong in one line."""
     import json
 
     scores = score(options)

@@ -33,6 +33,7 @@ class Export:
 
 
 def run(options: Export) -> None:
+    """Does what `Export` says; a ValueError or OSError tells what is wrong in one line."""
     xml, weights = options.openvino, options.openvino.with_suffix(".bin")
     if xml.suffix != ".xml":
         raise ValueError(f"--openvino: the name of a graph ends in .xml; got '{xml}'")

@@ -21,6 +21,7 @@ class Info:
 
 
 def run(options: Info) -> None:
+    """Does what `Info` says; a ValueError or OSError tells what is wrong in one line."""
     import json
 
     from cryojax_seg import io

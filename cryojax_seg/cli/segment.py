@@ -76,6 +76,7 @@ class Segment:
 
 
 def run(options: Segment) -> None:
+    """Does what `Segment` says; a ValueError or OSError tells what is wrong in one line."""
     options = dataclasses.replace(options, tomograms=many.expanded(options.tomograms))
     tile = _check(options)
     targets = _targets(options)
@@ -101,8 +102,7 @@ def run(options: Segment) -> None:
             print(f"{target}: {tiles.account(work)}")
             return
         if options.compile_only:
-            if engine.name == "jax":  # OpenVINO compiles in no time
-                core.tiling.compile_tiles(work.segmenter, work.tiling, answer)
+            tiles.compile_only(work, engine)
             print(f"{source}: compiled ({time.monotonic() - start:.1f} s)")
             return
         if work.tiling.count > 1:

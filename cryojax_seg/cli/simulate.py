@@ -67,6 +67,7 @@ class Simulate:
 
 
 def run(options: Simulate) -> None:
+    """Does what `Simulate` says; a ValueError or OSError tells what is wrong in one line."""
     _check(options)
     names = [f"{options.preset}-{i:03d}" for i in range(options.count)]
     there = [name for name in names if (options.output / name).exists()]

@@ -135,6 +135,19 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
+def compile_only(work: Work, engine: Engine) -> None:
+    """Compiles what `segment` will run; a program of its own compiles when it is called."""
+    import numpy as np
+
+    from cryojax_seg.core.tiling import compile_tiles
+
+    program = engine.program(work.segmenter, work.tiling.padded)
+    if program is None:
+        compile_tiles(work.segmenter, work.tiling, work.answer)
+    else:
+        program(np.zeros(work.tiling.padded, np.float32))
+
+
 def segment(
     work: Work,
     engine: Engine,

@@ -79,6 +79,7 @@ class Train:
 
 
 def run(options: Train) -> None:
+    """Does what `Train` says; a ValueError or OSError tells what is wrong in one line."""
     _check(options)
     import yaml
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 MAX_BYTES = 2**30
-MIN_SECONDS = 0.3  # of compilation; to read a program back takes about 0.05 s
+MIN_SECONDS = 0.3  # of compilation; what compiles faster is hardly worth a file
 
 
 def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:

@@ -54,7 +54,8 @@ class Output(Protocol):
 class MrcOutput:
     """An MRC volume that is written part by part.
 
-    All of its space is taken at once, so that a full disk is found before work starts.
+    All of its space is taken at once where the system can (not on macOS), so that a full disk is
+    found before work starts.
 
     Args:
         path: the file it becomes.
@@ -98,7 +99,10 @@ class MrcOutput:
         else:
             with disk_full_explained(self._target), open(self._partial, "wb") as file:
                 try:
-                    os.posix_fallocate(file.fileno(), 0, size)
+                    if hasattr(os, "posix_fallocate"):
+                        os.posix_fallocate(file.fileno(), 0, size)
+                    else:  # macOS has no such call; there the disk may fill up later
+                        file.truncate(size)
                 except OSError:
                     self.discard()
                     raise

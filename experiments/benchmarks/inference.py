@@ -1,7 +1,7 @@
 """How fast is a tomogram segmented, and how near the limit of the machine?
 
     pip install -e ".[benchmark]"                 # PyTorch, for the networks of other tools
-    python experiments/benchmarks/inference.py    # 15 minutes on 2 cores
+    python experiments/benchmarks/inference.py    # not yet run in full; about 15 minutes
 
 All in one run, compilation apart, medians:
 
