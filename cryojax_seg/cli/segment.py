@@ -43,10 +43,10 @@ class Segment:
     threshold: float = 0.5
     """Probability above which a voxel belongs to the class, 0 to 1, for models of one class."""
     tile: Annotated[str, default("auto|N", "auto")] = "auto"
-    """Edge of the tiles in voxels; auto fits them to --memory. The result does not depend on it."""
+    """Edge of the tiles in voxels; auto fits them to --memory. No matter with --halo exact."""
     halo: Annotated[str, default("auto|exact|N", "auto")] = "auto"
-    """Voxels computed again around each of several tiles; exact is all that could matter, auto as
-    many as keep the logits within 0.1 of that, as measured on training data or this tomogram."""
+    """Voxels around each of several tiles: exact is all that could matter, auto what was measured to
+    keep the logits within 0.1 of that."""
     memory: float = 2.0
     """GiB that may be used at most, whatever the size of the tomogram."""
     dry_run: bool = False

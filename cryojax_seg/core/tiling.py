@@ -175,7 +175,7 @@ def segment(
 ) -> np.ndarray:
     """Logits ``(z, y, x, class)`` of a volume of any size; see `segment_tiles`.
 
-    The result does not depend on `tile`.
+    The result does not depend on `tile`, but for a segmenter that was `Truncated`.
 
     >>> import numpy as np
     >>> from cryojax_seg.segmenters import GlobalThreshold
