@@ -45,8 +45,7 @@ class Segment:
     tile: Annotated[str, default("auto|N", "auto")] = "auto"
     """Edge of the tiles in voxels; auto fits them to --memory. No matter with --halo exact."""
     halo: Annotated[str, default("auto|exact|N", "auto")] = "auto"
-    """Voxels around each of several tiles: exact is all that could matter, auto what was measured to
-    keep the logits within 0.1 of that."""
+    """Voxels around each tile: exact is all that could matter, auto keeps logits within 0.1."""
     memory: float = 2.0
     """GiB that may be used at most, whatever the size of the tomogram."""
     dry_run: bool = False
