@@ -138,6 +138,12 @@ def scores(found: np.ndarray, probabilities: np.ndarray | None, truth: np.ndarra
     return {"dice": overlap.dice, "surface_dice": surface, "ece": ece}
 
 
+def fit(segmenter: core.Segmenter, volume: np.ndarray, halo: int) -> core.Segmenter:
+    """The segmenter as it is used on a volume: its statistics frozen, its halo at most this."""
+    fitted = segmenters.fit_normalization(segmenter, volume)
+    return segmenters.Truncated(fitted, halo) if fitted.halo > halo else fitted
+
+
 def best_threshold(volume: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """The mask of the threshold whose Dice with the truth is highest."""
     order = np.argsort(-volume, axis=None)
@@ -252,9 +258,7 @@ def main(config: Config) -> None:
                 values["parameters"] = parameters(segmenter)
                 found = []
                 for volume, truth in tests:
-                    fitted = segmenters.fit_normalization(segmenter, volume)
-                    if fitted.halo > config.halo:
-                        fitted = segmenters.Truncated(fitted, config.halo)
+                    fitted = fit(segmenter, volume, config.halo)
                     logits = core.segment(fitted, volume)
                     p = np.asarray(core.probabilities(logits))
                     found.append(scores(np.asarray(core.labels(logits)) == 1, p, truth))

@@ -25,7 +25,7 @@ import tyro
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import core, evaluate, segmenters
+from cryojax_seg import core, evaluate
 from experiments import method_comparison as comparison
 from experiments.common import Rows, claim, interval, median, results_folder
 from experiments.fitting import train_method
@@ -61,11 +61,11 @@ def speed(net: core.Segmenter, edge: int) -> float:
     return volume.size / float(np.median(times[1:]))
 
 
-def dice(net: core.Segmenter, tests) -> list[float]:
+def dice(net: core.Segmenter, tests, halo: int) -> list[float]:
     """Of each condition."""
     found = []
     for volume, truth in tests:
-        fitted = segmenters.fit_normalization(net, volume)
+        fitted = comparison.fit(net, volume, halo)
         labels = np.asarray(core.labels(core.segment(fitted, volume)))
         found.append(evaluate.overlap(labels, truth)["foreground"].dice or 0.0)
     return found
@@ -132,7 +132,7 @@ def main(config: Config) -> None:
             record = rows.add(
                 {"preset": name, "seed": seed},
                 {
-                    "dice": dice(net, tests),
+                    "dice": dice(net, tests, data.halo),
                     "parameters": comparison.parameters(net),
                     "halo": net.halo,
                     "voxels_per_cpu_second": speed(net, config.edge),
