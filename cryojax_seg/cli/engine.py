@@ -1,12 +1,14 @@
 """What computes a segmentation: JAX, or OpenVINO, which is faster on a CPU."""
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 from cryojax_seg.cli import console
 
 Name = Literal["auto", "jax", "openvino"]
-Precision = Literal["f32", "bf16"]
+Precision = Literal["auto", "f32", "bf16"]
+MOST = 0.005  # share of voxels that bf16 may label differently before it is given up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +16,14 @@ class Engine:
     """An engine that can run what it was chosen for."""
 
     name: Literal["jax", "openvino"]
-    precision: Precision
+    precision: Literal["f32", "bf16"]
+
+    def segmenter(self, segmenter: Any) -> Any:
+        """The segmenter that JAX shall run in this precision."""
+        from cryojax_seg.segmenters import in_bfloat16
+
+        low = self.name == "jax" and self.precision == "bf16"
+        return in_bfloat16(segmenter) if low else segmenter
 
     def program(self, segmenter: Any, shape: tuple[int, ...]) -> Any:
         """What `core.segment_tiles` shall run on such blocks; None for JAX on one device."""
@@ -28,6 +37,34 @@ class Engine:
 
         return OpenVINOProgram(segmenter, shape, self.precision)
 
+    def run(self, segmenter: Any) -> Any:
+        """A function from blocks of any shape to their logits."""
+        import jax
+
+        if self.name == "jax":
+            lowered, logits = self.segmenter(segmenter), jax.jit(lambda s, block: s(block))
+            return lambda block: logits(lowered, block)
+        program = functools.cache(lambda shape: self.program(segmenter, shape))
+        return lambda block: program(block.shape)(block)
+
+
+def bounded(engine: Engine, segmenter: Any, volume: Any, name: str) -> Engine:
+    """The engine, or the same in f32 where its bf16 would change too many labels; says how many.
+
+    Measured on random blocks of the volume, beside the same engine in f32.
+    """
+    from cryojax_seg.segmenters import disagreement
+
+    if engine.precision == "f32":
+        return engine
+    exact = Engine(engine.name, "f32")
+    share = disagreement(engine.run(segmenter), exact.run(segmenter), volume, segmenter.stride)
+    console.say(f"{name}: bf16 labels {100 * share:.2g} % of voxels differently from f32")
+    if share <= MOST:
+        return engine
+    console.warn(f"{name}: that is more than {100 * MOST:g} %, so it is segmented in f32")
+    return exact
+
 
 def choose(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
     """The engine that was asked for, or the fastest there is; says which.
@@ -39,17 +76,34 @@ def choose(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
     import jax
 
     from cryojax_seg import export
+    from cryojax_seg.segmenters import in_bfloat16
 
     backend = jax.default_backend()
     if wanted == "openvino":
         export.require(segmenter)
     able = backend == "cpu" and export.installed() and export.supports(segmenter)
     if wanted == "openvino" or (wanted == "auto" and able):
-        console.say(f"engine: OpenVINO on the CPU, {precision}")
-        return Engine("openvino", precision)
-    if precision != "f32":
-        raise ValueError(f"--precision {precision} is for --engine openvino, and JAX runs this")
+        chosen = "f32" if precision == "auto" else precision
+        console.say(f"engine: OpenVINO on the CPU, {chosen}")
+        return Engine("openvino", chosen)
+    if precision == "bf16":
+        in_bfloat16(segmenter)  # says what cannot be
+    elif precision == "auto":
+        precision = _fit(backend, segmenter)
     count = jax.device_count()
     where = f"the {backend.upper()}" if count == 1 else f"{count} {backend.upper()} devices"
-    console.say(f"engine: JAX on {where}")
+    console.say(f"engine: JAX on {where}" + (", bf16" if precision == "bf16" else ""))
     return Engine("jax", precision)
+
+
+def _fit(backend: str, segmenter: Any) -> Literal["f32", "bf16"]:
+    """bf16 for networks where there are units for it."""
+    from cryojax_seg.segmenters import in_bfloat16
+
+    if backend == "cpu":
+        return "f32"
+    try:
+        in_bfloat16(segmenter)
+    except ValueError:
+        return "f32"
+    return "bf16"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.engine import Engine
+from cryojax_seg.cli.engine import Engine, bounded
 
 BASE = 0.9 * 2**30  # bytes that the process takes without tiles: libraries, compiled programs
 
@@ -46,6 +46,7 @@ class Work:
         segmenter: fitted to it.
         tiling: how it is cut.
         answer: what is wanted.
+        engine: what computes it.
     """
 
     tomogram: Any
@@ -53,6 +54,7 @@ class Work:
     segmenter: Any
     tiling: Any
     answer: Answer
+    engine: Engine
 
 
 def plan(
@@ -60,6 +62,7 @@ def plan(
     card,
     tomogram,
     answer: Answer,
+    engine: Engine,
     contrast: Literal["dark", "bright"] | None,
     tile: int | float,
     halo: str,
@@ -70,6 +73,7 @@ def plan(
         segmenter, card: the model.
         tomogram: at hand or on disk.
         answer: what is wanted.
+        engine: that was chosen.
         contrast: None for that of the model.
         tile: edge of the tiles in voxels (an int), or bytes they may take (a float).
         halo: "exact", "auto" or a number of voxels; for tomograms of several tiles.
@@ -101,7 +105,8 @@ def plan(
     if tiling.count > 1 and halo != "exact":
         fitted = _with_halo(fitted, card, volume, halo)
         tiling = cut(fitted)
-    return Work(tomogram, volume, fitted, tiling, answer)
+    engine = bounded(engine, fitted, volume, tomogram.name)
+    return Work(tomogram, volume, engine.segmenter(fitted), tiling, answer, engine)
 
 
 def _with_halo(segmenter, card, volume, halo: str):
@@ -135,13 +140,13 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def compile_only(work: Work, engine: Engine) -> None:
+def compile_only(work: Work) -> None:
     """Compiles what `segment` will run; a program of its own compiles when it is called."""
     import numpy as np
 
     from cryojax_seg.core.tiling import compile_tiles
 
-    program = engine.program(work.segmenter, work.tiling.padded)
+    program = work.engine.program(work.segmenter, work.tiling.padded)
     if program is None:
         compile_tiles(work.segmenter, work.tiling, work.answer)
     else:
@@ -150,7 +155,6 @@ def compile_only(work: Work, engine: Engine) -> None:
 
 def segment(
     work: Work,
-    engine: Engine,
     outputs: Sequence[Path],
     description: Mapping[str, Any],
     overwrite: bool,
@@ -171,9 +175,9 @@ def segment(
         "answer": dataclasses.asdict(work.answer),
         "tiling": dataclasses.asdict(work.tiling),
         "intensity": dataclasses.asdict(work.volume.intensity),
-        "engine": dataclasses.asdict(engine),
+        "engine": dataclasses.asdict(work.engine),
     }
-    program = engine.program(work.segmenter, work.tiling.padded)
+    program = work.engine.program(work.segmenter, work.tiling.padded)
     volumes = [(path, np.float16 if i else np.int8) for i, path in enumerate(outputs)]
     count = work.tiling.count
     with (

@@ -56,6 +56,8 @@ class Train:
     """Edge of the training patches in voxels."""
     learning_rate: Annotated[float | None, default("FLOAT", "by method, 0.001 to 0.05")] = None
     """Peak learning rate of AdamW (no unit)."""
+    precision: Literal["f32", "bf16"] = "f32"
+    """Of a network's products while it learns; bf16 is for GPUs and TPUs."""
     validation: float = 0.2
     """Fraction of the annotation that is held out, 0 to below 1; 0 for none."""
     patience: int = 0
@@ -225,6 +227,7 @@ def train_config(options: Train, method: str, examples, segmenter):
         learning_rate=options.learning_rate or chosen.learning_rate,
         ema=chosen.ema,
         seed=options.seed,
+        precision=options.precision,
         patience=options.patience,
         validate_every=max(1, min(100, steps // 5)),
         checkpoint_every=max(1, min(200, steps // 2)),

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from cryojax_seg.core.types import Array, Features, Number, Volume
+from cryojax_seg.core.types import Array, Features, Number, Volume, at_least_float32
 
 Kernel = Float[Array, "kz ky kx in out"]
 _NHWC = ("NHWC", "HWIO", "NHWC")
@@ -95,10 +95,13 @@ def _gathered_kernel_gradient(volume, cotangent, kernel, pads):
         columns = jnp.concatenate(taps, axis=-1).reshape(rows * width, -1)
         planes = jax.lax.dynamic_slice(around, (z, y, 0, 0), (kz, rows, width, outputs))
         answers = jnp.concatenate([planes[kz - 1 - a] for a in range(kz)], axis=-1)
-        return total + columns.T @ answers.reshape(rows * width, -1), None
+        part = jnp.matmul(columns.T, answers.reshape(rows * width, -1), preferred_element_type=wide)
+        return total + part, None
 
-    zero = jnp.zeros((ky * kx * channels, kz * outputs), volume.dtype)
+    wide = at_least_float32(volume.dtype)  # of many small parts
+    zero = jnp.zeros((ky * kx * channels, kz * outputs), wide)
     total, _ = jax.lax.scan(block, zero, jnp.arange(depth * height // rows))
+    total = total.astype(kernel.dtype)
     return total.reshape(ky, kx, channels, kz, outputs).transpose(3, 0, 1, 2, 4)
 
 

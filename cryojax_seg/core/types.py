@@ -7,6 +7,7 @@ made with `jax.vmap`.
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, PRNGKeyArray, Shaped
 
@@ -36,3 +37,12 @@ class Annotation(Protocol):
     def labels(self) -> Any: ...
     @property
     def weights(self) -> Any: ...
+
+
+def at_least_float32(dtype: Any) -> Any:
+    """The type to add many numbers of this type in.
+
+    >>> at_least_float32(jnp.bfloat16) == jnp.float32, at_least_float32(jnp.float64) == jnp.float64
+    (True, True)
+    """
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32

@@ -10,6 +10,9 @@ from cryojax_seg.segmenters.hysteresis import Hysteresis as Hysteresis
 from cryojax_seg.segmenters.local_threshold import LocalContrast as LocalContrast
 from cryojax_seg.segmenters.local_threshold import LocalThreshold as LocalThreshold
 from cryojax_seg.segmenters.normalization import fit_normalization as fit_normalization
+from cryojax_seg.segmenters.precision import Bfloat16 as Bfloat16
+from cryojax_seg.segmenters.precision import disagreement as disagreement
+from cryojax_seg.segmenters.precision import in_bfloat16 as in_bfloat16
 from cryojax_seg.segmenters.ridge import BlobFilter as BlobFilter
 from cryojax_seg.segmenters.ridge import SheetFilter as SheetFilter
 from cryojax_seg.segmenters.ridge import TubeFilter as TubeFilter

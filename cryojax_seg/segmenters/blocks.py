@@ -1,4 +1,8 @@
-"""What the networks are built of: convolution, residual block, and the reach of a U-Net."""
+"""What the networks are built of: convolution, residual block, and the reach of a U-Net.
+
+Products are computed in the type of the features, see `precision.Bfloat16`; parameters are kept,
+and biases and statistics computed, in float32.
+"""
 
 import math
 from functools import partial
@@ -9,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from cryojax_seg.core.neighbourhood import conv3d, downsample, upsample
-from cryojax_seg.core.types import Array, Features
+from cryojax_seg.core.types import Array, Features, at_least_float32
 from cryojax_seg.segmenters.normalization import Normalization, standardized
 
 SLOPE = 0.01
@@ -61,6 +65,13 @@ def initialize(module: nnx.Module, rngs: nnx.Rngs, truncation: float | None = No
         k[...] = value
 
 
+def biased(x: Array, bias: nnx.Param) -> Array:
+    """Features with a bias added to each channel."""
+    # In at least float32, where the gradient of the bias is a sum over all voxels.
+    wide = at_least_float32(x.dtype)
+    return (x.astype(wide) + bias[...][None, None, None, :]).astype(x.dtype)
+
+
 class Linear(nnx.Module):
     """A linear map of channels with bias, ``(z, y, x, in) -> (z, y, x, out)``."""
 
@@ -69,7 +80,7 @@ class Linear(nnx.Module):
         self.bias = vector(outputs)
 
     def __call__(self, x: Features) -> Array:
-        return x @ self.kernel[...] + self.bias[...][None, None, None, :]
+        return biased(x @ self.kernel[...].astype(x.dtype), self.bias)
 
 
 class Down(nnx.Module):
@@ -80,7 +91,7 @@ class Down(nnx.Module):
         self.bias = vector(outputs)
 
     def __call__(self, x: Features) -> Array:
-        return downsample(x, self.kernel[...]) + self.bias[...][None, None, None, :]
+        return biased(downsample(x, self.kernel[...].astype(x.dtype)), self.bias)
 
 
 class Up(nnx.Module):
@@ -91,7 +102,7 @@ class Up(nnx.Module):
         self.bias = vector(outputs)
 
     def __call__(self, x: Features) -> Array:
-        return upsample(x, self.kernel[...]) + self.bias[...][None, None, None, :]
+        return biased(upsample(x, self.kernel[...].astype(x.dtype)), self.bias)
 
 
 class Convolution(nnx.Module):
@@ -121,7 +132,7 @@ class Convolution(nnx.Module):
         # Over one channel a kernel without mean would not see the level of its input.
         if self.norm.kind == "weight" and kernel.shape[3] > 1:
             kernel = standardized(kernel)
-        return self.norm(conv3d(x, kernel))
+        return self.norm(conv3d(x, kernel.astype(x.dtype)))
 
 
 class ResidualBlock(nnx.Module):

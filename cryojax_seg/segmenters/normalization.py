@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from cryojax_seg.core import Segmenter
 from cryojax_seg.core.blocks import Readable
-from cryojax_seg.core.types import Array, Features
+from cryojax_seg.core.types import Array, Features, at_least_float32
 
 NORMS = ("none", "rms", "instance", "batch", "frozen", "weight")
 BATCH_AXIS = "batch"
@@ -54,14 +54,15 @@ class Normalization(nnx.Module):
             self.variance = Statistic(_constant(channels, 1.0))
 
     def __call__(self, x: Features) -> Features:
-        scale, shift = self.scale[...], self.shift[...]
+        scale, shift, kind = self.scale[...], self.shift[...], x.dtype
+        x = x.astype(at_least_float32(kind))
         if self.kind == "rms":
             x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + EPSILON)
         elif self.kind in ("instance", "batch", "frozen", "measure"):
             mean, variance = self._statistics(x)
             scale = scale * jax.lax.rsqrt(variance + EPSILON)
             x = x - _spread(mean)  # before scaling: a mean far from 0 would eat the digits
-        return x * _spread(scale) + _spread(shift)
+        return (x * _spread(scale) + _spread(shift)).astype(kind)
 
     def _statistics(self, x):
         if self.kind == "frozen":

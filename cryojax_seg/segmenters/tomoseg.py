@@ -10,7 +10,7 @@ from jaxtyping import Float
 from cryojax_seg.core import Segmenter
 from cryojax_seg.core.segmenter import check_divisible
 from cryojax_seg.core.types import Array, Logits, Volume
-from cryojax_seg.segmenters.blocks import initialize, kernel, vector
+from cryojax_seg.segmenters.blocks import biased, initialize, kernel, vector
 
 HEADS = ("linear_logmse", "sigmoid_bce")
 _SIZE = 15
@@ -28,12 +28,12 @@ class _Layer(nnx.Module):
     def __call__(self, slices: Float[Array, "z y x in"]) -> Float[Array, "z y x out"]:
         out = jax.lax.conv_general_dilated(
             jnp.asarray(slices),
-            self.kernel[...],
+            self.kernel[...].astype(slices.dtype),
             (1, 1),
             "SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
-        return out + self.bias[...][None, None, None, :]
+        return biased(out, self.bias)
 
 
 def _max_pool(slices: Float[Array, "z y x c"]) -> Float[Array, "z half_y half_x c"]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Literal
 
 
 class TrainingError(RuntimeError):
@@ -95,6 +95,8 @@ class TrainConfig:
     """Annotated voxels per class and tomogram that patches are drawn around."""
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     """Random changes of the patches."""
+    precision: Literal["f32", "bf16"] = "f32"
+    """Of a network's products while it learns; parameters and losses are float32 always."""
     validate_every: int = 100
     """Steps between validations, if there is validation data."""
     patience: int = 0
@@ -124,6 +126,9 @@ class TrainConfig:
         _require(self.clip > 0, f"clip must be positive, got {self.clip}")
         _require(self.unannotated >= 0, f"unannotated must be at least 0, got {self.unannotated}")
         _require(self.patience >= 0, f"patience must not be negative, got {self.patience}")
+        _require(
+            self.precision in ("f32", "bf16"), f"precision is f32 or bf16, got {self.precision!r}"
+        )
         _require(0 <= self.seed < 2**32, f"seed must be from 0 to 2**32 - 1, got {self.seed}")
 
     @property

@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.losses import Objective
+from cryojax_seg.segmenters import in_bfloat16
 from cryojax_seg.training.augment import augment
 from cryojax_seg.training.config import TrainConfig, TrainingError
 from cryojax_seg.training.sampling import Samples, draw
@@ -189,7 +190,9 @@ def make_step(
         batch = dataclasses.replace(batch, key=keys)
 
         def loss_of(params: Arrays) -> Any:
-            return objective(parts.rebuild(params, state.fixed), batch)
+            segmenter = parts.rebuild(params, state.fixed)
+            segmenter = in_bfloat16(segmenter) if config.precision == "bf16" else segmenter
+            return objective(segmenter, batch)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
         with jax.numpy_dtype_promotion("standard"):  # optax counts in integers and divides

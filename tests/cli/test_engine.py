@@ -73,7 +73,22 @@ def test_auto_takes_openvino_where_it_can(run, files, model, trained, tmp_path):
     status, _, said = run("segment", tmp_path / "threshold", *plan, "--engine", "openvino")
     assert status == 2 and "no OpenVINO graph for GlobalThreshold" in said
     status, _, said = run("segment", tmp_path / "threshold", *plan, "--precision", "bf16")
-    assert status == 2 and "--precision bf16 is for --engine openvino" in said
+    assert status == 2 and "bfloat16 is for networks; GlobalThreshold is none" in said
+
+
+def test_bfloat16_says_how_many_labels_it_changes(run, files, model, tmp_path, monkeypatch):
+    words = ("segment", model, files / "tomogram.mrc", "--engine", "jax", "-o")
+    assert run(*words, tmp_path / "f32.mrc")[0] == 0
+    status, _, said = run(*words, tmp_path / "bf16.mrc", "--precision", "bf16")
+    assert status == 0 and "engine: JAX on the CPU, bf16" in said
+    share = float(said.split("bf16 labels ")[1].split(" %")[0]) / 100
+    one, other = (io.read_mrc(tmp_path / f"{name}.mrc").density for name in ("f32", "bf16"))
+    assert 0 < share < 0.005
+    assert abs((one != other).mean() - share) < 0.002  # measured on the same small volume
+    monkeypatch.setattr("cryojax_seg.cli.engine.MOST", 0.0)
+    status, _, said = run(*words, tmp_path / "given_up.mrc", "--precision", "bf16")
+    assert status == 0 and "so it is segmented in f32" in said
+    np.testing.assert_array_equal(io.read_mrc(tmp_path / "given_up.mrc").density, one)
 
 
 def test_without_openvino_jax_computes(run, files, trained, tmp_path, monkeypatch):
