@@ -1,10 +1,15 @@
-"""The networks that other tools run, built in PyTorch from their published configuration.
+"""The networks that other tools run, built in PyTorch from their published configuration, and ours.
 
-Random weights serve: only speed is compared. Parameter counts agree with the originals.
+Random weights serve for those of others: only speed is compared. Parameter counts agree with the
+originals.
 """
 
+import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
+
+from cryojax_seg.segmenters import UNet
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv3d:
@@ -97,3 +102,68 @@ def membrain() -> nn.Module:
 def nnunet() -> nn.Module:
     """nnU-Net's default 3D network: six stages, at most 320 channels."""
     return Pyramid((32, 64, 128, 256, 320, 320), BiasedBlock, BiasedBlock)
+
+
+class SameUNet:
+    """A `segmenters.UNet` without stem and with the same parameters, in PyTorch.
+
+    A function ``(batch, 1, z, y, x) -> (batch, class, z, y, x)``.
+
+    Attributes:
+        leaves: its parameters, which may be trained.
+    """
+
+    def __init__(self, net: UNet, device: str = "cpu"):
+        self.leaves: list[torch.Tensor] = []
+        self._device = device
+        self.encoder = [self._block(b) for b in net.encoder]
+        self.decoder = [self._block(b) for b in net.decoder]
+        self.down = [self._resample(d, functional.conv3d, 4, 3, 0, 1, 2) for d in net.down]
+        self.up = [self._resample(u, functional.conv_transpose3d, 3, 4, 0, 1, 2) for u in net.up]
+        self.head = self._linear(net.heads[0])
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        x, skips = self.encoder[0](x), []
+        for shrink, encode in zip(self.down, self.encoder[1:], strict=True):
+            skips.append(x)
+            x = encode(shrink(x))
+        for grow, decode, skip in list(zip(self.up, self.decoder, skips, strict=True))[::-1]:
+            x = decode(skip + grow(x))
+        return self.head(x)
+
+    def _leaf(self, parameter, *axes: int) -> torch.Tensor:
+        value = torch.from_numpy(np.array(parameter[...]))
+        value = value.permute(*axes).contiguous() if axes else value
+        value = value.to(self._device).requires_grad_()
+        self.leaves.append(value)
+        return value
+
+    def _convolution(self, layer):
+        kernel, norm = self._leaf(layer.kernel, 4, 3, 0, 1, 2), layer.norm
+        scale, shift = self._leaf(norm.scale), self._leaf(norm.shift)
+
+        def run(x):
+            x = functional.conv3d(x, kernel, padding=1)
+            if norm.kind == "instance":
+                return functional.instance_norm(x, weight=scale, bias=shift, eps=1e-5)
+            return x * scale[:, None, None, None] + shift[:, None, None, None]
+
+        return run
+
+    def _linear(self, layer):
+        kernel, bias = self._leaf(layer.kernel, 1, 0), self._leaf(layer.bias)
+        return lambda x: functional.conv3d(x, kernel[:, :, None, None, None], bias)
+
+    def _block(self, layer):
+        first, second = self._convolution(layer.first), self._convolution(layer.second)
+        project = self._linear(layer.project) if layer.project is not None else lambda x: x
+
+        def run(x):
+            branch = second(functional.leaky_relu(first(x), 0.01, inplace=True))
+            return functional.leaky_relu(project(x) + branch, 0.01, inplace=True)
+
+        return run
+
+    def _resample(self, layer, function, *axes: int):
+        kernel, bias = self._leaf(layer.kernel, *axes), self._leaf(layer.bias)
+        return lambda x: function(x, kernel, bias, stride=2)

@@ -111,71 +111,18 @@ def torch_unet(net: UNet, volume: np.ndarray):
         mean square with respect to all parameters.
     """
     import torch
-    from torch.nn import functional
+
+    from experiments.benchmarks.rivals import SameUNet
 
     torch.set_num_threads(CORES)
-
-    def leaf(parameter, *axes):
-        value = torch.from_numpy(np.array(parameter[...]))
-        value = value.permute(*axes).contiguous() if axes else value
-        return value.requires_grad_()
-
-    def convolution(layer):
-        kernel, norm = leaf(layer.kernel, 4, 3, 0, 1, 2), layer.norm
-        scale, shift = leaf(norm.scale), leaf(norm.shift)
-        leaves.extend((kernel, scale, shift))
-
-        def run(x):
-            x = functional.conv3d(x, kernel, padding=1)
-            if norm.kind == "instance":
-                return functional.instance_norm(x, weight=scale, bias=shift, eps=1e-5)
-            return x * scale[:, None, None, None] + shift[:, None, None, None]
-
-        return run
-
-    def linear(layer):
-        kernel, bias = leaf(layer.kernel, 1, 0), leaf(layer.bias)
-        leaves.extend((kernel, bias))
-        return lambda x: functional.conv3d(x, kernel[:, :, None, None, None], bias)
-
-    def block(layer):
-        first, second = convolution(layer.first), convolution(layer.second)
-        project = linear(layer.project) if layer.project is not None else lambda x: x
-
-        def run(x):
-            branch = second(functional.leaky_relu(first(x), 0.01, inplace=True))
-            return functional.leaky_relu(project(x) + branch, 0.01, inplace=True)
-
-        return run
-
-    def resample(layer, function, *axes):
-        kernel, bias = leaf(layer.kernel, *axes), leaf(layer.bias)
-        leaves.extend((kernel, bias))
-        return lambda x: function(x, kernel, bias, stride=2)
-
-    leaves = []
-    encoder = [block(b) for b in net.encoder]
-    decoder = [block(b) for b in net.decoder]
-    down = [resample(d, functional.conv3d, 4, 3, 0, 1, 2) for d in net.down]
-    up = [resample(u, functional.conv_transpose3d, 3, 4, 0, 1, 2) for u in net.up]
-    head = linear(net.heads[0])
-    x0 = torch.from_numpy(volume)[None, None]
-
-    def forward():
-        x, skips = encoder[0](x0), []
-        for shrink, encode in zip(down, encoder[1:], strict=True):
-            skips.append(x)
-            x = encode(shrink(x))
-        for grow, decode, skip in list(zip(up, decoder, skips, strict=True))[::-1]:
-            x = decode(skip + grow(x))
-        return head(x)[0].permute(1, 2, 3, 0)
+    same, x = SameUNet(net), torch.from_numpy(volume)[None, None]
 
     def inference():
         with torch.inference_mode():
-            return forward().numpy()
+            return same(x)[0].permute(1, 2, 3, 0).numpy()
 
     def gradient():
-        return torch.autograd.grad(forward().square().mean(), leaves)
+        return torch.autograd.grad(same(x).square().mean(), same.leaves)
 
     return inference, gradient
 
