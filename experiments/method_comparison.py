@@ -1,6 +1,6 @@
 """Which method holds up as noise, uneven contrast and the missing wedge get worse?
 
-    python experiments/method_comparison.py            # 50 minutes on 2 cores
+    python experiments/method_comparison.py            # 20 minutes on 2 cores
     python experiments/method_comparison.py --tiny     # under a minute: checks that it runs
 
 Membranes of simulated vesicles and sheets. Every method is trained once a seed, on scenes whose
