@@ -15,14 +15,18 @@ PACKAGE = ROOT / "cryojax_seg"
 LAYERS = {
     "core": set(),
     "segmenters": {"core"},
+    "restore": {"core", "segmenters"},
     "export": {"core", "segmenters"},
     "losses": {"core"},
     "simulate": {"core"},
     "evaluate": {"core"},
     "training": {"core", "segmenters", "losses", "io"},
-    "io": {"core", "segmenters"},
+    "io": {"core", "segmenters", "restore"},
     "datasets": {"core", "io"},
-    "cli": {"core", "segmenters", "losses", "simulate", "training", "evaluate", "io", "export"},
+    "cli": {
+        *("core", "segmenters", "restore", "losses", "simulate", "training", "evaluate", "io"),
+        "export",
+    },
 }
 
 

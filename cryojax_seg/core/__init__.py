@@ -10,6 +10,7 @@ from cryojax_seg.core.intensity import Normalized as Normalized
 from cryojax_seg.core.intensity import measure_intensity as measure_intensity
 from cryojax_seg.core.intensity import normalize as normalize
 from cryojax_seg.core.segmenter import Restorer as Restorer
+from cryojax_seg.core.segmenter import Restoring as Restoring
 from cryojax_seg.core.segmenter import Segmenter as Segmenter
 from cryojax_seg.core.segmenter import Sequential as Sequential
 from cryojax_seg.core.segmenter import Stacked as Stacked
@@ -22,6 +23,7 @@ from cryojax_seg.core.segmenter import labels as labels
 from cryojax_seg.core.segmenter import probabilities as probabilities
 from cryojax_seg.core.tiling import Tiling as Tiling
 from cryojax_seg.core.tiling import plan_tiles as plan_tiles
+from cryojax_seg.core.tiling import restore as restore
 from cryojax_seg.core.tiling import segment as segment
 from cryojax_seg.core.tiling import segment_tiles as segment_tiles
 from cryojax_seg.core.tomogram import Tomogram as Tomogram

@@ -100,6 +100,35 @@ class Restorer(nnx.Module):
         """The restored volume, of the same shape."""
 
 
+class Restoring(Segmenter):
+    """A restorer in the place of a segmenter, whose one logit is the restored density.
+
+    What tiles, trains and saves segmenters does the same for restorers through this.
+
+    >>> from cryojax_seg.segmenters import LocalContrast
+    >>> Restoring(LocalContrast(scale=4.0)).classes
+    ('density',)
+    """
+
+    def __init__(self, restorer: Restorer):
+        self.restorer = restorer
+
+    @property
+    def halo(self) -> int:
+        return self.restorer.halo
+
+    @property
+    def stride(self) -> int:
+        return self.restorer.stride
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return ("density",)
+
+    def __call__(self, volume: Volume) -> Logits:
+        return self.restorer(volume)[..., None]
+
+
 def probabilities(logits: Logits) -> Logits:
     """Class probabilities: the sigmoid of one class, the softmax over several.
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from cryojax_seg.core.blocks import Readable, read
-from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.segmenter import Restorer, Restoring, Segmenter
 from cryojax_seg.core.types import Array, Logits, Shape, Volume
 
 Tile = int | tuple[int, ...] | None
@@ -188,6 +188,22 @@ def segment(
     for where, logits in segment_tiles(segmenter, volume, tile):
         out[where] = logits
     return out
+
+
+def restore(
+    restorer: Restorer,
+    volume: Readable | Array,
+    tile: Tile | Tiling = None,
+) -> np.ndarray:
+    """The restored volume ``(z, y, x)``, float32, as `segment` computes logits.
+
+    >>> import numpy as np
+    >>> from cryojax_seg.segmenters import LocalContrast
+    >>> v = np.random.default_rng(0).normal(size=(9, 10, 11)).astype(np.float32)
+    >>> restore(LocalContrast(scale=1.0), v, tile=4).shape
+    (9, 10, 11)
+    """
+    return segment(Restoring(restorer), volume, tile)[..., 0]
 
 
 @functools.lru_cache(maxsize=4)  # by identity: the parameters do not matter

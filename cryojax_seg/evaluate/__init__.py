@@ -18,6 +18,10 @@ from cryojax_seg.evaluate.detection import detection as detection
 from cryojax_seg.evaluate.normals import mask_normals as mask_normals
 from cryojax_seg.evaluate.overlap import Overlap as Overlap
 from cryojax_seg.evaluate.overlap import overlap as overlap
+from cryojax_seg.evaluate.restoration import Audit as Audit
+from cryojax_seg.evaluate.restoration import Invention as Invention
+from cryojax_seg.evaluate.restoration import audit as audit
+from cryojax_seg.evaluate.restoration import invention as invention
 from cryojax_seg.evaluate.surface import boundary_iou as boundary_iou
 from cryojax_seg.evaluate.surface import hausdorff95 as hausdorff95
 from cryojax_seg.evaluate.surface import surface_dice as surface_dice

@@ -26,10 +26,10 @@ def module_class(name: Any) -> type[Segmenter] | type[Restorer]:
     >>> module_class("Stacked").__name__
     'Stacked'
     """
-    from cryojax_seg import segmenters
+    from cryojax_seg import restore, segmenters
 
     if isinstance(name, str) and name.isidentifier() and not name.startswith("_"):
-        for package in (segmenters, core):
+        for package in (segmenters, restore, core):
             found = vars(package).get(name)
             if (
                 isinstance(found, type)

@@ -1,5 +1,6 @@
 """Losses ``loss(logits, labels, weights) -> scalar``; weight 0 means not annotated."""
 
+from cryojax_seg.losses.adversarial import adversarial as adversarial
 from cryojax_seg.losses.objective import Objective as Objective
 from cryojax_seg.losses.objective import add as add
 from cryojax_seg.losses.objective import combine as combine
@@ -8,6 +9,13 @@ from cryojax_seg.losses.objective import default_objective as default_objective
 from cryojax_seg.losses.objective import supervised as supervised
 from cryojax_seg.losses.overlap import dice as dice
 from cryojax_seg.losses.overlap import tversky as tversky
+from cryojax_seg.losses.self_supervised import DEEPDEWEDGE as DEEPDEWEDGE
+from cryojax_seg.losses.self_supervised import EQUIVARIANT as EQUIVARIANT
+from cryojax_seg.losses.self_supervised import ISONET as ISONET
+from cryojax_seg.losses.self_supervised import ISONET2 as ISONET2
+from cryojax_seg.losses.self_supervised import NOISE2NOISE as NOISE2NOISE
+from cryojax_seg.losses.self_supervised import Recipe as Recipe
+from cryojax_seg.losses.self_supervised import restoration as restoration
 from cryojax_seg.losses.topology import cl_dice as cl_dice
 from cryojax_seg.losses.topology import skeleton_recall as skeleton_recall
 from cryojax_seg.losses.topology import soft_skeleton as soft_skeleton

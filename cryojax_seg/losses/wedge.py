@@ -30,7 +30,7 @@ _SOURCE = {
 }
 
 
-def _require(who: str, batch: Any, *names: str) -> None:
+def require(who: str, batch: Any, *names: str) -> None:
     for name in names:
         if getattr(batch, name, None) is None:
             raise ValueError(f"losses.{who} needs {_SOURCE[name]}")
@@ -59,7 +59,7 @@ def visibility_weights(
     """
     if not emphasis >= -1:
         raise ValueError(f"emphasis must be at least -1 (weights are not negative), got {emphasis}")
-    _require("visibility_weighted", batch, "normals", "wedge")
+    require("visibility_weighted", batch, "normals", "wedge")
     seen = jax.vmap(lambda wedge, normal: wedge.visibility(normal, extent, thickness))(
         batch.wedge, batch.normals
     )
@@ -164,7 +164,7 @@ def forward_model(widths: tuple[float, ...] = (0.7, 2.0)) -> Objective:
     """
 
     def objective(segmenter: Segmenter, batch: Any) -> Scalar:
-        _require("forward_model", batch, "wedge")
+        require("forward_model", batch, "wedge")
         volumes = finite(batch)
         p = _foreground(logits_of(segmenter, volumes, batch.wedge))
 
@@ -241,7 +241,7 @@ def equivariant(
     """
 
     def objective(segmenter: Segmenter, batch: Any) -> Scalar:
-        _require("equivariant", batch, "wedge", "key", *(("halves",) if halves else ()))
+        require("equivariant", batch, "wedge", "key", *(("halves",) if halves else ()))
         volumes = finite(batch)
         keys = jax.vmap(lambda key: jax.random.split(key, 3))(batch.key)
         teachers = students = volumes
@@ -306,7 +306,7 @@ def hallucination(measured: float = 0.0) -> Objective:
     """
 
     def objective(segmenter: Segmenter, batch: Any) -> Scalar:
-        _require("hallucination", batch, "wedge")
+        require("hallucination", batch, "wedge")
         volumes = finite(batch)
         logits = logits_of(segmenter, volumes, batch.wedge)
         missing, seen = jax.vmap(invented_energy)(logits, batch.labels, batch.weights, batch.wedge)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from cryojax_seg.training.config import TrainingError as TrainingError
     from cryojax_seg.training.loop import Result as Result
     from cryojax_seg.training.loop import train as train
+    from cryojax_seg.training.restoring import train_restorer as train_restorer
+    from cryojax_seg.training.restoring import unlabelled as unlabelled
     from cryojax_seg.training.step import TrainState as TrainState
     from cryojax_seg.training.step import make_step as make_step
 
@@ -24,6 +26,8 @@ _HOME = {
     "TrainingError": "config",
     "Result": "loop",
     "train": "loop",
+    "train_restorer": "restoring",
+    "unlabelled": "restoring",
     "TrainState": "step",
     "make_step": "step",
 }
@@ -39,6 +43,8 @@ __all__ = [
     "make_step",
     "split_annotation",
     "train",
+    "train_restorer",
+    "unlabelled",
 ]
 
 

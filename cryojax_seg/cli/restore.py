@@ -1,0 +1,302 @@
+"""``cryojax-seg restore``: a tomogram with less noise and a filled wedge, learned from itself."""
+
+import dataclasses
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from cryojax_seg.cli import console, tiles
+from cryojax_seg.cli.arguments import (
+    Contrast,
+    Output,
+    Overwrite,
+    TiltRange,
+    VoxelSize,
+    default,
+)
+
+Method = Literal["equivariant", "n2n", "deepdewedge", "isonet", "isonet2", "energy"]
+NEED_HALVES = ("n2n", "deepdewedge", "isonet2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Restore:
+    """Restore a tomogram: train a network on it, without labels, and apply it.
+
+    The wedge and the noise are all it needs to know. Beside OUT.mrc it writes the folder OUT.run
+    with the trained model, checkpoints and audit.json: how far the result agrees with what was
+    measured, and how much was put where nothing was. Ctrl-C saves and stops; the same command with
+    --resume goes on.
+    """
+
+    tomogram: Positional[Path]
+    """Volume to restore: MRC (also .rec, .map, .gz, .bz2), TIFF or OME-Zarr."""
+    output: Output
+    """File of the restored volume, .mrc or .zarr; contrast and grid are those of the tomogram."""
+    halves: Annotated[tuple[Path, Path] | None, arg(metavar="EVEN ODD")] = None
+    """Two tomograms of the same series with independent noise, of even and odd tilts or frames."""
+    method: Method = "equivariant"
+    """How it learns; n2n removes noise only, and energy also writes a map of what is not known."""
+    tilt_range: Annotated[TiltRange, default("LO HI", "required")] = None
+    """Lowest and highest tilt in degrees."""
+    tilt_axis: Literal["y", "x"] = "y"
+    """Axis the sample was tilted about."""
+    steps: int = 1000
+    """Optimizer steps."""
+    batch: int = 2
+    """Patches per step."""
+    patch: int = 40
+    """Edge of the training patches in voxels; a multiple of 4."""
+    width: int = 16
+    """Channels of the finest level of the U-Net."""
+    learning_rate: float = 4e-3
+    """Peak learning rate of AdamW (no unit)."""
+    draws: int = 4
+    """Answers whose spread is written, with --method energy."""
+    memory: float = 2.0
+    """GiB that may be used at most while it is applied."""
+    contrast: Contrast = "dark"
+    """Whether structure is darker or brighter than its surroundings."""
+    voxel_size: VoxelSize = None
+    """Voxel size in angstrom."""
+    seed: int = 0
+    """Seed of all randomness."""
+    resume: bool = False
+    """Go on with the run beside --output from its newest checkpoint."""
+    overwrite: Overwrite = False
+    """Replace an existing output and its run."""
+
+
+def run(options: Restore) -> None:
+    """Does what `Restore` says; a ValueError or OSError tells what is wrong in one line."""
+    folder = _check(options)
+    from cryojax_seg import core, evaluate, io, training
+
+    core.keep_compiled()
+    wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
+    tomogram = io.read_tomogram(options.tomogram, options.voxel_size)
+    halves = None
+    if options.halves is not None:
+        halves = [io.read_tomogram(path, options.voxel_size) for path in options.halves]
+        check_halves(tomogram, *halves)
+    volume = _normalized(tomogram, options.contrast)
+    pair = None
+    if halves is not None:  # on one scale, so that their mean is the tomogram's
+        pair = [core.Normalized(half.density, volume.intensity) for half in halves]
+    if options.overwrite and folder.exists():
+        shutil.rmtree(folder)
+    module, objective = learner(options)
+    patch = min(options.patch, *(n // 4 * 4 for n in tomogram.density.shape))
+    config = training.TrainConfig(
+        steps=options.steps,
+        batch=options.batch,
+        patch=patch,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        augmentation=training.Augmentation(intensity=0.0),
+        checkpoint_every=max(1, min(200, options.steps // 4)),
+    )
+    console.say(
+        f"{options.method} on {options.tomogram.name}"
+        + (f" and its halves {', '.join(p.name for p in options.halves)}" if options.halves else "")
+        + f": {config.steps} steps of {config.batch} patches of {patch}^3"
+    )
+    examples = training.unlabelled(
+        volume, wedge, pair, seed=options.seed, name=str(options.tomogram)
+    )
+    result = training.train_restorer(
+        module, examples, config, objective, run=folder, resume=options.resume
+    )
+    if result.stopped in signal.Signals.__members__:
+        console.say("interrupted; the same command with --resume goes on from here")
+        raise SystemExit(128 + signal.Signals[result.stopped])
+    restorer = result.segmenter.restorer  # pyright: ignore
+    card = io.ModelCard(
+        voxel_size=tomogram.voxel_size,
+        contrast=options.contrast,
+        tilt_range=options.tilt_range,
+        provenance={"method": options.method, "steps": result.steps, "patch": patch},
+    )
+    io.save_model(folder / "model", restorer, card, overwrite=True)
+    sources = [volume] if pair is None else pair
+    if options.method == "energy":
+        write_draws(restorer, tomogram, volume, wedge, options, patch)
+    else:
+        digest = io.model_digest(folder / "model")
+        apply(restorer, tomogram, sources, options, patch, digest)
+    found = evaluate.audit(
+        volume, core.Normalized(io.read_tomogram(options.output).density, volume.intensity), wedge
+    )
+    with io.atomic_write(folder / "audit.json") as file:
+        file.write_text(json.dumps(dataclasses.asdict(found), indent=1) + "\n")
+    report(found)
+    print(f"restored: {options.output} (run: {folder})")
+
+
+def apply(
+    restorer: Any, tomogram: Any, sources: list[Any], options: Restore, patch: int, digest: str
+) -> None:
+    """Writes the mean of the restored sources, tile by tile, on the scale of the tomogram."""
+    import numpy as np
+
+    from cryojax_seg import core, io
+    from cryojax_seg.segmenters import fit_normalization
+
+    fitted = fit_normalization(core.Restoring(restorer), sources[0], patch=patch)
+    memory = options.memory * 2**30 - tiles.BASE
+    tiling = core.plan_tiles(fitted, sources[0].shape, memory, density)
+    streams = [core.segment_tiles(fitted, source, tiling, density) for source in sources]
+    intensity = sources[0].intensity
+    description = {"model": digest, "tiling": dataclasses.asdict(tiling)}
+    with (
+        io.TileJob(
+            description,
+            [(options.output, np.float32)],
+            tiling.shape,
+            tomogram,
+            options.overwrite,
+        ) as job,
+        console.progress(tiling.count, options.output.name) as advance,
+    ):
+        for parts in zip(*streams, strict=True):
+            mean = sum(block for _, block in parts) / len(parts)
+            job.write(parts[0][0], [mean / intensity.gain + intensity.centre])
+            advance()
+
+
+def write_draws(
+    restorer: Any, tomogram: Any, volume: Any, wedge: Any, options: Restore, patch: int
+) -> None:
+    """Writes the mean of several answers, and their spread beside the model."""
+    import numpy as np
+
+    from cryojax_seg import core, io
+    from cryojax_seg.restore import draws
+    from cryojax_seg.segmenters import fit_normalization
+
+    fitted: Any = fit_normalization(core.Restoring(restorer), volume, patch=patch)
+    tiling = core.plan_tiles(fitted, volume.shape, options.memory * 2**30 - tiles.BASE)
+    whole = np.asarray(volume[:, :, :])  # its wedge is filled with noise as a whole
+    mean, deviation = draws(fitted.restorer, whole, wedge, options.draws, options.seed, tiling)
+    intensity = volume.intensity
+    folder = options.output.with_suffix(".run")
+    io.write_mrc(folder / "spread.mrc", deviation / abs(intensity.gain), tomogram, overwrite=True)
+    with io.TileJob(
+        {}, [(options.output, np.float32)], mean.shape, tomogram, options.overwrite
+    ) as job:
+        job.write((slice(None),) * 3, [mean / intensity.gain + intensity.centre])
+
+
+def density(logits: Any) -> Any:
+    """The answer of a `core.Restoring`."""
+    return logits[..., 0]
+
+
+def _check(options: Restore) -> Path:
+    """What can be told to be wrong before anything is read; the folder of the run."""
+    if options.output.suffix not in (".mrc", ".zarr"):
+        raise ValueError(f"{options.output}: --output is a file that ends in .mrc or .zarr")
+    if options.tilt_range is None:
+        raise ValueError("--tilt-range LO HI is needed: what was measured is all a restorer knows")
+    if options.method in NEED_HALVES and options.halves is None:
+        raise ValueError(
+            f"--method {options.method} needs --halves EVEN ODD; equivariant, isonet and energy "
+            "work without"
+        )
+    if options.patch % 4 or options.patch < 16:
+        raise ValueError(f"--patch must be a multiple of 4, 16 or more, got {options.patch}")
+    if options.resume and options.overwrite:
+        raise ValueError("--resume and --overwrite exclude each other")
+    if options.output.resolve() == options.tomogram.resolve():
+        raise ValueError(f"{options.output}: is the tomogram itself; choose another --output")
+    if options.output.exists() and not options.overwrite:
+        raise ValueError(f"{options.output}: exists already; choose another or --overwrite it")
+    folder = options.output.with_suffix(".run")
+    if folder.exists() and not options.resume and not options.overwrite:
+        raise ValueError(
+            f"{folder}: holds a run; --resume it, --overwrite it, or choose another --output"
+        )
+    if options.resume and not folder.exists():
+        raise ValueError(f"{folder}: there is no run to --resume")
+    return folder
+
+
+def check_halves(tomogram: Any, even: Any, odd: Any) -> None:
+    """Raises a FileError, naming the files, unless these can be halves of that tomogram."""
+    import numpy as np
+
+    from cryojax_seg.core.blocks import blocks, release
+    from cryojax_seg.io import FileError
+
+    for half in (even, odd):
+        if half.density.shape != tomogram.density.shape:
+            raise FileError(
+                f"{half.name}: has shape {half.density.shape}, {tomogram.name} has "
+                f"{tomogram.density.shape}; halves lie on the grid of their tomogram"
+            )
+        sizes = (half.voxel_size, tomogram.voxel_size)
+        if None not in sizes and not np.allclose(*sizes, rtol=1e-3):
+            raise FileError(
+                f"{half.name}: has voxels of {half.voxel_size[0]:.4g} A, {tomogram.name} of "
+                f"{tomogram.voxel_size[0]:.4g} A"
+            )
+    for where in blocks(tomogram.density.shape):
+        same = np.array_equal(even.density[where], odd.density[where])
+        release(even.density)
+        release(odd.density)
+        if not same:
+            return
+    raise FileError(
+        f"{even.name} and {odd.name}: hold the same values, so their noise is not independent; "
+        "reconstruct one from the even and one from the odd tilts or frames"
+    )
+
+
+def _normalized(tomogram: Any, contrast: Contrast) -> Any:
+    from cryojax_seg import core, io
+
+    try:
+        intensity = core.measure_intensity(tomogram.density, contrast)
+    except ValueError as error:
+        raise io.FileError(f"{tomogram.name}: {error}") from None
+    if intensity.damaged:
+        console.warn(f"{tomogram.name}: {100 * intensity.damaged:.2g} % of its voxels are NaN")
+    return core.Normalized(tomogram.density, intensity)
+
+
+def learner(options: Restore) -> tuple[Any, Any]:
+    """What is trained, and by which objective."""
+    from flax import nnx
+
+    from cryojax_seg import core, losses
+    from cryojax_seg.restore import EnergyTrained, unet_restorer
+
+    restorer = unet_restorer(options.width, rngs=nnx.Rngs(options.seed))
+    recipes = {
+        "equivariant": losses.EQUIVARIANT,
+        "n2n": losses.NOISE2NOISE,
+        "deepdewedge": losses.DEEPDEWEDGE,
+        "isonet": losses.ISONET,
+        "isonet2": losses.ISONET2,
+    }
+    if options.method == "energy":
+        return EnergyTrained(restorer), losses.adversarial()
+    return core.Restoring(restorer), losses.restoration(recipes[options.method])
+
+
+def report(found: Any) -> None:
+    """Prints an audit."""
+    rows = [
+        (f"{k:.2f}", *(console.number(v, 2) for v in values))
+        for k, *values in zip(
+            found.frequency, found.agreement, found.kept, found.filled, strict=True
+        )
+    ]
+    overall = (found.agreement_overall, found.kept_overall, found.filled_overall)
+    rows.append(("all", *(console.number(v, 2) for v in overall)))
+    columns = ("1/voxel", "agreement", "power kept", "wedge filled")
+    console.table("what the restored volume owes to the data", columns, rows)

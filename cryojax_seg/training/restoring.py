@@ -1,0 +1,88 @@
+"""Training of restorers: without labels, from the tomogram itself, by the loop that all share."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from cryojax_seg.core.blocks import Readable
+from cryojax_seg.core.segmenter import Restoring, Segmenter
+from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.losses import Objective
+from cryojax_seg.training.batch import Annotated
+from cryojax_seg.training.config import TrainConfig
+from cryojax_seg.training.loop import Result, train
+
+
+def unlabelled(
+    volume: Readable,
+    wedge: MissingWedge,
+    halves: Sequence[Readable] | None = None,
+    *,
+    edge: int = 128,
+    count: int = 8,
+    seed: int = 0,
+    name: str = "tomogram",
+) -> list[Annotated]:
+    """What a restorer learns from: the tomogram, or random blocks of one that is larger than those.
+
+    Args:
+        volume: ``(z, y, x)``, normalized; `core.Normalized` will do.
+        wedge: what was measured.
+        halves: two volumes of the same shape and scale, with independent noise; None without.
+        edge: of the blocks, voxels.
+        count: how many blocks.
+        seed: of their places.
+        name: for messages.
+
+    >>> v = np.random.default_rng(0).normal(size=(24, 24, 24)).astype(np.float32)
+    >>> [e.volume.shape for e in unlabelled(v, MissingWedge((-60.0, 60.0)))]
+    [(24, 24, 24)]
+    """
+    shape = volume.shape
+    size = [min(edge, n) for n in shape]
+    whole = float(np.prod(shape)) <= count * float(np.prod(size))
+    rng = np.random.default_rng(seed)
+    examples = []
+    for number in range(1 if whole else count):
+        where = (slice(None),) * 3
+        if not whole:
+            starts = [int(rng.integers(n - e + 1)) for n, e in zip(shape, size, strict=True)]
+            where = tuple(slice(a, a + e) for a, e in zip(starts, size, strict=True))
+        block = np.asarray(volume[where], np.float32)
+        pair = None
+        if halves is not None:
+            pair = np.stack([np.asarray(half[where], np.float32) for half in halves])
+        nothing, everywhere = np.zeros(block.shape, np.int8), np.ones(block.shape, np.float32)
+        label = name if whole else f"{name}, block {number}"
+        examples.append(Annotated(block, nothing, everywhere, wedge, label, halves=pair))
+    return examples
+
+
+def train_restorer(
+    module: Segmenter,
+    examples: Sequence[Annotated],
+    config: TrainConfig,
+    objective: Objective,
+    *,
+    run: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Result:
+    """Trains a restorer; checkpoints, interruption and resumption as in `train`.
+
+    Args:
+        module: ``core.Restoring(restorer)``, or a `restore.EnergyTrained` for
+            `losses.adversarial`; the trained restorer is ``result.segmenter.restorer``.
+        examples: see `unlabelled`.
+        config: see `TrainConfig`.
+        objective: see `losses.restoration` and `losses.adversarial`.
+        run, resume, progress: as for `train`.
+
+    Raises: as `train`.
+    """
+    if not isinstance(module, Restoring) and not hasattr(module, "restorer"):
+        raise ValueError(f"{type(module).__name__} restores nothing; wrap a restorer in Restoring")
+    return train(
+        module, examples, config, objective=objective, run=run, resume=resume, progress=progress
+    )
