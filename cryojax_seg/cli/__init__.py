@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Sequence
 
 from cryojax_seg.cli import (
@@ -53,9 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the name of the program; those of the process by default.
     """
     argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    with warnings.catch_warnings(), _terminable():
-        # A warning is for the user: one line, without the place in the code.
-        warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
+    with console.warnings_as_lines(), _terminable():
         try:
             options = arguments.parse(argv, {name: c[0] for name, c in _COMMANDS.items()})
             next(run for kind, run in _COMMANDS.values() if kind is type(options))(options)

@@ -7,7 +7,7 @@ import inspect
 import io
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -123,6 +123,15 @@ def read_config(path: Path, kind: type) -> dict[str, Any]:
     Raises:
         ValueError: naming the file, if it is not a mapping or has unknown keys.
     """
+    return read_yaml(path, {f.name for f in dataclasses.fields(kind)} - {"config"})
+
+
+def read_yaml(path: Path, known: Collection[str]) -> dict[str, Any]:
+    """What a YAML file says of the options that are known; they may be spelled with dashes.
+
+    Raises:
+        ValueError: naming the file, if it is not a mapping or has unknown keys.
+    """
     import yaml
 
     if not path.is_file():
@@ -133,7 +142,6 @@ def read_config(path: Path, kind: type) -> dict[str, Any]:
         raise ValueError(f"{path}: is not plain YAML: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: must hold one option a line, such as 'steps: 500'")
-    known = {f.name for f in dataclasses.fields(kind)} - {"config"}
     options = {str(key).replace("-", "_"): value for key, value in values.items()}
     for name in options:
         if name not in known:

@@ -1,7 +1,9 @@
 """What the commands print: results to standard output, everything else to standard error."""
 
+import contextlib
 import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 
 PROGRAM = "cryojax-seg"
 
@@ -18,6 +20,14 @@ def error(message: str) -> None:
 def warn(message: str) -> None:
     """One line on the error stream."""
     print(f"{PROGRAM}: warning: {_line(message)}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Python's warnings, which are for the user here, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: warn(str(message))
+        yield
 
 
 def say(message: str) -> None:
@@ -63,16 +73,12 @@ def progress(total: int, label: str):
 
     Draws a bar in a terminal and nothing elsewhere.
     """
-    import contextlib
-
     if not sys.stderr.isatty() or total <= 1:
         return contextlib.nullcontext(lambda: None)
     return _bar(total, label)
 
 
 def _bar(total: int, label: str):
-    import contextlib
-
     from rich.console import Console
     from rich.progress import (
         BarColumn,

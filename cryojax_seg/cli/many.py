@@ -63,7 +63,18 @@ def each(items: Sequence[Item], work: Callable[[Item], None], name: Callable[[It
                 raise
             console.error(str(error))
             failures.append(f"{name(item)}: {error}")
+    conclude(failures, len(items))
+
+
+def conclude(failures: Sequence[str], count: int) -> None:
+    """Lists what failed, of so many, with the reasons.
+
+    Raises:
+        ValueError: if there is any.
+
+    >>> conclude([], 3)
+    """
     if failures:
         listed = "\n  ".join(" ".join(f.split()) for f in failures)
         console.say(f"failed:\n  {listed}")
-        raise ValueError(f"{len(failures)} of {len(items)} tomograms failed; the rest is done")
+        raise ValueError(f"{len(failures)} of {count} tomograms failed; the rest is done")

@@ -1,13 +1,14 @@
 """``cryojax-seg segment``: label volumes of tomograms, by a saved model."""
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from cryojax_seg.cli import console, many, models, tiles
+from cryojax_seg.cli import cluster, console, many, models, tiles
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -17,7 +18,7 @@ from cryojax_seg.cli.arguments import (
     VoxelSize,
     default,
 )
-from cryojax_seg.cli.engine import Name, Precision, choose
+from cryojax_seg.cli.engine import Engine, Name, Precision, choose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Segment:
     halo: Annotated[str, default("auto|exact|N", "auto")] = "auto"
     """Voxels around each tile: exact is all that could matter, auto keeps logits within 0.1."""
     memory: float = 2.0
-    """GiB that may be used at most, whatever the size of the tomogram."""
+    """GiB that may be used at most, by each worker, whatever the size of the tomogram."""
     dry_run: bool = False
     """Print how each tomogram would be cut and what memory that takes, and segment nothing."""
     engine: Name = "auto"
@@ -66,6 +67,10 @@ class Segment:
     """Voxel size in angstrom."""
     shard: Annotated[str | None, arg(metavar="I/N")] = None
     """Only every N-th tomogram from the I-th, counted from 0: for job arrays."""
+    workers: Annotated[int, arg(metavar="N")] = 0
+    """Processes that segment at the same time, a GPU for each if there are any; 0: only this."""
+    slurm: Annotated[Path | None, arg(metavar="YAML", help_behavior_hint="(default: none)")] = None
+    """The workers are jobs of SLURM that this file describes; the README has one."""
     compile_only: bool = False
     """Compile what the tomograms need and segment nothing: once, before a job array starts."""
     resume: bool = False
@@ -77,66 +82,127 @@ class Segment:
 def run(options: Segment) -> None:
     """Does what `Segment` says; a ValueError or OSError tells what is wrong in one line."""
     options = dataclasses.replace(options, tomograms=many.expanded(options.tomograms))
-    tile = _check(options)
+    _check(options)
     targets = _targets(options)
+    if options.workers:
+        import jax
 
-    from cryojax_seg import core, io
+        jax.config.update("jax_platforms", "cpu")  # the GPUs are for the workers
+    model = _load(options)
+    pairs = list(zip(options.tomograms, targets, strict=True))
+    pairs = _unfinished(options, pairs, model.segmenter)
+    options = dataclasses.replace(options, tomograms=())  # a worker need not know the others
+
+    def name(pair: tuple[Path, Path]) -> str:
+        return str(pair[0])
+
+    if options.workers:
+        prepare = functools.partial(_prepare, options)
+        cluster.each(pairs, prepare, _segment, name, options.workers, options.slurm)
+    else:
+        many.each(pairs, functools.partial(_segment, _prepare(options, model)), name)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    segmenter: Any
+    card: Any
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+    """What a process needs that segments one tomogram after another."""
+
+    options: Segment
+    model: _Model
+    engine: Engine
+
+
+def _load(options: Segment) -> _Model:
+    from cryojax_seg import core
 
     core.keep_compiled()
     segmenter, card, digest = models.load(options.model)
     _check_model(options, segmenter)
-    pairs = _unfinished(options, list(zip(options.tomograms, targets, strict=True)), segmenter)
-    segmenter = _with_flips(options, segmenter, card)
-    engine = choose(options.engine, options.precision, segmenter)
+    return _Model(_with_flips(options, segmenter, card), card, digest)
 
+
+def _prepare(options: Segment, model: _Model | None = None) -> _Prepared:
+    model = model or _load(options)
+    return _Prepared(options, model, choose(options.engine, options.precision, model.segmenter))
+
+
+def _segment(prepared: _Prepared, pair: tuple[Path, Path]) -> None:
+    """One tomogram, and where its labels go."""
+    from cryojax_seg import io
+
+    start = time.monotonic()
+    options, model, engine = prepared.options, prepared.model, prepared.engine
+    source, target = pair
+    if target.exists() and not options.overwrite:
+        print(f"{target}: is done already")  # as by a worker that died before it could say so
+        return
+    tomogram = io.read_tomogram(source, options.voxel_size)
     answer = tiles.Answer(options.threshold, options.probabilities)
-    flips = [options.flips, options.tilt_range, options.tilt_axis]
+    work = tiles.plan(
+        model.segmenter,
+        model.card,
+        tomogram,
+        answer,
+        engine,
+        options.contrast,
+        _tile(options),
+        options.halo,
+    )
+    if options.dry_run:
+        print(f"{target}: {tiles.account(work)}")
+        return
+    if options.compile_only:
+        tiles.compile_only(work)
+        print(f"{source}: compiled ({time.monotonic() - start:.1f} s)")
+        return
+    if work.tiling.count > 1:
+        console.say(f"{source.name}: {tiles.account(work)}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file = source.stat()
+    description = {
+        "model": model.digest,
+        "flips": [options.flips, options.tilt_range, options.tilt_axis],
+        "tomogram": [str(source.resolve()), file.st_size, file.st_mtime_ns],
+    }
+    outputs = [target, *_maps(options, target, model.segmenter)]
+    tiles.segment(work, outputs, description, options.overwrite or options.resume)
+    share = tiles.shares(target, work)
+    parts = ", ".join(f"{name} {100 * part:.2f} %" for name, part in share.items())
+    print(f"{target}: {parts} ({time.monotonic() - start:.1f} s)", flush=True)
 
-    def one(pair: tuple[Path, Path]) -> None:
-        start = time.monotonic()
-        source, target = pair
-        tomogram = io.read_tomogram(source, options.voxel_size)
-        work = tiles.plan(
-            segmenter, card, tomogram, answer, engine, options.contrast, tile, options.halo
-        )
-        if options.dry_run:
-            print(f"{target}: {tiles.account(work)}")
-            return
-        if options.compile_only:
-            tiles.compile_only(work)
-            print(f"{source}: compiled ({time.monotonic() - start:.1f} s)")
-            return
-        if work.tiling.count > 1:
-            console.say(f"{source.name}: {tiles.account(work)}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file = source.stat()
-        described = [str(source.resolve()), file.st_size, file.st_mtime_ns]
-        outputs = [target, *_maps(options, target, segmenter)]
-        description = {"model": digest, "flips": flips, "tomogram": described}
-        tiles.segment(work, outputs, description, options.overwrite or options.resume)
-        share = tiles.shares(target, work)
-        parts = ", ".join(f"{name} {100 * part:.2f} %" for name, part in share.items())
-        print(f"{target}: {parts} ({time.monotonic() - start:.1f} s)", flush=True)
 
-    many.each(pairs, one, name=lambda pair: str(pair[0]))
-
-
-def _check(options: Segment) -> int | float:
-    """What can be told to be wrong before anything is read; the tile's edge or its bytes."""
+def _check(options: Segment) -> None:
+    """What can be told to be wrong before anything is read."""
     if options.tile != "auto" and (not options.tile.isdecimal() or int(options.tile) == 0):
         raise ValueError(f"--tile: a number of voxels above 0, or auto; got '{options.tile}'")
     if options.halo not in ("auto", "exact") and not options.halo.isdecimal():
         raise ValueError(f"--halo: a number of voxels, auto or exact; got '{options.halo}'")
-    memory, base = options.memory * 2**30, tiles.BASE
-    if not memory > base:
-        raise ValueError(f"--memory must be above {base / 2**30:g} GiB, got {options.memory:g}")
+    if not options.memory * 2**30 > tiles.BASE:
+        least = tiles.BASE / 2**30
+        raise ValueError(f"--memory must be above {least:g} GiB, got {options.memory:g}")
     if not 0 < options.threshold < 1:
         raise ValueError(f"--threshold must lie between 0 and 1, got {options.threshold:g}")
     if not options.tomograms:
         raise ValueError("no tomogram given; see cryojax-seg segment --help")
     if options.resume and options.overwrite:
         raise ValueError("--resume and --overwrite exclude each other")
-    return float(memory - base) if options.tile == "auto" else int(options.tile)
+    if options.workers < 0:
+        raise ValueError(f"--workers: a number of processes or jobs, got {options.workers}")
+    if options.slurm is not None and not options.workers:
+        raise ValueError("--slurm needs --workers, the number of jobs")
+
+
+def _tile(options: Segment) -> int | float:
+    """Edge of the tiles in voxels, or the bytes they may take."""
+    auto = options.tile == "auto"
+    return float(options.memory * 2**30 - tiles.BASE) if auto else int(options.tile)
 
 
 def _unfinished(

@@ -4,6 +4,7 @@ from cryojax_seg.io.annotation import Annotation as Annotation
 from cryojax_seg.io.annotation import annotate as annotate
 from cryojax_seg.io.annotation import read_labels as read_labels
 from cryojax_seg.io.chunked import Chunked as Chunked
+from cryojax_seg.io.files import BusyError as BusyError
 from cryojax_seg.io.files import FileError as FileError
 from cryojax_seg.io.files import HeaderWarning as HeaderWarning
 from cryojax_seg.io.files import atomic_folder as atomic_folder

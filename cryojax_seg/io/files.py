@@ -18,6 +18,10 @@ class FileError(ValueError):
     """A file is refused; the message names it and says what to do."""
 
 
+class BusyError(FileError):
+    """Another process is writing the file; later it may be done, or free again."""
+
+
 class HeaderWarning(UserWarning):
     """A file was read, but what it says about itself is suspicious."""
 

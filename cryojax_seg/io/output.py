@@ -15,6 +15,7 @@ from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.core.types import Shape
 from cryojax_seg.io import header as headers
 from cryojax_seg.io.files import (
+    BusyError,
     FileError,
     PathLike,
     atomic_write,
@@ -154,7 +155,8 @@ class TileJob:
         done: tiles that are written.
 
     Raises:
-        FileError: if a volume exists or cannot be written, or another process is at it.
+        FileError: if a volume exists or cannot be written.
+        BusyError: if another process is at it.
     """
 
     def __init__(
@@ -179,7 +181,7 @@ class TileJob:
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
             path = self._volumes[0][0]
-            raise FileError(f"{path}: another process is writing it; wait for it") from None
+            raise BusyError(f"{path}: another process is writing it; wait for it") from None
         try:
             self.done = self._read()
             shape, like, overwrite = self._arguments
