@@ -32,7 +32,7 @@ class Engine:
 
             from cryojax_seg.core.sharding import Sharded
 
-            return Sharded(segmenter) if jax.device_count() > 1 else None
+            return Sharded(segmenter) if jax.local_device_count() > 1 else None
         from cryojax_seg.export import OpenVINOProgram
 
         return OpenVINOProgram(segmenter, shape, self.precision)
@@ -90,7 +90,7 @@ def choose(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
         in_bfloat16(segmenter)  # says what cannot be
     elif precision == "auto":
         precision = _fit(backend, segmenter)
-    count = jax.device_count()
+    count = jax.local_device_count()
     where = f"the {backend.upper()}" if count == 1 else f"{count} {backend.upper()} devices"
     console.say(f"engine: JAX on {where}" + (", bf16" if precision == "bf16" else ""))
     return Engine("jax", precision)

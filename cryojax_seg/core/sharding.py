@@ -27,7 +27,7 @@ class Sharded:
 
     Args:
         segmenter: any local function.
-        devices: of JAX; by default all.
+        devices: of JAX; by default all of this process.
 
     >>> import jax.numpy as jnp
     >>> from cryojax_seg.segmenters import GlobalThreshold
@@ -36,7 +36,7 @@ class Sharded:
     """
 
     def __init__(self, segmenter: Segmenter, devices: Sequence[Any] | None = None):
-        devices = list(devices or jax.devices())
+        devices = list(devices or jax.local_devices())
         mesh = jax.make_mesh((len(devices),), ("z",), axis_types=(AxisType.Auto,), devices=devices)
         self._split = NamedSharding(mesh, PartitionSpec("z"))
         self._multiple = len(devices) * segmenter.stride
