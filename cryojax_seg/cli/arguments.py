@@ -39,6 +39,15 @@ def default(metavar: str, hint: str) -> Any:
     return arg(metavar=metavar, help_behavior_hint=f"(default: {hint})")
 
 
+# Options that say how a command is called this time, not what it does.
+_OF_THIS_CALL = {"config", "resume", "overwrite"} | {
+    "distributed",
+    "coordinator",
+    "processes",
+    "process",
+}
+
+
 def parse(argv: list[str], commands: Mapping[str, type]) -> Any:
     """The options of the command that is named first, as an instance of its dataclass.
 
@@ -168,6 +177,6 @@ def plain(options: Any) -> dict[str, Any]:
             return str(value.resolve())
         return [convert(v) for v in value] if isinstance(value, tuple) else value
 
-    names = {f.name for f in dataclasses.fields(options)} - {"config", "resume", "overwrite"}
+    names = {f.name for f in dataclasses.fields(options)} - _OF_THIS_CALL
     values = {name: convert(getattr(options, name)) for name in sorted(names)}
     return {k: v for k, v in values.items() if v is not None and v is not False and v != []}

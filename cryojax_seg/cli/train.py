@@ -1,8 +1,11 @@
 """``cryojax-seg train``: a segmenter from annotated tomograms."""
 
+import contextlib
 import dataclasses
+import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -78,14 +81,54 @@ class Train:
     """YAML file of these options ('steps: 500'), such as RUN/config.yaml; what is typed wins."""
     overwrite: Overwrite = False
     """Replace an existing run."""
+    distributed: bool = False
+    """Train together with the other processes that Slurm or Open MPI started with this command."""
+    coordinator: Annotated[str | None, default("HOST:PORT", "none")] = None
+    """Elsewhere: where process 0 runs, and a free port there; with --processes and --process."""
+    processes: Annotated[int | None, default("N", "none")] = None
+    """How many processes train together."""
+    process: Annotated[int | None, default("I", "none")] = None
+    """Which of them this is, 0 to N-1."""
 
 
 def run(options: Train) -> None:
     """Does what `Train` says; a ValueError or OSError tells what is wrong in one line."""
-    _check(options)
-    import yaml
+    if not _join(options):
+        _check(options)
+        _train(options)
+        return
+    from cryojax_seg.training import processes
 
-    from cryojax_seg import core, io, training
+    processes.from_first(lambda: _check(options))  # what it looks for, the first will write
+    with contextlib.nullcontext() if processes.is_first() else _silence():
+        _train(options)
+
+
+def _join(options: Train) -> bool:
+    """Joins the other processes, if there are others."""
+    where = (options.coordinator, options.processes, options.process)
+    if where == (None, None, None) and not options.distributed:
+        return False
+    if None in where and where != (None, None, None):
+        raise ValueError("--coordinator, --processes and --process belong together")
+    from cryojax_seg.training import processes
+
+    processes.join(*where)
+    return True
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing is printed; errors are, by `main`. Of several processes the first speaks."""
+    with open(os.devnull, "w") as nowhere:
+        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            yield
+
+
+def _train(options: Train) -> None:
+    """Trains and saves."""
+    from cryojax_seg import core, training
+    from cryojax_seg.training.processes import from_first
 
     core.keep_compiled()
     examples, tomogram, classes = read_examples(options)
@@ -95,12 +138,7 @@ def run(options: Train) -> None:
         examples, held_out = [a for a, _ in pairs], [b for _, b in pairs]
     segmenter = methods.build(options.method, classes, examples[0].volume, options.seed)
     config = train_config(options, options.method, examples, segmenter)
-    run_folder = options.output
-    run_folder.mkdir(parents=True, exist_ok=True)
-    if options.overwrite:
-        _remove_run(run_folder)
-    with io.atomic_write(run_folder / "config.yaml") as file:
-        file.write_text(yaml.safe_dump(plain(options), sort_keys=False))
+    from_first(lambda: _begin(options))
     known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
     console.say(
         f"training {options.method} on {len(examples)} tomogram(s), {100 * known:.2g} % annotated: "
@@ -112,10 +150,32 @@ def run(options: Train) -> None:
         config,
         validation=held_out,
         objective=methods.objective(options.method),
-        run=run_folder,
+        run=options.output,
         resume=options.resume,
     )
-    patch = max(config.patch_shape)
+    from_first(lambda: _finish(options, config, result, examples, held_out, tomogram))
+    if result.stopped in signal.Signals.__members__:
+        raise SystemExit(128 + signal.Signals[result.stopped])
+
+
+def _begin(options: Train) -> None:
+    """The run folder, with the options in it."""
+    import yaml
+
+    from cryojax_seg import io
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    if options.overwrite:
+        _remove_run(options.output)
+    with io.atomic_write(options.output / "config.yaml") as file:
+        file.write_text(yaml.safe_dump(plain(options), sort_keys=False))
+
+
+def _finish(options: Train, config, result, examples, held_out, tomogram) -> None:
+    """Saves the model and says how good it is and what to do next."""
+    from cryojax_seg import io
+
+    run_folder, patch = options.output, max(config.patch_shape)
     card = io.ModelCard(
         voxel_size=tomogram.voxel_size,
         contrast=options.contrast,
@@ -131,8 +191,8 @@ def run(options: Train) -> None:
     )
     if result.stopped in signal.Signals.__members__:
         console.say("interrupted; the same command with --resume goes on from here")
-        raise SystemExit(128 + signal.Signals[result.stopped])
-    print(f"next:  cryojax-seg segment {run_folder} TOMOGRAM -o LABELS.mrc")
+    else:
+        print(f"next:  cryojax-seg segment {run_folder} TOMOGRAM -o LABELS.mrc")
 
 
 def _check(options: Train) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from orbax.checkpoint import v1 as ocp
+import orbax.checkpoint as ocp
+from orbax.checkpoint import v1
 
 import cryojax_seg
 from cryojax_seg.training.config import TrainingError
@@ -24,6 +25,8 @@ from cryojax_seg.training.rundir import explained
 
 _NAME = re.compile(r"step-(\d{8,})")
 _MANIFEST, _ARRAYS = "manifest.json", "arrays"
+# Of several processes the first saves and restores, and Orbax must not wait for the others.
+_ALONE = {"primary_host": 0, "active_processes": {0}, "barrier_sync_key_prefix": "first"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Restored:
     """A sound checkpoint.
 
     Attributes:
-        tree: arrays in the structure of the template.
+        tree: NumPy arrays in the structure of the template.
         meta: the plain values saved with it.
         path: where it was.
         skipped: newer checkpoints that were not sound, each with the reason.
@@ -69,6 +72,8 @@ def _step(path: Path) -> int:
 def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 3) -> Path:
     """Writes a checkpoint, waits until it is on disk, and removes the oldest beyond `keep`.
 
+    Of several processes the first alone calls this, and `restore`.
+
     Raises:
         OSError: naming the path and the free space; earlier checkpoints are untouched.
     """
@@ -91,10 +96,7 @@ def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 3
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         # Short keys: names of parameters may hold characters that a path must not.
-        ocp.save(
-            str((temporary / _ARRAYS).absolute()),
-            {f"a{i}": a for i, a in enumerate(arrays.values())},
-        )
+        _write(temporary / _ARRAYS, {f"a{i}": a for i, a in enumerate(arrays.values())})
         (temporary / _MANIFEST).write_text(json.dumps(manifest))
         _sync(temporary)
         if target.exists():
@@ -108,6 +110,22 @@ def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 3
     for old in [p for p in checkpoints(folder) if _step(p) <= step][keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    options = ocp.options.MultiprocessingOptions(**_ALONE)
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    # Not v1.save, which compares its path with that of all processes, whatever its options say.
+    with ocp.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
+        checkpointer.save(str(path.absolute()), arrays)
+
+
+def _load(path: Path) -> Any:
+    context = v1.Context()
+    for name, value in _ALONE.items():
+        setattr(context.multiprocessing, name, value)
+    with context:
+        return v1.load(str(path.absolute()))
 
 
 def _sync(folder: Path) -> None:
@@ -145,7 +163,7 @@ def _read(path: Path, template: Any) -> tuple[Any, dict[str, Any]]:
         if have != want:
             raise ValueError(f"{name} is {have[1]}{have[0]}, this run needs {want[1]}{want[0]}")
     try:
-        loaded: Any = ocp.load(str((path / _ARRAYS).absolute()))
+        loaded = _load(path / _ARRAYS)
     except Exception as error:  # a damaged file surfaces as any of a dozen types
         raise ValueError(f"its arrays cannot be read ({type(error).__name__})") from error
     values = {}
@@ -157,11 +175,7 @@ def _read(path: Path, template: Any) -> tuple[Any, dict[str, Any]]:
         values[name] = array
     structure = jax.tree.structure(template)
     leaves = [values[name] for name in wanted]
-    placed = [
-        jax.device_put(value, leaf.sharding)
-        for value, leaf in zip(leaves, wanted.values(), strict=True)
-    ]
-    return jax.tree.unflatten(structure, placed), manifest["meta"]
+    return jax.tree.unflatten(structure, leaves), manifest["meta"]
 
 
 def restore(folder: Path, template: Any) -> Restored | None:
@@ -169,8 +183,7 @@ def restore(folder: Path, template: Any) -> Restored | None:
 
     Args:
         folder: of the checkpoints.
-        template: the tree that is expected; structure, shapes and dtypes must be equal, and its
-            arrays say on which devices the new ones shall lie.
+        template: the tree that is expected; structure, shapes and dtypes must be equal.
 
     Raises:
         TrainingError: if there are checkpoints and none of them is sound; it names each with the

@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,23 +16,21 @@ from cryojax_seg import losses
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.losses import Objective
 from cryojax_seg.segmenters import fit_normalization
-from cryojax_seg.training import checkpoint, rundir, validate
+from cryojax_seg.training import checkpoint, processes, rundir, validate
 from cryojax_seg.training.batch import Annotated
 from cryojax_seg.training.config import TrainConfig, TrainingError
-from cryojax_seg.training.progress import reporter, tensorboard
+from cryojax_seg.training.record import NotFinite, recording
+from cryojax_seg.training.resume import Best, on_host, starting_point
 from cryojax_seg.training.sampling import Samples, exact_margin, places, prepare
 from cryojax_seg.training.signals import Interrupts
 from cryojax_seg.training.step import (
-    Arrays,
     Metrics,
     Parts,
     Step,
     TrainState,
-    data_mesh,
     initial_state,
     learnable,
     make_step,
-    replicated,
     step_key,
     take_apart,
 )
@@ -61,26 +57,6 @@ class Result:
     score: float | None
 
 
-@dataclasses.dataclass
-class _Best:
-    """The best validation so far."""
-
-    params: Arrays
-    score: float | None = None
-    step: int = 0
-    stale: int = 0  # validations since the score last rose
-
-    def consider(self, score: float, step: int, params: Arrays) -> None:
-        risen = self.score is None or score > self.score
-        self.stale = 0 if risen else self.stale + 1
-        if risen or score == self.score:  # of equals the later, which has seen more
-            self.score, self.step = score, step
-            self.params = jax.tree.map(jnp.array, params)
-
-    def meta(self) -> dict[str, Any]:
-        return {"score": self.score, "step": self.step, "stale": self.stale}
-
-
 def train(
     segmenter: Segmenter,
     examples: Sequence[Annotated],
@@ -99,6 +75,10 @@ def train(
     and ``metrics.jsonl`` there, and SIGTERM, SIGUSR1 or SIGINT end it after the current step with
     everything saved; ``resume=True`` then continues bit for bit.
 
+    Several processes that were joined (see `processes.join`) and call this with the same arguments
+    share the work and get the same result. The first of them alone writes to the run folder, and a
+    signal to any of them ends all at the same step.
+
     Args:
         segmenter: any; it is not changed.
         examples: annotated tomograms.
@@ -113,7 +93,8 @@ def train(
         progress: show loss, rate and time left on stderr.
 
     Raises:
-        ValueError: for examples that cannot be trained on.
+        ValueError: for examples that cannot be trained on, or a batch that cannot be divided evenly
+            over the processes.
         TrainingError: if the run folder is in use, already holds a run, holds another run, or
             holds no sound checkpoint; if nothing is learnable; and if the loss stops being finite,
             with the step and the patches, after saving the last finite state.
@@ -127,6 +108,7 @@ def train(
         )
     for example in validation:
         example.check_labels(segmenter.classes)
+    mesh = processes.data_mesh(config.batch + config.unannotated)
     margin = exact_margin(segmenter, patch) if config.margin is None else config.margin
     samples = prepare(
         examples,
@@ -138,46 +120,21 @@ def train(
         everywhere=config.unannotated > 0,
     )
     parts = take_apart(segmenter, learnable(config.learn) if learn is None else learn)
-    mesh = data_mesh(config.batch + config.unannotated)
-    state: TrainState = replicated(initial_state(parts, config), mesh)
-    samples = replicated(samples, mesh)
+    state = initial_state(parts, config)
+    switches = (run is None, resume, bool(validation))
+    processes.check_same(state, samples, repr((config, segmenter.classes, switches)))
     step = make_step(parts, objective or losses.default_objective(segmenter), config, margin, mesh)
     with contextlib.ExitStack() as stack:
         folder = None if run is None else Path(run)
-        best = _Best(jax.tree.map(jnp.array, state.ema))
+        best = Best(on_host(state.ema))
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(rundir.exclusive(folder))
             description = rundir.describe(segmenter, config, examples)
-            state, best = _starting_point(folder, description, resume, state, best)
+            lock = rundir.exclusive(folder)
+            processes.from_first(lambda: stack.enter_context(lock))
+            state, best = starting_point(folder, description, resume, state, best)
+        state, samples = processes.replicated((state, samples), mesh)
         task = _Task(config, parts, step, samples, examples, validation, margin, folder)
         return _run(task, state, best, progress)
-
-
-def _starting_point(
-    folder: Path, description: dict[str, Any], resume: bool, state: TrainState, best: _Best
-) -> tuple[TrainState, _Best]:
-    """The state to start from: the given one for a new run, else the newest sound checkpoint."""
-    store = folder / "checkpoints"
-    if not (folder / rundir.DESCRIPTION).exists():
-        if checkpoint.checkpoints(store):
-            raise TrainingError(f"{folder}: holds checkpoints but no {rundir.DESCRIPTION}")
-        rundir.write_json(folder / rundir.DESCRIPTION, description)
-        return state, best
-    if not resume:
-        raise TrainingError(
-            f"{folder}: already holds a run; continue it with resume=True (--resume), or choose "
-            "another folder"
-        )
-    rundir.check_same(folder, description)
-    restored = checkpoint.restore(store, (state, best.params))
-    if restored is None:
-        warnings.warn(f"{folder}: no checkpoint yet, starting at step 0", stacklevel=3)
-        return state, best
-    for message in restored.skipped:
-        warnings.warn(f"skipped checkpoint {message}", stacklevel=3)
-    state, params = restored.tree
-    return state, _Best(params, **restored.meta)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,79 +150,72 @@ class _Task:
     margin: int
     folder: Path | None
 
-    def save(self, state: TrainState, best: _Best) -> None:
+    def save(self, state: TrainState, best: Best) -> None:
         """A checkpoint of this state, if there is a run folder."""
-        if self.folder is not None:
-            store, step = self.folder / "checkpoints", int(state.step)
-            checkpoint.save(store, step, (state, best.params), best.meta(), self.config.keep)
+        if self.folder is None:
+            return
+        store, step = self.folder / "checkpoints", int(state.step)
+        tree = (state, best.params)
+        processes.from_first(
+            lambda: str(checkpoint.save(store, step, tree, best.meta(), self.config.keep))
+        )
 
-    def segmenter(self, state: TrainState, params: Arrays) -> Segmenter:
+    def judge(self, state: TrainState) -> float:
+        """The validation score of this state."""
+        patch, seed = min(self.config.patch_shape), self.config.seed
+        segmenter = self.segmenter(state, state.ema)
+        # Machines may differ in the last digit, and who stops early and who does not would part.
+        return processes.from_first(lambda: validate.dice(segmenter, self.validation, patch, seed))
+
+    def segmenter(self, state: TrainState, params: dict[str, Any]) -> Segmenter:
         """A segmenter with these parameters, on one device."""
-        params, fixed = jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), (params, state.fixed))
-        return self.parts.rebuild(params, fixed)
+        return self.parts.rebuild(*_on_one_device((params, state.fixed)))
 
     def patches(self, state: TrainState) -> str:
         """Which patches the next step of this state sees, for messages."""
-        key, _ = step_key(state.seed, state.step)
+        samples, seed, number = _on_one_device((self.samples, state.seed, state.step))
+        key, _ = step_key(seed, number)
         numbers, origins = jax.jit(places, static_argnums=(2, 3, 4, 5))(
-            self.samples,
+            samples,
             key,
             self.config.batch,
             self.config.patch_shape,
             self.margin,
             self.config.unannotated,
         )
-        origins = np.asarray(origins) + np.asarray(self.samples.offsets)[np.asarray(numbers)]
+        origins = np.asarray(origins) + np.asarray(samples.offsets)[np.asarray(numbers)]
         return ", ".join(
             f"{self.examples[n].name} at zyx {tuple(o.tolist())}"
             for n, o in zip(np.asarray(numbers), origins, strict=True)
         )
 
 
-def _run(task: _Task, state: TrainState, best: _Best, progress: bool) -> Result:
+def _on_one_device(tree: Any) -> Any:
+    """Arrays that are the same on all devices, on one of this process."""
+    return jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), tree)
+
+
+def _run(task: _Task, state: TrainState, best: Best, progress: bool) -> Result:
     """Steps until the end, an interruption, or no improvement."""
     config, start = task.config, int(state.step)
     count = start
-    history: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
         interrupts = Interrupts()
         if task.folder is not None:  # else nothing could be saved: signals keep their effect
             stack.enter_context(interrupts)
-        reports = [
-            stack.enter_context(reporter(config.steps, start, progress)),
-            stack.enter_context(tensorboard(task.folder, config.tensorboard)),
-        ]
-        if task.folder is not None:
-            path = task.folder / rundir.METRICS
-            log = stack.enter_context(contextlib.closing(rundir.MetricsFile(path, start)))
-            history = rundir.read_metrics(task.folder)
-            reports.append(log.write)
-        clock = time.monotonic()
-
-        def record(metrics: Metrics, score: float | None = None) -> None:
-            nonlocal clock
-            values = {name: value.item() for name, value in jax.device_get(metrics).items()}
-            if not values["finite"]:
-                raise _NotFinite(values)
-            now = time.monotonic()
-            line = {name: values[name] for name in ("step", "loss", "norm", "rate")}
-            line["seconds"] = round(now - clock, 4)
-            clock = now
-            history.append(line if score is None else line | {"dice": score})
-            for report in reports:
-                report(history[-1])
-
+        record = stack.enter_context(recording(config, task.folder, start, progress))
         pending: Metrics | None = None
         stopped = _exhausted(config, best)
         try:
             while count < config.steps and stopped is None:
+                interrupts.ask(record.failure)
                 state, metrics = task.step(state, task.samples)
                 count += 1
                 # The numbers of a step are fetched while the next one runs.
                 if pending is not None:
-                    record(pending)
+                    record.add(pending)
                 pending = metrics
-                last = count == config.steps or interrupts.received is not None
+                last = count == config.steps or interrupts.agreed() is not None
                 judge = bool(task.validation) and (
                     count % config.validate_every == 0 or count == config.steps
                 )
@@ -273,18 +223,16 @@ def _run(task: _Task, state: TrainState, best: _Best, progress: bool) -> Result:
                     continue
                 score = None
                 if judge and metrics["finite"]:
-                    segmenter = task.segmenter(state, state.ema)
-                    score = validate.dice(
-                        segmenter, task.validation, min(config.patch_shape), config.seed
-                    )
+                    score = task.judge(state)
                     best.consider(score, count, state.ema)
-                pending = record(metrics, score)
+                pending = record.add(metrics, score)
                 stopped = _exhausted(config, best)
-                if interrupts.received is not None:
-                    stopped = signal.Signals(interrupts.received).name
+                interrupts.ask(record.failure)  # again, as a validation may have taken long
+                if (number := interrupts.agreed()) is not None:
+                    stopped = signal.Signals(number).name
                 if last or stopped or count % config.checkpoint_every == 0:
                     task.save(state, best)
-        except _NotFinite as error:
+        except NotFinite as error:
             if int(state.step) > start:  # else it is the checkpoint that was resumed from
                 task.save(state, best)
             where = f"; the state before it is kept in {task.folder}" if task.folder else ""
@@ -297,14 +245,8 @@ def _run(task: _Task, state: TrainState, best: _Best, progress: bool) -> Result:
     fitted = fit_normalization(
         segmenter, task.examples[0].volume, patch=min(config.patch_shape), seed=config.seed
     )
-    return Result(fitted, history, count, stopped or "finished", best.score)
+    return Result(fitted, record.history, count, stopped or "finished", best.score)
 
 
-class _NotFinite(Exception):
-    def __init__(self, values: dict[str, Any]):
-        super().__init__()
-        self.values = values
-
-
-def _exhausted(config: TrainConfig, best: _Best) -> str | None:
+def _exhausted(config: TrainConfig, best: Best) -> str | None:
     return "no improvement" if 0 < config.patience <= best.stale else None

@@ -24,7 +24,7 @@ LOCK, DESCRIPTION, METRICS = "lock", "run.json", "metrics.jsonl"
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Holds the run folder for this process.
+    """Holds the run folder, which is made if absent, for this process.
 
     The lock file holds pid and host for people, and an advisory lock of the system that ends with
     the process, so that the lock of a dead process is recognised without trusting its number. It
@@ -33,6 +33,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         TrainingError: if another process holds the folder; it says who.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

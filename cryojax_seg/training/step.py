@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.segmenter import Segmenter
@@ -139,20 +139,6 @@ def initial_state(parts: Parts, config: TrainConfig) -> TrainState:
     )
 
 
-def data_mesh(batch: int) -> jax.sharding.Mesh | None:
-    """A mesh over as many devices as divide the batch; None for one."""
-    count = max(n for n in range(1, jax.device_count() + 1) if batch % n == 0)
-    if count == 1:
-        return None
-    devices = jax.devices()[:count]
-    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-
-
-def replicated(tree: Any, mesh: jax.sharding.Mesh | None) -> Any:
-    """The tree with a copy of every array on each device of the mesh."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
-
-
 def step_key(seed: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The keys for sampling and augmentation of a step."""
     by_sample, by_augment = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))
@@ -219,4 +205,8 @@ def make_step(
         }
         return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    if mesh is None:
+        return jax.jit(step, donate_argnums=0)
+    # Whole on every device: what a process could only see a part of, it could neither log nor save.
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(step, donate_argnums=0, out_shardings=whole)

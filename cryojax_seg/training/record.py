@@ -1,0 +1,96 @@
+"""What is known of every step: kept, shown, and written by the first process."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cryojax_seg.training import processes, rundir
+from cryojax_seg.training.config import TrainConfig
+from cryojax_seg.training.progress import Report, reporter, tensorboard
+from cryojax_seg.training.step import Metrics
+
+
+class NotFinite(Exception):
+    """A step whose loss, gradient or parameters are not finite.
+
+    Attributes:
+        values: the metrics of that step.
+    """
+
+    def __init__(self, values: dict[str, Any]):
+        super().__init__()
+        self.values = values
+
+
+class Record:
+    """The numbers of every step.
+
+    Attributes:
+        history: one dict per step, as in `Result`.
+        failure: why the numbers of a step could not be written, where several processes train: they
+            end together, so the error is raised when all know of it (see `Interrupts`).
+
+    >>> record = Record([], [])
+    >>> numbers = {"step": 1, "loss": 0.5, "norm": 1.0, "rate": 0.1, "finite": True}
+    >>> record.add(jax.tree.map(jax.numpy.asarray, numbers))
+    >>> record.history[0]["loss"], record.failure
+    (0.5, None)
+    """
+
+    def __init__(self, reports: Sequence[Report], history: list[dict[str, Any]]):
+        self.history = history
+        self.failure: Exception | None = None
+        self._reports = reports
+        self._clock = time.monotonic()
+
+    def add(self, metrics: Metrics, score: float | None = None) -> None:
+        """Waits for the numbers of a step and reports them.
+
+        Raises:
+            NotFinite: if they say that it was not finite.
+            OSError: if they cannot be written and this is the only process.
+        """
+        values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        if not values["finite"]:
+            raise NotFinite(values)
+        now = time.monotonic()
+        line = {name: values[name] for name in ("step", "loss", "norm", "rate")}
+        line["seconds"] = round(now - self._clock, 4)
+        self._clock = now
+        self.history.append(line if score is None else line | {"dice": score})
+        try:
+            for report in self._reports:
+                report(self.history[-1])
+        except Exception as error:
+            if not processes.several():
+                raise
+            self.failure = error
+
+
+@contextlib.contextmanager
+def recording(
+    config: TrainConfig, folder: Path | None, start: int, progress: bool
+) -> Iterator[Record]:
+    """A record that begins after step `start`, with what the folder says of the steps before.
+
+    Raises:
+        OSError: if the folder cannot be written to.
+        TrainingError: see `tensorboard`.
+    """
+    with contextlib.ExitStack() as stack:
+        reports: list[Report] = []
+
+        def begin() -> list[dict[str, Any]]:
+            reports.append(stack.enter_context(reporter(config.steps, start, progress)))
+            reports.append(stack.enter_context(tensorboard(folder, config.tensorboard)))
+            if folder is None:
+                return []
+            log = rundir.MetricsFile(folder / rundir.METRICS, start)
+            reports.append(stack.enter_context(contextlib.closing(log)).write)
+            return rundir.read_metrics(folder)
+
+        yield Record(reports, processes.from_first(begin))

@@ -1,0 +1,118 @@
+"""Where a run starts: at the beginning, or where its newest sound checkpoint ends."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cryojax_seg.training import checkpoint, processes, rundir
+from cryojax_seg.training.config import TrainingError
+from cryojax_seg.training.step import Arrays, TrainState
+
+
+@dataclasses.dataclass
+class Best:
+    """The best validation so far.
+
+    Attributes:
+        params: the parameters that were validated, on the host.
+        score: mean Dice; None before the first validation.
+        step: when that was.
+        stale: validations since the score last rose.
+
+    >>> best = Best({})
+    >>> for step, score in enumerate((0.5, 0.8, 0.7)):
+    ...     best.consider(score, step, {})
+    >>> best.meta()
+    {'score': 0.8, 'step': 1, 'stale': 1}
+    """
+
+    params: Any
+    score: float | None = None
+    step: int = 0
+    stale: int = 0
+
+    def consider(self, score: float, step: int, params: Arrays) -> None:
+        """Keeps these parameters if no others had a higher score."""
+        risen = self.score is None or score > self.score
+        self.stale = 0 if risen else self.stale + 1
+        if risen or score == self.score:  # of equals the later, which has seen more
+            self.score, self.step = score, step
+            self.params = on_host(params)
+
+    def meta(self) -> dict[str, Any]:
+        """Everything but the parameters, as plain values."""
+        return {"score": self.score, "step": self.step, "stale": self.stale}
+
+
+def on_host(tree: Any) -> Any:
+    """Copies as NumPy arrays, also of arrays that every process has a replica of.
+
+    >>> on_host({"a": jax.numpy.ones(2)})
+    {'a': array([1., 1.], dtype=float32)}
+    """
+    return jax.tree.map(np.array, tree)  # copies: the originals may be donated to a step
+
+
+def starting_point(
+    folder: Path, description: dict[str, Any], resume: bool, state: TrainState, best: Best
+) -> tuple[TrainState, Best]:
+    """The state to start from: the given one for a new run, else the newest sound checkpoint.
+
+    The first process reads, and the others are told: so all start from the same one, even where a
+    file of another machine appears late.
+
+    Args:
+        folder: of the run, held by the first process.
+        description: see `rundir.describe`.
+        resume: go on with the run in that folder.
+        state: at step 0, on the host or on one device.
+        best: before any validation.
+
+    Raises:
+        TrainingError: if the folder holds a run that is not to be resumed, or another one, or no
+            sound checkpoint.
+    """
+    tree = (state, best.params)
+
+    def look() -> dict[str, Any] | None:
+        nonlocal tree
+        found = _newest(folder, description, resume, tree)
+        if found is None:
+            return None
+        tree = found.tree
+        return found.meta
+
+    meta = processes.from_first(look)
+    if meta is None:
+        return state, best
+    state, params = processes.arrays_from_first(tree)
+    return state, Best(params, **meta)
+
+
+def _newest(
+    folder: Path, description: dict[str, Any], resume: bool, template: Any
+) -> checkpoint.Restored | None:
+    """The checkpoint to go on from; None to start at step 0."""
+    store = folder / "checkpoints"
+    if not (folder / rundir.DESCRIPTION).exists():
+        if checkpoint.checkpoints(store):
+            raise TrainingError(f"{folder}: holds checkpoints but no {rundir.DESCRIPTION}")
+        rundir.write_json(folder / rundir.DESCRIPTION, description)
+        return None
+    if not resume:
+        raise TrainingError(
+            f"{folder}: already holds a run; continue it with resume=True (--resume), or choose "
+            "another folder"
+        )
+    rundir.check_same(folder, description)
+    restored = checkpoint.restore(store, template)
+    if restored is None:
+        warnings.warn(f"{folder}: no checkpoint yet, starting at step 0", stacklevel=5)
+        return None
+    for message in restored.skipped:
+        warnings.warn(f"skipped checkpoint {message}", stacklevel=5)
+    return restored
