@@ -26,6 +26,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 from cryojax_seg import core, losses, training
 from cryojax_seg.segmenters import disagreement, fit_normalization, in_bfloat16, unet_preset
+from cryojax_seg.segmenters.unet import Preset
 from cryojax_seg.training.sampling import prepare
 from cryojax_seg.training.step import initial_state, take_apart
 from experiments.benchmarks.inference import arithmetic, machine, rate, throughput
@@ -40,7 +41,7 @@ PRECISIONS = {"f32": jnp.float32, "bf16": jnp.bfloat16}
 class Config:
     """Benchmark on one accelerator."""
 
-    presets: tuple[str, ...] = ("fast", "standard", "large")
+    presets: tuple[Preset, ...] = ("fast", "standard", "large")
     edge: int = 192
     """of the block, voxels; a multiple of 32"""
     patch: int = 96

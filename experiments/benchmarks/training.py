@@ -21,6 +21,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from flax import nnx
@@ -107,7 +108,7 @@ class Theirs:
         drawn = jax.jit(lambda key: draw(samples, key, settings.batch, patch)[0])
         self.batches = []
         for count in range(settings.steps):
-            by_sample, _ = step_key(np.uint32(settings.seed), np.int32(count))
+            by_sample, _ = step_key(jnp.uint32(settings.seed), jnp.int32(count))
             batch = drawn(by_sample)
             arrays = (np.array(batch.volume), np.array(batch.labels, np.float32))
             self.batches.append([torch.from_numpy(a)[:, None] for a in arrays])
@@ -123,7 +124,7 @@ class Theirs:
         loss.backward()
         self.torch.nn.utils.clip_grad_norm_(self.net.leaves, self.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = float(self.rate(count))
+            group["lr"] = float(np.asarray(self.rate(count)))
         self.optimizer.step()
         return float(loss.detach())
 
