@@ -123,7 +123,7 @@ class Rows:
     """Records of an experiment as they come, so that an interrupted one goes on where it was.
 
     They are kept beside the result, in ``NAME.partial.jsonl``, until `finish` writes the result.
-    Records made with another config are discarded. Compiled programs are kept too.
+    Records made with another config are discarded. Compiled programs and memory are kept too.
 
     Args:
         name: of the experiment.
@@ -132,9 +132,10 @@ class Rows:
     """
 
     def __init__(self, name: str, config: Mapping[str, Any], tiny: bool):
-        from cryojax_seg.core import keep_compiled
+        from cryojax_seg.core import keep_compiled, keep_memory
 
         keep_compiled()
+        keep_memory()
         self.name, self.config, self.tiny = name, json.loads(json.dumps(dict(config))), tiny
         self.path = results_folder(tiny) / f"{name}.partial.jsonl"
         self.records: list[dict[str, Any]] = []

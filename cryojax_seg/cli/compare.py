@@ -144,9 +144,10 @@ def run(options: Compare) -> None:
     names = chosen(options.methods)
     _check(options)
     from cryojax_seg.cli import report
-    from cryojax_seg.core import keep_compiled
+    from cryojax_seg.core import keep_compiled, keep_memory
 
     keep_compiled()
+    keep_memory()
     training_options = train.Train(
         tomograms=(options.tomogram,),
         labels=(options.labels,),

@@ -104,11 +104,12 @@ def _data(options: Demo, shape: tuple[int, int, int]):
     import jax
     import numpy as np
 
-    from cryojax_seg.core import MissingWedge, keep_compiled, normalize
+    from cryojax_seg.core import MissingWedge, keep_compiled, keep_memory, normalize
     from cryojax_seg.simulate import WedgeImaging, presets, simulate
     from cryojax_seg.training import Annotated as Example
 
     keep_compiled()
+    keep_memory()
     scene_key, noise_key = jax.random.split(jax.random.key(options.seed))
     scene = presets.vesicles(scene_key, shape, VOXEL_SIZE)
     cell = simulate(scene, WedgeImaging(options.snr, wedge=MissingWedge(TILTS)), noise_key)

@@ -77,6 +77,7 @@ def run(options: Restore) -> None:
     from cryojax_seg import core, evaluate, io, training
 
     core.keep_compiled()
+    core.keep_memory()
     wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
     tomogram = io.read_tomogram(options.tomogram, options.voxel_size)
     halves = None

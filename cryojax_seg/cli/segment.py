@@ -123,6 +123,7 @@ def _load(options: Segment) -> _Model:
     from cryojax_seg import core
 
     core.keep_compiled()
+    core.keep_memory()
     segmenter, card, digest = models.load(options.model)
     _check_model(options, segmenter)
     return _Model(_with_flips(options, segmenter, card), card, digest)

@@ -141,6 +141,7 @@ def _one(options: Simulate, number: int, folder: Path) -> None:
     from cryojax_seg import simulate as s
 
     core.keep_compiled()
+    core.keep_memory()
     scene_key, noise_key = jax.random.split(
         jax.random.fold_in(jax.random.key(options.seed), number)
     )

@@ -131,6 +131,7 @@ def _train(options: Train) -> None:
     from cryojax_seg.training.processes import from_first
 
     core.keep_compiled()
+    core.keep_memory()
     examples, tomogram, classes = read_examples(options)
     held_out: list[training.Annotated] = []
     if options.validation > 0:

@@ -4,6 +4,7 @@ from cryojax_seg.core import blocks as blocks
 from cryojax_seg.core import fourier as fourier
 from cryojax_seg.core import neighbourhood as neighbourhood
 from cryojax_seg.core import tiling as tiling
+from cryojax_seg.core.allocation import keep_memory as keep_memory
 from cryojax_seg.core.compilation import keep_compiled as keep_compiled
 from cryojax_seg.core.intensity import Intensity as Intensity
 from cryojax_seg.core.intensity import Normalized as Normalized

@@ -253,6 +253,7 @@ def against_size(config: Config) -> list[dict]:
 
 def main(config: Config) -> None:
     core.keep_compiled()
+    core.keep_memory()
     rows = [*blocks(config), *others(config)]
     rows += [*from_file_to_file(config), *against_size(config)]
     speed = {row["what"]: row["voxels_per_second"] for row in rows}

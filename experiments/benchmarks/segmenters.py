@@ -30,6 +30,7 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 from cryojax_seg import losses
+from cryojax_seg.core import keep_memory
 from cryojax_seg.core.neighbourhood import gaussian
 from cryojax_seg.segmenters import UNet
 from cryojax_seg.segmenters.ridge import symmetric_eigenvalues
@@ -257,6 +258,7 @@ def training_step(config: Config):
 
 
 def main(config: Config) -> None:
+    keep_memory()
     rows, claims = [], []
     for part in (networks, filters, training_step):
         more_rows, more_claims = part(config)

@@ -174,6 +174,7 @@ def race(config: Config, runners) -> list[Record]:
 
 
 def main(config: Config) -> None:
+    core.keep_memory()
     volume, truth = phantom(config.seed, config.snr, False, 60, config.edge)
     validation = phantom(config.seed + 1, config.snr, False, 60, config.edge)
     example = training.Annotated(volume, truth, np.ones(volume.shape, np.float32))
