@@ -7,6 +7,7 @@ import numpy as np
 
 from cryojax_seg.core.blocks import Readable
 from cryojax_seg.core.segmenter import Restoring, Segmenter
+from cryojax_seg.core.types import Array
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.losses import Objective
 from cryojax_seg.training.batch import Annotated
@@ -17,7 +18,7 @@ from cryojax_seg.training.loop import Result, train
 def unlabelled(
     volume: Readable,
     wedge: MissingWedge,
-    halves: Sequence[Readable] | None = None,
+    halves: Sequence[Readable] | Array | None = None,
     *,
     edge: int = 128,
     count: int = 8,

@@ -15,7 +15,7 @@ SLICES = ("6", "12", "18")
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory):
-    """A folder with a dark tomogram, its labels (one class, and three) and a sparse annotation."""
+    """A folder with a dark tomogram and its halves, labels (one class, and three), sparse ones."""
     folder = tmp_path_factory.mktemp("my files")  # with a space, as people have them
     scene = presets.vesicles(jax.random.key(1), (24, 32, 32), VOXELS[0])
     cell = simulate(scene, WedgeImaging(snr=2.0), jax.random.key(4))
@@ -25,6 +25,8 @@ def files(tmp_path_factory):
     sparse[[6, 12, 18]] = labels[[6, 12, 18]] == 1
     for name, array in (
         ("tomogram", like.density),
+        ("even", -np.asarray(cell.imaged.even)),
+        ("odd", -np.asarray(cell.imaged.odd)),
         ("membrane", (labels == 1).astype(np.int8)),
         ("classes", np.where(labels == 5, 2, labels == 1).astype(np.int8)),
         ("sparse", sparse),
