@@ -51,7 +51,9 @@ def batch(seed=0):
 def gradient(objective, module, b):
     graph, params, rest = nnx.split(module, nnx.Param, ...)
     found = quick(jax.grad(lambda p: objective(nnx.merge(graph, p, rest), b)))(params)
-    return {"/".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(found)}
+    return {
+        "/".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(found)
+    }
 
 
 def test_restorer_and_energy_learn_against_each_other():
@@ -186,3 +188,112 @@ def test_a_network_restores_nothing_before_it_has_learned():
     assert float(np.abs(np.asarray(net(noise()))).max()) == 0.0
     with pytest.raises(ValueError, match="the network has 3 classes"):
         restore.Learned(GlobalThreshold([0.5, 1.0], 0.5, ("a", "b", "c")))
+
+
+def blob(scale, edge=24):
+    """A Gaussian of unit integral in the middle."""
+    grid = np.stack(np.meshgrid(*[np.arange(edge) - edge // 2] * 3, indexing="ij"))
+    return np.exp(-0.5 * (grid**2).sum(0) / scale**2) / (2 * np.pi * scale**2) ** 1.5
+
+
+def test_a_gaussian_of_a_gaussian_is_wider():
+    """Variances add."""
+    found = np.asarray(restore.Gaussian(2.0)(jnp.asarray(blob(1.5), jnp.float32)))
+    np.testing.assert_allclose(found, blob(2.5), atol=2e-5)
+
+
+def test_a_radial_filter_has_the_gain_it_was_given():
+    """White noise comes out with the power that the gain says, shell by shell."""
+    gain = np.cos(np.linspace(0, np.pi / 2, 9)) ** 2
+    v = noise((48, 48, 48))
+    for radius, tolerance in ((4, 0.06), (8, 0.02)):
+        filtered = np.asarray(restore.RadialFilter(gain, radius)(v))
+        inner = np.s_[radius:-radius, radius:-radius, radius:-radius]
+        power = [
+            np.asarray(
+                core.fourier.shell_average(
+                    jnp.abs(core.fourier.rfftn(x[inner])) ** 2, x[inner].shape
+                )
+            )
+            for x in (filtered, v)
+        ]
+        realised = np.sqrt(power[0][2:] / power[1][2:])
+        k = np.linspace(0, 0.5, power[0].size)[2:]
+        wanted = np.interp(k, np.linspace(0, 0.5, 9), gain)
+        assert np.abs(realised - wanted).max() < tolerance, radius
+    flat = np.asarray(restore.RadialFilter([0.7, 0.1], 4)(jnp.ones((16, 16, 16))))
+    np.testing.assert_allclose(flat[4:-4, 4:-4, 4:-4], 0.7, atol=1e-5)
+
+
+def test_the_wiener_filter_has_the_least_error():
+    """Of a signal with a known spectrum in white noise: no other strength of it is better."""
+    signal = np.asarray(restore.Gaussian(1.5)(noise((40, 40, 40)))) * 6
+    halves = [signal + noise(signal.shape, s) for s in (1, 2)]
+    mean = np.mean(halves, 0)
+    fitted = restore.fit_wiener(*map(jnp.asarray, halves))
+    inner = np.s_[8:-8, 8:-8, 8:-8]
+
+    def error(gain):
+        return np.mean((np.asarray(restore.RadialFilter(gain)(mean)) - signal)[inner] ** 2)
+
+    gain = np.asarray(fitted.gain[...])
+    best = error(gain)
+    assert best < 0.25 * np.mean((mean - signal)[inner] ** 2)
+    for other in (0.8 * gain, np.minimum(1.25 * gain, 1.2), gain**0.5, gain**2):
+        assert error(other) > best
+    with pytest.raises(ValueError, match="not negative"):
+        restore.wiener([1.0, -0.1])
+
+
+def test_ctf_deconvolution_brings_a_volume_back():
+    transfer = core.ctf.ContrastTransfer(defocus=20_000.0, amplitude_contrast=0.1)
+    truth = jnp.asarray(blob(2.0, 32) + np.roll(blob(1.5, 32), 7, 2), jnp.float32)
+    k = core.fourier.radius(truth.shape, (8.0,) * 3)
+    seen = core.fourier.apply_gain(truth, transfer(0.0, k))
+    found = restore.ctf_deconvolution(transfer, 8.0, strength=1.0, falloff=0.5)(seen)
+
+    def agreement(v):
+        inner = np.s_[8:-8, 8:-8, 8:-8]
+        return np.corrcoef(np.asarray(v)[inner].ravel(), np.asarray(truth)[inner].ravel())[0, 1]
+
+    assert agreement(-seen) < 0.75 < 0.85 < agreement(-found)
+
+
+def test_matching_gives_the_spectrum_of_another_volume():
+    v, target = noise((32, 32, 32)), restore.Gaussian(1.0)(noise((40, 40, 40), 1)) * 3
+    matched = restore.match_spectrum(v, target)(v)
+    again = restore.match_spectrum(matched[8:-8, 8:-8, 8:-8], target).gain[...]
+    assert np.abs(np.asarray(again)[3:-3] - 1).max() < 0.25
+
+
+def test_diffusion_is_that_of_perona_and_malik():
+    v = noise((6, 7, 8)).astype(np.float64)
+    expected = v.copy()
+    for _ in range(3):
+        change = np.zeros_like(expected)
+        for axis in range(3):
+            d = np.diff(expected, axis=axis)
+            flow = d * np.exp(-((d / 1.5) ** 2))
+            here, there = [slice(None)] * 3, [slice(None)] * 3
+            here[axis], there[axis] = slice(None, -1), slice(1, None)
+            change[tuple(here)] += flow
+            change[tuple(there)] -= flow
+        expected += 0.125 * change
+    found = restore.AnisotropicDiffusion(3, 1.5)(jnp.asarray(v, jnp.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert float(jnp.sum(found)) == pytest.approx(v.sum(), abs=1e-3)  # nothing is lost
+
+
+@pytest.mark.parametrize(
+    "build, complaint",
+    [
+        (lambda: restore.Gaussian(0.0), "scale must be positive"),
+        (lambda: restore.RadialFilter([1.0]), "values at 0 and 0.5"),
+        (lambda: restore.RadialFilter([1.0, 0.0], 0), "radius is 1 voxel or more"),
+        (lambda: restore.AnisotropicDiffusion(0), "1 step or more"),
+        (lambda: restore.AnisotropicDiffusion(2, rate=0.2), "at most 1/6"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(build, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        build()

@@ -58,7 +58,7 @@ class Restore:
     draws: int = 4
     """Answers whose spread is written, with --method energy."""
     memory: float = 2.0
-    """GiB that may be used at most while it is applied."""
+    """GiB for the tiles it is applied to."""
     contrast: Contrast = "dark"
     """Whether structure is darker or brighter than its surroundings."""
     voxel_size: VoxelSize = None

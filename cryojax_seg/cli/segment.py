@@ -122,8 +122,7 @@ class _Prepared:
 def _load(options: Segment) -> _Model:
     from cryojax_seg import core
 
-    core.keep_compiled()
-    core.keep_memory()
+    core.keep_compiled()  # and memory goes back to the system, so that --memory holds
     segmenter, card, digest = models.load(options.model)
     _check_model(options, segmenter)
     return _Model(_with_flips(options, segmenter, card), card, digest)

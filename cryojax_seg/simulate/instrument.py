@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from cryojax_seg.core import ctf
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Key, Number
-from cryojax_seg.simulate import ctf
 from cryojax_seg.simulate.projection import Images, TiltAxis, misalign
 
 Noise = Literal["poisson", "gaussian", "none"]

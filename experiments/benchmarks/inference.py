@@ -6,6 +6,7 @@
 All in one run, compilation apart, medians:
 
 - voxels per second of each U-Net preset and of a filter, a vote and a threshold, on one block;
+- the same of the networks on OpenVINO, in float32 and bfloat16;
 - the same of the networks of MemBrain-seg 0.0.10 and of nnU-Net's default (random weights, their
   own architecture, in PyTorch on the same cores), and of PyTorch with our own ``standard`` network;
 - from file to file with ``cryojax-seg segment`` in a process of its own: seconds, and peak memory
@@ -125,6 +126,31 @@ def blocks(config: Config) -> list[dict]:
             f"{100 * row['share_of_matrix_product']:.0f} % of a matrix product",
             flush=True,
         )
+    return rows
+
+
+def openvino(config: Config) -> list[dict]:
+    """Rows of our networks on the OpenVINO engine, in each precision the CPU has."""
+    from cryojax_seg import export
+
+    if not export.installed():
+        print("OpenVINO is not installed: pip install -e '.[openvino]' to compare with it")
+        return []
+    volume = np.random.default_rng(0).normal(size=(config.edge,) * 3).astype(np.float32)
+    rows = []
+    for name, one in ours().items():
+        if not export.supports(one):
+            continue
+        for precision in ("f32", "bf16"):
+            try:
+                program = export.OpenVINOProgram(one, volume.shape, precision)
+            except ValueError as error:
+                print(f"{name}, OpenVINO {precision}: {error}")
+                continue
+            voxels = rate(lambda p=program: p(volume), volume.size, config.repeats)
+            what = f"{name}, {precision}"
+            rows.append({"what": what, "engine": "openvino", "voxels_per_second": voxels})
+            print(f"{what:22s} {voxels / 1e6:9.3f} M voxels/s, OpenVINO", flush=True)
     return rows
 
 
@@ -254,7 +280,7 @@ def against_size(config: Config) -> list[dict]:
 def main(config: Config) -> None:
     core.keep_compiled()
     core.keep_memory()
-    rows = [*blocks(config), *others(config)]
+    rows = [*blocks(config), *openvino(config), *others(config)]
     rows += [*from_file_to_file(config), *against_size(config)]
     speed = {row["what"]: row["voxels_per_second"] for row in rows}
     seconds = {row["what"]: row.get("seconds") for row in rows}
@@ -263,13 +289,19 @@ def main(config: Config) -> None:
         return speed[a] / speed[b] if a in speed and b in speed else None
 
     once = ratio("fast", "MemBrain-seg")
+    engine = ratio("fast, f32", "MemBrain-seg")
     whole = speed["fast, file to file"]
     theirs = speed.get("MemBrain-seg")
     large = [speed[f"fast, {edge}^3"] for edge in config.edges]
     claims = [
         claim("voxels per second: standard in JAX / in PyTorch",
               ratio("standard", "standard, in PyTorch"), at_least=1),
-        claim("voxels per second: fast / MemBrain-seg's network, one pass", once, at_least=40),
+        claim("voxels per second: standard on OpenVINO / in PyTorch",
+              ratio("standard, f32", "standard, in PyTorch"), at_least=2),
+        claim("voxels per second: fast in JAX / MemBrain-seg's network, one pass", once,
+              at_least=40),
+        claim("voxels per second: fast on OpenVINO / MemBrain-seg's network, one pass", engine,
+              at_least=40),
         claim("voxels per second: fast from file to file / MemBrain-seg's defaults",
               None if theirs is None else whole * OVERLAP * MIRRORS / theirs, at_least=200),
         claim("voxels per second: fast / standard", ratio("fast", "standard"), at_least=8),

@@ -6,7 +6,15 @@ from collections.abc import Callable
 import pytest
 from flax import nnx
 
-from cryojax_seg.core import MissingWedge, Segmenter, Sequential, Stacked, Symmetrized
+from cryojax_seg.core import (
+    MissingWedge,
+    Restoring,
+    Segmenter,
+    Sequential,
+    Stacked,
+    Symmetrized,
+)
+from cryojax_seg.restore import AnisotropicDiffusion, Gaussian, Learned, RadialFilter
 from cryojax_seg.segmenters import (
     BlobFilter,
     ConvNet,
@@ -43,6 +51,8 @@ class Case:
         depth: voxels along z of the volumes of a method that works slice by slice; None for as
             many as along y and x.
         rate: learning rate of the small overfit.
+        transforms: whether it goes through the FFT, where a NaN spreads to the whole block and
+            everything else by rounding.
     """
 
     build: Callable[[], Segmenter]
@@ -50,6 +60,7 @@ class Case:
     rounding: float = 1e-5
     depth: int | None = None
     rate: float = 0.05
+    transforms: bool = False
 
     @property
     def tiling(self) -> float:
@@ -93,6 +104,19 @@ SEGMENTERS = {
     "u-net, stem": network(UNet, 2, 0, "space_to_depth", norm="none", classes=THREE),
     "sequential": Case(
         lambda: Sequential([LocalContrast(0.8, radius=2)], Hysteresis(0.0, 1.0, steps=1))
+    ),
+    "restoring": Case(lambda: Restoring(Gaussian(0.8, radius=2))),
+    "gaussian": Case(lambda: Sequential([Gaussian(0.8, radius=2)], GlobalThreshold(0.5))),
+    "diffusion": Case(lambda: Sequential([AnisotropicDiffusion(2, 1.5)], GlobalThreshold(0.5))),
+    "radial filter": Case(
+        lambda: Sequential([RadialFilter([1.0, 0.6, 0.2], radius=2)], GlobalThreshold(0.5)),
+        True,
+        transforms=True,
+    ),
+    "learned restorer": network(
+        lambda rngs: Sequential(
+            [Learned(ConvNet(1, 4, norm="rms", rngs=rngs))], GlobalThreshold(0.0)
+        )
     ),
     "symmetrized": Case(lambda: Symmetrized(LinearVote(1), WEDGE), True),
     "stacked": Case(stacked),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cryojax_seg.simulate import ctf
+from cryojax_seg.core import ctf
 from cryojax_seg.simulate.acquisition import Acquisition, TiltScheme, expose, tilt_angles
 from cryojax_seg.simulate.instrument import Detector, Microscope, Misalignment, Slab
 

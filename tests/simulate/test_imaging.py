@@ -223,7 +223,7 @@ def test_radius_and_thickness_are_found_through_the_whole_chain():
 
 def test_gradients_reach_defocus_and_tilt_range():
     """Against central differences of the noise-free reconstruction, in float64 to 1e-4."""
-    from cryojax_seg.simulate.ctf import ContrastTransfer
+    from cryojax_seg.core.ctf import ContrastTransfer
     from cryojax_seg.simulate.instrument import Microscope
 
     volume = np.asarray(render(SCENE).density, np.float64)[6:18, 8:24, 8:24]

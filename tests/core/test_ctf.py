@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cryojax_seg.simulate.ctf import (
+from cryojax_seg.core.ctf import (
     ContrastTransfer,
     critical_exposure,
     damage,

@@ -1,0 +1,35 @@
+"""The simplest restorer: a Gaussian window."""
+
+from cryojax_seg.core import Restorer
+from cryojax_seg.core.neighbourhood import gaussian
+from cryojax_seg.core.types import Volume
+from cryojax_seg.segmenters.parameters import exponential, learnable_log, window_radii
+
+
+class Gaussian(Restorer):
+    """Low-pass filter by a Gaussian window, whose scale can be learned.
+
+    Args:
+        scale: standard deviation in voxels, positive.
+        radius: where the window is cut off, voxels; 4 initial scales by default.
+
+    Raises:
+        ValueError: for a scale that is not positive.
+
+    >>> import jax.numpy as jnp
+    >>> spike = jnp.zeros((9, 9, 9)).at[4, 4, 4].set(1.0)
+    >>> round(float(Gaussian(1.0)(spike)[4, 4, 4]), 4)        # (2 pi)^(-3/2)
+    0.0635
+    """
+
+    halo: int = 0
+    stride: int = 1
+    scale = exponential("scale")
+
+    def __init__(self, scale: float | int = 1.0, radius: int | None = None):
+        self.log_scale = learnable_log("scale", scale)
+        (self.radius,) = window_radii("scale", (scale,), None if radius is None else (radius,))
+        self.halo = self.radius
+
+    def __call__(self, volume: Volume) -> Volume:
+        return gaussian(volume, self.scale, self.radius)
