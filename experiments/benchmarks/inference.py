@@ -205,14 +205,20 @@ def others(config: Config) -> list[dict]:
     return rows
 
 
+# Runs a command from a small process: the peak of one started from here would be that of this one.
+_MEASURED = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20)
+"""
+
+
 def process(words: list[str]) -> tuple[float, float]:
     """Seconds of a command and its largest resident memory in GiB."""
     start = time.perf_counter()
-    running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(running.pid, 0)
-    if status:
-        raise RuntimeError(f"{' '.join(words)}: failed")
-    return time.perf_counter() - start, usage.ru_maxrss / 2**20
+    run = [sys.executable, "-c", _MEASURED, *words]
+    peak = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    return time.perf_counter() - start, float(peak)
 
 
 def from_file_to_file(config: Config) -> list[dict]:
