@@ -11,10 +11,9 @@ def keep_memory() -> bool:
     """Lets this process keep the memory that large arrays leave, for the next ones.
 
     By default glibc gives it back to the system and asks for it again, page by page, at each call
-    of a compiled program: a training step on a CPU takes up to twice as long. The price is memory:
-    where arrays of many sizes come and go, the largest use of a process grows by up to a GiB, so
-    what streams large volumes within a bound does without. Call it before the first computation.
-    Without effect where the C library is another.
+    of a compiled program: a training step on a CPU takes up to twice as long. What is kept is not
+    there for other processes, so what streams large volumes within a bound does without. Call it
+    before the first computation. Without effect where the C library is another.
 
     Returns:
         whether it had an effect.

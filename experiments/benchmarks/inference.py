@@ -54,7 +54,7 @@ class Config:
 
     edge: int = 96
     """of the block, voxels; a multiple of 32 above 32, which networks of six levels need"""
-    repeats: int = 3
+    repeats: int = 7
     file: tuple[int, int, int] = (200, 512, 512)
     """shape of the tomogram that is segmented from file to file"""
     edges: tuple[int, ...] = (64, 128, 256)
