@@ -1,7 +1,7 @@
 """How fast is a tomogram segmented, and how near the limit of the machine?
 
     pip install -e ".[benchmark]"                 # PyTorch, for the networks of other tools
-    python experiments/benchmarks/inference.py    # not yet run in full; about 15 minutes
+    python experiments/benchmarks/inference.py    # 4 minutes on 2 cores
 
 All in one run, compilation apart, medians:
 
@@ -23,6 +23,7 @@ mirror images; that is 64 times one pass, which is what is measured. Writes
 import dataclasses
 import functools
 import importlib.util
+import json
 import os
 import pathlib
 import statistics
@@ -59,6 +60,11 @@ class Config:
     """shape of the tomogram that is segmented from file to file"""
     edges: tuple[int, ...] = (64, 128, 256)
     """of the volumes that cost is measured against"""
+    processes: int = 3
+    """that measure the networks one after another: how fast one is differs from one process to the
+    next, by a factor of two on some machines, and not within it"""
+    one_pass: pathlib.Path | None = None
+    """measure the networks in this process, and write the rows to this file"""
     json: bool = True
     """write experiments/results/performance.json; else into the temporary folder"""
 
@@ -283,10 +289,33 @@ def against_size(config: Config) -> list[dict]:
     return rows
 
 
+def in_processes(config: Config) -> list[dict]:
+    """Rows of the networks: of each number the median over several processes."""
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(config.processes):
+            path = pathlib.Path(folder) / f"{number}.json"
+            words = [sys.executable, __file__, "--one-pass", str(path)]
+            words += ["--edge", str(config.edge), "--repeats", str(config.repeats)]
+            subprocess.run(words, check=True)
+            runs.append(json.loads(path.read_text()))
+    rows = []
+    for same in zip(*runs, strict=True):
+        numbers = [key for key, value in same[0].items() if isinstance(value, float)]
+        middle = {key: statistics.median(row[key] for row in same) for key in numbers}
+        speeds = [row["voxels_per_second"] for row in same]
+        rows.append({**same[0], **middle, "slowest": min(speeds), "fastest": max(speeds)})
+    return rows
+
+
 def main(config: Config) -> None:
     core.keep_compiled()
     core.keep_memory()
-    rows = [*blocks(config), *openvino(config), *others(config)]
+    if config.one_pass is not None:
+        rows = [*blocks(config), *openvino(config), *others(config)]
+        config.one_pass.write_text(json.dumps(rows))
+        return
+    rows = in_processes(config)
     rows += [*from_file_to_file(config), *against_size(config)]
     speed = {row["what"]: row["voxels_per_second"] for row in rows}
     seconds = {row["what"]: row.get("seconds") for row in rows}
