@@ -50,6 +50,8 @@ def table(rows: list[dict], columns: list[str] | None = None) -> str:
 def script(name: str) -> pathlib.Path:
     """The experiment or benchmark that writes ``results/NAME.json`` or ``NAME-VARIANT.json``."""
     name = name.partition("-")[0]
+    if name == "performance":
+        return FOLDER / "benchmarks" / "inference.py"
     if name.startswith("benchmark_"):
         return FOLDER / "benchmarks" / f"{name.removeprefix('benchmark_')}.py"
     return FOLDER / f"{name}.py"
@@ -92,12 +94,15 @@ def experiments_readme() -> str:
 
 
 def project_results() -> str:
-    """What the project's README shows: the real microtubules, then every claim."""
+    """What the project's README shows: the real microtubules, speed, then every claim."""
     found = results()
     parts = []
     if real := found.get("real_microtubules"):
         rows = [r for r in real["rows"] if r["data"] == "microtubules"]
         parts += [table(rows, ["method", "dice", "precision", "recall", "ece", "cpu_seconds"]), ""]
+    if performance := found.get("performance"):
+        columns = ["what", "engine", "voxels_per_second", "share_of_matrix_product"]
+        parts += [table(performance["rows"], [*columns, "seconds", "peak_gib"]), ""]
     claims = [
         {"experiment": name, **c, "met": "met" if c["met"] else "**not met**"}
         for name, result in found.items()

@@ -6,7 +6,7 @@ Voxels per second of each U-Net preset on one block that is on the device alread
 apart, and the share of the rate of a large matrix product in the same precision, measured here; how
 much bfloat16 changes logits and labels; seconds of a training step; and, where PyTorch with CUDA is
 installed, its speed with the same network (channels last, bfloat16) and with MemBrain-seg's. Writes
-``experiments/results/gpu.json``.
+``experiments/results/benchmark_gpu.json``.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class Config:
     any_device: bool = False
     """run where there is no accelerator too, which tells nothing: for tests"""
     json: bool = True
-    """write experiments/results/gpu.json; else into the temporary folder"""
+    """write experiments/results/benchmark_gpu.json; else into the temporary folder"""
 
 
 def forward(config: Config) -> list[dict]:
@@ -169,7 +169,9 @@ def main(config: Config) -> None:
         claim("largest difference of a logit / largest logit", apart["logits"], at_most=0.05),
         claim("Dice: what training in bf16 changes", apart["dice"], at_most=0.02),
     ]  # fmt: skip
-    write_results("gpu", dataclasses.asdict(config), [*rows, *steps], claims, tiny=not config.json)
+    write_results(
+        "benchmark_gpu", dataclasses.asdict(config), [*rows, *steps], claims, tiny=not config.json
+    )
 
 
 if __name__ == "__main__":
