@@ -21,8 +21,8 @@ mirror images; that is 64 times one pass, which is what is measured. Writes
 
 Learned: OpenVINO runs our networks two to three times as fast as JAX does on a CPU, and in bfloat16
 twice as fast again. JAX alone is slower than PyTorch with the same network: its convolutions gather
-neighbourhoods for matrix products, and reach 160 to 250 of the 440 billion operations per second
-that a large product does. A small volume costs more per voxel than a large one, for its halo.
+neighbourhoods for matrix products, and a network reaches a third of the rate of a large product. A
+small volume costs more per voxel than a large one, for its halo.
 """
 
 import dataclasses

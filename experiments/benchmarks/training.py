@@ -11,11 +11,9 @@ mean of the parameters; theirs are drawn before its clock starts. They take turn
 that what else the machine does hits both. Compilation apart. Writes
 ``experiments/results/benchmark_training.json``.
 
-Learned: the losses agree to a millionth, and our step takes twice as long. A third of it is not
-arithmetic, and the gathered convolutions reach 160 billion operations per second where PyTorch's
-reach 235. Keeping memory between calls (`core.keep_memory`) and writing the blocks of a convolution
-in place, so that under `vmap` the batch stays the first axis, took it from 380 to 570 ms down to
-220.
+Learned: the losses agree to a millionth, and our step takes twice as long. Keeping memory between
+calls (`core.keep_memory`) and writing the blocks of a convolution in place, so that under `vmap`
+the batch stays the first axis, took it from 380 to 570 ms down to 220.
 """
 
 import dataclasses
