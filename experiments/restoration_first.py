@@ -28,7 +28,7 @@ import tyro
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import segmenters
+from cryojax_seg import restore
 from cryojax_seg.cli.methods import defaults, known
 from cryojax_seg.simulate import Phantom, WedgeImaging, presets, simulate
 from experiments.common import Rows, claim, interval, median, results_folder
@@ -37,7 +37,7 @@ from experiments.scenes import WEDGE, example, overlap
 
 RESTORERS = {
     "none": lambda: [],
-    "local contrast": lambda: [segmenters.LocalContrast(scale=8.0, radius=16)],
+    "local contrast": lambda: [restore.LocalContrast(scale=8.0, radius=16)],
 }
 
 

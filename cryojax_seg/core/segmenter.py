@@ -105,7 +105,7 @@ class Restoring(Segmenter):
 
     What tiles, trains and saves segmenters does the same for restorers through this.
 
-    >>> from cryojax_seg.segmenters import LocalContrast
+    >>> from cryojax_seg.restore import LocalContrast
     >>> Restoring(LocalContrast(scale=4.0)).classes
     ('density',)
     """
@@ -170,7 +170,8 @@ def check_divisible(shape: Sequence[int], stride: int) -> None:
 class Sequential(Segmenter):
     """A segmenter behind restorers: cleaner input first, labels second.
 
-    >>> from cryojax_seg.segmenters import GlobalThreshold, LocalContrast
+    >>> from cryojax_seg.restore import LocalContrast
+    >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> s = Sequential([LocalContrast(scale=4.0)], GlobalThreshold(1.0))
     >>> s.halo == LocalContrast(scale=4.0).halo
     True

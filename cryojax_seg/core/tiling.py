@@ -198,7 +198,7 @@ def restore(
     """The restored volume ``(z, y, x)``, float32, as `segment` computes logits.
 
     >>> import numpy as np
-    >>> from cryojax_seg.segmenters import LocalContrast
+    >>> from cryojax_seg.restore import LocalContrast
     >>> v = np.random.default_rng(0).normal(size=(9, 10, 11)).astype(np.float32)
     >>> restore(LocalContrast(scale=1.0), v, tile=4).shape
     (9, 10, 11)

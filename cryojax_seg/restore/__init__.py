@@ -1,5 +1,6 @@
 """Restoration: functions from a volume to a volume, in front of a segmenter or by themselves."""
 
+from cryojax_seg.restore.contrast import LocalContrast as LocalContrast
 from cryojax_seg.restore.diffusion import AnisotropicDiffusion as AnisotropicDiffusion
 from cryojax_seg.restore.energy import EnergyTrained as EnergyTrained
 from cryojax_seg.restore.energy import draws as draws

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from cryojax_seg.core import Restorer
+from cryojax_seg.core.parameters import exponential, learnable_log
 from cryojax_seg.core.types import Volume
-from cryojax_seg.segmenters.parameters import exponential, learnable_log
 
 
 class AnisotropicDiffusion(Restorer):

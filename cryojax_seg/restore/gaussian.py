@@ -2,8 +2,8 @@
 
 from cryojax_seg.core import Restorer
 from cryojax_seg.core.neighbourhood import gaussian
+from cryojax_seg.core.parameters import exponential, learnable_log, window_radii
 from cryojax_seg.core.types import Volume
-from cryojax_seg.segmenters.parameters import exponential, learnable_log, window_radii
 
 
 class Gaussian(Restorer):

@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from cryojax_seg.core import Restorer, fourier
 from cryojax_seg.core.ctf import ContrastTransfer
+from cryojax_seg.core.parameters import learnable
 from cryojax_seg.core.types import Array, Number, Volume
-from cryojax_seg.segmenters.parameters import learnable
 
 KNOTS = 33  # frequencies at which the functions below give the gain
 

@@ -7,7 +7,6 @@ from cryojax_seg.segmenters.calibrated import fit_temperature as fit_temperature
 from cryojax_seg.segmenters.conditioned import WedgeConditioned as WedgeConditioned
 from cryojax_seg.segmenters.convnet import ConvNet as ConvNet
 from cryojax_seg.segmenters.hysteresis import Hysteresis as Hysteresis
-from cryojax_seg.segmenters.local_threshold import LocalContrast as LocalContrast
 from cryojax_seg.segmenters.local_threshold import LocalThreshold as LocalThreshold
 from cryojax_seg.segmenters.normalization import fit_normalization as fit_normalization
 from cryojax_seg.segmenters.precision import Bfloat16 as Bfloat16

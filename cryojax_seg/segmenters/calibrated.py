@@ -8,9 +8,9 @@ from scipy.optimize import isotonic_regression, minimize_scalar
 from scipy.special import log_expit, logsumexp
 
 from cryojax_seg.core import Segmenter, Wrapper
+from cryojax_seg.core.parameters import exponential, learnable, learnable_log, one_class
 from cryojax_seg.core.tiling import segment
 from cryojax_seg.core.types import Annotation, Logits, Volume
-from cryojax_seg.segmenters.parameters import exponential, learnable, learnable_log, one_class
 
 _LARGEST = 12.0  # logits beyond are probabilities within 1e-5 of 0 or 1
 

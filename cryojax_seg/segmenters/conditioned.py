@@ -6,10 +6,10 @@ from jax.core import Tracer
 
 from cryojax_seg.core import Segmenter, WedgeAware
 from cryojax_seg.core.neighbourhood import gaussian
+from cryojax_seg.core.parameters import Numbers, learnable, window_radii
 from cryojax_seg.core.rotation import cube_rotations, move, transpose
 from cryojax_seg.core.types import Logits, Volume
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.segmenters.parameters import Numbers, learnable, window_radii
 
 
 class WedgeConditioned(WedgeAware):

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from cryojax_seg.core.neighbourhood import dilate
+from cryojax_seg.core.parameters import exponential, learnable, learnable_log, one_class
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Logits, Volume
-from cryojax_seg.segmenters.parameters import exponential, learnable, learnable_log, one_class
 
 
 class Hysteresis(Segmenter):

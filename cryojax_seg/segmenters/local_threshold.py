@@ -1,4 +1,4 @@
-"""Thresholds that follow the local mean and contrast, and local contrast normalization."""
+"""Thresholds that follow the local mean and contrast."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from cryojax_seg.core.neighbourhood import gaussian
-from cryojax_seg.core.segmenter import Restorer, Segmenter
-from cryojax_seg.core.types import Logits, Scalar, Volume
-from cryojax_seg.segmenters.parameters import (
+from cryojax_seg.core.moments import local_moments
+from cryojax_seg.core.parameters import (
     Numbers,
     bands,
     exponential,
@@ -19,27 +17,8 @@ from cryojax_seg.segmenters.parameters import (
     per_threshold,
     window_radii,
 )
-
-
-def local_moments(volume: Volume, scale: float | Scalar, radius: int) -> tuple[Volume, Volume]:
-    """Mean and standard deviation in a Gaussian window around every voxel.
-
-    Args:
-        volume: ``(z, y, x)``.
-        scale: standard deviation of the window in voxels.
-        radius: the window is cut off beyond this many voxels.
-
-    >>> mean, deviation = local_moments(jnp.full((9, 9, 9), 2.0), 1.0, 4)
-    >>> round(float(mean[4, 4, 4]), 4), float(deviation[4, 4, 4])
-    (2.0, 0.0)
-    """
-    powers = jnp.stack([volume, jnp.square(volume)])
-    mean, square = jax.vmap(lambda v: gaussian(v, scale, radius))(powers)
-    variance = square - jnp.square(mean)
-    # What is left of two equal numbers after rounding is no variance, and has no square root to
-    # differentiate.
-    real = variance > 8 * jnp.finfo(volume.dtype).eps * square
-    return mean, jnp.where(real, jnp.sqrt(jnp.where(real, variance, 1.0)), 0.0)
+from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.types import Logits, Scalar, Volume
 
 
 class LocalThreshold(Segmenter):
@@ -127,36 +106,3 @@ class LocalThreshold(Segmenter):
                 local = mean * (1 + gain * (deviation / self.dynamic_range - 1))
             threshold = threshold + weights[i] * local
         return bands(volume, threshold, self.softness, self.classes)
-
-
-class LocalContrast(Restorer):
-    """Local contrast normalization: ``(I - m) / (s + floor)`` in a Gaussian window.
-
-    Args:
-        scale: standard deviation of the window in voxels.
-        floor: positive; keeps regions without contrast from being blown up.
-        radius: where the window is cut off, in voxels; 4 initial scales by default.
-
-    Raises:
-        ValueError: for a scale or a floor that is not positive.
-
-    >>> flat = jnp.full((9, 9, 9), 3.0)
-    >>> round(float(jax.jit(LocalContrast(scale=1.0))(flat)[4, 4, 4]), 4)
-    0.0
-    """
-
-    halo: int = 0
-    stride: int = 1
-    scale = exponential("scale")
-    floor = exponential("floor")
-
-    def __init__(self, scale: float | int = 8.0, floor: ArrayLike = 0.1, radius: int | None = None):
-        self.log_scale = learnable_log("scale", scale)
-        self.log_floor = learnable_log("floor", floor)
-        given = None if radius is None else (radius,)
-        (self.radius,) = window_radii("scale", (scale,), given)
-        self.halo = self.radius
-
-    def __call__(self, volume: Volume) -> Volume:
-        mean, deviation = local_moments(volume, self.scale, self.radius)
-        return (volume - mean) / (deviation + self.floor)

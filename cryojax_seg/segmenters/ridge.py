@@ -19,15 +19,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from cryojax_seg.core.neighbourhood import gaussian_taps
-from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.types import Array, Logits, Scalar, Volume
-from cryojax_seg.segmenters.parameters import (
+from cryojax_seg.core.parameters import (
     exponential,
     learnable,
     learnable_log,
     one_class,
     window_radii,
 )
+from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.types import Array, Logits, Scalar, Volume
 
 _TINY = 1e-8  # a squared curvature far below any contrast; bounds the gradient of the ratios
 _ORDERS = ((2, 0, 0), (0, 2, 0), (0, 0, 2), (1, 1, 0), (1, 0, 1), (0, 1, 1))  # zz ... yx

@@ -20,16 +20,16 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from cryojax_seg.core.neighbourhood import conv3d
-from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.types import Array, Logits, Scalar, Volume
-from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.segmenters.parameters import (
+from cryojax_seg.core.parameters import (
     exponential,
     learnable,
     learnable_log,
     one_class,
     window_radii,
 )
+from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.types import Array, Logits, Scalar, Volume
+from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.segmenters.ridge import hessian, symmetric_eigenvalues
 
 Tensors = Float[Array, "z y x 6"]  # zz, yy, xx, zy, zx, yx

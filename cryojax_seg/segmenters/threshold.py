@@ -7,9 +7,7 @@ from jax.typing import ArrayLike
 from scipy import stats
 from skimage import filters
 
-from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.types import Logits, Volume
-from cryojax_seg.segmenters.parameters import (
+from cryojax_seg.core.parameters import (
     Numbers,
     bands,
     exponential,
@@ -17,6 +15,8 @@ from cryojax_seg.segmenters.parameters import (
     learnable_log,
     per_threshold,
 )
+from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.types import Logits, Volume
 
 
 class GlobalThreshold(Segmenter):

@@ -6,9 +6,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from cryojax_seg.core.neighbourhood import conv3d
+from cryojax_seg.core.parameters import Numbers, exponential, learnable, learnable_log
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Logits, Volume
-from cryojax_seg.segmenters.parameters import Numbers, exponential, learnable, learnable_log
 
 
 class LinearVote(Segmenter):

@@ -14,7 +14,7 @@ from cryojax_seg.core import (
     Stacked,
     Symmetrized,
 )
-from cryojax_seg.restore import AnisotropicDiffusion, Gaussian, Learned, RadialFilter
+from cryojax_seg.restore import AnisotropicDiffusion, Gaussian, Learned, LocalContrast, RadialFilter
 from cryojax_seg.segmenters import (
     BlobFilter,
     ConvNet,
@@ -22,7 +22,6 @@ from cryojax_seg.segmenters import (
     Hysteresis,
     Isotonic,
     LinearVote,
-    LocalContrast,
     LocalThreshold,
     SheetFilter,
     Tempered,

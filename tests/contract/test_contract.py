@@ -270,4 +270,4 @@ def test_the_list_is_complete(every_case):
     assert {type(s) for s in segmenters} == expected
     restorers = [r for s in segmenters if isinstance(s, Sequential) for r in s.restorers]
     found = {type(r) for r in restorers}
-    assert found == concrete(Restorer, cryojax_seg.segmenters, cryojax_seg.restore)
+    assert found == concrete(Restorer, cryojax_seg.restore)

@@ -15,7 +15,8 @@ from flax import nnx
 
 from cryojax_seg.core import MissingWedge, Segmenter, Sequential, Stacked, Symmetrized
 from cryojax_seg.io import FileError, ModelCard, ModelError, load_model, model, save_model
-from cryojax_seg.segmenters import GlobalThreshold, LinearVote, LocalContrast, Tomoseg, UNet
+from cryojax_seg.restore import LocalContrast
+from cryojax_seg.segmenters import GlobalThreshold, LinearVote, Tomoseg, UNet
 
 CARD = ModelCard(
     voxel_size=(13.48, 13.48, 13.48),

@@ -8,11 +8,11 @@ from scipy import ndimage
 from skimage import filters
 
 from cryojax_seg.core import labels, probabilities, segment
+from cryojax_seg.restore import LocalContrast
 from cryojax_seg.segmenters import (
     GlobalThreshold,
     Hysteresis,
     LinearVote,
-    LocalContrast,
     LocalThreshold,
     false_positive_rate,
     otsu,

@@ -1,0 +1,43 @@
+"""Local contrast normalization."""
+
+from jax.typing import ArrayLike
+
+from cryojax_seg.core import Restorer
+from cryojax_seg.core.moments import local_moments
+from cryojax_seg.core.parameters import exponential, learnable_log, window_radii
+from cryojax_seg.core.types import Volume
+
+
+class LocalContrast(Restorer):
+    """Local contrast normalization: ``(I - m) / (s + floor)`` in a Gaussian window.
+
+    Args:
+        scale: standard deviation of the window in voxels.
+        floor: positive; keeps regions without contrast from being blown up.
+        radius: where the window is cut off, in voxels; 4 initial scales by default.
+
+    Raises:
+        ValueError: for a scale or a floor that is not positive.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> flat = jnp.full((9, 9, 9), 3.0)
+    >>> round(float(jax.jit(LocalContrast(scale=1.0))(flat)[4, 4, 4]), 4)
+    0.0
+    """
+
+    halo: int = 0
+    stride: int = 1
+    scale = exponential("scale")
+    floor = exponential("floor")
+
+    def __init__(self, scale: float | int = 8.0, floor: ArrayLike = 0.1, radius: int | None = None):
+        self.log_scale = learnable_log("scale", scale)
+        self.log_floor = learnable_log("floor", floor)
+        given = None if radius is None else (radius,)
+        (self.radius,) = window_radii("scale", (scale,), given)
+        self.halo = self.radius
+
+    def __call__(self, volume: Volume) -> Volume:
+        mean, deviation = local_moments(volume, self.scale, self.radius)
+        return (volume - mean) / (deviation + self.floor)
