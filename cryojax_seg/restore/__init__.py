@@ -1,6 +1,7 @@
 """Restoration: functions from a volume to a volume, in front of a segmenter or by themselves."""
 
 from cryojax_seg.restore.contrast import LocalContrast as LocalContrast
+from cryojax_seg.restore.deconvolution import ctf_deconvolution as ctf_deconvolution
 from cryojax_seg.restore.diffusion import AnisotropicDiffusion as AnisotropicDiffusion
 from cryojax_seg.restore.energy import EnergyTrained as EnergyTrained
 from cryojax_seg.restore.energy import draws as draws
@@ -8,7 +9,6 @@ from cryojax_seg.restore.gaussian import Gaussian as Gaussian
 from cryojax_seg.restore.learned import Learned as Learned
 from cryojax_seg.restore.learned import unet_restorer as unet_restorer
 from cryojax_seg.restore.radial import RadialFilter as RadialFilter
-from cryojax_seg.restore.radial import ctf_deconvolution as ctf_deconvolution
-from cryojax_seg.restore.radial import fit_wiener as fit_wiener
-from cryojax_seg.restore.radial import match_spectrum as match_spectrum
-from cryojax_seg.restore.radial import wiener as wiener
+from cryojax_seg.restore.spectral import fit_wiener as fit_wiener
+from cryojax_seg.restore.spectral import match_spectrum as match_spectrum
+from cryojax_seg.restore.spectral import wiener as wiener
