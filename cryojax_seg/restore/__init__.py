@@ -8,6 +8,7 @@ from cryojax_seg.restore.energy import draws as draws
 from cryojax_seg.restore.gaussian import Gaussian as Gaussian
 from cryojax_seg.restore.learned import Learned as Learned
 from cryojax_seg.restore.learned import unet_restorer as unet_restorer
+from cryojax_seg.restore.nonlocal_means import NonLocalMeans as NonLocalMeans
 from cryojax_seg.restore.radial import RadialFilter as RadialFilter
 from cryojax_seg.restore.spectral import fit_wiener as fit_wiener
 from cryojax_seg.restore.spectral import match_spectrum as match_spectrum

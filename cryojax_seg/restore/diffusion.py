@@ -5,7 +5,9 @@ import jax.numpy as jnp
 
 from cryojax_seg.core import Restorer
 from cryojax_seg.core.parameters import exponential, learnable_log
-from cryojax_seg.core.types import Volume
+from cryojax_seg.core.types import Scalar, Volume
+
+FASTEST = 1 / 6
 
 
 class AnisotropicDiffusion(Restorer):
@@ -17,7 +19,7 @@ class AnisotropicDiffusion(Restorer):
     Args:
         steps: how often; the halo is as many voxels.
         contrast: difference of neighbours above which an edge is kept; positive, learnable.
-        rate: above 0, at most 1/6, up to which the scheme is stable.
+        rate: above 0, at most 1/6, up to which the scheme is stable, however much is learned.
 
     Raises:
         ValueError: for no steps, a contrast that is not positive, or another rate.
@@ -34,14 +36,20 @@ class AnisotropicDiffusion(Restorer):
     def __init__(self, steps: int = 8, contrast: float | int = 2.0, rate: float = 0.125):
         if steps < 1:
             raise ValueError(f"diffusion takes 1 step or more, got {steps}")
-        if not 0 < rate <= 1 / 6 + 1e-9:
+        if not 0 < rate <= FASTEST + 1e-6:
             raise ValueError(f"the rate must be above 0 and at most 1/6, got {rate}")
-        self.steps, self.rate = steps, rate
+        self.steps = steps
         self.log_contrast = learnable_log("contrast", contrast)
+        self.log_rate = learnable_log("rate", rate)
         self.halo = steps
+
+    @property
+    def rate(self) -> Scalar:
+        return jnp.minimum(jnp.exp(self.log_rate[...]), FASTEST)
 
     def __call__(self, volume: Volume) -> Volume:
         contrast = jnp.asarray(self.contrast, volume.dtype)
+        rate = jnp.asarray(self.rate, volume.dtype)
 
         def step(v, _):
             change = jnp.zeros_like(v)
@@ -51,6 +59,6 @@ class AnisotropicDiffusion(Restorer):
                 before = [(1, 0) if a == axis else (0, 0) for a in range(3)]
                 after = [(0, 1) if a == axis else (0, 0) for a in range(3)]
                 change = change + jnp.pad(flow, after) - jnp.pad(flow, before)
-            return v + jnp.asarray(self.rate, v.dtype) * change, None
+            return v + rate * change, None
 
-        return jax.lax.scan(step, volume, None, length=self.steps)[0]
+        return jax.lax.scan(jax.checkpoint(step), volume, None, length=self.steps)[0]

@@ -14,7 +14,14 @@ from cryojax_seg.core import (
     Stacked,
     Symmetrized,
 )
-from cryojax_seg.restore import AnisotropicDiffusion, Gaussian, Learned, LocalContrast, RadialFilter
+from cryojax_seg.restore import (
+    AnisotropicDiffusion,
+    Gaussian,
+    Learned,
+    LocalContrast,
+    NonLocalMeans,
+    RadialFilter,
+)
 from cryojax_seg.segmenters import (
     BlobFilter,
     ConvNet,
@@ -50,6 +57,8 @@ class Case:
         depth: voxels along z of the volumes of a method that works slice by slice; None for as
             many as along y and x.
         rate: learning rate of the small overfit.
+        bitwise: whether tiles equal the whole bitwise if it multiplies no matrices; a loop over
+            steps may be compiled with other rounding for blocks of another shape.
         transforms: whether it goes through the FFT, where a NaN spreads to the whole block and
             everything else by rounding.
     """
@@ -59,11 +68,12 @@ class Case:
     rounding: float = 1e-5
     depth: int | None = None
     rate: float = 0.05
+    bitwise: bool = True
     transforms: bool = False
 
     @property
     def tiling(self) -> float:
-        return self.rounding if self.products else 0.0
+        return 0.0 if self.bitwise and not self.products else self.rounding
 
 
 def stacked() -> Segmenter:
@@ -104,9 +114,14 @@ SEGMENTERS = {
     "sequential": Case(
         lambda: Sequential([LocalContrast(0.8, radius=2)], Hysteresis(0.0, 1.0, steps=1))
     ),
-    "restoring": Case(lambda: Restoring(Gaussian(0.8, radius=2))),
+    "restoring": Case(
+        lambda: Restoring(RadialFilter([1.0, 0.6, 0.2], radius=1)), True, transforms=True
+    ),
     "gaussian": Case(lambda: Sequential([Gaussian(0.8, radius=2)], GlobalThreshold(0.5))),
-    "diffusion": Case(lambda: Sequential([AnisotropicDiffusion(2, 1.5)], GlobalThreshold(0.5))),
+    "diffusion": Case(
+        lambda: Sequential([AnisotropicDiffusion(2, 1.5)], GlobalThreshold(0.5)), bitwise=False
+    ),
+    "non-local means": Case(lambda: Sequential([NonLocalMeans(1, 1)], GlobalThreshold(0.5))),
     "radial filter": Case(
         lambda: Sequential([RadialFilter([1.0, 0.6, 0.2], radius=2)], GlobalThreshold(0.5)),
         True,
