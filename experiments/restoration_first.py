@@ -1,6 +1,6 @@
 """Does restoring a tomogram before it is segmented help, and whom?
 
-    python experiments/restoration_first.py            # 26 minutes on 2 cores
+    python experiments/restoration_first.py            # 12 minutes on 2 cores
     python experiments/restoration_first.py --tiny     # under a minute: checks that it runs
 
 Each method is trained on simulated membranes whose contrast falls to 35 % across the volume (tilt
