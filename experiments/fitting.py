@@ -3,10 +3,25 @@
 import time
 from collections.abc import Sequence
 
-from cryojax_seg import core, losses, training
-from cryojax_seg.cli.methods import build, defaults, objective
+from flax import nnx
+
+from cryojax_seg import core, losses, segmenters, training
+from cryojax_seg.cli.methods import build, defaults, objective, parts
+from cryojax_seg.core.types import Volume
 
 NETWORKS = ("vote", "convnet", "unet", "tomoseg")
+
+
+def is_network(method: str) -> bool:
+    """Whether a method learns for the steps of networks, and not of filters."""
+    return parts(method)[0] in NETWORKS
+
+
+def narrow(method: str, width: int, volume: Volume, seed: int) -> core.Segmenter:
+    """An untrained membrane segmenter: for ``unet`` one of this width, else what the method is."""
+    if parts(method)[0] == "unet":
+        return segmenters.UNet(width=width, classes=("membrane",), rngs=nnx.Rngs(seed))
+    return build(method, ("membrane",), volume, seed)
 
 
 def train_method(

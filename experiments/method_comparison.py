@@ -43,7 +43,7 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, segmenters, training
-from cryojax_seg.cli.methods import defaults, known
+from cryojax_seg.cli.methods import defaults, known, parts
 from cryojax_seg.simulate import WedgeImaging, presets, simulate
 from experiments.common import Rows, claim, interval, median, results_folder
 from experiments.fitting import train_method
@@ -116,7 +116,7 @@ def examples_of(seed: int, config: Config) -> list[training.Annotated]:
 
 
 def train(method: str, examples, config: Config, seed: int):
-    match method:
+    match parts(method)[0]:
         case "tomoseg":  # slice by slice: many steps of few slices
             steps, patch = config.tomoseg_steps, (2, config.edge, config.edge)
         case "convnet" | "unet":

@@ -7,7 +7,8 @@ Networks of nearly the same number of parameters that differ in reach: convoluti
 (a learned threshold), one to eight layers of 3^3 voxels, and U-Nets of one and two levels. All see
 the same scenes (vesicles and sheets, tilt range +-60 degrees, dense labels), are trained for the
 same steps, and are scored on scenes they never saw. The width of each is the largest that stays
-within the budget.
+within the budget. ``--networks`` takes names of these, and methods or MODULE:CLASS of one's own
+beside them, which have the size they have.
 
 Learned: Dice grows with every voxel of reach up to about four, the thickness of a membrane with
 its surroundings, then hardly: 0.03 from one voxel, 0.25, 0.39 and 0.49 from one, two and four
@@ -32,6 +33,7 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, segmenters, training
+from cryojax_seg.cli.methods import build, known, objective
 from experiments.common import Rows, claim, interval, median, results_folder
 from experiments.scenes import example, overlap, phantom
 
@@ -43,6 +45,15 @@ Build = Callable[[int, int], core.Segmenter]  # of width and seed
 class Config:
     """Networks of equal size and unequal reach."""
 
+    networks: tuple[str, ...] = (
+        "one voxel",
+        "1 layer",
+        "2 layers",
+        "4 layers",
+        "8 layers",
+        "U-Net, 1 level",
+        "U-Net, 2 levels",
+    )
     snr: float = 0.1
     edge: int = 64
     """of the volumes, voxels of 10 angstrom"""
@@ -117,15 +128,18 @@ def draw(path: pathlib.Path, rows: list[dict]) -> None:
 
 
 def main(config: Config) -> None:
-    names = list(NETWORKS)
     if config.tiny:
-        names = ["one voxel", "2 layers"]
         config = dataclasses.replace(
-            config, edge=32, train=1, test=1, parameters=500, steps=2, seeds=(0,)
-        )
+            config, networks=("one voxel", "2 layers"), edge=32, train=1, test=1, parameters=500,
+            steps=2, seeds=(0,),
+        )  # fmt: skip
+    names = config.networks
+    for name in names:
+        if name not in NETWORKS:
+            known(name)
     rows = Rows("neighbourhood", dataclasses.asdict(config), config.tiny)
     tests = [phantom(1000 + i, config.edge, config.snr) for i in range(config.test)]
-    widths = {name: widest(NETWORKS[name], config.parameters) for name in names}
+    widths = {name: widest(NETWORKS[name], config.parameters) for name in names if name in NETWORKS}
     for seed in config.seeds:
         scenes = [phantom(100 * seed + i, config.edge, config.snr) for i in range(config.train)]
         examples = [example(one) for one in scenes]
@@ -134,15 +148,20 @@ def main(config: Config) -> None:
             if rows.done(network=name, seed=seed):
                 continue
             start = time.process_time()
-            net = NETWORKS[name](widths[name], seed)
-            net = training.train(net, examples, train_config, progress=False).segmenter
+            if name in NETWORKS:
+                net, goal = NETWORKS[name](widths[name], seed), None
+            else:
+                net, goal = build(name, CLASSES, examples[0].volume, seed), objective(name)
+            net = training.train(
+                net, examples, train_config, objective=goal, progress=False
+            ).segmenter
             seconds = time.process_time() - start
             counts = overlap(net, tests)
             record = rows.add(
                 {"network": name, "seed": seed},
                 {
                     "halo": net.halo,
-                    "width": widths[name],
+                    "width": widths.get(name),
                     "parameters": parameters(net),
                     "dice": counts.dice,
                     "precision": counts.precision,

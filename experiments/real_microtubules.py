@@ -50,9 +50,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, datasets, evaluate, losses, segmenters, training
 from cryojax_seg.cli.methods import known as known_method
+from cryojax_seg.cli.methods import parts
 from experiments.annotated import Scene, patch_scene, scene
 from experiments.common import Rows, claim, interval, results_folder
-from experiments.fitting import NETWORKS, train_method
+from experiments.fitting import is_network, train_method
 
 CLASSES = ("microtubule",)
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -109,9 +110,10 @@ def train(
     variant: Variant = "plain",
 ):
     """The trained segmenter and the CPU-seconds it took, compilation included."""
-    steps = config.steps if method in NETWORKS else 100
-    steps = steps // 5 if method == "tomoseg" else steps
-    patch = (16, 24, 24) if config.tiny else (8, 96, 64) if method == "tomoseg" else config.patch
+    steps = config.steps if is_network(method) else 100
+    tomoseg = parts(method)[0] == "tomoseg"
+    steps = steps // 5 if tomoseg else steps
+    patch = (16, 24, 24) if config.tiny else (8, 96, 64) if tomoseg else config.patch
     steps = 4 if config.tiny else steps
     goal = objective_of(variant)
     return train_method(method, CLASSES, examples, seed, steps=steps, patch=patch, goal=goal)
@@ -189,7 +191,7 @@ def run(
     for name, method, variant in runs(config):
         if variant != "plain" and known is None:
             continue  # no normals
-        for seed in config.seeds if method in NETWORKS else config.seeds[:1]:
+        for seed in config.seeds if method and is_network(method) else config.seeds[:1]:
             if records.done(data=data, method=name, seed=seed):
                 continue
             segmenter, seconds = None, 0.0

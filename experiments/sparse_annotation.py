@@ -42,8 +42,10 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, losses, segmenters, training
+from cryojax_seg.cli.methods import known, objective
 from cryojax_seg.simulate import Phantom
 from experiments.common import Rows, claim, interval, median, results_folder
+from experiments.fitting import narrow
 from experiments.scenes import example, overlap, phantom
 
 SIDE = 24  # of a box, pixels
@@ -69,7 +71,10 @@ class Config:
     edge: int = 64
     """of the volumes, voxels of 10 angstrom"""
     test: int = 3
+    method: str = "unet"
+    """what learns; may be one of your own, with your own loss"""
     width: int = 8
+    """of the U-Net"""
     steps: int = 150
     patch: int = 24
     tomoseg_steps: int = 300
@@ -160,13 +165,14 @@ def train(variant: str, annotated: training.Annotated, config: Config, seed: int
             objective=losses.supervised(losses.log_mse),
             progress=False,
         ).segmenter  # fmt: skip
-    plain = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
+    usual = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
+    plain = objective(config.method) or usual
     consistent = variant == CONSISTENT
     train_config = training.TrainConfig(
         steps=config.steps, patch=config.patch, seed=seed, unannotated=2 if consistent else 0
     )
     return training.train(
-        segmenters.UNet(width=config.width, classes=classes, rngs=nnx.Rngs(seed)),
+        narrow(config.method, config.width, annotated.volume, seed),
         [annotated],
         train_config,
         objective=losses.add(plain, losses.equivariant()) if consistent else plain,
@@ -225,6 +231,7 @@ def main(config: Config) -> None:
             config, annotations=(("slices", 3),), edge=32, test=1, width=2,
             steps=2, patch=8, seeds=(0,),
         )  # fmt: skip
+    known(config.method)
     rows = Rows("sparse_annotation", dataclasses.asdict(config), config.tiny)
     tests = [phantom(1000 + i, config.edge, config.snr) for i in range(config.test)]
     for seed in config.seeds:

@@ -36,14 +36,15 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
-from flax import nnx
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, segmenters, training
+from cryojax_seg.cli.methods import known, objective
 from cryojax_seg.core.rotation import cube_rotations, move
 from cryojax_seg.simulate import Phantom
 from experiments.common import Rows, claim, interval, results_folder
+from experiments.fitting import narrow
 from experiments.scenes import WEDGE, example, phantom
 
 WEDGES = {"symmetric": WEDGE, "one-sided": core.MissingWedge((-70.0, 40.0))}
@@ -59,7 +60,10 @@ class Config:
     """of the volumes, voxels of 10 angstrom"""
     train: int = 6
     test: int = 3
+    method: str = "unet"
+    """whose answers are averaged; may be one of your own, with your own loss"""
     width: int = 8
+    """of the U-Net"""
     steps: int = 200
     patch: int = 32
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -163,6 +167,7 @@ def main(config: Config) -> None:
             config, edge=32, train=1, test=1, width=2, steps=2, seeds=(0,)
         )  # fmt: skip
     names = ["one-sided"] if config.tiny else list(WEDGES)
+    known(config.method)
     rows = Rows("symmetry", dataclasses.asdict(config), config.tiny)
     for name in names:
         wedge = WEDGES[name]
@@ -173,10 +178,12 @@ def main(config: Config) -> None:
             scenes = [
                 phantom(100 * seed + i, config.edge, config.snr, wedge) for i in range(config.train)
             ]
+            examples = [example(one, wedge) for one in scenes]
             network = training.train(
-                segmenters.UNet(width=config.width, classes=("membrane",), rngs=nnx.Rngs(seed)),
-                [example(one, wedge) for one in scenes],
+                narrow(config.method, config.width, examples[0].volume, seed),
+                examples,
                 training.TrainConfig(steps=config.steps, patch=config.patch, seed=seed),
+                objective=objective(config.method),
                 progress=False,
             ).segmenter
             for average, motions in averages(wedge).items():

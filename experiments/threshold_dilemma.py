@@ -37,7 +37,7 @@ from scipy.stats import norm
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, segmenters, training
-from cryojax_seg.cli.methods import defaults, known
+from cryojax_seg.cli.methods import defaults, known, parts
 from cryojax_seg.simulate import WedgeImaging, presets, simulate
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.fitting import train_method
@@ -127,7 +127,7 @@ def rates(config: Config, thresholds: np.ndarray) -> list[dict]:
 
 
 def train(method: str, examples, config: Config, seed: int):
-    network = method in ("convnet", "unet")
+    network = parts(method)[0] in ("convnet", "unet")
     steps = config.network_steps if network else defaults(method).steps
     patch = 24 if config.tiny else 32
     steps = 3 if config.tiny else steps

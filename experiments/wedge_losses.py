@@ -17,6 +17,7 @@ membrane, per thousand voxels of background.
 - ``equivariant``, ``forward``, ``hallucination``: plain plus one term.
 - ``conditioned``: plain, with the network told the wedge.
 - ``all``: insist with the equivariant and the hallucination term.
+- ``MODULE:FUNCTION``, with ``--variants``: a loss or an objective of one's own.
 
 Learned: insisting on what is hard to see brings back what the wedge erases, for nearly the same
 precision there and no time, but also about twice the invention far from any membrane, and its
@@ -44,6 +45,7 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, losses, segmenters, training
+from cryojax_seg.cli.methods import own_objective
 from cryojax_seg.simulate import Phantom
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.scenes import WEDGE, example, logits, phantom
@@ -105,7 +107,7 @@ def objective_of(variant: str, config: Config) -> losses.Objective:
             return losses.add(*terms, factors=(1.0, 1.0, config.hallucination))
         case "plain" | "narrow" | "conditioned":
             return plain
-    raise ValueError(f"unknown variant {variant!r}")
+    return own_objective(variant)
 
 
 def train(variant: str, examples, config: Config, seed: int) -> core.Segmenter:
@@ -219,6 +221,8 @@ def main(config: Config) -> None:
             steps=2,
             seeds=(0,),
         )
+    for variant in config.variants:
+        objective_of(variant, config)  # fails early
     rows = Rows("wedge_losses", dataclasses.asdict(config), config.tiny)
     tests = [phantom(1000 + i, config.edge, config.snr) for i in range(config.test)]
     for seed in config.seeds:

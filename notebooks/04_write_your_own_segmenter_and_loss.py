@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -118,6 +120,13 @@ assert np.isfinite(jax.grad(lambda v: generalized_cross_entropy()(v, y, w))(z)).
 #
 #     PYTHONPATH=. python experiments/method_comparison.py --methods vote unet mine:CentreSurround
 #     PYTHONPATH=. cryojax-seg compare tomogram.mrc --labels labels.mrc --methods vote,mine:CentreSurround -o out
+#
+# and a loss of one's own behind an `@`, for any method: a function of logits, labels and weights, or an objective of
+# segmenter and batch. With `robust = generalized_cross_entropy(0.7)` in `mine.py`:
+#
+#     PYTHONPATH=. python experiments/method_comparison.py --methods unet unet@mine:robust mine:CentreSurround@mine:robust
+#     PYTHONPATH=. python experiments/wedge_losses.py --variants plain insist mine:robust
+#     PYTHONPATH=. cryojax-seg train tomogram.mrc --labels labels.mrc --method unet@mine:robust -o run
 #
 # Here is how experiments train their methods, on the scenes they share: beside a linear vote, each with Dice alone,
 # and with the new loss added.

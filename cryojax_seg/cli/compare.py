@@ -41,7 +41,7 @@ class Compare:
     """Folder of the report."""
     methods: str = "threshold,sheet,vote,unet"
     """What to compare: names of methods (see `cryojax-seg train --help`) with commas between, or
-    MODULE:CLASS for a segmenter of your own."""
+    MODULE:CLASS for a segmenter of your own; METHOD@MODULE:FUNCTION trains with a loss of yours."""
     folds: int = 3
     """Groups of annotated slices; at most as many as there are slices."""
     gap: int = 2

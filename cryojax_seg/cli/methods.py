@@ -3,6 +3,9 @@
 A segmenter of one's own has the name ``MODULE:CLASS``, as Python would import it. Comparisons and
 experiments take it as any other; it is made as ``CLASS(classes=..., rngs=...)``, the latter if its
 constructor has it, and is trained as filters are.
+
+``METHOD@MODULE:FUNCTION`` is a method trained with a loss of one's own, ``loss(logits, labels,
+weights)`` or ``objective(segmenter, batch)``, in the place of its own.
 """
 
 import dataclasses
@@ -26,6 +29,8 @@ Method = Literal[
     "tomoseg",
 ]
 
+NAMES = ",".join(get_args(Method))
+
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
@@ -44,22 +49,69 @@ class Defaults:
 
 
 def known(name: str) -> str:
-    """The name, if it is that of a method, or of a segmenter of one's own that can be imported.
+    """The name, if method and loss exist or, of one's own, can be imported.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: if one does not.
 
     >>> known("vote")
     'vote'
+    >>> known("vote@cryojax_seg.losses:tversky")
+    'vote@cryojax_seg.losses:tversky'
     """
-    if ":" in name:
-        own(name)
-    elif name not in get_args(Method):
+    method, loss = parts(name)
+    if ":" in method:
+        own(method)
+    elif method not in get_args(Method):
         raise ValueError(
-            f"unknown method {name!r}; known are {', '.join(get_args(Method))}, and MODULE:CLASS "
+            f"unknown method {method!r}; known are {', '.join(get_args(Method))}, and MODULE:CLASS "
             "for a segmenter of your own"
         )
+    if loss is not None:
+        own_objective(loss)
     return name
+
+
+def parts(name: str) -> tuple[str, str | None]:
+    """A method and the loss it is to be trained with; None for its own.
+
+    >>> parts("unet@mine:loss"), parts("unet")
+    (('unet', 'mine:loss'), ('unet', None))
+    """
+    method, at, loss = name.partition("@")
+    return method, loss if at else None
+
+
+def own_objective(name: str) -> Any:
+    """The objective that ``MODULE:FUNCTION`` names; a loss of logits becomes one.
+
+    Raises:
+        ValueError: if there is no such function, or it takes neither (logits, labels, weights) nor
+            (segmenter, batch).
+    """
+    from cryojax_seg import losses
+
+    found: Any = _imported(name, "loss", "MODULE:FUNCTION")
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    taken = inspect.signature(found).parameters.values() if callable(found) else ()
+    match sum(p.kind in kinds and p.default is p.empty for p in taken):
+        case 3:
+            return losses.supervised(found)
+        case 2:
+            return found
+    raise ValueError(
+        f"loss {name!r} must be a function of (logits, labels, weights) or (segmenter, batch)"
+    )
+
+
+def _imported(name: str, kind: str, form: str) -> Any:
+    module, _, attribute = name.partition(":")
+    if not (module and attribute):
+        raise ValueError(f"{kind} {name!r} must be {form}")
+    try:
+        return getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise ValueError(f"{kind} {name!r}: {error}; is its folder in PYTHONPATH?") from None
 
 
 def own(name: str) -> Any:
@@ -70,11 +122,8 @@ def own(name: str) -> Any:
     """
     from cryojax_seg.core import Segmenter
 
+    found = _imported(name, "method", "MODULE:CLASS")
     module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute, None)
-    except ImportError as error:
-        raise ValueError(f"method {name!r}: {error}; is its folder in PYTHONPATH?") from None
     if not (isinstance(found, type) and issubclass(found, Segmenter)):
         raise ValueError(f"method {name!r}: {module} has no segmenter called {attribute!r}")
     if inspect.isabstract(found):
@@ -89,7 +138,7 @@ def defaults(method: str) -> Defaults:
     >>> defaults("unet").learning_rate < defaults("threshold").learning_rate
     True
     """
-    match method:
+    match parts(method)[0]:
         case "unet" | "unet-fast" | "unet-large" | "convnet":
             return Defaults(1000, 2, (48, 48, 48), 3e-3, 0.99, False)
         case "tomoseg":  # slice by slice, so a patch needs width rather than depth
@@ -104,6 +153,9 @@ def objective(method: str):
     """The objective of a method; None for the default of `training.train`."""
     from cryojax_seg import losses
 
+    loss = parts(method)[1]
+    if loss is not None:
+        return own_objective(loss)
     return losses.supervised(losses.dice) if defaults(method).overlap_only else None
 
 
@@ -125,6 +177,7 @@ def build(method: str, classes: tuple[str, ...], volume, seed: int = 0):
     from cryojax_seg.core import Stacked
 
     rngs = nnx.Rngs(seed)
+    method = parts(method)[0]
     match method:
         case "unet":
             return s.unet_preset("standard", classes, rngs=rngs)

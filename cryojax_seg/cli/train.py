@@ -41,8 +41,9 @@ class Train:
     """A label volume for each tomogram: integers, 0 is background, 1, 2, ... the classes."""
     output: Output
     """Folder of the run."""
-    method: methods.Method = "unet"
-    """What to train."""
+    method: Annotated[str, default(f"{{{methods.NAMES}}}[@MODULE:FUNCTION]", "unet")] = "unet"
+    """What to train. A loss of your own, (logits, labels, weights) or (segmenter, batch), takes the
+    place of the usual one, as does another of the package, such as cryojax_seg.losses:cl_dice."""
     classes: Annotated[
         tuple[str, ...], default("NAME ...", "foreground, or class1 class2 ...")
     ] = ()
@@ -200,6 +201,15 @@ def _check(options: Train) -> None:
     """What can be told to be wrong before anything is read."""
     if not options.tomograms:
         raise ValueError("no tomogram given; see cryojax-seg train --help")
+    try:
+        methods.known(options.method)
+    except ValueError as error:
+        raise ValueError(f"--method: {error}") from None
+    if ":" in methods.parts(options.method)[0]:
+        raise ValueError(
+            f"--method {options.method}: only models of this package can be saved for `segment`; "
+            "`cryojax-seg compare` and training.train take segmenters of your own"
+        )
     if len(options.labels) != len(options.tomograms):
         raise ValueError(
             f"{len(options.tomograms)} tomogram(s) and {len(options.labels)} label file(s); "

@@ -135,6 +135,44 @@ def test_a_segmenter_of_ones_own_takes_part(files, tmp_path, monkeypatch, run):
     assert scores["mine:Mine"]["dice"] == scores["local-threshold"]["dice"] is not None
 
 
+def test_a_loss_of_ones_own_takes_part(files, tmp_path, monkeypatch, run):
+    """The package's loss by another name teaches the same; another loss teaches something else."""
+    (tmp_path / "losses_of_mine.py").write_text(
+        "from cryojax_seg import losses\n"
+        "def mine(logits, labels, weights): return losses.dice(logits, labels, weights)\n"
+        "def goal(segmenter, batch): return losses.supervised(losses.tversky)(segmenter, batch)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    base = "local-threshold"
+    names = [base, f"{base}@losses_of_mine:mine", f"{base}@losses_of_mine:goal"]
+    status, _, err = run(*words(files, tmp_path / "out", methods=",".join(names)))
+    assert status == 0, err
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["methods"]
+    usual, mine, goal = (scores[name]["ece"] for name in names)
+    assert mine == usual and goal != usual
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vote@nowhere:loss", "is its folder in PYTHONPATH"),
+        ("vote@cryojax_seg.losses", "must be MODULE:FUNCTION"),
+        ("vote@cryojax_seg.losses:missing", "must be a function of (logits, labels, weights)"),
+        ("vote@cryojax_seg.losses:combine", "must be a function of (logits, labels, weights)"),
+        ("votes@cryojax_seg.losses:dice", "unknown method 'votes'"),
+    ],
+)
+def test_a_loss_that_cannot_serve_is_refused(files, tmp_path, run, name, message):
+    for command in (
+        words(files, tmp_path / "out", methods=name),
+        ("train", files / "tomogram.mrc", "--labels", files / "sparse.mrc", "--method", name)
+        + ("-o", tmp_path / "out"),
+    ):
+        status, _, err = run(*command)
+        assert status == 2 and message in err and "--method" in err, err
+        assert not (tmp_path / "out").exists()
+
+
 def test_an_earlier_comparison_is_neither_replaced_nor_mixed(files, compared, run):
     status, _, err = run(*words(files, compared))
     assert status == 2 and "--resume that comparison" in err
