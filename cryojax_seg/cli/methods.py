@@ -91,9 +91,10 @@ def own_objective(name: str) -> Any:
     """
     from cryojax_seg import losses
 
-    found: Any = _imported(name, "loss", "MODULE:FUNCTION")
+    found = _imported(name, "loss", "MODULE:FUNCTION")
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    taken = inspect.signature(found).parameters.values() if callable(found) else ()
+    called: bool = callable(found)
+    taken = inspect.signature(found).parameters.values() if called else ()
     match sum(p.kind in kinds and p.default is p.empty for p in taken):
         case 3:
             return losses.supervised(found)
