@@ -133,6 +133,20 @@ def test_halves_tell_the_wiener_filter_of_their_mean():
     assert 0 <= found.min() and found.max() <= 1
     shifted = restore.fit_wiener(even + 1, odd - 1)  # means of unlike sign tell nothing
     np.testing.assert_allclose(shifted.gain[...], found, atol=1e-4)
+    half = np.asarray(restore.fit_wiener(even, odd, of="half").gain[...])
+    np.testing.assert_allclose(2 * half / (1 + half), found, atol=0.01)
+
+
+def test_white_noise_tells_the_wiener_filter_of_one_volume():
+    volume = random_field(AMPLITUDE, (48, 48, 48), 0) + noise((48, 48, 48), 1)
+    found = np.asarray(restore.fit_wiener_white(volume).gain[...])
+    wanted = AMPLITUDE**2 / (1 + AMPLITUDE**2)
+    assert np.abs(found - wanted)[2:].max() < 0.12
+    assert np.abs(found - wanted)[25:].max() < 0.06
+    for cutoff in (0.25, 0.42):
+        filtered = np.asarray(core.fourier.low_pass(jnp.asarray(volume), cutoff, 0.03))
+        with pytest.raises(ValueError, match="noise is not white"):
+            restore.fit_wiener_white(filtered)
 
 
 def test_the_deconvolution_is_that_of_warp():

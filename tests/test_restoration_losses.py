@@ -166,6 +166,18 @@ def test_splitting_gives_halves_of_independent_noise():
     assert outside.max() < 1e-3 * np.abs(np.fft.rfftn(first)).max()
 
 
+def test_what_is_stronger_than_white_noise_stays_in_both_halves():
+    """Without a share; with one of 1 halves are independent of each other with all they hold."""
+    shape = (32, 32, 32)
+    everything = jnp.ones((32, 32, 17))
+    wave = 2 * np.cos(2 * np.pi * 3 * np.arange(32) / 32).astype(np.float32)
+    volume = np.random.default_rng(0).normal(size=shape).astype(np.float32) + wave[:, None, None]
+    for share, kept in ((None, 1.0), (1.0, 0.0)):
+        run = quick(functools.partial(under_test.split, share=share))
+        first, second = np.asarray(run(volume, everything, KEY), np.float64)
+        assert np.mean(first * second) == pytest.approx(kept * np.mean(wave**2), abs=0.1)
+
+
 def test_a_tomogram_without_halves_is_split():
     both = halves()
     found = value(losses.NOISE2NOISE, both, with_halves=False)

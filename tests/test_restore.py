@@ -186,5 +186,9 @@ def test_invented_density_is_counted_by_visibility():
 def test_a_network_restores_nothing_before_it_has_learned():
     net = restore.unet_restorer(2, 1, norm="none", rngs=nnx.Rngs(0))
     assert float(np.abs(np.asarray(net(noise()))).max()) == 0.0
+    start = restore.RadialFilter([1.0, 0.5], radius=3)
+    started = restore.unet_restorer(2, 1, norm="none", start=start, rngs=nnx.Rngs(0))
+    np.testing.assert_array_equal(started(noise()), start(noise()))
+    assert (started.halo, started.stride) == (net.halo + 3, net.stride)
     with pytest.raises(ValueError, match="the network has 3 classes"):
         restore.Learned(GlobalThreshold([0.5, 1.0], 0.5, ("a", "b", "c")))

@@ -15,7 +15,7 @@ from cryojax_seg.losses.wedge import require, turning
 
 
 def adversarial(
-    consistency: float = 1.0, energy: float = 0.1, penalty: float = 1.0, share: float = 1.0
+    consistency: float = 1.0, energy: float = 0.1, penalty: float = 1.0, share: float | None = None
 ) -> Objective:
     """The objective of a restorer g and an energy E that learn against each other.
 

@@ -85,25 +85,33 @@ EQUIVARIANT = Recipe(
 )
 
 
-def split(volume: Volume, transfer: Array, key: Key, share: float = 1.0) -> Array:
+def split(volume: Volume, transfer: Array, key: Key, share: float | None = None) -> Array:
     """Two volumes ``(2, z, y, x)`` of one sample with independent noise, from a single one.
 
     ``v + z`` and ``v - z``, with z of the covariance of the noise (recorrupted-to-recorrupted,
     Pang et al. 2021): the noise of the first is then independent of that of the second, if it is
-    Gaussian. Its spectrum is taken from the tomogram's own, in shells inside the measured region,
-    of which `share` is noise; where the signal is strong, that is too much and smooths it.
+    Gaussian. Its spectrum has to be known. Without a `share` it is taken to be white inside the
+    measured region, with the power that the volume has in the highest fifth of frequencies, where
+    there is little else. Of a tomogram that was low-pass filtered that would be nothing: give the
+    share of its own spectrum, in shells, that is noise. A share of 1 smooths what is strong.
 
     Args:
         volume: ``(z, y, x)``.
         transfer: what was measured, in rfftn layout.
         key: random key.
-        share: of the power spectrum that is noise.
+        share: None, or 0 to 1.
     """
     shape = volume.shape
-    power = fourier.shell_sum(jnp.square(jnp.abs(fourier.rfftn(volume))), shape)
+    sums = fourier.shell_sum(jnp.square(jnp.abs(fourier.rfftn(volume))), shape)
     count = fourier.shell_sum(jnp.square(transfer), shape)
-    amplitude = jnp.sqrt(share * jnp.maximum(power, 0) / jnp.maximum(count, 1.0) / volume.size)
-    amplitude = amplitude.at[0].set(0.0)  # the mean is no noise
+    power = jnp.maximum(sums, 0) / jnp.maximum(count, 1.0) / volume.size
+    if share is None:
+        top = slice(4 * power.size // 5, None)
+        floor = sums[top].sum() / jnp.maximum(count[top].sum(), 1.0) / volume.size
+        power = jnp.minimum(power, floor)
+    else:
+        power = share * power
+    amplitude = jnp.sqrt(power).at[0].set(0.0)  # the mean is no noise
     gain = fourier.shell_expand(amplitude, shape) * transfer
     z = fourier.apply_gain(jax.random.normal(key, shape, volume.dtype), gain)
     return jnp.stack([volume + z, volume - z])
@@ -159,7 +167,9 @@ def restoring(module: Any) -> Callable[[Volume], Volume]:
 
 
 def restoration(
-    recipe: Recipe = EQUIVARIANT, transfer: Transfer = MissingWedge.transfer, share: float = 1.0
+    recipe: Recipe = EQUIVARIANT,
+    transfer: Transfer = MissingWedge.transfer,
+    share: float | None = None,
 ) -> Objective:
     """The objective that a restorer learns by, without labels; see the top of this module.
 
@@ -170,7 +180,8 @@ def restoration(
         recipe: `NOISE2NOISE`, `ISONET`, `ISONET2`, `DEEPDEWEDGE`, `EQUIVARIANT`, or one's own.
         transfer: what a wedge lets through, on the rfftn grid of a shape: real values between 0
             and 1 are welcome, such as an anisotropic resolution.
-        share: of the power spectrum that is noise, where a tomogram has to be split; see `split`.
+        share: of the power spectrum that is noise, where a tomogram has to be split; None for white
+            noise; see `split`.
 
     Raises:
         ValueError: when called, if the batch lacks the wedge or the keys, or nothing restores.

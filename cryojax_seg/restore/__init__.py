@@ -11,5 +11,6 @@ from cryojax_seg.restore.learned import unet_restorer as unet_restorer
 from cryojax_seg.restore.nonlocal_means import NonLocalMeans as NonLocalMeans
 from cryojax_seg.restore.radial import RadialFilter as RadialFilter
 from cryojax_seg.restore.spectral import fit_wiener as fit_wiener
+from cryojax_seg.restore.spectral import fit_wiener_white as fit_wiener_white
 from cryojax_seg.restore.spectral import match_spectrum as match_spectrum
 from cryojax_seg.restore.spectral import wiener as wiener

@@ -1,5 +1,7 @@
 """A network that restores: what the self-supervised losses train."""
 
+import math
+
 import jax.numpy as jnp
 from flax import nnx
 
@@ -9,11 +11,16 @@ from cryojax_seg.segmenters import UNet
 
 
 class Learned(Restorer):
-    """A network of one output channel as a restorer: its logit is the density.
+    """A network of one output channel as a restorer: ``w(v) + network(w(v))``.
+
+    Without a start w it is the network alone. What a linear filter can know of a noisy tomogram is
+    most of what can be known, and a network takes thousands of steps to learn it: with the filter
+    as a start it learns the rest (figures: `experiments/restoration_first.py`).
 
     Args:
         network: any segmenter of one class, such as a `UNet`; see `unet_restorer` for one that is
             made for this.
+        start: what the network improves on, such as `fit_wiener`; None for nothing.
 
     Raises:
         ValueError: for a network of several classes.
@@ -23,33 +30,42 @@ class Learned(Restorer):
     (9, 2, (8, 8, 8))
     """
 
-    def __init__(self, network: Segmenter):
+    def __init__(self, network: Segmenter, start: Restorer | None = None):
         if len(network.classes) != 1:
             raise ValueError(
                 f"a restorer gives one density, the network has {len(network.classes)} classes"
             )
         self.network = network
+        self.start = start
 
     @property
     def halo(self) -> int:
-        return self.network.halo
+        return self.network.halo + (0 if self.start is None else self.start.halo)
 
     @property
     def stride(self) -> int:
-        return self.network.stride
+        return math.lcm(self.network.stride, 1 if self.start is None else self.start.stride)
 
     def __call__(self, volume: Volume) -> Volume:
-        return self.network(volume)[..., 0]
+        if self.start is None:
+            return self.network(volume)[..., 0]
+        started = self.start(volume)
+        return started + self.network(started)[..., 0]
 
 
-def unet_restorer(width: int = 16, depth: int = 2, norm: str = "instance", *, rngs: nnx.Rngs):
-    """A U-Net as a restorer, whose answer is 0 before it has learned anything.
-
-    Of a tomogram at a signal-to-noise ratio of 0.1 the best linear answer is nearly 0 too: nothing
-    has to be unlearned first.
+def unet_restorer(
+    width: int = 16,
+    depth: int = 2,
+    norm: str = "instance",
+    start: Restorer | None = None,
+    *,
+    rngs: nnx.Rngs,
+):
+    """A U-Net as a restorer, which adds 0 to its start before it has learned anything.
 
     Args:
         width, depth, norm: as those of `segmenters.UNet`.
+        start: see `Learned`; None for nothing.
         rngs: source of the initial kernels.
 
     >>> net = unet_restorer(2, 1, norm="none", rngs=nnx.Rngs(0))
@@ -59,4 +75,4 @@ def unet_restorer(width: int = 16, depth: int = 2, norm: str = "instance", *, rn
     network = UNet(width, depth, norm=norm, classes=("density",), rngs=rngs)
     head = network.heads[0].kernel
     head[...] = jnp.zeros_like(head[...])
-    return Learned(network)
+    return Learned(network, start)

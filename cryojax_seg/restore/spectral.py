@@ -7,6 +7,7 @@ which says nothing of a spectrum: its neighbour stands for it.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,16 +42,19 @@ def wiener(snr: ArrayLike | Sequence[float], radius: int = 8) -> RadialFilter:
     return RadialFilter((ratio / (1 + ratio)).astype(np.float32), radius)
 
 
-def fit_wiener(even: Map, odd: Map, radius: int = 8) -> RadialFilter:
-    """The Wiener filter for the mean of two halves, whose noise is independent.
+def fit_wiener(
+    even: Map, odd: Map, radius: int = 8, of: Literal["mean", "half"] = "mean"
+) -> RadialFilter:
+    """The Wiener filter that two halves, whose noise is independent, tell.
 
-    The correlation of the halves tells the signal-to-noise ratio of each shell, and the gain for
-    their mean is ``2 FSC / (1 + FSC)`` (Rosenthal & Henderson 2003, equation 4 squared), where the
-    correlation is positive. Smoothed over three shells.
+    Their correlation tells the signal-to-noise ratio of each shell. The gain for one half is the
+    correlation FSC itself, where it is positive, and ``2 FSC / (1 + FSC)`` for the mean of both
+    (Rosenthal & Henderson 2003, equation 4 squared). Smoothed over three shells.
 
     Args:
         even, odd: ``(z, y, x)`` of one shape.
         radius: see `RadialFilter`.
+        of: what is to be filtered.
 
     Raises:
         ValueError: for halves of different shapes.
@@ -66,7 +70,43 @@ def fit_wiener(even: Map, odd: Map, radius: int = 8) -> RadialFilter:
     fsc = np.asarray(fourier.fourier_shell_correlation(_tapered(even), _tapered(odd)))
     fsc = np.concatenate([fsc[1:2], fsc[1:]])
     fsc = np.clip(np.convolve(np.pad(fsc, 1, "edge"), [0.25, 0.5, 0.25], "valid"), 0, 1)
-    return RadialFilter(_at_knots(2 * fsc / (1 + fsc), even.shape), radius)
+    gain = fsc if of == "half" else 2 * fsc / (1 + fsc)
+    return RadialFilter(_at_knots(gain, even.shape), radius)
+
+
+def fit_wiener_white(volume: Map, radius: int = 8) -> RadialFilter:
+    """The Wiener filter of a tomogram without halves, if its noise is white.
+
+    The noise has the power N that the volume has in the highest fifth of frequencies, where there
+    is little else; with the power P of the volume in a shell the gain is ``1 - N / P``, where that
+    is positive.
+
+    Args:
+        volume: ``(z, y, x)``.
+        radius: see `RadialFilter`.
+
+    Raises:
+        ValueError: for a volume that was low-pass filtered, whose noise is not white: its power
+            falls to a third from 0.375 to 0.475 cycles per voxel, or to a 20th from 0.25 to there.
+
+    >>> rng = np.random.default_rng(0)
+    >>> v = rng.normal(size=(24, 24, 24)).astype(np.float32)
+    >>> v[8:16] += 1
+    >>> gain = fit_wiener_white(v).gain[...]
+    >>> bool(gain[1] > 0.8), bool(gain[20:].mean() < 0.1)
+    (True, True)
+    """
+    power = _amplitudes(volume) ** 2
+    floor = power[4 * KNOTS // 5 :].mean()
+    halfway, high, highest = (power[k - 2 : k + 2].mean() for k in (17, 25, 31))
+    if 3 * highest < high or 20 * highest < halfway:
+        raise ValueError(
+            "the noise is not white: the volume was low-pass filtered; halves are needed to tell "
+            "noise from signal"
+        )
+    power = np.convolve(np.pad(power, 1, "edge"), [0.25, 0.5, 0.25], "valid")
+    gain = 1 - floor / np.maximum(power, floor) if floor > 0 else np.ones_like(power)
+    return RadialFilter(gain.astype(np.float32), radius)
 
 
 def match_spectrum(volume: Map, target: Map, radius: int = 8) -> RadialFilter:
