@@ -5,11 +5,11 @@ import json
 import shutil
 import signal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from tyro.conf import Positional, arg
 
-from cryojax_seg.cli import console, tiles
+from cryojax_seg.cli import console, restorers, tiles
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -19,18 +19,15 @@ from cryojax_seg.cli.arguments import (
     default,
 )
 
-Method = Literal["equivariant", "n2n", "deepdewedge", "isonet", "isonet2", "energy"]
-NEED_HALVES = ("n2n", "deepdewedge", "isonet2")
-
 
 @dataclasses.dataclass(frozen=True)
 class Restore:
-    """Restore a tomogram: train a network on it, without labels, and apply it.
+    """Restore a tomogram: filter it, or train a network on it, without labels, and apply that.
 
-    The wedge and the noise are all it needs to know. Beside OUT.mrc it writes the folder OUT.run
-    with the trained model, checkpoints and audit.json: how far the result agrees with what was
-    measured, and how much was put where nothing was. Ctrl-C saves and stops; the same command with
-    --resume goes on.
+    Networks improve on Wiener's filter; the wedge and the noise are all they need to know. Beside
+    OUT.mrc it writes the folder OUT.run with the model, checkpoints and audit.json: how far the
+    result agrees with what was measured, and how much was put where nothing was. Ctrl-C saves and
+    stops; the same command with --resume goes on.
     """
 
     tomogram: Positional[Path]
@@ -39,8 +36,17 @@ class Restore:
     """File of the restored volume, .mrc or .zarr; contrast and grid are those of the tomogram."""
     halves: Annotated[tuple[Path, Path] | None, arg(metavar="EVEN ODD")] = None
     """Two tomograms of the same series with independent noise, of even and odd tilts or frames."""
-    method: Method = "equivariant"
-    """How it learns; n2n removes noise only, and energy also writes a map of what is not known."""
+    method: restorers.Trained | restorers.Untrained = "equivariant"
+    """wiener and deconvolution are filters and take seconds. The others are trained: n2n removes
+    noise only, and energy also writes a map of what is not known."""
+    defocus: Annotated[float | None, default("MICROMETRE", "required by deconvolution")] = None
+    """Of the untilted image, positive under focus."""
+    voltage: float = 300.0
+    """Of the microscope in kilovolt, for deconvolution."""
+    strength: float = 1.0
+    """Of deconvolution: the assumed signal-to-noise ratio grows with it (no unit)."""
+    phase_flipped: bool = False
+    """Whether the signs of the contrast transfer were corrected before reconstruction."""
     tilt_range: Annotated[TiltRange, default("LO HI", "required")] = None
     """Lowest and highest tilt in degrees."""
     tilt_axis: Literal["y", "x"] = "y"
@@ -53,7 +59,7 @@ class Restore:
     """Edge of the training patches in voxels; a multiple of 4."""
     width: int = 16
     """Channels of the finest level of the U-Net."""
-    learning_rate: float = 4e-3
+    learning_rate: float = 1e-3
     """Peak learning rate of AdamW (no unit)."""
     draws: int = 4
     """Answers whose spread is written, with --method energy."""
@@ -74,7 +80,7 @@ class Restore:
 def run(options: Restore) -> None:
     """Does what `Restore` says; a ValueError or OSError tells what is wrong in one line."""
     folder = _check(options)
-    from cryojax_seg import core, evaluate, io, training
+    from cryojax_seg import core, evaluate, io
 
     core.keep_compiled()
     core.keep_memory()
@@ -90,8 +96,65 @@ def run(options: Restore) -> None:
         pair = [core.Normalized(half.density, volume.intensity) for half in halves]
     if options.overwrite and folder.exists():
         shutil.rmtree(folder)
-    module, objective = learner(options)
     patch = min(options.patch, *(n // 4 * 4 for n in tomogram.density.shape))
+    provenance: dict[str, Any] = {"method": options.method}
+    if options.method in get_args(restorers.Untrained):
+        restorer = _filter(options, tomogram, volume, pair)
+        pair = None  # they are linear, and the tomogram is the mean of its halves
+    else:
+        restorer, steps = _trained(options, wedge, volume, pair, patch, folder)
+        provenance |= {"steps": steps, "patch": patch}
+    card = io.ModelCard(
+        voxel_size=tomogram.voxel_size,
+        contrast=options.contrast,
+        tilt_range=options.tilt_range,
+        provenance=provenance,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    io.save_model(folder / "model", restorer, card, overwrite=True)
+    sources = [volume] if pair is None else pair
+    if options.method == "energy":
+        write_draws(restorer, tomogram, volume, wedge, options, patch)
+    else:
+        digest = io.model_digest(folder / "model")
+        apply(restorer, tomogram, sources, options, patch, digest)
+    found = evaluate.audit(
+        volume, core.Normalized(io.read_tomogram(options.output).density, volume.intensity), wedge
+    )
+    with io.atomic_write(folder / "audit.json") as file:
+        file.write_text(json.dumps(dataclasses.asdict(found), indent=1) + "\n")
+    report(found)
+    print(f"restored: {options.output} (run: {folder})")
+
+
+def _filter(options: Restore, tomogram: Any, volume: Any, pair: list[Any] | None) -> Any:
+    """A filter that needs no training."""
+    from cryojax_seg import io
+
+    try:
+        if options.method == "wiener":
+            return restorers.wiener(volume, pair)
+        if tomogram.voxel_size is None:
+            raise ValueError("has no voxel size, which deconvolution needs; give --voxel-size")
+        return restorers.deconvolution(
+            sum(tomogram.voxel_size) / 3,
+            options.defocus,  # pyright: ignore[reportArgumentType]
+            options.voltage,
+            options.strength,
+            options.phase_flipped,
+        )
+    except ValueError as error:
+        raise io.FileError(f"{options.tomogram}: {error}") from None
+
+
+def _trained(
+    options: Restore, wedge: Any, volume: Any, pair: list[Any] | None, patch: int, folder: Path
+) -> tuple[Any, int]:
+    """A restorer that learned from the tomogram, and its steps."""
+    from cryojax_seg import training
+
+    method: Any = options.method
+    module, objective = restorers.learner(method, volume, pair, options.width, options.seed)
     config = training.TrainConfig(
         steps=options.steps,
         batch=options.batch,
@@ -115,27 +178,7 @@ def run(options: Restore) -> None:
     if result.stopped in signal.Signals.__members__:
         console.say("interrupted; the same command with --resume goes on from here")
         raise SystemExit(128 + signal.Signals[result.stopped])
-    restorer = result.segmenter.restorer  # pyright: ignore
-    card = io.ModelCard(
-        voxel_size=tomogram.voxel_size,
-        contrast=options.contrast,
-        tilt_range=options.tilt_range,
-        provenance={"method": options.method, "steps": result.steps, "patch": patch},
-    )
-    io.save_model(folder / "model", restorer, card, overwrite=True)
-    sources = [volume] if pair is None else pair
-    if options.method == "energy":
-        write_draws(restorer, tomogram, volume, wedge, options, patch)
-    else:
-        digest = io.model_digest(folder / "model")
-        apply(restorer, tomogram, sources, options, patch, digest)
-    found = evaluate.audit(
-        volume, core.Normalized(io.read_tomogram(options.output).density, volume.intensity), wedge
-    )
-    with io.atomic_write(folder / "audit.json") as file:
-        file.write_text(json.dumps(dataclasses.asdict(found), indent=1) + "\n")
-    report(found)
-    print(f"restored: {options.output} (run: {folder})")
+    return result.segmenter.restorer, result.steps  # pyright: ignore
 
 
 def apply(
@@ -203,10 +246,12 @@ def _check(options: Restore) -> Path:
         raise ValueError(f"{options.output}: --output is a file that ends in .mrc or .zarr")
     if options.tilt_range is None:
         raise ValueError("--tilt-range LO HI is needed: what was measured is all a restorer knows")
-    if options.method in NEED_HALVES and options.halves is None:
+    if options.method == "deconvolution" and options.defocus is None:
+        raise ValueError("--method deconvolution needs --defocus, in micrometre")
+    if options.method in restorers.NEED_HALVES and options.halves is None:
         raise ValueError(
-            f"--method {options.method} needs --halves EVEN ODD; equivariant, isonet and energy "
-            "work without"
+            f"--method {options.method} needs --halves EVEN ODD; equivariant, isonet, energy "
+            "and wiener work without"
         )
     if options.patch % 4 or options.patch < 16:
         raise ValueError(f"--patch must be a multiple of 4, 16 or more, got {options.patch}")
@@ -267,26 +312,6 @@ def _normalized(tomogram: Any, contrast: Contrast) -> Any:
     if intensity.damaged:
         console.warn(f"{tomogram.name}: {100 * intensity.damaged:.2g} % of its voxels are NaN")
     return core.Normalized(tomogram.density, intensity)
-
-
-def learner(options: Restore) -> tuple[Any, Any]:
-    """What is trained, and by which objective."""
-    from flax import nnx
-
-    from cryojax_seg import core, losses
-    from cryojax_seg.restore import EnergyTrained, unet_restorer
-
-    restorer = unet_restorer(options.width, rngs=nnx.Rngs(options.seed))
-    recipes = {
-        "equivariant": losses.EQUIVARIANT,
-        "n2n": losses.NOISE2NOISE,
-        "deepdewedge": losses.DEEPDEWEDGE,
-        "isonet": losses.ISONET,
-        "isonet2": losses.ISONET2,
-    }
-    if options.method == "energy":
-        return EnergyTrained(restorer), losses.adversarial()
-    return core.Restoring(restorer), losses.restoration(recipes[options.method])
 
 
 def report(found: Any) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cryojax_seg.cli import console, methods
+from cryojax_seg.cli import console, methods, restorers
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -44,6 +45,11 @@ class Train:
     method: Annotated[str, default(f"{{{methods.NAMES}}}[@MODULE:FUNCTION]", "unet")] = "unet"
     """What to train. A loss of your own, (logits, labels, weights) or (segmenter, batch), takes the
     place of the usual one, as does another of the package, such as cryojax_seg.losses:cl_dice."""
+    restorer: Annotated[Path | None, default("RUN", "none")] = None
+    """A restorer (the .run folder of `cryojax-seg restore`) that the tomogram passes first."""
+    joint: float = 0.0
+    """Let that restorer learn along, with this factor of its own loss (equivariant, which needs
+    --tilt-range); 0 leaves it as it is."""
     classes: Annotated[
         tuple[str, ...], default("NAME ...", "foreground, or class1 class2 ...")
     ] = ()
@@ -139,7 +145,13 @@ def _train(options: Train) -> None:
         pairs = [training.split_annotation(e, options.validation, options.seed) for e in examples]
         examples, held_out = [a for a, _ in pairs], [b for _, b in pairs]
     segmenter = methods.build(options.method, classes, examples[0].volume, options.seed)
+    goal, learn = methods.objective(options.method), ()
+    if options.restorer is not None:
+        segmenter, goal, learn = restorers.in_front(
+            options.restorer, options.joint, segmenter, goal
+        )
     config = train_config(options, options.method, examples, segmenter)
+    config = dataclasses.replace(config, learn=learn)
     from_first(lambda: _begin(options))
     known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
     console.say(
@@ -151,7 +163,7 @@ def _train(options: Train) -> None:
         examples,
         config,
         validation=held_out,
-        objective=methods.objective(options.method),
+        objective=goal,
         run=options.output,
         resume=options.resume,
     )
@@ -215,6 +227,12 @@ def _check(options: Train) -> None:
             f"{len(options.tomograms)} tomogram(s) and {len(options.labels)} label file(s); "
             "--labels needs one for each tomogram, in the same order"
         )
+    if not 0 <= options.joint < math.inf:
+        raise ValueError(f"--joint is a factor, 0 or more, got {options.joint}")
+    if options.joint and options.restorer is None:
+        raise ValueError("--joint lets a restorer learn along; give one with --restorer")
+    if options.joint and options.tilt_range is None:
+        raise ValueError("--joint needs --tilt-range LO HI, what was measured")
     if not 0 <= options.validation < 1:
         raise ValueError(f"--validation is a fraction from 0 to below 1, got {options.validation}")
     output = options.output

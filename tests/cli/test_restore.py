@@ -6,7 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from cryojax_seg import io
+from cryojax_seg import core, io, restore
+from cryojax_seg.cli import main
+from cryojax_seg.core.ctf import ContrastTransfer
 
 TILTS = ("--tilt-range", "-60", "60")
 SMALL = ("--steps", "4", "--patch", "16", "--width", "2")
@@ -36,9 +38,84 @@ def test_a_restored_tomogram_lies_on_its_grid_with_its_audit(run, files, tmp_pat
     np.testing.assert_array_equal(io.read_mrc(out).density, restored.density)
 
 
+@pytest.fixture(scope="module")
+def filtered(files, tmp_path_factory):
+    """The folder of a run with Wiener's filter, from halves."""
+    out = tmp_path_factory.mktemp("filtered") / "wiener.mrc"
+    words = ("--halves", files / "even.mrc", files / "odd.mrc", *TILTS, "--method", "wiener")
+    words = map(str, ("restore", files / "tomogram.mrc", "-o", out, *words))
+    assert main(list(words)) == 0
+    return out.with_suffix(".run")
+
+
+def test_a_filter_is_applied_without_training(filtered, files):
+    """That of the mean of both halves, to the tomogram, on its own scale."""
+    restorer, card = io.load_model(filtered / "model")
+    even, odd = (io.read_mrc(files / f"{n}.mrc").density[:] for n in ("even", "odd"))
+    wanted = restore.fit_wiener(even, odd)
+    np.testing.assert_allclose(restorer.gain[...], wanted.gain[...], atol=1e-4)
+    given = io.read_mrc(files / "tomogram.mrc").density[:].astype(np.float32)
+    centre = np.median(given)
+    expected = core.restore(wanted, given - centre) + centre
+    found = io.read_mrc(filtered.with_suffix(".mrc")).density
+    np.testing.assert_allclose(found, expected, atol=1e-3 * given.std())
+    assert card.provenance["method"] == "wiener" and (filtered / "audit.json").exists()
+
+
+def test_deconvolution_is_that_of_the_microscope(run, files, tmp_path):
+    words = ("restore", files / "tomogram.mrc", "-o", tmp_path / "r.mrc", *TILTS)
+    words += ("--method", "deconvolution", "--defocus", "3", "--voltage", "200")
+    status, _, said = run(*words)
+    assert status == 0, said
+    restorer, _ = io.load_model(tmp_path / "r.run" / "model")
+    (size,) = set(io.read_mrc(files / "tomogram.mrc").voxel_size)
+    wanted = restore.ctf_deconvolution(ContrastTransfer(3e4, voltage=200.0), size)
+    np.testing.assert_allclose(restorer.gain[...], wanted.gain[...], atol=1e-5)
+
+
+@pytest.mark.parametrize("joint", [0.0, 0.5])
+def test_a_segmenter_learns_behind_a_restorer(run, files, filtered, tmp_path, joint):
+    words = ("--method", "threshold", "--steps", "3", "--patch", "16", "--validation", "0")
+    words += ("--restorer", filtered, "--joint", joint, *TILTS, "-o", tmp_path / "run")
+    labels = ("--labels", files / "sparse.mrc")
+    status, _, said = run("train", files / "tomogram.mrc", *labels, *words)
+    assert status == 0, said
+    trained, _ = io.load_model(tmp_path / "run" / "model")
+    before = np.asarray(io.load_model(filtered / "model")[0].gain[...])
+    after = np.asarray(trained.restorers[0].gain[...])
+    assert np.array_equal(before, after) == (joint == 0)
+    assert type(trained.segmenter).__name__ == "GlobalThreshold"
+
+
 @pytest.mark.parametrize(
     "words, complaint",
     [
+        (("--restorer", "RUN", "--joint", "1"), "--joint needs --tilt-range"),
+        (("--joint", "1", *TILTS), "give one with --restorer"),
+        (("--restorer", "RUN", "--joint", "-1", *TILTS), "--joint is a factor"),
+        (
+            (
+                "--restorer",
+                "nowhere",
+            ),
+            "nowhere: no such model folder",
+        ),
+    ],
+)
+def test_a_restorer_that_cannot_stand_in_front_is_refused(
+    run, files, filtered, tmp_path, words, complaint
+):
+    words = [filtered if w == "RUN" else w for w in words]
+    base = ("train", files / "tomogram.mrc", "--labels", files / "sparse.mrc", "-o", tmp_path / "r")
+    status, _, said = run(*base, *words)
+    assert status == 2 and complaint in said, said
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "words, complaint",
+    [
+        (("-o", "OUT/r.mrc", *TILTS, "--method", "deconvolution"), "needs --defocus"),
         (("-o", "OUT/r.mrc"), "--tilt-range LO HI is needed"),
         (("-o", "OUT/r.mrc", *TILTS, "--method", "n2n"), "n2n needs --halves EVEN ODD"),
         (("-o", "OUT/r.tif", *TILTS), "ends in .mrc or .zarr"),

@@ -1,0 +1,105 @@
+"""The restorers by name: what each is, and what those that learn are trained by."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from cryojax_seg.cli import console
+
+Trained = Literal["equivariant", "n2n", "deepdewedge", "isonet", "isonet2", "energy"]
+Untrained = Literal["wiener", "deconvolution"]
+NEED_HALVES = ("n2n", "deepdewedge", "isonet2")
+_LARGEST = 256  # voxels, of the block that a spectrum is measured in
+
+
+def wiener(volume: Any, pair: list[Any] | None, of: Literal["mean", "half"] = "mean") -> Any:
+    """Wiener's filter, from the halves or else from the tomogram itself.
+
+    Raises:
+        ValueError: without halves, if the noise is not white.
+    """
+    from cryojax_seg import restore
+
+    if pair is None:
+        return restore.fit_wiener_white(_middle(volume))
+    return restore.fit_wiener(*map(_middle, pair), of=of)
+
+
+def deconvolution(
+    voxel_size: float, defocus: float, voltage: float, strength: float, phase_flipped: bool
+) -> Any:
+    """Wiener's deconvolution of the contrast transfer; defocus in micrometre."""
+    from cryojax_seg import restore
+    from cryojax_seg.core.ctf import ContrastTransfer
+
+    transfer = ContrastTransfer(defocus=1e4 * defocus, voltage=voltage)
+    return restore.ctf_deconvolution(
+        transfer, voxel_size, strength=strength, phase_flipped=phase_flipped
+    )
+
+
+def learner(
+    method: Trained, volume: Any, pair: list[Any] | None, width: int, seed: int
+) -> tuple[Any, Any]:
+    """What is trained, a U-Net behind Wiener's filter, and by which objective."""
+    from flax import nnx
+
+    from cryojax_seg import core, losses
+    from cryojax_seg.restore import EnergyTrained, unet_restorer
+
+    share = None  # of the noise in the spectrum, if the tomogram has to be split
+    try:
+        start = wiener(volume, pair, "half")
+    except ValueError as error:
+        console.warn(f"{error}. All of the spectrum is taken to be noise, which smooths")
+        start, share = None, 1.0
+    restorer = unet_restorer(width, start=start, rngs=nnx.Rngs(seed))
+    if method == "energy":
+        return EnergyTrained(restorer), losses.adversarial(share=share)
+    recipe = {
+        "equivariant": losses.EQUIVARIANT,
+        "n2n": losses.NOISE2NOISE,
+        "deepdewedge": losses.DEEPDEWEDGE,
+        "isonet": losses.ISONET,
+        "isonet2": losses.ISONET2,
+    }[method]
+    return core.Restoring(restorer), losses.restoration(recipe, share=share)
+
+
+def in_front(
+    folder: Path, joint: float, segmenter: Any, goal: Any
+) -> tuple[Any, Any, tuple[str, ...]]:
+    """A segmenter behind a saved restorer, its objective, and the names of what learns.
+
+    Args:
+        folder: that `cryojax-seg restore` wrote, or the model in it.
+        joint: factor of the restorer's own loss; 0 keeps it as it is.
+        segmenter: untrained.
+        goal: its objective; None for the default.
+
+    Raises:
+        FileError: naming the folder, if there is no restorer in it.
+    """
+    from cryojax_seg import core, io, losses
+
+    path = folder / "model" if (folder / "model").is_dir() else folder
+    restorer, _ = io.load_model(path)
+    if not isinstance(restorer, core.Restorer):
+        raise io.FileError(
+            f"{path}: is a {type(restorer).__name__}, not a restorer; make one with "
+            "`cryojax-seg restore`"
+        )
+    both = core.Sequential([restorer], segmenter)
+    goal = losses.default_objective(both) if goal is None else goal
+    if joint == 0:
+        return both, goal, ("segmenter",)
+    return both, losses.add(goal, losses.restoration(), factors=(1.0, joint)), ()
+
+
+def _middle(volume: Any) -> Any:
+    """The middle of a volume of any size."""
+    import numpy as np
+
+    edges = [min(n, _LARGEST) for n in volume.shape]
+    starts = [(n - e) // 2 for n, e in zip(volume.shape, edges, strict=True)]
+    where = tuple(slice(a, a + e) for a, e in zip(starts, edges, strict=True))
+    return np.asarray(volume[where], np.float32)
