@@ -232,7 +232,7 @@ class MissingWedge:
         along_low = jnp.cos(low) * u + jnp.sin(low) * w
         along_high = jnp.cos(high) * u + jnp.sin(high) * w
         angle = jnp.arctan2(
-            jnp.sin(high - low) * jnp.sqrt(stretch),
+            jnp.abs(jnp.sin(high - low)) * jnp.sqrt(stretch),  # of 180 degrees it rounds below 0
             jnp.cos(high - low) * stretch - q * along_low * along_high,
         )
         return angle / jnp.pi

@@ -249,3 +249,10 @@ def test_the_spectrum_shows_the_wedge(wedge):
     assert found.tilt_axis == wedge.tilt_axis
     np.testing.assert_allclose(found.tilt_range, wedge.tilt_range, atol=3.5)
     assert estimate_wedge(noise) is None
+
+
+def test_without_a_wedge_everything_is_visible():
+    everything = MissingWedge((-90.0, 90.0))
+    normals = np.concatenate([np.eye(3), [[0.6, 0.0, 0.8], [-0.6, 0.48, 0.64]]]).astype(np.float32)
+    np.testing.assert_allclose(everything.visibility(normals), 1.0, atol=1e-5)
+    np.testing.assert_array_equal(everything.transfer((8, 8, 8)), 1.0)
