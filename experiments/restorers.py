@@ -1,0 +1,151 @@
+"""Every restorer as the experiments use it, and the tomograms that they restore."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+from flax import nnx
+
+from cryojax_seg import core, losses, restore, segmenters, training
+from cryojax_seg.core.segmenter import Restoring
+from experiments.annotated import scene
+from experiments.scenes import phantom
+
+
+@dataclasses.dataclass(frozen=True)
+class Noisy:
+    """A normalized tomogram; halves ``(2, z, y, x)`` of independent noise, or None."""
+
+    volume: np.ndarray
+    halves: np.ndarray | None
+    wedge: core.MissingWedge
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """A tomogram of which the truth is known; weights are 0 where it is not."""
+
+    noisy: Noisy
+    labels: np.ndarray
+    weights: np.ndarray
+    visibility: np.ndarray
+    clean: np.ndarray | None = None
+
+
+def simulated(seed: int, edge: int, snr: float, wedge: core.MissingWedge) -> Labelled:
+    """Vesicles and sheets with halves."""
+    one = phantom(seed, edge, snr, wedge)
+    intensity = core.measure_intensity(np.asarray(one.density), "bright")
+
+    def scaled(density) -> np.ndarray:
+        return np.asarray(core.Normalized(np.asarray(density), intensity)[:])
+
+    halves = np.stack([scaled(one.imaged.even), scaled(one.imaged.odd)])
+    labels = np.asarray(one.labels == 1, np.int32)
+    return Labelled(
+        Noisy(scaled(one.density), halves, wedge),
+        labels,
+        np.ones(labels.shape, np.float32),
+        np.asarray(one.visibility),
+        np.asarray(one.truth.density),
+    )
+
+
+def microtubules() -> list[Labelled]:
+    """Both real volumes, the one that is learned from with the annotation of five slices."""
+    scenes = []
+    for name, slices in (("14pf", (6, 12, 18, 24, 30)), ("13pf", None)):
+        one = scene(name)
+        weights = one.annotated(name, slices).weights
+        wedge = one.wedge or core.MissingWedge((-90.0, 90.0))
+        scenes.append(Labelled(Noisy(one.volume, None, wedge), one.labels, weights, one.visibility))
+    return scenes
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How long a restorer learns, and how wide its U-Net is."""
+
+    steps: int = 200
+    width: int = 8
+    patch: int = 32
+    learning_rate: float = 1e-3
+
+
+Restored = tuple[list[np.ndarray], core.Restorer | None]
+Make = Callable[[list[Noisy], Effort, int], Restored]
+
+FILTERS = {
+    "gaussian": lambda one: restore.Gaussian(1.5),
+    "local contrast": lambda one: restore.LocalContrast(8.0, radius=16),
+    "diffusion": lambda one: restore.AnisotropicDiffusion(),
+    "non-local means": lambda one: restore.NonLocalMeans(3, 1, 0.8),
+    "wiener": lambda one: wiener(one),
+}
+RECIPES = {
+    "n2n": losses.NOISE2NOISE,
+    "isonet": losses.ISONET,
+    "isonet2": losses.ISONET2,
+    "deepdewedge": losses.DEEPDEWEDGE,
+    "equivariant": losses.EQUIVARIANT,
+}
+SINGLE = " (no halves)"
+ENERGY = "energy"
+
+
+def wiener(one: Noisy, of: str = "mean") -> restore.RadialFilter:
+    if one.halves is None:
+        return restore.fit_wiener_white(one.volume)
+    return restore.fit_wiener(*one.halves, of="half" if of == "half" else "mean")
+
+
+def run(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> tuple[Restored, float]:
+    """Tomograms restored by a restorer of that name, the restorer if it learned, and CPU-seconds.
+
+    Each filter is fitted to its tomogram; a network learns from all of them together.
+    """
+    start = time.process_time()
+    if name == "none":
+        found: Restored = ([one.volume for one in tomograms], None)
+    elif name in FILTERS:
+        found = ([core.restore(FILTERS[name](one), one.volume) for one in tomograms], None)
+    else:
+        if name.endswith(SINGLE):
+            tomograms = [dataclasses.replace(one, halves=None) for one in tomograms]
+        found = learned(name.removesuffix(SINGLE), tomograms, effort, seed)
+    return found, time.process_time() - start
+
+
+def learned(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> Restored:
+    """Trained on all of the tomograms, from Wiener's filter of the first on."""
+    net = restore.unet_restorer(
+        effort.width, start=wiener(tomograms[0], "half"), rngs=nnx.Rngs(seed)
+    )
+    energy = name == ENERGY
+    module = restore.EnergyTrained(net) if energy else Restoring(net)
+    goal = losses.adversarial() if energy else losses.restoration(RECIPES[name])
+    examples = [
+        example
+        for one in tomograms
+        for example in training.unlabelled(one.volume, one.wedge, one.halves)
+    ]
+    config = training.TrainConfig(
+        steps=effort.steps,
+        patch=effort.patch,
+        learning_rate=effort.learning_rate,
+        seed=seed,
+        augmentation=training.Augmentation(intensity=0.0),
+    )
+    result = training.train_restorer(module, examples, config, goal, progress=False)
+    restorer = result.segmenter.restorer  # pyright: ignore
+    return [apply(restorer, one, energy, seed) for one in tomograms], restorer
+
+
+def apply(restorer: core.Restorer, one: Noisy, energy: bool, seed: int) -> np.ndarray:
+    """The mean over halves, or over draws of a restorer that was trained against an energy."""
+    fitted = segmenters.fit_normalization(Restoring(restorer), one.volume).restorer  # pyright: ignore
+    if energy:
+        return restore.draws(fitted, one.volume, one.wedge, 4, seed)[0]
+    views = [one.volume] if one.halves is None else list(one.halves)
+    return np.mean([core.restore(fitted, view) for view in views], axis=0)
