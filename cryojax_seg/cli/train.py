@@ -3,14 +3,12 @@
 import contextlib
 import dataclasses
 import math
-import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cryojax_seg.cli import console, methods, restorers
+from cryojax_seg.cli import console, methods, restorers, together
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -100,36 +98,16 @@ class Train:
 
 def run(options: Train) -> None:
     """Does what `Train` says; a ValueError or OSError tells what is wrong in one line."""
-    if not _join(options):
+    where = (options.coordinator, options.processes, options.process)
+    if not together.join(options.distributed, where):
         _check(options)
         _train(options)
         return
     from cryojax_seg.training import processes
 
     processes.from_first(lambda: _check(options))  # what it looks for, the first will write
-    with contextlib.nullcontext() if processes.is_first() else _silence():
+    with contextlib.nullcontext() if processes.is_first() else together.silence():
         _train(options)
-
-
-def _join(options: Train) -> bool:
-    """Joins the other processes, if there are others."""
-    where = (options.coordinator, options.processes, options.process)
-    if where == (None, None, None) and not options.distributed:
-        return False
-    if None in where and where != (None, None, None):
-        raise ValueError("--coordinator, --processes and --process belong together")
-    from cryojax_seg.training import processes
-
-    processes.join(*where)
-    return True
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Nothing is printed; errors are, by `main`. Of several processes the first speaks."""
-    with open(os.devnull, "w") as nowhere:
-        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-            yield
 
 
 def _train(options: Train) -> None:
