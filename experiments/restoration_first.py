@@ -10,8 +10,8 @@ methods learn membranes from the restored training scenes with dense labels, and
 others:
 
 - ``threshold``: the one that is best on the training scenes.
-- ``sheet``: `SheetFilter` of scale 1.5 voxels, which fits a membrane, at its best threshold there;
-  ``best sheet`` also has the best of the scales 1.5, 2 and 3: a wide filter denoises by itself.
+- ``sheet``: `SheetFilter` as it comes, with scales of 1.5 and 3 voxels, at its best threshold
+  there; ``best sheet`` has the best of the scales 1.5, 2 and 3: a wide filter denoises by itself.
 - ``unet``: a small U-Net, trained.
 
 ``invented`` is density farther than two voxels from any membrane that is brighter than halfway from
@@ -55,7 +55,8 @@ from experiments.scenes import WEDGE
 
 EVERYTHING = core.MissingWedge((-90.0, 90.0))
 METHODS = ("threshold", "sheet", "best sheet", "unet")
-SCALES = {"sheet": (1.5,), "best sheet": (1.5, 2.0, 3.0)}  # of the sheet filter, voxels
+# Of the sheet filter, voxels.
+SCALES = {"sheet": ((1.5, 3.0),), "best sheet": ((1.5,), (2.0,), (3.0,))}
 DEFAULT = "equivariant"
 LOW = 0.3  # of visibility
 Condition = tuple[float, bool]  # signal-to-noise ratio, and whether there is a wedge
@@ -107,8 +108,8 @@ def best_threshold(scores: list[np.ndarray], scenes: list[Labelled]) -> tuple[fl
     return float(score[order[best]]), float(dice[best])
 
 
-def sheet(scale: float, volume: np.ndarray) -> np.ndarray:
-    return np.asarray(core.segment(segmenters.SheetFilter((scale,)), volume))[..., 0]
+def sheet(scales: tuple[float, ...], volume: np.ndarray) -> np.ndarray:
+    return np.asarray(core.segment(segmenters.SheetFilter(scales), volume))[..., 0]
 
 
 def unet(
