@@ -244,19 +244,17 @@ def _write_particles(path: Path, tomogram: str, phantom) -> None:
     """The macromolecules, in voxels."""
     import numpy as np
 
-    from cryojax_seg import io
+    from cryojax_seg import core, io
     from cryojax_seg.simulate import particles
 
     found = particles(phantom.scene)
-    io.write_star(
-        path,
+    table = core.Particles(
         np.array([p.centre for p in found]).reshape(-1, 3) / phantom.scene.voxel_size,
-        np.array([np.eye(3) if p.rotation is None else p.rotation for p in found]).reshape(
-            -1, 3, 3
-        ),
-        {
+        np.array([np.eye(3) if p.rotation is None else p.rotation for p in found]),
+        columns={
             "rlnTomoName": [tomogram] * len(found),
             "rlnParticleName": [p.name.replace(" ", "_") for p in found],
         },
-        phantom.scene.voxel_size,
+        voxel_size=float(phantom.scene.voxel_size),
     )
+    io.write_particles(path, table)

@@ -10,6 +10,7 @@ from cryojax_seg.core.intensity import Intensity as Intensity
 from cryojax_seg.core.intensity import Normalized as Normalized
 from cryojax_seg.core.intensity import measure_intensity as measure_intensity
 from cryojax_seg.core.intensity import normalize as normalize
+from cryojax_seg.core.particles import Particles as Particles
 from cryojax_seg.core.segmenter import Restorer as Restorer
 from cryojax_seg.core.segmenter import Restoring as Restoring
 from cryojax_seg.core.segmenter import Segmenter as Segmenter

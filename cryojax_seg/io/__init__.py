@@ -4,6 +4,8 @@ from cryojax_seg.io.annotation import Annotation as Annotation
 from cryojax_seg.io.annotation import annotate as annotate
 from cryojax_seg.io.annotation import read_labels as read_labels
 from cryojax_seg.io.chunked import Chunked as Chunked
+from cryojax_seg.io.euler import euler_angles as euler_angles
+from cryojax_seg.io.euler import euler_matrices as euler_matrices
 from cryojax_seg.io.files import BusyError as BusyError
 from cryojax_seg.io.files import FileError as FileError
 from cryojax_seg.io.files import HeaderWarning as HeaderWarning
@@ -25,7 +27,9 @@ from cryojax_seg.io.paint import paint_path as paint_path
 from cryojax_seg.io.paint import paint_points as paint_points
 from cryojax_seg.io.paint import read_points as read_points
 from cryojax_seg.io.paint import sample_path as sample_path
-from cryojax_seg.io.star import euler_angles as euler_angles
+from cryojax_seg.io.particles import read_particles as read_particles
+from cryojax_seg.io.particles import write_particles as write_particles
+from cryojax_seg.io.star import read_star as read_star
 from cryojax_seg.io.star import write_star as write_star
 from cryojax_seg.io.summary import Description as Description
 from cryojax_seg.io.summary import describe as describe

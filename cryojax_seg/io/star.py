@@ -1,76 +1,119 @@
-"""Particle coordinates as RELION STAR tables."""
+"""The STAR format: tables of words, read and written with nothing lost."""
 
-import warnings
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float
-from scipy.spatial.transform import Rotation
+from cryojax_seg.core.particles import Table
+from cryojax_seg.io.files import FileError, PathLike, atomic_write, existing_file
 
-from cryojax_seg.core.types import Array
-from cryojax_seg.io.files import atomic_write
+# A word, which quotes may enclose (they end before a space), or a comment.
+_WORD = re.compile(r"""'(?:[^']|'(?=\S))*'(?=\s|$)|"(?:[^"]|"(?=\S))*"(?=\s|$)|#.*|\S+""")
 
 
-def euler_angles(rotations: Float[Array, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
-    """RELION's rot, tilt and psi in degrees, of matrices that turn the reference into the sample.
+def _words(line: str) -> list[str]:
+    found = []
+    for word in _WORD.findall(line):
+        if word.startswith("#"):
+            break
+        quoted = len(word) > 1 and word[0] == word[-1] and word[0] in "'\""
+        found.append(word[1:-1] if quoted else word)
+    return found
 
-    RELION's matrix of the three angles takes the reference to the sample; it is the inverse of
-    intrinsic turns by them about z, y and z.
 
-    Args:
-        rotations: ``lab = R @ reference``, in zyx order.
+def read_star(path: PathLike) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The tables of a STAR file, by the names of their blocks; a pair is a table of one row.
 
-    >>> import numpy as np
-    >>> quarter = np.array([[[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]])  # x to y, about z, in zyx order
-    >>> euler_angles(quarter).round(3).tolist()
-    [[0.0, 0.0, -90.0]]
+    Words are kept as they are written. Of the grammar (Hall 1991, J. Chem. Inf. Comput. Sci.
+    31:326) what cryo-EM programs use is read: blocks, loops, pairs, quotes and comments.
+
+    Raises:
+        FileError: naming the file and the line that does not fit.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.star"
+    >>> _ = path.write_text("data_p\\nloop_\\n_rlnA #1\\n_rlnB #2\\n1 'a b' # note\\n2 c\\n")
+    >>> read_star(path)
+    {'p': {'rlnA': ('1', '2'), 'rlnB': ('a b', 'c')}}
     """
-    xyz = np.asarray(rotations, float)[:, ::-1, ::-1]
-    with warnings.catch_warnings():
-        # At tilt 0 only the sum of rot and psi is defined; scipy puts it into one of them.
-        warnings.filterwarnings("ignore", message="Gimbal lock")
-        angles = np.array(Rotation.from_matrix(xyz).inv().as_euler("ZYZ", degrees=True))
-    locked = np.isclose(angles[:, 1], 0)
-    angles[locked] = np.stack(
-        [0 * angles[locked, 0], angles[locked, 1], angles[locked, 0] + angles[locked, 2]], -1
-    )
-    return angles + 0.0  # no minus zero
+    path = existing_file(path)
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        raise FileError(f"{path}: is not text, so not a STAR file; check what it is") from None
+    blocks: dict[str, dict[str, list[str]]] = {}
+    block: dict[str, list[str]] = {}
+    labels: list[str] = []  # of the loop that is being read
+    looping = False
+    for number, line in enumerate(text.splitlines(), 1):
+        words = _words(line)
+        where = f"{path}: line {number}"
+        if not words:
+            continue
+        if line.startswith(";"):
+            raise FileError(f"{where}: text over several lines is not read; put it in quotes")
+        first = words[0] if line.lstrip()[0] not in "'\"" else ""  # what is quoted is a value
+        if first.startswith("data_"):
+            block = blocks.setdefault(first[5:], {})
+            labels, looping = [], False
+        elif not blocks:
+            raise FileError(f"{where}: not a STAR file: it does not begin with a data_ block")
+        elif first == "loop_":
+            labels, looping = [], True
+        elif first.startswith("_") and not (looping and labels and block[labels[0]]):
+            label = first[1:]
+            if label in block:
+                raise FileError(f"{where}: the label _{label} stands twice in its block")
+            if looping:
+                labels.append(label)
+                block[label] = []
+            elif len(words) == 2:
+                block[label] = [words[1]]
+            else:
+                raise FileError(f"{where}: _{label} needs one value (quote what has spaces)")
+        else:
+            if len(words) != len(labels):
+                raise FileError(f"{where}: {len(words)} values for {len(labels)} columns")
+            for label, word in zip(labels, words, strict=True):
+                block[label].append(word)
+    if not blocks:
+        raise FileError(f"{path}: not a STAR file: it holds no data_ block")
+    return {name: {k: tuple(v) for k, v in table.items()} for name, table in blocks.items()}
 
 
-def write_star(
-    path: Path,
-    coordinates: Float[Array, "n 3"],
-    rotations: Float[Array, "n 3 3"],
-    columns: Mapping[str, Sequence[str]],
-    voxel_size: float,
-    overwrite: bool = False,
-) -> None:
-    """Writes a table of particles in the form of RELION 3.1 tomography.
+def quoted(word: str) -> str:
+    """A word as STAR writes it: in quotes where it is empty, has spaces or looks like syntax.
+
+    >>> quoted("a"), quoted("a b"), quoted("#1")
+    ('a', '"a b"', '"#1"')
+    """
+    plain = re.fullmatch(r"[^\s'\"#_;]\S*", word) and not re.match(r"data_|loop_$", word)
+    if plain:
+        return word
+    for mark in "\"'":
+        if "\n" not in word and not re.search(mark + r"\s", word):
+            return f"{mark}{word}{mark}"
+    raise ValueError(f"{word!r} cannot be written to a STAR file; change it")
+
+
+def write_star(path: PathLike, blocks: Mapping[str, Table], overwrite: bool = False) -> None:
+    """Writes tables as loops, completely or not at all.
 
     Args:
         path: the file.
-        coordinates: voxels from the centre of the first voxel, zyx.
-        rotations: from the reference to the sample, zyx.
-        columns: more columns of words without spaces, by label, such as "rlnTomoName".
-        voxel_size: angstrom, written as ``rlnPixelSize``.
+        blocks: for each block its columns of words, all of one length.
         overwrite: replace an existing file.
+
+    Raises:
+        ValueError: for columns of unequal length, or a word that STAR cannot hold.
+        FileError: if the file exists.
     """
-    coordinates = np.asarray(coordinates, float).reshape(-1, 3)
-    angles = euler_angles(np.asarray(rotations, float).reshape(-1, 3, 3))
-    numbers = {
-        "rlnCoordinateX": coordinates[:, 2],
-        "rlnCoordinateY": coordinates[:, 1],
-        "rlnCoordinateZ": coordinates[:, 0],
-        "rlnAngleRot": angles[:, 0],
-        "rlnAngleTilt": angles[:, 1],
-        "rlnAnglePsi": angles[:, 2],
-        "rlnPixelSize": np.full(len(coordinates), voxel_size),
-    }
-    table = {label: list(words) for label, words in columns.items()}
-    table |= {label: [f"{v:.4f}" for v in values] for label, values in numbers.items()}
-    lines = ["", "data_particles", "", "loop_"]
-    lines += [f"_{label} #{i + 1}" for i, label in enumerate(table)]
-    lines += [" ".join(row) for row in zip(*table.values(), strict=True)]
-    with atomic_write(path, overwrite) as file:
-        file.write_text("\n".join(lines) + "\n\n")
+    lines = ["# version 30001"]  # RELION takes tables without it for those of its version 3.0
+    for name, table in blocks.items():
+        lines += ["", f"data_{name}", "", "loop_"]
+        lines += [f"_{label} #{i + 1}" for i, label in enumerate(table)]
+        rows = zip(*table.values(), strict=True)
+        lines += [" ".join(quoted(word) for word in row) for row in rows]
+        lines += [""]
+    with atomic_write(Path(path), overwrite) as file:
+        file.write_text("\n".join(lines) + "\n")

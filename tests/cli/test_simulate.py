@@ -63,16 +63,12 @@ def test_the_truth_says_what_is_there(folder):
 
 def test_particles_are_where_macromolecules_are(folder):
     one = folder / "vesicles-000"
-    lines = (one / "particles.star").read_text().splitlines()
-    names = [line.split()[0] for line in lines if line.startswith("_rln")]
-    rows = [line.split() for line in lines if line.startswith("vesicles-000")]
-    assert rows and all(len(row) == len(names) for row in rows)
+    found = io.read_particles(one / "particles.star")
+    assert len(found) and found.voxel_size == 12
+    assert set(found.columns["rlnTomoName"]) == {"vesicles-000"}
     labels = np.asarray(io.read_mrc(one / "labels.mrc").density)
-    for row in rows:
-        value = dict(zip(names, row, strict=True))
-        index = [round(float(value[f"_rlnCoordinate{a}"])) for a in "ZYX"]
-        index = np.clip(index, 0, np.array(labels.shape) - 1)
-        assert labels[tuple(index)] == 5
+    index = np.clip(np.rint(found.coordinates).astype(int), 0, np.array(labels.shape) - 1)
+    assert (labels[tuple(index.T)] == 5).all()
 
 
 def test_what_is_there_stays_unless_told_otherwise(folder, run):

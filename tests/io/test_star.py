@@ -1,47 +1,69 @@
-"""STAR tables: RELION's angles, and files that are complete or absent."""
+"""STAR syntax: what programs write is read, what is written is complete or absent."""
 
-import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 from cryojax_seg import io
 
+TEXT = """
+# version 30001
 
-def relion_matrix(rot, tilt, psi):
-    """RELION's A(rot, tilt, psi) from its elements (Heymann et al. 2005), xyz order."""
-    a, b, g = np.deg2rad([rot, tilt, psi])
-    ca, sa, cb, sb, cg, sg = np.cos(a), np.sin(a), np.cos(b), np.sin(b), np.cos(g), np.sin(g)
-    return np.array(
-        [
-            [cg * cb * ca - sg * sa, cg * cb * sa + sg * ca, -cg * sb],
-            [-sg * cb * ca - cg * sa, -sg * cb * sa + cg * ca, sg * sb],
-            [sb * ca, sb * sa, cb],
-        ]
-    )
+data_general
 
+_rlnIsTomo   1   # a pair
+_rlnName     "with a space"
 
-def test_angles_are_those_of_relion():
-    """RELION reads the reference at A^-1 x for each place x of the sample: A is the rotation."""
-    turns = Rotation.random(20, random_state=0).as_matrix()
-    for turn, angles in zip(turns, io.euler_angles(turns[:, ::-1, ::-1]), strict=True):
-        np.testing.assert_allclose(relion_matrix(*angles), turn, atol=1e-9)
+data_particles
+
+loop_
+_rlnCoordinateX #1
+_rlnMicrographName #2
+_rlnNote #3
+1.25 a/b.mrc it's
+ -3e2 'a # b' ""
+"""
 
 
-def test_turns_about_the_beam_are_psi_alone():
-    flat = Rotation.from_euler("z", [[0.0], [30.0], [-90.0]], degrees=True).as_matrix()
-    angles = io.euler_angles(flat[:, ::-1, ::-1])
-    np.testing.assert_allclose(angles, [[0, 0, 0], [0, 0, -30], [0, 0, 90]], atol=1e-9)
-
-
-def test_a_table_is_written_once_and_can_be_empty(tmp_path):
-    path, columns = tmp_path / "p.star", {"rlnTomoName": ["a", "a"]}
-    where = np.array([[1.0, 2, 3], [4, 5, 6.5]])
-    io.write_star(path, where, np.stack([np.eye(3)] * 2), columns, 10.0)
-    text = path.read_text()
-    assert text.count("\na ") == 2 and "_rlnCoordinateX #2" in text
-    assert "a 6.5000 5.0000 4.0000 0.0000 0.0000 0.0000 10.0000" in text
+def test_pairs_loops_quotes_and_comments(tmp_path):
+    path = tmp_path / "p.star"
+    path.write_text(TEXT)
+    blocks = io.read_star(path)
+    assert blocks["general"] == {"rlnIsTomo": ("1",), "rlnName": ("with a space",)}
+    assert blocks["particles"] == {
+        "rlnCoordinateX": ("1.25", "-3e2"),
+        "rlnMicrographName": ("a/b.mrc", "a # b"),
+        "rlnNote": ("it's", ""),
+    }
+    again = tmp_path / "again.star"
+    io.write_star(again, blocks)
+    assert io.read_star(again) == blocks
     with pytest.raises(io.FileError, match="exists"):
-        io.write_star(path, where, np.stack([np.eye(3)] * 2), columns, 10.0)
-    nothing = tmp_path / "none.star"
-    io.write_star(nothing, np.zeros((0, 3)), np.zeros((0, 3, 3)), {"rlnTomoName": []}, 10.0)
-    assert nothing.read_text().rstrip().endswith("_rlnPixelSize #8")
+        io.write_star(again, blocks)
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("loop_\n_a\n1\n", "line 1: not a STAR file"),
+        ("\n# nothing\n", "no data_ block"),
+        ("data_\nloop_\n_a #1\n_b #2\n1 2\n3\n", "line 6: 1 values for 2 columns"),
+        ("data_\nloop_\n_a\n_a\n", "line 4: the label _a stands twice"),
+        ("data_\n_a 1 2\n", "line 2: _a needs one value"),
+        ("data_\n_a\n;text\n;\n", "needs one value"),
+        ("data_\nloop_\n_a\n;text\n", "line 4: text over several lines"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_line(tmp_path, text, complaint):
+    path = tmp_path / "p.star"
+    path.write_text(text)
+    with pytest.raises(io.FileError, match=complaint):
+        io.read_star(path)
+    assert issubclass(io.FileError, ValueError)
+
+
+def test_words_that_need_quotes_come_back(tmp_path):
+    words = ("", "a b", "_x", "#1", "data_x", "loop_", "it's", '"', "' \"x", ";", "a'b c")
+    io.write_star(tmp_path / "p.star", {"": {"label": words}})
+    assert io.read_star(tmp_path / "p.star") == {"": {"label": words}}
+    for word in ("a\nb", "' \" x"):
+        with pytest.raises(ValueError, match="cannot be written"):
+            io.write_star(tmp_path / "q.star", {"": {"label": (word,)}})

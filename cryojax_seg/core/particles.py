@@ -1,0 +1,80 @@
+"""Particles as a value: where they are, how they are turned, and what else a table says of them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Table = Mapping[str, Sequence[str]]  # columns of words by label
+
+
+@dataclasses.dataclass(frozen=True)
+class Particles:
+    """Positions and poses of particles in one or several tomograms.
+
+    Attributes:
+        coordinates: float64 ``(n, 3)``, voxels from the centre of the first voxel, zyx.
+        rotations: float64 ``(n, 3, 3)``, zyx order, ``lab = R @ reference``; by default unit
+            matrices.
+        scores: float64 ``(n,)``, higher is better; None if there are none.
+        classes: int64 ``(n,)``; None if there are none.
+        columns: what else is known of each particle, as words by label, such as "rlnTomoName".
+        voxel_size: angstrom; None if unknown.
+        tables: other tables of the file the particles came from, such as "optics", as they were.
+
+    Raises:
+        ValueError: if the lengths differ or a coordinate or rotation is not finite.
+
+    >>> two = Particles(np.array([[1.0, 2, 3], [4, 5, 6]]), columns={"rlnTomoName": ("a", "b")})
+    >>> len(two), two.rotations.shape
+    (2, (2, 3, 3))
+    >>> two.take(np.array([False, True])).columns
+    {'rlnTomoName': ('b',)}
+    """
+
+    # Not checked by shape: lists are welcome.
+    coordinates: Any
+    rotations: Any = None
+    scores: Any = None
+    classes: Any = None
+    columns: Table = dataclasses.field(default_factory=dict)
+    voxel_size: float | None = None
+    tables: Mapping[str, Table] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        coordinates = np.asarray(self.coordinates, np.float64).reshape(-1, 3)
+        count = len(coordinates)
+        rotations = np.broadcast_to(np.eye(3), (count, 3, 3))
+        if self.rotations is not None:
+            rotations = np.asarray(self.rotations, np.float64).reshape(-1, 3, 3)
+        values: dict[str, Any] = {"coordinates": coordinates, "rotations": rotations}
+        for name, kind in (("scores", np.float64), ("classes", np.int64)):
+            given = getattr(self, name)
+            values[name] = None if given is None else np.asarray(given, kind).reshape(-1)
+        values["columns"] = {k: tuple(map(str, v)) for k, v in self.columns.items()}
+        lengths = {k: len(v) for k, v in values.items() if k != "columns" and v is not None}
+        lengths |= {k: len(v) for k, v in values["columns"].items()}
+        for name, length in lengths.items():
+            if length != count:
+                raise ValueError(f"Particles: {length} {name} for {count} coordinates")
+        for name in ("coordinates", "rotations"):
+            if not np.isfinite(values[name]).all():
+                raise ValueError(f"Particles: {name} must be finite; drop or mend those rows")
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.coordinates)
+
+    def take(self, index: Any) -> "Particles":
+        """Some of the particles, by a mask or by their numbers."""
+        chosen = np.arange(len(self))[index]
+        return dataclasses.replace(
+            self,
+            coordinates=self.coordinates[chosen],
+            rotations=self.rotations[chosen],
+            scores=None if self.scores is None else self.scores[chosen],
+            classes=None if self.classes is None else self.classes[chosen],
+            columns={k: tuple(v[i] for i in chosen) for k, v in self.columns.items()},
+        )
