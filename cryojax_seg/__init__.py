@@ -16,6 +16,7 @@ _SUBPACKAGES = (
     "losses",
     "training",
     "simulate",
+    "particles",
     "evaluate",
     "io",
     "datasets",

@@ -20,12 +20,13 @@ LAYERS = {
     "losses": {"core"},
     "simulate": {"core"},
     "evaluate": {"core"},
+    "particles": {"core"},
     "training": {"core", "segmenters", "losses", "io"},
     "io": {"core", "segmenters", "restore"},
     "datasets": {"core", "io"},
     "cli": {
         *("core", "segmenters", "restore", "losses", "simulate", "training", "evaluate", "io"),
-        "export",
+        *("export", "particles"),
     },
 }
 

@@ -1,10 +1,11 @@
-"""Rotations that map a grid of voxels onto itself: exact, nothing is interpolated."""
+"""Rotations: those that map a grid of voxels onto itself, and any by its rotation vector."""
 
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from cryojax_seg.core.types import Array, Shape
 
@@ -58,3 +59,30 @@ def transpose(matrix: np.ndarray, array: Array) -> jax.Array:
     signs = matrix[np.arange(3), order]
     turned = jnp.transpose(jnp.asarray(array), (*order, *range(3, array.ndim)))
     return jnp.flip(turned, [axis for axis in range(3) if signs[axis] < 0])
+
+
+def rotation_from_vector(vector: Float[Array, "3"]) -> Float[Array, "3 3"]:
+    """The right-handed rotation about a vector (zyx) by its length in radians, in zyx order.
+
+    Rodrigues' formula ``I + sin(t)/t K + (1 - cos(t))/t^2 K^2``, by its series near 0, so that it
+    is smooth there: for small vectors this is what gradients of poses are taken in.
+
+    >>> import jax.numpy as jnp
+    >>> quarter = rotation_from_vector(jnp.array([jnp.pi / 2, 0.0, 0.0]))  # about z
+    >>> (quarter @ jnp.array([0.0, 0.0, 1.0])).round(3).tolist()  # x becomes y
+    [0.0, 1.0, 0.0]
+    """
+    vector = jnp.asarray(vector)
+    z, y, x = vector
+    zero = jnp.zeros_like(z)
+    rows = ((zero, x, -y), (-x, zero, z), (y, -z, zero))
+    cross = jnp.stack([jnp.stack(row) for row in rows])
+    square = z * z + y * y + x * x
+    small = square < 1e-4  # the next terms of the series are below 1e-9
+    safe = jnp.where(small, 1.0, square)
+    angle = jnp.sqrt(safe)
+    first = jnp.where(small, 1 - square / 6 + square * square / 120, jnp.sin(angle) / angle)
+    second = jnp.where(
+        small, 0.5 - square / 24 + square * square / 720, (1 - jnp.cos(angle)) / safe
+    )
+    return jnp.eye(3, dtype=vector.dtype) + first * cross + second * (cross @ cross)

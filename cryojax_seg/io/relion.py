@@ -101,10 +101,11 @@ def tables(particles: Particles, path: Path, shape: Shape | None) -> dict[str, T
     table = dict(particles.columns)
     if _GROUP not in table:
         numbers[_GROUP] = ["1"] * count
-    optics: dict[str, Sequence[str]] = dict(particles.tables.get("optics", {}))
+    optics = dict[str, Sequence[str]](particles.tables.get("optics", {}))
     rows = len(next(iter(optics.values()), ()))
     if not rows:
-        optics, rows = {_GROUP: ("1",), "rlnOpticsGroupName": ("opticsGroup1",)}, 1
+        optics |= {_GROUP: ["1"], "rlnOpticsGroupName": ["opticsGroup1"]}
+        rows = 1
     for label in _SIZES if shape is not None else _SIZES[:1]:
         optics[label] = [repr(float(size))] * rows
     others = {name: t for name, t in particles.tables.items() if name != "optics"}

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
 from cryojax_seg.core import fourier
-from cryojax_seg.core.rotation import cube_rotations, move
+from cryojax_seg.core.rotation import cube_rotations, move, rotation_from_vector
 from cryojax_seg.core.types import Key, Volume
 from cryojax_seg.training.batch import Batch
 from cryojax_seg.training.config import Augmentation
@@ -108,17 +108,12 @@ def _turned_wedge(patch: Batch, matrix: jax.Array) -> Batch:
 
 
 def rotation_matrix(key: Key, angle: float) -> jax.Array:
-    """Rotation about a random axis by up to `angle` degrees (Rodrigues' formula), zyx order."""
+    """Rotation about a random axis by up to `angle` degrees, zyx order."""
     by_axis, by_angle = jax.random.split(key)
-    z, y, x = jax.random.normal(by_axis, (3,))
-    length = jnp.sqrt(z * z + y * y + x * x + 1e-12)
-    zero = jnp.zeros(())
-    cross = (
-        jnp.stack([jnp.stack([zero, -x, y]), jnp.stack([x, zero, -z]), jnp.stack([-y, z, zero])])
-        / length
-    )
+    axis = jax.random.normal(by_axis, (3,))
     theta = jnp.deg2rad(jax.random.uniform(by_angle, minval=-angle, maxval=angle))
-    return jnp.eye(3) + jnp.sin(theta) * cross + (1 - jnp.cos(theta)) * (cross @ cross)
+    length = jnp.sqrt(jnp.sum(axis * axis) + 1e-12)
+    return jnp.asarray(rotation_from_vector(-theta * axis / length))
 
 
 def turn(patch: Batch, key: Key, angle: float) -> Batch:

@@ -1,0 +1,10 @@
+"""Particles: found, cut out, aligned and averaged, with the missing wedge of each.
+
+A pose is a rotation and an offset: ``sample = R @ reference + offset``, about the middle voxel
+``size // 2`` of a box, in zyx order.
+"""
+
+from cryojax_seg.particles.interpolate import resample as resample
+from cryojax_seg.particles.interpolate import rotate as rotate
+from cryojax_seg.particles.interpolate import shift as shift
+from cryojax_seg.particles.interpolate import spline_coefficients as spline_coefficients
