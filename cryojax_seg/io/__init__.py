@@ -3,6 +3,8 @@
 from cryojax_seg.io.annotation import Annotation as Annotation
 from cryojax_seg.io.annotation import annotate as annotate
 from cryojax_seg.io.annotation import read_labels as read_labels
+from cryojax_seg.io.boxes import read_boxes as read_boxes
+from cryojax_seg.io.boxes import write_boxes as write_boxes
 from cryojax_seg.io.chunked import Chunked as Chunked
 from cryojax_seg.io.euler import euler_angles as euler_angles
 from cryojax_seg.io.euler import euler_matrices as euler_matrices

@@ -4,6 +4,9 @@ A pose is a rotation and an offset: ``sample = R @ reference + offset``, about t
 ``size // 2`` of a box, in zyx order.
 """
 
+from cryojax_seg.particles.extract import Box as Box
+from cryojax_seg.particles.extract import extract_boxes as extract_boxes
+from cryojax_seg.particles.extract import reaches_outside as reaches_outside
 from cryojax_seg.particles.interpolate import resample as resample
 from cryojax_seg.particles.interpolate import rotate as rotate
 from cryojax_seg.particles.interpolate import shift as shift
