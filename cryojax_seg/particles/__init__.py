@@ -4,6 +4,15 @@ A pose is a rotation and an offset: ``sample = R @ reference + offset``, about t
 ``size // 2`` of a box, in zyx order.
 """
 
+from cryojax_seg.particles.align import Poses as Poses
+from cryojax_seg.particles.align import align_particles as align_particles
+from cryojax_seg.particles.align import constrained_correlation as constrained_correlation
+from cryojax_seg.particles.align import refine_poses as refine_poses
+from cryojax_seg.particles.align import search_poses as search_poses
+from cryojax_seg.particles.average import Average as Average
+from cryojax_seg.particles.average import average_particles as average_particles
+from cryojax_seg.particles.classify import Classification as Classification
+from cryojax_seg.particles.classify import classify_particles as classify_particles
 from cryojax_seg.particles.extract import Box as Box
 from cryojax_seg.particles.extract import extract_boxes as extract_boxes
 from cryojax_seg.particles.extract import reaches_outside as reaches_outside
@@ -19,3 +28,7 @@ from cryojax_seg.particles.orientations import (
 from cryojax_seg.particles.orientations import rotations_near as rotations_near
 from cryojax_seg.particles.orientations import rotations_within as rotations_within
 from cryojax_seg.particles.orientations import uniform_rotations as uniform_rotations
+from cryojax_seg.particles.resolution import ShellCorrelation as ShellCorrelation
+from cryojax_seg.particles.resolution import find_resolution as find_resolution
+from cryojax_seg.particles.resolution import masked_shell_correlation as masked_shell_correlation
+from cryojax_seg.particles.resolution import soft_sphere as soft_sphere

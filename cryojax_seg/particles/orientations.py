@@ -74,7 +74,8 @@ def covering_angle(
     # The distance of unit quaternions, of which both signs are one rotation, is 2 sin(angle / 4).
     own = Rotation.from_matrix(np.asarray(rotations, float)).as_quat()
     tree = KDTree(np.concatenate([own, -own]))
-    chords, _ = tree.query(Rotation.random(samples, seed).as_quat())
+    random = np.random.default_rng(seed).normal(size=(samples, 4))
+    chords, _ = tree.query(random / np.linalg.norm(random, axis=1, keepdims=True))
     angles = np.rad2deg(4 * np.arcsin(np.minimum(chords / 2, 1)))
     return float(angles.max()), float(angles.mean())
 

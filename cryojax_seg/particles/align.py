@@ -1,0 +1,275 @@
+"""Poses of particles by constrained correlation: a search over rotations, then its gradient.
+
+With M the wedge of the particles (in the frame of the tomogram), F the transform of a particle, G_R
+that of the turned reference, and t an offset, the score is the correlation over what was measured,
+
+    CC(R, t) = sum_k M conj(G_R) F e^(2 pi i k t) / sqrt(sum_k M |G_R|^2 * sum_k M |F|^2)
+
+(Förster et al. 2005, PNAS 102:4729), which is 1 for a particle that is the reference behind its
+wedge. The zero frequency is left out.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from cryojax_seg.core import fourier
+from cryojax_seg.core.rotation import rotation_from_vector
+from cryojax_seg.core.types import Array, Scalar, Shape, Volume
+from cryojax_seg.particles.interpolate import resample, spline_coefficients
+
+Volumes = Float[Array, "n _z _y _x"]
+Rotations = Float[Array, "k 3 3"]
+Transfer = Float[Array, "z y half_x"]
+
+
+class Poses(NamedTuple):
+    """How particles are turned and where they are in their boxes: ``sample = R @ ref + offset``.
+
+    Attributes:
+        rotations: ``(n, 3, 3)`` in zyx order.
+        offsets: ``(n, 3)`` voxels from the middle voxel of the box, zyx.
+        scores: ``(n,)`` constrained correlation, -1 to 1.
+    """
+
+    rotations: Array
+    offsets: Array
+    scores: Array
+
+
+def _weights(transfer: Array, shape: Shape) -> Array:
+    """The transfer times how often each frequency stands in the full transform; not at zero."""
+    kx = jnp.arange(shape[2] // 2 + 1)
+    twice = jnp.where((kx > 0) & (2 * kx != shape[2]), 2.0, 1.0).astype(transfer.dtype)
+    return (jnp.asarray(transfer) * twice[None, None]).at[0, 0, 0].set(0.0)
+
+
+def _inner(weights: Array, a: Any, b: Any) -> jax.Array:
+    return jnp.sum(weights * (a.real * b.real + a.imag * b.imag), (-3, -2, -1))
+
+
+def constrained_correlation(first: Volume, second: Volume, transfer: Transfer) -> Scalar:
+    """The correlation of two volumes over what was measured of both, 0 if one has nothing there.
+
+    Args:
+        first, second: volumes of one shape.
+        transfer: weights on the rfftn grid, such as ``wedge.transfer(shape)``, for a reference with
+            a wedge of its own the product of both, or with a `core.fourier` band.
+
+    >>> import jax
+    >>> from cryojax_seg.core import MissingWedge
+    >>> wedge = MissingWedge((-60.0, 60.0))
+    >>> volume = jax.random.normal(jax.random.key(0), (8, 8, 8))
+    >>> seen = wedge.apply(volume)
+    >>> float(constrained_correlation(volume, seen, wedge.transfer((8, 8, 8))).round(4))
+    1.0
+    """
+    weights = _weights(jnp.asarray(transfer), first.shape)
+    a, b = fourier.rfftn(first), fourier.rfftn(second)
+    energy = _inner(weights, a, a) * _inner(weights, b, b)
+    safe = jnp.where(energy > 0, energy, 1.0)
+    return jnp.where(energy > 0, _inner(weights, a, b) / jnp.sqrt(safe), 0.0)
+
+
+def search_poses(
+    volumes: Volumes,
+    reference: Volume,
+    rotations: Rotations,
+    transfer: Transfer,
+    reach: float | int,
+) -> Poses:
+    """The best of these rotations for each particle, and the best whole offset with it, by FFT.
+
+    The rotations are scanned, so memory does not grow with their number. In `jax.jit`, with the
+    shapes and `reach` static.
+
+    Args:
+        volumes: particles ``(n, z, y, x)`` with one wedge.
+        reference: ``(z, y, x)``; what is not to count is 0 (multiply it with a soft mask).
+        rotations: to try, such as `uniform_rotations`.
+        transfer: of the wedge on the rfftn grid, times a band if only that shall count.
+        reach: longest offset, voxels.
+
+    Raises:
+        ValueError: if the reference differs in shape from the particles.
+    """
+    _check(volumes, reference)
+    shape, count = reference.shape, volumes.shape[0]
+    volumes, reference = jnp.asarray(volumes), jnp.asarray(reference)
+    weights = _weights(jnp.asarray(transfer), shape)
+    masked = jnp.asarray(transfer).at[0, 0, 0].set(0.0)
+    spectra = jax.vmap(fourier.rfftn)(volumes)
+    energies = _inner(weights[None], spectra, spectra)
+    coefficients = spline_coefficients(reference)
+    offsets = _offsets(shape, reference.dtype)
+    z, y, x = (jnp.square(o) for o in offsets)
+    allowed = z + y + x <= reach * reach + 1e-6
+    size = shape[0] * shape[1] * shape[2]
+
+    def step(best, item):
+        number, rotation = item
+        turned = fourier.rfftn(resample(coefficients, rotation, jnp.zeros(3, reference.dtype)))
+        product = spectra * (masked.astype(turned.dtype) * jnp.conj(turned))[None]
+        maps = jax.vmap(lambda s: fourier.irfftn(s, shape))(product)
+        flat = jnp.where(allowed[None], maps, -jnp.inf).reshape(count, -1)
+        where = jnp.argmax(flat, 1)
+        found = jnp.take_along_axis(flat, where[:, None], 1)[:, 0]
+        energy = energies * _inner(weights, turned, turned)
+        safe = jnp.where(energy > 0, energy, 1.0)
+        score = jnp.where(energy > 0, found * size / jnp.sqrt(safe), 0.0)
+        better = score > best[0]
+        new = (score, jnp.full(count, number, jnp.int32), where.astype(jnp.int32))
+        return tuple(jnp.where(better, n, b) for n, b in zip(new, best, strict=True)), None
+
+    start = (
+        jnp.full(count, -jnp.inf, reference.dtype),
+        jnp.zeros(count, jnp.int32),
+        jnp.zeros(count, jnp.int32),
+    )
+    rotations = jnp.asarray(rotations, reference.dtype)
+    numbers = jnp.arange(rotations.shape[0], dtype=jnp.int32)
+    (score, number, where), _ = jax.lax.scan(step, start, (numbers, rotations))
+    flat = [jnp.broadcast_to(o, shape).ravel()[where] for o in offsets]
+    return Poses(rotations[number], jnp.stack(flat, -1), score)
+
+
+def _offsets(shape: Shape, dtype) -> list[Array]:
+    """The offset that each voxel of a correlation map stands for, along each axis."""
+    axes = [jnp.fft.fftfreq(n, 1 / n).astype(dtype) for n in shape]
+    return [a.reshape([-1 if i == j else 1 for j in range(3)]) for i, a in enumerate(axes)]
+
+
+def refine_poses(
+    volumes: Volumes,
+    reference: Volume,
+    poses: Poses,
+    transfer: Transfer,
+    steps: int = 8,
+    reach: float | int = 3.0,
+) -> Poses:
+    """Poses at the maximum of the correlation near these, by its gradient.
+
+    Levenberg-Marquardt steps (Marquardt 1963) on ``|M (F - a G(R, t))|^2``, whose minimum over the
+    scale a is the maximum of the correlation; derivatives in the rotation vector and the offset go
+    through the spline interpolation. A step that would lower the score is not taken.
+
+    Args:
+        volumes, reference, transfer: as for `search_poses`.
+        poses: to start from; within about half the width of the reference's finest detail.
+        steps: of the refinement; converged from 5 degrees and a voxel after 8.
+        reach: longest way from the offset at the start, voxels.
+
+    Raises:
+        ValueError: if the reference differs in shape from the particles.
+    """
+    _check(volumes, reference)
+    reference = jnp.asarray(reference)
+    shape, dtype = reference.shape, reference.dtype
+    weights = _weights(jnp.asarray(transfer), shape)
+    coefficients = spline_coefficients(reference)
+    arm = min(shape) / 4  # voxels that an angle of one radian moves, to scale the two
+
+    def turned(change, rotation, offset):
+        turn = rotation_from_vector(change[:3] / arm)
+        return resample(coefficients, turn @ rotation, offset + change[3:])
+
+    def one(item):
+        volume, rotation, offset = item
+        spectrum = fourier.rfftn(volume)
+        energy = _inner(weights, spectrum, spectrum)
+        first_offset, zero = offset, jnp.zeros(6, dtype)
+
+        def score_at(change, rotation, offset):
+            g = fourier.rfftn(turned(change, rotation, offset))
+            both = energy * _inner(weights, g, g)
+            safe = jnp.where(both > 0, both, 1.0)
+            return jnp.where(both > 0, _inner(weights, g, spectrum) / jnp.sqrt(safe), 0.0)
+
+        def step(state, _):
+            rotation, offset, score, damping = state
+            g = fourier.rfftn(turned(zero, rotation, offset))
+            slopes = jax.jacfwd(turned)(zero, rotation, offset)
+            slopes = jax.vmap(fourier.rfftn)(jnp.moveaxis(slopes, -1, 0))
+            gg = _inner(weights, g, g)
+            scale = _inner(weights, g, spectrum) / jnp.where(gg > 0, gg, 1.0)
+            along = _inner(weights[None], slopes, g[None])
+            normal = jax.vmap(lambda s: _inner(weights[None], slopes, s[None]))(slopes)
+            normal = normal - along[:, None] * along[None] / jnp.where(gg > 0, gg, 1.0)
+            right = _inner(weights[None], slopes, spectrum[None]) - scale * along
+            right = right / jnp.where(jnp.abs(scale) > 1e-12, scale, 1.0)
+            ridge = damping * jnp.diag(normal) + 1e-6 * jnp.trace(normal) + 1e-30
+            change = jnp.linalg.solve(normal + jnp.diag(ridge), right)
+            change = jnp.where(jnp.isfinite(change), change, 0.0)
+            change = change / jnp.maximum(1.0, jnp.linalg.norm(change) / 2)  # two voxels at most
+            there = score_at(change, rotation, offset)
+            far = jnp.sum(jnp.square(offset + change[3:] - first_offset)) > reach * reach
+            better = (there > score) & ~far
+            rotation = jnp.where(
+                better, rotation_from_vector(change[:3] / arm) @ rotation, rotation
+            )
+            offset = jnp.where(better, offset + change[3:], offset)
+            damping = jnp.where(better, damping / 5, damping * 5)
+            return (rotation, offset, jnp.where(better, there, score), damping), None
+
+        start = (rotation, offset, score_at(zero, rotation, offset), jnp.asarray(0.01, dtype))
+        (rotation, offset, score, _), _ = jax.lax.scan(step, start, None, length=steps)
+        return rotation, offset, score
+
+    items = (
+        jnp.asarray(volumes),
+        jnp.asarray(poses.rotations, dtype),
+        jnp.asarray(poses.offsets, dtype),
+    )
+    return Poses(*jax.lax.map(one, items))
+
+
+def align_particles(
+    volumes: Volumes,
+    reference: Volume,
+    poses: Poses,
+    transfer: Transfer,
+    near: Rotations,
+    reach: float | int = 3.0,
+    steps: int = 8,
+) -> Poses:
+    """The best pose around a known one: a search over turns by `near`, then `refine_poses`.
+
+    Args:
+        volumes, reference, transfer: as for `search_poses`.
+        poses: to start from.
+        near: rotations that are applied to each pose, such as `rotations_near`.
+        reach: longest way from the offset at the start, voxels.
+        steps: of the refinement; 0 for none.
+
+    Raises:
+        ValueError: if the reference differs in shape from the particles.
+    """
+    _check(volumes, reference)
+    reference = jnp.asarray(reference)
+    dtype, near = reference.dtype, jnp.asarray(near, reference.dtype)
+
+    def one(item):
+        volume, rotation, offset = item
+        # Moved back by whole voxels, so that the search is about the middle and nothing is lost.
+        whole = jnp.round(offset).astype(jnp.int32)
+        moved = jnp.roll(volume, -whole, (0, 1, 2))
+        found = search_poses(moved[None], reference, near @ rotation, transfer, reach)
+        return Poses(found.rotations[0], found.offsets[0] + whole.astype(dtype), found.scores[0])
+
+    items = (
+        jnp.asarray(volumes),
+        jnp.asarray(poses.rotations, dtype),
+        jnp.asarray(poses.offsets, dtype),
+    )
+    found = jax.lax.map(one, items)
+    return refine_poses(volumes, reference, found, transfer, steps, reach) if steps else found
+
+
+def _check(volumes: Volumes, reference: Volume) -> None:
+    if tuple(volumes.shape[1:]) != tuple(reference.shape):
+        raise ValueError(
+            f"the reference has shape {tuple(reference.shape)} and the particles "
+            f"{tuple(volumes.shape[1:])}; crop or pad one of them to the other's"
+        )

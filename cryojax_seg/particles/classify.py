@@ -1,0 +1,102 @@
+"""Particles sorted into classes by which of several references fits each best."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cryojax_seg.core.types import Array
+from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.particles.align import Poses, Rotations, Volumes, align_particles
+from cryojax_seg.particles.average import average_particles
+
+
+class Classification(NamedTuple):
+    """What `classify_particles` found.
+
+    Attributes:
+        classes: int ``(n,)``, from 0.
+        poses: of each particle in its class.
+        references: ``(class, z, y, x)``, the wedge-compensated averages.
+        changed: share of the particles that changed class, by iteration.
+    """
+
+    classes: np.ndarray
+    poses: Poses
+    references: np.ndarray
+    changed: tuple[float, ...]
+
+
+@functools.partial(jax.jit, static_argnames=("reach", "steps"))
+def _aligned(volumes, reference, poses, transfer, near, reach, steps):
+    return align_particles(volumes, reference, poses, transfer, near, reach, steps)
+
+
+_averaged = jax.jit(average_particles)
+
+
+def classify_particles(
+    volumes: Volumes,
+    references: Array,
+    poses: Poses,
+    wedge: MissingWedge | None = None,
+    mask: Array | None = None,
+    near: Rotations | None = None,
+    reach: float | int = 2.0,
+    steps: int = 0,
+    iterations: int = 10,
+) -> Classification:
+    """Multi-reference alignment: each particle joins the reference it correlates best with.
+
+    In turns, particles are aligned to all references by constrained correlation and choose the
+    best, and each reference becomes the wedge-compensated average of its particles; until none
+    changes. A reference that nobody chose stays as it is. This climbs to the nearest optimum: start
+    from references that differ, such as averages of random parts or known structures.
+
+    Args:
+        volumes: ``(n, z, y, x)`` with one wedge.
+        references: ``(class, z, y, x)`` to start from.
+        poses: of the particles, to start from.
+        wedge: of the tomogram.
+        mask: soft, which the references are multiplied with.
+        near: rotations to try around each pose; by default the pose itself alone.
+        reach: longest way from the offset of the start, voxels.
+        steps: of the gradient refinement; 0 for none.
+        iterations: at most.
+
+    Raises:
+        ValueError: if there are fewer than two references, or their shape is not the particles'.
+    """
+    references = np.array(references)
+    if references.ndim != 4 or len(references) < 2:
+        raise ValueError(f"references must be (class, z, y, x), two or more: {references.shape}")
+    volumes = jnp.asarray(volumes)
+    shape, dtype = volumes.shape[1:], volumes.dtype
+    half = (*shape[:2], shape[2] // 2 + 1)
+    transfer = jnp.ones(half, dtype) if wedge is None else wedge.transfer(shape).astype(dtype)
+    near = jnp.eye(3, dtype=dtype)[None] if near is None else jnp.asarray(near, dtype)
+    count = len(volumes)
+    classes, changed = np.full(count, -1), []
+    for _ in range(iterations):
+        found = []
+        for reference in references:
+            masked = jnp.asarray(reference, dtype)
+            masked = masked if mask is None else masked * jnp.asarray(mask, dtype)
+            found.append(_aligned(volumes, masked, poses, transfer, near, reach, steps))
+        scores = np.stack([np.asarray(f.scores) for f in found])
+        best = scores.argmax(0)
+        each = np.arange(count)
+        parts = [np.stack([np.asarray(f[i]) for f in found])[best, each] for i in range(3)]
+        poses = Poses(*parts)
+        changed.append(float(np.mean(best != classes)) if count else 0.0)
+        classes = best
+        for number in range(len(references)):
+            mine = np.flatnonzero(classes == number)
+            if mine.size:
+                own = Poses(*(part[mine] for part in parts))
+                references[number] = np.asarray(_averaged(volumes[mine], own, wedge).compensated())
+        if changed[-1] == 0:
+            break
+    return Classification(classes, poses, references, tuple(changed))
