@@ -1,6 +1,7 @@
 """Particles found and missed: scores of positions instead of voxels."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Array, Real
@@ -90,3 +91,62 @@ def detection(
     # One prediction may lie within reach of two particles: it stands for one of them.
     found = min(found, len(predicted))
     return Detection(found, len(predicted) - found, len(truth) - found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """A threshold for the scores of picks, and what it gives on the annotated data.
+
+    Attributes:
+        value: keep picks whose score is this or more.
+        counts: with it, over all tomograms.
+    """
+
+    value: float
+    counts: Detection
+
+
+def fit_threshold(
+    picks: Sequence[tuple[Points, np.ndarray]],
+    truth: Sequence[Points],
+    radius: float | int,
+    beta: float | int = 4.0,
+    hit: float | int = 0.5,
+) -> Threshold:
+    """The threshold with the highest F-beta on annotated tomograms, for one class.
+
+    Every score is tried. Between two scores the threshold is their middle, and of thresholds that
+    are equally good the highest is taken.
+
+    Args:
+        picks: for each tomogram the centres ``(n, 3)`` and their scores, at a low threshold.
+        truth: the annotated centres of each.
+        radius: of the particle, in the unit of the centres.
+        beta: how much more recall counts than precision.
+        hit: largest distance of a hit, in radii.
+
+    Raises:
+        ValueError: if nothing was picked, or the numbers of tomograms differ.
+
+    >>> import numpy as np
+    >>> picks = np.array([[0.0, 0, 0], [50, 0, 0], [90, 0, 0]]), np.array([0.9, 0.7, 0.3])
+    >>> fit_threshold([picks], [np.array([[0.0, 0, 0], [51, 0, 0]])], radius=10.0)
+    Threshold(value=0.5, counts=Detection(true_positive=2, false_positive=0, false_negative=0))
+    """
+    if len(picks) != len(truth):
+        raise ValueError(f"picks of {len(picks)} tomograms and annotations of {len(truth)}")
+    scores = np.unique(np.concatenate([np.asarray(s, float) for _, s in picks] or [np.zeros(0)]))
+    if not scores.size:
+        raise ValueError("nothing was picked, so no threshold can be chosen; pick at a lower one")
+    best: tuple[float, Threshold] | None = None
+    for number in range(len(scores) - 1, -1, -1):
+        counts = Detection(0, 0, 0)
+        for (centres, own), there in zip(picks, truth, strict=True):
+            kept = np.asarray(centres, float)[np.asarray(own, float) >= scores[number]]
+            counts = counts + detection(kept.reshape(-1, 3), np.asarray(there), radius, hit)
+        value = counts.f_beta(beta) or 0.0
+        if best is None or value > best[0]:
+            below = scores[number - 1] if number else scores[number]
+            best = value, Threshold(float((scores[number] + below) / 2), counts)
+    assert best is not None
+    return best[1]

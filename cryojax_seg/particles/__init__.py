@@ -28,7 +28,13 @@ from cryojax_seg.particles.orientations import (
 from cryojax_seg.particles.orientations import rotations_near as rotations_near
 from cryojax_seg.particles.orientations import rotations_within as rotations_within
 from cryojax_seg.particles.orientations import uniform_rotations as uniform_rotations
+from cryojax_seg.particles.pick import distances_to as distances_to
+from cryojax_seg.particles.pick import inside_mask as inside_mask
+from cryojax_seg.particles.pick import pick_peaks as pick_peaks
+from cryojax_seg.particles.pick import pick_regions as pick_regions
 from cryojax_seg.particles.resolution import ShellCorrelation as ShellCorrelation
 from cryojax_seg.particles.resolution import find_resolution as find_resolution
 from cryojax_seg.particles.resolution import masked_shell_correlation as masked_shell_correlation
 from cryojax_seg.particles.resolution import soft_sphere as soft_sphere
+from cryojax_seg.particles.template_matching import Match as Match
+from cryojax_seg.particles.template_matching import match_template as match_template

@@ -22,7 +22,7 @@ from cryojax_seg.particles.interpolate import resample, spline_coefficients
 
 Volumes = Float[Array, "n _z _y _x"]
 Rotations = Float[Array, "k 3 3"]
-Transfer = Float[Array, "z y half_x"]
+Transfer = Float[Array, "_z _y _half_x"]
 
 
 class Poses(NamedTuple):

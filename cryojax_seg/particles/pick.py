@@ -1,0 +1,181 @@
+"""Particles picked from maps of scores or probabilities, and kept where they belong."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+from cryojax_seg.core.particles import Particles
+from cryojax_seg.core.types import Array
+
+
+def pick_peaks(
+    scores: Float[Array, "z y x"],
+    diameter: float | int,
+    threshold: float | int,
+    mask: Bool[Array, "z y x"] | None = None,
+) -> Particles:
+    """The highest peaks that are at least a diameter apart: non-maximum suppression.
+
+    Local maxima above the threshold, from the highest on; each takes out those within a diameter of
+    it. A higher threshold gives the same picks without the lower ones, so that one run at a low
+    threshold serves to choose one. Positions are refined to a fraction of a voxel by a parabola
+    through the neighbours along each axis.
+
+    Args:
+        scores: probabilities of one class, or the scores of `match_template`.
+        diameter: of the particle, voxels.
+        threshold: lowest score.
+        mask: where to look; everywhere by default.
+
+    Returns:
+        particles from the highest score on; none where there is no peak.
+
+    Raises:
+        ValueError: if the diameter is not positive, or the threshold is not a number.
+
+    >>> scores = np.zeros((5, 5, 9), np.float32); scores[2, 2, [2, 4, 7]] = 0.6, 0.9, 0.8
+    >>> pick_peaks(scores, 2.5, 0.5).coordinates.tolist()
+    [[2.0, 2.0, 4.0], [2.0, 2.0, 7.0]]
+    """
+    _check(diameter, threshold)
+    values = _finite(scores)
+    highest = ndimage.maximum_filter(values, 3, mode="constant", cval=-np.inf)
+    found = (values == highest) & (values >= threshold)
+    if mask is not None:
+        found &= np.asarray(mask)
+    where = np.argwhere(found)
+    where = where[np.argsort(-values[tuple(where.T)], kind="stable")]
+    kept = _apart(where.astype(float), diameter)
+    where = where[kept]
+    return Particles(where + _fractions(values, where), scores=values[tuple(where.T)])
+
+
+def _apart(points: np.ndarray, diameter: float) -> np.ndarray:
+    """Numbers of the points that none before it, which is kept, is nearer to than the diameter."""
+    if not len(points):
+        return np.zeros(0, int)
+    tree = KDTree(points)
+    gone = np.zeros(len(points), bool)
+    kept = []
+    for number, point in enumerate(points):
+        if not gone[number]:
+            kept.append(number)
+            gone[tree.query_ball_point(point, diameter * (1 - 1e-9))] = True
+    return np.array(kept)
+
+
+def _fractions(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Where the parabola through three neighbours has its top, within half a voxel."""
+    result = np.zeros(where.shape)
+    for axis in range(3):
+        low, high = where.copy(), where.copy()
+        low[:, axis] -= 1
+        high[:, axis] += 1
+        inside = (low[:, axis] >= 0) & (high[:, axis] < values.shape[axis])
+        a, c = (values[tuple(np.where(inside[:, None], w, where).T)] for w in (low, high))
+        bend = (2 * values[tuple(where.T)] - a - c).astype(float)
+        top = (c - a) / 2 / np.where(bend > 1e-12, bend, 1.0)
+        result[:, axis] = np.where(inside & (bend > 1e-12), np.clip(top, -0.5, 0.5), 0.0)
+    return result
+
+
+def pick_regions(
+    probabilities: Float[Array, "z y x"],
+    diameter: float | int,
+    threshold: float | int,
+    mask: Bool[Array, "z y x"] | None = None,
+    smallest: float = 0.1,
+) -> Particles:
+    """The centres of regions above a threshold, where touching ones are split by a watershed.
+
+    The region is flooded from the tops of its distance to the outside, at least half a diameter
+    apart (Beucher and Lantuejoul 1979), and each basin is a particle: at its centre of mass,
+    weighted by the probability, with its highest probability as the score.
+
+    Args:
+        probabilities: of one class, 0 to 1.
+        diameter: of the particle, voxels.
+        threshold: of the region.
+        mask: where to look; everywhere by default.
+        smallest: basins with a smaller share of the volume of a ball of this diameter are left out.
+
+    Returns:
+        particles from the highest score on; none where nothing is above the threshold.
+
+    Raises:
+        ValueError: if the diameter is not positive, or the threshold is not a number.
+
+    >>> ball = np.square(np.indices((15, 15, 15)) - 7).sum(0) < 16
+    >>> pick_regions(ball.astype(np.float32), 8.0, 0.5).coordinates.round(3).tolist()
+    [[7.0, 7.0, 7.0]]
+    """
+    from skimage.segmentation import watershed
+
+    _check(diameter, threshold)
+    values = _finite(probabilities)
+    inside = values >= threshold
+    if mask is not None:
+        inside &= np.asarray(mask)
+    if not inside.any():
+        return Particles(np.zeros((0, 3)), scores=np.zeros(0))
+    padded = np.pad(inside, 1)  # a region ends at the faces of the volume
+    depth = np.asarray(ndimage.distance_transform_edt(padded))[1:-1, 1:-1, 1:-1]
+    depth = np.asarray(ndimage.gaussian_filter(depth, min(diameter / 8, 2.0)))
+    tops = pick_peaks(np.where(inside, depth, 0).astype(np.float32), diameter / 2, 1e-3)
+    seeds = np.zeros(values.shape, np.int32)
+    seeds[tuple(np.rint(tops.coordinates).astype(int).T)] = 1 + np.arange(len(tops))
+    basins = watershed(-depth, seeds, mask=inside)
+    numbers = np.arange(1, len(tops) + 1)
+    sizes = np.bincount(basins.ravel(), minlength=len(tops) + 1)[1:]
+    numbers = numbers[sizes >= max(1.0, smallest * np.pi / 6 * float(diameter) ** 3)]
+    if not numbers.size:
+        return Particles(np.zeros((0, 3)), scores=np.zeros(0))
+    weights = np.maximum(values, 1e-6)
+    centres = np.array(ndimage.center_of_mass(weights, basins, numbers))
+    scores = np.array(ndimage.maximum(values, basins, numbers))
+    order = np.argsort(-scores, kind="stable")
+    return Particles(centres[order], scores=scores[order])
+
+
+def inside_mask(particles: Particles, mask: Bool[Array, "_z _y _x"]) -> Bool[np.ndarray, " n"]:
+    """Which particles are in a compartment, by the voxel that holds each; outside the volume, none.
+
+    >>> inside_mask(Particles([[0.0, 0, 1], [0, 0, 5]]), np.array([[[False, True]]])).tolist()
+    [True, False]
+    """
+    mask = np.asarray(mask)
+    index = np.rint(particles.coordinates).astype(int)
+    there = np.all((index >= 0) & (index < mask.shape), 1)
+    return there & mask[tuple(np.where(there[:, None], index, 0).T)]
+
+
+def distances_to(particles: Particles, mask: Bool[Array, "_z _y _x"]) -> Float[np.ndarray, " n"]:
+    """The distance of each particle to the nearest voxel of a membrane, in voxels.
+
+    Between the centres of voxels, to a fraction by interpolation. Infinite if the mask is empty;
+    for particles outside the volume that of the nearest voxel.
+
+    >>> wall = np.zeros((9, 9, 9), bool); wall[2] = True
+    >>> distances_to(Particles([[6.5, 4, 4]]), wall).tolist()
+    [4.5]
+    """
+    mask = np.asarray(mask)
+    if not mask.any():
+        return np.full(len(particles), np.inf)
+    distance = np.asarray(ndimage.distance_transform_edt(~mask))
+    places = particles.coordinates.T
+    return np.asarray(ndimage.map_coordinates(distance, places, order=1, mode="nearest"))
+
+
+def _finite(values: Array) -> np.ndarray:
+    values = np.asarray(values, np.float32)
+    finite = np.isfinite(values)
+    return values if finite.all() else np.where(finite, values, -np.inf)
+
+
+def _check(diameter: float, threshold: float) -> None:
+    if not diameter > 0:
+        raise ValueError(f"diameter must be positive, got {diameter} voxels")
+    if not np.isfinite(threshold):
+        raise ValueError(f"threshold must be a number, got {threshold}")

@@ -1,0 +1,203 @@
+"""Where and how turned a known structure is in a tomogram: the classical baseline of picking.
+
+For each rotation R, with the template T_R = R T behind the wedge of the tomogram, a mask m about
+the middle voxel, weighted means ``<.>`` under it and sums over the voxels u of the template's box,
+
+    score(r) = sum_u m (T_R - <T_R>) V(r + u) / sqrt(sum_u m (T_R - <T_R>)^2 * sum_u m (V - <V>)^2)
+
+(Roseman 2003, Ultramicroscopy 94:225, with the constrained correlation's wedge; Förster et al.
+2005). It lies between -1 and 1, and is 1 where the volume is the template times any gain plus any
+offset. The sums over all r are products in Fourier space.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.fft
+from jaxtyping import Float
+
+from cryojax_seg.core import fourier
+from cryojax_seg.core.blocks import Readable, read, release
+from cryojax_seg.core.types import Array, Shape, Volume
+from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.particles.interpolate import resample, spline_coefficients
+from cryojax_seg.particles.resolution import soft_sphere
+
+_BYTES = 36  # of working memory for each voxel of a block
+
+
+class Match(NamedTuple):
+    """The best rotation at each voxel.
+
+    Attributes:
+        scores: float32 ``(z, y, x)``, -1 to 1.
+        numbers: int32, of the rotation that has this score.
+    """
+
+    scores: np.ndarray
+    numbers: np.ndarray
+
+
+def match_template(
+    volume: Readable | Array,
+    template: Volume,
+    rotations: Float[Array, "k 3 3"],
+    wedge: MissingWedge | None = None,
+    mask: Array | None = None,
+    memory: float = 4.0,
+) -> Match:
+    """The best score over all rotations at each voxel, tile by tile.
+
+    The volume is continued by mirror images; tiled equals whole to rounding. Where it is constant
+    under the mask the score is 0. The rotations are scanned in one compiled program, on whatever
+    device JAX runs.
+
+    Args:
+        volume: ``(z, y, x)``, structure bright as in the template; may be a memory map.
+        template: about its middle voxel, on the same voxel size; with enough room around it that
+            the wedge's smear stays inside.
+        rotations: to try, ``sample = R @ template``.
+        wedge: of the tomogram.
+        mask: soft, of the template's shape, and round, for it is not turned; by default a
+            `soft_sphere` that ends at the faces.
+        memory: GiB for the working arrays; decides about the tiles.
+
+    Raises:
+        ValueError: if the template is constant under the mask, or larger than the volume.
+
+    >>> rng = np.random.default_rng(0)
+    >>> template = rng.normal(size=(8, 8, 8)).astype(np.float32)
+    >>> volume = np.zeros((12, 14, 16), np.float32); volume[2:10, 3:11, 5:13] = 3 * template + 1
+    >>> match = match_template(volume, template, np.eye(3)[None])
+    >>> [int(i) for i in np.unravel_index(match.scores.argmax(), match.scores.shape)]
+    [6, 7, 9]
+    >>> round(float(match.scores.max()), 3)
+    1.0
+    """
+    template = np.asarray(template, np.float32)
+    if any(t > n for t, n in zip(template.shape, volume.shape, strict=True)):
+        raise ValueError(f"the template {template.shape} is larger than the volume {volume.shape}")
+    if mask is None:
+        edge = 3.0 if min(template.shape) > 12 else 1.0
+        mask = soft_sphere(template.shape, min(template.shape) / 2 - 0.5 - edge, edge)
+    mask = np.asarray(mask, np.float32)
+    if mask.shape != template.shape:
+        raise ValueError(f"mask {mask.shape} and template {template.shape} differ in shape")
+    known = template[mask > 0.5]
+    if not known.size or known.min() == known.max():
+        raise ValueError("the template is constant under its mask, so nothing can match it")
+    tile, block = plan_blocks(volume.shape, template.shape, memory)
+    transfer = None
+    if wedge is not None:
+        transfer = np.asarray(wedge.transfer(template.shape), np.float32)
+    turns = np.asarray(rotations, np.float32)
+    scores = np.zeros(volume.shape, np.float32)
+    numbers = np.zeros(volume.shape, np.int32)
+    counts = [math.ceil(n / t) for n, t in zip(volume.shape, tile, strict=True)]
+    for index in np.ndindex(*counts):
+        start = [i * t for i, t in zip(index, tile, strict=True)]
+        first = [s - t // 2 for s, t in zip(start, template.shape, strict=True)]
+        part = read(volume, first, [f + b for f, b in zip(first, block, strict=True)])
+        release(volume)
+        best, number = best_rotations(_centred(part), template, mask, transfer, turns)
+        where = tuple(
+            slice(s, min(s + t, n)) for s, t, n in zip(start, tile, volume.shape, strict=True)
+        )
+        inside = tuple(slice(0, w.stop - w.start) for w in where)
+        scores[where] = np.asarray(best)[inside]
+        numbers[where] = np.asarray(number)[inside]
+    return Match(scores, numbers)
+
+
+def plan_blocks(shape: Shape, template: Shape, memory: float) -> tuple[Shape, Shape]:
+    """The shape of a tile, and that of the block it is computed from: a quick one for the FFT.
+
+    >>> plan_blocks((200, 512, 512), (32, 32, 32), 4.0)
+    ((200, 512, 512), (231, 550, 550))
+    """
+    counts = [1, 1, 1]
+    while True:
+        tile = [math.ceil(n / c) for n, c in zip(shape, counts, strict=True)]
+        block = [
+            int(scipy.fft.next_fast_len(t + b - 1))  # pyright: ignore
+            for t, b in zip(tile, template, strict=True)
+        ]
+        if math.prod(block) * _BYTES <= memory * 2**30 or max(tile) == 1:
+            return tuple(tile), tuple(block)
+        counts[int(np.argmax(tile))] += 1
+
+
+def _centred(block: np.ndarray) -> np.ndarray:
+    """Mean 0 and deviation 1, so that sums of squares keep their digits; NaN becomes the mean."""
+    finite = np.isfinite(block)
+    values = block if finite.all() else block[finite]
+    mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
+    result = np.where(finite, block - np.float32(mean), np.float32(0))
+    deviation = float(result.std(dtype=np.float64))
+    return result / np.float32(deviation if deviation > 0 else 1.0)
+
+
+@jax.jit
+def best_rotations(
+    block: Float[Array, "_z _y _x"],
+    template: Volume,
+    mask: Volume,
+    transfer: Array | None,
+    rotations: Float[Array, "k 3 3"],
+) -> tuple[jax.Array, jax.Array]:
+    """Best score and number of the rotation, for one block that is in memory.
+
+    Args:
+        block: of mean about 0 and deviation about 1.
+        template, mask: as for `match_template`.
+        transfer: of the wedge on the template's rfftn grid.
+        rotations: to try.
+
+    Returns:
+        two volumes, smaller than the block by the template less one voxel: the first voxel is that
+        of the middle of a template that begins at the first voxel of the block.
+    """
+    block, template, mask = jnp.asarray(block), jnp.asarray(template), jnp.asarray(mask)
+    spectrum, padded = fourier.rfftn(block), functools.partial(_padded_rfftn, shape=block.shape)
+    valid = tuple(slice(0, b - t + 1) for b, t in zip(block.shape, template.shape, strict=True))
+
+    def correlated(kernel, with_spectrum):
+        return fourier.irfftn(jnp.conj(padded(kernel)) * with_spectrum, block.shape)[valid]
+
+    total = jnp.sum(mask)
+    sums = correlated(mask, spectrum)
+    squares = correlated(mask, fourier.rfftn(jnp.square(block)))
+    spread = squares - jnp.square(sums) / total
+    flat = spread < 1e-5 * total  # rounding of a constant, at deviation 1
+    inverse = jnp.where(flat, 0.0, 1 / jnp.sqrt(jnp.where(flat, 1.0, spread)))
+    coefficients = spline_coefficients(template)
+
+    def step(best, item):
+        number, rotation = item
+        turned = resample(coefficients, rotation, jnp.zeros(3, template.dtype))
+        if transfer is not None:
+            turned = fourier.apply_gain(turned, transfer)
+        kernel = mask * (turned - jnp.sum(mask * turned) / total)
+        # sum m (T - <T>)^2, of which the kernel has one factor m.
+        norm = jnp.sum(kernel * (turned - jnp.sum(mask * turned) / total))
+        kernel = kernel / jnp.sqrt(jnp.maximum(norm, 1e-20))
+        score = correlated(kernel, spectrum)
+        better = score > best[0]
+        return (jnp.where(better, score, best[0]), jnp.where(better, number, best[1])), None
+
+    shape = inverse.shape
+    start = (jnp.full(shape, -jnp.inf, block.dtype), jnp.zeros(shape, jnp.int32))
+    count = jnp.arange(rotations.shape[0], dtype=jnp.int32)
+    (best, number), _ = jax.lax.scan(step, start, (count, jnp.asarray(rotations)))
+    return jnp.where(flat, 0.0, best * inverse), number
+
+
+def _padded_rfftn(kernel: Volume, shape: Shape) -> Array:
+    """`rfftn` of a small volume in the corner of a large one: the lines of zeros are left out."""
+    spectrum = jnp.fft.rfft(kernel, shape[2], 2)
+    spectrum = jnp.fft.fft(spectrum, shape[1], 1)
+    return jnp.fft.fft(spectrum, shape[0], 0)
