@@ -40,7 +40,12 @@ def test_help_is_quick_and_does_not_import_jax(words):
     assert float(seconds) < 0.6  # of the processor, from the start of Python: others may be busy
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "segment", "evaluate", "export", "info"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("demo", "train", "segment", "evaluate", "export", "info", "pick", "extract", "average"),
+    ],
+)
 def test_every_option_tells_its_default(capsys, command):
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out

@@ -1,0 +1,100 @@
+"""``cryojax-seg extract``: boxes around particles, cut out of a tomogram."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
+
+from cryojax_seg.cli import console, particle_files
+from cryojax_seg.cli.arguments import Contrast, Output, Overwrite, VoxelSize, default
+
+
+@dataclasses.dataclass(frozen=True)
+class Extract:
+    """Cut boxes around particles out of a tomogram, at sub-voxel positions.
+
+    Each box has mean 0 and deviation 1, structure bright and the particle at its voxel EDGE/2, in
+    the orientation of the tomogram. Beside the boxes a STAR file lists them (rlnImageName) with
+    their poses and whatever else the table says. Boxes that reach beyond the volume are listed;
+    what is missing in them is the mean, so 0.
+    """
+
+    tomogram: Positional[Path]
+    """Volume: MRC, TIFF or OME-Zarr; large ones are read only where particles are."""
+    particles: Positional[Path]
+    """Table of particles: .star (RELION 3.1 or 5), .tbl (Dynamo) or .csv."""
+    output: Output
+    """One stack of volumes if it ends in .mrcs, else a folder with an MRC file for each."""
+    edge: int = 64
+    """Edge of the boxes in voxels, 8 to 512."""
+    outside: Literal["keep", "drop"] = "keep"
+    """What becomes of boxes that reach beyond the volume."""
+    radius: Annotated[float | None, default("ANGSTROM", "the whole box counts")] = None
+    """Radius of the particle in angstrom: boxes are normalized by what is beyond it."""
+    contrast: Contrast = "dark"
+    """Whether structure is darker or brighter than its surroundings in the tomogram."""
+    voxel_size: VoxelSize = None
+    """Voxel size in angstrom."""
+    overwrite: Overwrite = False
+    """Replace existing files."""
+
+
+def run(options: Extract) -> None:
+    """Does what `Extract` says; a ValueError or OSError tells what is wrong in one line."""
+    star = options.output.with_suffix(".star")
+    if not 8 <= options.edge <= 512:
+        raise ValueError(f"--edge must be 8 to 512 voxels, got {options.edge}")
+    if options.output.suffix not in ("", ".mrcs"):
+        raise ValueError(
+            f"{options.output}: --output ends in .mrcs (a stack) or is a folder's name"
+        )
+    for path in (options.output, star):
+        particle_files.check_absent(path, options.overwrite)
+    if star.resolve() == options.particles.resolve():
+        raise ValueError(f"{star}: is the table of particles itself; choose another --output")
+
+    from cryojax_seg import core, io, particles
+
+    core.keep_compiled()
+    tomogram = io.read_tomogram(options.tomogram, options.voxel_size)
+    size = particle_files.one_voxel_size(tomogram)
+    table = particle_files.read_table(options.particles, tomogram, size)
+    table = dataclasses.replace(table, voxel_size=size)
+    beyond = particles.reaches_outside(table.coordinates, options.edge, tomogram.density.shape)
+    for number in beyond.nonzero()[0][:20]:
+        z, y, x = table.coordinates[number]
+        console.say(f"row {number + 1} at z {z:g}, y {y:g}, x {x:g}: its box reaches beyond")
+    if beyond.any():
+        done = "kept, filled with the mean" if options.outside == "keep" else "dropped"
+        console.warn(
+            f"{options.particles}: {int(beyond.sum())} of {len(table)} boxes of {options.edge} "
+            f"voxels reach beyond {options.tomogram} {tuple(tomogram.density.shape)}: {done} "
+            "(--outside)"
+        )
+    if options.outside == "drop":
+        table = table.take(~beyond)
+    if not len(table):
+        raise io.FileError(f"{options.particles}: no particle is left to extract")
+    radius = None if options.radius is None else options.radius / size
+    boxes = particles.extract_boxes(
+        tomogram.density, table, options.edge, radius=radius, invert=options.contrast == "dark"
+    )
+    with console.progress(len(table), options.output.name) as advance:
+
+        def volumes():
+            for box in boxes:
+                yield box.volume
+                advance()
+
+        io.write_boxes(options.output, volumes(), len(table), options.edge, size, options.overwrite)
+    names = [_name(options.output, i + 1) for i in range(len(table))]
+    listed = dataclasses.replace(table, columns={**table.columns, "rlnImageName": names})
+    io.write_particles(star, listed, overwrite=options.overwrite)
+    print(f"extracted: {len(table)} boxes of {options.edge}^3 into {options.output}, see {star}")
+
+
+def _name(output: Path, number: int) -> str:
+    if output.suffix == ".mrcs":
+        return f"{number:06d}@{output.name}"
+    return f"{output.name}/{number:06d}.mrc"
