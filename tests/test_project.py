@@ -21,12 +21,13 @@ LAYERS = {
     "simulate": {"core"},
     "evaluate": {"core"},
     "particles": {"core"},
+    "measure": {"core"},
     "training": {"core", "segmenters", "losses", "io"},
     "io": {"core", "segmenters", "restore"},
     "datasets": {"core", "io"},
     "cli": {
         *("core", "segmenters", "restore", "losses", "simulate", "training", "evaluate", "io"),
-        *("export", "particles"),
+        *("export", "measure", "particles"),
     },
 }
 

@@ -1,0 +1,36 @@
+"""What every measurement returns."""
+
+from typing import NamedTuple
+
+
+class Measured(NamedTuple):
+    """A number and its 95 % interval, in the unit that the name it is kept under says.
+
+    Attributes:
+        value: the best estimate.
+        low, high: of the interval; None where there are no probabilities to take one from.
+
+    >>> print(Measured(12.0, 11.25, 12.5))
+    12 (11.25 to 12.5)
+    >>> print(Measured(12.0))
+    12
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def scaled(self, factor: float) -> "Measured":
+        """The same in another unit.
+
+        >>> Measured(2.0, 1.0, 3.0).scaled(10.0)
+        Measured(value=20.0, low=10.0, high=30.0)
+        """
+        if self.low is None or self.high is None:
+            return Measured(self.value * factor)
+        return Measured(self.value * factor, self.low * factor, self.high * factor)
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.value:.4g}"
+        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
