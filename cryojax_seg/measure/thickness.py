@@ -1,0 +1,168 @@
+"""Local thickness, normals and open edges of a membrane, from Gaussian windows over its mask.
+
+Around every voxel the mask is taken for a slab of thickness t, cut off at a straight edge at
+distance x. Within a Gaussian window of standard deviation s, the share f of foreground, averaged
+over the slab, is a function of t / s times ``Phi(x / s)``, the share of the window within the edge;
+and x follows from the slope of log f along the slab, ``phi(x / s) / (s Phi(x / s))``. Counting
+voxels is exact and windows are smooth, so this is right to about 2 % from 2 voxels of thickness up,
+where the largest ball that fits in is off by half a voxel. A mask one voxel thick keeps its area.
+Where radii of curvature are less than four thicknesses, or another part of the mask is nearer than
+that, slabs are no good description.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+from scipy import special
+
+from cryojax_seg.measure.windows import FIRST, SECOND, Block, blocks, windowed
+
+MaskArray = Bool[np.ndarray, "_z _y _x"]
+Spacing = tuple[float | int, float | int, float | int]
+
+_SMALLEST = 2.0  # window in voxels, and in thicknesses: wide enough to know t, and narrow enough
+_PER_THICKNESS = 0.7  # to see nothing else
+_REACH = 4.0  # windows at which they are cut off
+_AVERAGE, _AVERAGE_REACH = 2.0, 4.0  # windows over which q is averaged
+_BAND = 1.25  # windows
+_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+_TRUST = 12  # power of Phi by which voxels near an edge count less in that average
+_SAMPLES = 24  # blocks that tell the typical thickness
+_X = np.linspace(5.0, -3.0, 4001)
+_MILLS = np.exp(-_X * _X / 2) / math.sqrt(2 * math.pi) / special.ndtr(_X)
+
+
+def _slab_share(thickness: np.ndarray) -> np.ndarray:
+    """What the averaged share is in slabs of these thicknesses (windows), by quadrature."""
+    place = np.linspace(-0.5, 0.5, 101) * thickness[:, None]
+    half = thickness[:, None] / 2
+    share = special.ndtr(half - place) - special.ndtr(-half - place)
+    weight = np.exp(-(((place[:, :, None] - place[:, None]) / _AVERAGE) ** 2) / 2)
+    return ((weight * share[:, None]).sum(-1) / weight.sum(-1)).mean(1)
+
+
+_T = np.linspace(1e-3, 12.0, 400)
+_Q = _slab_share(_T)
+
+
+class Sheet(NamedTuple):
+    """What is known of every voxel of a membrane; lengths in the unit of the voxel size.
+
+    Attributes:
+        index: ``(n, 3)`` of the voxels.
+        normal: ``(n, 3)`` unit vectors (zyx) across the membrane, without a sign.
+        thickness: ``(n,)``.
+        edge: ``(n,)`` distance to the nearest open edge, at most five `window`.
+        window: standard deviation that was used.
+        voxel_volume: of one voxel.
+    """
+
+    index: np.ndarray
+    normal: np.ndarray
+    thickness: np.ndarray
+    edge: np.ndarray
+    window: float
+    voxel_volume: float
+
+    @property
+    def area_of_voxel(self) -> np.ndarray:
+        """The area of mid-surface that each voxel stands for, ``volume / thickness``."""
+        return self.voxel_volume / self.thickness
+
+    @property
+    def edge_length(self) -> float:
+        """Length of the open edges: the area nearer than 1.25 windows over that width.
+
+        Right to about 10 %, 20 % too long where a plane cuts the membrane obliquely.
+        """
+        width = _BAND * self.window
+        return float(self.area_of_voxel[self.edge < width].sum() / width)
+
+
+def membrane_sheet(mask: MaskArray, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> Sheet:
+    """Thickness, normal and distance to an open edge at every voxel of a membrane.
+
+    The window is 0.7 typical thicknesses, in steps of sqrt 2 from 2 voxels up.
+
+    Args:
+        mask: of one membrane.
+        voxel_size: along z, y, x.
+
+    >>> mask = np.zeros((16, 24, 24), bool); mask[6:10] = True    # leaves through all faces
+    >>> sheet = membrane_sheet(mask, (10.0, 10.0, 10.0))
+    >>> round(float(sheet.thickness.mean())), round(float(sheet.area_of_voxel.sum() / 1e2))
+    (40, 569)
+    >>> sheet.edge_length, np.abs(sheet.normal[0]).round(2).tolist()
+    (0.0, [1.0, 0.0, 0.0])
+    """
+    mask = np.asarray(mask)
+    size = np.asarray(voxel_size, float)
+    volume = float(size.prod())
+    window = max(_SMALLEST * volume ** (1 / 3), 1.2 * float(size.max()))
+    if not mask.any():
+        none = np.zeros((0, 3), np.float32)
+        return Sheet(none.astype(np.int64), none, none[:, 0], none[:, 0], window, volume)
+    while window < 0.25 * float((size * mask.shape).max()):
+        every = list(_around(mask, size, window))
+        some = every[:: max(1, len(every) // _SAMPLES)]
+        typical = np.median(np.concatenate([_measure(b, size, window)[2] for b in some]))
+        if typical < 2**0.25 * window / _PER_THICKNESS:
+            break
+        window *= math.sqrt(2)
+    found = [_measure(block, size, window) for block in _around(mask, size, window)]
+    index, normal, thickness, edge = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Sheet(index, normal, thickness, edge, window, volume)
+
+
+def _around(mask: np.ndarray, size: np.ndarray, window: float) -> Iterator[Block]:
+    halo = _radius(size, _REACH * window) + _radius(size, _AVERAGE_REACH * window)
+    return blocks(mask, halo.tolist(), min(16 * math.ceil(halo.max() / 5), 96))
+
+
+def _radius(size: np.ndarray, reach: float) -> np.ndarray:
+    return np.maximum(1, np.ceil(reach / size)).astype(int)
+
+
+def _trimmed(values: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    return values[tuple(slice(r, n - r) for r, n in zip(radius, values.shape, strict=True))]
+
+
+def _measure(block: Block, size: np.ndarray, window: float):
+    """Index, normal, thickness and edge of the voxels of a block."""
+    inner, outer = _radius(size, _REACH * window), _radius(size, _AVERAGE_REACH * window)
+    scale = window / size
+    orders = ((0, 0, 0), *FIRST, *SECOND)
+    fields = windowed(block.values, scale.tolist(), inner.tolist(), orders)
+    near = _trimmed(block.values, inner)
+    share, *slopes = fields[:, near]
+    normal, along = _normals(slopes, size)
+    inside = np.interp(along * window / share, _MILLS, _X).astype(np.float32)
+    cover = special.ndtr(inside)
+    trust = cover**_TRUST
+    sums = []
+    for values in (trust * share / cover, trust):
+        field = np.zeros(near.shape, np.float32)
+        field[near] = values
+        sums.append(windowed(field, (_AVERAGE * scale).tolist(), outer.tolist())[0])
+    mine = np.zeros(block.values.shape, bool)
+    mine[block.core] = block.values[block.core]
+    core = _trimmed(_trimmed(mine, inner), outer)
+    q = sums[0][core] / np.maximum(sums[1][core], 1e-30)
+    thickness = (window * np.interp(q, _Q, _T)).astype(np.float32)
+    kept = _trimmed(mine, inner)[near]
+    index = np.argwhere(core) + block.start
+    return index, normal[kept], thickness, window * inside[kept]
+
+
+def _normals(slopes: Sequence[np.ndarray], size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The direction in which the share bends down most, and its slope across that direction."""
+    gradient = np.stack(slopes[:3], -1) / size.astype(np.float32)
+    hessian = np.empty((len(gradient), 3, 3))
+    for (i, j), values in zip(_PAIRS, slopes[3:], strict=True):
+        hessian[:, i, j] = hessian[:, j, i] = values / (size[i] * size[j])
+    normal = np.linalg.eigh(hessian)[1][:, :, 0].astype(np.float32)
+    across = (gradient * normal).sum(-1, keepdims=True)
+    return normal, np.linalg.norm(gradient - across * normal, axis=-1)

@@ -1,0 +1,118 @@
+"""Gaussian windows around the voxels of thin structures: only blocks that hold some are computed.
+
+What lies beyond a face of the array is taken as the mirror image, so that a structure cut by the
+face has neither a surface nor an edge there.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cryojax_seg.core.neighbourhood import gaussian_taps
+
+FIRST = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+SECOND = ((2, 0, 0), (1, 1, 0), (1, 0, 1), (0, 2, 0), (0, 1, 1), (0, 0, 2))
+
+
+class Block(NamedTuple):
+    """A part of an array with its surroundings.
+
+    Attributes:
+        start: of the block in the array, without its surroundings.
+        core: which voxels of `values` belong to the block itself.
+        values: of the block and around it, all of one shape.
+    """
+
+    start: np.ndarray
+    core: tuple[slice, ...]
+    values: np.ndarray
+
+
+def blocks(
+    mask: np.ndarray, halo: Sequence[int], size: int = 48, boundary: bool = False
+) -> Iterator[Block]:
+    """The blocks in which a mask is not empty.
+
+    Args:
+        mask: bool ``(z, y, x)``.
+        halo: voxels of surroundings along each axis.
+        size: edge of a block.
+        boundary: rather the blocks which, with their surroundings, are neither empty nor full.
+
+    >>> mask = np.zeros((8, 8, 8), bool); mask[0, 0, 0] = True
+    >>> [b.values.sum().item() for b in blocks(mask, (1, 1, 1), size=4)]  # the corner and mirrors
+    [8]
+    """
+    for start in itertools.product(*(range(0, n, size) for n in mask.shape)):
+        stop = [min(a + size, n) for a, n in zip(start, mask.shape, strict=True)]
+        if not boundary and not mask[tuple(map(slice, start, stop))].any():
+            continue
+        places = [
+            _mirrored(np.arange(a - h, a + size + h), n)
+            for a, h, n in zip(start, halo, mask.shape, strict=True)
+        ]
+        core = tuple(slice(h, h + b - a) for a, b, h in zip(start, stop, halo, strict=True))
+        values = mask[np.ix_(*places)]
+        if not boundary or values.any() > values.all():
+            yield Block(np.asarray(start), core, values)
+
+
+def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
+    """Indices beyond the ends, folded back: -1 is 0, as is ``2 size - 1``."""
+    index = np.mod(index, 2 * size)
+    return np.where(index < size, index, 2 * size - 1 - index)
+
+
+def windowed(
+    values: np.ndarray,
+    scale: Sequence[float],
+    radius: Sequence[int],
+    orders: tuple[tuple[int, int, int], ...] = ((0, 0, 0),),
+) -> np.ndarray:
+    """Gaussian means of values, or derivatives of them, where the whole window is known.
+
+    Each axis is one product with a banded matrix, which on blocks is faster than a convolution.
+
+    Args:
+        values: ``(z, y, x)``; the results are smaller by `radius` at each face.
+        scale: standard deviations along z, y, x, voxels.
+        radius: voxels at which the windows are cut off.
+        orders: how often to differentiate along z, y, x, with respect to voxels.
+
+    Returns:
+        one array for each of the orders.
+
+    >>> values = np.tile(np.arange(11.0), (11, 11, 1))
+    >>> mean, slope = windowed(values, (1.0, 1.0, 1.0), (4, 4, 4), ((0, 0, 0), (0, 0, 1)))
+    >>> mean.shape, round(float(mean[0, 0, 0]), 3), round(float(slope[0, 0, 0]), 3)
+    ((3, 3, 3), 4.0, 1.0)
+    """
+    matrices = tuple(
+        tuple(_matrix(s, r, order, n) for order in range(1 + max(o[axis] for o in orders)))
+        for axis, (s, r, n) in enumerate(zip(scale, radius, values.shape, strict=True))
+    )
+    return np.asarray(_products(jnp.asarray(values, jnp.float32), matrices, orders))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _products(values, matrices, orders):
+    along_z = [jnp.einsum("az,zyx->ayx", m, values) for m in matrices[0]]
+    planes = {(z, y): None for z, y, _ in orders}
+    along_zy = {(z, y): jnp.einsum("by,ayx->abx", matrices[1][y], along_z[z]) for z, y in planes}
+    return jnp.stack(
+        [jnp.einsum("cx,abx->abc", matrices[2][x], along_zy[z, y]) for z, y, x in orders]
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _matrix(scale: float, radius: int, order: int, size: int) -> np.ndarray:
+    taps = np.asarray(gaussian_taps(float(scale), radius, order), np.float32)
+    matrix = np.zeros((size - 2 * radius, size), np.float32)
+    for row in range(size - 2 * radius):
+        matrix[row, row : row + taps.size] = taps
+    return matrix
