@@ -24,10 +24,11 @@ MaskArray = Bool[np.ndarray, "_z _y _x"]
 Spacing = tuple[float | int, float | int, float | int]
 
 _SMALLEST = 2.0  # window in voxels, and in thicknesses: wide enough to know t, and narrow enough
-_PER_THICKNESS = 0.7  # to see nothing else
+_PER_THICKNESS = 0.6  # to see nothing else
 _REACH = 4.0  # windows at which they are cut off
 _AVERAGE, _AVERAGE_REACH = 2.0, 4.0  # windows over which q is averaged
 _BAND = 1.25  # windows
+_NOISE = 0.1  # of the slope of a digital sheet
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 _TRUST = 12  # power of Phi by which voxels near an edge count less in that average
 _SAMPLES = 24  # blocks that tell the typical thickness
@@ -76,7 +77,7 @@ class Sheet(NamedTuple):
     def edge_length(self) -> float:
         """Length of the open edges: the area nearer than 1.25 windows over that width.
 
-        Right to about 10 %, 20 % too long where a plane cuts the membrane obliquely.
+        Within 5 % at a thickness of 3 voxels, up to 17 % too long at 5.
         """
         width = _BAND * self.window
         return float(self.area_of_voxel[self.edge < width].sum() / width)
@@ -85,7 +86,7 @@ class Sheet(NamedTuple):
 def membrane_sheet(mask: MaskArray, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> Sheet:
     """Thickness, normal and distance to an open edge at every voxel of a membrane.
 
-    The window is 0.7 typical thicknesses, in steps of sqrt 2 from 2 voxels up.
+    The window is 0.6 typical thicknesses, in steps of sqrt 2 from 2 voxels up.
 
     Args:
         mask: of one membrane.
@@ -139,7 +140,9 @@ def _measure(block: Block, size: np.ndarray, window: float):
     near = _trimmed(block.values, inner)
     share, *slopes = fields[:, near]
     normal, along = _normals(slopes, size)
-    inside = np.interp(along * window / share, _MILLS, _X).astype(np.float32)
+    slope = along * window / share  # always positive: what is noise must not look like an edge
+    slope = np.sqrt(np.maximum(slope * slope - _NOISE * _NOISE, 0))
+    inside = np.interp(slope, _MILLS, _X).astype(np.float32)
     cover = special.ndtr(inside)
     trust = cover**_TRUST
     sums = []

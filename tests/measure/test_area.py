@@ -28,9 +28,9 @@ def test_mid_surface_of_a_spherical_membrane(radius, thickness):
     assert sheet.edge_length < 0.2 * 2 * np.pi * radius  # there is none; noise of curved sheets
 
 
-@pytest.mark.parametrize("thickness", [3, 4])
+@pytest.mark.parametrize("thickness", [3, 5])
 def test_mid_surface_of_a_torus_and_of_an_ellipsoid(thickness):
-    mask = np.abs(shapes.torus(shapes.grid((18, 50, 50), turned=False), 32, 14)) <= thickness / 2
+    mask = np.abs(shapes.torus(shapes.grid((24, 56, 56), turned=False), 32, 14)) <= thickness / 2
     assert measure.membrane_area(mask) == pytest.approx(TORUS * 32 * 14, rel=0.02)
     axes = (13.0, 16.0, 22.0)
     mask = np.abs(shapes.ellipsoid(shapes.grid(26), axes)) <= thickness / 2
@@ -46,7 +46,7 @@ def test_rims_of_an_open_cap_are_no_area(radius, angle, thickness):
     length = 2 * np.pi * radius * np.sin(np.deg2rad(angle))
     flat = measure.membrane_sheet((distance <= thickness / 2) & inside)
     assert measure.membrane_area(flat) == pytest.approx(area, rel=0.02)
-    assert flat.edge_length == pytest.approx(length, rel=0.2)
+    assert flat.edge_length == pytest.approx(length, rel=0.18)
     dilated = measure.membrane_sheet(distance <= thickness / 2)
     assert measure.membrane_area(dilated, rim="round") == pytest.approx(area, rel=0.02)
     assert measure.membrane_area(dilated) > 1.015 * area
