@@ -1,0 +1,241 @@
+"""One object at a time: components, touching bodies split, apposed membranes kept apart."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from cryojax_seg.measure.thickness import MaskArray, Spacing
+from cryojax_seg.measure.windows import SECOND
+
+InstanceArray = Int[np.ndarray, "_z _y _x"]
+_EVERY = np.ones((3, 3, 3), bool)  # 26 neighbours
+_SIDE = 3  # voxels from a valley to the ridges on its sides
+_LEAST = 27  # voxels of a membrane beside a valley; fewer are a piece of its slope
+
+
+class Instance(NamedTuple):
+    """One object of an instance map.
+
+    Attributes:
+        number: its value in the map.
+        box: slices of the map that hold it, with a margin where the map goes on.
+        mask: in the box.
+    """
+
+    number: int
+    box: tuple[slice, slice, slice]
+    mask: np.ndarray
+
+
+def components(mask: MaskArray, smallest: int = 1) -> InstanceArray:
+    """Connected components by 26 neighbours, numbered from 1 in the order of their size.
+
+    Args:
+        mask: of one class.
+        smallest: components of fewer voxels are dropped.
+
+    >>> mask = np.zeros((1, 3, 8), bool); mask[0, 0, 0] = mask[0, :2, 3:] = True
+    >>> components(mask)[0, 0].tolist(), int(components(mask, smallest=2).max())
+    ([2, 0, 0, 1, 1, 1, 1, 1], 1)
+    """
+    mask = np.asarray(mask)
+    result = np.zeros(mask.shape, np.int32)
+    if not mask.any():
+        return result
+    box = ndimage.find_objects(mask.astype(np.int8))[0]
+    found = np.zeros(mask[box].shape, np.int32)
+    ndimage.label(mask[box], _EVERY, output=found)
+    result[box] = _by_size(found, smallest)
+    return result
+
+
+def split_bodies(
+    mask: MaskArray,
+    voxel_size: Spacing = (1.0, 1.0, 1.0),
+    neck: float | int = 0.75,
+    smallest: int = 1,
+) -> InstanceArray:
+    """Touching compact bodies, such as vesicles and complexes, cut apart at their necks.
+
+    Watershed of the depth below the surface (Beucher & Lantuejoul 1979). Two maxima of the depth
+    belong to one body if the depth on the best path between them stays above a share `neck` of the
+    lesser one: unlike a least distance, this does not depend on the size of the bodies.
+
+    Args:
+        mask: of one class, filled: hollow bodies are filled first (`scipy.ndimage`).
+        voxel_size: along z, y, x.
+        neck: share of the lesser depth; 0 splits nothing, 1 at every constriction.
+        smallest: bodies of fewer voxels are dropped.
+
+    Raises:
+        ValueError: if `neck` is not within 0 to 1.
+
+    >>> away = [np.linalg.norm(np.indices((20, 20, 34)).T - c, axis=-1).T
+    ...         for c in ([9.5, 9.5, 9.5], [9.5, 9.5, 23.5])]
+    >>> mask = np.minimum(*away) < 8
+    >>> int(components(mask).max()), int(split_bodies(mask).max())
+    (1, 2)
+    """
+    if not 0 <= neck <= 1:
+        raise ValueError(f"neck must be a share from 0 to 1, got {neck}")
+    result = np.zeros(np.shape(mask), np.int32)
+    count = 0
+    for one in instances(components(mask, smallest), margin=1):
+        depth = ndimage.distance_transform_edt(np.pad(one.mask, 1, mode="edge"), voxel_size)
+        depth = np.asarray(depth)[1:-1, 1:-1, 1:-1].astype(np.float32)
+        parts = _merged(watershed(-depth, mask=one.mask, connectivity=3), depth, neck)
+        parts[parts > 0] += count
+        result[one.box][one.mask] = parts[one.mask]
+        count = max(count, int(parts.max()))
+    return _by_size(result, smallest)
+
+
+def split_membranes(
+    probability: Float[np.ndarray, "_z _y _x"],
+    level: float = 0.5,
+    valley: float | int = 0.8,
+    smallest: int = 1,
+) -> InstanceArray:
+    """Membranes above a level, apart where the probability has a valley between two ridges.
+
+    A voxel lies in a valley if the probability there is less than a share `valley` of what it is
+    on both sides within three voxels, along the direction in which it bends up most, and bends down
+    less in any other (eigenvalues of the Hessian of p smoothed by one voxel). A weak stretch of a
+    single membrane bends down across the membrane, and an uneven thickness makes no valley, so
+    neither divides it. What remains without the valleys is connected by 26 neighbours, and gets
+    the valleys back by a watershed of -p; pieces that meet elsewhere than in a valley are one.
+
+    Args:
+        probability: of membrane.
+        level: what counts as membrane.
+        valley: share of the lesser ridge; 0 divides nothing, 1 at every valley. The leaflets of a
+            bilayer, where a map resolves them, are two ridges: smooth it first.
+        smallest: membranes of fewer voxels are dropped.
+
+    Raises:
+        ValueError: if `level` or `valley` is not within 0 to 1.
+
+    >>> profile = np.array([0, 0.4, 0.9, 0.9, 0.55, 0.9, 0.9, 0.4, 0], np.float32)
+    >>> p = np.array(np.broadcast_to(profile[:, None, None], (9, 12, 12)))
+    >>> int(components(p > 0.5).max()), int(split_membranes(p).max())
+    (1, 2)
+    """
+    for name, value in (("level", level), ("valley", valley)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be within 0 to 1, got {value}")
+    mask = np.asarray(probability) > level
+    result = np.zeros(mask.shape, np.int32)
+    count = 0
+    for one in instances(components(mask, smallest), margin=5):
+        values = np.asarray(probability[one.box], np.float32)
+        valleys = ndimage.binary_dilation(_valleys(values, one.mask, valley))
+        kept = one.mask & ~np.asarray(valleys, bool)
+        markers = components(kept, _LEAST)
+        parts = one.mask.astype(np.int32)
+        if markers.max() > 1:
+            parts = watershed(-values, markers, mask=one.mask, connectivity=3)
+            parts = _merged(parts, values, valley)
+        result[one.box][one.mask] = parts[one.mask] + count
+        count += int(parts.max())
+    return _by_size(result, smallest)
+
+
+def _valleys(values: np.ndarray, mask: np.ndarray, share: float | int) -> np.ndarray:
+    low = mask & (values < share * ndimage.maximum_filter(values, 2 * _SIDE + 1))
+    if not low.any():
+        return low
+    where = np.argwhere(low)
+    hessian = np.empty((len(where), 3, 3), np.float32)
+    for order in SECOND:
+        i, j = np.repeat(np.arange(3), order)
+        smoothed = values
+        for axis, times in enumerate(order):
+            smoothed = ndimage.gaussian_filter1d(smoothed, 1.0, axis, times, mode="nearest")
+        hessian[:, i, j] = hessian[:, j, i] = smoothed[low]
+    bends, directions = np.linalg.eigh(hessian)
+    across = directions[:, :, 2]
+    sides = []
+    for sign in (-1, 1):
+        steps = [where + sign * d * across for d in range(1, _SIDE + 1)]
+        seen = [ndimage.map_coordinates(values, s.T, order=1, mode="nearest") for s in steps]
+        sides.append(np.max(seen, axis=0))
+    low[low] = (bends[:, 2] > -bends[:, 0]) & (values[low] < share * np.minimum(*sides))
+    return low
+
+
+def instances(numbers: InstanceArray, margin: int = 0) -> list[Instance]:
+    """The objects of an instance map, each in its box, so that work is where they are.
+
+    Args:
+        numbers: 0 is background.
+        margin: voxels around the box, within the map.
+
+    >>> numbers = np.zeros((4, 4, 4), int); numbers[1, 1, 1:3] = 7
+    >>> [(i.number, i.mask.shape, i.box[2]) for i in instances(numbers, margin=1)]
+    [(7, (3, 3, 4), slice(0, 4, None))]
+    """
+    numbers = np.asarray(numbers)
+    found = []
+    for i, box in enumerate(ndimage.find_objects(numbers), 1):
+        if box is not None:
+            z, y, x = (
+                slice(max(0, s.start - margin), min(n, s.stop + margin))
+                for s, n in zip(box, numbers.shape, strict=True)
+            )
+            found.append(Instance(i, (z, y, x), numbers[z, y, x] == i))
+    return found
+
+
+def _by_size(numbers: np.ndarray, smallest: int) -> np.ndarray:
+    """Numbered anew, the largest first; without those that are too small."""
+    sizes = np.bincount(numbers.ravel())
+    sizes[0] = 0
+    order = np.argsort(-sizes, kind="stable")
+    order = order[sizes[order] >= max(smallest, 1)]
+    renamed = np.zeros(sizes.size, np.int32)
+    renamed[order] = np.arange(1, order.size + 1)
+    return renamed[numbers]
+
+
+def _merged(basins: np.ndarray, values: np.ndarray, share: float | int) -> np.ndarray:
+    """Basins, joined where the pass between them is nearly as high as the lesser of them."""
+    peaks = ndimage.maximum(values, basins, np.arange(basins.max() + 1))
+    peaks = np.asarray(peaks, float)
+    a, b, height = _passes(basins, values)
+    parent = np.arange(len(peaks))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = int(parent[i])
+        return i
+
+    for i in np.argsort(-height, kind="stable"):  # from the highest pass
+        first, second = root(int(a[i])), root(int(b[i]))
+        if first != second and height[i] >= share * min(peaks[first], peaks[second]):
+            keep, lose = sorted((first, second), key=lambda k: -peaks[k])
+            parent[lose] = keep
+    merged = np.array([root(i) for i in range(len(peaks))])[basins]
+    return np.unique(merged, return_inverse=True)[1].reshape(basins.shape).astype(np.int32)
+
+
+def _passes(basins: np.ndarray, values: np.ndarray):
+    """Pairs of touching basins and the highest value at which they touch."""
+    pairs, heights = [], []
+    for axis in range(3):
+        one = tuple(slice(None, -1) if i == axis else slice(None) for i in range(3))
+        two = tuple(slice(1, None) if i == axis else slice(None) for i in range(3))
+        border = (basins[one] != basins[two]) & (basins[one] > 0) & (basins[two] > 0)
+        pairs.append(np.stack([basins[one][border], basins[two][border]], 1))
+        heights.append(np.minimum(values[one][border], values[two][border]))
+    pair = np.sort(np.concatenate(pairs), axis=1)
+    height = np.concatenate(heights)
+    if not len(pair):
+        return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
+    unique, where = np.unique(pair, axis=0, return_inverse=True)
+    best = np.full(len(unique), -np.inf)
+    np.maximum.at(best, where.ravel(), height)
+    return unique[:, 0], unique[:, 1], best
