@@ -1,0 +1,192 @@
+"""Axes of filaments moved into the middle of a mask and to its ends."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial import KDTree
+
+from cryojax_seg.measure.centreline import Filament, Points, smoothing_spline
+
+
+def fit(
+    curves: Sequence[Filament],
+    points: Points,
+    weights: Float[np.ndarray, "_n"],
+    voxel_size: tuple[float, float, float],
+    shape: tuple[int, ...],
+    scales: Sequence[float],
+    round_ends: bool = False,
+) -> list[Filament | None]:
+    """Curves moved into the middle of a mask and to its ends.
+
+    Every voxel belongs to the nearest curve if it is not far outside its tube. Along a curve the
+    voxels are averaged in pieces about a voxel long, as principal curves are (Hastie & Stuetzle,
+    JASA 84, 502, 1989); a smoothing spline goes through the averages. Where the axis bends, the
+    outer half of the tube has more voxels than the inner one: each is weighted by
+    ``1 / (1 - bend . offset)``, without which a bent tube is measured a part
+    ``(curvature * radius)^2 / 4`` too long. The axis ends where the cross-section of the mask falls
+    to half of what it is nearby. Where one runs through the tube of another, voxels say nothing
+    about its axis, and the spline goes straight on.
+
+    Args:
+        curves: one for each filament, near its axis.
+        points: ``(n, 3)`` voxels of the mask, angstrom.
+        weights: of the voxels: 1, or their probabilities.
+        voxel_size: angstrom along z, y, x.
+        shape: of the volume.
+        scales: for each curve the shortest wave that is kept, angstrom.
+        round_ends: whether the mask holds all within a radius of the axis, with half a ball at each
+            end that is not part of the length.
+
+    Returns:
+        None for a curve with too few voxels to say anything.
+    """
+    if not curves or not len(points):
+        return [None for _ in curves]
+    step = float(np.mean(voxel_size))
+    places = [c.places(step / 2) for c in curves]
+    owner = np.repeat(np.arange(len(curves)), [len(p) for p in places])
+    rank = np.concatenate([np.arange(len(p)) for p in places])
+    samples = np.concatenate([c.at(p) for c, p in zip(curves, places, strict=True)])
+    distance, nearest = KDTree(samples).query(points)
+    crowded = _crowded(curves, step)
+    order = np.argsort(owner[nearest], kind="stable")
+    bounds = np.searchsorted(owner[nearest][order], np.arange(len(curves) + 1))
+    found = []
+    for number, curve in enumerate(curves):
+        mine = order[bounds[number] : bounds[number + 1]]
+        mine = mine[distance[mine] <= _reach(curve, distance[mine], step)]
+        where = rank[nearest[mine]]
+        if len(mine) < 4:
+            found.append(None)
+            continue
+        line = _profile(curve, places[number], where, points[mine], weights[mine], voxel_size)
+        scale = scales[number]
+        found.append(_moved(line, crowded[number], voxel_size, shape, scale, round_ends))
+    return found
+
+
+def _crowded(curves: Sequence[Filament], step: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each curve places along it, and 1 where it runs through the tube of another one."""
+    places = [c.places(max(c.radius_angstrom, step)) for c in curves]
+    samples = np.concatenate([c.at(p) for c, p in zip(curves, places, strict=True)])
+    owner = np.repeat(np.arange(len(curves)), [len(p) for p in places])
+    radius = np.array([max(c.radius_angstrom, step) for c in curves])
+    distance, nearest = KDTree(samples).query(samples, min(8, len(samples)))
+    distance, nearest = np.atleast_2d(distance.T).T, np.atleast_2d(nearest.T).T
+    other = owner[nearest] != owner[:, None]
+    size = np.maximum(radius[owner[nearest]], radius[owner][:, None])
+    close = (other & (distance < 1.2 * size)).any(1)
+    return [(p, close[owner == n].astype(float)) for n, p in enumerate(places)]
+
+
+def _reach(curve: Filament, distance: np.ndarray, step: float) -> float:
+    """How far from its axis voxels may belong to a filament."""
+    if curve.radius_angstrom:
+        return 1.5 * curve.radius_angstrom + step
+    return 1.5 * float(np.median(distance)) / 0.7 + step if len(distance) else step
+
+
+class _Profile(NamedTuple):
+    """A mask along a curve, in pieces a voxel long that follow each other."""
+
+    low: float  # the middle of the first piece
+    area: np.ndarray  # of the cross-section, angstrom squared, of all pieces
+    filled: np.ndarray  # which pieces have any of the mask
+    centres: Points  # of those: the average of their voxels
+    middle: np.ndarray  # of those: their average place along the curve
+
+    @property
+    def typical(self) -> float:
+        return float(np.median(self.area[self.filled]))
+
+
+def _profile(curve, places, where, points, weights, voxel_size) -> _Profile:
+    step = float(np.mean(voxel_size))
+    offset = points - curve.at(places[where])
+    along = places[where] + (offset * curve.tangents(places[where])).sum(1)
+    stretch = 1 - (offset * curve.bends(places[where])).sum(1)
+    weights = weights / np.clip(stretch, 0.3, 3.0)
+    low = float(along.min())
+    piece = np.floor((along - low) / step).astype(int)
+    part = (along - low) / step - piece  # a voxel is shared by the two nearest pieces
+    pieces, shares = np.concatenate([piece, piece + 1]), np.concatenate([1 - part, part])
+    shares = shares * np.tile(weights, 2)
+    total = np.bincount(pieces, shares)
+    filled = np.flatnonzero(total > 1e-9)
+    sums = [
+        np.bincount(pieces, shares * np.tile(v, 2))[filled] / total[filled]
+        for v in (*points.T, along)
+    ]
+    area = total * float(np.prod(voxel_size)) / step
+    return _Profile(low, area, filled, np.stack(sums[:3], 1), sums[3])
+
+
+def _moved(profile: _Profile, crowded, voxel_size, shape, scale, round_ends) -> Filament | None:
+    """The axis that a profile says."""
+    low, area, filled, centres, middle = profile
+    step, typical = float(np.mean(voxel_size)), profile.typical
+    radius = float(np.sqrt(typical / np.pi))
+    inset = radius / np.sqrt(2) if round_ends else 0.0  # half of the cross-section of a ball
+    first, last = (low + e * step for e in _ends(area, typical, radius, step))
+    first, last = first + inset, last - inset
+    # Pieces that the end cuts, or that only scattered voxels fill, have their average aside.
+    inside = (middle > first) & (middle < last) & (area[filled] > typical / 3)
+    alone = inside & (np.interp(middle, *crowded) < 0.5)
+    inside = alone if alone.sum() > max(inside.sum() / 2, 4) else inside
+    centres, middle = centres[inside], middle[inside]
+    if len(middle) < 3 or last - first < 2 * step:
+        return None
+    noise = max(_noise(centres, middle, step), 0.05 * step)
+    tips = _tips(centres, middle, (first, last), max(2 * radius, 6 * step))
+    inner = (middle > first + 0.2 * step) & (middle < last - 0.2 * step)
+    points = np.concatenate([tips[:1], centres[inner], tips[1:]])
+    u = np.concatenate([[first], middle[inner], [last]]) - first
+    spline = smoothing_spline(points, u, noise, scale)
+    at = low + step * np.arange(len(area))
+    there = ((area > typical / 3) | (np.interp(at, *crowded) >= 0.5))[(at > first) & (at < last)]
+    grid = tips / np.asarray(voxel_size)  # half of a tube is cut off where its axis leaves
+    edge = ((grid < 1) | (grid > np.asarray(shape) - 2)).any(1)
+    return Filament(spline, radius, float(there.mean()), (bool(edge[0]), bool(edge[1])))
+
+
+def _ends(area: np.ndarray, typical: float, radius: float, step: float) -> tuple[float, float]:
+    """Where the cross-section falls to half of that nearby, in pieces from the middle of the first.
+
+    A piece has its value at its middle, and between middles the cross-section is linear.
+    """
+    reach, ends = max(round(3 * radius / step), 3), []
+    for profile in (area, area[::-1]):
+        begin = int(np.argmax(profile >= 0.5 * typical))
+        plateau = np.median(profile[begin : begin + reach])
+        k = int(np.argmax(profile >= 0.5 * plateau))
+        before, here = (profile[k - 1] if k else 0.0) / plateau, min(profile[k] / plateau, 1.0)
+        ends.append(k - 1 + (0.5 - before) / (here - before))
+    return ends[0], len(area) - 1 - ends[1]
+
+
+def _noise(centres: Points, middle: np.ndarray, step: float) -> float:
+    """Standard deviation of averages in one direction, from third differences of whole runs."""
+    third = np.diff(centres, 3, axis=0)
+    whole = middle[3:] - middle[:-3] < 4.5 * step
+    if not whole.any():
+        return 0.0
+    square = (third[whole] ** 2).sum(1)
+    # Of independent averages their variance is 20 times as large; neighbours share voxels and have
+    # a correlation of 1/4. The median of a chi square of two directions is 2 log 2.
+    return float(np.sqrt(np.median(square) / (12.5 * 2 * np.log(2))))
+
+
+def _tips(centres: Points, middle: np.ndarray, ends: tuple[float, float], reach: float) -> Points:
+    """The axis at its ends, on lines through the averages near them."""
+    found = []
+    for end in ends:
+        near = np.abs(middle - end) <= reach
+        if near.sum() < 3:
+            near = np.argsort(np.abs(middle - end))[:3]
+        x, y = middle[near], centres[near]
+        slope = ((x - x.mean())[:, None] * (y - y.mean(0))).sum(0) / ((x - x.mean()) ** 2).sum()
+        found.append(y.mean(0) + slope * (end - x.mean()))
+    return np.array(found)

@@ -1,0 +1,257 @@
+"""The skeleton of a mask of filaments as branches: paths without junctions, with their ends."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import ndimage, sparse
+from scipy.sparse import csgraph
+from scipy.spatial import KDTree
+
+_STEPS = 2  # of a front that make a node
+Path = Float[np.ndarray, "_n 3"]  # angstrom, zyx
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Branch:
+    """A path along a skeleton from one end to the other.
+
+    Attributes:
+        points: ``(n, 3)`` angstrom, zyx, two or more.
+        radius: of the mask around the path, angstrom, the median.
+        slack: for both ends how far the mask goes on beyond it, angstrom: the radius there, about
+            which a skeleton retreats from the end of its mask, or what was cut out at a junction.
+        junction: for both ends whether it is at a junction.
+    """
+
+    points: Path
+    radius: float
+    slack: tuple[float, float]
+    junction: tuple[bool, bool] = (False, False)
+
+
+def closed(
+    mask: Bool[np.ndarray, "_z _y _x"],
+    radius: float | int,
+    voxel_size: tuple[float, float, float],
+) -> Bool[np.ndarray, "_z _y _x"]:
+    """A mask with its holes, tunnels and lumens up to a radius filled (closing by a ball).
+
+    Holes of a voxel, as noise makes them and each of which would become a loop of the skeleton,
+    are filled whatever the radius: voxels with more than two thirds of their 26 neighbours in the
+    mask. A slit between two filaments has fewer.
+
+    Args:
+        mask: ``(z, y, x)``.
+        radius: of the ball, angstrom.
+        voxel_size: angstrom along z, y, x.
+
+    >>> ring = np.zeros((3, 7, 7), bool); ring[:, 1:6, 1:6] = True; ring[:, 2:5, 2:5] = False
+    >>> int(closed(ring, 2.0, (1.0, 1.0, 1.0))[1].sum())
+    25
+    """
+    if radius > 0:
+        reach = [int(np.ceil(radius / v)) + 1 for v in voxel_size]
+        padded = np.pad(mask, [(r, r) for r in reach], mode="edge")
+        near = ndimage.distance_transform_edt(~padded, sampling=voxel_size) <= radius
+        filled = np.asarray(ndimage.distance_transform_edt(near, sampling=voxel_size)) > radius
+        mask = mask | filled[tuple(slice(r, -r) for r in reach)]
+    count = mask.astype(np.uint8)
+    for axis in range(3):  # of the 27 voxels around each
+        count = ndimage.correlate1d(count, [1, 1, 1], axis, mode="nearest")
+    return mask | (count > 18)
+
+
+def branches(
+    mask: Bool[np.ndarray, "_z _y _x"], voxel_size: tuple[float, float, float]
+) -> list[Branch]:
+    """The paths of the skeleton of a mask, cut at its junctions and without its spurs.
+
+    A front runs through the mask from one end of every component. What it reaches in the same two
+    steps and is connected makes a node at its centre of mass, and nodes that touch are neighbours
+    (level set diagrams, Lazarus & Verroust, ACM Solid Modeling 1999). Such nodes need no thinning,
+    which in scikit-image 0.26 loses rods an even number of voxels wide, and no surface without
+    pits. Of the graph the minimum spanning tree is kept; it opens every loop at one place. A spur
+    is a free branch no longer than the mask around its junction is thick. Around a junction nodes
+    say little about the filaments that meet there, so within the radius of the mask they are cut
+    out.
+
+    Args:
+        mask: ``(z, y, x)``, filaments without holes (`closed`).
+        voxel_size: angstrom along z, y, x.
+
+    Returns:
+        branches of two points and more; none of an empty mask.
+
+    >>> cross = np.zeros((1, 21, 21), bool); cross[0, 10, :] = cross[0, :, 10] = True
+    >>> [len(b.points) for b in branches(cross, (1.0, 1.0, 1.0))]
+    [5, 4, 4, 5]
+    """
+    index = np.argwhere(mask)
+    if len(index) < 2:
+        return []
+    node, edges = _nodes(index)
+    count = np.bincount(node)
+    points = np.stack([np.bincount(node, i * v) for i, v in zip(index.T, voxel_size, strict=True)])
+    points = (points / count).T
+    graph = _Graph(points, edges)
+    step = max(voxel_size)
+    radius = _radius(mask, points, voxel_size)
+    for _ in range(5):  # a spur that goes may leave another one
+        spurs = _spurs(graph, radius, step)
+        if not spurs:
+            break
+        graph.remove(np.concatenate(spurs))
+    # Pits of a noisy surface come near the axis: a tube is as thick as its volume says.
+    length = sum(_length(points[p]) + 2 * radius[p].max() for p in graph.parts()) or step
+    volume = len(index) * float(np.prod(voxel_size))
+    radius = np.maximum(radius, np.sqrt(volume / (np.pi * length)))
+    junctions = np.flatnonzero(graph.degree > 2)
+    cut = radius[junctions] + step / 2
+    for near in KDTree(points).query_ball_point(points[junctions], cut):
+        graph.remove(np.asarray(near, int))
+    reach = np.zeros(len(points))
+    if len(junctions):  # a new end at the ball of a junction
+        distance, nearest = KDTree(points[junctions]).query(points)
+        reach = np.where(distance <= cut[nearest] + 2 * step, distance, 0.0)
+    slack = np.maximum(radius, reach)
+    found = []
+    for part in (p for p in graph.parts() if len(p) > 1):
+        ends = part[[0, -1]]
+        sizes, at = slack[ends].tolist(), (reach[ends] > 0).tolist()
+        found.append(
+            Branch(
+                points[part], float(np.median(radius[part])), (sizes[0], sizes[1]), (at[0], at[1])
+            )
+        )
+    return found
+
+
+def _spurs(graph: "_Graph", radius: np.ndarray, step: float) -> list[np.ndarray]:
+    """Nodes of free branches that do not leave the mask around their junction.
+
+    At the end of a filament, where there is nothing else, the longest one stays.
+    """
+    found: dict[int, list[np.ndarray]] = {}
+    degree = graph.degree
+    for part in graph.parts():
+        part = part if degree[part[0]] > 2 else part[::-1]
+        if degree[part[0]] > 2 and degree[part[-1]] == 1:
+            if _STEPS * step * (len(part) - 2) <= radius[part[[0, -1]]].max():
+                found.setdefault(int(part[0]), []).append(part[1:])
+    for junction, parts in found.items():
+        if degree[junction] - len(parts) < 2:
+            parts.sort(key=len)
+            parts.pop()
+    return [p for parts in found.values() for p in parts]
+
+
+def _length(points: Path) -> float:
+    return float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
+
+
+def _radius(mask: np.ndarray, points: Path, voxel_size: tuple[float, float, float]) -> np.ndarray:
+    """Of the mask around points: to the nearest face of a voxel outside, about."""
+    outside = np.asarray(ndimage.binary_dilation(mask), bool) & ~mask
+    if not outside.any():
+        return np.full(len(points), max(voxel_size) / 2)
+    tree = KDTree(np.argwhere(outside) * np.asarray(voxel_size))
+    return tree.query(points)[0] - min(voxel_size) / 2
+
+
+def _nodes(index: Int[np.ndarray, "_n 3"]) -> tuple[np.ndarray, np.ndarray]:
+    """The node of every voxel, and pairs of nodes that touch."""
+    count, pairs = len(index), _touching(index)
+    graph = sparse.coo_array((np.ones(len(pairs), bool), pairs.T), shape=(count, count)).tocsr()
+    components, component = csgraph.connected_components(graph, directed=False)
+    roots = np.unique(component, return_index=True)[1]
+    for _ in range(2):  # what is reached last from anywhere is an end
+        order, level = _front(graph, roots)
+        latest = np.empty(components, int)
+        latest[component[order]] = order  # the last one that is written stays
+        roots = latest
+    slab = level // _STEPS
+    same = slab[pairs[:, 0]] == slab[pairs[:, 1]]
+    within = sparse.coo_array((np.ones(same.sum(), bool), pairs[same].T), shape=(count, count))
+    node = csgraph.connected_components(within, directed=False)[1]
+    edges = np.sort(node[pairs[~same]], axis=1)
+    return node, np.unique(edges, axis=0)
+
+
+def _touching(index: Int[np.ndarray, "_n 3"]) -> Int[np.ndarray, "_m 2"]:
+    """Pairs of voxels that share a face, an edge or a corner; voxels in the order of memory."""
+    shape = index.max(0) + 2
+    flat = np.ravel_multi_index(tuple(index.T), tuple(shape))
+    found = []
+    for offset in np.ndindex(3, 3, 3):
+        z, y, x = (o - 1 for o in offset)
+        step = (z * shape[1] + y) * shape[2] + x
+        if step <= 0:
+            continue
+        place = np.minimum(np.searchsorted(flat, flat + step), len(flat) - 1)
+        hit = np.flatnonzero(flat[place] == flat + step)
+        # A step over the end of a row lands in the margin, or on the other side of the volume.
+        hit = hit[(abs(index[place[hit]] - index[hit]) <= 1).all(1)]
+        found.append(np.stack([hit, place[hit]], 1))
+    return np.concatenate(found)
+
+
+def _front(graph: sparse.csr_array, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels in the order in which a front reaches them, and after how many steps it does."""
+    count = len(roots)
+    size = graph.shape[0] + 1
+    start = sparse.coo_array(
+        (np.ones(count, bool), (np.full(count, size - 1), roots)), (size, size)
+    )
+    whole = sparse.block_diag([graph, sparse.csr_array((1, 1), dtype=bool)]).tocsr() + start.tocsr()
+    order, before = csgraph.breadth_first_order(whole, size - 1, directed=False)
+    place = np.empty(size, int)
+    place[order] = np.arange(size)
+    parent = place[before[order[1:]]]  # their places increase
+    level, begin, end, number = np.zeros(size, int), 0, 1, 0
+    while end < size:
+        begin, end = end, 1 + int(np.searchsorted(parent, end))
+        level[order[begin:end]] = number
+        number += 1
+    return order[1:], level[:-1]
+
+
+class _Graph:
+    """Nodes and their neighbours in a forest."""
+
+    def __init__(self, points: Path, pairs: Int[np.ndarray, "_m 2"]):
+        weights = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
+        shape = (len(points), len(points))
+        full = sparse.csr_array((np.maximum(weights, 1e-9), pairs.T), shape=shape)
+        tree = csgraph.minimum_spanning_tree(full).tocoo()
+        self.near: list[set[int]] = [set() for _ in points]
+        for a, b in zip(tree.row.tolist(), tree.col.tolist(), strict=True):
+            self.near[a].add(b)
+            self.near[b].add(a)
+        self.kept = np.ones(len(points), bool)
+
+    @property
+    def degree(self) -> np.ndarray:
+        return np.array([len(n) for n in self.near])
+
+    def remove(self, nodes: np.ndarray) -> None:
+        for node in nodes.tolist():
+            for other in self.near[node]:
+                self.near[other].discard(node)
+            self.near[node] = set()
+        self.kept[nodes] = False
+
+    def parts(self) -> list[np.ndarray]:
+        """Paths from each node that is not in the middle of one to the next such node."""
+        found, seen = [], set()
+        for start, near in enumerate(self.near):
+            if len(near) == 2:
+                continue
+            for following in sorted(near):
+                path = [start, following]
+                while len(self.near[path[-1]]) == 2:
+                    path.append(next(n for n in self.near[path[-1]] if n != path[-2]))
+                if (path[-1], path[-2]) not in seen:
+                    seen.add((start, following))
+                    found.append(np.array(path))
+        return found

@@ -1,0 +1,290 @@
+"""Filaments from a mask: the skeleton's branches, joined through junctions and gaps, smoothed."""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Array, Bool, Real
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+from cryojax_seg.measure.centreline import Filament
+from cryojax_seg.measure.fitting import fit
+from cryojax_seg.measure.skeleton import Branch, branches, closed
+
+MaskArray = Bool[np.ndarray, "_z _y _x"] | Bool[Array, "_z _y _x"]
+ProbabilityArray = Real[np.ndarray, "_z _y _x"] | Real[Array, "_z _y _x"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TracingLimits:
+    """What is a filament, and what is one filament.
+
+    Attributes:
+        minimum_length_angstrom: shorter ones are left out.
+        maximum_curvature_per_nm: where an axis bends more, it is two filaments; 0.05 is a radius of
+            20 nm, below what actin (1 / 100 nm is much) or microtubules do.
+        maximum_gap_angstrom: between the ends of the mask that are joined.
+        maximum_turn_degrees: of the direction where two ends are joined.
+        lumen_radius_angstrom: hollow filaments are filled up to this radius (90 for the walls of
+            microtubules); 0 fills holes of a voxel.
+        round_ends: whether the mask holds all within a radius of the axis (as annotations that are
+            drawn with a ball do), so that the half ball at each end is not part of the length.
+    """
+
+    minimum_length_angstrom: float | int = 200.0
+    maximum_curvature_per_nm: float | int = 0.05
+    maximum_gap_angstrom: float | int = 150.0
+    maximum_turn_degrees: float | int = 40.0
+    lumen_radius_angstrom: float | int = 0.0
+    round_ends: bool = False
+
+    def __post_init__(self):
+        for name in ("maximum_curvature_per_nm", "maximum_turn_degrees"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("minimum_length_angstrom", "maximum_gap_angstrom", "lumen_radius_angstrom"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+
+
+def trace_filaments(
+    mask: MaskArray,
+    voxel_size: tuple[float, float, float],
+    limits: TracingLimits | None = None,
+    probability: ProbabilityArray | None = None,
+) -> list[Filament]:
+    """The filaments of a mask, longest first.
+
+    The branches of its skeleton are joined where two ends face each other, across a junction or a
+    gap, straightest and nearest first. The axis is then fitted to all voxels around it
+    (`fitting.fit`), cut where it bends too much, and kept if it is long enough.
+
+    Args:
+        mask: ``(z, y, x)``, True in filaments.
+        voxel_size: angstrom along z, y, x.
+        limits: what is one filament; None for the default.
+        probability: of the voxels; those of the mask then count with it, so that the axis is found
+            to a part of a voxel.
+
+    Returns:
+        axes in angstrom, zyx, voxel i at ``i * voxel_size``; none for an empty mask.
+
+    Raises:
+        ValueError: for shapes that differ or a voxel size that is not positive.
+
+    >>> mask = np.zeros((9, 9, 60), bool); mask[3:6, 3:6, 5:55] = True
+    >>> [round(f.length_angstrom, -1) for f in trace_filaments(mask, (10.0, 10.0, 10.0))]
+    [500.0]
+    """
+    limits = limits or TracingLimits()
+    mask, voxel_size = np.asarray(mask), check_voxel_size(voxel_size)
+    if probability is not None and np.shape(probability) != mask.shape:
+        raise ValueError(
+            f"probability has shape {np.shape(probability)}, the mask {mask.shape}: they must be "
+            "of the same volume"
+        )
+    if not mask.any():
+        return []
+    shape = mask.shape
+    box, mask = _cropped(mask, limits.lumen_radius_angstrom, voxel_size)
+    raw, mask = mask, closed(mask, limits.lumen_radius_angstrom, voxel_size)
+    mask = _large_parts(mask, limits, voxel_size)
+    paths = joined(branches(mask, voxel_size), limits, mask, voxel_size)
+    start, step = np.array([b.start for b in box]), float(np.mean(voxel_size))
+    density = None if probability is None else np.asarray(probability)[box]
+    solid = _voxels(mask, density, start, voxel_size)
+    curves = [
+        Filament.through(p + start * voxel_size, _scale(r, step, limits), radius_angstrom=r)
+        for p, r in paths
+    ]
+
+    def fitted(curves: list[Filament], voxels: tuple[np.ndarray, np.ndarray]) -> list[Filament]:
+        scales = [_scale(c.radius_angstrom, step, limits) for c in curves]
+        found = fit(curves, *voxels, voxel_size, shape, scales, limits.round_ends)
+        return [f for f in found if f is not None]
+
+    for _ in range(3):
+        curves = fitted(curves, solid)
+    pieces = [_cut(c, _scale(c.radius_angstrom, step, limits), step, limits) for c in curves]
+    if any(len(p) != 1 for p in pieces):
+        curves = [p for part in pieces for p in part]
+        for _ in range(2):
+            curves = fitted(curves, solid)
+    if limits.lumen_radius_angstrom > 0:  # what fills a lumen has hollow ends
+        walls = fitted(curves, _voxels(raw & mask, density, start, voxel_size))
+        if len(walls) == len(curves):
+            sizes = [c.radius_angstrom for c in curves]
+            pairs = zip(walls, sizes, strict=True)
+            curves = [dataclasses.replace(w, radius_angstrom=r) for w, r in pairs]
+    kept = [c for c in curves if c.length_angstrom >= limits.minimum_length_angstrom]
+    return sorted(kept, key=lambda c: -c.length_angstrom)
+
+
+def _voxels(
+    mask: np.ndarray, probability: np.ndarray | None, start: np.ndarray, voxel_size: tuple
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the voxels of a mask, and their weights."""
+    index = np.argwhere(mask)
+    weights = np.ones(len(index)) if probability is None else probability[mask].astype(float)
+    return (index + start) * voxel_size, weights
+
+
+def _scale(radius: float, step: float, limits: TracingLimits) -> float:
+    """The shortest wave of an axis: what a tube can show, and what its curvature allows.
+
+    A bend of the largest curvature loses a thousandth of its height; a bump of a part of a voxel,
+    as noise and crossings make them, does not count as a bend.
+    """
+    return max(4 * radius, 8 * step, 10 / limits.maximum_curvature_per_nm)
+
+
+def check_voxel_size(voxel_size: tuple[float, float, float]) -> tuple[float, float, float]:
+    """The voxel size, or a ValueError that says what it must be."""
+    if len(voxel_size) != 3 or not all(0 < v < math.inf for v in voxel_size):
+        raise ValueError(f"voxel_size must be three positive lengths in angstrom, got {voxel_size}")
+    z, y, x = (float(v) for v in voxel_size)
+    return z, y, x
+
+
+def joined(
+    parts: list[Branch],
+    limits: TracingLimits,
+    mask: Bool[np.ndarray, "_z _y _x"],
+    voxel_size: tuple[float, float, float],
+) -> list[tuple[np.ndarray, float]]:
+    """Branches joined end to end: points of each path, and its radius.
+
+    A pair of ends costs its turn (the largest angle between the two ends and the line from one to
+    the other) as a part of the largest allowed one, squared, and the part of that line that is
+    outside the mask as a part of the largest allowed gap. The cheapest pairs are joined first, each
+    end once, and no path to itself. At a junction, where the mask is whole, the straightest pairs
+    go on whatever their turn: a corner without a junction is not cut here either, that is up to
+    the curvature of the axis.
+    """
+    if not parts:
+        return []
+    ends = np.array([p.points[i] for p in parts for i in (0, -1)])
+    slack = np.array([s for p in parts for s in p.slack])
+    junction = np.array([j for p in parts for j in p.junction])
+    radius = np.repeat([p.radius for p in parts], 2)
+    outward = np.array([_outward(p, last) for p in parts for last in (False, True)])
+    # Filaments that cross at 20 degrees share their mask for some six radii.
+    reach = limits.maximum_gap_angstrom + 2 * slack.max() + 6 * radius.max()
+    pairs = KDTree(ends).query_pairs(reach, output_type="ndarray")
+    pairs = pairs[pairs[:, 0] // 2 != pairs[:, 1] // 2]
+    a, b = pairs[:, 0], pairs[:, 1]
+    line = ends[b] - ends[a]
+    turn = _angle(outward[a], -outward[b])
+    for end, way in ((a, line), (b, -line)):
+        along = (way * outward[end]).sum(1)
+        aside = np.linalg.norm(way - along[:, None] * outward[end], axis=1)
+        # An end is as exact as the skeleton: within half the radius it may be aside.
+        aside = np.maximum(aside - 0.5 * np.maximum(radius[a], radius[b]), 0.0)
+        turn = np.maximum(turn, np.degrees(np.arctan2(aside, np.maximum(along, 0.0))))
+    distance = np.linalg.norm(line, axis=1)
+    gap = distance * _outside(ends[a], ends[b], mask, voxel_size)
+    met = junction[a] & junction[b] & (distance <= slack[a] + slack[b] + max(voxel_size))
+    allowed = turn <= np.where(met, 90.0, limits.maximum_turn_degrees)
+    allowed &= gap <= np.where(met, np.inf, limits.maximum_gap_angstrom)
+    cost = (turn / limits.maximum_turn_degrees) ** 2 + distance / reach
+    cost = cost + gap / max(limits.maximum_gap_angstrom, 1e-9)
+    partner: dict[int, int] = {}
+    path_of = list(range(len(parts)))
+    for k in np.argsort(cost, kind="stable"):
+        i, j = int(a[k]), int(b[k])
+        one, other = path_of[i // 2], path_of[j // 2]
+        if not allowed[k] or i in partner or j in partner or one == other:
+            continue
+        partner[i], partner[j] = j, i
+        path_of = [one if p == other else p for p in path_of]
+    return _chains(parts, partner)
+
+
+def _outside(one: np.ndarray, other: np.ndarray, mask: np.ndarray, voxel_size) -> np.ndarray:
+    """The part of the line between two points, for many, that is outside the mask."""
+    inside = np.zeros(len(one))
+    shares = np.linspace(0, 1, 33)
+    for share in shares:
+        index = np.rint(((1 - share) * one + share * other) / voxel_size).astype(int)
+        inside += mask[tuple(index.T)]
+    return 1 - inside / len(shares)
+
+
+def _chains(parts: list[Branch], partner: dict[int, int]) -> list[tuple[np.ndarray, float]]:
+    chains, used = [], set()
+    for start in range(2 * len(parts)):
+        if start in partner or start // 2 in used:
+            continue
+        points, end, sizes = [], start, []
+        while True:
+            branch = parts[end // 2]
+            used.add(end // 2)
+            points.append(branch.points[::-1] if end % 2 else branch.points)
+            sizes.append((branch.radius, len(branch.points)))
+            if end ^ 1 not in partner:
+                break
+            end = partner[end ^ 1]
+        radius = np.average([r for r, _ in sizes], weights=[n for _, n in sizes])
+        chains.append((np.concatenate(points), float(radius)))
+    return chains
+
+
+def _outward(branch: Branch, last: bool) -> np.ndarray:
+    """The direction in which a branch leaves at one end, from about two radii of it."""
+    points = branch.points if last else branch.points[::-1]
+    away = np.linalg.norm(points - points[-1], axis=1)
+    far = np.flatnonzero(away > 2 * branch.radius)
+    near = points[far[-1] if len(far) else 0 :]
+    near = near if len(near) > 2 else points[-3:]
+    x = np.linspace(-1, 1, len(near))
+    slope = (x[:, None] * (near - near.mean(0))).sum(0)
+    return slope / max(np.linalg.norm(slope), 1e-12)
+
+
+def _angle(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.degrees(np.arccos(np.clip((one * other).sum(1), -1, 1)))
+
+
+def _cut(curve: Filament, scale: float, step: float, limits: TracingLimits) -> list[Filament]:
+    """The parts of a curve between the places where it bends too much; without those places.
+
+    A bend is the turn over a scale: noise, which turns back, is none.
+    """
+    places = curve.places(step)
+    before = np.maximum(places - scale / 2, 0.0)
+    after = np.minimum(places + scale / 2, curve.length_angstrom)
+    turn = np.radians(_angle(curve.tangents(before), curve.tangents(after)))
+    bent = 10 * turn / (after - before) > limits.maximum_curvature_per_nm
+    if not bent.any():
+        return [curve]
+    number = np.cumsum(np.diff(bent.astype(int), prepend=int(bent[0])) != 0)
+    parts = [places[(number == n) & ~bent] for n in np.unique(number[~bent])]
+    return [
+        Filament.through(curve.at(p), radius_angstrom=curve.radius_angstrom)
+        for p in parts
+        if len(p) > 3
+    ]
+
+
+def _cropped(mask: np.ndarray, lumen: float | int, voxel_size: tuple[float, float, float]):
+    """The box around the mask with a margin, and the mask in it."""
+    box = []
+    for axis, (size, v) in enumerate(zip(mask.shape, voxel_size, strict=True)):
+        others = tuple(a for a in range(3) if a != axis)
+        filled = np.flatnonzero(mask.any(axis=others))
+        margin = int(np.ceil(lumen / v)) + 2
+        box.append(slice(max(int(filled[0]) - margin, 0), min(int(filled[-1]) + margin + 1, size)))
+    return tuple(box), mask[tuple(box)]
+
+
+def _large_parts(mask: np.ndarray, limits: TracingLimits, voxel_size: tuple) -> np.ndarray:
+    """Without components too small to be a part of a filament, as noise makes them."""
+    label, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    size = np.bincount(label.ravel())
+    shortest = limits.minimum_length_angstrom
+    if limits.maximum_gap_angstrom:  # a part may be one of several
+        shortest = min(shortest / 4, 4 * max(voxel_size))
+    kept = size * min(voxel_size) >= shortest
+    kept[0] = False
+    return kept[label]
