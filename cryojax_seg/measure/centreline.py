@@ -1,6 +1,7 @@
 """Smooth axes of filaments: splines through the middle of a mask, from end to end."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from jaxtyping import Float
@@ -29,13 +30,15 @@ class Filament:
     covered: float = 1.0
     at_border: tuple[bool, bool] = (False, False)
 
-    def __post_init__(self):
+    @functools.cached_property
+    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters of the spline, and the length up to each."""
         low, high = self.spline.t[self.spline.k], self.spline.t[-self.spline.k - 1]
         u = np.linspace(low, high, 8 * len(self.spline.t) + 33)
         speed = np.linalg.norm(self.spline(u, 1), axis=1)
         middle = np.linalg.norm(self.spline((u[1:] + u[:-1]) / 2, 1), axis=1)
         pieces = np.diff(u) * (speed[:-1] + 4 * middle + speed[1:]) / 6  # Simpson's rule
-        object.__setattr__(self, "_table", (u, np.concatenate([[0.0], np.cumsum(pieces)])))
+        return u, np.concatenate([[0.0], np.cumsum(pieces)])
 
     @classmethod
     def through(cls, points: Points, scale: float = 0.0, **fields) -> "Filament":

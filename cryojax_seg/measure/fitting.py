@@ -50,7 +50,7 @@ def fit(
     owner = np.repeat(np.arange(len(curves)), [len(p) for p in places])
     rank = np.concatenate([np.arange(len(p)) for p in places])
     samples = np.concatenate([c.at(p) for c, p in zip(curves, places, strict=True)])
-    distance, nearest = KDTree(samples).query(points)
+    distance, nearest = map(np.asarray, KDTree(samples).query(points))
     crowded = _crowded(curves, step)
     order = np.argsort(owner[nearest], kind="stable")
     bounds = np.searchsorted(owner[nearest][order], np.arange(len(curves) + 1))
@@ -133,7 +133,7 @@ def _moved(profile: _Profile, crowded, voxel_size, shape, scale, round_ends) -> 
     first, last = (low + e * step for e in _ends(area, typical, radius, step))
     first, last = first + inset, last - inset
     # Pieces that the end cuts, or that only scattered voxels fill, have their average aside.
-    inside = (middle > first) & (middle < last) & (area[filled] > typical / 3)
+    inside = np.asarray((middle > first) & (middle < last) & (area[filled] > typical / 3))
     alone = inside & (np.interp(middle, *crowded) < 0.5)
     inside = alone if alone.sum() > max(inside.sum() / 2, 4) else inside
     centres, middle = centres[inside], middle[inside]
@@ -146,7 +146,8 @@ def _moved(profile: _Profile, crowded, voxel_size, shape, scale, round_ends) -> 
     u = np.concatenate([[first], middle[inner], [last]]) - first
     spline = smoothing_spline(points, u, noise, scale)
     at = low + step * np.arange(len(area))
-    there = ((area > typical / 3) | (np.interp(at, *crowded) >= 0.5))[(at > first) & (at < last)]
+    full = np.asarray((area > typical / 3) | (np.interp(at, *crowded) >= 0.5))
+    there = full[np.flatnonzero((at > first) & (at < last))]
     grid = tips / np.asarray(voxel_size)  # half of a tube is cut off where its axis leaves
     edge = ((grid < 1) | (grid > np.asarray(shape) - 2)).any(1)
     return Filament(spline, radius, float(there.mean()), (bool(edge[0]), bool(edge[1])))

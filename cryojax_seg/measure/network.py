@@ -116,7 +116,7 @@ def neighbour_spacing(
     tree, found = KDTree(flat), np.full(len(flat), np.nan)
     left, count = np.arange(len(flat)), 8
     while len(left):  # the nearest of others; own ones are nearer, so look at more and more
-        distance, nearest = tree.query(flat[left], min(count, len(flat)))
+        nearest = np.asarray(tree.query(flat[left], min(count, len(flat)))[1])
         other = owner[nearest] != owner[left, None]
         some = other.any(1)
         k = np.argmax(other, 1)[some]

@@ -53,7 +53,7 @@ def closed(
     if radius > 0:
         reach = [int(np.ceil(radius / v)) + 1 for v in voxel_size]
         padded = np.pad(mask, [(r, r) for r in reach], mode="edge")
-        near = ndimage.distance_transform_edt(~padded, sampling=voxel_size) <= radius
+        near = np.asarray(ndimage.distance_transform_edt(~padded, sampling=voxel_size)) <= radius
         filled = np.asarray(ndimage.distance_transform_edt(near, sampling=voxel_size)) > radius
         mask = mask | filled[tuple(slice(r, -r) for r in reach)]
     count = mask.astype(np.uint8)
@@ -163,17 +163,18 @@ def _nodes(index: Int[np.ndarray, "_n 3"]) -> tuple[np.ndarray, np.ndarray]:
     """The node of every voxel, and pairs of nodes that touch."""
     count, pairs = len(index), _touching(index)
     graph = sparse.coo_array((np.ones(len(pairs), bool), pairs.T), shape=(count, count)).tocsr()
-    components, component = csgraph.connected_components(graph, directed=False)
+    component = np.asarray(csgraph.connected_components(graph, directed=False)[1])
     roots = np.unique(component, return_index=True)[1]
+    level = np.zeros(count, int)
     for _ in range(2):  # what is reached last from anywhere is an end
         order, level = _front(graph, roots)
-        latest = np.empty(components, int)
+        latest = np.empty(len(roots), int)
         latest[component[order]] = order  # the last one that is written stays
         roots = latest
-    slab = level // _STEPS
-    same = slab[pairs[:, 0]] == slab[pairs[:, 1]]
+    slab = np.asarray(level // _STEPS)
+    same = np.equal(*slab[pairs].T)
     within = sparse.coo_array((np.ones(same.sum(), bool), pairs[same].T), shape=(count, count))
-    node = csgraph.connected_components(within, directed=False)[1]
+    node = np.asarray(csgraph.connected_components(within, directed=False)[1])
     edges = np.sort(node[pairs[~same]], axis=1)
     return node, np.unique(edges, axis=0)
 
@@ -181,14 +182,14 @@ def _nodes(index: Int[np.ndarray, "_n 3"]) -> tuple[np.ndarray, np.ndarray]:
 def _touching(index: Int[np.ndarray, "_n 3"]) -> Int[np.ndarray, "_m 2"]:
     """Pairs of voxels that share a face, an edge or a corner; voxels in the order of memory."""
     shape = index.max(0) + 2
-    flat = np.ravel_multi_index(tuple(index.T), tuple(shape))
+    flat = np.asarray(np.ravel_multi_index(tuple(index.T), tuple(shape)))
     found = []
     for offset in np.ndindex(3, 3, 3):
         z, y, x = (o - 1 for o in offset)
         step = (z * shape[1] + y) * shape[2] + x
         if step <= 0:
             continue
-        place = np.minimum(np.searchsorted(flat, flat + step), len(flat) - 1)
+        place = np.searchsorted(flat, flat + step).clip(max=len(flat) - 1)
         hit = np.flatnonzero(flat[place] == flat + step)
         # A step over the end of a row lands in the margin, or on the other side of the volume.
         hit = hit[(abs(index[place[hit]] - index[hit]) <= 1).all(1)]
@@ -199,12 +200,13 @@ def _touching(index: Int[np.ndarray, "_n 3"]) -> Int[np.ndarray, "_m 2"]:
 def _front(graph: sparse.csr_array, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Voxels in the order in which a front reaches them, and after how many steps it does."""
     count = len(roots)
-    size = graph.shape[0] + 1
+    size = len(graph.indptr)  # the voxels, and a start before all roots
     start = sparse.coo_array(
         (np.ones(count, bool), (np.full(count, size - 1), roots)), (size, size)
     )
     whole = sparse.block_diag([graph, sparse.csr_array((1, 1), dtype=bool)]).tocsr() + start.tocsr()
-    order, before = csgraph.breadth_first_order(whole, size - 1, directed=False)
+    found = csgraph.breadth_first_order(whole, size - 1, directed=False)
+    order, before = np.asarray(found[0]), np.asarray(found[1])
     place = np.empty(size, int)
     place[order] = np.arange(size)
     parent = place[before[order[1:]]]  # their places increase

@@ -2,15 +2,16 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Array, Bool, Real
 from scipy import ndimage
-from scipy.spatial import KDTree
 
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.fitting import fit
-from cryojax_seg.measure.skeleton import Branch, branches, closed
+from cryojax_seg.measure.joining import angle, joined
+from cryojax_seg.measure.skeleton import branches, closed
 
 MaskArray = Bool[np.ndarray, "_z _y _x"] | Bool[Array, "_z _y _x"]
 ProbabilityArray = Real[np.ndarray, "_z _y _x"] | Real[Array, "_z _y _x"]
@@ -90,7 +91,13 @@ def trace_filaments(
     box, mask = _cropped(mask, limits.lumen_radius_angstrom, voxel_size)
     raw, mask = mask, closed(mask, limits.lumen_radius_angstrom, voxel_size)
     mask = _large_parts(mask, limits, voxel_size)
-    paths = joined(branches(mask, voxel_size), limits, mask, voxel_size)
+    paths = joined(
+        branches(mask, voxel_size),
+        mask,
+        voxel_size,
+        float(limits.maximum_gap_angstrom),
+        float(limits.maximum_turn_degrees),
+    )
     start, step = np.array([b.start for b in box]), float(np.mean(voxel_size))
     density = None if probability is None else np.asarray(probability)[box]
     solid = _voxels(mask, density, start, voxel_size)
@@ -121,6 +128,30 @@ def trace_filaments(
     return sorted(kept, key=lambda c: -c.length_angstrom)
 
 
+def refit(
+    filaments: Sequence[Filament],
+    mask: MaskArray,
+    voxel_size: tuple[float, float, float],
+    limits: TracingLimits | None = None,
+) -> list[Filament | None]:
+    """The same filaments in another mask of the same volume: their axes and ends fitted anew.
+
+    Args:
+        filaments: as `trace_filaments` gives them.
+        mask: ``(z, y, x)``.
+        voxel_size: angstrom along z, y, x.
+        limits: as they were traced with.
+
+    Returns:
+        None for a filament of which the mask has nearly nothing.
+    """
+    limits, mask = limits or TracingLimits(), np.asarray(mask)
+    step, found = float(np.mean(voxel_size)), list(filaments)
+    voxels = _voxels(mask, None, np.zeros(3, int), check_voxel_size(voxel_size))
+    scales = [_scale(f.radius_angstrom, step, limits) for f in filaments]
+    return fit(found, *voxels, voxel_size, mask.shape, scales, limits.round_ends)
+
+
 def _voxels(
     mask: np.ndarray, probability: np.ndarray | None, start: np.ndarray, voxel_size: tuple
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -147,105 +178,6 @@ def check_voxel_size(voxel_size: tuple[float, float, float]) -> tuple[float, flo
     return z, y, x
 
 
-def joined(
-    parts: list[Branch],
-    limits: TracingLimits,
-    mask: Bool[np.ndarray, "_z _y _x"],
-    voxel_size: tuple[float, float, float],
-) -> list[tuple[np.ndarray, float]]:
-    """Branches joined end to end: points of each path, and its radius.
-
-    A pair of ends costs its turn (the largest angle between the two ends and the line from one to
-    the other) as a part of the largest allowed one, squared, and the part of that line that is
-    outside the mask as a part of the largest allowed gap. The cheapest pairs are joined first, each
-    end once, and no path to itself. At a junction, where the mask is whole, the straightest pairs
-    go on whatever their turn: a corner without a junction is not cut here either, that is up to
-    the curvature of the axis.
-    """
-    if not parts:
-        return []
-    ends = np.array([p.points[i] for p in parts for i in (0, -1)])
-    slack = np.array([s for p in parts for s in p.slack])
-    junction = np.array([j for p in parts for j in p.junction])
-    radius = np.repeat([p.radius for p in parts], 2)
-    outward = np.array([_outward(p, last) for p in parts for last in (False, True)])
-    # Filaments that cross at 20 degrees share their mask for some six radii.
-    reach = limits.maximum_gap_angstrom + 2 * slack.max() + 6 * radius.max()
-    pairs = KDTree(ends).query_pairs(reach, output_type="ndarray")
-    pairs = pairs[pairs[:, 0] // 2 != pairs[:, 1] // 2]
-    a, b = pairs[:, 0], pairs[:, 1]
-    line = ends[b] - ends[a]
-    turn = _angle(outward[a], -outward[b])
-    for end, way in ((a, line), (b, -line)):
-        along = (way * outward[end]).sum(1)
-        aside = np.linalg.norm(way - along[:, None] * outward[end], axis=1)
-        # An end is as exact as the skeleton: within half the radius it may be aside.
-        aside = np.maximum(aside - 0.5 * np.maximum(radius[a], radius[b]), 0.0)
-        turn = np.maximum(turn, np.degrees(np.arctan2(aside, np.maximum(along, 0.0))))
-    distance = np.linalg.norm(line, axis=1)
-    gap = distance * _outside(ends[a], ends[b], mask, voxel_size)
-    met = junction[a] & junction[b] & (distance <= slack[a] + slack[b] + max(voxel_size))
-    allowed = turn <= np.where(met, 90.0, limits.maximum_turn_degrees)
-    allowed &= gap <= np.where(met, np.inf, limits.maximum_gap_angstrom)
-    cost = (turn / limits.maximum_turn_degrees) ** 2 + distance / reach
-    cost = cost + gap / max(limits.maximum_gap_angstrom, 1e-9)
-    partner: dict[int, int] = {}
-    path_of = list(range(len(parts)))
-    for k in np.argsort(cost, kind="stable"):
-        i, j = int(a[k]), int(b[k])
-        one, other = path_of[i // 2], path_of[j // 2]
-        if not allowed[k] or i in partner or j in partner or one == other:
-            continue
-        partner[i], partner[j] = j, i
-        path_of = [one if p == other else p for p in path_of]
-    return _chains(parts, partner)
-
-
-def _outside(one: np.ndarray, other: np.ndarray, mask: np.ndarray, voxel_size) -> np.ndarray:
-    """The part of the line between two points, for many, that is outside the mask."""
-    inside = np.zeros(len(one))
-    shares = np.linspace(0, 1, 33)
-    for share in shares:
-        index = np.rint(((1 - share) * one + share * other) / voxel_size).astype(int)
-        inside += mask[tuple(index.T)]
-    return 1 - inside / len(shares)
-
-
-def _chains(parts: list[Branch], partner: dict[int, int]) -> list[tuple[np.ndarray, float]]:
-    chains, used = [], set()
-    for start in range(2 * len(parts)):
-        if start in partner or start // 2 in used:
-            continue
-        points, end, sizes = [], start, []
-        while True:
-            branch = parts[end // 2]
-            used.add(end // 2)
-            points.append(branch.points[::-1] if end % 2 else branch.points)
-            sizes.append((branch.radius, len(branch.points)))
-            if end ^ 1 not in partner:
-                break
-            end = partner[end ^ 1]
-        radius = np.average([r for r, _ in sizes], weights=[n for _, n in sizes])
-        chains.append((np.concatenate(points), float(radius)))
-    return chains
-
-
-def _outward(branch: Branch, last: bool) -> np.ndarray:
-    """The direction in which a branch leaves at one end, from about two radii of it."""
-    points = branch.points if last else branch.points[::-1]
-    away = np.linalg.norm(points - points[-1], axis=1)
-    far = np.flatnonzero(away > 2 * branch.radius)
-    near = points[far[-1] if len(far) else 0 :]
-    near = near if len(near) > 2 else points[-3:]
-    x = np.linspace(-1, 1, len(near))
-    slope = (x[:, None] * (near - near.mean(0))).sum(0)
-    return slope / max(np.linalg.norm(slope), 1e-12)
-
-
-def _angle(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.degrees(np.arccos(np.clip((one * other).sum(1), -1, 1)))
-
-
 def _cut(curve: Filament, scale: float, step: float, limits: TracingLimits) -> list[Filament]:
     """The parts of a curve between the places where it bends too much; without those places.
 
@@ -254,7 +186,7 @@ def _cut(curve: Filament, scale: float, step: float, limits: TracingLimits) -> l
     places = curve.places(step)
     before = np.maximum(places - scale / 2, 0.0)
     after = np.minimum(places + scale / 2, curve.length_angstrom)
-    turn = np.radians(_angle(curve.tangents(before), curve.tangents(after)))
+    turn = np.radians(angle(curve.tangents(before), curve.tangents(after)))
     bent = 10 * turn / (after - before) > limits.maximum_curvature_per_nm
     if not bent.any():
         return [curve]
@@ -280,7 +212,8 @@ def _cropped(mask: np.ndarray, lumen: float | int, voxel_size: tuple[float, floa
 
 def _large_parts(mask: np.ndarray, limits: TracingLimits, voxel_size: tuple) -> np.ndarray:
     """Without components too small to be a part of a filament, as noise makes them."""
-    label, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    label = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, np.ones((3, 3, 3)), output=label)
     size = np.bincount(label.ravel())
     shortest = limits.minimum_length_angstrom
     if limits.maximum_gap_angstrom:  # a part may be one of several

@@ -1,0 +1,187 @@
+"""Filaments in physical units: a row for each, and a summary of the network they make."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Array, Bool
+
+from cryojax_seg.measure import network
+from cryojax_seg.measure.centreline import Filament
+from cryojax_seg.measure.measured import Measured
+from cryojax_seg.measure.tracing import (
+    MaskArray,
+    ProbabilityArray,
+    TracingLimits,
+    refit,
+    trace_filaments,
+)
+from cryojax_seg.measure.uncertainty import interval, mask_draws
+
+
+@dataclasses.dataclass(frozen=True)
+class FilamentRow:
+    """One filament.
+
+    Attributes:
+        filament: its number, from 1, longest first.
+        length_nm: along the axis. Its interval is that of the axis fitted to drawn masks.
+        end_to_end_nm: between its ends.
+        tortuosity: length over the distance between its ends, 1 if straight.
+        mean_curvature_per_nm: over its length, of waves that tracing keeps. The noise of a mask of
+            10 angstrom voxels bends even straight axes by some 0.002 per nanometre.
+        radius_nm: of the tube that has the cross-section of the mask.
+        spacing_nm: median distance to the nearest other axis; None without a neighbour.
+        covered: part of the length with mask around it; the rest are bridged gaps.
+        at_border: whether an end lies where the volume ends, so that it is longer in truth.
+        start_angstrom, stop_angstrom: its ends, zyx, voxel i at ``i * voxel_size``.
+    """
+
+    filament: int
+    length_nm: Measured
+    end_to_end_nm: float
+    tortuosity: float
+    mean_curvature_per_nm: float
+    radius_nm: float
+    spacing_nm: float | None
+    covered: float
+    at_border: bool
+    start_angstrom: tuple[float, float, float]
+    stop_angstrom: tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class FilamentSummary:
+    """The filaments of a volume together.
+
+    Intervals of the number, the total length and the densities are over masks drawn from the
+    probabilities and traced anew, and hold the value; there are none without probabilities. Those
+    of order, spacing and persistence length are over whole filaments drawn with replacement.
+
+    Attributes:
+        number: of filaments.
+        total_length_um: of all.
+        region_um3: the volume that was looked at.
+        length_density_um_per_um3: total length in that volume.
+        number_density_per_um3: number in that volume.
+        order_parameter: nematic, see `network.Orientation`; None without filaments.
+        order_if_random: what it exceeds by chance in one case of 20.
+        director_zyx: their common direction.
+        spacing_nm: median distance to the nearest other axis; None without neighbours.
+        persistence_length_um: None where filaments are too few or too short.
+    """
+
+    number: Measured
+    total_length_um: Measured
+    region_um3: float
+    length_density_um_per_um3: Measured
+    number_density_per_um3: Measured
+    order_parameter: Measured | None
+    order_if_random: float | None
+    director_zyx: tuple[float, float, float] | None
+    spacing_nm: Measured | None
+    persistence_length_um: Measured | None
+
+
+def measure_filaments(
+    mask: MaskArray,
+    voxel_size: tuple[float, float, float],
+    probability: ProbabilityArray | None = None,
+    limits: TracingLimits | None = None,
+    region: Bool[np.ndarray, "_z _y _x"] | Bool[Array, "_z _y _x"] | None = None,
+    draws: int = 16,
+    correlation: float | int = math.inf,
+    seed: int = 0,
+) -> tuple[list[FilamentRow], FilamentSummary]:
+    """Traces and measures the filaments of a mask.
+
+    Args:
+        mask: ``(z, y, x)``, True in filaments.
+        voxel_size: angstrom along z, y, x.
+        probability: calibrated, of the same voxels; gives the axes within a voxel, and intervals.
+        limits: see `tracing.TracingLimits`; None for the default.
+        region: where there was something to be seen, for the densities; None for all.
+        draws: masks that intervals are taken over, each traced anew; 0 for none.
+        correlation: of the probabilities, see `uncertainty.mask_draws`.
+        seed: of all that is drawn.
+
+    Returns:
+        a row for each filament, longest first, and the summary; no rows for an empty mask.
+
+    Raises:
+        ValueError: for shapes that differ, an empty region or a voxel size that is not positive.
+
+    >>> mask = np.zeros((9, 9, 60), bool); mask[3:6, 3:6, 5:55] = True
+    >>> rows, summary = measure_filaments(mask, (10.0, 10.0, 10.0))
+    >>> round(rows[0].length_nm.value, 1), rows[0].tortuosity, summary.number.value
+    (50.0, 1.0, 1.0)
+    """
+    limits, mask = limits or TracingLimits(), np.asarray(mask)
+    looked_at = mask.size if region is None else int(np.asarray(region).sum())
+    if region is not None and np.shape(region) != mask.shape:
+        raise ValueError(f"region has shape {np.shape(region)}, the mask {mask.shape}")
+    if not looked_at:
+        raise ValueError("region is empty: there is no volume to measure a density in")
+    found = trace_filaments(mask, voxel_size, limits, probability)
+    volume = looked_at * math.prod(voxel_size) * 1e-12  # cubic micrometres
+    numbers, totals, lengths = [], [], [[] for _ in found]
+    if probability is not None and draws > 0:
+        for drawn in mask_draws(np.asarray(probability), seed, draws, correlation):
+            again = trace_filaments(drawn, voxel_size, limits)
+            numbers.append(len(again))
+            totals.append(1e-4 * sum(f.length_angstrom for f in again))
+            for own, fitted in zip(lengths, refit(found, drawn, voxel_size, limits), strict=True):
+                own.append(0.1 * fitted.length_angstrom if fitted else 0.0)
+    number = _measured(len(found), numbers)
+    total = _measured(1e-4 * sum(f.length_angstrom for f in found), totals)
+    spacings = network.neighbour_spacing(found)
+    order, spacing = network.orientation(found, seed), network.median_spacing(spacings, seed)
+    shortest = max(10 / limits.maximum_curvature_per_nm, 200.0)
+    persistence = network.persistence_length(found, shortest_angstrom=shortest, seed=seed)
+    rows = [
+        _row(i, f, _measured(0.1 * f.length_angstrom, own), s)
+        for i, (f, own, s) in enumerate(zip(found, lengths, spacings, strict=True), 1)
+    ]
+    return rows, FilamentSummary(
+        number=number,
+        total_length_um=total,
+        region_um3=volume,
+        length_density_um_per_um3=total.scaled(1 / volume),
+        number_density_per_um3=number.scaled(1 / volume),
+        order_parameter=order.order_parameter if order else None,
+        order_if_random=order.order_if_random if order else None,
+        director_zyx=order.director_zyx if order else None,
+        spacing_nm=spacing.scaled(0.1) if spacing else None,
+        persistence_length_um=persistence.scaled(1e-4) if persistence else None,
+    )
+
+
+def _measured(value: float | int, draws: Sequence[float | int]) -> Measured:
+    """With the interval of the draws, widened to hold the value: a number of filaments neither
+    grows nor falls with the level of the mask.
+    """
+    if not draws:
+        return Measured(float(value))
+    low, high = interval(draws)
+    return Measured(float(value), min(low, float(value)), max(high, float(value)))
+
+
+def _row(number: int, filament: Filament, length: Measured, spacing: np.ndarray) -> FilamentRow:
+    places = filament.places(max(filament.length_angstrom / 200, 1.0))
+    start, stop = filament.ends_angstrom
+    apart = float(np.linalg.norm(stop - start))
+    known = spacing[np.isfinite(spacing)]
+    return FilamentRow(
+        filament=number,
+        length_nm=length,
+        end_to_end_nm=0.1 * apart,
+        tortuosity=round(filament.length_angstrom / max(apart, 1e-9), 6),
+        mean_curvature_per_nm=10 * float(filament.curvature(places).mean()),
+        radius_nm=0.1 * filament.radius_angstrom,
+        spacing_nm=0.1 * float(np.median(known)) if len(known) else None,
+        covered=filament.covered,
+        at_border=any(filament.at_border),
+        start_angstrom=(float(start[0]), float(start[1]), float(start[2])),
+        stop_angstrom=(float(stop[0]), float(stop[1]), float(stop[2])),
+    )

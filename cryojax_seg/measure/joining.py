@@ -1,0 +1,121 @@
+"""Branches of a skeleton joined to filaments, across junctions and through gaps."""
+
+import numpy as np
+from jaxtyping import Bool
+from scipy.spatial import KDTree
+
+from cryojax_seg.measure.skeleton import Branch
+
+
+def joined(
+    parts: list[Branch],
+    mask: Bool[np.ndarray, "_z _y _x"],
+    voxel_size: tuple[float, float, float],
+    maximum_gap: float,
+    maximum_turn: float,
+) -> list[tuple[np.ndarray, float]]:
+    """Branches joined end to end: points of each path, and its radius.
+
+    A pair of ends costs its turn (the largest angle between the two ends and the line from one to
+    the other) as a part of the largest allowed one, squared, and the part of that line that is
+    outside the mask as a part of the largest allowed gap. The cheapest pairs are joined first, each
+    end once, and no path to itself. At a junction, where the mask is whole, the straightest pairs
+    go on whatever their turn: a corner without a junction is not cut here either, that is up to
+    the curvature of the axis.
+
+    Args:
+        parts: of `skeleton.branches`.
+        mask: whose skeleton they are.
+        voxel_size: angstrom along z, y, x.
+        maximum_gap: length outside the mask that is bridged, angstrom.
+        maximum_turn: where a gap is bridged, degrees.
+
+    >>> from cryojax_seg.measure.skeleton import branches
+    >>> mask = np.zeros((3, 3, 30), bool); mask[1, 1, :12] = mask[1, 1, 16:] = True
+    >>> parts = branches(mask, (1.0, 1.0, 1.0))
+    >>> [len(joined(parts, mask, (1.0, 1.0, 1.0), gap, 40.0)) for gap in (2.0, 6.0)]
+    [2, 1]
+    """
+    if not parts:
+        return []
+    ends = np.array([p.points[i] for p in parts for i in (0, -1)])
+    slack = np.array([s for p in parts for s in p.slack])
+    junction = np.array([j for p in parts for j in p.junction])
+    radius = np.repeat([p.radius for p in parts], 2)
+    outward = np.array([_outward(p, last) for p in parts for last in (False, True)])
+    # Filaments that cross at 20 degrees share their mask for some six radii.
+    reach = maximum_gap + 2 * slack.max() + 6 * radius.max()
+    pairs = KDTree(ends).query_pairs(reach, output_type="ndarray")
+    pairs = pairs[pairs[:, 0] // 2 != pairs[:, 1] // 2]
+    a, b = pairs[:, 0], pairs[:, 1]
+    line = ends[b] - ends[a]
+    turn = angle(outward[a], -outward[b])
+    for end, way in ((a, line), (b, -line)):
+        along = (way * outward[end]).sum(1)
+        aside = np.linalg.norm(way - along[:, None] * outward[end], axis=1)
+        # An end is as exact as the skeleton: within half the radius it may be aside.
+        aside = np.maximum(aside - 0.5 * np.maximum(radius[a], radius[b]), 0.0)
+        turn = np.maximum(turn, np.degrees(np.arctan2(aside, np.maximum(along, 0.0))))
+    distance = np.linalg.norm(line, axis=1)
+    gap = distance * _outside(ends[a], ends[b], mask, voxel_size)
+    met = junction[a] & junction[b] & (distance <= slack[a] + slack[b] + max(voxel_size))
+    allowed = turn <= np.where(met, 90.0, maximum_turn)
+    allowed &= gap <= np.where(met, np.inf, maximum_gap)
+    cost = (turn / maximum_turn) ** 2 + distance / reach
+    cost = cost + gap / max(maximum_gap, 1e-9)
+    partner: dict[int, int] = {}
+    path_of = list(range(len(parts)))
+    for k in np.argsort(cost, kind="stable"):
+        i, j = int(a[k]), int(b[k])
+        one, other = path_of[i // 2], path_of[j // 2]
+        if not allowed[k] or i in partner or j in partner or one == other:
+            continue
+        partner[i], partner[j] = j, i
+        path_of = [one if p == other else p for p in path_of]
+    return _chains(parts, partner)
+
+
+def _outside(one: np.ndarray, other: np.ndarray, mask: np.ndarray, voxel_size) -> np.ndarray:
+    """The part of the line between two points, for many, that is outside the mask."""
+    inside = np.zeros(len(one))
+    shares = np.linspace(0, 1, 33)
+    for share in shares:
+        index = np.rint(((1 - share) * one + share * other) / voxel_size).astype(int)
+        inside += mask[tuple(index.T)]
+    return 1 - inside / len(shares)
+
+
+def _chains(parts: list[Branch], partner: dict[int, int]) -> list[tuple[np.ndarray, float]]:
+    chains, used = [], set()
+    for start in range(2 * len(parts)):
+        if start in partner or start // 2 in used:
+            continue
+        points, end, sizes = [], start, []
+        while True:
+            branch = parts[end // 2]
+            used.add(end // 2)
+            points.append(branch.points[::-1] if end % 2 else branch.points)
+            sizes.append((branch.radius, len(branch.points)))
+            if end ^ 1 not in partner:
+                break
+            end = partner[end ^ 1]
+        radius = np.average([r for r, _ in sizes], weights=[n for _, n in sizes])
+        chains.append((np.concatenate(points), float(radius)))
+    return chains
+
+
+def _outward(branch: Branch, last: bool) -> np.ndarray:
+    """The direction in which a branch leaves at one end, from about two radii of it."""
+    points = branch.points if last else branch.points[::-1]
+    away = np.linalg.norm(points - points[-1], axis=1)
+    far = np.flatnonzero(away > 2 * branch.radius)
+    near = points[far[-1] if len(far) else 0 :]
+    near = near if len(near) > 2 else points[-3:]
+    x = np.linspace(-1, 1, len(near))
+    slope = (x[:, None] * (near - near.mean(0))).sum(0)
+    return slope / max(np.linalg.norm(slope), 1e-12)
+
+
+def angle(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Degrees between unit vectors."""
+    return np.degrees(np.arccos(np.clip((one * other).sum(1), -1, 1)))

@@ -1,0 +1,103 @@
+"""Rows and summaries of filaments against scenes whose measurements are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from cryojax_seg.measure.filaments import measure_filaments
+from cryojax_seg.measure.tracing import TracingLimits
+from cryojax_seg.simulate import ActinBundle, Microtubule, Placed
+from cryojax_seg.simulate.arcs import hexagonal
+
+VOXEL = (10.0, 10.0, 10.0)
+
+
+def distance_of(structure, shape, centre):
+    points = 10.0 * np.indices(shape, np.float32).reshape(3, -1).T
+    distance = jax.jit(Placed(structure, centre).distance)(jnp.asarray(points))
+    return np.asarray(distance).reshape(shape)
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    """Seven bent actin filaments: the signed distance to their tubes."""
+    structure = ActinBundle(700.0, curvature=1 / 4000, spacing=150.0)
+    distance = distance_of(structure, (40, 84, 44), (195.0, 415.0, 215.0))
+    return structure, distance
+
+
+def test_an_actin_bundle_is_measured_as_it_was_made(bundle):
+    structure, distance = bundle
+    limits = TracingLimits(round_ends=True)
+    rows, summary = measure_filaments(distance <= 0, VOXEL, limits=limits)
+    truth = structure.measurements()["length"]
+    assert summary.number.value == 7 and summary.number.low is None
+    assert 1e4 * summary.total_length_um.value == pytest.approx(truth, rel=0.02)
+    region = distance.size * 1e-9
+    assert summary.region_um3 == pytest.approx(region)
+    assert summary.length_density_um_per_um3.value == pytest.approx(1e-4 * truth / region, rel=0.02)
+    assert summary.spacing_nm.value == pytest.approx(15, rel=0.02)
+    assert summary.order_parameter.value > 0.98
+    assert summary.director_zyx == pytest.approx((0, 1, 0), abs=0.05)
+    assert summary.order_if_random < 0.8
+    lengths = [r.length_nm.value for r in rows]
+    assert lengths == sorted(lengths, reverse=True)
+    each = 70 * (1 - structure.spacing * hexagonal(7)[:, 1] / 4000)
+    assert sorted(lengths) == pytest.approx(sorted(each), rel=0.01)
+    for row in rows:
+        # An arc of this angle over its chord.
+        assert row.tortuosity == pytest.approx(1 + (700 / 4000) ** 2 / 24, abs=0.002)
+        assert row.mean_curvature_per_nm == pytest.approx(1 / 400, abs=0.0025)
+        assert row.radius_nm == pytest.approx(3.5, rel=0.05)
+        assert row.spacing_nm == pytest.approx(15, rel=0.03)
+        assert row.covered == 1 and not row.at_border
+        ends = np.subtract(row.stop_angstrom, row.start_angstrom)
+        assert row.end_to_end_nm == pytest.approx(0.1 * np.linalg.norm(ends))
+
+
+def test_walls_of_a_microtubule():
+    tube = Microtubule(800.0, curvature=1 / 6000)
+    shape = (44, 100, 44)
+    wall = np.abs(distance_of(tube, shape, (215.0, 495.0, 215.0))) <= 20.0
+    limits = TracingLimits(lumen_radius_angstrom=95)
+    rows, _ = measure_filaments(wall, VOXEL, limits=limits)
+    assert [r.length_nm.value for r in rows] == pytest.approx([80], rel=0.04)  # the rims are round
+    assert rows[0].radius_nm == pytest.approx(12.7, rel=0.03)
+
+
+def test_intervals_cover_the_truth_and_follow_the_probabilities(bundle):
+    structure, distance = bundle
+    limits, truth = TracingLimits(round_ends=True), structure.measurements()["length"]
+    widths = []
+    for softness in (1.0, 3.0):
+        p = expit(-distance / softness).astype(np.float32)
+        rows, summary = measure_filaments(p > 0.5, VOXEL, p, limits, draws=8)
+        total = summary.total_length_um
+        assert total.low <= 1e-4 * truth * 1.005 and 1e-4 * truth <= total.high * 1.005
+        assert total.low < total.value <= total.high
+        assert summary.number.low <= 7 <= summary.number.high
+        widths.append(np.mean([r.length_nm.high - r.length_nm.low for r in rows]))
+        for row in rows:
+            assert row.length_nm.low <= row.length_nm.value <= row.length_nm.high
+    assert 0 < widths[0] < widths[1]
+
+
+def test_part_of_a_region_and_nothing_at_all():
+    mask = np.zeros((11, 11, 60), bool)
+    mask[4:7, 4:7, 5:55] = True
+    region = np.zeros(mask.shape, bool)
+    region[:, :, :30] = True
+    _, whole = measure_filaments(mask, VOXEL)
+    _, half = measure_filaments(mask, VOXEL, region=region)
+    ratio = half.number_density_per_um3.value / whole.number_density_per_um3.value
+    assert ratio == pytest.approx(2)
+    p = np.zeros(mask.shape, np.float32)
+    rows, nothing = measure_filaments(mask & False, VOXEL, p, draws=3)
+    assert rows == [] and nothing.number == (0, 0, 0) and nothing.total_length_um == (0, 0, 0)
+    assert nothing.order_parameter is None and nothing.persistence_length_um is None
+    with pytest.raises(ValueError, match="region is empty"):
+        measure_filaments(mask, VOXEL, region=region & False)
+    with pytest.raises(ValueError, match="region has shape"):
+        measure_filaments(mask, VOXEL, region=region[:5])
