@@ -149,8 +149,8 @@ def _moved(profile: _Profile, crowded, voxel_size, shape, scale, round_ends) -> 
     full = np.asarray((area > typical / 3) | (np.interp(at, *crowded) >= 0.5))
     there = full[np.flatnonzero((at > first) & (at < last))]
     grid = tips / np.asarray(voxel_size)  # half of a tube is cut off where its axis leaves
-    edge = ((grid < 1) | (grid > np.asarray(shape) - 2)).any(1)
-    return Filament(spline, radius, float(there.mean()), (bool(edge[0]), bool(edge[1])))
+    edge = np.any((grid < 1) | (grid > np.asarray(shape) - 2), axis=1)
+    return Filament(spline, radius, float(there.mean()), (bool(edge.item(0)), bool(edge.item(1))))
 
 
 def _ends(area: np.ndarray, typical: float, radius: float, step: float) -> tuple[float, float]:

@@ -1,0 +1,284 @@
+"""Complexes in physical units: a row for each, and how they lie in the volume."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Real
+from scipy import ndimage, stats
+from scipy.spatial import KDTree
+
+from cryojax_seg.measure.measured import Measured
+from cryojax_seg.measure.neighbours import nearest_median
+from cryojax_seg.measure.pairs import PairCorrelation, Points, Region, pair_correlation
+from cryojax_seg.measure.tracing import ProbabilityArray, check_voxel_size
+from cryojax_seg.measure.uncertainty import LEVEL, interval, mask_draws
+
+MaskArray = Bool[np.ndarray, "_z _y _x"] | Bool[Array, "_z _y _x"]
+_AVOGADRO = 6.02214076e23
+_RANDOM = 4000  # points that say what chance would give
+_DRAWS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class ComplexRow:
+    """One complex.
+
+    Attributes:
+        complex: its number, from 1, in the order given.
+        centre_angstrom: zyx, voxel i at ``i * voxel_size``.
+        nearest_neighbour_nm: to the nearest other centre; None if it is alone.
+        border_nm: to the border of the region; neighbours may hide beyond it.
+        membrane_distance_nm: to the nearest voxel of the membrane, 0 within; None without one.
+        in_organelle: whether its centre lies in the organelle; None without one.
+    """
+
+    complex: int
+    centre_angstrom: tuple[float, float, float]
+    nearest_neighbour_nm: float | None
+    border_nm: float
+    membrane_distance_nm: float | None
+    in_organelle: bool | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ComplexSummary:
+    """The complexes of a region together, beside what complexes at random places would give.
+
+    Attributes:
+        count: of centres in the region. Its interval is over masks drawn from the probabilities if
+            there are any, else that of a Poisson process of which one region was seen (Garwood
+            1936); so are those of the concentrations.
+        outside_region: centres that were given but lie elsewhere; they are in no other number.
+        region_um3: volume of the region.
+        concentration_per_um3, concentration_micromolar: count over volume.
+        nearest_neighbour_nm: median distance to the nearest other, corrected for neighbours beyond
+            the border by the estimator of Kaplan and Meier (Baddeley & Gill 1997); the interval is
+            over complexes drawn with replacement. None where it is not reached.
+        nearest_neighbour_if_random_nm: of a Poisson process of this concentration.
+        pair_correlation: with the band of chance; None for fewer than two.
+        membrane_distance_nm: median, interval over complexes drawn with replacement.
+        membrane_distance_if_random_nm: median of random points of the region.
+        organelle_fraction: of complexes inside, with the interval of Wilson (1927).
+        organelle_fraction_if_random: part of the region inside.
+    """
+
+    count: Measured
+    outside_region: int
+    region_um3: float
+    concentration_per_um3: Measured
+    concentration_micromolar: Measured
+    nearest_neighbour_nm: Measured | None
+    nearest_neighbour_if_random_nm: float | None
+    pair_correlation: PairCorrelation | None
+    membrane_distance_nm: Measured | None
+    membrane_distance_if_random_nm: float | None
+    organelle_fraction: Measured | None
+    organelle_fraction_if_random: float | None
+
+
+def complex_centres(
+    labels: Real[np.ndarray, "_z _y _x"] | MaskArray,
+    voxel_size: tuple[float, float, float],
+    minimum_volume_nm3: float | int = 0.0,
+) -> Points:
+    """Centres of mass of the instances of a label volume, or of the components of a mask.
+
+    Args:
+        labels: ``(z, y, x)``: a number for each instance, 0 for none; of a bool mask what touches
+            by a face, an edge or a corner is one.
+        voxel_size: angstrom along z, y, x.
+        minimum_volume_nm3: smaller ones are left out.
+
+    Returns:
+        ``(n, 3)`` angstrom, zyx.
+
+    >>> mask = np.zeros((4, 4, 9), bool); mask[1, 1, 1:4] = mask[2, 2, 7] = True
+    >>> complex_centres(mask, (10.0, 10.0, 10.0)).tolist()
+    [[10.0, 10.0, 20.0], [20.0, 20.0, 70.0]]
+    """
+    labels = np.asarray(labels)
+    if labels.dtype == bool:
+        number = np.empty(labels.shape, np.int32)
+        ndimage.label(labels, np.ones((3, 3, 3)), output=number)
+        labels = number
+    index = np.argwhere(labels)
+    values, member = np.unique(labels[tuple(index.T)], return_inverse=True)
+    size = np.bincount(member, minlength=len(values)).astype(float)
+    sums = [np.bincount(member, i, len(values)) for i in index.T]
+    centres = np.stack(sums, 1) / size[:, None] * voxel_size
+    return centres[size * math.prod(voxel_size) >= 1000 * minimum_volume_nm3]
+
+
+def measure_complexes(
+    complexes: Points | Real[np.ndarray, "_z _y _x"] | MaskArray,
+    voxel_size: tuple[float, float, float],
+    shape: tuple[int, int, int] | None = None,
+    region: MaskArray | None = None,
+    membrane: MaskArray | None = None,
+    organelle: MaskArray | None = None,
+    probability: ProbabilityArray | None = None,
+    minimum_volume_nm3: float | int = 0.0,
+    edges_angstrom: Sequence[float | int] | None = None,
+    simulations: int = 99,
+    draws: int = 16,
+    correlation: float | int = math.inf,
+    seed: int = 0,
+) -> tuple[list[ComplexRow], ComplexSummary]:
+    """Measures complexes from their centres, or from instances in a volume.
+
+    Args:
+        complexes: centres ``(n, 3)``, angstrom, zyx, voxel i at ``i * voxel_size``; or a volume, of
+            which `complex_centres` are taken.
+        voxel_size: angstrom along z, y, x.
+        shape: of the volume, if centres are given and no region.
+        region: where complexes could have been found; None for the whole volume.
+        membrane: to measure the distance to.
+        organelle: to count complexes in.
+        probability: of complexes, calibrated, for the interval of their number.
+        minimum_volume_nm3: of instances.
+        edges_angstrom: bins of the pair correlation; None for 20 up to half the shortest side of
+            the region, at most 1000 angstrom.
+        simulations: random patterns of the band of chance.
+        draws: masks drawn from the probability; 0 for none.
+        correlation: of the probabilities, see `uncertainty.mask_draws`.
+        seed: of all that is drawn.
+
+    Returns:
+        a row for each complex in the region, and the summary; no rows where there are none.
+
+    Raises:
+        ValueError: for shapes that differ, no shape, an empty region, or bins that do not increase.
+
+    >>> centres = np.array([[50.0, 50, 50], [50, 50, 90], [50, 50, 900]])
+    >>> rows, summary = measure_complexes(centres, (10.0, 10.0, 10.0), shape=(10, 10, 20))
+    >>> len(rows), rows[0].nearest_neighbour_nm, summary.outside_region
+    (2, 4.0, 1)
+    """
+    voxel_size, complexes = check_voxel_size(voxel_size), np.asarray(complexes)
+    known: tuple[int, ...] | None = shape if region is None else np.shape(region)
+    if complexes.ndim == 3:
+        known = complexes.shape
+        centres = complex_centres(complexes, voxel_size, minimum_volume_nm3)
+    else:
+        centres = complexes.astype(float)
+    if known is None:
+        raise ValueError("shape of the volume is unknown: give shape, or a region")
+    where = Region(known, voxel_size, None if region is None else np.asarray(region))
+    for name, mask in (
+        ("membrane", membrane),
+        ("organelle", organelle),
+        ("probability", probability),
+    ):
+        if mask is not None and np.shape(mask) != known:
+            raise ValueError(f"{name} has shape {np.shape(mask)}, the volume {known}")
+    given = len(centres)
+    centres = centres[where.holds(centres)]
+    rng = np.random.default_rng(seed)
+    chance = where.random(_RANDOM, rng)
+    nearest = np.full(len(centres), np.nan)
+    if len(centres) > 1:
+        nearest = np.asarray(KDTree(centres).query(centres, 2)[0])[:, 1]
+    border = where.border_distance(centres)
+    away = (
+        None if membrane is None else membrane_distance(np.asarray(membrane), voxel_size, centres)
+    )
+    inside = None if organelle is None else _holds(np.asarray(organelle), voxel_size, centres)
+    count = _count(len(centres), probability, where, minimum_volume_nm3, draws, correlation, seed)
+    volume = 1e-12 * where.volume
+    if edges_angstrom is None:
+        edges_angstrom = np.linspace(0, min(_shortest(where) / 2, 1000.0), 21).tolist()
+    edges = np.asarray(edges_angstrom, float)
+    density = len(centres) / where.volume
+    rows = [
+        ComplexRow(
+            complex=i + 1,
+            centre_angstrom=(float(c[0]), float(c[1]), float(c[2])),
+            nearest_neighbour_nm=0.1 * float(nearest[i]) if len(centres) > 1 else None,
+            border_nm=0.1 * float(border[i]),
+            membrane_distance_nm=None if away is None else 0.1 * float(away[i]),
+            in_organelle=None if inside is None else bool(inside[i]),
+        )
+        for i, c in enumerate(centres)
+    ]
+    return rows, ComplexSummary(
+        count=count,
+        outside_region=given - len(centres),
+        region_um3=volume,
+        concentration_per_um3=count.scaled(1 / volume),
+        concentration_micromolar=count.scaled(1e21 / _AVOGADRO / volume),
+        nearest_neighbour_nm=nearest_median(nearest, border, rng),
+        nearest_neighbour_if_random_nm=(
+            0.1 * (3 * math.log(2) / (4 * math.pi * density)) ** (1 / 3) if density else None
+        ),
+        pair_correlation=pair_correlation(centres, where, edges, simulations, seed),
+        membrane_distance_nm=None if away is None else _median(0.1 * away, rng),
+        membrane_distance_if_random_nm=None if membrane is None or not np.any(membrane) else (
+            0.1 * float(np.median(membrane_distance(np.asarray(membrane), voxel_size, chance)))
+        ),
+        organelle_fraction=None if inside is None else _fraction(inside),
+        organelle_fraction_if_random=None if organelle is None else (
+            float(_holds(np.asarray(organelle), voxel_size, chance).mean())
+        ),
+    )  # fmt: skip
+
+
+def membrane_distance(
+    membrane: Bool[np.ndarray, "_z _y _x"],
+    voxel_size: tuple[float, float, float],
+    points: Points,
+) -> Float[np.ndarray, "_n"]:
+    """From points to the middle of the nearest voxel of a mask, 0 for points in a voxel of it.
+
+    At the middle of voxels it is their Euclidean distance transform; infinite without a mask.
+
+    >>> mask = np.zeros((3, 3, 9), bool); mask[:, :, 1] = True
+    >>> membrane_distance(mask, (10.0, 10.0, 10.0), np.array([[10.0, 10, 55], [0, 0, 12]])).tolist()
+    [45.0, 0.0]
+    """
+    if not membrane.any() or not len(points):
+        return np.full(len(points), np.inf)
+    surface = membrane & ~np.asarray(ndimage.binary_erosion(membrane), bool)
+    tree = KDTree(np.argwhere(surface) * np.asarray(voxel_size))
+    return np.where(_holds(membrane, voxel_size, points), 0.0, tree.query(points)[0])
+
+
+def _holds(mask: np.ndarray, voxel_size: tuple, points: Points) -> Bool[np.ndarray, "_n"]:
+    if not mask.any():
+        return np.zeros(len(points), bool)
+    return Region(mask.shape, voxel_size, mask).holds(points)
+
+
+def _shortest(region: Region) -> float:
+    if region.mask is None:
+        return float(np.min(np.asarray(region.shape) * region.voxel_size))
+    box = ndimage.find_objects(region.mask.astype(np.int8))[0]
+    return min((b.stop - b.start) * v for b, v in zip(box, region.voxel_size, strict=True))
+
+
+def _count(count, probability, region, minimum_volume, draws, correlation, seed) -> Measured:
+    if probability is not None and draws > 0:
+        numbers = []
+        for mask in mask_draws(np.asarray(probability), seed, draws, correlation):
+            found = complex_centres(mask, region.voxel_size, minimum_volume)
+            numbers.append(int(region.holds(found).sum()))
+        low, high = interval(numbers)
+        return Measured(float(count), min(low, float(count)), max(high, float(count)))
+    tail = (1 - LEVEL) / 2
+    low = float(stats.chi2.ppf(tail, 2 * count)) / 2 if count else 0.0
+    return Measured(float(count), low, float(stats.chi2.isf(tail, 2 * count + 2)) / 2)
+
+
+def _median(values: np.ndarray, rng: np.random.Generator) -> Measured | None:
+    if not len(values) or not np.isfinite(values).all():
+        return None
+    drawn = values[rng.integers(0, len(values), (_DRAWS, len(values)))]
+    return Measured(float(np.median(values)), *interval(np.median(drawn, 1).tolist()))
+
+
+def _fraction(inside: np.ndarray) -> Measured | None:
+    if not len(inside):
+        return None
+    found = stats.binomtest(int(inside.sum()), len(inside)).proportion_ci(LEVEL, method="wilson")
+    return Measured(float(inside.mean()), float(found.low), float(found.high))
