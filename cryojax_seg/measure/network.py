@@ -139,6 +139,9 @@ def median_spacing(spacings: Sequence[Float[np.ndarray, "_n"]], seed: int = 0) -
 
     Returns:
         angstrom; None where no filament has a neighbour.
+
+    >>> print(median_spacing([np.array([50.0, 52.0]), np.array([np.nan, 54.0])]))
+    52 (51 to 54)
     """
     known = [s[np.isfinite(s)] for s in spacings]
     known = [s for s in known if len(s)]
@@ -177,6 +180,11 @@ def persistence_length(
 
     Raises:
         ValueError: for lengths that are not positive.
+
+    >>> turn = np.linspace(0, 2, 50)  # radians of a circle: the direction is lost in a radius
+    >>> arc = Filament.through(np.stack([0 * turn, 500 * np.cos(turn), 500 * np.sin(turn)], 1))
+    >>> 300 < persistence_length([arc, arc]).value < 600
+    True
     """
     if not (step_angstrom > 0 and shortest_angstrom > 0):
         raise ValueError("step_angstrom and shortest_angstrom must be above 0")

@@ -144,6 +144,12 @@ def refit(
 
     Returns:
         None for a filament of which the mask has nearly nothing.
+
+    >>> mask = np.zeros((9, 9, 60), bool); mask[3:6, 3:6, 5:55] = True
+    >>> found = trace_filaments(mask, (10.0, 10.0, 10.0))
+    >>> mask[:, :, :15] = False
+    >>> [round(f.length_angstrom, -1) for f in refit(found, mask, (10.0, 10.0, 10.0)) if f]
+    [400.0]
     """
     limits, mask = limits or TracingLimits(), np.asarray(mask)
     step, found = float(np.mean(voxel_size)), list(filaments)
