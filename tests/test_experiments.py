@@ -30,6 +30,7 @@ needs_microtubules = pytest.mark.skipif(
     "script",
     [
         "normalisation",
+        "measurement_bias",
         "method_comparison",
         "neighbourhood",
         "phantoms",

@@ -1,0 +1,403 @@
+"""How wrong are area, volume, length and spacing that are measured on what a segmenter found?
+
+    python experiments/measurement_bias.py            # 15 minutes on 2 cores
+    python experiments/measurement_bias.py --tiny     # under a minute: checks that it runs
+
+Flat bilayers of known area and bundles of seven actin filaments of known length and spacing, one
+in a volume, imaged with a tilt range of +-60 degrees (wedge tier) so that each has one visibility:
+of a bilayer that of its normal, of a filament the measured part of the directions across it. Each
+method is trained on such objects at random orientations (membranes also on vesicles), then measured
+on unseen ones at orientations from invisible to visible. Errors are relative to the truth of the
+scene, over all that was found in the volume, wrong detections included; those of the row ``truth``
+are of the measurement itself, on the true labels.
+
+- `area`: of the mid-surface of the mask; `volume`: its voxels; `expected volume`: the sum of the
+  probabilities; `length`, `spacing`: of traced filaments (spacing only where any has a neighbour);
+  `expected length`: sections of the probabilities.
+- ``calibrated``: with the isotonic map of the logit that fits scenes kept for it; the mask is what
+  is then more probable than not.
+- ``unet, wedge-aware``: trained with weights that insist on what is hard to see.
+"""
+
+import dataclasses
+import math
+import pathlib
+import sys
+import time
+
+import jax
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+from flax import nnx
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from cryojax_seg import core, losses, measure, segmenters, training
+from cryojax_seg.simulate import (
+    ActinBundle,
+    Bilayer,
+    Phantom,
+    Placed,
+    Scene,
+    WedgeImaging,
+    measurements,
+    presets,
+    simulate,
+)
+from cryojax_seg.simulate.placement import facing
+from cryojax_seg.simulate.sheets import Disc
+from cryojax_seg.simulate.types import ACTIN, MEMBRANE
+from experiments.common import Rows, claim, interval, results_folder
+from experiments.fitting import train_method
+
+VOXEL = 10.0
+SIZE = (VOXEL, VOXEL, VOXEL)
+TILT = 60.0
+WEDGE = core.MissingWedge((-TILT, TILT))
+SPACING = 140.0
+LIMITS = measure.TracingLimits(minimum_length_angstrom=100.0, round_ends=True)
+TRUTH, AWARE = "truth", "unet, wedge-aware"
+QUANTITIES = {
+    "membranes": ("area", "volume", "expected volume"),
+    "filaments": ("length", "spacing", "expected length"),
+}
+BINS = (0.0, 0.35, 0.7, 1.001)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Segmenters, calibrated or not, against what is true."""
+
+    membranes: tuple[str, ...] = ("threshold", "sheet", "unet", AWARE)
+    filaments: tuple[str, ...] = ("threshold", "tube", "unet")
+    snr: float = 0.3
+    edge: int = 48
+    train: int = 6
+    """training scenes"""
+    calibration: int = 3
+    """scenes kept for calibration"""
+    angles: tuple[int, ...] = (0, 15, 30, 45, 60, 75, 90)
+    """degrees: of normals from the beam towards x; of filaments from x over y to the beam, twice"""
+    width: int = 8
+    """channels of the U-Net"""
+    steps: int = 200
+    filter_steps: int = 100
+    emphasis: float = 2.0
+    halo: int = 8
+    seeds: tuple[int, ...] = (0, 1)
+    tiny: bool = False
+
+
+def direction(task: str, angle: float) -> np.ndarray:
+    """From what cannot be seen to what can: a normal or the axis of filaments."""
+    if task == "membranes":
+        a = math.radians(angle)
+        return np.array([math.cos(a), 0.0, math.sin(a)])
+    a = 2 * math.radians(angle)
+    if angle <= 45:
+        return np.array([0.0, math.sin(a), math.cos(a)])
+    return np.array([-math.cos(a), math.sin(a), 0.0])
+
+
+def visibility(task: str, way: np.ndarray) -> float:
+    """Of an object whose normal or axis this is."""
+    if task == "membranes":
+        return float(WEDGE.visibility(np.asarray(way, np.float32)))
+    side = np.cross(way, (0.0, 1.0, 0.0) if abs(way[1]) < 0.9 else (1.0, 0.0, 0.0))
+    side /= np.linalg.norm(side)
+    turn = np.linspace(0, np.pi, 2000, endpoint=False)[:, None]
+    k = np.cos(turn) * side + np.sin(turn) * np.cross(way, side)
+    return float((np.abs(k[:, 0]) <= np.abs(k[:, 2]) * math.tan(math.radians(TILT)) + 1e-9).mean())
+
+
+def scene_of(task: str, way: np.ndarray, edge: int, rng: np.random.Generator) -> Scene:
+    """One object in the middle of a volume, give or take two voxels."""
+    middle = VOXEL * (edge - 1) / 2
+    centre = middle + rng.uniform(-2 * VOXEL, 2 * VOXEL, 3)
+    if task == "membranes":
+        radius = middle * rng.uniform(0.55, 0.75)
+        structure, axis = Bilayer(Disc(np.float32(radius))), 0
+    else:
+        length = middle * rng.uniform(1.1, 1.3)
+        structure, axis = ActinBundle(np.float32(length), spacing=np.float32(SPACING)), 1
+    rotation = facing(way, rng, axis).astype(np.float32)
+    return Scene((Placed(structure, centre.astype(np.float32), rotation),), (edge,) * 3, VOXEL)
+
+
+def phantom(scene: Scene, snr: float, seed: int) -> Phantom:
+    return simulate(scene, WedgeImaging(snr=snr, wedge=WEDGE), jax.random.key(seed))
+
+
+def labels_of(task: str, one: Phantom) -> np.ndarray:
+    return np.asarray(one.labels == (MEMBRANE if task == "membranes" else ACTIN), np.int32)
+
+
+def example(task: str, one: Phantom) -> training.Annotated:
+    labels = labels_of(task, one)
+    volume, weights = core.normalize(np.asarray(one.density), "bright"), np.ones(labels.shape)
+    normals = np.asarray(one.truth.normals)
+    return training.Annotated(volume, labels, weights.astype(np.float32), WEDGE, normals=normals)
+
+
+def examples_of(task: str, count: int, seed: int, config: Config) -> list[training.Annotated]:
+    """Objects at random orientations; every second scene of membranes is of vesicles."""
+    rng, found = np.random.default_rng(seed), []
+    for i in range(count):
+        if task == "membranes" and i % 2:
+            scene = presets.vesicles(jax.random.key(1000 * seed + i), (config.edge,) * 3, VOXEL)
+        else:
+            way = rng.normal(size=3)
+            scene = scene_of(task, way / np.linalg.norm(way), config.edge, rng)
+        found.append(example(task, phantom(scene, config.snr, 1000 * seed + i)))
+    return found
+
+
+def joined(examples: list[training.Annotated]) -> training.Annotated:
+    """Scenes one behind the other, the voxels that see two of them not annotated."""
+    weights = [np.array(e.weights) for e in examples]
+    for w in weights:
+        w[:6] = w[-6:] = 0
+    volume, labels = (
+        np.concatenate([np.asarray(getattr(e, name)) for e in examples])
+        for name in ("volume", "labels")
+    )
+    return training.Annotated(volume, labels, np.concatenate(weights), WEDGE)
+
+
+def train(task: str, method: str, examples, seed: int, config: Config):
+    """The segmenter and the CPU-seconds of its training."""
+    name = "membrane" if task == "membranes" else "actin"
+    if not method.startswith("unet"):
+        steps = config.filter_steps
+        return train_method(method, (name,), examples, seed, steps=steps, patch=32)
+    goal = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
+    if method == AWARE:
+        goal = losses.visibility_weighted(goal, config.emphasis)
+    start = time.process_time()
+    segmenter = segmenters.UNet(width=config.width, classes=(name,), rngs=nnx.Rngs(seed))
+    settings = training.TrainConfig(steps=config.steps, patch=32, seed=seed)
+    result = training.train(segmenter, examples, settings, objective=goal, progress=False)
+    return result.segmenter, time.process_time() - start
+
+
+def fitted(segmenter: core.Segmenter, volume: np.ndarray, halo: int) -> core.Segmenter:
+    """With its statistics frozen to a volume, and a halo of at most this."""
+    found = segmenters.fit_normalization(segmenter, volume)
+    return segmenters.Truncated(found, halo) if found.halo > halo else found
+
+
+def measured(task: str, p: np.ndarray) -> dict[str, float | None]:
+    """All quantities of a probability map, in powers of angstrom; None where there is none."""
+    mask = p > 0.5
+    if task == "membranes":
+        return {
+            "area": measure.membrane_area(mask, SIZE, rim="round"),
+            "volume": float(mask.sum()) * VOXEL**3,
+            "expected volume": float(p.sum(dtype=np.float64)) * VOXEL**3,
+        }
+    found = measure.trace_filaments(mask, SIZE, LIMITS, p)
+    spacing = measure.median_spacing(measure.neighbour_spacing(found))
+    return {
+        "length": float(sum(f.length_angstrom for f in found)),
+        "spacing": spacing.value if spacing else None,
+        "expected length": float(length_of(p)),
+    }
+
+
+@jax.jit
+def length_of(p):
+    return measure.soft_length(p, SIZE)
+
+
+def known(task: str, one: Phantom) -> dict[str, float]:
+    """What is true: exactly for areas, lengths and spacings, on the true labels for the rest."""
+    mask = labels_of(task, one).astype(np.float32)
+    (row,) = measurements(one.scene)
+    if task == "membranes":
+        volume = float(mask.sum()) * VOXEL**3
+        return {"area": row["area"], "volume": volume, "expected volume": volume}
+    return {
+        "length": row["length"],
+        "spacing": SPACING,
+        "expected length": float(length_of(mask)),
+    }
+
+
+def errors(task: str, p: np.ndarray, true: dict[str, float]) -> dict[str, float | None]:
+    found = measured(task, p)
+    return {q: None if (v := found[q]) is None else v / true[q] - 1 for q in QUANTITIES[task]}
+
+
+def results_of(task: str, method: str, seed: int, tests, config: Config) -> dict:
+    """Relative errors in every test scene, without and with calibration."""
+    truths = [known(task, one) for one in tests]
+    if method == TRUTH:
+        plain = [
+            errors(task, labels_of(task, one).astype(np.float32), true)
+            for one, true in zip(tests, truths, strict=True)
+        ]
+        return {"plain": plain, "calibrated": None, "cpu_seconds": None}
+    examples = examples_of(task, config.train, 10 * seed, config)
+    segmenter, seconds = train(task, method, examples, seed, config)
+    kept = joined(examples_of(task, config.calibration, 10 * seed + 1, config))
+    one = fitted(segmenter, np.asarray(kept.volume), config.halo)
+    calibrated = segmenters.fit_isotonic(one, [kept])
+    found: dict = {"plain": [], "calibrated": [], "cpu_seconds": seconds}
+    for test, true in zip(tests, truths, strict=True):
+        volume = core.normalize(np.asarray(test.density), "bright")
+        own = fitted(segmenter, volume, config.halo)
+        mapped = segmenters.Isotonic(own, calibrated.knots, np.asarray(calibrated.values).tolist())
+        for name, version in (("plain", own), ("calibrated", mapped)):
+            p = np.asarray(core.probabilities(core.segment(version, volume)))[..., 0]
+            found[name].append(errors(task, p, true))
+    return found
+
+
+def summary(records: list[dict], config: Config) -> list[dict]:
+    """A row for each method, with and without calibration, and quantity: the error in each bin."""
+    rows = []
+    for task in QUANTITIES:
+        for method in (TRUTH, *getattr(config, task)):
+            mine = [r for r in records if (r["task"], r["method"]) == (task, method)]
+            for version in ("plain", "calibrated"):
+                if not mine or mine[0][version] is None:
+                    continue
+                for quantity in QUANTITIES[task]:
+                    row: dict = {"task": task, "method": method, "calibrated": version != "plain"}
+                    row["quantity"] = quantity
+                    for low, high in zip(BINS[:-1], BINS[1:], strict=True):
+                        each = []
+                        for r in mine:
+                            values = [
+                                e[quantity]
+                                for e, seen in zip(r[version], r["visibility"], strict=True)
+                                if low <= seen < high
+                            ]
+                            each.append(interval(values)[0])
+                        mean, least, most = interval(each)
+                        row[f"error_{low:g}_to_{min(high, 1):g}"] = mean
+                        if least is not None:
+                            row[f"interval_{low:g}_to_{min(high, 1):g}"] = [least, most]
+                    row["cpu_seconds"] = interval([r["cpu_seconds"] for r in mine])[0]
+                    rows.append(row)
+    return rows
+
+
+def error_of(rows, method: str, quantity: str, calibrated: bool, which: int) -> float | None:
+    """The mean error in a bin of visibility."""
+    key = f"error_{BINS[which]:g}_to_{min(BINS[which + 1], 1):g}"
+    wanted = (method, quantity, calibrated)
+    found = [r for r in rows if (r["method"], r["quantity"], r["calibrated"]) == wanted]
+    return found[0][key] if found else None
+
+
+def difference(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
+def size_of(error: float | None) -> float | None:
+    return None if error is None else abs(error)
+
+
+def draw(path: pathlib.Path, records: list[dict], config: Config) -> None:
+    figure, axes = plt.subplots(2, 3, figsize=(14, 8), sharex=True, constrained_layout=True)
+    for panels, (task, quantities) in zip(axes, QUANTITIES.items(), strict=True):
+        for axis, quantity in zip(panels, quantities, strict=True):
+            for number, method in enumerate((TRUTH, *getattr(config, task))):
+                mine = [r for r in records if (r["task"], r["method"]) == (task, method)]
+                for version, style in (("plain", "-"), ("calibrated", ":")):
+                    if not mine or mine[0][version] is None:
+                        continue
+                    x = mine[0]["visibility"]
+                    y = [
+                        interval([r[version][i][quantity] for r in mine])[0] for i in range(len(x))
+                    ]
+                    pairs = sorted((a, b) for a, b in zip(x, y, strict=True) if b is not None)
+                    label = method if version == "plain" else f"{method}, calibrated"
+                    axis.plot(
+                        [a for a, _ in pairs], [b for _, b in pairs], style, marker="o", ms=3,
+                        color=f"C{number}", label=label,
+                    )  # fmt: skip
+            axis.axhline(0, color="grey", lw=0.5)
+            axis.set(title=f"{task}: {quantity}", ylim=(-1.05, 1.5), xlim=(0, 1))
+        panels[0].legend(fontsize=7)
+        panels[0].set_ylabel("relative error")
+    figure.supxlabel("visibility")
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def main(config: Config) -> None:
+    if config.tiny:
+        config = dataclasses.replace(
+            config, membranes=("threshold", "unet"), filaments=("threshold",), edge=36,
+            train=2, calibration=1, angles=(0, 90), width=4, steps=2, filter_steps=2, seeds=(0,),
+        )  # fmt: skip
+    records = Rows("measurement_bias", dataclasses.asdict(config), config.tiny)
+    for seed in config.seeds:
+        for task in QUANTITIES:
+            rng = np.random.default_rng(10_000 + seed)
+            ways = [direction(task, a) for a in config.angles]
+            tests = [
+                phantom(scene_of(task, way, config.edge, rng), config.snr, 10_000 + 100 * seed + i)
+                for i, way in enumerate(ways)
+            ]
+            seen = [visibility(task, way) for way in ways]
+            for method in (TRUTH, *getattr(config, task)):
+                if records.done(task=task, method=method, seed=seed):
+                    continue
+                found = results_of(task, method, seed, tests, config)
+                found["visibility"] = seen
+                records.add({"task": task, "method": method, "seed": seed}, found)
+                print(f"seed {seed}  {task}  {method}", flush=True)
+    rows = summary(records.records, config)
+    draw(results_folder(config.tiny) / "measurement_bias.png", records.records, config)
+    filtered = max(
+        (size_of(error_of(rows, TRUTH, q, False, b)) or 0.0 for b in range(3)
+         for q in ("area", "length", "spacing")),
+        default=None,
+    )  # fmt: skip
+    claims = [
+        claim("largest error of the measurements on true labels", filtered, at_most=0.02),
+        claim(
+            "area found by the U-Net where visibility is above 0.7: size of the error",
+            size_of(error_of(rows, "unet", "area", False, 2)),
+            at_most=0.1,
+        ),
+        claim(
+            "area where visibility is below 0.35: wedge-aware minus plain, in parts of the truth",
+            difference(
+                error_of(rows, AWARE, "area", False, 0), error_of(rows, "unet", "area", False, 0)
+            ),
+            at_least=0.15,
+        ),
+        claim(
+            "expected volume of the sheet filter where visibility is above 0.7: size of the error "
+            "with calibration minus without",
+            difference(
+                size_of(error_of(rows, "sheet", "expected volume", True, 2)),
+                size_of(error_of(rows, "sheet", "expected volume", False, 2)),
+            ),
+            at_most=-0.1,
+        ),
+        claim(
+            "length of filaments found by the U-Net where visibility is above 0.35: size of the "
+            "error",
+            size_of(error_of(rows, "unet", "length", False, 1)),
+            at_most=0.1,
+        ),
+        claim(
+            "spacing there: size of the error",
+            size_of(error_of(rows, "unet", "spacing", False, 1)),
+            at_most=0.05,
+        ),
+    ]
+    records.finish(rows, claims)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
