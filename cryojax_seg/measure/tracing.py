@@ -111,7 +111,7 @@ def trace_filaments(
         found = fit(curves, *voxels, voxel_size, shape, scales, limits.round_ends)
         return [f for f in found if f is not None]
 
-    for _ in range(3):
+    for _ in range(2):
         curves = fitted(curves, solid)
     pieces = [_cut(c, _scale(c.radius_angstrom, step, limits), step, limits) for c in curves]
     if any(len(p) != 1 for p in pieces):
@@ -220,10 +220,10 @@ def _large_parts(mask: np.ndarray, limits: TracingLimits, voxel_size: tuple) -> 
     """Without components too small to be a part of a filament, as noise makes them."""
     label = np.empty(mask.shape, np.int32)
     ndimage.label(mask, np.ones((3, 3, 3)), output=label)
-    size = np.bincount(label.ravel())
+    part = label[mask]
     shortest = limits.minimum_length_angstrom
     if limits.maximum_gap_angstrom:  # a part may be one of several
         shortest = min(shortest / 4, 4 * max(voxel_size))
-    kept = size * min(voxel_size) >= shortest
-    kept[0] = False
-    return kept[label]
+    kept = mask.copy()
+    kept[mask] = (np.bincount(part) * min(voxel_size) >= shortest)[part]
+    return kept
