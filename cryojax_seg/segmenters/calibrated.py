@@ -1,6 +1,7 @@
 """Segmenters whose probabilities were fitted to be true: temperature and isotonic calibration."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -125,7 +126,7 @@ def fit_temperature(
             likelihood = z[np.arange(len(z)), labels] - logsumexp(z, axis=-1)
         return -float((weights * likelihood).sum())
 
-    found = minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded")
+    found: Any = minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded")
     best = float(found.x) if loss(float(found.x)) < loss(0.0) else 0.0
     return Tempered(segmenter, float(np.exp(best)))
 
