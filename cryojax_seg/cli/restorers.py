@@ -1,5 +1,6 @@
 """The restorers by name: what each is, and what those that learn are trained by."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from cryojax_seg.cli import console
 Trained = Literal["equivariant", "n2n", "deepdewedge", "isonet", "isonet2", "energy"]
 Untrained = Literal["wiener", "deconvolution"]
 NEED_HALVES = ("n2n", "deepdewedge", "isonet2")
+BORDER = 6  # voxels, of a patch whose restorer learns too
 _LARGEST = 256  # voxels, of the block that a spectrum is measured in
 
 
@@ -65,34 +67,51 @@ def learner(
     return core.Restoring(restorer), losses.restoration(recipe, share=share)
 
 
-def in_front(
-    folder: Path, joint: float, segmenter: Any, goal: Any
-) -> tuple[Any, Any, tuple[str, ...]]:
-    """A segmenter behind a saved restorer, its objective, and the names of what learns.
-
-    Args:
-        folder: that `cryojax-seg restore` wrote, or the model in it.
-        joint: factor of the restorer's own loss; 0 keeps it as it is.
-        segmenter: untrained.
-        goal: its objective; None for the default.
+def saved(folder: Path) -> Any:
+    """The restorer in a folder that `cryojax-seg restore` wrote, or in the model within it.
 
     Raises:
-        FileError: naming the folder, if there is no restorer in it.
+        FileError: naming the folder, if there is none in it.
     """
-    from cryojax_seg import core, io, losses
+    from cryojax_seg import core, io
 
     path = folder / "model" if (folder / "model").is_dir() else folder
     restorer, _ = io.load_model(path)
-    if not isinstance(restorer, core.Restorer):
-        raise io.FileError(
-            f"{path}: is a {type(restorer).__name__}, not a restorer; make one with "
-            "`cryojax-seg restore`"
-        )
+    if isinstance(restorer, core.Restorer):
+        return restorer
+    raise io.FileError(
+        f"{path}: is a {type(restorer).__name__}, not a restorer; make one with "
+        "`cryojax-seg restore`"
+    )
+
+
+def restored(restorer: Any, examples: list[Any], patch: int) -> list[Any]:
+    """Examples whose volumes went through a restorer as a whole."""
+    from cryojax_seg import core
+    from cryojax_seg.segmenters import fit_normalization
+
+    found = []
+    for example in examples:
+        fitted: Any = fit_normalization(core.Restoring(restorer), example.volume, patch=patch)
+        tile = core.plan_tiles(fitted, example.volume.shape)
+        volume = core.restore(fitted.restorer, example.volume, tile)
+        found.append(dataclasses.replace(example, volume=volume))
+    return found
+
+
+def jointly(restorer: Any, segmenter: Any, goal: Any, joint: float) -> tuple[Any, Any]:
+    """A segmenter behind a restorer that learns along, and their objective.
+
+    Args:
+        restorer, segmenter: to begin with.
+        goal: the segmenter's objective; None for the default.
+        joint: factor of the restorer's own loss.
+    """
+    from cryojax_seg import core, losses
+
     both = core.Sequential([restorer], segmenter)
     goal = losses.default_objective(both) if goal is None else goal
-    if joint == 0:
-        return both, goal, ("segmenter",)
-    return both, losses.add(goal, losses.restoration(), factors=(1.0, joint)), ()
+    return both, losses.add(goal, losses.restoration(), factors=(1.0, joint))
 
 
 def _middle(volume: Any) -> Any:

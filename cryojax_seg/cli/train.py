@@ -123,13 +123,16 @@ def _train(options: Train) -> None:
         pairs = [training.split_annotation(e, options.validation, options.seed) for e in examples]
         examples, held_out = [a for a, _ in pairs], [b for _, b in pairs]
     segmenter = methods.build(options.method, classes, examples[0].volume, options.seed)
-    goal, learn = methods.objective(options.method), ()
-    if options.restorer is not None:
-        segmenter, goal, learn = restorers.in_front(
-            options.restorer, options.joint, segmenter, goal
-        )
+    goal, seen, checked = methods.objective(options.method), examples, held_out
     config = train_config(options, options.method, examples, segmenter)
-    config = dataclasses.replace(config, learn=learn)
+    restorer = None if options.restorer is None else restorers.saved(options.restorer)
+    if restorer is not None and options.joint:
+        segmenter, goal = restorers.jointly(restorer, segmenter, goal, options.joint)
+        border = min(restorers.BORDER, min(config.patch_shape) // 5)
+        config = dataclasses.replace(config, margin=border)
+    elif restorer is not None:  # which stays as it is, so that whole volumes can be restored first
+        patch = max(config.patch_shape)
+        seen, checked = (restorers.restored(restorer, es, patch) for es in (examples, held_out))
     from_first(lambda: _begin(options))
     known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
     console.say(
@@ -138,13 +141,16 @@ def _train(options: Train) -> None:
     )
     result = training.train(
         segmenter,
-        examples,
+        seen,
         config,
-        validation=held_out,
+        validation=checked,
         objective=goal,
         run=options.output,
         resume=options.resume,
     )
+    if restorer is not None and not options.joint:
+        both = core.Sequential([restorer], result.segmenter)
+        result = dataclasses.replace(result, segmenter=both)
     from_first(lambda: _finish(options, config, result, examples, held_out, tomogram))
     if result.stopped in signal.Signals.__members__:
         raise SystemExit(128 + signal.Signals[result.stopped])
