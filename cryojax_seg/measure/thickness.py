@@ -57,6 +57,8 @@ class Sheet(NamedTuple):
         normal: ``(n, 3)`` unit vectors (zyx) across the membrane, without a sign.
         thickness: ``(n,)``.
         edge: ``(n,)`` distance to the nearest open edge, at most five `window`.
+        middle: ``(n, 3)`` points of the mid-surface beside the voxels, from the centre of the first
+            voxel of the array.
         window: standard deviation that was used.
         voxel_volume: of one voxel.
     """
@@ -65,6 +67,7 @@ class Sheet(NamedTuple):
     normal: np.ndarray
     thickness: np.ndarray
     edge: np.ndarray
+    middle: np.ndarray
     window: float
     voxel_volume: float
 
@@ -105,7 +108,7 @@ def membrane_sheet(mask: MaskArray, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> Sh
     window = max(_SMALLEST * volume ** (1 / 3), 1.2 * float(size.max()))
     if not mask.any():
         none = np.zeros((0, 3), np.float32)
-        return Sheet(none.astype(np.int64), none, none[:, 0], none[:, 0], window, volume)
+        return Sheet(none.astype(int), none, none[:, 0], none[:, 0], none, window, volume)
     while window < 0.25 * float((size * mask.shape).max()):
         every = list(_around(mask, size, window))
         some = every[:: max(1, len(every) // _SAMPLES)]
@@ -114,8 +117,9 @@ def membrane_sheet(mask: MaskArray, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> Sh
             break
         window *= math.sqrt(2)
     found = [_measure(block, size, window) for block in _around(mask, size, window)]
-    index, normal, thickness, edge = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return Sheet(index, normal, thickness, edge, window, volume)
+    index, *others = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    normal, thickness, edge, middle = others
+    return Sheet(index, normal, thickness, edge, middle, window, volume)
 
 
 def _around(mask: np.ndarray, size: np.ndarray, window: float) -> Iterator[Block]:
@@ -132,14 +136,14 @@ def _trimmed(values: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 
 def _measure(block: Block, size: np.ndarray, window: float):
-    """Index, normal, thickness and edge of the voxels of a block."""
+    """Index, normal, thickness, edge and middle of the voxels of a block."""
     inner, outer = _radius(size, _REACH * window), _radius(size, _AVERAGE_REACH * window)
     scale = window / size
     orders = ((0, 0, 0), *FIRST, *SECOND)
     fields = windowed(block.values, scale.tolist(), inner.tolist(), orders)
     near = _trimmed(block.values, inner)
     share, *slopes = fields[:, near]
-    normal, along = _normals(slopes, size)
+    normal, along, across = _normals(slopes, size)
     slope = along * window / share  # always positive: what is noise must not look like an edge
     slope = np.sqrt(np.maximum(slope * slope - _NOISE * _NOISE, 0))
     inside = np.interp(slope, _MILLS, _X).astype(np.float32)
@@ -157,15 +161,20 @@ def _measure(block: Block, size: np.ndarray, window: float):
     thickness = (window * np.interp(q, _Q, _T)).astype(np.float32)
     kept = _trimmed(mine, inner)[near]
     index = np.argwhere(core) + block.start
-    return index, normal[kept], thickness, window * inside[kept]
+    # Across a slab f is nearly a Gaussian of this variance, so the slope of log f tells the place.
+    variance = window**2 + thickness**2 / 12
+    step = np.clip(variance * (across / share)[kept], -thickness, thickness)
+    normal = normal[kept]
+    middle = (index * size + step[:, None] * normal).astype(np.float32)
+    return index, normal, thickness, window * inside[kept], middle
 
 
-def _normals(slopes: Sequence[np.ndarray], size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The direction in which the share bends down most, and its slope across that direction."""
+def _normals(slopes: Sequence[np.ndarray], size: np.ndarray):
+    """The direction in which the share bends down most, and its slope along and across the slab."""
     gradient = np.stack(slopes[:3], -1) / size.astype(np.float32)
     hessian = np.empty((len(gradient), 3, 3))
     for (i, j), values in zip(_PAIRS, slopes[3:], strict=True):
         hessian[:, i, j] = hessian[:, j, i] = values / (size[i] * size[j])
     normal = np.linalg.eigh(hessian)[1][:, :, 0].astype(np.float32)
-    across = (gradient * normal).sum(-1, keepdims=True)
-    return normal, np.linalg.norm(gradient - across * normal, axis=-1)
+    across = (gradient * normal).sum(-1)
+    return normal, np.linalg.norm(gradient - across[:, None] * normal, axis=-1), across

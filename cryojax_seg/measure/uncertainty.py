@@ -101,6 +101,33 @@ def with_interval(
     return Measured(value, *interval(float(measure(mask)) for mask in draws))
 
 
+def interval_if_present(
+    measure: Callable[[np.ndarray], float], probability: Probability, count: int = 5
+) -> tuple[float, float]:
+    """The range of a measurement over level sets: its interval, given that the object exists.
+
+    Where the highest probability of an object is 0.9, one level in ten is above all of it: that is
+    the chance that it is not there, and no statement on its size. So u is uniform below the
+    highest probability (99th percentile above 1/2), and the levels are its central 95 %.
+
+    Args:
+        measure: a function of a bool mask.
+        probability: of one object, 0 where others are.
+        count: of levels; a volume, which falls with u, needs two.
+
+    >>> ball = np.linalg.norm(np.indices((16, 16, 16)) - 7.5, axis=0)
+    >>> p = 0.9 * special.expit(2 * (5.0 - ball)).astype(np.float32)
+    >>> interval_if_present(lambda mask: float(mask.sum()), p)
+    (136.0, 1328.0)
+    """
+    probability = _checked(probability)
+    likely = probability[probability > 0.5]
+    highest = float(np.percentile(likely, 99)) if likely.size else 1.0
+    levels = np.linspace((1 - LEVEL) / 2, (1 + LEVEL) / 2, max(count, 2)) * highest
+    values = [float(measure(probability > level)) for level in levels]
+    return min(values), max(values)
+
+
 def soft_volume(
     probability: Probability,
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),

@@ -52,7 +52,7 @@ def ellipsoid(points, axes):
     return sign * np.linalg.norm(points - nearest, axis=0)
 
 
-def ellipsoid_area(axes, count=2000):
+def ellipsoid_area(axes, count=300):
     """By quadrature over the sphere."""
     a, b, c = axes
     z, w = np.polynomial.legendre.leggauss(count)
