@@ -47,6 +47,10 @@ def test_the_lumen_of_an_open_membrane_is_that_within_slices():
     assert not found.closed
     expected = np.pi * (16.5**2 * 20 - 20**3 / 12)
     assert found.mask.sum() == pytest.approx(expected, rel=0.05)
+    slit = whole & (np.abs(height) < 10) & (np.abs(shapes.grid(24, turned=False)[2]) > 2)
+    assert not measure.lumen(slit).mask.any()
+    bridged = measure.lumen(slit, gap=8)
+    assert not bridged.closed and bridged.mask.sum() == pytest.approx(expected, rel=0.05)
     cup = whole & (shapes.grid(24, turned=False)[2] < 4)  # open to the side: no slice is closed
     assert not measure.lumen(cup).closed
 

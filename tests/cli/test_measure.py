@@ -1,0 +1,127 @@
+"""The command that measures labels: files, refusals and what the numbers are."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from cryojax_seg import io
+from cryojax_seg.core import Tomogram
+
+VOXEL = 10.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two concentric vesicles and a ball, as labels, with probabilities and a tomogram."""
+    path = tmp_path_factory.mktemp("measure these")
+    points = np.indices((40, 40, 64)) - np.array([19.6, 19.3, 20.2]).reshape(3, 1, 1, 1)
+    away = np.linalg.norm(points, axis=0)
+    ball = np.linalg.norm(points - np.array([0, 0, 32]).reshape(3, 1, 1, 1), axis=0)
+    depths = [1.5 - abs(away - 8), 1.5 - abs(away - 15), 7.0 - ball]
+    labels = np.zeros(away.shape, np.int8)
+    for label, depth in enumerate(depths, 1):
+        labels[depth >= 0] = label
+        soft = 1 / (1 + np.exp(-4 * depth))
+        io.write_mrc(path / f"p{label}.mrc", soft.astype(np.float32), like(soft, VOXEL))
+    io.write_mrc(path / "labels.mrc", labels, like(labels, VOXEL))
+    io.write_mrc(path / "unknown.mrc", labels, like(labels, None))
+    io.write_mrc(path / "other.mrc", away.astype(np.float32), like(away, 13.0))
+    io.write_mrc(path / "tomogram.mrc", away.astype(np.float32), like(away, VOXEL))
+    io.write_mrc(path / "empty.mrc", 0 * labels, like(labels, VOXEL))
+    return path
+
+
+def like(values, size):
+    return Tomogram(values, None if size is None else (size,) * 3)
+
+
+def results(path):
+    rows = list(csv.DictReader((path / "instances.csv").read_text().splitlines()))
+    return rows, json.loads((path / "summary.json").read_text()), (path / "report.html").read_text()
+
+
+def test_areas_volumes_and_distances(run, folder, tmp_path):
+    status, printed, _ = run(
+        "measure", folder / "labels.mrc", "--tomogram", folder / "tomogram.mrc",
+        "--probabilities", *(folder / f"p{i}.mrc" for i in (1, 2, 3)),
+        "--classes", "inner membrane", "outer membrane", "body", "--kind", "body=organelle",
+        "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 0 and "outer membrane" in printed
+    rows, summary, page = results(tmp_path / "out")
+    assert [row["class"] for row in rows] == ["inner membrane", "outer membrane", "body"]
+    for row, radius in zip(rows, (8, 15), strict=False):
+        area = 4 * np.pi * radius**2
+        assert float(row["area_nm2"]) == pytest.approx(area, rel=0.03)
+        assert float(row["area_nm2_low"]) < area < float(row["area_nm2_high"])
+        assert float(row["thickness_nm"]) == pytest.approx(3, abs=0.25)
+        assert row["closed"] == "True"
+        inside = 4 / 3 * np.pi * (radius - 1.5) ** 3
+        assert float(row["lumen_nm3"]) == pytest.approx(inside, rel=0.03)
+    body = rows[2]
+    assert float(body["volume_nm3"]) == pytest.approx(4 / 3 * np.pi * 7**3, rel=0.02)
+    assert float(body["volume_nm3_low"]) < 4 / 3 * np.pi * 7**3 < float(body["volume_nm3_high"])
+    assert float(body["surface_nm2"]) == pytest.approx(4 * np.pi * 49, rel=0.03)
+    there = summary["distances"][0]
+    assert (there["from"], there["to"]) == ("inner membrane", "outer membrane")
+    assert there["mean_nm"] == pytest.approx(7, abs=0.25)
+    assert there["contact_area_nm2"] == pytest.approx(float(rows[0]["area_nm2"]), rel=0.01)
+    assert summary["classes"]["body"]["count"] == 1
+    assert page.count("<svg") == 2 and "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_labels_without_a_name_or_kind(run, folder, tmp_path):
+    status, _, complaints = run(
+        "measure", folder / "labels.mrc", "--membranes", 1, 2, 5, "-o", tmp_path / "out"
+    )
+    assert status == 0 and "label 3 has no kind" in complaints
+    rows, summary, _ = results(tmp_path / "out")
+    assert [(row["class"], row["kind"]) for row in rows] == [
+        ("label 1", "membrane"), ("label 2", "membrane"), ("label 3", "organelle"),
+    ]  # fmt: skip
+    assert rows[0]["area_nm2_low"] == ""
+    assert summary["classes"]["label 5"]["count"] == 0
+    assert summary["classes"]["label 5"]["area_nm2"] == {"value": 0.0, "low": None, "high": None}
+
+
+def test_empty_labels_give_zeros(run, folder, tmp_path):
+    status, *_ = run(
+        "measure", folder / "empty.mrc", "--classes", "membrane", "vesicle", "-o", tmp_path / "out"
+    )
+    assert status == 0
+    rows, summary, _ = results(tmp_path / "out")
+    assert rows == [] and summary["distances"] == []
+    assert summary["classes"]["vesicle"]["surface_nm2"]["value"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["unknown.mrc"], ["unknown.mrc", "voxel size", "--voxel-size"]),
+        (
+            ["labels.mrc", "--tomogram", "other.mrc"],
+            ["labels.mrc", "other.mrc", "10, 10, 10", "13, 13, 13"],
+        ),
+        (["p1.mrc"], ["p1.mrc", "no integers"]),
+        (["labels.mrc", "--kind", "1=tube"], ["--kind 1=tube", "filament"]),
+        (["labels.mrc", "--probabilities", "p1.mrc"], ["1 maps for 3 classes"]),
+    ],
+)
+def test_refusals_name_the_file_and_the_way_out(run, folder, tmp_path, words, says):
+    words = [folder / w if str(w).endswith(".mrc") else w for w in words]
+    status, _, complaints = run("measure", *words, "-o", tmp_path / "out")
+    assert status == 2 and not (tmp_path / "out").exists()
+    for word in says:
+        assert word in complaints
+
+
+def test_a_given_voxel_size_and_an_existing_folder(run, folder, tmp_path):
+    words = ["measure", folder / "unknown.mrc", "--membranes", 1, 2, "--kind", "3=organelle"]
+    assert run(*words, "--voxel-size", VOXEL, "-o", tmp_path / "out")[0] == 0
+    status, _, complaints = run(*words, "--voxel-size", VOXEL, "-o", tmp_path / "out")
+    assert status == 2 and "--overwrite" in complaints
+    assert run(*words, "--voxel-size", 20.0, "-o", tmp_path / "out", "--overwrite")[0] == 0
+    rows, *_ = results(tmp_path / "out")
+    assert float(rows[0]["area_nm2"]) == pytest.approx(4 * 4 * np.pi * 64, rel=0.03)
