@@ -5,6 +5,8 @@ beside the working directory or beside the checkout is used if it exists. Expect
 
 - ``cylindra_mt/``: two microtubules in vitreous ice, ``13pf_MT.tif`` and ``14pf_MT.tif``, and
   ``centreline_nm_zyx.json``, from the test data of hanjinliu/cylindra (BSD-3-Clause).
+- ``autophagy/``: four label volumes ``*_labels.tif`` of the membranes of yeast autophagosomes,
+  1.408 nm voxels, from Anna-Bieber/autophagy-tomo-analysis (MIT).
 - ``tardis_cnn/``: four small tomogram patches with masks of membranes or microtubules, from the
   test data of SMLC-NYSBC/TARDIS (MIT).
 """

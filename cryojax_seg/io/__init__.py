@@ -14,6 +14,7 @@ from cryojax_seg.io.files import HeaderWarning as HeaderWarning
 from cryojax_seg.io.files import atomic_folder as atomic_folder
 from cryojax_seg.io.files import atomic_write as atomic_write
 from cryojax_seg.io.files import partial_path as partial_path
+from cryojax_seg.io.mesh import write_mesh as write_mesh
 from cryojax_seg.io.model import ModelCard as ModelCard
 from cryojax_seg.io.model import load_model as load_model
 from cryojax_seg.io.model import model_digest as model_digest

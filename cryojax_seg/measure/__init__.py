@@ -18,6 +18,11 @@ from cryojax_seg.measure.network import median_spacing as median_spacing
 from cryojax_seg.measure.network import neighbour_spacing as neighbour_spacing
 from cryojax_seg.measure.network import orientation as orientation
 from cryojax_seg.measure.network import persistence_length as persistence_length
+from cryojax_seg.measure.curvature import Curvature as Curvature
+from cryojax_seg.measure.curvature import level_set_curvature as level_set_curvature
+from cryojax_seg.measure.measured import Measured as Measured
+from cryojax_seg.measure.mesh import Mesh as Mesh
+from cryojax_seg.measure.mesh import boundary_mesh as boundary_mesh
 from cryojax_seg.measure.objects import Instance as Instance
 from cryojax_seg.measure.objects import components as components
 from cryojax_seg.measure.objects import instances as instances
