@@ -26,6 +26,11 @@ needs_microtubules = pytest.mark.skipif(
 )
 
 
+needs_autophagy = pytest.mark.skipif(
+    not has_data("autophagy"), reason=f"needs the data set autophagy, see {datasets.VARIABLE}"
+)
+
+
 @pytest.mark.parametrize(
     "script",
     [
@@ -41,6 +46,7 @@ needs_microtubules = pytest.mark.skipif(
         "threshold_dilemma",
         "wedge_losses",
         "benchmarks/simulate",
+        pytest.param("measurement_autophagy", marks=needs_autophagy),
         pytest.param("real_microtubules", marks=needs_microtubules),
         pytest.param("simulated_microtubules", marks=needs_microtubules),
     ],

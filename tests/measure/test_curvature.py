@@ -152,7 +152,7 @@ def test_nothing_has_no_mesh():
 
 
 def test_an_area_penalty_shrinks_a_phantom():
-    """Gradient descent on area and volume in a loss: the ball loses area as asked."""
+    """Gradient descent on its area: a soft ball loses area and with it volume."""
     start = 2.0 * (
         6.0 - jnp.linalg.norm(jnp.indices((18, 18, 18), dtype=jnp.float32) - 8.5, axis=0)
     )
