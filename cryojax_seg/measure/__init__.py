@@ -23,6 +23,9 @@ from cryojax_seg.measure.curvature import level_set_curvature as level_set_curva
 from cryojax_seg.measure.measured import Measured as Measured
 from cryojax_seg.measure.mesh import Mesh as Mesh
 from cryojax_seg.measure.mesh import boundary_mesh as boundary_mesh
+from cryojax_seg.measure.midsurface import membrane_mesh as membrane_mesh
+from cryojax_seg.measure.midsurface import oriented_normals as oriented_normals
+from cryojax_seg.measure.midsurface import sheet_curvature as sheet_curvature
 from cryojax_seg.measure.objects import Instance as Instance
 from cryojax_seg.measure.objects import components as components
 from cryojax_seg.measure.objects import instances as instances
