@@ -13,6 +13,7 @@ from cryojax_seg.measure.filaments import FilamentRow as FilamentRow
 from cryojax_seg.measure.filaments import FilamentSummary as FilamentSummary
 from cryojax_seg.measure.filaments import measure_filaments as measure_filaments
 from cryojax_seg.measure.measured import Measured as Measured
+from cryojax_seg.measure.neighbours import membrane_distance as membrane_distance
 from cryojax_seg.measure.network import Orientation as Orientation
 from cryojax_seg.measure.network import median_spacing as median_spacing
 from cryojax_seg.measure.network import neighbour_spacing as neighbour_spacing

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool
 from cryojax_seg.measure import network
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.measured import Measured
+from cryojax_seg.measure.spatial import is_background
 from cryojax_seg.measure.tracing import (
     MaskArray,
     ProbabilityArray,
@@ -56,8 +57,10 @@ class FilamentSummary:
     """The filaments of a volume together.
 
     Intervals of the number, the total length and the densities are over masks drawn from the
-    probabilities and traced anew, and hold the value; there are none without probabilities. Those
-    of order, spacing and persistence length are over whole filaments drawn with replacement.
+    probabilities and traced anew, and hold the value; there are none without probabilities. Draws
+    that are mostly background (`spatial.is_background`) hold no filaments and are left out.
+    Intervals of order, spacing and persistence length are over whole filaments drawn with
+    replacement.
 
     Attributes:
         number: of filaments.
@@ -128,6 +131,8 @@ def measure_filaments(
     numbers, totals, lengths = [], [], [[] for _ in found]
     if probability is not None and draws > 0:
         for drawn in mask_draws(np.asarray(probability), seed, draws, correlation):
+            if is_background(drawn, int(mask.sum())):
+                continue
             again = trace_filaments(drawn, voxel_size, limits)
             numbers.append(len(again))
             totals.append(1e-4 * sum(f.length_angstrom for f in again))

@@ -1,11 +1,14 @@
-"""Distances to the nearest neighbour where neighbours may hide beyond the border."""
+"""Distances of points to the nearest other one, and to the nearest voxel of a mask."""
 
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from scipy import ndimage
+from scipy.spatial import KDTree
 
 from cryojax_seg.measure.measured import Measured
+from cryojax_seg.measure.pairs import Points, Region
 from cryojax_seg.measure.uncertainty import LEVEL
 
 _DRAWS = 200
@@ -62,3 +65,30 @@ def nearest_median(
         draws.append(math.inf if one is None else one)
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest").tolist()
     return Measured(0.1 * value, 0.1 * low, 0.1 * high)
+
+
+def membrane_distance(
+    membrane: Bool[np.ndarray, "_z _y _x"],
+    voxel_size: tuple[float, float, float],
+    points: Points,
+) -> Float[np.ndarray, "_n"]:
+    """From points to the middle of the nearest voxel of a mask, 0 for points in a voxel of it.
+
+    At the middle of voxels it is their Euclidean distance transform; infinite without a mask.
+
+    >>> mask = np.zeros((3, 3, 9), bool); mask[:, :, 1] = True
+    >>> membrane_distance(mask, (10.0, 10.0, 10.0), np.array([[10.0, 10, 55], [0, 0, 12]])).tolist()
+    [45.0, 0.0]
+    """
+    if not membrane.any() or not len(points):
+        return np.full(len(points), np.inf)
+    surface = membrane & ~np.asarray(ndimage.binary_erosion(membrane), bool)
+    tree = KDTree(np.argwhere(surface) * np.asarray(voxel_size))
+    return np.where(holds(membrane, voxel_size, points), 0.0, tree.query(points)[0])
+
+
+def holds(mask: np.ndarray, voxel_size: tuple, points: Points) -> Bool[np.ndarray, "_n"]:
+    """Which points lie in a voxel of a mask."""
+    if not mask.any():
+        return np.zeros(len(points), bool)
+    return Region(mask.shape, voxel_size, mask).holds(points)

@@ -2,15 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Real
+from jaxtyping import Array, Bool, Real
 from scipy import ndimage, stats
 from scipy.spatial import KDTree
 
 from cryojax_seg.measure.measured import Measured
-from cryojax_seg.measure.neighbours import nearest_median
+from cryojax_seg.measure.neighbours import holds, membrane_distance, nearest_median
 from cryojax_seg.measure.pairs import PairCorrelation, Points, Region, pair_correlation
 from cryojax_seg.measure.tracing import ProbabilityArray, check_voxel_size
 from cryojax_seg.measure.uncertainty import LEVEL, interval, mask_draws
@@ -48,8 +48,8 @@ class ComplexSummary:
 
     Attributes:
         count: of centres in the region. Its interval is over masks drawn from the probabilities if
-            there are any, else that of a Poisson process of which one region was seen (Garwood
-            1936); so are those of the concentrations.
+            there are any (but not those of `is_background`), else that of a Poisson process of
+            which one region was seen (Garwood 1936); so are those of the concentrations.
         outside_region: centres that were given but lie elsewhere; they are in no other number.
         region_um3: volume of the region.
         concentration_per_um3, concentration_micromolar: count over volume.
@@ -184,8 +184,10 @@ def measure_complexes(
     away = (
         None if membrane is None else membrane_distance(np.asarray(membrane), voxel_size, centres)
     )
-    inside = None if organelle is None else _holds(np.asarray(organelle), voxel_size, centres)
-    count = _count(len(centres), probability, where, minimum_volume_nm3, draws, correlation, seed)
+    inside = None if organelle is None else holds(np.asarray(organelle), voxel_size, centres)
+    voxels = int(np.count_nonzero(complexes)) if complexes.ndim == 3 else 0
+    drawn = _drawn(probability, voxels, draws, correlation, seed)
+    count = _count(len(centres), drawn, where, minimum_volume_nm3)
     volume = 1e-12 * where.volume
     if edges_angstrom is None:
         edges_angstrom = np.linspace(0, min(_shortest(where) / 2, 1000.0), 21).tolist()
@@ -219,35 +221,9 @@ def measure_complexes(
         ),
         organelle_fraction=None if inside is None else _fraction(inside),
         organelle_fraction_if_random=None if organelle is None else (
-            float(_holds(np.asarray(organelle), voxel_size, chance).mean())
+            float(holds(np.asarray(organelle), voxel_size, chance).mean())
         ),
     )  # fmt: skip
-
-
-def membrane_distance(
-    membrane: Bool[np.ndarray, "_z _y _x"],
-    voxel_size: tuple[float, float, float],
-    points: Points,
-) -> Float[np.ndarray, "_n"]:
-    """From points to the middle of the nearest voxel of a mask, 0 for points in a voxel of it.
-
-    At the middle of voxels it is their Euclidean distance transform; infinite without a mask.
-
-    >>> mask = np.zeros((3, 3, 9), bool); mask[:, :, 1] = True
-    >>> membrane_distance(mask, (10.0, 10.0, 10.0), np.array([[10.0, 10, 55], [0, 0, 12]])).tolist()
-    [45.0, 0.0]
-    """
-    if not membrane.any() or not len(points):
-        return np.full(len(points), np.inf)
-    surface = membrane & ~np.asarray(ndimage.binary_erosion(membrane), bool)
-    tree = KDTree(np.argwhere(surface) * np.asarray(voxel_size))
-    return np.where(_holds(membrane, voxel_size, points), 0.0, tree.query(points)[0])
-
-
-def _holds(mask: np.ndarray, voxel_size: tuple, points: Points) -> Bool[np.ndarray, "_n"]:
-    if not mask.any():
-        return np.zeros(len(points), bool)
-    return Region(mask.shape, voxel_size, mask).holds(points)
 
 
 def _shortest(region: Region) -> float:
@@ -257,12 +233,32 @@ def _shortest(region: Region) -> float:
     return min((b.stop - b.start) * v for b, v in zip(box, region.voxel_size, strict=True))
 
 
-def _count(count, probability, region, minimum_volume, draws, correlation, seed) -> Measured:
+def is_background(drawn: Bool[np.ndarray, "_z _y _x"], voxels: int) -> bool:
+    """Whether a drawn mask holds more than ten times the voxels of the most likely one, or most of
+    the volume: a low level of an unsure background, in which nothing is apart from anything.
+
+    >>> is_background(np.ones((20, 20, 20), bool), 50)
+    True
+    """
+    return int(drawn.sum()) > max(min(10 * max(voxels, 1000), drawn.size // 2), voxels)
+
+
+def _drawn(probability, voxels: int, draws: int, correlation, seed: int) -> Iterator[np.ndarray]:
+    """Masks that the probabilities allow, without those that are mostly background."""
     if probability is not None and draws > 0:
-        numbers = []
         for mask in mask_draws(np.asarray(probability), seed, draws, correlation):
-            found = complex_centres(mask, region.voxel_size, minimum_volume)
-            numbers.append(int(region.holds(found).sum()))
+            if not is_background(mask, voxels):
+                yield mask
+
+
+def _count(
+    count: int, masks: Iterator[np.ndarray], region: Region, minimum_volume: float | int
+) -> Measured:
+    numbers = []
+    for mask in masks:
+        found = complex_centres(mask, region.voxel_size, minimum_volume)
+        numbers.append(int(region.holds(found).sum()))
+    if numbers:
         low, high = interval(numbers)
         return Measured(float(count), min(low, float(count)), max(high, float(count)))
     tail = (1 - LEVEL) / 2

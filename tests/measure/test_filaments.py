@@ -101,3 +101,13 @@ def test_part_of_a_region_and_nothing_at_all():
         measure_filaments(mask, VOXEL, region=region & False)
     with pytest.raises(ValueError, match="region has shape"):
         measure_filaments(mask, VOXEL, region=region[:5])
+
+
+def test_an_unsure_background_is_no_filament(bundle):
+    """Level sets below 0.2 are the whole volume, and have no say."""
+    _, distance = bundle
+    p = (0.2 + 0.8 * expit(-distance)).astype(np.float32)
+    limits = TracingLimits(round_ends=True)
+    rows, summary = measure_filaments(distance <= 0, VOXEL, p, limits, draws=5)
+    assert summary.number == (7, 7, 7)
+    assert summary.total_length_um.low > 0.97 * summary.total_length_um.value

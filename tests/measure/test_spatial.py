@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from cryojax_seg.measure.neighbours import kaplan_meier_median
+from cryojax_seg.measure.neighbours import kaplan_meier_median, membrane_distance
 from cryojax_seg.measure.pairs import Region
 from cryojax_seg.measure.spatial import (
     complex_centres,
     measure_complexes,
-    membrane_distance,
 )
 
 VOXEL = (10.0, 10.0, 10.0)
