@@ -39,7 +39,7 @@ class Average:
     """Density to align to in the first round, bright, in a box of the same edge."""
     angle: float = 9.0
     """Largest turn that is tried around each pose in the first round, degrees."""
-    step: float = 6.0
+    spacing: float = 6.0
     """Distance of neighbouring turns, degrees; halved with angle after each round."""
     reach: float = 3.0
     """Longest way of a particle from the middle of its box, voxels."""
@@ -90,7 +90,7 @@ def run(options: Average) -> None:
     averages = [_summed(add, boxes, poses, half, wedge) for half in halves]
     reference = None if options.reference is None else _reference(options.reference, edge)
     for number in range(options.iterations):
-        turns = particles.rotations_near(options.angle / 2**number, options.step / 2**number)
+        turns = particles.rotations_near(options.angle / 2**number, options.spacing / 2**number)
         parts = []
         for half, own in zip(halves, averages, strict=True):
             start = own.compensated() if number or reference is None else reference

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from cryojax_seg.cli import console, particle_files
 from cryojax_seg.cli.arguments import (
@@ -26,8 +26,8 @@ class Pick:
 
     A map is what `cryojax-seg segment --probabilities` writes. With --template the volume is a
     tomogram, and each voxel gets the best locally normalized correlation over all rotations.
-    --annotated chooses the threshold with the highest F-beta on this volume. Picks go into a table
-    for RELION, Dynamo or spreadsheets, the best first.
+    With --annotated the threshold is the one with the highest F-beta on this volume. Picks go into
+    a table for RELION, Dynamo or spreadsheets, the best first.
     """
 
     volume: Positional[Path]
@@ -50,7 +50,7 @@ class Pick:
     """Label volume of a membrane, for --distance; picks are turned so that z is its normal."""
     membrane_label: int = 1
     """Label of the membrane."""
-    distance: Annotated[tuple[float, float] | None, arg(metavar="LO HI")] = None
+    distance: Annotated[tuple[float, float] | None, default("LO HI", "any")] = None
     """Shortest and longest distance of a particle's centre from the membrane in angstrom."""
     annotated: Annotated[Path | None, default("TABLE", "none")] = None
     """Table of all true particles of this volume: chooses the threshold."""
@@ -59,15 +59,15 @@ class Pick:
     template: Annotated[Path | None, default("MAP", "none")] = None
     """Density of the particle, bright, on voxels of the tomogram's size: an MRC cube."""
     angle: float = 15.0
-    """Some rotation that is tried is within so many degrees of any, with --template."""
+    """With --template: a rotation is tried within so many degrees of any."""
     tilt_range: Annotated[TiltRange, default("LO HI", "no wedge")] = None
-    """Lowest and highest tilt in degrees, with --template."""
+    """With --template: lowest and highest tilt in degrees."""
     tilt_axis: Literal["y", "x"] = "y"
     """Axis the sample was tilted about."""
     contrast: Contrast = "dark"
-    """Whether structure is darker or brighter than its surroundings, with --template."""
+    """With --template: whether structure is darker or brighter than its surroundings."""
     scores: Annotated[Path | None, default("FILE.mrc", "not written")] = None
-    """Also write the correlation at each voxel, with --template."""
+    """With --template: also write the correlation at each voxel."""
     memory: float = 4.0
     """GiB for the correlation."""
     voxel_size: VoxelSize = None

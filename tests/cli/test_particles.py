@@ -130,7 +130,7 @@ def test_boxes_are_cut_out_and_averaged(run, sample, tmp_path):
     assert run(*words, "-o", before)[0] == 0
     after = tmp_path / "after.mrc"
     reference = ("--reference", sample / "template.mrc", "--iterations", "1")
-    status, _, said = run(*words, "-o", after, *reference, "--angle", "10", "--step", "10")
+    status, _, said = run(*words, "-o", after, *reference, "--angle", "10", "--spacing", "10")
     assert status == 0 and "round 1: mean correlation" in said, said
 
     def error(path):
