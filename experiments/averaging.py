@@ -87,7 +87,7 @@ class Config:
 def structure(config: Config) -> jax.Array:
     axis = (np.arange(config.edge) - config.edge // 2) * config.voxel_size
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)
-    density = ribosome().density(jnp.asarray(points, jnp.float32))
+    density = jnp.asarray(ribosome().density(jnp.asarray(points, jnp.float32)))
     return density * soft_sphere(density.shape, config.edge / 2 - 4, 3.0)
 
 
@@ -153,7 +153,7 @@ class Lab:
         zero = jnp.zeros(count)
         return volumes, Poses(parts[0], parts[1], zero), Poses(parts[2], parts[3], zero)
 
-    def ratio(self, volume: jax.Array) -> tuple[float, float]:
+    def ratio(self, volume: Any) -> tuple[float, float]:
         """The signal-to-noise ratio of an average, and the angle-free factor of the truth in it."""
         a, t = volume * self.mask, self.truth * self.mask
         a, t = a - jnp.mean(a), t - jnp.mean(t)

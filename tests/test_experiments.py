@@ -34,6 +34,7 @@ needs_autophagy = pytest.mark.skipif(
 @pytest.mark.parametrize(
     "script",
     [
+        "averaging",
         "normalisation",
         "measurement_bias",
         "method_comparison",
@@ -45,6 +46,7 @@ needs_autophagy = pytest.mark.skipif(
         "symmetry",
         "threshold_dilemma",
         "wedge_losses",
+        "benchmarks/particles",
         "benchmarks/simulate",
         pytest.param("measurement_autophagy", marks=needs_autophagy),
         pytest.param("real_microtubules", marks=needs_microtubules),

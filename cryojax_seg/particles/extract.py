@@ -1,7 +1,9 @@
 """Boxes around particles, cut at sub-voxel positions out of volumes that stay on disk."""
 
 import functools
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +18,7 @@ from cryojax_seg.core.wedge import MissingWedge
 
 _HALF = 8  # voxels to each side that a value between voxels is made from
 _BETA = 5.0  # of the Kaiser window
+_THREADS = 2  # that cut boxes while others are written; more wait for the disk
 
 
 class Box(NamedTuple):
@@ -91,15 +94,33 @@ def extract_boxes(
         if not background.any():
             raise ValueError(f"a radius of {radius} voxels leaves no background in boxes of {edge}")
     shape = np.array(volume.shape)
-    for number, where in enumerate(particles.coordinates):
+
+    def one(where: np.ndarray) -> np.ndarray:
         found = _cut(volume, where, edge)
-        inside = _inside(where, edge, shape)
         release(volume)
-        box = np.zeros((edge,) * 3, np.float32)
-        if found is not None:
-            box = _normalized(found, inside, background, -1.0 if invert else 1.0)
+        if found is None:
+            return np.zeros((edge,) * 3, np.float32)
+        inside = _inside(where, edge, shape)
+        return _normalized(found, inside, background, -1.0 if invert else 1.0)
+
+    for number, box in enumerate(_ahead(one, particles.coordinates)):
         own = None if wedge is None else wedge.rotate(particles.rotations[number].T)
         yield Box(number, box, own)
+
+
+def _ahead(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray) -> Iterator[np.ndarray]:
+    """Results in order, a few of them computed while the one before is used, such as written."""
+    pool = ThreadPoolExecutor(_THREADS)
+    waiting: deque[Future[np.ndarray]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * _THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _taps(fraction: float) -> np.ndarray:
