@@ -13,7 +13,7 @@ without noise.
 - ``random, true poses``: the sqrt(N) law.
 - ``one view, true poses``: all lie the same way to 15 degrees, turned about the beam; the wedges
   leave a cone that nobody measured.
-- ``random, disturbed poses``: off by 6 degrees and 0.7 voxels.
+- ``random, disturbed poses``: off by 12 degrees and 1.5 voxels.
 - ``random, refined poses``: the same, after two rounds of alignment to their own average, halves
   not apart; up to 1,000.
 
@@ -72,14 +72,14 @@ class Config:
     """of the boxes, voxels"""
     voxel_size: float = 14.0
     """angstrom"""
-    snr: float = 0.05
+    snr: float = 0.1
     """of one particle: power of the signal behind the wedge over that of the noise, in the mask"""
-    angle: float = 6.0
+    angle: float = 12.0
     """root mean square error of disturbed poses, degrees"""
-    shift: float = 0.7
+    shift: float = 1.5
     """and voxels"""
     rounds: int = 2
-    steps: int = 5
+    steps: int = 8
     seed: int = 0
     tiny: bool = False
 

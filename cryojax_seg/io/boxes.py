@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from cryojax_seg.io.files import (
 from cryojax_seg.io.mrc import mrc_header, read_mrc, write_mrc
 from cryojax_seg.io.voxel_size import VoxelSize
 
+_FLUSH = 2**26  # bytes between flushes beside the work, so that the disk is busy from the start
 _VOLUMES = 401  # the space group of a stack of volumes, MRC2014
 
 
@@ -88,7 +90,12 @@ def _write_stack(
     size = headers.LENGTH + 4 * count * edge**3
     written, low, high, total, squares = 0, math.inf, -math.inf, 0.0, 0.0
     try:
-        with disk_full_explained(target), open(partial, "wb") as file:
+        with (
+            disk_full_explained(target),
+            open(partial, "wb") as file,
+            ThreadPoolExecutor(1) as flusher,
+        ):
+            flushed, flushing = 0, None
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
             file.seek(headers.LENGTH)
@@ -98,6 +105,8 @@ def _write_stack(
                 low, high = min(low, float(values.min())), max(high, float(values.max()))
                 total += float(values.sum(dtype=np.float64))
                 squares += float(np.vdot(values, values))
+                if file.tell() - flushed > _FLUSH and (flushing is None or flushing.done()):
+                    flushed, flushing = file.tell(), flusher.submit(os.fsync, file.fileno())
             _check_count(path, written, count)
             one = np.broadcast_to(np.float32(0), (edge, edge, edge))
             fields = mrc_header(one, np.dtype("<f4"), None, voxel_size)
@@ -107,6 +116,8 @@ def _write_stack(
             names = ("dmin", "dmax", "dmean", "rms")
             for name, value in zip(names, (low, high, mean, deviation), strict=True):
                 fields[name] = value
+            if flushing is not None:
+                flushing.result()  # a full disk shows here
             file.seek(0)
             file.write(fields.tobytes())
         sync(partial)
