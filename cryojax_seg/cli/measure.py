@@ -1,6 +1,5 @@
 """``cryojax-seg measure``: areas, volumes and distances of labels, as tables and a report."""
 
-import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -50,6 +49,9 @@ class Measure:
     """Distances between membranes are measured up to this, in angstrom."""
     contact: float = 300.0
     """Membranes this near, from middle to middle, are in contact, in angstrom."""
+    meshes: Annotated[Literal["ply", "obj", "stl"] | None, default("{ply,obj,stl}", "none")] = None
+    """Also write OUTPUT/meshes/CLASS-OBJECT.SUFFIX in angstrom: the mid-surfaces of membranes, the
+    boundaries of the rest. PLY has the curvatures of every vertex, in 1/nm."""
     ignore: int = 255
     """Label value of voxels that nobody annotated; they count as background."""
     voxel_size: VoxelSize = None
@@ -61,25 +63,35 @@ class Measure:
 def run(options: Measure) -> None:
     """Does what `Measure` says; a ValueError or OSError tells what is wrong in one line."""
     from cryojax_seg import io
-    from cryojax_seg.cli import measurement_report
+    from cryojax_seg.cli import measurement_files, measurement_report
 
     if options.output.exists() and not options.overwrite:
         raise io.FileError(
             f"{options.output}: exists already; choose another name or allow overwriting "
             "(--overwrite)"
         )
-    rows, summary = measurements(options)
+    objects: dict[str, list[Any]] = {}
+    rows, summary = measurements(options, objects)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with io.atomic_folder(options.output, options.overwrite) as folder:
-        write_table(folder / TABLE, rows)
+        measurement_files.write_table(folder / TABLE, rows)
         (folder / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
         (folder / REPORT).write_text(measurement_report.page(summary, rows), "utf-8")
+        if options.meshes:
+            measurement_files.write_meshes(folder / "meshes", options.meshes, summary, objects)
     show(summary)
     console.say(f"wrote {options.output / REPORT}")
 
 
-def measurements(options: Measure) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """One row for each object, and the summary, as plain values."""
+def measurements(
+    options: Measure, objects: dict[str, list[Any]] | None = None
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """One row for each object, and the summary, as plain values.
+
+    Args:
+        options: of the command.
+        objects: if given, it is filled with the objects of each class.
+    """
     import itertools
 
     from cryojax_seg.cli import measuring
@@ -98,6 +110,8 @@ def measurements(options: Measure) -> tuple[list[dict[str, Any]], dict[str, Any]
         )  # fmt: skip
         found = measuring.measure_class(kind, parts)
         sheets[name] = found.sheet
+        if objects is not None:
+            objects[name] = parts
         rows += [{"class": name, "label": label, "kind": kind, **row} for row in found.rows]
         classes[name] = {"label": label, "kind": kind, **measuring.totals(kind, found.rows)}
         console.say(f"{name}: {kind}, {len(found.rows)} objects")
@@ -122,30 +136,6 @@ def measurements(options: Measure) -> tuple[list[dict[str, Any]], dict[str, Any]
 
 def _plain(value: Any) -> Any:
     return dict(value._asdict()) if hasattr(value, "_asdict") else value
-
-
-def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One row an object; a value with an interval has three columns, NAME, NAME_low, NAME_high."""
-    flat = []
-    for row in rows:
-        line: dict[str, Any] = {}
-        for key, value in row.items():
-            if hasattr(value, "_asdict"):
-                line |= {key: value.value, f"{key}_low": value.low, f"{key}_high": value.high}
-            else:
-                line[key] = value
-        flat.append(line)
-    columns = list(dict.fromkeys(key for line in flat for key in line))
-    columns = columns or ["class", "label", "kind", "instance"]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        for line in flat:
-            writer.writerow({k: _cell(v) for k, v in line.items()})
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
 
 
 def show(summary: dict[str, Any]) -> None:

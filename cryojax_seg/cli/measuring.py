@@ -186,6 +186,17 @@ def _organelle(part: Part) -> dict[str, Any]:
     }
 
 
+def mesh_of(kind: Kind, part: Part) -> measure.Mesh:
+    """The mid-surface of a membrane or the boundary of anything else, in nm in the volume."""
+    if kind == "membrane":
+        sheet = measure.membrane_sheet(part.mask, part.voxel_nm)
+        mesh = measure.membrane_mesh(sheet, part.voxel_nm)
+    else:
+        mesh = measure.boundary_mesh(part.mask, part.voxel_nm)
+    start = np.asarray(part.start) * part.voxel_nm
+    return mesh._replace(vertices=mesh.vertices + start.astype(np.float32))
+
+
 def _joined(sheets: list[Sheet]) -> Sheet | None:
     if not sheets:
         return None

@@ -108,7 +108,9 @@ def interval_if_present(
 
     Where the highest probability of an object is 0.9, one level in ten is above all of it: that is
     the chance that it is not there, and no statement on its size. So u is uniform below the
-    highest probability (99th percentile above 1/2), and the levels are its central 95 %.
+    highest probability (99th percentile above 1/2), and the levels are its central 95 %. Of a thin
+    membrane this says how much of it is there, not that all of it may lie elsewhere: its level sets
+    share their middle, and errors of its radius show in its probabilities as thickness only.
 
     Args:
         measure: a function of a bool mask.

@@ -47,7 +47,7 @@ def test_areas_volumes_and_distances(run, folder, tmp_path):
         "measure", folder / "labels.mrc", "--tomogram", folder / "tomogram.mrc",
         "--probabilities", *(folder / f"p{i}.mrc" for i in (1, 2, 3)),
         "--classes", "inner membrane", "outer membrane", "body", "--kind", "body=organelle",
-        "-o", tmp_path / "out",
+        "--meshes", "ply", "-o", tmp_path / "out",
     )  # fmt: skip
     assert status == 0 and "outer membrane" in printed
     rows, summary, page = results(tmp_path / "out")
@@ -64,6 +64,13 @@ def test_areas_volumes_and_distances(run, folder, tmp_path):
     assert float(body["volume_nm3"]) == pytest.approx(4 / 3 * np.pi * 7**3, rel=0.02)
     assert float(body["volume_nm3_low"]) < 4 / 3 * np.pi * 7**3 < float(body["volume_nm3_high"])
     assert float(body["surface_nm2"]) == pytest.approx(4 * np.pi * 49, rel=0.03)
+    meshes = {path.name: path for path in (tmp_path / "out" / "meshes").iterdir()}
+    assert sorted(meshes) == ["body-1.ply", "inner_membrane-1.ply", "outer_membrane-1.ply"]
+    header, _, content = meshes["outer_membrane-1.ply"].read_bytes().partition(b"end_header\n")
+    count = int(header.split(b"element vertex ")[1].split()[0])
+    table = np.frombuffer(content, "<f4", 5 * count).reshape(-1, 5)
+    np.testing.assert_allclose(table[:, :3].mean(0), [202, 193, 196], atol=3)  # x, y, z, angstrom
+    assert table[:, 3].mean() == pytest.approx(1 / 15, rel=0.05)
     there = summary["distances"][0]
     assert (there["from"], there["to"]) == ("inner membrane", "outer membrane")
     assert there["mean_nm"] == pytest.approx(7, abs=0.25)

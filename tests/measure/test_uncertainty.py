@@ -114,3 +114,21 @@ def test_what_is_no_probability_is_refused():
         next(measure.mask_draws(np.zeros((2, 2, 2), np.float32), correlation=-1.0))
     with pytest.raises(ValueError, match="count"):
         next(measure.mask_draws(np.zeros((2, 2, 2), np.float32), count=0))
+
+
+def test_interval_of_an_object_that_is_there(depth):
+    """A ball of uncertain radius that exists in three of four draws: its size is what it is."""
+    whole = special.ndtr((RADIUS - depth) / SPREAD)
+    p = (0.75 * whole).astype(np.float32)
+    low, high = measure.interval_if_present(lambda m: float(m.sum()), p, 2)
+    volumes = [float(mask.sum()) for mask in truths(depth, math.inf, 150)]
+    assert np.mean([low <= v <= high for v in volumes]) == pytest.approx(0.95, abs=0.045)
+    assert measure.soft_volume(p).low == 0  # with the chance that it is not there
+
+
+def test_interval_of_an_area_covers_balls_of_uncertain_radius(depth):
+    p = special.ndtr((RADIUS - depth) / SPREAD).astype(np.float32)
+    low, high = measure.interval_if_present(measure.boundary_area, p)
+    rng = np.random.default_rng(5)
+    areas = 4 * np.pi * (RADIUS + SPREAD * rng.normal(size=400)) ** 2
+    assert np.mean((areas >= low) & (areas <= high)) == pytest.approx(0.95, abs=0.03)
