@@ -63,7 +63,7 @@ class Measure:
 def run(options: Measure) -> None:
     """Does what `Measure` says; a ValueError or OSError tells what is wrong in one line."""
     from cryojax_seg import io
-    from cryojax_seg.cli import measurement_files, measurement_report
+    from cryojax_seg.cli import measurement_files, measurement_report, measurement_tables
 
     if options.output.exists() and not options.overwrite:
         raise io.FileError(
@@ -79,7 +79,7 @@ def run(options: Measure) -> None:
         (folder / REPORT).write_text(measurement_report.page(summary, rows), "utf-8")
         if options.meshes:
             measurement_files.write_meshes(folder / "meshes", options.meshes, summary, objects)
-    show(summary)
+    measurement_tables.show(summary)
     console.say(f"wrote {options.output / REPORT}")
 
 
@@ -104,6 +104,12 @@ def measurements(
     rows, classes, sheets = [], {}, {}
     for label, name in names.items():
         kind = kinds[label]
+        if kind in ("filament", "complex"):
+            lines, totals = _counted(label, name, kinds, volume, maps.get(label), options)
+            rows += [{"class": name, "label": label, "kind": kind, **row} for row in lines]
+            classes[name] = {"label": label, "kind": kind, **totals}
+            console.say(f"{name}: {kind}, {len(lines)} objects")
+            continue
         parts = measuring.parts_of(
             volume.density, label, kind, maps.get(label), voxel_nm, options.smallest,
             options.split, options.rim,
@@ -135,43 +141,39 @@ def measurements(
 
 
 def _plain(value: Any) -> Any:
-    return dict(value._asdict()) if hasattr(value, "_asdict") else value
+    """For JSON, which has no infinity: what is not bounded there is null."""
+    import math
+
+    if hasattr(value, "_asdict"):
+        return {key: _plain(v) for key, v in value._asdict().items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def show(summary: dict[str, Any]) -> None:
-    """Prints the summary as tables."""
+def _counted(label: int, name: str, kinds: dict, volume, probability, options: Measure):
+    """Rows and summary of filaments or complexes, which are measured in the whole volume."""
+    import numpy as np
 
-    def text(value: dict[str, Any] | None, factor: float) -> str:
-        if value is None:
-            return "-"
-        numbers = [None if v is None else v * factor for v in value.values()]
-        if numbers[1] is None:
-            return f"{numbers[0]:.4g}"
-        return f"{numbers[0]:.4g} ({numbers[1]:.4g} to {numbers[2]:.4g})"
+    from cryojax_seg import measure
+    from cryojax_seg.cli import counting
 
-    lines = [
-        (
-            name,
-            row["kind"],
-            str(row["count"]),
-            text(row.get("area_nm2") or row.get("surface_nm2"), 1e-6),
-            text(row["volume_nm3"], 1e-9),
-        )
-        for name, row in summary["classes"].items()
-    ]
-    title = f"{summary['labels']}: {len(lines)} classes"
-    console.table(title, ("class", "kind", "objects", "area (um^2)", "volume (um^3)"), lines)
-    lines = [
-        (
-            f"{pair['from']} to {pair['to']}",
-            *(console.number(pair["quantiles_nm"][q], 1) for q in ("0.05", "0.5", "0.95")),
-            f"{pair['contact_area_nm2'] * 1e-6:.4g}",
-        )
-        for pair in summary["distances"]
-    ]
-    if lines:
-        columns = ("distance (nm)", "5 %", "median", "95 %", "contact (um^2)")
-        console.table("between membranes", columns, lines)
+    labels, voxel_size = volume.density, volume.require_voxel_size()
+    mask = labels == label
+    own = None if probability is None else np.asarray(probability[:], np.float32)
+    if kinds[label] == "filament":
+        return counting.filaments(mask, name, own, voxel_size, options.rim)
+    nm = tuple(v / 10 for v in voxel_size)
+    split = measure.split_bodies if options.split else None
+    numbers = (
+        split(mask, nm, smallest=options.smallest)
+        if split
+        else measure.components(mask, options.smallest)
+    )
+
+    def others(kind: str):
+        wanted = [other for other, k in kinds.items() if k == kind]
+        return np.isin(labels, wanted) if wanted else None
+
+    return counting.complexes(numbers, own, voxel_size, others("membrane"), others("organelle"))
 
 
 def _read(options: Measure):

@@ -1,14 +1,31 @@
 """The report of ``cryojax-seg measure``: tables and charts in one page without scripts."""
 
 import html
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
+
+from cryojax_seg.cli import measurement_tables
 
 COLOURS = ("#2a78d6", "#eb6834", "#1baf7a", "#b65fd3", "#eda100", "#5bb4c9", "#d9486b", "#8f9a2f")
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 520, 260, 56, 40
 _SHOWN = 40  # objects in the table of the page; the file has all
+_NOTES = {
+    "filaments": "Spacing is from axis to axis; an order of 1 is parallel, 0 is none.",
+    "complexes": "Beside what complexes at random places of the volume would give.",
+    "between membranes": "From the middle of one membrane to the nearest point of the other, by "
+    "area.",
+}
 _LABELS = {
     "instance": ("object", 0),
+    "length_nm": ("length (nm)", 0),
+    "end_to_end_nm": ("end to end (nm)", 0),
+    "mean_curvature_per_nm": ("curvature (1/nm)", 4),
+    "radius_nm": ("radius (nm)", 1),
+    "spacing_nm": ("spacing (nm)", 0),
+    "nearest_neighbour_nm": ("nearest neighbour (nm)", 0),
+    "membrane_distance_nm": ("from membrane (nm)", 0),
+    "in_organelle": ("in organelle", 0),
     "area_nm2": ("area (nm²)", 0),
     "surface_nm2": ("surface (nm²)", 0),
     "volume_nm3": ("volume (nm³)", 0),
@@ -41,13 +58,20 @@ def page(summary: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         f"<header><h1>{title}</h1><p>{shape} voxels (z, y, x) of {size} nm. Intervals in brackets "
         "are 95 %, given that the object is there; without probabilities there are none.</p>"
         "</header><main>",
-        _section("Classes", _classes(summary)),
     ]
-    if summary["distances"]:
-        note = "From the middle of one membrane to the nearest point of the other, by area."
-        charts = "".join(_distance_chart(i, pair) for i, pair in enumerate(summary["distances"]))
-        body.append(_section("Between membranes", _distances(summary), note))
-        body.append(f'<section class="charts">{charts}</section>')
+    for title, columns, lines in measurement_tables.tables(summary):
+        note = _NOTES.get(title, "")
+        body.append(
+            _section(title.capitalize() if note else "Classes", _table(columns, lines), note)
+        )
+    charts = [_distance_chart(i, pair) for i, pair in enumerate(summary["distances"])]
+    charts += [
+        _pair_chart(i, name, row["pair_correlation"])
+        for i, (name, row) in enumerate(summary["classes"].items())
+        if row.get("pair_correlation")
+    ]
+    if charts:
+        body.append(f'<section class="charts">{"".join(charts)}</section>')
     for name, values in summary["classes"].items():
         own = [row for row in rows if row["class"] == name]
         if own:
@@ -68,7 +92,7 @@ def _section(title: str, content: str, note: str = "") -> str:
     return f"<section><h2>{html.escape(title)}</h2>{note}{content}</section>"
 
 
-def _table(columns: list[str], lines: list[list[str]]) -> str:
+def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
     rows = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>"
@@ -93,39 +117,6 @@ def _with_interval(value: Any, digits: int = 0, factor: float = 1.0) -> str:
     return f"{text} ({_number(low * factor, digits)} to {_number(high * factor, digits)})"
 
 
-def _classes(summary: dict[str, Any]) -> str:
-    lines = []
-    for name, row in summary["classes"].items():
-        area = row.get("area_nm2") or row.get("surface_nm2")
-        lines.append(
-            [
-                name,
-                row["kind"],
-                str(row["count"]),
-                _with_interval(area, 4, 1e-6),
-                _with_interval(row["volume_nm3"], 5, 1e-9),
-            ]
-        )
-    return _table(["class", "kind", "objects", "area (µm²)", "volume (µm³)"], lines)
-
-
-def _distances(summary: dict[str, Any]) -> str:
-    lines = []
-    for pair in summary["distances"]:
-        quantiles = [_number(pair["quantiles_nm"][q], 1) for q in ("0.05", "0.5", "0.95")]
-        share = pair["area_share_within"]
-        lines.append(
-            [
-                f"{pair['from']} to {pair['to']}",
-                *quantiles,
-                "-" if share is None else f"{100 * share:.0f} %",
-                _number(pair["contact_area_nm2"] * 1e-6, 4),
-            ]
-        )
-    columns = ["nm", "5 %", "median", "95 %", "area in reach", "contact area (µm²)"]
-    return _table(columns, lines)
-
-
 def _objects(rows: list[dict[str, Any]]) -> str:
     keys = [key for key in _LABELS if any(key in row for row in rows)]
     lines = []
@@ -139,6 +130,43 @@ def _objects(rows: list[dict[str, Any]]) -> str:
                 line.append(_with_interval(value, digits))
         lines.append(line)
     return _table([_LABELS[key][0] for key in keys], lines)
+
+
+def _pair_chart(place: int, name: str, pairs: dict[str, Any]) -> str:
+    """The pair correlation against distance, over the band of chance."""
+    edges = pairs["radius_nm"]
+    middles = [(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)]
+    most = max(2.0, *pairs["g"], *pairs["random_high"])
+    most = min(most, 3 * max(2.0, *pairs["g"]))
+    wide, high = _WIDTH - _LEFT - 10, _HEIGHT - _BOTTOM - 10
+
+    def point(distance: float, value: float) -> str:
+        up = 10 + high * (1 - min(value, most) / most)
+        return f"{_LEFT + wide * distance / edges[-1]:.1f},{up:.1f}"
+
+    band = [point(d, v) for d, v in zip(middles, pairs["random_high"], strict=True)]
+    band += [point(d, v) for d, v in zip(middles, pairs["random_low"], strict=True)][::-1]
+    line = [point(d, v) for d, v in zip(middles, pairs["g"], strict=True)]
+    ticks = "".join(
+        f'<text x="{_LEFT + wide * i / 4:.1f}" y="{_HEIGHT - 22}" text-anchor="middle">'
+        f"{edges[-1] * i / 4:g}</text>"
+        for i in range(5)
+    )
+    grid = "".join(
+        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{10 + high * (1 - v / most):.1f}" '
+        f'y2="{10 + high * (1 - v / most):.1f}"/><text x="{_LEFT - 6}" text-anchor="end" '
+        f'y="{14 + high * (1 - v / most):.1f}">{v:g}</text>'
+        for v in (0.0, 1.0, round(most, 1))
+    )
+    name, colour = html.escape(name), COLOURS[place % len(COLOURS)]
+    return (
+        f"<figure><figcaption><h2>{name}: pair correlation</h2><p>Pairs at a distance (nm) over "
+        "those of random places; the band holds 95 % of random patterns.</p></figcaption>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Pair correlation of {name}">'
+        f'<polygon points="{" ".join(band)}" fill="#8884"/>{grid}'
+        f'<polyline points="{" ".join(line)}" fill="none" stroke="{colour}" stroke-width="2"/>'
+        f"{ticks}</svg></figure>"
+    )
 
 
 def _distance_chart(place: int, pair: dict[str, Any]) -> str:

@@ -132,3 +132,40 @@ def test_a_given_voxel_size_and_an_existing_folder(run, folder, tmp_path):
     assert run(*words, "--voxel-size", 20.0, "-o", tmp_path / "out", "--overwrite")[0] == 0
     rows, *_ = results(tmp_path / "out")
     assert float(rows[0]["area_nm2"]) == pytest.approx(4 * 4 * np.pi * 64, rel=0.03)
+
+
+def test_filaments_and_complexes(run, tmp_path):
+    """Two straight filaments, 24 balls on a lattice, and a membrane below them."""
+    labels = np.zeros((48, 64, 64), np.int8)
+    z, y, x = np.indices(labels.shape)
+    for line in (12, 24):
+        labels[np.hypot(z - 8, y - line) < 2.4] = 1
+    centres = [(zz, yy, xx) for zz in (22, 32) for yy in (8, 24, 40) for xx in (8, 24, 40, 56)]
+    for centre in centres:
+        away = np.linalg.norm([z - centre[0], y - centre[1], x - centre[2]], axis=0)
+        labels[away < 3] = 2
+    labels[44:47] = 3
+    io.write_mrc(tmp_path / "labels.mrc", labels, like(labels, VOXEL))
+    status, printed, said = run(
+        "measure", tmp_path / "labels.mrc", "--classes", "actin", "ribosome", "membrane",
+        "--meshes", "ply", "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 0, said
+    rows, summary, page = results(tmp_path / "out")
+    actin, ribosome = summary["classes"]["actin"], summary["classes"]["ribosome"]
+    lengths = [float(row["length_nm"]) for row in rows if row["class"] == "actin"]
+    np.testing.assert_allclose(lengths, 64, rtol=0.03)
+    assert actin["count"] == 2 and actin["spacing_nm"]["value"] == pytest.approx(12, rel=0.05)
+    volume = 48 * 64 * 64 * 1e-9
+    density = actin["length_density_um_per_um3"]["value"]
+    assert density == pytest.approx(2 * 0.064 / volume, rel=0.03)
+    assert ribosome["count"] == len(centres)
+    assert ribosome["concentration_per_um3"]["value"] == pytest.approx(24 / volume)
+    own = [row for row in rows if row["class"] == "ribosome"]
+    assert {float(row["nearest_neighbour_nm"]) for row in own} == {10.0}
+    found = {round(float(row["membrane_distance_nm"])) for row in own}
+    assert found == {44 - 22, 44 - 32}
+    assert len(ribosome["pair_correlation"]["g"]) > 5
+    assert "persistence length" in printed and "micromolar" in printed
+    assert "ribosome: pair correlation" in page
+    assert [path.name for path in (tmp_path / "out" / "meshes").iterdir()] == ["membrane-1.ply"]
