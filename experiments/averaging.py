@@ -18,6 +18,18 @@ without noise.
   not apart; up to 1,000.
 
 Each as the plain average and as the wedge-compensated one.
+
+Learned so far: true poses follow the law (exponent 0.51) towards a floor of 31, and there the plain
+average is a little better from 3 to 10,000 particles, though not without noise (28.8): compensation
+also raises the noise of what few particles measured. It pays where orientations are biased and
+noise no longer decides: for one view from 300 particles on, and by 40 % at 10,000, where the ratio
+is 4 instead of 21. Poses off by 12 degrees end at 6.4; refined ones (9 degrees off) are nearly as
+good as true ones up to 300 particles and lose 12 % at 1,000; why was not looked into.
+
+Refinement helps only from errors that are larger than what the noise allows. An earlier run had
+half the signal (snr 0.05) and poses off by 6 degrees and 0.7 voxels, with 5 steps: refinement made
+them 13 degrees and the ratio at 1,000 particles 5 % lower than that of the disturbed poses. Of 100
+such particles aligned to the true density, none of four bands came below 9 degrees.
 """
 
 import dataclasses
