@@ -20,7 +20,7 @@ _LABELS = {
     "instance": ("object", 0),
     "length_nm": ("length (nm)", 0),
     "end_to_end_nm": ("end to end (nm)", 0),
-    "mean_curvature_per_nm": ("curvature (1/nm)", 4),
+    "mean_curvature_per_nm": ("mean curvature (1/nm)", 4),
     "radius_nm": ("radius (nm)", 1),
     "spacing_nm": ("spacing (nm)", 0),
     "nearest_neighbour_nm": ("nearest neighbour (nm)", 0),

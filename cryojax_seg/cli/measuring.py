@@ -158,11 +158,14 @@ def _membrane(part: Part) -> tuple[dict[str, Any], Sheet]:
         low, high = measure.interval_if_present(area, part.probability)
     inside = measure.lumen(part.mask)
     spread = np.quantile(sheet.thickness, (0.05, 0.5, 0.95)).tolist()
+    mean, gaussian = measure.sheet_curvature(sheet, measure.oriented_normals(sheet))
     row = _common(part) | {
         "area_nm2": Measured(measure.membrane_area(sheet, rim=part.rim), low, high),
         "thickness_nm": spread[1],
         "thickness_p5_nm": spread[0],
         "thickness_p95_nm": spread[2],
+        "mean_curvature_per_nm": float(np.average(mean, weights=sheet.area_of_voxel)),
+        "gaussian_curvature_per_nm2": float(np.average(gaussian, weights=sheet.area_of_voxel)),
         "edge_length_nm": sheet.edge_length,
         "lumen_nm3": float(np.count_nonzero(inside.mask)) * float(np.prod(part.voxel_nm)),
         "closed": inside.closed,

@@ -58,6 +58,7 @@ def test_areas_volumes_and_distances(run, folder, tmp_path):
         assert float(row["area_nm2_low"]) < area < float(row["area_nm2_high"])
         assert float(row["thickness_nm"]) == pytest.approx(3, abs=0.25)
         assert row["closed"] == "True"
+        assert float(row["mean_curvature_per_nm"]) == pytest.approx(1 / radius, rel=0.1)
         inside = 4 / 3 * np.pi * (radius - 1.5) ** 3
         assert float(row["lumen_nm3"]) == pytest.approx(inside, rel=0.03)
     body = rows[2]
