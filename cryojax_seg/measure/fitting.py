@@ -96,7 +96,7 @@ class _Profile(NamedTuple):
     area: np.ndarray  # of the cross-section, angstrom squared, of all pieces
     filled: np.ndarray  # which pieces have any of the mask
     centres: Points  # of those: the average of their voxels
-    middle: np.ndarray  # of those: their average place along the curve
+    middle: np.ndarray  # of those: their average place along the curve, which may tie
 
     @property
     def typical(self) -> float:
@@ -144,7 +144,10 @@ def _moved(profile: _Profile, crowded, voxel_size, shape, scale, round_ends) -> 
     inner = (middle > first + 0.2 * step) & (middle < last - 0.2 * step)
     points = np.concatenate([tips[:1], centres[inner], tips[1:]])
     u = np.concatenate([[first], middle[inner], [last]]) - first
-    spline = smoothing_spline(points, u, noise, scale)
+    ahead = np.concatenate([[True], np.diff(np.maximum.accumulate(u)) > 1e-3 * step])
+    if ahead.sum() < 3:
+        return None
+    spline = smoothing_spline(points[ahead], u[ahead], noise, scale)
     at = low + step * np.arange(len(area))
     full = np.asarray((area > typical / 3) | (np.interp(at, *crowded) >= 0.5))
     there = full[np.flatnonzero((at > first) & (at < last))]
@@ -161,7 +164,8 @@ def _ends(area: np.ndarray, typical: float, radius: float, step: float) -> tuple
     reach, ends = max(round(3 * radius / step), 3), []
     for profile in (area, area[::-1]):
         begin = int(np.argmax(profile >= 0.5 * typical))
-        plateau = np.median(profile[begin : begin + reach])
+        # Nothing but specks there: then the cross-section of the whole filament is what counts.
+        plateau = float(np.median(profile[begin : begin + reach])) or typical
         k = int(np.argmax(profile >= 0.5 * plateau))
         before, here = (profile[k - 1] if k else 0.0) / plateau, min(profile[k] / plateau, 1.0)
         ends.append(k - 1 + (0.5 - before) / (here - before))

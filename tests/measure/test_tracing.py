@@ -244,3 +244,12 @@ def test_a_curve_through_points_is_measured_exactly():
         np.stack([np.cos(middle / 50), np.sin(middle / 50)], 1), abs=1e-4
     )
     assert half.tangents(middle)[:, 1] == pytest.approx(-np.sin(middle / 50), abs=1e-3)
+
+
+def test_specks_before_a_gap_do_not_hide_the_end():
+    """A piece of the full cross-section, a gap, and the filament: the end is a number."""
+    from cryojax_seg.measure.fitting import _ends
+
+    area = np.array([9.0] + 12 * [0.0] + 30 * [9.0] + [0.0])
+    first, last = _ends(area, 9.0, 1.7, 1.0)
+    assert first == -0.5 and last == 42.5
