@@ -278,7 +278,7 @@ def draw(path: pathlib.Path, table: list[dict], config: Config) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set(title="Dice on unseen scenes, SNR 0.1, +-60 degrees")
     axes[1].set(title=f"recall of membrane of visibility below {LOW}")
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
