@@ -41,13 +41,13 @@ class Train:
     output: Output
     """Folder of the run."""
     method: Annotated[str, default(f"{{{methods.NAMES}}}[@MODULE:FUNCTION]", "unet")] = "unet"
-    """What to train. A loss of your own, (logits, labels, weights) or (segmenter, batch), takes the
-    place of the usual one, as does another of the package, such as cryojax_seg.losses:cl_dice."""
+    """What to train, and with which loss if not the usual: of the package, such as
+    cryojax_seg.losses:cl_dice, or your own, of (logits, labels, weights) or (segmenter, batch)."""
     restorer: Annotated[Path | None, default("RUN", "none")] = None
     """A restorer (the .run folder of `cryojax-seg restore`) that the tomogram passes first."""
     joint: float = 0.0
-    """Let that restorer learn along, with this factor of its own loss (equivariant, which needs
-    --tilt-range); 0 leaves it as it is."""
+    """Let that restorer learn along, with this factor of its own loss (equivariant; it needs the
+    tilt range); 0 leaves it as it is."""
     classes: Annotated[
         tuple[str, ...], default("NAME ...", "foreground, or class1 class2 ...")
     ] = ()
