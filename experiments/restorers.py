@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from flax import nnx
@@ -94,10 +95,10 @@ SINGLE = " (no halves)"
 ENERGY = "energy"
 
 
-def wiener(one: Noisy, of: str = "mean") -> restore.RadialFilter:
+def wiener(one: Noisy, of: Literal["mean", "half"] = "mean") -> restore.RadialFilter:
     if one.halves is None:
         return restore.fit_wiener_white(one.volume)
-    return restore.fit_wiener(*one.halves, of="half" if of == "half" else "mean")
+    return restore.fit_wiener(*one.halves, of=of)
 
 
 def run(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> tuple[Restored, float]:

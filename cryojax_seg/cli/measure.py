@@ -161,13 +161,11 @@ def _counted(label: int, name: str, kinds: dict, volume, probability, options: M
     own = None if probability is None else np.asarray(probability[:], np.float32)
     if kinds[label] == "filament":
         return counting.filaments(mask, name, own, voxel_size, options.rim)
-    nm = tuple(v / 10 for v in voxel_size)
-    split = measure.split_bodies if options.split else None
-    numbers = (
-        split(mask, nm, smallest=options.smallest)
-        if split
-        else measure.components(mask, options.smallest)
-    )
+    if options.split:
+        nm = tuple(v / 10 for v in voxel_size)
+        numbers = measure.split_bodies(mask, nm, smallest=options.smallest)
+    else:
+        numbers = measure.components(mask, options.smallest)
 
     def others(kind: str):
         wanted = [other for other, k in kinds.items() if k == kind]

@@ -101,20 +101,20 @@ def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
 
 
-def _number(value: float | None, digits: int = 0) -> str:
+def _number(value: float | int | None, digits: int) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _with_interval(value: Any, digits: int = 0, factor: float = 1.0) -> str:
+def _with_interval(value: Any, digits: int) -> str:
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if not isinstance(value, dict):
-        return "-" if value is None else _number(value * factor, digits)
+        return _number(value, digits)
     low, high = value["low"], value["high"]
-    text = _number(value["value"] * factor, digits)
+    text = _number(value["value"], digits)
     if low is None or high is None:
         return text
-    return f"{text} ({_number(low * factor, digits)} to {_number(high * factor, digits)})"
+    return f"{text} ({_number(low, digits)} to {_number(high, digits)})"
 
 
 def _objects(rows: list[dict[str, Any]]) -> str:
@@ -138,65 +138,69 @@ def _pair_chart(place: int, name: str, pairs: dict[str, Any]) -> str:
     middles = [(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)]
     most = max(2.0, *pairs["g"], *pairs["random_high"])
     most = min(most, 3 * max(2.0, *pairs["g"]))
-    wide, high = _WIDTH - _LEFT - 10, _HEIGHT - _BOTTOM - 10
 
-    def point(distance: float, value: float) -> str:
-        up = 10 + high * (1 - min(value, most) / most)
-        return f"{_LEFT + wide * distance / edges[-1]:.1f},{up:.1f}"
+    def line(values: Sequence[float]) -> list[str]:
+        heights = [min(v, most) / most for v in values]
+        places = zip(middles, heights, strict=True)
+        return [f"{_x(d / edges[-1]):.1f},{_y(h):.1f}" for d, h in places]
 
-    band = [point(d, v) for d, v in zip(middles, pairs["random_high"], strict=True)]
-    band += [point(d, v) for d, v in zip(middles, pairs["random_low"], strict=True)][::-1]
-    line = [point(d, v) for d, v in zip(middles, pairs["g"], strict=True)]
-    ticks = "".join(
-        f'<text x="{_LEFT + wide * i / 4:.1f}" y="{_HEIGHT - 22}" text-anchor="middle">'
-        f"{edges[-1] * i / 4:g}</text>"
-        for i in range(5)
-    )
-    grid = "".join(
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{10 + high * (1 - v / most):.1f}" '
-        f'y2="{10 + high * (1 - v / most):.1f}"/><text x="{_LEFT - 6}" text-anchor="end" '
-        f'y="{14 + high * (1 - v / most):.1f}">{v:g}</text>'
-        for v in (0.0, 1.0, round(most, 1))
-    )
-    name, colour = html.escape(name), COLOURS[place % len(COLOURS)]
-    return (
-        f"<figure><figcaption><h2>{name}: pair correlation</h2><p>Pairs at a distance (nm) over "
-        "those of random places; the band holds 95 % of random patterns.</p></figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Pair correlation of {name}">'
-        f'<polygon points="{" ".join(band)}" fill="#8884"/>{grid}'
-        f'<polyline points="{" ".join(line)}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        f"{ticks}</svg></figure>"
+    band = line(pairs["random_high"]) + line(pairs["random_low"])[::-1]
+    title = html.escape(f"{name}: pair correlation")
+    note = "Pairs at a distance (nm) over those of random places; the band holds 95 % of random "
+    return _figure(
+        title,
+        note + "patterns.",
+        f'<polygon points="{" ".join(band)}" fill="#8884"/>'
+        f"{_axes(edges[-1], {0.0: '0', 1 / most: '1', 1.0: f'{most:.3g}'})}"
+        f'<polyline points="{" ".join(line(pairs["g"]))}" fill="none" '
+        f'stroke="{COLOURS[place % len(COLOURS)]}" stroke-width="2"/>',
     )
 
 
 def _distance_chart(place: int, pair: dict[str, Any]) -> str:
+    """Area against the distance to the nearest point of the other membrane."""
     edges, areas = pair["histogram"]["edges_nm"], pair["histogram"]["area_nm2"]
     most = max(areas) or 1.0
-    wide, high = _WIDTH - _LEFT - 10, _HEIGHT - _BOTTOM - 10
-
-    def x(value: float) -> float:
-        return _LEFT + wide * value / edges[-1]
-
+    places = [_x(edge / edges[-1]) for edge in edges]
     bars = "".join(
-        f'<rect x="{x(a):.1f}" width="{max(x(b) - x(a) - 1, 0.5):.1f}" '
-        f'y="{10 + high * (1 - v / most):.1f}" height="{high * v / most:.1f}" '
-        f'fill="{COLOURS[place % len(COLOURS)]}"/>'
-        for a, b, v in zip(edges, edges[1:], areas, strict=False)
+        f'<rect x="{a:.1f}" width="{max(b - a - 1, 0.5):.1f}" y="{_y(v / most):.1f}" '
+        f'height="{_y(0.0) - _y(v / most):.1f}" fill="{COLOURS[place % len(COLOURS)]}"/>'
+        for a, b, v in zip(places, places[1:], areas, strict=False)
     )
+    title = html.escape(f"{pair['from']} to {pair['to']}")
+    digits = ",.0f" if most >= 100 else ".3g"
+    axes = _axes(edges[-1], {i / 2: f"{most * i / 2:{digits}}" for i in range(3)})
+    return _figure(title, "Area (nm²) against distance (nm).", axes + bars)
+
+
+def _x(share: float) -> float:
+    """Pixels of a share of the width of a chart."""
+    return _LEFT + (_WIDTH - _LEFT - 10) * share
+
+
+def _y(share: float) -> float:
+    """Pixels of a share of the height of a chart."""
+    return 10 + (_HEIGHT - _BOTTOM - 10) * (1 - share)
+
+
+def _axes(farthest: float, heights: dict[float, str]) -> str:
+    """Five ticks up to the farthest distance, and a line with a number at each share of height."""
     ticks = "".join(
-        f'<text x="{x(edges[-1] * i / 4):.1f}" y="{_HEIGHT - 22}" text-anchor="middle">'
-        f"{edges[-1] * i / 4:g}</text>"
+        f'<text x="{_x(i / 4):.1f}" y="{_HEIGHT - 22}" text-anchor="middle">'
+        f"{farthest * i / 4:g}</text>"
         for i in range(5)
     )
-    lines = "".join(
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{10 + high * (1 - i / 2):.1f}" '
-        f'y2="{10 + high * (1 - i / 2):.1f}"/><text x="{_LEFT - 6}" text-anchor="end" '
-        f'y="{14 + high * (1 - i / 2):.1f}">{most * i / 2:,.3g}</text>'
-        for i in range(3)
+    return ticks + "".join(
+        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{_y(share):.1f}" '
+        f'y2="{_y(share):.1f}"/><text x="{_LEFT - 6}" text-anchor="end" y="{_y(share) + 4:.1f}">'
+        f"{text}</text>"
+        for share, text in heights.items()
     )
-    name = html.escape(f"{pair['from']} to {pair['to']}")
+
+
+def _figure(title: str, note: str, drawn: str) -> str:
     return (
-        f"<figure><figcaption><h2>{name}</h2><p>Area (nm²) against distance (nm).</p></figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Distances from {name}">'
-        f"{lines}{bars}{ticks}</svg></figure>"
+        f"<figure><figcaption><h2>{title}</h2><p>{note}</p></figcaption>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">{drawn}</svg>'
+        "</figure>"
     )

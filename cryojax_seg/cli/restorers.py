@@ -48,12 +48,14 @@ def learner(
     from cryojax_seg import core, losses
     from cryojax_seg.restore import EnergyTrained, unet_restorer
 
-    share = None  # of the noise in the spectrum, if the tomogram has to be split
+    start, share = None, None  # share: of noise in the spectrum, if the tomogram has to be split
     try:
         start = wiener(volume, pair, "half")
     except ValueError as error:
+        if pair is not None:
+            raise
         console.warn(f"{error}. All of the spectrum is taken to be noise, which smooths")
-        start, share = None, 1.0
+        share = 1.0
     restorer = unet_restorer(width, start=start, rngs=nnx.Rngs(seed))
     if method == "energy":
         return EnergyTrained(restorer), losses.adversarial(share=share)

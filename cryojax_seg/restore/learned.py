@@ -14,8 +14,7 @@ class Learned(Restorer):
     """A network of one output channel as a restorer: ``w(v) + network(w(v))``.
 
     Without a start w it is the network alone. What a linear filter can know of a noisy tomogram is
-    most of what can be known, and a network takes thousands of steps to learn it: with the filter
-    as a start it learns the rest (figures: `experiments/restoration_first.py`).
+    most of what can be known: with the filter as a start a network learns the rest alone.
 
     Args:
         network: any segmenter of one class, such as a `UNet`; see `unet_restorer` for one that is
