@@ -47,7 +47,7 @@ class Config:
     template: int = 32
     few: int = 4
     """rotations that are measured beyond the first"""
-    boxes: int = 500
+    boxes: int = 1000
     edge: int = 64
     repeats: int = 2
     tiny: bool = False
