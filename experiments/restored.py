@@ -1,0 +1,135 @@
+"""Methods that segment restored tomograms, and how well they do."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from flax import nnx
+
+from cryojax_seg import core, evaluate, losses, segmenters, training
+from experiments.restorers import Labelled
+
+METHODS = ("threshold", "sheet", "best sheet", "unet")
+# Of the sheet filter, voxels.
+SCALES = {"sheet": ((1.5, 3.0),), "best sheet": ((1.5,), (2.0,), (3.0,))}
+LOW = 0.3  # of visibility
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """How the U-Net is trained."""
+
+    steps: int = 120
+    patch: int = 32
+    border: int = 6
+    """of a patch behind a restorer that learns along, voxels on each side"""
+
+
+class Answer(NamedTuple):
+    """Scores of volumes, and the one from which on a voxel is membrane."""
+
+    scores: list[np.ndarray]
+    threshold: float
+
+
+def unit(volume: np.ndarray) -> np.ndarray:
+    """On one scale, whatever a restorer left of the power."""
+    return ((volume - volume.mean()) / volume.std()).astype(np.float32)
+
+
+def best_threshold(scores: list[np.ndarray], scenes: list[Labelled]) -> tuple[float, float]:
+    """The threshold of highest Dice on the annotation of these scenes, and that Dice."""
+    score = np.concatenate([s[one.weights > 0] for s, one in zip(scores, scenes, strict=True)])
+    truth = np.concatenate([one.labels[one.weights > 0] for one in scenes])
+    order = np.argsort(-score)
+    dice = 2 * np.cumsum(truth[order]) / (np.arange(1, order.size + 1) + truth.sum())
+    best = int(np.argmax(dice))
+    return float(score[order[best]]), float(dice[best])
+
+
+def sheet(scales: tuple[float, ...], volume: np.ndarray) -> np.ndarray:
+    return np.asarray(core.segment(segmenters.SheetFilter(scales), volume))[..., 0]
+
+
+def unet(
+    examples: list[training.Annotated],
+    network: Network,
+    seed: int,
+    objective: losses.Objective | None = None,
+    restorer: core.Restorer | None = None,
+) -> core.Segmenter:
+    """A small U-Net, by itself or behind a restorer."""
+    net = segmenters.UNet(width=8, classes=("membrane",), rngs=nnx.Rngs(seed))
+    both = net if restorer is None else core.Sequential([restorer], net)
+    border = 0 if restorer is None else network.border
+    settings = training.TrainConfig(
+        steps=network.steps, patch=network.patch + 2 * border, margin=border, seed=seed
+    )
+    return training.train(both, examples, settings, objective=objective, progress=False).segmenter
+
+
+def annotated(one: Labelled, volume: np.ndarray) -> training.Annotated:
+    return training.Annotated(
+        volume, one.labels, one.weights, one.noisy.wedge, halves=one.noisy.halves
+    )
+
+
+def answer(segmenter: core.Segmenter, volumes: list[np.ndarray]) -> Answer:
+    def logits(volume: np.ndarray) -> np.ndarray:
+        fitted = segmenters.fit_normalization(segmenter, volume)
+        return np.asarray(core.segment(fitted, volume))[..., 0]
+
+    return Answer([logits(v) for v in volumes], 0.0)
+
+
+def found(
+    method: str,
+    volumes: list[np.ndarray],
+    scenes: list[Labelled],
+    tests: int,
+    network: Network,
+    seed: int,
+) -> Answer:
+    """Of the last scenes, by a method that learned from the first, restored ones."""
+    volumes = [unit(v) for v in volumes]
+    learned = scenes[:-tests]
+    if method == "unet":
+        pairs = zip(learned, volumes[:-tests], strict=True)
+        net = unet([annotated(one, v) for one, v in pairs], network, seed)
+        return answer(net, volumes[-tests:])
+    options = []
+    for scale in SCALES.get(method, (None,)):
+        scores = volumes if scale is None else [sheet(scale, v) for v in volumes]
+        threshold, dice = best_threshold(scores[:-tests], learned)
+        options.append((dice, Answer(scores[-tests:], threshold)))
+    return max(options, key=lambda option: option[0])[1]
+
+
+def score(answer: Answer, tests: list[Labelled], precision: float | None = None) -> dict:
+    """Of all test scenes together.
+
+    Two thresholds of highest Dice may trade recall for precision in different ways; so there is
+    also the recall of faint membrane at the lowest threshold whose `precision` is a given one.
+    """
+    known = [one.weights > 0 for one in tests]
+    values = np.concatenate([s[k] for s, k in zip(answer.scores, known, strict=True)])
+    truth = np.concatenate([one.labels[k] == 1 for one, k in zip(tests, known, strict=True)])
+    faint = truth & np.concatenate(
+        [one.visibility[k] < LOW for one, k in zip(tests, known, strict=True)]
+    )
+    mask = values >= answer.threshold
+    hits = float((mask & truth).sum())
+    counts = evaluate.Overlap(hits, float(mask.sum()) - hits, float(truth.sum()) - hits)
+    matched = None
+    if precision is not None and faint.any():
+        order = np.argsort(-values)
+        enough = np.cumsum(truth[order]) / np.arange(1, order.size + 1) >= precision
+        most = np.flatnonzero(enough)[-1] + 1 if enough.any() else 0
+        matched = float(faint[order[:most]].sum() / faint.sum())
+    return {
+        "dice": counts.dice,
+        "precision": counts.precision,
+        "recall": counts.recall,
+        "recall_low": float(mask[faint].mean()) if faint.any() else None,
+        "recall_low_matched": matched,
+    }
