@@ -20,7 +20,6 @@ are of the measurement itself, on the true labels.
 """
 
 import dataclasses
-import math
 import pathlib
 import sys
 import time
@@ -37,28 +36,22 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, losses, measure, segmenters, training
-from cryojax_seg.simulate import (
-    ActinBundle,
-    Bilayer,
-    Phantom,
-    Placed,
-    Scene,
-    WedgeImaging,
-    measurements,
-    presets,
-    simulate,
-)
-from cryojax_seg.simulate.placement import facing
-from cryojax_seg.simulate.sheets import Disc
-from cryojax_seg.simulate.types import ACTIN, MEMBRANE
+from cryojax_seg.simulate import Phantom, measurements
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.fitting import train_method
+from experiments.single_objects import (
+    SPACING,
+    VOXEL,
+    direction,
+    examples_of,
+    joined,
+    labels_of,
+    phantom,
+    scene_of,
+    visibility,
+)
 
-VOXEL = 10.0
 SIZE = (VOXEL, VOXEL, VOXEL)
-TILT = 60.0
-WEDGE = core.MissingWedge((-TILT, TILT))
-SPACING = 140.0
 LIMITS = measure.TracingLimits(minimum_length_angstrom=100.0, round_ends=True)
 TRUTH, AWARE = "truth", "unet, wedge-aware"
 QUANTITIES = {
@@ -76,7 +69,7 @@ class Config:
     filaments: tuple[str, ...] = ("threshold", "tube", "unet")
     snr: float = 0.3
     edge: int = 48
-    train: int = 6
+    train: int = 16
     """training scenes"""
     calibration: int = 3
     """scenes kept for calibration"""
@@ -84,90 +77,12 @@ class Config:
     """degrees: of normals from the beam towards x; of filaments from x over y to the beam, twice"""
     width: int = 8
     """channels of the U-Net"""
-    steps: int = 200
+    steps: int = 600
     filter_steps: int = 100
     emphasis: float = 2.0
     halo: int = 8
     seeds: tuple[int, ...] = (0, 1)
     tiny: bool = False
-
-
-def direction(task: str, angle: float) -> np.ndarray:
-    """From what cannot be seen to what can: a normal or the axis of filaments."""
-    if task == "membranes":
-        a = math.radians(angle)
-        return np.array([math.cos(a), 0.0, math.sin(a)])
-    a = 2 * math.radians(angle)
-    if angle <= 45:
-        return np.array([0.0, math.sin(a), math.cos(a)])
-    return np.array([-math.cos(a), math.sin(a), 0.0])
-
-
-def visibility(task: str, way: np.ndarray) -> float:
-    """Of an object whose normal or axis this is."""
-    if task == "membranes":
-        return float(WEDGE.visibility(np.asarray(way, np.float32)))
-    side = np.cross(way, (0.0, 1.0, 0.0) if abs(way[1]) < 0.9 else (1.0, 0.0, 0.0))
-    side /= np.linalg.norm(side)
-    turn = np.linspace(0, np.pi, 2000, endpoint=False)[:, None]
-    k = np.cos(turn) * side + np.sin(turn) * np.cross(way, side)
-    return float((np.abs(k[:, 0]) <= np.abs(k[:, 2]) * math.tan(math.radians(TILT)) + 1e-9).mean())
-
-
-def scene_of(task: str, way: np.ndarray, edge: int, rng: np.random.Generator) -> Scene:
-    """One object in the middle of a volume, give or take two voxels."""
-    middle = VOXEL * (edge - 1) / 2
-    centre = middle + rng.uniform(-2 * VOXEL, 2 * VOXEL, 3)
-    if task == "membranes":
-        radius = middle * rng.uniform(0.55, 0.75)
-        structure, axis = Bilayer(Disc(np.float32(radius))), 0
-    else:
-        length = middle * rng.uniform(1.1, 1.3)
-        structure, axis = ActinBundle(np.float32(length), spacing=np.float32(SPACING)), 1
-    rotation = facing(way, rng, axis).astype(np.float32)
-    return Scene((Placed(structure, centre.astype(np.float32), rotation),), (edge,) * 3, VOXEL)
-
-
-def phantom(scene: Scene, snr: float, seed: int) -> Phantom:
-    return simulate(scene, WedgeImaging(snr=snr, wedge=WEDGE), jax.random.key(seed))
-
-
-def labels_of(task: str, one: Phantom) -> np.ndarray:
-    return np.asarray(one.labels == (MEMBRANE if task == "membranes" else ACTIN), np.int32)
-
-
-def example(task: str, one: Phantom) -> training.Annotated:
-    labels = labels_of(task, one)
-    volume, weights = core.normalize(np.asarray(one.density), "bright"), np.ones(labels.shape)
-    normals = np.asarray(one.truth.normals)
-    return training.Annotated(volume, labels, weights.astype(np.float32), WEDGE, normals=normals)
-
-
-def examples_of(
-    task: str, count: int, seed: int, config: Config, vesicles: bool
-) -> list[training.Annotated]:
-    """Objects at random orientations; or every second scene of membranes is of vesicles."""
-    rng, found = np.random.default_rng(seed), []
-    for i in range(count):
-        if vesicles and task == "membranes" and i % 2:
-            scene = presets.vesicles(jax.random.key(1000 * seed + i), (config.edge,) * 3, VOXEL)
-        else:
-            way = rng.normal(size=3)
-            scene = scene_of(task, way / np.linalg.norm(way), config.edge, rng)
-        found.append(example(task, phantom(scene, config.snr, 1000 * seed + i)))
-    return found
-
-
-def joined(examples: list[training.Annotated]) -> training.Annotated:
-    """Scenes one behind the other, the voxels that see two of them not annotated."""
-    weights = [np.array(e.weights) for e in examples]
-    for w in weights:
-        w[:6] = w[-6:] = 0
-    volume, labels = (
-        np.concatenate([np.asarray(getattr(e, name)) for e in examples])
-        for name in ("volume", "labels")
-    )
-    return training.Annotated(volume, labels, np.concatenate(weights), WEDGE)
 
 
 def train(task: str, method: str, examples, seed: int, config: Config):
@@ -243,9 +158,10 @@ def results_of(task: str, method: str, seed: int, tests, config: Config) -> dict
             for one, true in zip(tests, truths, strict=True)
         ]
         return {"plain": plain, "calibrated": None, "cpu_seconds": None}
-    examples = examples_of(task, config.train, 10 * seed, config, True)
+    examples = examples_of(task, config.train, 10 * seed, config.edge, config.snr, True)
     segmenter, seconds = train(task, method, examples, seed, config)
-    kept = joined(examples_of(task, config.calibration, 10 * seed + 1, config, False))
+    edge, snr = config.edge, config.snr
+    kept = joined(examples_of(task, config.calibration, 10 * seed + 1, edge, snr, False))
     one = fitted(segmenter, np.asarray(kept.volume), config.halo)
     calibrated = segmenters.fit_isotonic(one, [kept])
     found: dict = {"plain": [], "calibrated": [], "cpu_seconds": seconds}
@@ -327,7 +243,7 @@ def draw(path: pathlib.Path, records: list[dict], config: Config) -> None:
             axis.axhline(0, color="grey", lw=0.5)
             axis.set_yscale("symlog", linthresh=0.5)
             axis.set(title=f"{task}: {quantity}", ylim=(-1.2, 12), xlim=(0, 1))
-        panels[0].legend(fontsize=7)
+        panels[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
         panels[0].set_ylabel("relative error")
     figure.supxlabel("visibility")
     figure.savefig(path, dpi=100)
@@ -372,11 +288,13 @@ def main(config: Config) -> None:
             at_most=0.1,
         ),
         claim(
-            "area where visibility is below 0.35: wedge-aware minus plain, in parts of the truth",
+            "area where visibility is below 0.35: size of the error, wedge-aware minus plain, both "
+            "calibrated",
             difference(
-                error_of(rows, AWARE, "area", False, 0), error_of(rows, "unet", "area", False, 0)
+                size_of(error_of(rows, AWARE, "area", True, 0)),
+                size_of(error_of(rows, "unet", "area", True, 0)),
             ),
-            at_least=0.15,
+            at_most=-0.1,
         ),
         claim(
             "expected volume of the sheet filter where visibility is above 0.7: size of the error "
