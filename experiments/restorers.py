@@ -10,6 +10,7 @@ from flax import nnx
 
 from cryojax_seg import core, losses, restore, segmenters, training
 from cryojax_seg.core.segmenter import Restoring
+from cryojax_seg.simulate import presets
 from experiments.annotated import scene
 from experiments.scenes import phantom
 
@@ -74,6 +75,8 @@ class Effort:
     learning_rate: float = 1e-3
 
 
+# With less than this none finds what the phantoms have in common.
+PATIENT = Effort(700, 16, 48)
 Restored = tuple[list[np.ndarray], core.Restorer | None]
 Make = Callable[[list[Noisy], Effort, int], Restored]
 
@@ -91,6 +94,10 @@ RECIPES = {
     "deepdewedge": losses.DEEPDEWEDGE,
     "equivariant": losses.EQUIVARIANT,
 }
+SIMULATED = {
+    "simulated": (presets.vesicles,),
+    "simulated (other scenes)": (presets.organelles, presets.cytoskeleton, presets.crowded),
+}
 SINGLE = " (no halves)"
 ENERGY = "energy"
 
@@ -104,18 +111,39 @@ def wiener(one: Noisy, of: Literal["mean", "half"] = "mean") -> restore.RadialFi
 def run(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> tuple[Restored, float]:
     """Tomograms restored by a restorer of that name, the restorer if it learned, and CPU-seconds.
 
-    Each filter is fitted to its tomogram; a network learns from all of them together.
+    Each filter is fitted to its tomogram; a network learns from all of them together, or from
+    phantoms of its own.
     """
     start = time.process_time()
     if name == "none":
         found: Restored = ([one.volume for one in tomograms], None)
     elif name in FILTERS:
         found = ([core.restore(FILTERS[name](one), one.volume) for one in tomograms], None)
+    elif name in SIMULATED:
+        found = from_phantoms(name, tomograms, seed)
     else:
         if name.endswith(SINGLE):
             tomograms = [dataclasses.replace(one, halves=None) for one in tomograms]
         found = learned(name.removesuffix(SINGLE), tomograms, effort, seed)
     return found, time.process_time() - start
+
+
+def trained(
+    module: core.Segmenter,
+    goal: losses.Objective,
+    examples: list[training.Annotated],
+    effort: Effort,
+    seed: int,
+) -> core.Restorer:
+    config = training.TrainConfig(
+        steps=effort.steps,
+        patch=effort.patch,
+        learning_rate=effort.learning_rate,
+        seed=seed,
+        augmentation=training.Augmentation(intensity=0.0),
+    )
+    result = training.train_restorer(module, examples, config, goal, progress=False)
+    return result.segmenter.restorer  # pyright: ignore
 
 
 def learned(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> Restored:
@@ -131,16 +159,18 @@ def learned(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> Res
         for one in tomograms
         for example in training.unlabelled(one.volume, one.wedge, one.halves)
     ]
-    config = training.TrainConfig(
-        steps=effort.steps,
-        patch=effort.patch,
-        learning_rate=effort.learning_rate,
-        seed=seed,
-        augmentation=training.Augmentation(intensity=0.0),
-    )
-    result = training.train_restorer(module, examples, config, goal, progress=False)
-    restorer = result.segmenter.restorer  # pyright: ignore
+    restorer = trained(module, goal, examples, effort, seed)
     return [apply(restorer, one, energy, seed) for one in tomograms], restorer
+
+
+def from_phantoms(name: str, tomograms: list[Noisy], seed: int) -> Restored:
+    """Trained on phantoms, whose truth is known, of 10 angstrom and the tomograms' wedge."""
+    net = restore.unet_restorer(PATIENT.width, start=wiener(tomograms[0]), rngs=nnx.Rngs(seed))
+    kinds = SIMULATED[name]
+    examples = training.simulated(tomograms[0].wedge, 10.0, kinds=kinds, seed=5000 + seed)
+    restorer = trained(Restoring(net), losses.noise2clean, examples, PATIENT, seed)
+    wholes = [dataclasses.replace(one, halves=None) for one in tomograms]
+    return [apply(restorer, one, False, seed) for one in wholes], restorer
 
 
 def apply(restorer: core.Restorer, one: Noisy, energy: bool, seed: int) -> np.ndarray:

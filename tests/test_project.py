@@ -22,7 +22,7 @@ LAYERS = {
     "evaluate": {"core"},
     "particles": {"core"},
     "measure": {"core"},
-    "training": {"core", "segmenters", "losses", "io"},
+    "training": {"core", "segmenters", "losses", "simulate", "io"},
     "io": {"core", "segmenters", "restore"},
     "datasets": {"core", "io"},
     "cli": {

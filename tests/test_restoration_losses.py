@@ -242,3 +242,12 @@ def test_what_is_missing_is_named(missing):
 def test_something_must_restore():
     with pytest.raises(ValueError, match="needs a core.Restoring.*GlobalThreshold"):
         losses.restoration()(GlobalThreshold(0.5), batch(halves()))
+
+
+def test_the_truth_is_what_phantoms_ask_for():
+    volume, truth = np.random.default_rng(0).normal(size=(2, 1, *SHAPE)).astype(np.float32)
+    known = Batch(jnp.asarray(volume), None, None, truth=jnp.asarray(truth))
+    found = quick(losses.noise2clean)(Restoring(Bent()), known)
+    assert float(found) == pytest.approx(np.square(truth - f(volume)).mean(), rel=1e-5)
+    with pytest.raises(ValueError, match="losses.noise2clean needs the density without noise"):
+        losses.noise2clean(Restoring(Bent()), batch(halves()))

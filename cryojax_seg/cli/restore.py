@@ -22,7 +22,7 @@ from cryojax_seg.cli.arguments import (
 
 @dataclasses.dataclass(frozen=True)
 class Restore:
-    """Restore a tomogram: filter it, or train a network on it, without labels, and apply that.
+    """Restore a tomogram: filter it, or train a network without labels, and apply that.
 
     Networks improve on Wiener's filter; the wedge and the noise are all they need to know. Beside
     OUT.mrc it writes the folder OUT.run with the model, checkpoints and audit.json: how far the
@@ -37,8 +37,9 @@ class Restore:
     halves: Annotated[tuple[Path, Path] | None, arg(metavar="EVEN ODD")] = None
     """Two tomograms of the same series with independent noise, of even and odd tilts or frames."""
     method: restorers.Trained | restorers.Untrained = "equivariant"
-    """wiener and deconvolution are filters and take seconds. The others are trained: n2n removes
-    noise only, and energy also writes a map of what is not known."""
+    """wiener and deconvolution are filters and take seconds. The others are trained on the
+    tomogram: n2n removes noise only, and energy also writes a map of what is not known; but
+    simulated learns from phantoms of this voxel size and tilt range, and sees what they hold."""
     defocus: Annotated[float | None, default("MICROMETRE", "required by deconvolution")] = None
     """Of the untilted image, positive under focus."""
     voltage: float = 300.0
@@ -61,6 +62,8 @@ class Restore:
     """Channels of the finest level of the U-Net."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW (no unit)."""
+    phantoms: int = 32
+    """How many are made, with --method simulated: most of a minute."""
     draws: int = 4
     """Answers whose spread is written, with --method energy."""
     memory: float = 2.0
@@ -89,7 +92,7 @@ def run(options: Restore) -> None:
     halves = None
     if options.halves is not None:
         halves = [io.read_tomogram(path, options.voxel_size) for path in options.halves]
-        check_halves(tomogram, *halves)
+        restorers.check_halves(tomogram, *halves)
     volume = _normalized(tomogram, options.contrast)
     pair = None
     if halves is not None:  # on one scale, so that their mean is the tomogram's
@@ -102,8 +105,13 @@ def run(options: Restore) -> None:
         restorer = _filter(options, tomogram, volume, pair)
         pair = None  # they are linear, and the tomogram is the mean of its halves
     else:
-        restorer, steps = _trained(options, wedge, volume, pair, patch, folder)
+        size = tomogram.voxel_size
+        if options.method == "simulated" and size is None:
+            raise io.FileError(f"{options.tomogram}: has no voxel size, give --voxel-size")
+        restorer, steps = _trained(options, wedge, volume, pair, size, patch, folder)
         provenance |= {"steps": steps, "patch": patch}
+        if options.method == "simulated":
+            pair = None  # phantoms have no halves, and less noise than those
     card = io.ModelCard(
         voxel_size=tomogram.voxel_size,
         contrast=options.contrast,
@@ -148,9 +156,15 @@ def _filter(options: Restore, tomogram: Any, volume: Any, pair: list[Any] | None
 
 
 def _trained(
-    options: Restore, wedge: Any, volume: Any, pair: list[Any] | None, patch: int, folder: Path
+    options: Restore,
+    wedge: Any,
+    volume: Any,
+    pair: list[Any] | None,
+    voxel_size: Any,
+    patch: int,
+    folder: Path,
 ) -> tuple[Any, int]:
-    """A restorer that learned from the tomogram, and its steps."""
+    """A restorer that learned from the tomogram, or for it, and its steps."""
     from cryojax_seg import training
 
     method: Any = options.method
@@ -169,9 +183,14 @@ def _trained(
         + (f" and its halves {', '.join(p.name for p in options.halves)}" if options.halves else "")
         + f": {config.steps} steps of {config.batch} patches of {patch}^3"
     )
-    examples = training.unlabelled(
-        volume, wedge, pair, seed=options.seed, name=str(options.tomogram)
-    )
+    if options.method == "simulated":
+        examples = training.simulated(
+            wedge, sum(voxel_size) / 3, options.phantoms, seed=options.seed
+        )
+    else:
+        examples = training.unlabelled(
+            volume, wedge, pair, seed=options.seed, name=str(options.tomogram)
+        )
     result = training.train_restorer(
         module, examples, config, objective, run=folder, resume=options.resume
     )
@@ -250,9 +269,11 @@ def _check(options: Restore) -> Path:
         raise ValueError("--method deconvolution needs --defocus, in micrometre")
     if options.method in restorers.NEED_HALVES and options.halves is None:
         raise ValueError(
-            f"--method {options.method} needs --halves EVEN ODD; equivariant, isonet, energy "
-            "and wiener work without"
+            f"--method {options.method} needs --halves EVEN ODD; equivariant, isonet, energy, "
+            "simulated and wiener work without"
         )
+    if options.phantoms < 1:
+        raise ValueError(f"--phantoms is 1 or more, got {options.phantoms}")
     if options.patch % 4 or options.patch < 16:
         raise ValueError(f"--patch must be a multiple of 4, 16 or more, got {options.patch}")
     if options.resume and options.overwrite:
@@ -269,37 +290,6 @@ def _check(options: Restore) -> Path:
     if options.resume and not folder.exists():
         raise ValueError(f"{folder}: there is no run to --resume")
     return folder
-
-
-def check_halves(tomogram: Any, even: Any, odd: Any) -> None:
-    """Raises a FileError, naming the files, unless these can be halves of that tomogram."""
-    import numpy as np
-
-    from cryojax_seg.core.blocks import blocks, release
-    from cryojax_seg.io import FileError
-
-    for half in (even, odd):
-        if half.density.shape != tomogram.density.shape:
-            raise FileError(
-                f"{half.name}: has shape {half.density.shape}, {tomogram.name} has "
-                f"{tomogram.density.shape}; halves lie on the grid of their tomogram"
-            )
-        sizes = (half.voxel_size, tomogram.voxel_size)
-        if None not in sizes and not np.allclose(*sizes, rtol=1e-3):
-            raise FileError(
-                f"{half.name}: has voxels of {half.voxel_size[0]:.4g} A, {tomogram.name} of "
-                f"{tomogram.voxel_size[0]:.4g} A"
-            )
-    for where in blocks(tomogram.density.shape):
-        same = np.array_equal(even.density[where], odd.density[where])
-        release(even.density)
-        release(odd.density)
-        if not same:
-            return
-    raise FileError(
-        f"{even.name} and {odd.name}: hold the same values, so their noise is not independent; "
-        "reconstruct one from the even and one from the odd tilts or frames"
-    )
 
 
 def _normalized(tomogram: Any, contrast: Contrast) -> Any:

@@ -6,11 +6,42 @@ from typing import Any, Literal
 
 from cryojax_seg.cli import console
 
-Trained = Literal["equivariant", "n2n", "deepdewedge", "isonet", "isonet2", "energy"]
+Trained = Literal["equivariant", "n2n", "deepdewedge", "isonet", "isonet2", "energy", "simulated"]
 Untrained = Literal["wiener", "deconvolution"]
 NEED_HALVES = ("n2n", "deepdewedge", "isonet2")
 BORDER = 6  # voxels, of a patch whose restorer learns too
 _LARGEST = 256  # voxels, of the block that a spectrum is measured in
+
+
+def check_halves(tomogram: Any, even: Any, odd: Any) -> None:
+    """Raises a FileError, naming the files, unless these can be halves of that tomogram."""
+    import numpy as np
+
+    from cryojax_seg.core.blocks import blocks, release
+    from cryojax_seg.io import FileError
+
+    for half in (even, odd):
+        if half.density.shape != tomogram.density.shape:
+            raise FileError(
+                f"{half.name}: has shape {half.density.shape}, {tomogram.name} has "
+                f"{tomogram.density.shape}; halves lie on the grid of their tomogram"
+            )
+        sizes = (half.voxel_size, tomogram.voxel_size)
+        if None not in sizes and not np.allclose(*sizes, rtol=1e-3):
+            raise FileError(
+                f"{half.name}: has voxels of {half.voxel_size[0]:.4g} A, {tomogram.name} of "
+                f"{tomogram.voxel_size[0]:.4g} A"
+            )
+    for where in blocks(tomogram.density.shape):
+        same = np.array_equal(even.density[where], odd.density[where])
+        release(even.density)
+        release(odd.density)
+        if not same:
+            return
+    raise FileError(
+        f"{even.name} and {odd.name}: hold the same values, so their noise is not independent; "
+        "reconstruct one from the even and one from the odd tilts or frames"
+    )
 
 
 def wiener(volume: Any, pair: list[Any] | None, of: Literal["mean", "half"] = "mean") -> Any:
@@ -49,16 +80,23 @@ def learner(
     from cryojax_seg.restore import EnergyTrained, unet_restorer
 
     start, share = None, None  # share: of noise in the spectrum, if the tomogram has to be split
+    own = method != "simulated"
     try:
-        start = wiener(volume, pair, "half")
+        start = wiener(volume, pair, "half" if own else "mean")
     except ValueError as error:
         if pair is not None:
             raise
-        console.warn(f"{error}. All of the spectrum is taken to be noise, which smooths")
+        console.warn(
+            f"{error}. All of the spectrum is taken to be noise, which smooths"
+            if own
+            else f"{error}. Simulated noise is white, so this tomogram is not like them"
+        )
         share = 1.0
     restorer = unet_restorer(width, start=start, rngs=nnx.Rngs(seed))
     if method == "energy":
         return EnergyTrained(restorer), losses.adversarial(share=share)
+    if method == "simulated":
+        return core.Restoring(restorer), losses.noise2clean
     recipe = {
         "equivariant": losses.EQUIVARIANT,
         "n2n": losses.NOISE2NOISE,

@@ -1,6 +1,7 @@
 """Losses ``loss(logits, labels, weights) -> scalar``; weight 0 means not annotated."""
 
 from cryojax_seg.losses.adversarial import adversarial as adversarial
+from cryojax_seg.losses.noise2clean import noise2clean as noise2clean
 from cryojax_seg.losses.objective import Objective as Objective
 from cryojax_seg.losses.objective import add as add
 from cryojax_seg.losses.objective import combine as combine

@@ -26,6 +26,7 @@ _SOURCE = {
     "wedge": "the missing wedge of the tomogram: training.Annotated(..., wedge=MissingWedge(...))",
     "normals": "the normals of the true surfaces: training.Annotated(..., normals=...)",
     "halves": "the half tomograms: training.Annotated(..., halves=...)",
+    "truth": "the density without noise: training.Annotated(..., truth=...), of simulations",
     "key": "random keys: training.train gives them, else Batch(..., key=jax.random.split(...))",
 }
 

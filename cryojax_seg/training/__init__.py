@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cryojax_seg.training.config import TrainingError as TrainingError
     from cryojax_seg.training.loop import Result as Result
     from cryojax_seg.training.loop import train as train
+    from cryojax_seg.training.phantoms import simulated as simulated
     from cryojax_seg.training.restoring import train_restorer as train_restorer
     from cryojax_seg.training.restoring import unlabelled as unlabelled
     from cryojax_seg.training.step import TrainState as TrainState
@@ -28,6 +29,7 @@ _HOME = {
     "train": "loop",
     "train_restorer": "restoring",
     "unlabelled": "restoring",
+    "simulated": "phantoms",
     "TrainState": "step",
     "make_step": "step",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "TrainState",
     "TrainingError",
     "make_step",
+    "simulated",
     "split_annotation",
     "train",
     "train_restorer",

@@ -71,6 +71,8 @@ def _moved(patch: Batch, matrix: jax.Array) -> Batch:
         moved["normals"] = _turned_vectors(turned, matrix)
     if patch.halves is not None:
         moved["halves"] = jnp.stack(move(matrix, *patch.halves))
+    if patch.truth is not None:
+        (moved["truth"],) = move(matrix, patch.truth)
     return dataclasses.replace(patch, **moved)
 
 
@@ -135,6 +137,8 @@ def turn(patch: Batch, key: Key, angle: float) -> Batch:
         return map_coordinates(volume, source, order=1, mode="reflect")
 
     patch = _each(patch, interpolated)
+    if patch.truth is not None:
+        patch = dataclasses.replace(patch, truth=interpolated(patch.truth))
     volume, normals = patch.volume, patch.normals
     if normals is not None:
         nearest = [map_coordinates(normals[..., i], source, order=0) for i in range(3)]

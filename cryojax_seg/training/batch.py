@@ -24,6 +24,7 @@ class Batch:
         normals: ``(batch, z, y, x, 3)`` unit normals (zyx) of the true surfaces, 0 where there is
             none; None if unknown.
         halves: ``(batch, 2, z, y, x)``, the half tomograms; None if there are none.
+        truth: ``(batch, z, y, x)``, the density without noise and wedge; None if unknown.
         key: ``(batch,)`` random keys, for objectives that draw something; None without.
     """
 
@@ -33,6 +34,7 @@ class Batch:
     wedge: Any = None
     normals: Any = None
     halves: Any = None
+    truth: Any = None
     key: Any = None
 
 
@@ -49,6 +51,8 @@ class Annotated:
         normals: ``(z, y, x, 3)`` unit normals (zyx) of the surfaces of the truth, 0 where there is
             none; None if unknown. For losses that weigh by visibility.
         halves: ``(2, z, y, x)`` half tomograms, normalized as the volume; None if there are none.
+        truth: the density without noise and wedge, of a simulation, normalized as the volume; None
+            if unknown.
 
     Raises:
         ValueError: naming the example, if an array cannot be trained on.
@@ -67,6 +71,7 @@ class Annotated:
     name: str = "example"
     normals: np.ndarray | None = None
     halves: np.ndarray | None = None
+    truth: np.ndarray | None = None
 
     def __post_init__(self):
         volume, labels, weights = self.volume, self.labels, self.weights
@@ -77,7 +82,11 @@ class Annotated:
                 raise ValueError(
                     f"{self.name}: {what} have shape {array.shape}, the volume {volume.shape}"
                 )
-        shapes = {"normals": (*volume.shape, 3), "halves": (2, *volume.shape)}
+        shapes = {
+            "normals": (*volume.shape, 3),
+            "halves": (2, *volume.shape),
+            "truth": volume.shape,
+        }
         for what, shape in shapes.items():
             array = getattr(self, what)
             if array is not None and (array.shape != shape or not np.isfinite(array).all()):

@@ -41,6 +41,7 @@ class Samples:
         offsets: int32 ``(tomogram, 3)``, voxel 0 of the array in the tomogram.
         normals: int8 ``(z, y, x, 3)`` per tomogram, in units of 1/127; None if no example has any.
         halves: ``(z, y, x, 2)`` per tomogram; None unless every example has them.
+        truths: ``(z, y, x)`` per tomogram; None unless every example has one.
     """
 
     volumes: tuple[Any, ...]
@@ -54,6 +55,7 @@ class Samples:
     offsets: Any
     normals: Any = None
     halves: Any = None
+    truths: Any = None
 
 
 def canonical(wedge: MissingWedge | None) -> MissingWedge:
@@ -140,9 +142,10 @@ def prepare(
         raise ValueError(f"a margin of {margin} voxels leaves nothing of patches of {patch}")
     rng = np.random.default_rng(seed)
     values = max(len(classes), 2)
-    arrays, voxels, offsets, shapes, normals, halves = [], [], [], [], [], []
+    arrays, voxels, offsets, shapes, normals, halves, truths = [], [], [], [], [], [], []
     has_normals = any(example.normals is not None for example in examples)
     has_halves = all(example.halves is not None for example in examples)
+    has_truth = all(example.truth is not None for example in examples)
     for example in examples:
         example.check_labels(classes)
         axes = _context(example, patch, margin, everywhere)
@@ -160,6 +163,8 @@ def prepare(
             normals.append(np.rint(127 * vectors * inside[..., None]).astype(np.int8))
         if has_halves and example.halves is not None:
             halves.append(np.stack([h[where] for h in example.halves], -1).astype(np.float32))
+        if has_truth and example.truth is not None:
+            truths.append(np.asarray(example.truth[where], np.float32))
         per_class = []
         for value in range(values):
             found = np.flatnonzero((weights > 0) & (labels == value))
@@ -189,6 +194,7 @@ def prepare(
             offsets=np.array(offsets, np.int32),
             normals=tuple(normals) or None,
             halves=tuple(halves) or None,
+            truths=tuple(truths) or None,
         )
     )
 
@@ -260,7 +266,8 @@ def draw(
     each: list[dict[str, Any]] = [
         {"volume": v, "labels": label, "weights": w} for v, label, w in tomograms
     ]
-    for name, arrays in (("normals", samples.normals), ("halves", samples.halves)):
+    more = {"normals": samples.normals, "halves": samples.halves, "truth": samples.truths}
+    for name, arrays in more.items():
         for arrays_of_one, array in zip(each, arrays or (), strict=False):
             arrays_of_one[name] = array
 

@@ -38,6 +38,21 @@ def test_a_restored_tomogram_lies_on_its_grid_with_its_audit(run, files, tmp_pat
     np.testing.assert_array_equal(io.read_mrc(out).density, restored.density)
 
 
+def test_phantoms_teach_a_restorer(run, files, tmp_path):
+    """Halves are for the filter that it starts from: what is restored is the tomogram."""
+    words = (*TILTS, *SMALL, "--method", "simulated", "--phantoms", "1")
+    out = tmp_path / "restored.mrc"
+    status, _, said = run("restore", files / "tomogram.mrc", "-o", out, *words)
+    assert status == 0, said
+    restorer, card = io.load_model(tmp_path / "restored.run" / "model")
+    assert card.provenance["method"] == "simulated" and restorer.start is not None
+    assert np.isfinite(io.read_mrc(out).density).all()
+    nameless = tmp_path / "nameless.mrc"
+    io.write_mrc(nameless, io.read_mrc(files / "tomogram.mrc").density)
+    status, _, said = run("restore", nameless, "-o", tmp_path / "r.mrc", *words)
+    assert status == 2 and "nameless.mrc: has no voxel size, give --voxel-size" in said
+
+
 @pytest.fixture(scope="module")
 def filtered(files, tmp_path_factory):
     """The folder of a run with Wiener's filter, from halves."""

@@ -31,15 +31,17 @@ def example(seed=0, **changes):
     weights = np.zeros(SHAPE, np.float32)
     weights[3] = 1
     arguments = {"wedge": MissingWedge((-60.0, 50.0)), "normals": normals, "halves": halves}
+    arguments["truth"] = 2 * volume
     labels = (volume > 0).astype(int)
     return Annotated(volume, labels, weights, **{**arguments, **changes})
 
 
-def test_normals_and_halves_are_cut_with_the_volume():
+def test_normals_halves_and_truth_are_cut_with_the_volume():
     samples = prepare([example(0), example(1)], ("thing",), EDGE)
     batch, _ = draw(samples, jax.random.key(0), 20, EDGE)
     np.testing.assert_array_equal(batch.halves[:, 0], batch.volume + 1)
     np.testing.assert_array_equal(batch.halves[:, 1], batch.volume - 1)
+    np.testing.assert_array_equal(batch.truth, 2 * batch.volume)
     # Kept in units of 1/127.
     np.testing.assert_allclose(batch.normals[..., 2], np.sin(batch.volume), atol=0.5 / 127 + 1e-6)
     assert not np.asarray(batch.normals[..., 1]).any()
@@ -47,7 +49,7 @@ def test_normals_and_halves_are_cut_with_the_volume():
 
 def test_an_example_without_normals_has_none_and_halves_need_all():
     samples = prepare([example(0), example(1, normals=None, halves=None)], ("thing",), EDGE)
-    assert samples.halves is None
+    assert samples.halves is None and samples.truths is not None
     batch, _ = draw(samples, jax.random.key(0), 30, EDGE)
     lengths = np.linalg.norm(batch.normals, axis=-1).reshape(30, -1)
     has = lengths.min(1) > 0.9
@@ -86,7 +88,7 @@ def patch(seed=0):
     halves = jnp.stack([volume + 0.5, volume - 0.5])
     labels, weights = (volume > 0).astype(jnp.int32), jnp.ones(volume.shape)
     wedge = canonical(MissingWedge((-60.0, 50.0)))
-    return Batch(volume, labels, weights, wedge, normals, halves)
+    return Batch(volume, labels, weights, wedge, normals, halves, truth=2 * volume)
 
 
 def test_normals_turn_with_the_sample_and_keep_their_visibility():
@@ -99,6 +101,7 @@ def test_normals_turn_with_the_sample_and_keep_their_visibility():
         np.testing.assert_allclose(after.normals[there], m @ np.array([0.6, 0.0, 0.8]), atol=1e-6)
         np.testing.assert_allclose(visibility(after.wedge, after.normals)[there], seen, atol=1e-5)
         np.testing.assert_allclose(after.halves.mean(0), after.volume, atol=1e-6)
+        np.testing.assert_array_equal(after.truth, 2 * after.volume)
 
 
 @pytest.mark.parametrize("name", ["turn", "noise", "narrow", "amplitude", "intensity", "blank"])
@@ -111,6 +114,9 @@ def test_the_volume_stays_the_mean_of_its_halves(name):
     after = run(batch, jax.random.key(1), flips, config)
     assert not np.allclose(after.volume, batch.volume, atol=1e-3)
     np.testing.assert_allclose(after.halves.mean(1), after.volume, atol=2e-5)
+    # The truth moves with the volume, and is not spoiled with it.
+    truth = 2 * (after.volume if name == "turn" else batch.volume)
+    np.testing.assert_allclose(after.truth, truth, atol=2e-5)
     difference = np.asarray(after.halves[0, 0] - after.halves[0, 1])
     if name == "noise":  # independent in the halves
         assert difference.std() > 0.01

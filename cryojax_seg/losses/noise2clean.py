@@ -1,0 +1,36 @@
+"""What a restorer can learn from simulations, whose density without noise is known."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cryojax_seg.core.types import Scalar
+from cryojax_seg.losses.objective import BATCH
+from cryojax_seg.losses.self_supervised import restoring
+from cryojax_seg.losses.wedge import require
+
+
+def noise2clean(module: Any, batch: Any) -> Scalar:
+    """The objective ``|truth - f(volume)|^2``, a mean over voxels.
+
+    Its minimum is the mean of all that the density may be, given the tomogram and the kind of
+    scenes that were simulated: noise is removed and the wedge filled with what such scenes hold.
+    A tomogram of something else is restored to what they hold too.
+
+    Args:
+        module: a `core.Restoring`, or a `core.Sequential` with restorers.
+        batch: with the `truth`.
+
+    Raises:
+        ValueError: when called, if the batch has no truth, or nothing restores.
+
+    >>> from types import SimpleNamespace
+    >>> from cryojax_seg import core, restore
+    >>> batch = SimpleNamespace(volume=jnp.zeros((1, 4, 4, 4)), truth=jnp.full((1, 4, 4, 4), 2.0))
+    >>> float(noise2clean(core.Restoring(restore.Gaussian(0.5)), batch))
+    4.0
+    """
+    require("noise2clean", batch, "truth")
+    restored = jax.vmap(restoring(module), axis_name=BATCH)(batch.volume)
+    return jnp.square(batch.truth - restored).mean()
