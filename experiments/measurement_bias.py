@@ -1,6 +1,6 @@
 """How wrong are area, volume, length and spacing that are measured on what a segmenter found?
 
-    python experiments/measurement_bias.py            # 15 minutes on 2 cores
+    python experiments/measurement_bias.py            # 18 CPU-minutes
     python experiments/measurement_bias.py --tiny     # under a minute: checks that it runs
 
 Flat bilayers of known area and bundles of seven actin filaments of known length and spacing, one
@@ -17,6 +17,22 @@ are of the measurement itself, on the true labels.
 - ``calibrated``: with the isotonic map of the logit that fits scenes kept for it, which hold as
   much of the structure as those that are measured; the mask is what is then more probable than not.
 - ``unet, wedge-aware``: trained with weights that insist on what is hard to see.
+
+Learned, of two seeds at a ratio of 0.3: measuring is off by 2 % of an area and 1 % of a length or
+spacing, finding by far more. Every method learns from patches that hold structure, so where hardly
+any is it finds too much: the U-Net 4.5 to 6 times the volume and 3.6 to 4.7 times the area of a
+bilayer. The calibration corrects that. Its expected volume is then within 0.1 to 0.35 of the truth
+at any visibility, also behind a threshold (0.3 to 0.4), of whose voxels none is more probable
+membrane than not; the mask of the calibrated U-Net misses half of the volume, and of the area a
+third where visibility is low and nothing where it is high. So at such noise sums of calibrated
+probabilities are the measurement, and masks are not. For filaments tracing helps, as specks are no
+filaments: behind the calibrated U-Net lengths are within 0.14, spacings within 0.06 where anything
+of the filaments can be seen and 0.12 where nothing can, behind the calibrated tube filter
+lengths are within 0.07 where they are seen and spacings 5 to 28 % too small.
+
+Negative: of the goals for the U-Net (a tenth for area, expected volume and length) none is met;
+that for spacing is, by a little. Weights that insist on what is hard to see find more of everything,
+and after calibration no more of it (-0.41 of the area below a visibility of 0.35, -0.36 without).
 """
 
 import dataclasses
