@@ -31,7 +31,7 @@ of the filaments can be seen and 0.12 where nothing can, behind the calibrated t
 lengths are within 0.07 where they are seen and spacings 5 to 28 % too small.
 
 Negative: of the goals for the U-Net (a tenth for area, expected volume and length) none is met;
-that for spacing is, by a little. Weights that insist on what is hard to see find more of everything,
+that for spacing is, by a little. Weights that insist on what is hard to see find more of all,
 and after calibration no more of it (-0.41 of the area below a visibility of 0.35, -0.36 without).
 """
 
