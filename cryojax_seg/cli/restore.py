@@ -52,14 +52,15 @@ class Restore:
     """Lowest and highest tilt in degrees."""
     tilt_axis: Literal["y", "x"] = "y"
     """Axis the sample was tilted about."""
-    steps: int = 1000
+    steps: Annotated[int | None, default("INT", "400, 700 for simulated")] = None
     """Optimizer steps."""
     batch: int = 2
     """Patches per step."""
-    patch: int = 40
+    patch: Annotated[int | None, default("INT", "32, 48 for simulated")] = None
     """Edge of the training patches in voxels; a multiple of 4."""
-    width: int = 16
-    """Channels of the finest level of the U-Net."""
+    width: Annotated[int | None, default("INT", "8, 16 for simulated")] = None
+    """Channels of the finest level of the U-Net. On one small tomogram a wide network that learns
+    for long learns the noise by heart."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW (no unit)."""
     phantoms: int = 32
@@ -83,6 +84,7 @@ class Restore:
 def run(options: Restore) -> None:
     """Does what `Restore` says; a ValueError or OSError tells what is wrong in one line."""
     folder = _check(options)
+    effort = restorers.effort(options.method, options.steps, options.patch, options.width)
     from cryojax_seg import core, evaluate, io
 
     core.keep_compiled()
@@ -99,7 +101,7 @@ def run(options: Restore) -> None:
         pair = [core.Normalized(half.density, volume.intensity) for half in halves]
     if options.overwrite and folder.exists():
         shutil.rmtree(folder)
-    patch = min(options.patch, *(n // 4 * 4 for n in tomogram.density.shape))
+    patch = min(effort.patch, *(n // 4 * 4 for n in tomogram.density.shape))
     provenance: dict[str, Any] = {"method": options.method}
     if options.method in get_args(restorers.Untrained):
         restorer = _filter(options, tomogram, volume, pair)
@@ -108,7 +110,8 @@ def run(options: Restore) -> None:
         size = tomogram.voxel_size
         if options.method == "simulated" and size is None:
             raise io.FileError(f"{options.tomogram}: has no voxel size, give --voxel-size")
-        restorer, steps = _trained(options, wedge, volume, pair, size, patch, folder)
+        effort = dataclasses.replace(effort, patch=patch)
+        restorer, steps = _trained(options, effort, wedge, volume, pair, size, folder)
         provenance |= {"steps": steps, "patch": patch}
         if options.method == "simulated":
             pair = None  # phantoms have no halves, and less noise than those
@@ -157,31 +160,31 @@ def _filter(options: Restore, tomogram: Any, volume: Any, pair: list[Any] | None
 
 def _trained(
     options: Restore,
+    effort: restorers.Effort,
     wedge: Any,
     volume: Any,
     pair: list[Any] | None,
     voxel_size: Any,
-    patch: int,
     folder: Path,
 ) -> tuple[Any, int]:
     """A restorer that learned from the tomogram, or for it, and its steps."""
     from cryojax_seg import training
 
     method: Any = options.method
-    module, objective = restorers.learner(method, volume, pair, options.width, options.seed)
+    module, objective = restorers.learner(method, volume, pair, effort.width, options.seed)
     config = training.TrainConfig(
-        steps=options.steps,
+        steps=effort.steps,
         batch=options.batch,
-        patch=patch,
+        patch=effort.patch,
         learning_rate=options.learning_rate,
         seed=options.seed,
         augmentation=training.Augmentation(intensity=0.0),
-        checkpoint_every=max(1, min(200, options.steps // 4)),
+        checkpoint_every=max(1, min(200, effort.steps // 4)),
     )
     console.say(
         f"{options.method} on {options.tomogram.name}"
         + (f" and its halves {', '.join(p.name for p in options.halves)}" if options.halves else "")
-        + f": {config.steps} steps of {config.batch} patches of {patch}^3"
+        + f": {config.steps} steps of {config.batch} patches of {effort.patch}^3"
     )
     if options.method == "simulated":
         examples = training.simulated(
@@ -274,7 +277,7 @@ def _check(options: Restore) -> Path:
         )
     if options.phantoms < 1:
         raise ValueError(f"--phantoms is 1 or more, got {options.phantoms}")
-    if options.patch % 4 or options.patch < 16:
+    if options.patch is not None and (options.patch % 4 or options.patch < 16):
         raise ValueError(f"--patch must be a multiple of 4, 16 or more, got {options.patch}")
     if options.resume and options.overwrite:
         raise ValueError("--resume and --overwrite exclude each other")

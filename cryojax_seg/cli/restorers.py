@@ -9,8 +9,32 @@ from cryojax_seg.cli import console
 Trained = Literal["equivariant", "n2n", "deepdewedge", "isonet", "isonet2", "energy", "simulated"]
 Untrained = Literal["wiener", "deconvolution"]
 NEED_HALVES = ("n2n", "deepdewedge", "isonet2")
+# Steps, patch, width. A tomogram by itself is little to learn from: a wider U-Net, or patches that
+# cover it too often, learn its noise by heart. Of phantoms there are many, and it is the other way
+# round. See experiments/restoration_first.py.
+_ALONE, _PHANTOMS = (400, 32, 8), (700, 48, 16)
 BORDER = 6  # voxels, of a patch whose restorer learns too
 _LARGEST = 256  # voxels, of the block that a spectrum is measured in
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How long a restorer learns, from which patches, and how wide its U-Net is."""
+
+    steps: int
+    patch: int
+    width: int
+
+
+def effort(method: str, steps: int | None, patch: int | None, width: int | None) -> Effort:
+    """What was asked for, and where nothing was, what the method is usually trained with.
+
+    >>> effort("simulated", 9, None, None)
+    Effort(steps=9, patch=48, width=16)
+    """
+    usual = Effort(*(_PHANTOMS if method == "simulated" else _ALONE))
+    asked = {"steps": steps, "patch": patch, "width": width}
+    return dataclasses.replace(usual, **{k: v for k, v in asked.items() if v is not None})
 
 
 def check_halves(tomogram: Any, even: Any, odd: Any) -> None:
