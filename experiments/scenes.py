@@ -13,7 +13,7 @@ WEDGE = core.MissingWedge((-60.0, 60.0))
 
 @functools.cache
 def phantom(seed: int, edge: int, snr: float, wedge: core.MissingWedge = WEDGE) -> Phantom:
-    """Vesicles and sheets in a cube of 10 A voxels, imaged with white noise and this wedge."""
+    """Vesicles and sheets in a cube of 10 A voxels, imaged with noise and this wedge."""
     scene_key, imaging_key = jax.random.split(jax.random.key(seed))
     scene = presets.vesicles(scene_key, (edge,) * 3, 10.0)
     return simulate(scene, WedgeImaging(snr=snr, wedge=wedge), imaging_key)

@@ -113,7 +113,7 @@ def learner(
         console.warn(
             f"{error}. All of the spectrum is taken to be noise, which smooths"
             if own
-            else f"{error}. Simulated noise is white, so this tomogram is not like them"
+            else f"{error}. Simulated noise is nearly white, so this tomogram is not like them"
         )
         share = 1.0
     restorer = unet_restorer(width, start=start, rngs=nnx.Rngs(seed))

@@ -29,8 +29,9 @@ def simulated(
 ) -> list[Annotated]:
     """Phantoms with their truth, for `losses.noise2clean`.
 
-    White noise, of a signal-to-noise ratio that is drawn for each from a range, evenly in its
-    logarithm; the same wedge for all. Nothing of them is labelled.
+    The noise is that of `simulate.WedgeImaging` (power as one over the root of the frequency), of a
+    signal-to-noise ratio that is drawn for each from a range, evenly in its logarithm; the wedge is
+    the same for all. Nothing of them is labelled.
 
     Args:
         wedge: of the tomograms that are to be restored.
