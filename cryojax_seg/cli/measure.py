@@ -63,7 +63,7 @@ class Measure:
 def run(options: Measure) -> None:
     """Does what `Measure` says; a ValueError or OSError tells what is wrong in one line."""
     from cryojax_seg import io
-    from cryojax_seg.cli import measurement_files, measurement_report, measurement_tables
+    from cryojax_seg.cli.measured import files, report, tables
 
     if options.output.exists() and not options.overwrite:
         raise io.FileError(
@@ -74,12 +74,12 @@ def run(options: Measure) -> None:
     rows, summary = measurements(options, objects)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with io.atomic_folder(options.output, options.overwrite) as folder:
-        measurement_files.write_table(folder / TABLE, rows)
+        files.write_table(folder / TABLE, rows)
         (folder / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-        (folder / REPORT).write_text(measurement_report.page(summary, rows), "utf-8")
+        (folder / REPORT).write_text(report.page(summary, rows), "utf-8")
         if options.meshes:
-            measurement_files.write_meshes(folder / "meshes", options.meshes, summary, objects)
-    measurement_tables.show(summary)
+            files.write_meshes(folder / "meshes", options.meshes, summary, objects)
+    tables.show(summary)
     console.say(f"wrote {options.output / REPORT}")
 
 
@@ -94,7 +94,7 @@ def measurements(
     """
     import itertools
 
-    from cryojax_seg.cli import measuring
+    from cryojax_seg.cli.measured import measuring
 
     volume, present = _read(options)
     voxel_nm = tuple(v / 10 for v in volume.require_voxel_size())
@@ -154,7 +154,7 @@ def _counted(label: int, name: str, kinds: dict, volume, probability, options: M
     import numpy as np
 
     from cryojax_seg import measure
-    from cryojax_seg.cli import counting
+    from cryojax_seg.cli.measured import counting
 
     labels, voxel_size = volume.density, volume.require_voxel_size()
     mask = labels == label
@@ -243,7 +243,7 @@ def _asked(options: Measure) -> set[int]:
 
 
 def _kinds(options: Measure, names: dict[int, str]) -> dict[int, Any]:
-    from cryojax_seg.cli import measuring
+    from cryojax_seg.cli.measured import measuring
 
     kinds: dict[int, Any] = {n: measuring.kind_of(name) for n, name in names.items()}
     numbers = {name: label for label, name in names.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cryojax_seg import io
-from cryojax_seg.cli import measuring
+from cryojax_seg.cli.measured import measuring
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:

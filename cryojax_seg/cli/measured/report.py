@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from cryojax_seg.cli import measurement_tables
+from cryojax_seg.cli.measured import tables
 
 COLOURS = ("#2a78d6", "#eb6834", "#1baf7a", "#b65fd3", "#eda100", "#5bb4c9", "#d9486b", "#8f9a2f")
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 520, 260, 56, 40
@@ -59,7 +59,7 @@ def page(summary: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         "are 95 %, given that the object is there; without probabilities there are none.</p>"
         "</header><main>",
     ]
-    for title, columns, lines in measurement_tables.tables(summary):
+    for title, columns, lines in tables.tables(summary):
         note = _NOTES.get(title, "")
         body.append(
             _section(title.capitalize() if note else "Classes", _table(columns, lines), note)
