@@ -2,12 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
 from cryojax_seg.cli import console, particle_files
-from cryojax_seg.cli.arguments import Contrast, Output, Overwrite, VoxelSize, default
+from cryojax_seg.cli.arguments import Contrast, Output, Overwrite, TiltRange, VoxelSize, default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Extract:
     Each box has mean 0 and deviation 1, structure bright and the particle at its voxel EDGE/2, in
     the orientation of the tomogram. Beside the boxes a STAR file lists them (rlnImageName) with
     their poses and whatever else the table says. Boxes that reach beyond the volume are listed;
-    what is missing in them is the mean, so 0.
+    what is missing in them is the mean, so 0. With --tilt-range a stack of the missing wedge of
+    each is written too, OUTPUT_wedges.mrcs, for programs that do not know how it turns.
     """
 
     tomogram: Positional[Path]
@@ -32,6 +33,11 @@ class Extract:
     """What becomes of boxes that reach beyond the volume."""
     radius: Annotated[float | None, default("ANGSTROM", "the whole box counts")] = None
     """Radius of the particle in angstrom: boxes are normalized by what is beyond it."""
+    tilt_range: Annotated[TiltRange, default("LO HI", "no wedges are written")] = None
+    """Lowest and highest tilt in degrees. A wedge is 1 where its box, turned to the pose of the
+    reference, was measured and 0 elsewhere; the zero frequency is its voxel EDGE/2."""
+    tilt_axis: Literal["y", "x"] = "y"
+    """Axis the sample was tilted about."""
     contrast: Contrast = "dark"
     """Whether structure is darker or brighter than its surroundings in the tomogram."""
     voxel_size: VoxelSize = None
@@ -43,13 +49,14 @@ class Extract:
 def run(options: Extract) -> None:
     """Does what `Extract` says; a ValueError or OSError tells what is wrong in one line."""
     star = options.output.with_suffix(".star")
+    wedges = options.output.with_name(f"{options.output.stem}_wedges.mrcs")
     if not 8 <= options.edge <= 512:
         raise ValueError(f"--edge must be 8 to 512 voxels, got {options.edge}")
     if options.output.suffix not in ("", ".mrcs"):
         raise ValueError(
             f"{options.output}: --output ends in .mrcs (a stack) or is a folder's name"
         )
-    for path in (options.output, star):
+    for path in (options.output, star, *((wedges,) if options.tilt_range else ())):
         particle_files.check_absent(path, options.overwrite)
     if star.resolve() == options.particles.resolve():
         raise ValueError(f"{star}: is the table of particles itself; choose another --output")
@@ -91,7 +98,25 @@ def run(options: Extract) -> None:
     names = [_name(options.output, i + 1) for i in range(len(table))]
     listed = dataclasses.replace(table, columns={**table.columns, "rlnImageName": names})
     io.write_particles(star, listed, overwrite=options.overwrite)
+    if options.tilt_range is not None:
+        wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
+        masks = _masks(wedge, table.rotations, options.edge)
+        io.write_boxes(wedges, masks, len(table), options.edge, size, options.overwrite)
     print(f"extracted: {len(table)} boxes of {options.edge}^3 into {options.output}, see {star}")
+
+
+def _masks(wedge: Any, rotations: Any, edge: int) -> Any:
+    """The wedge of each box in the frame of the reference, all frequencies, 0 in the middle."""
+    import jax
+    import numpy as np
+
+    shape = (edge,) * 3
+    transfer = jax.jit(lambda rotation: wedge.rotate(rotation).transfer(shape))
+    for rotation in rotations:
+        half = np.asarray(transfer(rotation.T.astype(np.float32)))
+        # Symmetric, so its inverse transform is real and the whole transform of that is the whole.
+        whole = np.fft.fftn(np.fft.irfftn(half, s=shape, axes=(0, 1, 2))).real
+        yield np.fft.fftshift(whole).astype(np.float32)
 
 
 def _name(output: Path, number: int) -> str:

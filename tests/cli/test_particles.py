@@ -141,6 +141,25 @@ def test_boxes_are_cut_out_and_averaged(run, sample, tmp_path):
     assert np.median(error(after)) < 0.4 * np.median(error(before))
 
 
+def test_the_wedge_of_each_box_turns_with_its_pose(run, sample, tmp_path):
+    """A plane wave in the tomogram that was measured is measured in the box that is turned."""
+    boxes = tmp_path / "boxes.mrcs"
+    words = ("extract", sample / "tomogram.mrc", sample / "truth.star", "-o", boxes)
+    status, _, said = run(*words, "--edge", "16", *TILTS)
+    assert status == 0, said
+    masks = io.read_boxes(tmp_path / "boxes_wedges.mrcs")
+    table = io.read_particles(boxes.with_suffix(".star"))
+    assert masks.shape == (18, 16, 16, 16) and np.isin(masks.round(5), (0, 1)).all()
+    grid = np.moveaxis(np.indices((16,) * 3) - 8, 0, -1)
+    inner = np.abs(grid).max(-1) < 8  # off the Nyquist planes
+    for mask, rotation in zip(masks, table.rotations, strict=True):
+        k = grid @ rotation.T  # in the frame of the tomogram
+        clear = np.abs(k[..., 0]) - np.abs(k[..., 2]) * np.tan(np.deg2rad(60.0))
+        sure = inner & (np.abs(clear) > 1e-3)
+        np.testing.assert_allclose(mask[sure], clear[sure] < 0, atol=1e-4)
+    assert run(*words, "--edge", "16", *TILTS)[0] == 2  # they are there already
+
+
 def test_particles_at_the_faces_are_listed_and_kept_or_dropped(run, sample, tmp_path):
     where = [[10.0, 12, 13], [10, 12, 60.5], [-20, 12, 13]]
     io.write_particles(tmp_path / "three.csv", Particles(where))
