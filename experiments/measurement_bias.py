@@ -174,9 +174,9 @@ def results_of(task: str, method: str, seed: int, tests, config: Config) -> dict
             for one, true in zip(tests, truths, strict=True)
         ]
         return {"plain": plain, "calibrated": None, "cpu_seconds": None}
-    examples = examples_of(task, config.train, 10 * seed, config.edge, config.snr, True)
-    segmenter, seconds = train(task, method, examples, seed, config)
     edge, snr = config.edge, config.snr
+    examples = examples_of(task, config.train, 10 * seed, edge, snr, True)
+    segmenter, seconds = train(task, method, examples, seed, config)
     kept = joined(examples_of(task, config.calibration, 10 * seed + 1, edge, snr, False))
     one = fitted(segmenter, np.asarray(kept.volume), config.halo)
     calibrated = segmenters.fit_isotonic(one, [kept])

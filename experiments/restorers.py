@@ -75,7 +75,7 @@ class Effort:
     learning_rate: float = 1e-3
 
 
-# With less than this none finds what the phantoms have in common.
+# Of phantoms there are as many as one likes: they bear more steps of a wider U-Net.
 PATIENT = Effort(700, 16, 48)
 Restored = tuple[list[np.ndarray], core.Restorer | None]
 Make = Callable[[list[Noisy], Effort, int], Restored]

@@ -19,10 +19,9 @@ from cryojax_seg.simulate import (
 from cryojax_seg.simulate.placement import facing
 from cryojax_seg.simulate.sheets import Disc
 from cryojax_seg.simulate.types import ACTIN, MEMBRANE
+from experiments.scenes import WEDGE
 
 VOXEL = 10.0
-TILT = 60.0
-WEDGE = core.MissingWedge((-TILT, TILT))
 SPACING = 140.0
 
 
@@ -45,7 +44,8 @@ def visibility(task: str, way: np.ndarray) -> float:
     side /= np.linalg.norm(side)
     turn = np.linspace(0, np.pi, 2000, endpoint=False)[:, None]
     k = np.cos(turn) * side + np.sin(turn) * np.cross(way, side)
-    return float((np.abs(k[:, 0]) <= np.abs(k[:, 2]) * math.tan(math.radians(TILT)) + 1e-9).mean())
+    steepest = math.tan(math.radians(WEDGE.tilt_range[1]))
+    return float((np.abs(k[:, 0]) <= np.abs(k[:, 2]) * steepest + 1e-9).mean())
 
 
 def scene_of(task: str, way: np.ndarray, edge: int, rng: np.random.Generator) -> Scene:
