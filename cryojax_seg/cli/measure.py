@@ -31,10 +31,11 @@ class Measure:
     probabilities: Annotated[tuple[Path, ...], default("PATH ...", "none")] = ()
     """Calibrated probability maps, one for each class, in the order of their labels."""
     classes: Annotated[tuple[str, ...], default("NAME ...", "label 1, label 2, ...")] = ()
-    """Names of the labels 1, 2, ... in order; those with words like membrane, microtubule or
-    ribosome need no --kind."""
+    """Names of the labels 1, 2, ... in order. The last term that is known in a name tells the kind:
+    "ER membrane" is a membrane, "membrane protein" a complex."""
     kind: Annotated[tuple[str, ...], default("LABEL=KIND ...", "by name, else organelle")] = ()
-    """Kind of a label: membrane, organelle, filament or complex, such as 1=membrane."""
+    """Kind of a label or of a class by its name, instead of what the name tells: membrane,
+    organelle, filament or complex, such as 1=membrane or tubes=filament."""
     membranes: Annotated[tuple[int, ...], default("LABEL ...", "by kind")] = ()
     """Labels that are membranes, the same as --kind LABEL=membrane."""
     smallest: int = 50
@@ -243,17 +244,17 @@ def _asked(options: Measure) -> set[int]:
 
 
 def _kinds(options: Measure, names: dict[int, str]) -> dict[int, Any]:
-    from cryojax_seg.cli.measured import measuring
+    from cryojax_seg import measure
 
-    kinds: dict[int, Any] = {n: measuring.kind_of(name) for n, name in names.items()}
+    kinds: dict[int, Any] = {n: measure.kind_of(name) for n, name in names.items()}
     numbers = {name: label for label, name in names.items()}
     for word in (*options.kind, *(f"{n}=membrane" for n in options.membranes)):
-        key, _, kind = word.partition("=")
+        key, _, kind = word.rpartition("=")
         label = numbers.get(key, int(key) if key.isdigit() else None)
-        if label is None or kind not in measuring.KINDS:
+        if label is None or kind not in measure.KINDS:
             raise ValueError(
                 f"--kind {word}: LABEL=KIND is needed, with a label or the name of a class, and "
-                f"one of {', '.join(measuring.KINDS)}"
+                f"one of {', '.join(measure.KINDS)}"
             )
         kinds[label] = kind
     for label, name in names.items():

@@ -14,6 +14,10 @@ from cryojax_seg.measure.curvature import level_set_curvature as level_set_curva
 from cryojax_seg.measure.filaments import FilamentRow as FilamentRow
 from cryojax_seg.measure.filaments import FilamentSummary as FilamentSummary
 from cryojax_seg.measure.filaments import measure_filaments as measure_filaments
+from cryojax_seg.measure.kinds import KINDS as KINDS
+from cryojax_seg.measure.kinds import Kind as Kind
+from cryojax_seg.measure.kinds import is_hollow as is_hollow
+from cryojax_seg.measure.kinds import kind_of as kind_of
 from cryojax_seg.measure.measured import Measured as Measured
 from cryojax_seg.measure.mesh import Mesh as Mesh
 from cryojax_seg.measure.mesh import boundary_mesh as boundary_mesh

@@ -94,6 +94,17 @@ def test_labels_without_a_name_or_kind(run, folder, tmp_path):
     assert summary["classes"]["label 5"]["area_nm2"] == {"value": 0.0, "low": None, "high": None}
 
 
+def test_names_tell_kinds_and_an_option_overrules_them(run, folder, tmp_path):
+    words = ["--classes", "membrane_proteins", "vesicle membrane", "macromolecule"]
+    status, _, complaints = run(
+        "measure", folder / "labels.mrc", *words, "--kind", "membrane_proteins=membrane",
+        "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 0 and "no kind" not in complaints
+    kinds = [row["kind"] for row in results(tmp_path / "out")[0]]
+    assert kinds == ["membrane", "membrane", "complex"]
+
+
 def test_empty_labels_give_zeros(run, folder, tmp_path):
     status, *_ = run(
         "measure", folder / "empty.mrc", "--classes", "membrane", "vesicle", "-o", tmp_path / "out"

@@ -9,7 +9,7 @@ import numpy as np
 from cryojax_seg import measure
 from cryojax_seg.measure import Measured
 
-_HOLLOW_ANGSTROM = 90.0  # what is filled of a class whose name says microtubule
+_HOLLOW_ANGSTROM = 90.0  # radius that is filled of microtubules
 Found = tuple[list[dict[str, Any]], dict[str, Any]]
 
 
@@ -31,7 +31,7 @@ def filaments(
     """
     limits = measure.TracingLimits(
         round_ends=rim == "round",
-        lumen_radius_angstrom=_HOLLOW_ANGSTROM if "microtubule" in name.lower() else 0.0,
+        lumen_radius_angstrom=_HOLLOW_ANGSTROM if measure.is_hollow(name) else 0.0,
     )
     rows, summary = measure.measure_filaments(mask, voxel_angstrom, probability, limits)
     lines = []

@@ -11,22 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 from cryojax_seg import measure
-from cryojax_seg.measure import Measured, Sheet
+from cryojax_seg.measure import Kind, Measured, Sheet
 
-Kind = Literal["membrane", "organelle", "filament", "complex"]
-KINDS: tuple[Kind, ...] = ("membrane", "organelle", "filament", "complex")
-# Words in the name of a class that tell its kind.
-_WORDS: dict[str, Kind] = {
-    "membrane": "membrane",
-    "filament": "filament",
-    "microtubule": "filament",
-    "actin": "filament",
-    "ribosome": "complex",
-    "complex": "complex",
-    "organelle": "organelle",
-    "vesicle": "organelle",
-    "lumen": "organelle",
-}
 _MARGIN = 16  # voxels around an instance, beyond which windows see nothing of it
 _NEAR = 3  # voxels around an instance in which its probabilities count
 
@@ -64,15 +50,6 @@ class Found:
 
     rows: list[dict[str, Any]]
     sheet: Sheet | None = None
-
-
-def kind_of(name: str) -> Kind | None:
-    """The kind that the name of a class tells.
-
-    >>> kind_of("outer membrane"), kind_of("label 3")
-    ('membrane', None)
-    """
-    return next((kind for word, kind in _WORDS.items() if word in name.lower()), None)
 
 
 def measure_class(kind: Kind, parts: list[Part]) -> Found:
