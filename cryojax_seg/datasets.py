@@ -12,14 +12,13 @@ beside the working directory or beside the checkout is used if it exists. Expect
 """
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.io import read_tomogram
+from cryojax_seg.io import read_json_object, read_tomogram
 
 VARIABLE = "CRYOJAX_SEG_DATA"
 MICROTUBULES = ("13pf", "14pf")
@@ -66,7 +65,7 @@ def microtubule(name: str) -> Microtubule:
         MissingData: if the data set is not on this machine.
     """
     path = folder("cylindra_mt")
-    published = json.loads((path / "centreline_nm_zyx.json").read_text())
+    published = read_json_object(path / "centreline_nm_zyx.json")
     voxel = published["voxel_nm"]
     tomogram = read_tomogram(path / f"{name}_MT.tif", voxel_size=10 * voxel)
     return Microtubule(tomogram, np.asarray(published[name], float) / voxel)

@@ -15,6 +15,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
 
 from cryojax_seg.cli.console import PROGRAM
+from cryojax_seg.text import shortened
 
 DESCRIPTION = """Segment cryo-electron tomograms with anything from a threshold to a 3D U-Net.
 
@@ -141,21 +142,18 @@ def read_yaml(path: Path, known: Collection[str]) -> dict[str, Any]:
     Raises:
         ValueError: naming the file, if it is not a mapping or has unknown keys.
     """
-    import yaml
+    from cryojax_seg import io
 
     if not path.is_file():
         raise ValueError(f"{path}: no such configuration file")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is not plain YAML: {error}") from None
+    values = io.read_yaml(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path}: must hold one option a line, such as 'steps: 500'")
     options = {str(key).replace("-", "_"): value for key, value in values.items()}
     for name in options:
         if name not in known:
             choices = ", ".join(sorted(k.replace("_", "-") for k in known))
-            raise ValueError(f"{path}: unknown option '{name}'; known are {choices}")
+            raise ValueError(f"{path}: unknown option '{shortened(name, 60)}'; known are {choices}")
     return options
 
 

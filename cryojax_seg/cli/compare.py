@@ -227,7 +227,9 @@ def _check(options: Compare) -> None:
         return
     if not state.is_file():
         raise ValueError(f"{output}: there is no comparison to --resume")
-    before, now = json.loads(state.read_text()), _resumable(options)
+    from cryojax_seg import io
+
+    before, now = io.read_json_object(state), _resumable(options)
     changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
     if changed:
         raise ValueError(

@@ -5,11 +5,13 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
+from cryojax_seg.text import shortened
+
 PROGRAM = "cryojax-seg"
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return shortened(" ".join(text.split()))
 
 
 def error(message: str) -> None:

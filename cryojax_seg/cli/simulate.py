@@ -120,11 +120,11 @@ def _config(options: Simulate) -> dict[str, Any]:
 
 def _check_same(options: Simulate, names: list[str]) -> None:
     """Refuses to continue in a folder that another configuration made."""
-    import json
+    from cryojax_seg import io
 
     for name in names:
         path = options.output / name / "truth.json"
-        if not path.is_file() or json.loads(path.read_text()).get("config") != _config(options):
+        if not path.is_file() or io.read_json_object(path, 2**28).get("config") != _config(options):
             raise ValueError(
                 f"{path.parent}: was not made with these options; choose another --output or "
                 "--overwrite it"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cryojax_seg.cli import arguments, console
+from cryojax_seg.text import shown
 
 Thing = TypeVar("Thing")
 
@@ -127,7 +128,7 @@ def slurm_options(path: Path) -> dict[str, Any]:
         kinds = SLURM[key] if isinstance(SLURM[key], tuple) else (SLURM[key],)
         if type(value) not in kinds:  # YAML takes 12:00:00 for a number, and a bool is no int
             wanted = " or ".join(_NAMES.get(kind, "true or false") for kind in kinds)
-            raise ValueError(f"{path}: {key} must be {wanted}, got {value!r}")
+            raise ValueError(f"{path}: {key} must be {wanted}, got {shown(value)}")
     for key in ("cores", "memory"):
         if key not in options:
             raise ValueError(f"{path}: says nothing about {key}, which every job needs")

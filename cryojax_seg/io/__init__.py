@@ -32,6 +32,9 @@ from cryojax_seg.io.paint import read_points as read_points
 from cryojax_seg.io.paint import sample_path as sample_path
 from cryojax_seg.io.particles import read_particles as read_particles
 from cryojax_seg.io.particles import write_particles as write_particles
+from cryojax_seg.io.plain import read_json as read_json
+from cryojax_seg.io.plain import read_json_object as read_json_object
+from cryojax_seg.io.plain import read_yaml as read_yaml
 from cryojax_seg.io.star import read_star as read_star
 from cryojax_seg.io.star import write_star as write_star
 from cryojax_seg.io.summary import Description as Description

@@ -6,8 +6,11 @@ import os
 import platform
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from cryojax_seg.text import shortened
 
 PathLike = str | os.PathLike[str]
 
@@ -15,7 +18,14 @@ _DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 class FileError(ValueError):
-    """A file is refused; the message names it and says what to do."""
+    """A file is refused; the message names it and says what to do, on one line of bounded length.
+
+    >>> len(str(FileError("a.star: the word " + 10**6 * "x" + " is no number")))
+    500
+    """
+
+    def __init__(self, message: str):
+        super().__init__(shortened(message))
 
 
 class BusyError(FileError):
@@ -29,10 +39,19 @@ class HeaderWarning(UserWarning):
 def existing_file(path: PathLike) -> Path:
     """The path of a readable, non-empty regular file, or a FileError that says what is there."""
     path = Path(path)
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except ValueError:
+        raise FileError(f"{path}: is not the name of a file") from None
+    except OSError as error:  # also a name that is too long, or a circle of links
+        link = "is a link that leads nowhere" if os.path.islink(path) else "no such file"
+        known = isinstance(error, FileNotFoundError)
+        why = "" if known else f" ({error.strerror})"
+        raise FileError(f"{path}: {link}{why}; check the spelling and the current folder") from None
+    if stat.S_ISDIR(mode):
         raise FileError(f"{path}: is a folder, a file is needed")
-    if not path.is_file():
-        raise FileError(f"{path}: no such file; check the spelling and the current folder")
+    if not stat.S_ISREG(mode):  # reading a pipe or a device might never end
+        raise FileError(f"{path}: is a pipe, a device or a socket; a file is needed")
     if not os.access(path, os.R_OK):
         raise FileError(f"{path}: no permission to read it")
     if path.stat().st_size == 0:

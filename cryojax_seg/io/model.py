@@ -24,6 +24,7 @@ import cryojax_seg
 from cryojax_seg.core.segmenter import Restorer, Segmenter, hyperparameters
 from cryojax_seg.io.files import PathLike, atomic_folder, former_folder
 from cryojax_seg.io.modules import ModelError, flat_state, module_class, rebuild, with_state
+from cryojax_seg.io.plain import parse_json, read_bytes
 
 VERSION = 1
 _FORMAT = "cryojax_seg model"
@@ -126,11 +127,9 @@ def read_description(path: PathLike) -> dict[str, Any]:
     for needed in (file, path / "arrays.npz"):
         if not needed.is_file():
             raise ModelError(f"{path}: not a complete model, {needed.name} is missing")
-    if file.stat().st_size > _LARGEST_DESCRIPTION:
-        raise ModelError(f"{path}: model.json is too large to be a description")
     try:
-        content = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(read_bytes(file, _LARGEST_DESCRIPTION))
+    except ValueError as error:
         raise ModelError(f"{path}: model.json is damaged ({error}); copy it again") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ModelError(f"{path}: model.json does not describe a cryojax_seg model")

@@ -1,13 +1,13 @@
 """What OME-Zarr says about a volume (NGFF 0.5, and 0.4 for reading): checked, never believed."""
 
 import dataclasses
-import json
 import reprlib
 from pathlib import Path
 from typing import Any
 
 from cryojax_seg.core.types import Shape
 from cryojax_seg.io.files import FileError
+from cryojax_seg.io.plain import read_json
 from cryojax_seg.io.voxel_size import ANGSTROM_PER_UNIT
 
 Zyx = tuple[float, float, float]
@@ -86,9 +86,7 @@ def read_multiscale(folder: Path) -> Multiscale:
 def _image(file: Path) -> dict[str, Any]:
     """The first entry of multiscales."""
     try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise _Refused(f"is not JSON ({error})", "copy the folder again") from None
+        content = read_json(file)
     except OSError as error:
         raise _Refused(f"cannot be read ({error.strerror})", "check its permissions") from None
     if file.name == "zarr.json":

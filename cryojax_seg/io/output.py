@@ -26,6 +26,7 @@ from cryojax_seg.io.files import (
     target_path,
 )
 from cryojax_seg.io.mrc import mrc_header
+from cryojax_seg.io.plain import read_json_object
 from cryojax_seg.io.zarr import ZarrOutput
 
 _EVERY = 5.0  # seconds between two records of how far a job is
@@ -225,12 +226,13 @@ class TileJob:
     def _read(self) -> int:
         """Tiles of the same job that are on disk."""
         try:
-            record = json.loads(self._record.read_text())
+            record = read_json_object(self._record)
         except (OSError, ValueError):
             return 0
         paths = [partial_path(target_path(path, True)) for path, _ in self._volumes]
-        same = isinstance(record, dict) and record.get("job") == self._description
-        return int(record["done"]) if same and all(path.exists() for path in paths) else 0
+        done = record.get("done")
+        same = record.get("job") == self._description and type(done) is int and done > 0
+        return done if same and all(path.exists() for path in paths) else 0
 
     def _unlock(self) -> None:
         Path(self._lock.lock_file).unlink(missing_ok=True)

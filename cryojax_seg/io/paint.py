@@ -4,19 +4,21 @@ Lengths are voxels and coordinates are voxel centres in (z, y, x) order.
 """
 
 import csv
-import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.interpolate import make_interp_spline
 from scipy.spatial import KDTree
 
 from cryojax_seg.io.annotation import IGNORE, Annotation, annotate
-from cryojax_seg.io.files import FileError, PathLike, existing_file, size_text
+from cryojax_seg.io.files import FileError, PathLike
+from cryojax_seg.io.plain import parse_json, read_bytes
 
 Shape = tuple[int, int, int]
 Band = tuple[float | int, float | int, int]
 _LARGEST = 2**26  # bytes of a coordinate file
+_LONGEST = 1e6  # voxels of a path
 _STEP = 0.1  # voxels between the samples of a path; a distance d is right to 0.00125 / d
 _TOLERANCE = 1e-3  # voxels, so that a voxel exactly at a radius counts as within it
 
@@ -98,6 +100,10 @@ def sample_path(points, extend: float | int = 0.0, name: str = "path") -> np.nda
     if (lengths == 0).any():
         raise FileError(f"{name}: point {int(np.argmin(lengths))} is given twice in a row")
     position = np.concatenate([[0.0], np.cumsum(lengths)])
+    if not position[-1] + 2 * extend < _LONGEST:
+        raise FileError(
+            f"{name}: the path is {position[-1]:.3g} voxels long; coordinates must be voxels"
+        )
     spline = make_interp_spline(position, points, k=min(3, len(points) - 1))
     samples = spline(np.linspace(0, position[-1], 2 + int(position[-1] / _STEP)))
     steps = np.arange(_STEP, extend, _STEP)[:, None]
@@ -140,19 +146,17 @@ def read_points(path: PathLike, key: str | None = None) -> np.ndarray:
     Raises:
         FileError: if the file holds something else; it names the line or the entry.
     """
-    path = existing_file(path)
-    if path.stat().st_size > _LARGEST:
-        raise FileError(f"{path}: {size_text(path.stat().st_size)} is too large for coordinates")
+    content = read_bytes(path, _LARGEST)
     try:
-        text = path.read_text("utf-8-sig")
-        rows = _json_rows(text, key) if text.lstrip()[:1] in ("[", "{") else _csv_rows(text)
-        return _points(rows, str(path), least=1)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, LookupError) as error:
+        text = content.decode("utf-8-sig")
+        json = text.lstrip()[:1] in ("[", "{")
+        rows = _json_rows(parse_json(text), key) if json else _csv_rows(text)
+    except (ValueError, csv.Error, LookupError) as error:
         raise FileError(f"{path}: no coordinates in CSV or JSON ({error})") from error
+    return _points(rows, str(path), least=1)
 
 
-def _json_rows(text: str, key: str | None):
-    content = json.loads(text)
+def _json_rows(content: Any, key: str | None):
     if isinstance(content, dict):
         names = ", ".join(name for name, value in content.items() if isinstance(value, list))
         if key not in content:
@@ -175,7 +179,7 @@ def _csv_rows(text: str):
 def _points(points, name: str, least: int) -> np.ndarray:
     try:
         array = np.asarray(points, np.float64)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise FileError(f"{name}: coordinates must be numbers, three a point ({error})") from error
     if array.ndim != 2 or array.shape[1] != 3 or len(array) < least:
         raise FileError(

@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import v1
 
 import cryojax_seg
+from cryojax_seg.io.plain import read_json_object
 from cryojax_seg.training.config import TrainingError
 from cryojax_seg.training.rundir import explained
 
@@ -146,36 +147,39 @@ def _read(path: Path, template: Any) -> tuple[Any, dict[str, Any]]:
     if not (path / _MANIFEST).is_file():
         raise ValueError(f"it has no {_MANIFEST}")
     try:
-        manifest = json.loads((path / _MANIFEST).read_text())
-        sound = manifest["sha256"] == _seal(manifest)
-        entries = {entry["name"]: entry for entry in manifest["leaves"]}
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        manifest = read_json_object(path / _MANIFEST)
+    except (OSError, ValueError) as error:
         raise ValueError(f"its {_MANIFEST} cannot be read") from error
-    if not sound:
+    if manifest.get("sha256") != _seal(manifest):
         raise ValueError(f"its {_MANIFEST} is damaged")
+    try:
+        entries = {entry["name"]: entry for entry in manifest["leaves"]}
+        stated = {n: (tuple(e["shape"]), e["dtype"], e["sha256"]) for n, e in entries.items()}
+        meta = dict(manifest["meta"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"its {_MANIFEST} lacks what it should say ({error!r})") from None
     wanted = _leaves(template)
-    if wanted.keys() != entries.keys():
-        odd = sorted(wanted.keys() ^ entries.keys())
+    if wanted.keys() != stated.keys():
+        odd = sorted(wanted.keys() ^ stated.keys())
         raise ValueError(f"it holds other arrays than this run ({', '.join(odd[:3])}, ...)")
     for name, leaf in wanted.items():
-        entry = entries[name]
-        have, want = (tuple(entry["shape"]), entry["dtype"]), (leaf.shape, leaf.dtype.str)
-        if have != want:
-            raise ValueError(f"{name} is {have[1]}{have[0]}, this run needs {want[1]}{want[0]}")
+        shape, dtype, _ = stated[name]
+        want = f"{leaf.dtype.str}{leaf.shape}"
+        if (shape, dtype) != (leaf.shape, leaf.dtype.str):
+            raise ValueError(f"{name} is {dtype}{shape}, this run needs {want}")
     try:
         loaded = _load(path / _ARRAYS)
     except Exception as error:  # a damaged file surfaces as any of a dozen types
         raise ValueError(f"its arrays cannot be read ({type(error).__name__})") from error
     values = {}
-    for index, name in enumerate(entries):
+    for index, (name, (_, dtype, digest)) in enumerate(stated.items()):
         array = np.asarray(loaded.get(f"a{index}"))
-        entry = entries[name]
-        if array.dtype.str != entry["dtype"] or _digest(array) != entry["sha256"]:
+        if array.dtype.str != dtype or _digest(array) != digest:
             raise ValueError(f"{name} differs from its checksum")
         values[name] = array
     structure = jax.tree.structure(template)
     leaves = [values[name] for name in wanted]
-    return jax.tree.unflatten(structure, leaves), manifest["meta"]
+    return jax.tree.unflatten(structure, leaves), meta
 
 
 def restore(folder: Path, template: Any) -> Restored | None:

@@ -4,9 +4,14 @@ import dataclasses
 import math
 from typing import Any, Literal
 
+from cryojax_seg.text import shortened
+
 
 class TrainingError(RuntimeError):
     """Training cannot start, cannot go on, or cannot be resumed; the message says what to do."""
+
+    def __init__(self, message: str):
+        super().__init__(shortened(message))
 
 
 def _require(ok: bool, message: str) -> None:

@@ -16,6 +16,8 @@ import numpy as np
 
 from cryojax_seg.core.segmenter import Segmenter, hyperparameters
 from cryojax_seg.io.files import atomic_write, size_text
+from cryojax_seg.io.plain import parse_json, read_json_object
+from cryojax_seg.text import shown
 from cryojax_seg.training.batch import Annotated
 from cryojax_seg.training.config import FREE, TrainConfig, TrainingError
 
@@ -101,14 +103,12 @@ def check_same(folder: Path, description: dict[str, Any]) -> None:
     """Raises a TrainingError that lists what differs from the run in this folder."""
     path = folder / DESCRIPTION
     try:
-        former = json.loads(path.read_text())
+        former = read_json_object(path)
     except (OSError, ValueError) as error:
-        raise TrainingError(
-            f"{folder}: cannot resume, {path} cannot be read ({error}); start in a new folder"
-        ) from error
+        raise TrainingError(f"cannot resume ({error}); start in a new folder") from error
     now = json.loads(json.dumps(description))
     differences = [
-        f"{name} was {old}, is now {new}"
+        f"{name} was {shown(old)}, is now {shown(new)}"
         for name, old, new in _compare(former, now)
         if name.removeprefix("config.") not in FREE
     ]
@@ -170,7 +170,7 @@ class MetricsFile:
 def _sound_lines(path: Path) -> Iterator[dict[str, Any]]:
     for text in path.read_text(errors="replace").splitlines():
         with contextlib.suppress(ValueError):
-            line = json.loads(text)
+            line = parse_json(text)
             if isinstance(line, dict) and isinstance(line.get("step"), int):
                 yield line
 

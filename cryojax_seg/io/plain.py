@@ -1,0 +1,129 @@
+"""Plain values from JSON and YAML of strangers: bounded in size and depth, refused by name."""
+
+import json
+from typing import Any
+
+from cryojax_seg.io.files import FileError, PathLike, existing_file, size_text
+from cryojax_seg.text import shown
+
+LARGEST = 2**24  # bytes of a JSON file
+_LARGEST_YAML = 2**20  # PyYAML takes seconds for each megabyte
+_DEEPEST = 64  # lists and objects within each other
+_LARGEST_INTEGER = 8192  # bits; Python refuses to write integers of some thousand digits
+_TOO_DEEP = f"is nested more than {_DEEPEST} levels deep"
+
+
+def read_json(path: PathLike, largest: int = LARGEST) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: the file, in UTF-8.
+        largest: bytes it may have.
+
+    Raises:
+        FileError: if it is missing, too large, too deeply nested or no JSON; it names the file.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp()) / "a.json"
+    >>> _ = path.write_text('{"a": [1, 2]}')
+    >>> read_json(path)
+    {'a': [1, 2]}
+    """
+    content = read_bytes(path, largest)
+    try:
+        return parse_json(content)
+    except ValueError as error:
+        raise FileError(f"{path}: {error}; copy it again") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value that a JSON text stands for.
+
+    Raises:
+        ValueError: if it is too deeply nested or no JSON.
+    """
+    try:
+        words = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        value = json.loads(words)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except ValueError as error:
+        raise ValueError(f"is not JSON ({error})") from None
+    _check(value, len(words))
+    return value
+
+
+def read_json_object(path: PathLike, largest: int = LARGEST) -> dict[str, Any]:
+    """The content of a JSON file that must be an object; see `read_json`."""
+    value = read_json(path, largest)
+    if not isinstance(value, dict):
+        raise FileError(f"{path}: holds {shown(value)} where a JSON object is needed")
+    return value
+
+
+def read_yaml(path: PathLike) -> Any:
+    """The content of a YAML file, plain values only.
+
+    Raises:
+        FileError: if it is missing, too large, too deeply nested or no plain YAML, or grows by its
+            anchors; it names the file.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp()) / "a.yaml"
+    >>> _ = path.write_text("steps: 500")
+    >>> read_yaml(path)
+    {'steps': 500}
+    """
+    import yaml
+
+    content = read_bytes(path, _LARGEST_YAML)
+    try:
+        text = content.decode("utf-8-sig")
+        value = yaml.safe_load(text)
+        _check(value, len(text))
+    except RecursionError:
+        raise FileError(f"{path}: {_TOO_DEEP}") from None
+    except Exception as error:  # PyYAML raises almost anything at odd numbers, dates and tags
+        raise FileError(f"{path}: is not plain YAML: {error}") from None
+    return value
+
+
+def read_bytes(path: PathLike, largest: int) -> bytes:
+    """The content of a file that must not have more bytes than this.
+
+    Raises:
+        FileError: if it is missing, empty or too large; it names the file.
+    """
+    path = existing_file(path)
+    with open(path, "rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise FileError(
+            f"{path}: is larger than {size_text(largest)}, too large for what it should hold"
+        )
+    return content
+
+
+def _check(value: Any, characters: int) -> None:
+    """Refuses what is nested too deeply, and what anchors made larger than the text it came from.
+
+    Level by level, so that nothing is visited more often than the text has characters.
+    """
+    level, count = [value], 1
+    for _ in range(_DEEPEST):
+        holders = [v for v in level if isinstance(v, (dict, list, set, tuple))]
+        count += sum(2 * len(v) if isinstance(v, dict) else len(v) for v in holders)
+        if count > max(characters, 64):
+            raise ValueError("its anchors repeat too much; write the values out")
+        if any(isinstance(v, int) and v.bit_length() > _LARGEST_INTEGER for v in level):
+            raise ValueError("holds an integer of too many digits")
+        level = [item for v in holders for item in _items(v)]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
+
+
+def _items(holder: Any) -> list[Any]:
+    return [*holder.keys(), *holder.values()] if isinstance(holder, dict) else list(holder)

@@ -1,0 +1,50 @@
+"""How values and messages are shown: on one line, never long, and harmless to a terminal."""
+
+import reprlib
+
+LONGEST = 500  # characters of a message
+_TAIL = 110  # of them at its end, where messages say what to do
+
+
+def shortened(text: object, longest: int = LONGEST) -> str:
+    """A text on one line of at most so many characters; what is left out is in the middle.
+
+    Line breaks become spaces, and characters that cannot be printed are shown by their codes, so
+    that a name from a file can neither break a line nor command a terminal.
+
+    >>> shortened("two" + chr(10) + "  lines"), shortened(chr(27) + "[2J")
+    ('two lines', '\\\\x1b[2J')
+    >>> len(shortened("x" * 10**6)), shortened("abcdefghijklmnop", 9)
+    (500, 'abcdef...')
+    """
+    # Codes of characters only make a text longer, so no more of it than this can be shown.
+    whole = str(text)
+    parts = (whole, "") if len(whole) <= 4 * longest else (whole[: 2 * longest], whole[-longest:])
+    start, end = (_printable(part) for part in parts)
+    if not end and len(start) <= longest:
+        return start
+    tail = min(_TAIL, longest // 5) if longest >= 100 else 0
+    mark = " ... " if tail else "..."
+    head = longest - tail - len(mark)
+    return start[:head] + mark + ((end or start)[-tail:] if tail else "")
+
+
+def shown(value: object, longest: int = 100) -> str:
+    """A value as Python writes it, without ever building the text of a large or deep one.
+
+    >>> shown([1, "two"]), shown(list(range(10**6)))
+    ("[1, 'two']", '[0, 1, 2, 3, 4, 5, ...]')
+    """
+    try:
+        return shortened(_SHORT.repr(value), longest)
+    except (ValueError, RecursionError):  # an integer of more digits than Python writes
+        return f"a long {type(value).__name__}"
+
+
+def _printable(text: str) -> str:
+    words = " ".join(part.strip() for part in text.splitlines()) if "\n" in text else text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 40
