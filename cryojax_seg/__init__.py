@@ -18,6 +18,8 @@ _SUBPACKAGES = (
     "simulate",
     "particles",
     "evaluate",
+    "measure",
+    "export",
     "io",
     "datasets",
 )

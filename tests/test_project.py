@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import cryojax_seg
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cryojax_seg"
 
@@ -56,6 +58,13 @@ def test_imports_run_one_way(layer):
 def test_every_layer_is_known():
     found = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
     assert found - {"__init__", "__main__"} == set(LAYERS)
+
+
+def test_every_package_is_an_attribute():
+    found = {p.parent.name for p in PACKAGE.glob("*/__init__.py")} - {"cli"}
+    assert found == set(cryojax_seg._SUBPACKAGES) - {"datasets"}
+    for name in cryojax_seg._SUBPACKAGES:
+        assert getattr(cryojax_seg, name).__name__ == f"cryojax_seg.{name}"
 
 
 def loaded_by(statement):

@@ -1,6 +1,7 @@
 """What a command does for many tomograms: which of them, here, and what became of them."""
 
 import glob
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,8 @@ Item = TypeVar("Item")
 def expanded(paths: Sequence[Path]) -> tuple[Path, ...]:
     """The paths, with what a pattern such as ``'folder/*.mrc'`` stands for in its place.
 
+    Brackets in the name of a file or folder that is there are taken as they are written.
+
     Raises:
         ValueError: for a pattern that nothing matches.
 
@@ -24,10 +27,67 @@ def expanded(paths: Sequence[Path]) -> tuple[Path, ...]:
         if path.exists() or not glob.has_magic(str(path)):
             found.append(path)
             continue
-        matches = sorted(map(Path, glob.glob(str(path))))
+        matches = _matches(Path(path.anchor), path.parts[bool(path.anchor) :])
         if not matches:
             raise ValueError(f"{path}: nothing matches this pattern")
         found += matches
+    return tuple(found)
+
+
+def _matches(folder: Path, parts: Sequence[str]) -> list[Path]:
+    """What a pattern finds below a folder; a part that is there as it is written is no pattern."""
+    if not parts:
+        return [folder] if os.path.lexists(folder) else []
+    first, *rest = parts
+    written = os.path.lexists(folder / first) or not glob.has_magic(first)
+    names = [first] if written else sorted(glob.glob(first, root_dir=folder))
+    return [match for name in names for match in _matches(folder / name, rest)]
+
+
+def stem(path: Path) -> str:
+    """The name of a volume file without its endings.
+
+    >>> stem(Path("a/TS_01.rec.gz"))
+    'TS_01'
+    """
+    name = path.name
+    for ending in (".gz", ".bz2", ".mrc", ".rec", ".map", ".st", ".tiff", ".tif", ".zarr", ".ome"):
+        name = name[: -len(ending)] if name.lower().endswith(ending) else name
+    return name
+
+
+def names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """A name for each volume file, from which the names of its outputs are made; all differ.
+
+    It is the stem of the file. Of files of the same stem it is the name of the folder that each
+    lies in, with as many of the folders above as it takes to tell them apart.
+
+    Raises:
+        ValueError: for files that differ at most in their ending.
+
+    >>> names([Path("p/a-0/tomogram.mrc"), Path("p/a-1/tomogram.mrc"), Path("b.mrc")])
+    ('a-0', 'a-1', 'b')
+    """
+    stems = [stem(path) for path in paths]
+    found = list(stems)
+    for shared in {name for name in stems if stems.count(name) > 1}:
+        alike = [i for i, name in enumerate(stems) if name == shared]
+        folders = [Path(os.path.abspath(paths[i])).parent.parts[1:] for i in alike]
+        for depth in range(1, max(map(len, folders), default=0) + 1):
+            labels = ["_".join(parts[-depth:]) or shared for parts in folders]
+            if len(set(labels)) == len(labels):
+                break
+        else:
+            labels = [shared] * len(alike)
+        if set(labels) & (set(stems) - {shared}):  # a folder may be called as another file
+            labels = [f"{label}_{shared}" for label in labels]
+        for i, label in zip(alike, labels, strict=True):
+            found[i] = label
+    twice = [paths[i] for i, name in enumerate(found) if found.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"{twice[0]} and {twice[1]} have the same name; give each once, or one at a time"
+        )
     return tuple(found)
 
 

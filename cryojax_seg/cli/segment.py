@@ -26,7 +26,8 @@ class Segment:
     """Segment tomograms with a saved model: a label volume for each, on the same grid.
 
     For one tomogram --output may be a file (.mrc or .zarr); otherwise it is a folder, made if there
-    is none, and the labels of NAME.mrc are NAME.labels.mrc in it. Labels are 8-bit integers (MRC
+    is none, and the labels of NAME.mrc are NAME.labels.mrc in it; files of the same name get that
+    of their folder. Labels are 8-bit integers (MRC
     mode 0) with the voxel size and origin of the tomogram. They appear when they are complete; the
     same command goes on with what was interrupted.
     """
@@ -224,18 +225,6 @@ def _unfinished(
     return rest
 
 
-def stem(path: Path) -> str:
-    """The name of a volume file without its endings.
-
-    >>> stem(Path("a/TS_01.rec.gz"))
-    'TS_01'
-    """
-    name = path.name
-    for ending in (".gz", ".bz2", ".mrc", ".rec", ".map", ".st", ".tiff", ".tif", ".zarr", ".ome"):
-        name = name[: -len(ending)] if name.lower().endswith(ending) else name
-    return name
-
-
 def _targets(options: Segment) -> list[Path]:
     from cryojax_seg.io import is_zarr
 
@@ -247,9 +236,7 @@ def _targets(options: Segment) -> list[Path]:
     elif output.exists() and not output.is_dir():
         raise ValueError(f"{output}: exists and is neither a folder nor an .mrc file")
     else:
-        targets = [output / f"{stem(source)}.labels.{options.format}" for source in sources]
-    if len(set(targets)) < len(targets):
-        raise ValueError("two tomograms have the same name; segment them into different folders")
+        targets = [output / f"{name}.labels.{options.format}" for name in many.names(sources)]
     resolved = {source.resolve() for source in sources}
     for target in targets:
         if target.resolve() in resolved:
@@ -263,7 +250,8 @@ def _maps(options: Segment, labels: Path, segmenter) -> list[Path]:
         return []
     base = labels.stem.removesuffix(".labels")
     classes = segmenter.classes if len(segmenter.classes) == 1 else segmenter.classes[1:]
-    return [labels.with_name(f"{base}.{name}.probability{labels.suffix}") for name in classes]
+    safe = [name.replace("/", "_") for name in classes]  # what a model says must not name a folder
+    return [labels.with_name(f"{base}.{name}.probability{labels.suffix}") for name in safe]
 
 
 def _check_model(options: Segment, segmenter) -> None:

@@ -25,6 +25,9 @@ Scalar = Float[Array, ""]
 Key = PRNGKeyArray
 Shape = tuple[int, ...]  # (z, y, x)
 
+# The axis that `jax.vmap` makes has a name, so that a network can normalise over it in training.
+BATCH_AXIS = "batch"
+
 
 @runtime_checkable
 class Annotation(Protocol):

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from cryojax_seg.core import fourier
 from cryojax_seg.core.rotation import move
-from cryojax_seg.core.types import Array, Scalar
+from cryojax_seg.core.types import BATCH_AXIS, Array, Scalar
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.losses.objective import BATCH, Objective
+from cryojax_seg.losses.objective import Objective
 from cryojax_seg.losses.self_supervised import split
 from cryojax_seg.losses.wedge import require, turning
 
@@ -53,9 +53,9 @@ def adversarial(
         halves = batch.halves
         if halves is None:
             halves = jax.vmap(lambda v, m, k: split(v, m, k[0], share))(batch.volume, masks, keys)
-        restored = jax.vmap(module.restorer, axis_name=BATCH)
+        restored = jax.vmap(module.restorer, axis_name=BATCH_AXIS)
         constant = jax.lax.stop_gradient(module.energy)
-        judge = jax.vmap(lambda net, v: net(v).mean(), (None, 0), axis_name=BATCH)
+        judge = jax.vmap(lambda net, v: net(v).mean(), (None, 0), axis_name=BATCH_AXIS)
 
         def prepared(pair: Array, mask: Array, wedge: MissingWedge, keys: Array):
             swap = jax.random.bernoulli(keys[1])

@@ -5,8 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cryojax_seg.core.types import Scalar
-from cryojax_seg.losses.objective import BATCH
+from cryojax_seg.core.types import BATCH_AXIS, Scalar
 from cryojax_seg.losses.self_supervised import restoring
 from cryojax_seg.losses.wedge import require
 
@@ -32,5 +31,5 @@ def noise2clean(module: Any, batch: Any) -> Scalar:
     4.0
     """
     require("noise2clean", batch, "truth")
-    restored = jax.vmap(restoring(module), axis_name=BATCH)(batch.volume)
+    restored = jax.vmap(restoring(module), axis_name=BATCH_AXIS)(batch.volume)
     return jnp.square(batch.truth - restored).mean()

@@ -7,14 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from cryojax_seg.core.segmenter import Segmenter, WedgeAware
-from cryojax_seg.core.types import Annotation, Array, Scalar
+from cryojax_seg.core.types import BATCH_AXIS, Annotation, Array, Scalar
 from cryojax_seg.losses.overlap import dice
 from cryojax_seg.losses.voxel import cross_entropy, log_mse
 
 Loss = Callable[..., Scalar]
-# The batch axis has a name, so that a segmenter can normalise over it while it is trained.
-BATCH = "batch"
-
 Objective = Callable[[Segmenter, Any], Scalar]
 
 
@@ -49,8 +46,8 @@ def finite(batch: Annotation) -> jax.Array:
 def logits_of(segmenter: Segmenter, volumes: Array, wedges: Any = None) -> Any:
     """Logits of a batch of volumes; a `core.WedgeAware` segmenter is told the wedge of each."""
     if isinstance(segmenter, WedgeAware) and wedges is not None:
-        return jax.vmap(segmenter.under, axis_name=BATCH)(volumes, wedges)
-    return jax.vmap(segmenter, axis_name=BATCH)(volumes)
+        return jax.vmap(segmenter.under, axis_name=BATCH_AXIS)(volumes, wedges)
+    return jax.vmap(segmenter, axis_name=BATCH_AXIS)(volumes)
 
 
 def supervised(loss: Loss) -> Objective:
@@ -111,7 +108,7 @@ def deep_supervision(loss: Loss, factors: Sequence[float] = (1.0, 0.5, 0.25)) ->
                 f"deep supervision needs a segmenter with scales(volume), and "
                 f"{type(segmenter).__name__} has none; use losses.supervised(loss)"
             )
-        logits = jax.vmap(scales, axis_name=BATCH)(finite(batch))
+        logits = jax.vmap(scales, axis_name=BATCH_AXIS)(finite(batch))
         used = list(zip(factors, logits, strict=False))
         total = sum(factor for factor, _ in used)
         parts = [

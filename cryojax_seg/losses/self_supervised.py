@@ -25,9 +25,9 @@ import jax.numpy as jnp
 from cryojax_seg.core import fourier
 from cryojax_seg.core.rotation import move
 from cryojax_seg.core.segmenter import Restoring, Sequential
-from cryojax_seg.core.types import Array, Key, Scalar, Shape, Volume
+from cryojax_seg.core.types import BATCH_AXIS, Array, Key, Scalar, Shape, Volume
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.losses.objective import BATCH, Objective
+from cryojax_seg.losses.objective import Objective
 from cryojax_seg.losses.wedge import require, turning
 
 Part = Literal["data", "filled", "estimate"]
@@ -206,7 +206,7 @@ def restoration(
 
         def restored(volumes: Array) -> Array:
             flat = volumes.reshape(-1, *shape)
-            return jax.vmap(run, axis_name=BATCH)(flat).reshape(volumes.shape)
+            return jax.vmap(run, axis_name=BATCH_AXIS)(flat).reshape(volumes.shape)
 
         total = jnp.zeros((), batch.volume.dtype)
         parts = {"data": data}

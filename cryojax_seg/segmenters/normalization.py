@@ -17,10 +17,9 @@ from jaxtyping import Float
 
 from cryojax_seg.core import Segmenter
 from cryojax_seg.core.blocks import Readable
-from cryojax_seg.core.types import Array, Features, at_least_float32
+from cryojax_seg.core.types import BATCH_AXIS, Array, Features, at_least_float32
 
 NORMS = ("none", "rms", "instance", "batch", "frozen", "weight")
-BATCH_AXIS = "batch"
 EPSILON = 1e-5
 _GLOBAL = ("instance", "batch")
 
@@ -38,7 +37,7 @@ class Normalization(nnx.Module):
     - ``"instance"``: mean and variance of the volume, per channel (Ulyanov et al. 2016). Not
       local: for training, then `fit_normalization`.
     - ``"batch"``: as instance, but over all volumes of a `jax.vmap` whose axis is named
-      `BATCH_AXIS` (Ioffe & Szegedy 2015); without such an axis the same as instance.
+      `core.types.BATCH_AXIS` (Ioffe & Szegedy 2015); without such an axis the same as instance.
     - ``"frozen"``: a stored mean and variance (0 and 1 until fitted); affine, hence local.
 
     The variance takes two passes: a mean of squares minus a squared mean loses its digits where

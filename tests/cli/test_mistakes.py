@@ -69,7 +69,7 @@ def test_every_option_tells_its_default(capsys, command):
         (("segment", "M", "T", "-o", "O"), "M: no such model"),
         (("segment", "M", "T", "-o", "O", "--tile", "0"), "--tile"),
         (("segment", "M", "T", "U", "-o", "O.mrc"), "one file for 2 tomograms"),
-        (("segment", "M", "a/T.mrc", "b/T.rec", "-o", "O"), "same name"),
+        (("segment", "M", "a/T.mrc", "a/T.rec", "-o", "O"), "same name"),
         (("segment", "M", "T", "-o", "O", "--threshold", "2"), "--threshold"),
         (("evaluate", "P", "Q"), "no such file"),
         (("info", "F"), "F: no such file"),
