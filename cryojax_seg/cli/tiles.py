@@ -105,6 +105,9 @@ def plan(
     if tiling.count > 1 and halo != "exact":
         fitted = _with_halo(fitted, card, volume, halo)
         tiling = cut(fitted)
+    # A block as it is read and as it is computed; the rest depends on the method.
+    advice = f"its tiles have a halo of {tiling.halo} voxels: give a smaller --halo"
+    io.check_memory(tomogram.name, 8 * math.prod(tiling.padded), advice)
     engine = bounded(engine, fitted, volume, tomogram.name)
     return Work(tomogram, volume, engine.segmenter(fitted), tiling, answer, engine)
 

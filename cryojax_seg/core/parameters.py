@@ -1,7 +1,9 @@
 """How the methods hold their numbers: learnable values, positive ones as logarithms."""
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,6 +15,47 @@ from jaxtyping import Float
 from cryojax_seg.core.types import Array, Logits, Scalar, Volume
 
 Numbers = ArrayLike | Sequence[float | int]
+
+_room: ContextVar[list[int] | None] = ContextVar("room", default=None)
+
+
+@contextlib.contextmanager
+def room_for(count: int) -> Iterator[None]:
+    """Within it modules that are made may hold so many values in all, so that a description from a
+    file cannot fill the memory.
+
+    >>> with room_for(8):
+    ...     _ = filled((2, 2))
+    ...     _ = filled((2, 3))
+    Traceback (most recent call last):
+        ...
+    ValueError: it needs more parameters than there are
+    """
+    token = _room.set([count])
+    try:
+        yield
+    finally:
+        _room.reset(token)
+
+
+def claim(shape: Sequence[int]) -> None:
+    """Says that an array of this shape is about to be made.
+
+    Raises:
+        ValueError: within `room_for`, if there is none for it.
+    """
+    room = _room.get()
+    if room is not None:
+        room[0] -= math.prod(shape)
+        if room[0] < 0:
+            raise ValueError("it needs more parameters than there are")
+
+
+def filled(shape: Sequence[int], value: float = 0.0) -> Array:
+    """A float32 array of equal values, which a parameter starts from."""
+    claim(shape)
+    # Through NumPy, as jnp.full would compile a program for every size.
+    return jnp.asarray(np.full(tuple(shape), value, np.float32))
 
 
 def learnable(value: Numbers) -> nnx.Param:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from cryojax_seg.core.parameters import claim
 from cryojax_seg.core.types import Labels, Logits, Volume
 from cryojax_seg.core.wedge import MissingWedge
 
@@ -229,6 +230,7 @@ class Stacked(Segmenter):
         self.segmenters = nnx.List(segmenters)
         self._classes = tuple(classes)
         inputs = sum(len(s.classes) for s in segmenters)
+        claim((inputs, len(classes)))
         kernel = np.zeros((inputs, len(classes)), np.float32)
         if len(classes) == 1:
             kernel[:, 0] = 1.0 / inputs

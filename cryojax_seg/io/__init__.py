@@ -13,6 +13,7 @@ from cryojax_seg.io.files import FileError as FileError
 from cryojax_seg.io.files import HeaderWarning as HeaderWarning
 from cryojax_seg.io.files import atomic_folder as atomic_folder
 from cryojax_seg.io.files import atomic_write as atomic_write
+from cryojax_seg.io.files import check_memory as check_memory
 from cryojax_seg.io.files import partial_path as partial_path
 from cryojax_seg.io.mesh import write_mesh as write_mesh
 from cryojax_seg.io.model import ModelCard as ModelCard

@@ -23,12 +23,26 @@ import numpy as np
 import cryojax_seg
 from cryojax_seg.core.segmenter import Restorer, Segmenter, hyperparameters
 from cryojax_seg.io.files import PathLike, atomic_folder, former_folder
-from cryojax_seg.io.modules import ModelError, flat_state, module_class, rebuild, with_state
+from cryojax_seg.io.modules import (
+    LARGEST_REACH,
+    ModelError,
+    flat_state,
+    module_class,
+    rebuild,
+    with_state,
+)
 from cryojax_seg.io.plain import parse_json, read_bytes
+from cryojax_seg.text import shown
 
 VERSION = 1
 _FORMAT = "cryojax_seg model"
 _LARGEST_DESCRIPTION = 2**24
+_KINDS = {
+    **dict.fromkeys(("segmenter", "card", "arrays", "software"), dict),
+    **dict.fromkeys(("arrays_sha256", "created"), str),
+    "classes": list,
+}
+_LARGEST_PATCH = 4096  # voxels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +81,7 @@ def save_model(
     try:
         _check_finite(arrays)
         description = _describe(segmenter)
-        _check_shapes(flat_state(rebuild(description)), arrays)
+        _check_shapes(flat_state(rebuild(description, _count(arrays))), arrays)
     except ModelError as error:
         raise ModelError(f"{path}: this model cannot be saved: {error}") from error
     packed = _pack(arrays)
@@ -107,13 +121,15 @@ def load_model(path: PathLike) -> tuple[Any, ModelCard]:
     content = read_description(path)
     try:
         arrays = _read_arrays(Path(path) / "arrays.npz", content)
-        module = rebuild(content["segmenter"])
+        module = rebuild(content["segmenter"], _count(arrays))
         _check_shapes(flat_state(module), arrays)
         return with_state(module, arrays), _card(content["card"])
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, OSError, MemoryError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path}: damaged model ({error!r}); copy the folder again") from error
+    except Exception as error:  # what a stranger forged can surface as almost anything
+        raise ModelError(
+            f"{path}: damaged model ({type(error).__name__}: {error}); copy the folder again"
+        ) from error
 
 
 def read_description(path: PathLike) -> dict[str, Any]:
@@ -144,6 +160,13 @@ def read_description(path: PathLike) -> dict[str, Any]:
         raise ModelError(
             f"{path}: model.json was changed or damaged after it was written; copy it again"
         )
+    for name, kind in _KINDS.items():
+        if not isinstance(content.get(name), kind):
+            raise ModelError(
+                f"{path}: model.json is damaged: its {name} is {shown(content.get(name))}"
+            )
+    if not all(isinstance(name, str) for name in content["classes"]):
+        raise ModelError(f"{path}: model.json is damaged: its classes are no names")
     return content
 
 
@@ -166,6 +189,10 @@ def _describe(module: Segmenter | Restorer) -> dict[str, Any]:
         return json.loads(json.dumps(description, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ModelError(f"its hyperparameters are not plain values: {error}") from error
+
+
+def _count(arrays: dict[str, np.ndarray]) -> int:
+    return sum(array.size for array in arrays.values())
 
 
 def _check_shapes(expected: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -244,22 +271,34 @@ def _card(stated: dict[str, Any]) -> ModelCard:
     fields = {field.name for field in dataclasses.fields(ModelCard)}
     if set(stated) != fields:
         raise ModelError(f"its card has the fields {sorted(stated)}, not {sorted(fields)}")
-    if stated["contrast"] not in ("dark", "bright") or not isinstance(stated["provenance"], dict):
+    provenance = stated["provenance"]
+    if stated["contrast"] not in ("dark", "bright") or not isinstance(provenance, dict):
         raise ModelError("its card is damaged: contrast or provenance have no sense")
+    for name, least, most in (("patch", 1, _LARGEST_PATCH), ("halo", 0, LARGEST_REACH)):
+        value = provenance.get(name, least)  # these two decide how a tomogram is cut
+        if type(value) is not int or not least <= value <= most:
+            raise ModelError(
+                f"its card says {name} {shown(value)}, an integer of {least} to {most} is needed"
+            )
     return ModelCard(
-        voxel_size=_lengths(stated["voxel_size"], 3),
+        voxel_size=_numbers(stated["voxel_size"], 3, "voxel_size", 0.0, 1e30),
         contrast=stated["contrast"],
         normalization=str(stated["normalization"]),
-        tilt_range=_lengths(stated["tilt_range"], 2),
-        provenance=stated["provenance"],
+        tilt_range=_numbers(stated["tilt_range"], 2, "tilt_range", -90.001, 90.001),
+        provenance=provenance,
     )
 
 
-def _lengths(values: Any, count: int) -> Any:
+def _numbers(values: Any, count: int, name: str, above: float, below: float) -> Any:
+    """So many numbers between two others, as a tuple; None for None."""
     if values is None:
         return None
-    if len(values) != count:
-        raise ModelError(f"its card holds {values} where {count} numbers are needed")
+    real = isinstance(values, list) and all(type(v) in (int, float) for v in values)
+    if not real or len(values) != count or not all(above < v < below for v in values):
+        raise ModelError(
+            f"its card says {name} {shown(values)} where {count} numbers above {above:g} and below "
+            f"{below:g} are needed"
+        )
     return tuple(float(v) for v in values)
 
 

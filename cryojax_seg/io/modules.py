@@ -9,11 +9,16 @@ import numpy as np
 from flax import nnx
 
 from cryojax_seg import core
+from cryojax_seg.core.parameters import room_for
 from cryojax_seg.core.segmenter import Restorer, Segmenter
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.io.files import FileError
+from cryojax_seg.text import shortened, shown
 
 _DEEPEST = 16
+LARGEST_REACH = 1024  # voxels; no method that can be computed sees farther
+_LARGEST_COUNT = 4096  # of voxels, channels, layers and steps that a method is told
+_SPARE = 2**16  # values that a constructor may make and throw away
 
 
 class ModelError(FileError):
@@ -37,41 +42,74 @@ def module_class(name: Any) -> type[Segmenter] | type[Restorer]:
                 and not inspect.isabstract(found)
             ):
                 return found
-    raise ModelError(f"{name!r} is not a segmenter or restorer of this version of cryojax_seg")
+    raise ModelError(f"{shown(name)} is not a segmenter or restorer of this version of cryojax_seg")
 
 
-def rebuild(description: Any, depth: int = 0) -> Any:
+def rebuild(description: Any, count: int) -> Any:
     """The module (or value) that `core.hyperparameters` described, with abstract parameters.
 
-    Parameters of modules that hold no other module are `jax.ShapeDtypeStruct`: nothing is
-    allocated for them on a file's word.
+    Parameters of modules that hold no other module are `jax.ShapeDtypeStruct`. Nothing is
+    allocated on a file's word: as soon as more than `count` values are needed it is refused.
+
+    Args:
+        description: as `core.hyperparameters` gives it.
+        count: values in all arrays of the module.
 
     Raises:
-        ModelError: for an unknown class or arguments its constructor refuses.
+        ModelError: for an unknown class or arguments its constructor refuses, or that are out of
+            all proportion.
 
-    >>> m = rebuild({"class": "GlobalThreshold", "arguments": {"threshold": 2.0}})
+    >>> m = rebuild({"class": "GlobalThreshold", "arguments": {"threshold": 2.0}}, 2)
     >>> m.classes
     ('foreground',)
     """
+    with room_for(2 * count + _SPARE):  # what cannot be abstract is made a second time
+        return _rebuild(description)
+
+
+def _rebuild(description: Any, depth: int = 0) -> Any:
     if depth > _DEEPEST:
         raise ModelError(f"modules are nested more than {_DEEPEST} deep")
     if isinstance(description, list):
-        return [rebuild(item, depth + 1) for item in description]
+        return [_rebuild(item, depth + 1) for item in description]
     if not isinstance(description, dict):
         return description
     if set(description) != {"class", "arguments"} or not isinstance(description["arguments"], dict):
-        raise ModelError(f"a module needs a class and arguments, not {sorted(description)[:8]}")
+        raise ModelError(f"a module needs a class and arguments, not {shown(description)}")
     name = description["class"]
-    arguments = {k: rebuild(v, depth + 1) for k, v in description["arguments"].items()}
+    arguments = {k: _rebuild(v, depth + 1) for k, v in description["arguments"].items()}
     try:
         if name == "MissingWedge":
             return _wedge(arguments)
-        return _construct(module_class(name), arguments)
+        _check_counts(name, arguments)
+        module = _construct(module_class(name), arguments)
+        _check_reach(name, module)
+        return module
     except ModelError:
         raise
     except Exception as error:  # a constructor may refuse foreign arguments in any way
-        reason = str(error)[:200]
+        reason = shortened(error, 200)
         raise ModelError(f"{name} cannot be built from its arguments: {reason}") from error
+
+
+def _check_counts(name: str, arguments: dict[str, Any]) -> None:
+    for key, value in arguments.items():
+        if any(isinstance(v, int) and abs(v) > _LARGEST_COUNT for v in _flat(value)):
+            raise ModelError(
+                f"{name} cannot be built with {key} {shown(value)}; at most {_LARGEST_COUNT}"
+            )
+
+
+def _check_reach(name: str, module: Any) -> None:
+    try:
+        halo, stride = module.halo, module.stride
+    except ValueError:  # a network whose statistics are not fitted yet has none
+        return
+    if not (0 <= halo <= LARGEST_REACH and 1 <= stride <= LARGEST_REACH):
+        raise ModelError(
+            f"{name} sees {halo} voxels around each, in steps of {stride}; {LARGEST_REACH} is the "
+            "most"
+        )
 
 
 def flat_state(module: nnx.Module) -> dict[str, Any]:

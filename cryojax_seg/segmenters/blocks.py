@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from cryojax_seg.core.neighbourhood import conv3d, downsample, upsample
+from cryojax_seg.core.parameters import filled
 from cryojax_seg.core.types import Array, Features, at_least_float32
 from cryojax_seg.segmenters.normalization import Normalization, standardized
 
@@ -29,12 +30,11 @@ class Kernel(nnx.Param):
 
 
 def kernel(shape: tuple[int, ...], variance: float) -> Kernel:
-    return Kernel(jnp.asarray(np.zeros(shape, np.float32)), variance=variance)
+    return Kernel(filled(shape), variance=variance)
 
 
 def vector(size: int, value: float = 0.0) -> nnx.Param:
-    # Through NumPy, as jnp.full would compile a program for every size.
-    return nnx.Param(jnp.asarray(np.full(size, value, np.float32)))
+    return nnx.Param(filled((size,), value))
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3))

@@ -48,7 +48,7 @@ class ConvNet(Segmenter):
             raise ValueError(f"the kernel must be odd to have a centre, got {kernel}")
         self.layers, self.width, self.kernel = layers, width, kernel
         self._classes = tuple(classes)
-        inputs = [1, *[width] * (layers - 1)]
+        inputs = (1 if layer == 0 else width for layer in range(layers))
         self.convolutions = nnx.List([Convolution(i, width, kernel, norm) for i in inputs])
         self.head = Linear(width, len(self._classes))
         initialize(self, rngs)

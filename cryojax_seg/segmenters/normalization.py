@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from cryojax_seg.core import Segmenter
 from cryojax_seg.core.blocks import Readable
+from cryojax_seg.core.parameters import filled
 from cryojax_seg.core.types import BATCH_AXIS, Array, Features, at_least_float32
 
 NORMS = ("none", "rms", "instance", "batch", "frozen", "weight")
@@ -46,11 +47,11 @@ class Normalization(nnx.Module):
 
     def __init__(self, channels: int, kind: str, scale: float = 1.0):
         self.kind: str = check_norm(kind)
-        self.scale = nnx.Param(_constant(channels, scale))
-        self.shift = nnx.Param(_constant(channels, 0.0))
+        self.scale = nnx.Param(filled((channels,), scale))
+        self.shift = nnx.Param(filled((channels,), 0.0))
         if kind == "frozen":
-            self.mean = Statistic(_constant(channels, 0.0))
-            self.variance = Statistic(_constant(channels, 1.0))
+            self.mean = Statistic(filled((channels,), 0.0))
+            self.variance = Statistic(filled((channels,), 1.0))
 
     def __call__(self, x: Features) -> Features:
         scale, shift, kind = self.scale[...], self.shift[...], x.dtype
@@ -74,11 +75,6 @@ class Normalization(nnx.Module):
         if self.kind == "measure":
             self.mean, self.variance = Statistic(mean), Statistic(variance)
         return mean, variance
-
-
-def _constant(channels: int, value: float) -> Float[Array, " channel"]:
-    # Through NumPy, as jnp.full compiles a program for every size.
-    return jnp.asarray(np.full(channels, value, np.float32))
 
 
 def _spread(values: Float[Array, " channel"]) -> Float[Array, "1 1 1 channel"]:

@@ -14,6 +14,7 @@ from cryojax_seg.core.types import Array, Logits, Volume
 from cryojax_seg.segmenters.blocks import Down, Linear, ResidualBlock, Up, initialize, unet_halo
 from cryojax_seg.segmenters.normalization import require_local
 
+_DEEPEST = 16  # deeper than any volume is wide, in powers of two
 STEMS = ("none", "space_to_depth")
 Preset = Literal["fast", "standard", "large"]
 
@@ -55,8 +56,10 @@ class UNet(Segmenter):
         *,
         rngs: nnx.Rngs,
     ):
-        if width < 1 or depth < 0:
-            raise ValueError(f"a U-Net needs width >= 1 and depth >= 0, got {width} and {depth}")
+        if width < 1 or not 0 <= depth <= _DEEPEST:
+            raise ValueError(
+                f"a U-Net needs width >= 1 and depth 0 to {_DEEPEST}, got {width} and {depth}"
+            )
         if stem not in STEMS:
             raise ValueError(f"stem {stem!r} is not one of {', '.join(STEMS)}")
         self.width, self.depth, self.stem = width, depth, stem

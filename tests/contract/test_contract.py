@@ -188,7 +188,8 @@ def test_gradients_agree_with_differences(case, x64):
 def test_it_can_be_rebuilt_from_its_hyperparameters(case):
     segmenter = perturbed(case.build())
     arguments = json.loads(json.dumps(hyperparameters(segmenter)))
-    rebuilt = rebuild({"class": type(segmenter).__name__, "arguments": arguments})
+    count = sum(leaf.size for leaf in jax.tree.leaves(segmenter))
+    rebuilt = rebuild({"class": type(segmenter).__name__, "arguments": arguments}, count)
     assert type(rebuilt) is type(segmenter)
     assert jax.tree.structure(rebuilt) == jax.tree.structure(segmenter)
     shapes = [(p, a.shape, a.dtype) for p, a in jax.tree.leaves_with_path(segmenter)]

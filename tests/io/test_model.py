@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import pickle
+import resource
 import zipfile
 
 import jax
@@ -15,8 +16,15 @@ from flax import nnx
 
 from cryojax_seg.core import MissingWedge, Segmenter, Sequential, Stacked, Symmetrized
 from cryojax_seg.io import FileError, ModelCard, ModelError, load_model, model, save_model
-from cryojax_seg.restore import LocalContrast
-from cryojax_seg.segmenters import GlobalThreshold, LinearVote, Tomoseg, UNet
+from cryojax_seg.restore import LocalContrast, NonLocalMeans
+from cryojax_seg.segmenters import (
+    ConvNet,
+    GlobalThreshold,
+    LinearVote,
+    LocalThreshold,
+    Tomoseg,
+    UNet,
+)
 
 CARD = ModelCard(
     voxel_size=(13.48, 13.48, 13.48),
@@ -299,6 +307,70 @@ def test_a_large_network_on_paper_costs_nothing(saved):
     save_model(saved, MODULES["unet"](), overwrite=True)
     forge(saved, lambda content: content["segmenter"]["arguments"].update(width=10**6))
     refused(saved, "its class needs|cannot be built")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("unet", {"depth": 12}, "more parameters than there are"),
+        ("unet", {"depth": 1000}, "depth 0 to 16"),
+        ("unet", {"depth": 10**9}, "cannot be built with depth"),
+        ("unet", {"width": 4000, "depth": 9}, "more parameters than there are"),
+        ("vote", {"radius": 400}, "more parameters than there are"),
+        ("vote", {"radius": 2000}, "more parameters than there are|voxels around each"),
+        ("vote", {"radius": 10**6}, "cannot be built with radius"),
+        ("convnet", {"layers": 4000}, "more parameters than there are"),
+        ("convnet", {"kernel": 4001}, "more parameters than there are"),
+        ("local", {"scales": [1e9], "radii": None}, "voxels around each"),
+        ("local", {"scales": [1.0], "radii": [4000]}, "voxels around each"),
+        ("means", {"search": 4000}, "voxels around each"),
+        ("stacked", {"classes": [str(i) for i in range(10**5)]}, "more parameters than there are"),
+    ],
+)
+def test_a_description_out_of_all_proportion_costs_nothing(saved, name, arguments, words):
+    made = {
+        "unet": MODULES["unet"],
+        "vote": lambda: LinearVote(1),
+        "convnet": lambda: ConvNet(2, 2, rngs=nnx.Rngs(0)),
+        "local": lambda: LocalThreshold((2.0,)),
+        "means": lambda: NonLocalMeans(1),
+        "stacked": lambda: Stacked(
+            [GlobalThreshold(1.0), GlobalThreshold(2.0)], ("background", "a")
+        ),
+    }[name]()
+    save_model(saved, made, overwrite=True)
+    forge(saved, lambda content: content["segmenter"]["arguments"].update(arguments))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(saved, words)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[
+            ("voxel_size", v)
+            for v in ([0, 0, 0], [1, 2], ["1", 2, 3], [10**400, 1, 1], 5, {}, [-1, 1, 1])
+        ],
+        *[("tilt_range", v) for v in ([-200, 60], "ab", [1], [None, 2])],
+        *[("provenance", {"patch": v}) for v in ("x", None, 0, 10**9, 1.5, True, [48])],
+        *[("provenance", {"halo": v}) for v in ("x", None, -1, 10**9, 2.0)],
+        *[("provenance", v) for v in ([], "x", 3)],
+        *[("contrast", v) for v in ("grey", None, 1, ["dark"])],
+    ],
+)
+def test_a_card_of_odd_types(saved, field, value):
+    forge(saved, lambda content: content["card"].update({field: value}))
+    refused(saved, "its card")
+
+
+@pytest.mark.parametrize("name", ["segmenter", "classes", "card", "arrays", "arrays_sha256"])
+@pytest.mark.parametrize("value", [None, 5, "x" * 10**6, [[]], {"x": {}}])
+def test_a_description_of_odd_types(saved, name, value):
+    forge(saved, lambda content: content.update({name: value}))
+    with pytest.raises(ModelError) as caught:
+        load_model(saved)
+    assert str(saved) in str(caught.value) and len(str(caught.value)) <= 500
 
 
 def test_card_fields_are_all_in_the_description(saved):
