@@ -7,7 +7,6 @@ are in the unit of the voxel size, or in nanometres where a name says so.
 from cryojax_seg.measure.area import boundary_area as boundary_area
 from cryojax_seg.measure.area import coarea as coarea
 from cryojax_seg.measure.area import membrane_area as membrane_area
-from cryojax_seg.measure.area import mesh_area as mesh_area
 from cryojax_seg.measure.centreline import Filament as Filament
 from cryojax_seg.measure.curvature import Curvature as Curvature
 from cryojax_seg.measure.curvature import level_set_curvature as level_set_curvature
@@ -20,7 +19,10 @@ from cryojax_seg.measure.kinds import is_hollow as is_hollow
 from cryojax_seg.measure.kinds import kind_of as kind_of
 from cryojax_seg.measure.measured import Measured as Measured
 from cryojax_seg.measure.mesh import Mesh as Mesh
+from cryojax_seg.measure.mesh import Surface as Surface
+from cryojax_seg.measure.mesh import body_surface as body_surface
 from cryojax_seg.measure.mesh import boundary_mesh as boundary_mesh
+from cryojax_seg.measure.mesh import mesh_area as mesh_area
 from cryojax_seg.measure.midsurface import membrane_mesh as membrane_mesh
 from cryojax_seg.measure.midsurface import oriented_normals as oriented_normals
 from cryojax_seg.measure.midsurface import sheet_curvature as sheet_curvature

@@ -21,8 +21,8 @@ _VOCABULARY: dict[Kind, str] = {
         """,
     "filament": """
         filament, protofilament, microfilament, microtubule, mt, actin, actin filament, fiber,
-        fibre, fibril, bundle, cytoskeleton, vimentin, keratin, septin, ftsz, mreb, flagellum, pilus,
-        doublet, amyloid, collagen, dna, tmv
+        fibre, fibril, bundle, cytoskeleton, vimentin, keratin, septin, ftsz, mreb, flagellum,
+        pilus, doublet, amyloid, collagen, dna, tmv
         """,
     "complex": """
         complex, macromolecule, molecule, protein, particle, oligomer, dimer, trimer, tetramer,

@@ -1,19 +1,26 @@
 """The mid-surface of a membrane, with two sides: a mesh, and its curvatures."""
 
+from typing import Literal
+
 import numpy as np
 from scipy import ndimage
+from scipy.optimize import brentq
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import KDTree
 from skimage.measure import marching_cubes
 
-from cryojax_seg.measure.mesh import Mesh
+from cryojax_seg.measure.area import membrane_area
+from cryojax_seg.measure.mesh import NO_MESH, Mesh, cut, mesh_area, outwards
 from cryojax_seg.measure.thickness import Sheet, Spacing
 
 _NEIGHBOURS = 8  # points of the sheet that a distance is the mean of
 _REACH = 3.0  # windows in which curvature is fitted
 _MOST = 60  # points that it is fitted to
-_FAR = 0.8  # voxels from the nearest point of the sheet at which a mesh ends
+_BEYOND = 1.5  # voxels beyond the points of the sheet at which a mesh ends before it is cut back
+_FLAT = 0.8  # voxels that the surface is from the middle of the nearest points
+_DEEPEST = 4.0  # voxels that it is cut back at most
+_STEP = 0.5  # voxels that it is moved at most
 
 
 def oriented_normals(sheet: Sheet) -> np.ndarray:
@@ -109,56 +116,138 @@ def sheet_curvature(sheet: Sheet, normal: np.ndarray) -> tuple[np.ndarray, np.nd
     return mean, gaussian
 
 
-def membrane_mesh(sheet: Sheet, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> Mesh:
+def membrane_mesh(
+    sheet: Sheet,
+    voxel_size: Spacing = (1.0, 1.0, 1.0),
+    rim: Literal["flat", "round"] = "flat",
+) -> Mesh:
     """A mesh of the mid-surface of a membrane, open where the membrane is.
 
     Marching cubes on the signed distance to the points of the mid-surface (mean over the nearest
-    of their tangent planes), without the triangles that lie beyond the points. Windows of variance
-    v draw the points of a curved sheet inwards by v times its mean curvature; they are moved back.
+    of their tangent planes). Windows of variance v draw the points of a curved sheet inwards by v
+    times its mean curvature; they are moved back. Triangles alone do not tell where an open edge
+    is, so the mesh is cut back from its border until its area is `membrane_area`, and what a closed
+    one differs by, it is moved along its normals, at most by half a voxel.
 
     Args:
         sheet: from `membrane_sheet`.
         voxel_size: along z, y, x.
+        rim: see `membrane_area`.
 
     >>> from cryojax_seg.measure.area import mesh_area
     >>> from cryojax_seg.measure.thickness import membrane_sheet
     >>> away = np.linalg.norm(np.indices((34, 34, 34)) - 16.5, axis=0)
     >>> mesh = membrane_mesh(membrane_sheet(abs(away - 12) < 1.5))
-    >>> round(mesh_area(mesh.vertices, mesh.faces) / (4 * np.pi * 12**2), 1)
-    1.0
+    >>> round(mesh_area(mesh.vertices, mesh.faces) / (4 * np.pi * 12**2), 2)
+    1.01
     """
-    none = np.zeros((0, 3), np.float32)
-    empty = Mesh(none, none.astype(np.int32), none, none[:, 0], none[:, 0])
     if len(sheet.index) < 8:
-        return empty
+        return NO_MESH
     size = np.asarray(voxel_size, float)
     normal = oriented_normals(sheet)
-    curvatures = sheet_curvature(sheet, normal)
-    drawn = (sheet.window**2 + sheet.thickness**2 / 12) * curvatures[0]
+    curvatures = np.stack(sheet_curvature(sheet, normal), 1)
+    drawn = (sheet.window**2 + sheet.thickness**2 / 12) * curvatures[:, 0]
     middle = sheet.middle + np.clip(drawn, -sheet.window, sheet.window)[:, None] * normal
-    start = sheet.index.min(0) - 4
-    band = np.zeros(sheet.index.max(0) + 5 - start, bool)
-    band[tuple((np.rint(middle / size).astype(int) - start).T)] = True
+    middle, normal, curvatures = _thinned(size, middle, normal, curvatures)
+    corners, faces, near = _zero_surface(middle, normal, size)
+    if not len(faces):
+        return NO_MESH
+    weight = 1 / near.shape[1]
+    values = np.concatenate([normal[near].sum(1) * weight, curvatures[near].sum(1) * weight], 1)
+    aside = corners - middle[near].mean(1)
+    across = values[:, :3] / np.linalg.norm(values[:, :3], axis=1, keepdims=True)
+    height = (aside * across).sum(1)
+    beyond = np.linalg.norm(aside - height[:, None] * across, axis=1)
+    faces = faces[(np.abs(height) < _FLAT * float(size.max()))[faces].all(1)]  # ends of the band
+    table, faces = cut(np.hstack([corners, values]), faces, _BEYOND * float(size.max()) - beyond)
+    table, faces = _of_area(table, faces, membrane_area(sheet, rim=rim), float(size.max()))
+    table = table.astype(np.float32)
+    vertices, normal = table[:, :3], table[:, 3:6]
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    return Mesh(vertices, outwards(vertices, faces, normal), normal, table[:, 6], table[:, 7])
+
+
+def _thinned(size: np.ndarray, middle: np.ndarray, *values: np.ndarray) -> list[np.ndarray]:
+    """One point for each voxel that the mid-surface goes through: the mean of those in it."""
+    cells, member = np.unique(np.rint(middle / size).astype(int), axis=0, return_inverse=True)
+    count = np.bincount(member.ravel(), minlength=len(cells))
+    means = [
+        np.stack([np.bincount(member.ravel(), column, len(cells)) / count for column in array.T], 1)
+        for array in (middle, *values)
+    ]
+    means[1] /= np.maximum(np.linalg.norm(means[1], axis=1, keepdims=True), 1e-12)
+    return means
+
+
+def _zero_surface(middle: np.ndarray, normal: np.ndarray, size: np.ndarray):
+    """Vertices and faces where the distance to the points is 0, and the nearest points of each."""
+    cells = np.rint(middle / size).astype(int)
+    start = cells.min(0) - 4
+    band = np.zeros(cells.max(0) + 5 - start, bool)
+    band[tuple((cells - start).T)] = True
     band = np.asarray(ndimage.binary_dilation(band, np.ones((3, 3, 3), bool), 2), bool)
     places = (np.argwhere(band) + start) * size
     tree = KDTree(middle)
-    near = np.asarray(tree.query(places, min(_NEIGHBOURS, len(normal)))[1])
-    side = normal[near] * np.sign((normal[near] * normal[near[:, :1]]).sum(-1))[..., None]
-    offset = ((places[:, None] - middle[near]) * side).sum(-1).mean(1)
+    count = min(_NEIGHBOURS, len(middle))
     field = np.full(band.shape, 4 * float(size.max()), np.float32)
-    field[band] = offset
+    offsets = [_offset(part, middle, normal, tree, count) for part in _chunks(places)]
+    field[band] = np.concatenate(offsets)
     if not field.min() < 0 < field.max():
-        return empty
+        return np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros((0, count), int)
     corners, faces, _, _ = marching_cubes(field, 0.0, mask=band)
     corners = (corners + start) * size
-    away, nearest = (np.asarray(found) for found in tree.query(corners))
-    kept = away <= _FAR * float(size.max())
-    faces = faces[kept[faces].all(1)]
-    used, flat = np.unique(faces, return_inverse=True)
-    faces = flat.reshape(-1, 3).astype(np.int32)
-    mean, gaussian = (values[nearest[used]] for values in curvatures)
-    vertices, normal = corners[used].astype(np.float32), normal[nearest[used]]
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    if (np.cross(b - a, c - a) * normal[faces[:, 0]]).sum() < 0:
-        faces = faces[:, ::-1]
-    return Mesh(vertices, faces, normal, mean, gaussian)
+    return corners, faces, np.asarray(tree.query(corners, count)[1]).reshape(len(corners), count)
+
+
+def _chunks(places: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(places, 1 + len(places) // 50_000)
+
+
+def _offset(places: np.ndarray, middle: np.ndarray, normal: np.ndarray, tree: KDTree, count: int):
+    """Signed distances to the nearest points.
+
+    On a sphere tangent planes of neighbours lie outside, and points inside of it by as much: with
+    the mean of the normals here and there, neither moves the surface.
+    """
+    near = np.asarray(tree.query(places, count)[1]).reshape(len(places), count)
+    own = normal[near]
+    own = own * np.sign((own * own[:, :1]).sum(-1))[..., None]
+    mean = own.mean(1, keepdims=True)
+    mean /= np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
+    return ((places[:, None] - middle[near]) * (own + mean) / 2).sum(-1).mean(1)
+
+
+def _of_area(table: np.ndarray, faces: np.ndarray, area: float, voxel: float):
+    """The mesh, cut back from its border, then moved along its normals, to have this area.
+
+    Args:
+        table: position, normal and values of each vertex.
+        faces: of the mesh.
+        area: to reach.
+        voxel: its largest edge.
+    """
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+    edges, times = np.unique(edges, axis=0, return_counts=True)
+    border = np.unique(edges[times == 1])
+    if len(border) and mesh_area(table[:, :3], faces) > area:
+        depth = np.asarray(KDTree(table[border, :3]).query(table[:, :3])[0])
+
+        def excess(level: float) -> float:
+            kept, pieces = cut(table, faces, depth - level)
+            return mesh_area(kept[:, :3], pieces) - area
+
+        most = min(_DEEPEST * voxel, 0.9 * float(depth.max()))
+        level = most if excess(most) >= 0 else brentq(excess, 0.0, most, xtol=1e-3 * voxel)
+        table, faces = cut(table, faces, depth - level)
+
+    def moved(step: float) -> np.ndarray:
+        return table[:, :3] + step * table[:, 3:6]
+
+    low, high = (mesh_area(moved(s * _STEP * voxel), faces) - area for s in (-1, 1))
+    if low * high < 0:
+        step = brentq(
+            lambda s: mesh_area(moved(s), faces) - area, -_STEP * voxel, _STEP * voxel, xtol=1e-3
+        )
+    else:
+        step = _STEP * voxel * (-1 if abs(low) < abs(high) else 1)
+    return np.hstack([moved(step), table[:, 3:]]), faces

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from cryojax_seg.measure.area import boundary_area
+from cryojax_seg.measure.mesh import body_surface
 from cryojax_seg.measure.thickness import MaskArray, Sheet, Spacing
 
 _UNIT = (1.0, 1.0, 1.0)
@@ -20,10 +20,11 @@ class Body(NamedTuple):
 
     Attributes:
         volume: of its voxels.
-        area: of its boundary.
+        area: of its boundary, see `boundary_area`.
         surface_to_volume: area over volume; None for nothing.
-        sphericity: area of the ball of this volume over the area (Wadell 1935): 1 for a ball. None
-            for nothing, and where faces of the array cut the object, whose whole is not known.
+        sphericity: area of the ball of this volume over the area (Wadell 1935): 1 for a ball, less
+            for everything else, as both are of one closed surface. None for nothing, and where
+            faces of the array cut the object, whose whole is not known.
     """
 
     volume: float
@@ -46,12 +47,12 @@ def measure_body(mask: MaskArray, voxel_size: Spacing = _UNIT) -> Body:
     """
     mask = np.asarray(mask)
     volume = float(np.count_nonzero(mask)) * math.prod(map(float, voxel_size))
-    area = boundary_area(mask, voxel_size)
+    surface = body_surface(mask)
+    area = surface.area(voxel_size)
     if not (volume and area):
         return Body(volume, area, None, None)
-    cut = any(mask.take(end, axis).any() for axis in range(3) for end in (0, -1))
-    ball = math.pi ** (1 / 3) * (6 * volume) ** (2 / 3)
-    return Body(volume, area, area / volume, None if cut else ball / area)
+    ball = math.pi ** (1 / 3) * (6 * surface.volume(voxel_size)) ** (2 / 3)
+    return Body(volume, area, area / volume, None if surface.cut.any() else ball / area)
 
 
 class Lumen(NamedTuple):

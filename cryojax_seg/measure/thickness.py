@@ -143,7 +143,7 @@ def _measure(block: Block, size: np.ndarray, window: float):
     fields = windowed(block.values, scale.tolist(), inner.tolist(), orders)
     near = _trimmed(block.values, inner)
     share, *slopes = fields[:, near]
-    normal, along, across = _normals(slopes, size)
+    normal, along, across = _normals(share, slopes, size)
     slope = along * window / share  # always positive: what is noise must not look like an edge
     slope = np.sqrt(np.maximum(slope * slope - _NOISE * _NOISE, 0))
     inside = np.interp(slope, _MILLS, _X).astype(np.float32)
@@ -169,12 +169,20 @@ def _measure(block: Block, size: np.ndarray, window: float):
     return index, normal, thickness, window * inside[kept], middle
 
 
-def _normals(slopes: Sequence[np.ndarray], size: np.ndarray):
-    """The direction in which the share bends down most, and its slope along and across the slab."""
+def _normals(share: np.ndarray, slopes: Sequence[np.ndarray], size: np.ndarray):
+    """The normal of the slab, and the slopes of the share f along and across it.
+
+    The normal is the direction in which log f bends down most. Across a slab f is nearly a
+    Gaussian: its logarithm bends as much at the surface as in the middle, while f itself hardly
+    bends at the surface, and the curvature of the membrane could win. The slope along the slab,
+    which tells an edge, takes the direction in which f itself bends down most for the normal.
+    """
     gradient = np.stack(slopes[:3], -1) / size.astype(np.float32)
     hessian = np.empty((len(gradient), 3, 3))
     for (i, j), values in zip(_PAIRS, slopes[3:], strict=True):
         hessian[:, i, j] = hessian[:, j, i] = values / (size[i] * size[j])
+    own = np.linalg.eigh(hessian)[1][:, :, 0].astype(np.float32)
+    along = gradient - (gradient * own).sum(-1, keepdims=True) * own
+    hessian -= gradient[:, :, None] * gradient[:, None] / share[:, None, None]
     normal = np.linalg.eigh(hessian)[1][:, :, 0].astype(np.float32)
-    across = (gradient * normal).sum(-1)
-    return normal, np.linalg.norm(gradient - across[:, None] * normal, axis=-1), across
+    return normal, np.linalg.norm(along, axis=-1), (gradient * normal).sum(-1)

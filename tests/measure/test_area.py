@@ -114,6 +114,37 @@ def test_boundary_of_a_body(distance, area):
     )
 
 
+@pytest.mark.parametrize("radius", [2, 3, 4, 5, 6, 9])
+def test_small_balls_have_their_area_and_volume_and_are_the_roundest(radius):
+    mask = shapes.sphere(shapes.grid(radius + 5), radius) <= 0
+    mesh = measure.boundary_mesh(mask, (10.0, 10.0, 10.0))
+    area = measure.boundary_area(mask, (10.0, 10.0, 10.0))
+    assert area == pytest.approx(400 * np.pi * radius**2, rel=0.015)
+    assert measure.mesh_area(mesh.vertices, mesh.faces) == pytest.approx(area, rel=1e-5)
+    assert measure.body_surface(mask).volume() == pytest.approx(np.count_nonzero(mask), rel=2e-3)
+    assert 0.97 < measure.measure_body(mask).sphericity <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 2), (2, 2, 2), (1, 1, 9), (1, 8, 8)])
+def test_nothing_is_rounder_than_a_ball(shape):
+    mask = np.pad(np.ones(shape, bool), 4)
+    assert 0.2 < measure.measure_body(mask).sphericity <= 1
+    assert measure.body_surface(mask).volume() == pytest.approx(np.prod(shape), rel=0.01)
+
+
+def test_the_mesh_of_a_body_ends_at_the_face_that_cuts_it():
+    """A quarter of a cylinder of radius 8 along z, in a corner of the array."""
+    z, y, x = np.indices((12, 20, 20)) + 0.5
+    mask = (np.hypot(y, x) <= 8) & (z > 0)
+    mesh = measure.boundary_mesh(mask, (10.0, 10.0, 10.0))
+    area = measure.mesh_area(mesh.vertices, mesh.faces)
+    radius = np.sqrt(4 / np.pi * np.count_nonzero(mask) / 12)  # of the circle of as many voxels
+    assert area == pytest.approx(100 * 12 * np.pi / 2 * radius, rel=0.015)
+    assert area == pytest.approx(measure.boundary_area(mask, (10.0, 10.0, 10.0)), rel=1e-5)
+    np.testing.assert_allclose(mesh.vertices.min(0), [-5, -5, -5], atol=1e-3)
+    assert mesh.vertices[:, 0].max() == pytest.approx(115)
+
+
 def test_half_the_coarea_of_a_soft_membrane_is_its_mid_surface():
     """Thickness t: ``((R + t / 2)^2 + (R - t / 2)^2) / 2 = R^2 + t^2 / 4``, 1.6 % here."""
     distance = shapes.sphere(shapes.grid(26), 20)

@@ -19,16 +19,18 @@ NAMES = {
     ],
     "filament": [
         "microtubule", "Microtubules", "actin", "actin filaments", "F-actin", "actin_bundle", "MT",
-        "intermediate-filament", "membrane-associated filaments", "flagella", "microtubule doublets",
+        "intermediate-filament", "membrane-associated filaments", "flagella",
+        "microtubule doublets",
     ],
     "complex": [
         "membrane protein", "membrane proteins", "Membrane_Protein", "membrane-bound ribosome",
         "membrane bound ribosomes", "ribosome_membrane_bound", "macromolecule", "macromolecules",
         "MacroMolecule", "proteasome", "26S proteasome", "ATP synthase", "ATP-synthases",
         "nucleosome", "ribosome", "70S_ribosome", "ribosomes on the ER", "apo-ferritin",
-        "beta-galactosidase", "virus-like-particle", "nuclear pore complexes", "respiratory complex I",
-        "actin-binding protein", "microtubule-associated protein", "viruses", "transmembrane protein",
-        "THYROGLOBULIN", "protein in membrane", "cytoplasmic ribosomes",
+        "beta-galactosidase", "virus-like-particle", "nuclear pore complexes",
+        "actin-binding protein", "microtubule-associated protein", "viruses",
+        "transmembrane protein", "respiratory complex I", "THYROGLOBULIN",
+        "protein in membrane", "cytoplasmic ribosomes",
     ],
     None: [
         "label 3", "membraneous", "factin", "errors", "complexity", "background", "non-membrane",

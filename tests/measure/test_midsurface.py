@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cryojax_seg import measure
 
@@ -51,6 +52,34 @@ def test_an_open_cap_has_an_open_mesh():
     area = measure.mesh_area(mesh.vertices, mesh.faces)
     assert area == pytest.approx(shapes.cap_area(18, 75), rel=0.06)
     assert (mesh.mean > 0).mean() > 0.98 or (mesh.mean < 0).mean() > 0.98  # one side throughout
+
+
+def closed_and_open():
+    """Masks of membranes, how they end, their areas and distances of points to mid-surfaces."""
+    points = shapes.grid(14)
+    distance = shapes.sphere(points, 8)
+    yield "small vesicle", np.abs(distance) <= 1.5, "flat", 4 * np.pi * 64, distance
+    axes = (13.0, 16.0, 22.0)  # at its ends less than two thicknesses of radius
+    distance = shapes.ellipsoid(shapes.grid(28), axes)
+    yield "ellipsoid", np.abs(distance) <= 2.5, "flat", shapes.ellipsoid_area(axes), distance
+    for rim in ("flat", "round"):
+        distance, inside = shapes.cap(shapes.grid(26), 20, 60)
+        mask = (distance <= 1.5) & (inside if rim == "flat" else True)
+        yield f"cap, {rim}", mask, rim, shapes.cap_area(20, 60), distance
+
+
+@pytest.mark.parametrize(
+    ("mask", "rim", "area", "distance"),
+    [pytest.param(*values, id=name) for name, *values in closed_and_open()],
+)
+def test_a_mesh_has_the_area_that_is_measured(mask, rim, area, distance):
+    sheet = measure.membrane_sheet(mask)
+    mesh = measure.membrane_mesh(sheet, rim=rim)
+    own = measure.mesh_area(mesh.vertices, mesh.faces)
+    assert own == pytest.approx(measure.membrane_area(sheet, rim=rim), rel=2e-3)
+    assert own == pytest.approx(area, rel=0.02)
+    away = np.abs(ndimage.map_coordinates(distance, mesh.vertices.T, order=1))
+    assert np.quantile(away, 0.95) < 0.7
 
 
 def test_nothing_has_no_mesh():

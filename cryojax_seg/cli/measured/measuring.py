@@ -170,7 +170,7 @@ def mesh_of(kind: Kind, part: Part) -> measure.Mesh:
     """The mid-surface of a membrane or the boundary of anything else, in nm in the volume."""
     if kind == "membrane":
         sheet = measure.membrane_sheet(part.mask, part.voxel_nm)
-        mesh = measure.membrane_mesh(sheet, part.voxel_nm)
+        mesh = measure.membrane_mesh(sheet, part.voxel_nm, part.rim)
     else:
         mesh = measure.boundary_mesh(part.mask, part.voxel_nm)
     start = np.asarray(part.start) * part.voxel_nm
