@@ -31,6 +31,14 @@ VoxelSize = Annotated[
     float | None,
     arg(metavar="ANGSTROM", help_behavior_hint="(default: what the file says)"),
 ]
+CoordinatesVoxelSize = Annotated[
+    float | None,
+    arg(metavar="ANGSTROM", help_behavior_hint="(default: what the table says)"),
+]
+TomogramName = Annotated[
+    str | None,
+    arg(metavar="NAME", help_behavior_hint="(default: that of its file)"),
+]
 TiltRange = Annotated[tuple[float, float] | None, arg(metavar="LO HI")]
 Contrast = Literal["dark", "bright"]
 

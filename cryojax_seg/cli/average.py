@@ -12,6 +12,7 @@ from cryojax_seg.cli import console, particle_files
 from cryojax_seg.cli.arguments import Output, Overwrite, TiltRange, VoxelSize, default
 
 _BATCH = 64  # boxes at a time
+_FEWEST = 10  # particles whose halves are compared; fewer agree or not by chance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Average:
     output: Output
     """Average, an .mrc file; structure is bright."""
     particles: Annotated[Path | None, default("TABLE", "that of the boxes")] = None
-    """Table with a pose for each box, in the same order."""
+    """Table with poses. Its rlnImageName says which box each row is of, in any order and for any
+    part of them; without that it has a row for each box, in their order."""
     tilt_range: Annotated[TiltRange, default("LO HI", "required")] = None
     """Lowest and highest tilt of the tomogram in degrees; -90 90 if nothing is missing."""
     tilt_axis: Literal["y", "x"] = "y"
@@ -63,27 +65,30 @@ def run(options: Average) -> None:
     core.keep_memory()
     table_path = options.particles or options.boxes.with_suffix(".star")
     boxes = io.read_boxes(options.boxes)
-    table = io.read_particles(table_path, options.voxel_size)
-    size = table.voxel_size
+    listed = io.read_table(table_path)
+    numbers = _box_numbers(options.boxes, len(boxes), listed)
+    if len(listed) < 2:
+        raise io.FileError(f"{options.boxes}: two boxes or more are needed, to compare halves")
+    images = listed.image_size()
+    size = options.voxel_size or io.boxes_voxel_size(options.boxes)
+    if size is None and images is not None:
+        size = float(np.median(images.sizes))
     if size is None:
         raise io.FileError(f"{table_path}: no voxel size; give it with --voxel-size ANGSTROM")
-    if len(table) != len(boxes):
-        raise io.FileError(
-            f"{table_path}: has {len(table)} particles and {options.boxes} {len(boxes)} boxes; "
-            "they must belong together"
-        )
-    if len(table) < 2:
-        raise io.FileError(f"{options.boxes}: two boxes or more are needed, to compare halves")
+    table, offsets = _placed(listed, size)
     assert options.tilt_range is not None
     edge = boxes.shape[1]
     wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
     radius = 0.35 * edge if options.radius is None else options.radius / size
     mask = particles.soft_sphere(boxes.shape[1:], radius, 4.0)
-    # Boxes are cut at the particle, so it is in their middle.
-    count = len(table)
-    offsets, scores = np.zeros((count, 3), np.float32), np.zeros(count, np.float32)
+    scores = np.zeros(len(table), np.float32)
     poses = particles.Poses(np.asarray(table.rotations, np.float32), offsets, scores)
-    halves = [np.arange(start, count, 2) for start in (0, 1)]
+    # By box, so that the order of the table plays no role and no box is in both halves.
+    ranks = np.unique(numbers, return_inverse=True)[1]
+    halves = [np.flatnonzero(ranks % 2 == start) for start in (0, 1)]
+    if not len(halves[1]):
+        raise io.FileError(f"{table_path}: all rows name one box; halves need two or more")
+    boxes = _Chosen(boxes, numbers)
     add = jax.jit(particles.average_particles)
     align = jax.jit(functools.partial(particles.align_particles, reach=options.reach))
     transfer = wedge.transfer(boxes.shape[1:])
@@ -105,8 +110,12 @@ def run(options: Average) -> None:
     first, second = volumes
     fsc = particles.masked_shell_correlation(first, second, mask, jax.random.key(0))
     found = particles.find_resolution(fsc.frequency, fsc.corrected, size)
-    _write(options, outputs, volumes, whole, table, poses, fsc, found, size)
-    print(f"averaged: {len(table)} particles into {options.output}; {found:.1f} A at FSC 0.143")
+    resolution = f"{found:.1f} A at FSC 0.143"
+    if len(table) < _FEWEST:
+        found = float("nan")
+        resolution = f"too few for a resolution, which needs {_FEWEST} or more"
+    _write(options, outputs, volumes, whole, listed, table, poses, fsc, found, size)
+    print(f"averaged: {len(table)} particles into {options.output}; {resolution}")
 
 
 def _check(options: Average) -> dict[str, Path]:
@@ -135,8 +144,8 @@ def _check(options: Average) -> dict[str, Path]:
 
 
 def _write(
-    options: Average, outputs: dict[str, Path], volumes: list[Any], whole: Any, table: Any,
-    poses: Any, fsc: Any, found: float, size: float,
+    options: Average, outputs: dict[str, Path], volumes: list[Any], whole: Any, listed: Any,
+    table: Any, poses: Any, fsc: Any, found: float, size: float,
 ) -> None:  # fmt: skip
     import numpy as np
 
@@ -144,14 +153,19 @@ def _write(
 
     for name, volume in zip(("first", "second"), volumes, strict=True):
         io.write_mrc(outputs[name], volume, voxel_size=size, overwrite=options.overwrite)
+    offsets = np.float64(poses.offsets)
+    named = listed.images is not None
     moved = dataclasses.replace(
         table,
-        coordinates=table.coordinates + np.float64(poses.offsets),
+        coordinates=table.coordinates + (0 if named else offsets),
+        columns={**table.columns, **(_shifts(offsets * size) if named else {})},
         rotations=np.float64(poses.rotations),
         scores=np.float64(poses.scores) if options.iterations else table.scores,
         voxel_size=size,
     )
-    io.write_particles(outputs["poses"], moved, overwrite=options.overwrite)
+    # Centred coordinates stay centred: no size of a tomogram is needed.
+    form = ("relion5", (0, 0, 0)) if listed.centred else ("relion3", None)
+    io.write_particles(outputs["poses"], moved, *form, overwrite=options.overwrite)
     summary = {
         "particles": len(table),
         "resolution_angstrom": found if np.isfinite(found) else None,
@@ -164,6 +178,75 @@ def _write(
     with io.atomic_write(outputs["scores"], options.overwrite) as file:
         file.write_text(json.dumps(summary, indent=1) + "\n")
     io.write_mrc(outputs["average"], whole, voxel_size=size, overwrite=options.overwrite)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """The box of each row of a table, read when it is asked for."""
+
+    boxes: Any
+    numbers: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.numbers), *self.boxes.shape[1:])
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self.boxes[self.numbers[rows]]
+
+
+def _box_numbers(path: Path, count: int, listed: Any) -> Any:
+    """Which box each row of the table is of, by its name; in their order if it names none."""
+    import numpy as np
+
+    from cryojax_seg import io
+
+    flat = listed.flat_images()
+    if flat is not None:
+        raise io.FileError(
+            f"{listed.path}: its particles are 2D stacks ({flat}), a few projections of each "
+            "instead of a box; extract boxes from the tomogram with this table first"
+        )
+    turned = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
+    if any(float(word or 0) for label in turned for word in listed.columns.get(label, ())):
+        raise io.FileError(
+            f"{listed.path}: its boxes are turned (rlnTomoSubtomogramRot, pseudo-subtomograms); "
+            "extract boxes from the tomogram with this table first"
+        )
+    if listed.images is not None:
+        return io.box_numbers(path, listed.images, listed.path)
+    if len(listed) != count:
+        raise io.FileError(
+            f"{listed.path}: has {len(listed)} particles and {path} {count} boxes, and no column "
+            "rlnImageName that says which belong together"
+        )
+    return np.arange(count)
+
+
+def _placed(listed: Any, size: float) -> tuple[Any, Any]:
+    """The particles where their boxes are, and their offsets from the middles of those, voxels.
+
+    Boxes that a table names are at its coordinates without the shifts. In others the particles
+    are in the middle.
+    """
+    import numpy as np
+
+    from cryojax_seg import io
+
+    stated = listed.pixel_size()
+    given = size if stated is not None and stated.of_images else None
+    shifted = io.particles_of(listed, size, (0, 0, 0), given)
+    if listed.images is None:
+        return shifted, np.zeros((len(shifted), 3), np.float32)
+    placed = io.particles_of(listed.unshifted(), size, (0, 0, 0), given)
+    return placed, np.asarray(shifted.coordinates - placed.coordinates, np.float32)
+
+
+def _shifts(offsets: Any) -> dict[str, Any]:
+    """Offsets in angstrom as RELION has them, taken away from the place of the box."""
+    return {
+        f"rlnOrigin{'ZYX'[i]}Angst": [repr(-v) for v in offsets[:, i].tolist()] for i in (2, 1, 0)
+    }
 
 
 def _batches(boxes: Any, poses: Any, numbers: Any):

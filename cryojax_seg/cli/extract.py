@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional
 
 from cryojax_seg.cli import console, particle_files
-from cryojax_seg.cli.arguments import Contrast, Output, Overwrite, TiltRange, VoxelSize, default
+from cryojax_seg.cli.arguments import (
+    Contrast,
+    CoordinatesVoxelSize,
+    Output,
+    Overwrite,
+    TiltRange,
+    TomogramName,
+    VoxelSize,
+    default,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +26,9 @@ class Extract:
     Each box has mean 0 and deviation 1, structure bright and the particle at its voxel EDGE/2, in
     the orientation of the tomogram. Beside the boxes a STAR file lists them (rlnImageName) with
     their poses and whatever else the table says. Boxes that reach beyond the volume are listed;
-    what is missing in them is the mean, so 0. With --tilt-range a stack of the missing wedge of
-    each is written too, OUTPUT_wedges.mrcs, for programs that do not know how it turns.
+    what is missing in them is the mean, so 0. Particles centred outside of it are left out. With
+    --tilt-range a stack of the missing wedge of each is written too, OUTPUT_wedges.mrcs, for
+    programs that do not know how it turns.
     """
 
     tomogram: Positional[Path]
@@ -42,6 +52,10 @@ class Extract:
     """Whether structure is darker or brighter than its surroundings in the tomogram."""
     voxel_size: VoxelSize = None
     """Voxel size in angstrom."""
+    coordinates_voxel_size: CoordinatesVoxelSize = None
+    """Size of the pixels that the table counts its coordinates in, in angstrom."""
+    name: TomogramName = None
+    """Name of the tomogram in a table of several."""
     overwrite: Overwrite = False
     """Replace existing files."""
 
@@ -56,22 +70,23 @@ def run(options: Extract) -> None:
         raise ValueError(
             f"{options.output}: --output ends in .mrcs (a stack) or is a folder's name"
         )
+    particle_files.check_not_input(star, options.particles, "--output")
     for path in (options.output, star, *((wedges,) if options.tilt_range else ())):
         particle_files.check_absent(path, options.overwrite)
-    if star.resolve() == options.particles.resolve():
-        raise ValueError(f"{star}: is the table of particles itself; choose another --output")
 
     from cryojax_seg import core, io, particles
 
     core.keep_compiled()
     tomogram = io.read_tomogram(options.tomogram, options.voxel_size)
     size = particle_files.one_voxel_size(tomogram)
-    table = particle_files.read_table(options.particles, tomogram, size)
+    table, rows = particle_files.read_table(
+        options.particles, tomogram, size, options.name, options.coordinates_voxel_size
+    )
     table = dataclasses.replace(table, voxel_size=size)
     beyond = particles.reaches_outside(table.coordinates, options.edge, tomogram.density.shape)
     for number in beyond.nonzero()[0][:20]:
         z, y, x = table.coordinates[number]
-        console.say(f"row {number + 1} at z {z:g}, y {y:g}, x {x:g}: its box reaches beyond")
+        console.say(f"row {rows[number] + 1} at z {z:g}, y {y:g}, x {x:g}: its box reaches beyond")
     if beyond.any():
         done = "kept, filled with the mean" if options.outside == "keep" else "dropped"
         console.warn(
@@ -96,7 +111,7 @@ def run(options: Extract) -> None:
 
         io.write_boxes(options.output, volumes(), len(table), options.edge, size, options.overwrite)
     names = [_name(options.output, i + 1) for i in range(len(table))]
-    listed = dataclasses.replace(table, columns={**table.columns, "rlnImageName": names})
+    listed = io.with_boxes(table, names, options.edge)
     io.write_particles(star, listed, overwrite=options.overwrite)
     if options.tilt_range is not None:
         wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)

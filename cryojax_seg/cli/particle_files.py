@@ -36,24 +36,80 @@ def check_absent(path: Path, overwrite: bool) -> None:
         raise ValueError(f"{path}: exists already; choose another or --overwrite it")
 
 
-def read_table(path: Path, tomogram: "Tomogram", voxel_size: float) -> "Particles":
-    """The particles of one tomogram; of a table of several, those that bear its name."""
+def check_not_input(output: Path, particles: Path, option: str) -> None:
+    """Raises a ValueError if a table would be written where that of the particles is."""
+    if output.resolve() == particles.resolve():
+        other = output.with_name(f"{output.stem}_boxes{output.suffix}")
+        raise ValueError(
+            f"{output}: is the table of particles itself, and the new table would be written "
+            f"there; choose another {option}, such as one whose table is {other.name}"
+        )
+
+
+def read_table(
+    path: Path,
+    tomogram: "Tomogram",
+    voxel_size: float,
+    name: str | None = None,
+    coordinates_voxel_size: float | None = None,
+) -> tuple["Particles", list[int]]:
+    """The particles of a table that lie in a tomogram, in its voxels; says what became of others.
+
+    Args:
+        path: the table.
+        tomogram: of which its particles are taken.
+        voxel_size: of the tomogram, angstrom.
+        name: that of the tomogram in the table, where its file is called otherwise.
+        coordinates_voxel_size: of the coordinates, angstrom; None for what the table says.
+
+    Returns:
+        the particles, and the row of each in the table, from 0.
+
+    Raises:
+        FileError: if it is not clear which particles are of the tomogram, or none lies in it.
+    """
+    import numpy as np
+
     from cryojax_seg import io
 
-    table = io.read_particles(path, voxel_size, tomogram.density.shape)
-    names = table.columns.get("rlnTomoName", ())
-    if len(set(names)) > 1:
-        own = Path(tomogram.name).name
-        mine = [Path(name).name == own or Path(name).stem == Path(own).stem for name in names]
-        if not any(mine):
-            some = ", ".join(sorted(set(names))[:5])
-            raise io.FileError(
-                f"{path}: has particles of {len(set(names))} tomograms ({some}), none of which is "
-                f"called {Path(own).stem} (rlnTomoName); rename one or split the table"
-            )
-        table = table.take([i for i, m in enumerate(mine) if m])
-        console.say(f"{len(table)} of {len(names)} particles of {path} are in {tomogram.name}")
-    return table
+    given = coordinates_voxel_size
+    if given is not None and not given > 0:
+        raise ValueError(f"--coordinates-voxel-size must be above 0 angstrom, got {given:g}")
+    whole = io.read_table(path)
+    rows, found = io.rows_of_tomogram(whole, tomogram.name, name)
+    table = whole.take(rows)
+    if len(table) < len(whole):
+        console.say(f"{len(table)} of {len(whole)} particles of {path} are in {tomogram.name}")
+    if found is not None and io.tomogram_name(found) != io.tomogram_name(tomogram.name):
+        console.say(f"{tomogram.name} is taken to be the tomogram {found} of {path}")
+    shape = tomogram.density.shape
+    particles = io.particles_of(table, voxel_size, shape, given)
+    stated = table.pixel_size()
+    if table.centred:
+        unit = "coordinates are angstrom from the middle"
+    elif given is not None:
+        unit = f"coordinates are in pixels of {given:.5g} A (--coordinates-voxel-size)"
+    elif stated is None:
+        unit = "table does not say in which pixels its coordinates are"
+    else:
+        unit = f"coordinates are in pixels of {stated}"
+        if stated.differs_from(voxel_size).any():
+            console.say(f"{path}: its {unit}; scaled to {voxel_size:.5g} A of {tomogram.name}")
+    where = particles.coordinates
+    inside = np.all((where >= -0.5) & (where <= np.array(shape) - 0.5), 1)
+    if inside.all():
+        return particles, rows
+    missed = (
+        f"{path}: {int((~inside).sum())} of {len(particles)} particles are centred outside "
+        f"{tomogram.name} of {tuple(shape)} voxels (z, y, x) of {voxel_size:.5g} A; the {unit}"
+    )
+    if not inside.any():
+        raise io.FileError(
+            f"{missed}; give the size of the pixels they count with --coordinates-voxel-size "
+            "ANGSTROM, or the tomogram they belong to"
+        )
+    console.warn(f"{missed}; left out")
+    return particles.take(inside), [row for row, keep in zip(rows, inside, strict=True) if keep]
 
 
 def read_mask(path: Path, label: int, tomogram: "Tomogram") -> Any:

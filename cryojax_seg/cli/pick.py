@@ -9,9 +9,11 @@ from tyro.conf import Positional
 from cryojax_seg.cli import console, particle_files
 from cryojax_seg.cli.arguments import (
     Contrast,
+    CoordinatesVoxelSize,
     Output,
     Overwrite,
     TiltRange,
+    TomogramName,
     VoxelSize,
     default,
 )
@@ -72,6 +74,10 @@ class Pick:
     """GiB for the correlation."""
     voxel_size: VoxelSize = None
     """Voxel size in angstrom."""
+    coordinates_voxel_size: CoordinatesVoxelSize = None
+    """Size of the pixels that --annotated counts its coordinates in, in angstrom."""
+    name: TomogramName = None
+    """Name of the tomogram in the tables."""
     overwrite: Overwrite = False
     """Replace existing files."""
 
@@ -117,7 +123,7 @@ def run(options: Pick) -> None:
     elif membrane is not None and membrane.any() and len(found):
         normals = particles.normals_at(found.coordinates, membrane)
         found = dataclasses.replace(found, rotations=particles.orientations_from_normals(normals))
-    name = options.volume.name.split(".")[0].replace(" ", "_")
+    name = options.name or io.tomogram_name(options.volume)
     columns = {} if options.output.suffix == ".tbl" else {"rlnTomoName": [name] * len(found)}
     found = dataclasses.replace(found, voxel_size=size, columns=columns)
     io.write_particles(options.output, found, overwrite=options.overwrite)
@@ -215,7 +221,13 @@ def _chosen(options: Pick, tomogram: "Tomogram", found: "Particles", size: float
     """The picks above the threshold that is best on the annotated particles."""
     from cryojax_seg import evaluate
 
-    truth = particle_files.read_table(options.annotated, tomogram, size)  # pyright: ignore
+    truth, _ = particle_files.read_table(
+        options.annotated,  # pyright: ignore
+        tomogram,
+        size,
+        options.name,
+        options.coordinates_voxel_size,
+    )
     picks = [(found.coordinates, found.scores)]
     radius = options.diameter / 2 / size  # pyright: ignore
     try:

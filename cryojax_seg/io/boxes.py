@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from cryojax_seg.io.files import (
 )
 from cryojax_seg.io.mrc import mrc_header, read_mrc, write_mrc
 from cryojax_seg.io.voxel_size import VoxelSize
+from cryojax_seg.text import shortened
 
 _FLUSH = 2**26  # bytes between flushes beside the work, so that the disk is busy from the start
 _VOLUMES = 401  # the space group of a stack of volumes, MRC2014
@@ -131,32 +133,125 @@ def read_boxes(path: PathLike) -> np.ndarray:
     """The boxes that `write_boxes` wrote, memory-mapped: ``(n, z, y, x)`` float32.
 
     Also stacks of volumes of other programs, in 32-bit floats; and folders of MRC files of one
-    shape, which are read, in the order of their names.
+    shape, which are read, in the order of their names, where 2 comes before 10.
 
     Raises:
         FileError: if this is no stack of cubes.
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(path.glob("*.mrc"))
-        if not files:
-            raise FileError(f"{path}: the folder holds no .mrc file")
-        volumes = [np.asarray(read_mrc(file).density, np.float32) for file in files]
+        volumes = [np.asarray(read_mrc(file).density, np.float32) for file in box_files(path)]
         if len({v.shape for v in volumes}) > 1:
             raise FileError(f"{path}: its boxes differ in shape; they must be of one size")
         return np.stack(volumes)
-    path = existing_file(path)
+    fields, offset = _stack_header(existing_file(path))
+    nx, ny, nz, mz = (int(fields[n]) for n in ("nx", "ny", "nz", "mz"))
+    return np.memmap(path, "<f4", "r", offset, (nz // mz, mz, ny, nx))
+
+
+def boxes_voxel_size(path: PathLike) -> float | None:
+    """The voxel size of boxes in angstrom; None if their header does not say.
+
+    Raises:
+        FileError: if this is no stack of cubes.
+    """
+    path = Path(path)
+    if path.is_dir():
+        size = read_mrc(box_files(path)[0], mmap=True).voxel_size
+        return None if size is None else float(np.mean(size))
+    fields, _ = _stack_header(existing_file(path))
+    size = float(fields["cella"]["x"]) / max(int(fields["mx"]), 1)
+    return float(f"{size:.6g}") if size > 0 else None
+
+
+def box_files(folder: Path) -> list[Path]:
+    """The MRC files of a folder of boxes, 2.mrc before 10.mrc.
+
+    Raises:
+        FileError: if there is none.
+    """
+    files = sorted(folder.glob("*.mrc"), key=_natural)
+    if not files:
+        flat = next(folder.glob("*.mrcs"), None)
+        more = f" but stacks such as {flat.name}, which may be 2D ones of RELION 5" if flat else ""
+        raise FileError(f"{folder}: the folder holds no .mrc file{more}")
+    return files
+
+
+def box_numbers(path: PathLike, names: Sequence[str], table: PathLike) -> np.ndarray:
+    """Which of the boxes of `read_boxes` each row of a table names, from 0.
+
+    Args:
+        path: the stack or the folder.
+        names: one for each row: ``k@stack`` counts from 1, or the path of a file in the folder.
+        table: where they stand, for messages.
+
+    Raises:
+        FileError: for a box that is not there.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "two.mrcs"
+    >>> write_boxes(path, [np.zeros((4, 4, 4)), np.ones((4, 4, 4))], 2, 4, 10.0)
+    >>> box_numbers(path, ["2@two.mrcs", "000001@a/two.mrcs"], "t.star").tolist()
+    [1, 0]
+    """
+    path = Path(path)
+    if path.is_dir():
+        place = {file.name: i for i, file in enumerate(box_files(path))}
+        named = [(Path(name).name, Path(name).parent) for name in names]
+        found = [place.get(name, -1) for name, _ in named]
+        folders = {str(folder) for _, folder in named}
+    else:
+        count = len(read_boxes(path))
+        named = [(number, Path(file)) for number, _, file in (n.partition("@") for n in names)]
+        found = [
+            int(number) - 1 if number.isdecimal() and file.name == path.name else -1
+            for number, file in named
+        ]
+        found = [number if number < count else -1 for number in found]
+        folders = {str(file) for _, file in named}
+    missing = [row for row, number in enumerate(found) if number < 0]
+    if missing:
+        first = missing[0]
+        raise FileError(
+            f"{table}: row {first + 1} names the box {shortened(names[first], 60)}, which {path} "
+            f"does not hold ({len(missing)} of {len(names)} rows); give the boxes that belong to it"
+        )
+    if len(folders) > 1:
+        some = ", ".join(shortened(f, 60) for f in sorted(folders)[:3])
+        raise FileError(
+            f"{table}: names boxes of the same name in several places ({some}); split it, so that "
+            f"it lists those of {path} alone"
+        )
+    return np.array(found, np.int64)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """A key to sort by, in which numbers within names count as numbers."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _stack_header(path: Path) -> tuple[Any, int]:
+    """The header of a stack of volumes, checked against its size, and where its voxels begin."""
     with open(path, "rb") as file:
         raw = file.read(headers.LENGTH)
     if len(raw) < headers.LENGTH or raw[208:211] != b"MAP":
         raise FileError(f"{path}: not an MRC stack of volumes")
     fields: Any = np.frombuffer(raw, HEADER_DTYPE.newbyteorder("<"))[0]
     nx, ny, nz, mz = (int(fields[n]) for n in ("nx", "ny", "nz", "mz"))
+    if int(fields["ispg"]) == 0 and min(nx, ny, nz) > 1 and not nx == ny == mz:
+        raise FileError(
+            f"{path}: is a stack of {nz} images of {ny} x {nx} pixels, not of volumes, such as the "
+            "2D-stack particles of RELION 5; extract boxes from the tomogram instead"
+        )
     if int(fields["mode"]) != 2 or min(nx, ny, nz, mz) < 1 or nz % mz:
         raise FileError(
             f"{path}: not a stack of volumes of 32-bit floats (mode 2, space group 401)"
         )
-    offset = headers.LENGTH + int(fields["nsymbt"])
-    if path.stat().st_size < offset + 4 * nx * ny * nz:
+    extended = int(fields["nsymbt"])
+    if extended < 0:
+        raise FileError(f"{path}: header field nsymbt is {extended}; the header is damaged")
+    if path.stat().st_size < headers.LENGTH + extended + 4 * nx * ny * nz:
         raise FileError(f"{path}: truncated; copy it again")
-    return np.memmap(path, "<f4", "r", offset, (nz // mz, mz, ny, nx))
+    return fields, headers.LENGTH + extended

@@ -3,8 +3,8 @@
 Lengths are voxels and coordinates are voxel centres in (z, y, x) order.
 """
 
-import csv
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,15 @@ from scipy.interpolate import make_interp_spline
 from scipy.spatial import KDTree
 
 from cryojax_seg.io.annotation import IGNORE, Annotation, annotate
+from cryojax_seg.io.delimited import (
+    coordinate_labels,
+    read_columns,
+    read_rows,
+    with_decimal_points,
+)
 from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.io.plain import parse_json, read_bytes
+from cryojax_seg.io.text import decoded
 
 Shape = tuple[int, int, int]
 Band = tuple[float | int, float | int, int]
@@ -139,19 +146,22 @@ def offset_from_path(
 def read_points(path: PathLike, key: str | None = None) -> np.ndarray:
     """Coordinates from CSV or JSON as float64 ``(n, 3)`` in (z, y, x) order.
 
-    CSV: columns named z, y, x in any order, or three columns without a heading, which are
-    z, y, x. JSON: a list of triples, or an object with such a list under `key`. Units are those
-    of the file: divide by the voxel size where they are lengths.
+    CSV: columns named z, y, x in any order, napari's axis-0, axis-1, axis-2, or three columns
+    without a heading, which are z, y, x; with commas, semicolons or tabs between them. JSON: a list
+    of triples, or an object with such a list under `key`. Units are those of the file: divide by
+    the voxel size where they are lengths.
 
     Raises:
         FileError: if the file holds something else; it names the line or the entry.
     """
     content = read_bytes(path, _LARGEST)
     try:
-        text = content.decode("utf-8-sig")
+        text = decoded(content, path)
         json = text.lstrip()[:1] in ("[", "{")
-        rows = _json_rows(parse_json(text), key) if json else _csv_rows(text)
-    except (ValueError, csv.Error, LookupError) as error:
+        rows = _json_rows(parse_json(text), key) if json else _csv_rows(text, Path(path))
+    except FileError:
+        raise
+    except (ValueError, LookupError) as error:
         raise FileError(f"{path}: no coordinates in CSV or JSON ({error})") from error
     return _points(rows, str(path), least=1)
 
@@ -165,15 +175,20 @@ def _json_rows(content: Any, key: str | None):
     return content
 
 
-def _csv_rows(text: str):
-    rows = [row for row in csv.reader(text.splitlines()) if row and not row[0].startswith("#")]
+def _csv_rows(text: str, path: Path):
+    text = "\n".join(line for line in text.split("\n") if not line.startswith("#"))
+    rows = read_rows(text, path)
     if not rows:
         raise LookupError("it has no rows")
-    heading = [cell.strip().lower() for cell in rows[0]]
-    order = [heading.index(axis) for axis in "zyx"] if {"z", "y", "x"} <= set(heading) else None
-    if order is None:
-        return rows
-    return [[row[i] for i in order] for row in rows[1:]]
+    axes = coordinate_labels(name.lower() for name in rows[0])
+    if axes is not None:
+        columns = read_columns(text, path)
+    elif len({len(row) for row in rows}) == 1:
+        columns = {str(i): list(column) for i, column in enumerate(zip(*rows, strict=True))}
+    else:
+        return rows  # refused with what is wrong with them
+    columns = with_decimal_points(columns, axes or columns, path)
+    return list(zip(*(columns[label] for label in axes or columns), strict=True))
 
 
 def _points(points, name: str, least: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Tables of particles as RELION, Dynamo and spreadsheets have them."""
 
-import csv
-import warnings
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,52 +9,216 @@ import numpy as np
 
 from cryojax_seg.core.particles import Particles, Table
 from cryojax_seg.core.types import Shape
-from cryojax_seg.io import relion
-from cryojax_seg.io.columns import numbers, take_numbers, words
-from cryojax_seg.io.euler import euler_angles, euler_matrices
-from cryojax_seg.io.files import (
-    FileError,
-    HeaderWarning,
-    PathLike,
-    atomic_write,
-    existing_file,
-)
+from cryojax_seg.io import dynamo, relion, relion_writing, spreadsheet
+from cryojax_seg.io.files import FileError, PathLike, existing_file
+from cryojax_seg.io.pixel_size import PixelSize
 from cryojax_seg.io.star import read_star, write_star
+from cryojax_seg.io.tomogram_names import name_column, rows_of
 
 Dialect = Literal["relion3", "relion5", "dynamo", "csv"]
 _BY_SUFFIX: dict[str, Dialect] = {".star": "relion3", ".tbl": "dynamo", ".csv": "csv"}
+_PARTICLES_FILE = "rlnTomoParticlesFile"
 
-# The columns of a Dynamo table, by Dynamo's names; those without one have their number.
-DYNAMO = (
-    *("tag", "aligned", "averaged", "dx", "dy", "dz", "tdrot", "tilt", "narot", "cc", "cc2"),
-    *("cpu", "ftype", "ymintilt", "ymaxtilt", "xmintilt", "xmaxtilt", "fs1", "fs2", "tomo"),
-    *("reg", "class", "annotation", "x", "y", "z", "dshift", "daxis", "dnarot", "dcc", "otag"),
-    *("npar", "col33", "ref", "sref", "apix", "def", "col38", "col39", "col40", "eig1", "eig2"),
-)
+
+@dataclasses.dataclass(frozen=True)
+class ParticleTable:
+    """A table of particles as it stands in its file, in words.
+
+    Attributes:
+        path: the file.
+        columns: by their labels; of a Dynamo table by Dynamo's names.
+        tables: the other tables of the file, such as "optics".
+    """
+
+    path: Path
+    columns: Table
+    tables: Mapping[str, Table] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    @property
+    def dialect(self) -> Literal["star", "dynamo", "csv"]:
+        suffix = self.path.suffix.lower()
+        return "star" if suffix == ".star" else "dynamo" if suffix == ".tbl" else "csv"
+
+    @property
+    def centred(self) -> bool:
+        """Whether coordinates are angstrom from the middle of the tomogram (RELION 5)."""
+        return self.dialect == "star" and set(relion.CENTRED) <= set(self.columns)
+
+    @property
+    def images(self) -> Sequence[str] | None:
+        """The box of each particle, such as ``000001@boxes.mrcs``; None if the table has none."""
+        return self.columns.get(relion.IMAGE)
+
+    def take(self, rows: Sequence[int]) -> "ParticleTable":
+        """Some of the rows, by their numbers."""
+        columns = {k: tuple(column[i] for i in rows) for k, column in self.columns.items()}
+        return dataclasses.replace(self, columns=columns)
+
+    def unshifted(self) -> "ParticleTable":
+        """The particles where their boxes were cut out, without the shifts found since."""
+        kept = {k: column for k, column in self.columns.items() if k not in relion.SHIFTS}
+        return dataclasses.replace(self, columns=kept)
+
+    def names(self) -> tuple[str, Sequence[str]] | None:
+        """The column that tells tomograms apart, and the name of each row; None if there is none.
+
+        The names of a Dynamo table are in a file of type .doc beside it, else they are numbers.
+        """
+        label = name_column(self.columns)
+        if label is None:
+            return None
+        if self.dialect == "dynamo":
+            return "tomo (20)", dynamo.tomogram_names(self.columns, self.path)
+        return label, self.columns[label]
+
+    def pixel_size(self) -> PixelSize | None:
+        """The size of the pixels of its coordinates; None if the table does not say."""
+        if self.dialect == "star":
+            return relion.pixel_size(self.columns, self.tables.get("optics", {}), self.path)
+        return (dynamo if self.dialect == "dynamo" else spreadsheet).pixel_size(
+            self.columns, self.path
+        )
+
+    def image_size(self) -> PixelSize | None:
+        """The size of the pixels of the boxes it names; None if the table does not say."""
+        if self.dialect == "star":
+            return relion.image_size(self.columns, self.tables.get("optics", {}), self.path)
+        return self.pixel_size()
+
+    def flat_images(self) -> str | None:
+        """The label that says that its images are 2D stacks (RELION 5); None if none does."""
+        stacks = self.tables.get("general", {}).get("rlnTomoSubTomosAre2DStacks", ())
+        dimensions = self.tables.get("optics", {}).get("rlnImageDimensionality", ())
+        if self.images is None:
+            return None
+        if "1" in stacks:
+            return "rlnTomoSubTomosAre2DStacks 1"
+        return "rlnImageDimensionality 2" if "2" in dimensions else None
+
+
+def read_table(path: PathLike) -> ParticleTable:
+    """Reads a table of particles as it stands: RELION (.star), Dynamo (.tbl) or CSV (.csv).
+
+    A set of RELION (``optimisation_set.star``) stands for the file of particles that it names.
+
+    Raises:
+        FileError: naming the file, if it is no table or names a file that is not there.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.csv"
+    >>> _ = path.write_text("z;y;x;tomo\\n1,5;2;3;TS_01\\n")
+    >>> table = read_table(path)
+    >>> table.columns["z"], table.names()
+    (('1.5',), ('tomo', ('TS_01',)))
+    """
+    path = existing_file(path)
+    suffix = path.suffix.lower()
+    if suffix not in _BY_SUFFIX:
+        raise FileError(f"{path}: tables of particles end in .star, .tbl (Dynamo) or .csv")
+    if suffix != ".star":
+        columns = (dynamo if suffix == ".tbl" else spreadsheet).read_columns(path)
+        return ParticleTable(path, {k: tuple(column) for k, column in columns.items()})
+    blocks = read_star(path)
+    named = next((t[_PARTICLES_FILE] for t in blocks.values() if _PARTICLES_FILE in t), None)
+    if named:
+        return read_table(_named_file(path, named[0]))
+    placed = [n for n, t in blocks.items() if {relion.CORNER[0], relion.CENTRED[0]} & set(t)]
+    name = "particles" if "particles" in blocks else (placed or list(blocks))[-1]
+    others = {key: table for key, table in blocks.items() if key != name}
+    return ParticleTable(path, blocks[name], others)
+
+
+def _named_file(path: Path, name: str) -> Path:
+    """A file that a file of RELION names from the folder of the project, which is above it."""
+    folder = path.resolve().parent
+    found = next((f / name for f in (folder, *folder.parents) if (f / name).is_file()), None)
+    if found is None or found.resolve() == path.resolve():
+        raise FileError(
+            f"{path}: is a set that names {name} as the file of its particles "
+            f"({_PARTICLES_FILE}), which is not in this folder nor in one above; give that file"
+        )
+    return found
+
+
+def particles_of(
+    table: ParticleTable,
+    voxel_size: float | int | None = None,
+    shape: Shape | None = None,
+    coordinates_voxel_size: float | int | None = None,
+) -> Particles:
+    """The particles of a table that was read; arguments and errors are those of `read_particles`.
+
+    >>> table = ParticleTable(Path("a.csv"), {"z": ("2",), "y": ("4",), "x": ("6",)})
+    >>> particles_of(table, 10.0, coordinates_voxel_size=5.0).coordinates
+    array([[1., 2., 3.]])
+    """
+    size = None if voxel_size is None else float(voxel_size)
+    stated = table.pixel_size()
+    if coordinates_voxel_size is not None:
+        given = np.full(len(table), float(coordinates_voxel_size))
+        stated = PixelSize("--coordinates-voxel-size", given)
+    if table.dialect == "star":
+        return relion.parse(table.columns, table.tables, table.path, size, shape, stated)
+    parse = dynamo.parse if table.dialect == "dynamo" else spreadsheet.parse
+    return parse(table.columns, table.path, size, stated)
+
+
+def rows_of_tomogram(
+    table: ParticleTable, tomogram: PathLike, name: str | None = None
+) -> tuple[list[int], str | None]:
+    """The rows that belong to a tomogram, and the name they bear; see `tomogram_names.rows_of`.
+
+    Args:
+        table: of the particles of any number of tomograms.
+        tomogram: its file.
+        name: that of the tomogram in the table, where its file is called otherwise.
+
+    Raises:
+        FileError: unless exactly one name of the table is that of the tomogram.
+    """
+    found = table.names()
+    if found is None:
+        if name is not None:
+            raise FileError(f"{table.path}: has no column with names of tomograms for --name")
+        return list(range(len(table))), None
+    return rows_of(tomogram, found[1], found[0], name, table.path)
 
 
 def read_particles(
-    path: PathLike, voxel_size: float | int | None = None, shape: Shape | None = None
+    path: PathLike,
+    voxel_size: float | int | None = None,
+    shape: Shape | None = None,
+    coordinates_voxel_size: float | int | None = None,
 ) -> Particles:
     """Reads a table of particles: RELION (.star), Dynamo (.tbl) or CSV (.csv).
 
     - RELION 3.1 and its forerunners: ``rlnCoordinateX`` are voxels of the tomogram from its first
-      voxel. RELION 5: ``rlnCenteredCoordinateXAngst`` are angstrom from the point at half the
-      size of the tomogram. Shifts (``rlnOriginXAngst``) and the turns of pseudo-subtomograms are
-      applied and no longer stand apart.
+      voxel. RELION 4 and 5: they are pixels of the tilt series, and
+      ``rlnCenteredCoordinateXAngst`` are angstrom from the point at half the size of the tomogram.
+      Shifts (``rlnOriginXAngst``, ``rlnOriginX``) and the turns of pseudo-subtomograms are applied
+      and no longer stand apart.
     - Dynamo counts voxels from 1; its shifts ``dx`` are added.
-    - CSV: columns ``z``, ``y``, ``x`` (voxels from the first), and if they are there ``rot``,
-      ``tilt``, ``psi`` (degrees, as RELION's), ``score``, ``class``, ``voxel_size_angstrom``.
+    - CSV: columns ``z``, ``y``, ``x`` (voxels from the first; or napari's ``axis-0``, ...), and if
+      they are there ``rot``, ``tilt``, ``psi`` (degrees, as RELION's), ``score``, ``class``,
+      ``voxel_size_angstrom``. Semicolons, tabs and decimal commas are understood.
 
-    All other columns, and other tables of the file, are kept as they are.
+    Where the table says how large the pixels of its coordinates are, and they differ by more than
+    1 % from the voxels of the tomogram, coordinates are scaled. All other columns, and other tables
+    of the file, are kept as they are.
 
     Args:
         path: the table.
-        voxel_size: of the tomogram, angstrom; wins over what the file says.
+        voxel_size: of the tomogram, angstrom; by default the pixels of the table.
         shape: of the tomogram, ``(z, y, x)``; needed for centred coordinates only.
+        coordinates_voxel_size: of the coordinates, angstrom; wins over what the table says.
 
     Raises:
-        FileError: naming the file and what it lacks, or what is missing to read it.
+        FileError: naming the file and what it lacks, or what is missing to read it; also if the
+            table describes boxes with other pixels than the tomogram has, so that it is not sure
+            in which of them the coordinates are.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.csv"
@@ -62,15 +226,7 @@ def read_particles(
     >>> read_particles(path).columns
     {'note': ('good one',)}
     """
-    path = existing_file(path)
-    suffix = path.suffix.lower()
-    if suffix == ".star":
-        return relion.parse(read_star(path), path, voxel_size, shape)
-    if suffix == ".tbl":
-        return _read_dynamo(path, voxel_size)
-    if suffix == ".csv":
-        return _read_csv(path, voxel_size)
-    raise FileError(f"{path}: tables of particles end in .star, .tbl (Dynamo) or .csv")
+    return particles_of(read_table(path), voxel_size, shape, coordinates_voxel_size)
 
 
 def write_particles(
@@ -82,9 +238,9 @@ def write_particles(
 ) -> None:
     """Writes a table of particles that `read_particles` reads back exactly.
 
-    Coordinates come back bit for bit (for RELION 5 where they exceed 1e-30 voxels), rotations to
-    1e-9. A Dynamo table has no place for columns
-    of other programs; those are left out, with a warning that names them.
+    Coordinates come back bit for bit (for RELION 5 where they exceed 1e-30 voxels; to 1e-15 where
+    the table is in pixels of a tilt series), rotations to 1e-9. A Dynamo table has no place for
+    columns of other programs; those are left out, with a warning that names them.
 
     Args:
         path: the file.
@@ -104,106 +260,8 @@ def write_particles(
         centre = shape if dialect == "relion5" else None
         if dialect == "relion5" and shape is None:
             raise FileError(f"{path}: RELION 5 counts from the middle; give the tomogram's shape")
-        write_star(path, relion.tables(particles, path, centre), overwrite)
+        write_star(path, relion_writing.tables(particles, path, centre), overwrite)
     elif dialect == "dynamo":
-        _write_dynamo(path, particles, overwrite)
+        dynamo.write(path, particles, overwrite)
     else:
-        _write_csv(path, particles, overwrite)
-
-
-def _read_dynamo(path: Path, voxel_size: float | int | None) -> Particles:
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    widths = {len(row) for row in rows}
-    if len(widths) > 1 or min(widths, default=26) < 26:
-        raise FileError(
-            f"{path}: a Dynamo table has 26 columns or more, the same in each row; this has "
-            + ", ".join(map(str, sorted(widths)))
-        )
-    width = widths.pop() if widths else len(DYNAMO)
-    names = [*DYNAMO, *(f"col{i + 1}" for i in range(len(DYNAMO), width))][:width]
-    table = {name: [row[i] for row in rows] for i, name in enumerate(names)}
-    where = numbers(table, ("z", "y", "x"), path) - 1
-    # The shift is kept apart from the voxel when it is written, so that no digit is lost.
-    where = where + take_numbers(table, ("dz", "dy", "dx"), path)
-    tdrot, tilt, narot = take_numbers(table, ("tdrot", "tilt", "narot"), path).T
-    if voxel_size is None and "apix" in table:
-        sizes = set(numbers(table, ("apix",), path)[:, 0].tolist())
-        voxel_size = sizes.pop() if len(sizes) == 1 else None
-    for name in ("z", "y", "x", "apix"):
-        table.pop(name, None)
-    return Particles(
-        where,
-        euler_matrices(np.stack([narot - 90, tilt, tdrot + 90], -1)),
-        take_numbers(table, ("cc",), path)[:, 0],
-        take_numbers(table, ("class",), path)[:, 0].astype(np.int64),
-        {name: tuple(column) for name, column in table.items()},
-        float(voxel_size) if voxel_size else None,
-    )
-
-
-def _write_dynamo(path: Path, particles: Particles, overwrite: bool) -> None:
-    count = len(particles)
-    extra = [name for name in particles.columns if name not in DYNAMO and name[:3] != "col"]
-    if extra:
-        message = f"{path}: a Dynamo table has no column for {', '.join(extra)}; left out"
-        warnings.warn(message, HeaderWarning, stacklevel=3)
-    width = max([len(DYNAMO), *(int(n[3:]) for n in particles.columns if n[:3] == "col")])
-    names = [*DYNAMO, *(f"col{i + 1}" for i in range(len(DYNAMO), width))]
-    voxel = np.rint(particles.coordinates)
-    shift = particles.coordinates - voxel  # exact in floating point
-    rot, tilt, psi = euler_angles(particles.rotations).T
-    table: dict[str, list[str]] = {name: ["0"] * count for name in names}
-    table["tag"] = [str(i + 1) for i in range(count)]
-    table["aligned"] = table["averaged"] = ["1"] * count
-    table |= {name: list(column) for name, column in particles.columns.items() if name in names}
-    for i, axis in enumerate("zyx"):
-        table[axis], table[f"d{axis}"] = words(voxel[:, i] + 1), words(shift[:, i])
-    table["tdrot"], table["tilt"], table["narot"] = words(psi - 90), words(tilt), words(rot + 90)
-    if particles.scores is not None:
-        table["cc"] = words(particles.scores)
-    if particles.classes is not None:
-        table["class"] = words(particles.classes)
-    if particles.voxel_size is not None:
-        table["apix"] = words(np.full(count, particles.voxel_size))
-    with atomic_write(path, overwrite) as file:
-        file.write_text("".join(" ".join(r) + "\n" for r in zip(*table.values(), strict=True)))
-
-
-def _read_csv(path: Path, voxel_size: float | int | None) -> Particles:
-    with path.open(newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
-    head, body = ([name.strip() for name in rows[0]], rows[1:]) if rows else ([], [])
-    for number, row in enumerate(body, 2):
-        if len(row) != len(head):
-            raise FileError(f"{path}: row {number} has {len(row)} values for {len(head)} columns")
-    table = {name: [row[i] for row in body] for i, name in enumerate(head)}
-    where = take_numbers(table, ("z", "y", "x"), path)
-    turned = {"rot", "tilt", "psi"} <= set(table)
-    rotations = (
-        euler_matrices(take_numbers(table, ("rot", "tilt", "psi"), path)) if turned else None
-    )
-    scores = take_numbers(table, ("score",), path)[:, 0] if "score" in table else None
-    classes = take_numbers(table, ("class",), path)[:, 0] if "class" in table else None
-    if "voxel_size_angstrom" in table:
-        sizes = set(take_numbers(table, ("voxel_size_angstrom",), path)[:, 0].tolist())
-        voxel_size = sizes.pop() if voxel_size is None and len(sizes) == 1 else voxel_size
-    columns: Table = {name: tuple(column) for name, column in table.items()}
-    size = None if voxel_size is None else float(voxel_size)
-    return Particles(where, rotations, scores, classes, columns, size)
-
-
-def _write_csv(path: Path, particles: Particles, overwrite: bool) -> None:
-    table = {name: words(particles.coordinates[:, i]) for i, name in enumerate("zyx")}
-    angles = euler_angles(particles.rotations)
-    table |= {name: words(angles[:, i]) for i, name in enumerate(("rot", "tilt", "psi"))}
-    if particles.scores is not None:
-        table["score"] = words(particles.scores)
-    if particles.classes is not None:
-        table["class"] = words(particles.classes)
-    if particles.voxel_size is not None:
-        table["voxel_size_angstrom"] = words(np.full(len(particles), particles.voxel_size))
-    table |= {name: list(column) for name, column in particles.columns.items()}
-    with atomic_write(path, overwrite) as file, file.open("w", newline="") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(table)
-        writer.writerows(zip(*table.values(), strict=True))
+        spreadsheet.write(path, particles, overwrite)

@@ -1,141 +1,195 @@
-"""RELION's tables of particles: versions 3.1 (voxels from a corner) and 5 (angstrom, centred)."""
+"""RELION's tables of particles, read: corner or centred coordinates, shifts, turns and pixels."""
 
 import decimal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from cryojax_seg.core.particles import Particles, Table
 from cryojax_seg.core.types import Shape
-from cryojax_seg.io.columns import numbers, take_numbers, words
-from cryojax_seg.io.euler import euler_angles, euler_matrices
+from cryojax_seg.io.columns import numbers, take_integers, take_numbers
+from cryojax_seg.io.euler import euler_matrices
 from cryojax_seg.io.files import FileError
+from cryojax_seg.io.pixel_size import PixelSize, sizes_in, voxels
 
-_CORNER = tuple(f"rlnCoordinate{a}" for a in "ZYX")
-_CENTRED = tuple(f"rlnCenteredCoordinate{a}Angst" for a in "ZYX")
+CORNER = tuple(f"rlnCoordinate{a}" for a in "ZYX")
+CENTRED = tuple(f"rlnCenteredCoordinate{a}Angst" for a in "ZYX")
+ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+SCORE, CLASS, GROUP = "rlnAutopickFigureOfMerit", "rlnClassNumber", "rlnOpticsGroup"
+IMAGE, IMAGE_SIZE = "rlnImageName", "rlnImagePixelSize"
+SERIES, BINNING = "rlnTomoTiltSeriesPixelSize", "rlnTomoSubtomogramBinning"
+MICROGRAPH = "rlnMicrographPixelSize"
+# What says how large pixels are, in former versions too.
+SIZES = (SERIES, BINNING, MICROGRAPH, "rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")
+SIZES = (*SIZES, IMAGE_SIZE)
 _SHIFT = tuple(f"rlnOrigin{a}Angst" for a in "ZYX")
-_ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+_SHIFT_PIXELS = tuple(f"rlnOrigin{a}" for a in "ZYX")
+SHIFTS = (*_SHIFT, *_SHIFT_PIXELS)
 _BOX_ANGLES = tuple(f"rlnTomoSubtomogram{a}" for a in ("Rot", "Tilt", "Psi"))
-_SCORE, _CLASS, _GROUP = "rlnAutopickFigureOfMerit", "rlnClassNumber", "rlnOpticsGroup"
-_SIZES = ("rlnImagePixelSize", "rlnTomoTiltSeriesPixelSize")
 _EXACT = decimal.Context(prec=60)
 
 
+def of_particles(label: str, table: Table, optics: Table, path: Path) -> np.ndarray | None:
+    """Numbers ``(n,)`` that a table has itself, or its optics groups; None if neither has.
+
+    Raises:
+        FileError: if the groups differ and a particle is of none of them.
+    """
+    if label in table:
+        return numbers(table, (label,), path)[:, 0]
+    if label not in optics:
+        return None
+    values = numbers(optics, (label,), path)[:, 0]
+    count = len(next(iter(table.values()), ()))
+    if len(np.unique(values)) == 1:
+        return np.full(count, values[0])
+    by_group = dict(zip(optics.get(GROUP, ()), values.tolist(), strict=False))
+    groups = table.get(GROUP, ("",) * count)
+    row = next((i for i, group in enumerate(groups, 1) if group not in by_group), None)
+    if row is not None:
+        raise FileError(
+            f"{path}: its optics groups differ in {label}, and row {row} is of none of them "
+            f"({GROUP}); add that"
+        )
+    return np.array([by_group[group] for group in groups], np.float64)
+
+
+def image_size(table: Table, optics: Table, path: Path) -> PixelSize | None:
+    """The size of the pixels of the particles' images.
+
+    Magnified pixels of the detector are micrometres; without a magnification they are angstrom, as
+    programs of today write them.
+    """
+    made = IMAGE in table
+    for label in ("rlnPixelSize", "rlnDetectorPixelSize", IMAGE_SIZE):
+        values = of_particles(label, table, optics, path)
+        magnification = of_particles("rlnMagnification", table, optics, path)
+        if label == "rlnDetectorPixelSize" and values is not None and magnification is not None:
+            values = values * 1e4 / np.where(magnification > 0, magnification, np.inf)
+            label = "rlnDetectorPixelSize / rlnMagnification"
+        found = None if values is None else sizes_in(values, label, of_images=made)
+        if found is not None:
+            return found
+    return None
+
+
+def pixel_size(table: Table, optics: Table, path: Path) -> PixelSize | None:
+    """The size of the pixels of corner coordinates, ``rlnCoordinateX``.
+
+    From version 4 on they are those of the tilt series, before that those of the micrograph (the
+    tomogram). Where neither is known they are taken to be those of the images.
+    """
+    series = of_particles(SERIES, table, optics, path)
+    image, binning = (of_particles(label, table, optics, path) for label in (IMAGE_SIZE, BINNING))
+    label = SERIES
+    if series is None and image is not None and binning is not None and (binning > 0).all():
+        series, label = image / binning, f"{IMAGE_SIZE} / {BINNING}"
+    found = None if series is None else sizes_in(series, label)
+    if found is None:
+        micrograph = of_particles(MICROGRAPH, table, optics, path)
+        found = None if micrograph is None else sizes_in(micrograph, MICROGRAPH)
+    return found or image_size(table, optics, path)
+
+
 def parse(
-    blocks: Mapping[str, Table], path: Path, voxel_size: float | int | None, shape: Shape | None
+    words_of: Table,
+    others: Mapping[str, Table],
+    path: Path,
+    voxel_size: float | None,
+    shape: Shape | None,
+    stated: PixelSize | None,
 ) -> Particles:
     """Particles from the tables of a STAR file; see `io.read_particles`.
 
-    The voxel size comes from ``rlnPixelSize`` of the particles or from the optics table; a shift
-    is taken away as RELION does it, ``x - A_box @ origin / voxel size``.
+    A shift is taken away as RELION does it, ``x - A_box @ origin / voxel size``.
+
+    Args:
+        words_of: the columns of the table of particles.
+        others: the other tables of the file, of which that of optics is looked at.
+        path: for messages.
+        voxel_size: of the tomogram, angstrom.
+        shape: of the tomogram.
+        stated: the pixels of corner coordinates.
     """
-    name = "particles" if "particles" in blocks else list(blocks)[-1]
-    others = {key: table for key, table in blocks.items() if key != name}
-    table = {label: list(column) for label, column in blocks[name].items()}
-    size = _voxel_size(table, others.get("optics", {}), path)
-    size = float(voxel_size) if voxel_size is not None else size
+    table = {label: list(column) for label, column in words_of.items()}
+    images = image_size(table, others.get("optics", {}), path)
     count = len(next(iter(table.values()), []))
-    if set(_CENTRED) <= set(table):
-        if size is None or shape is None:
+    if set(CENTRED) <= set(table):
+        if voxel_size is None and stated is not None and len(np.unique(stated.sizes)) == 1:
+            voxel_size = float(stated.sizes[0])
+        if voxel_size is None or shape is None:
             raise FileError(
                 f"{path}: has centred coordinates in angstrom (RELION 5), which need the voxel "
                 "size and the shape of their tomogram; name the tomogram"
             )
-        numbers(table, _CENTRED, path)  # refuses what is not a number
-        axes = zip(_CENTRED, shape, strict=True)
-        where = np.stack([_decentred(table.pop(label), size, n) for label, n in axes], -1)
-        for label in _CORNER:
+        numbers(table, CENTRED, path)  # refuses what is not a number
+        axes = zip(CENTRED, shape, strict=True)
+        size = voxel_size
+        where = np.stack([decentred(table.pop(label), size, n) for label, n in axes], -1)
+        for label in CORNER:
             table.pop(label, None)
     else:
-        where = take_numbers(table, _CORNER, path)
+        where, size = voxels(take_numbers(table, CORNER, path), stated, voxel_size, path)
     rotations = np.broadcast_to(np.eye(3), (count, 3, 3))
-    if set(_BOX_ANGLES) <= set(table):
-        rotations = euler_matrices(take_numbers(table, _BOX_ANGLES, path))
-    if set(_SHIFT) <= set(table):
-        shift = take_numbers(table, _SHIFT, path)
-        if np.any(shift != 0):
-            if size is None:
-                raise FileError(
-                    f"{path}: has shifts in angstrom (rlnOriginXAngst) but no voxel size; give it "
-                    "with --voxel-size ANGSTROM"
-                )
-            where = where - np.einsum("nij,nj->ni", rotations, shift) / size
-    if set(_ANGLES) <= set(table):
-        rotations = rotations @ euler_matrices(take_numbers(table, _ANGLES, path))
-    scores = take_numbers(table, (_SCORE,), path)[:, 0] if _SCORE in table else None
-    classes = take_numbers(table, (_CLASS,), path)[:, 0] if _CLASS in table else None
+    if set(_BOX_ANGLES) & set(table):
+        rotations = euler_matrices(_taken_or_zero(table, _BOX_ANGLES, path))
+    shift = _shift(table, images, size, path)
+    if shift is not None:
+        where = where - np.einsum("nij,nj->ni", rotations, shift)
+    if set(ANGLES) & set(table):
+        rotations = rotations @ euler_matrices(_taken_or_zero(table, ANGLES, path))
+    for label in SIZES:  # they are of the former pixels
+        table.pop(label, None)
+    scores = take_numbers(table, (SCORE,), path)[:, 0] if SCORE in table else None
+    classes = take_integers(table, CLASS, path) if CLASS in table else None
     columns = {label: tuple(column) for label, column in table.items()}
     return Particles(where, rotations, scores, classes, columns, size, others)
 
 
-def tables(particles: Particles, path: Path, shape: Shape | None) -> dict[str, Table]:
-    """The tables of a STAR file, in the form of version 3.1, or of version 5 if `shape` is given.
-
-    Raises:
-        FileError: if the voxel size is unknown.
-        ValueError: if a column has the label of a number that is written.
-    """
-    size, count = particles.voxel_size, len(particles)
-    if size is None:
-        raise FileError(
-            f"{path}: RELION's tables need the voxel size of the tomogram; give it with "
-            "--voxel-size ANGSTROM (or Particles(voxel_size=...))"
-        )
-    numbers: dict[str, list[str]] = {}
-    for axis in (2, 1, 0):
-        column = particles.coordinates[:, axis]
-        if shape is None:
-            numbers[_CORNER[axis]] = words(column)
-        else:
-            numbers[_CENTRED[axis]] = [_centred(v, size, shape[axis]) for v in column.tolist()]
-    angles = euler_angles(particles.rotations)
-    numbers |= {label: words(angles[:, i]) for i, label in enumerate(_ANGLES)}
-    if particles.scores is not None:
-        numbers[_SCORE] = words(particles.scores)
-    if particles.classes is not None:
-        numbers[_CLASS] = words(particles.classes)
-    twice = sorted(set(numbers) & set(particles.columns))
-    if twice:
-        raise ValueError(f"{path}: the columns {', '.join(twice)} are written from other values")
-    table = dict(particles.columns)
-    if _GROUP not in table:
-        numbers[_GROUP] = ["1"] * count
-    optics = dict[str, Sequence[str]](particles.tables.get("optics", {}))
-    rows = len(next(iter(optics.values()), ()))
-    if not rows:
-        optics |= {_GROUP: ["1"], "rlnOpticsGroupName": ["opticsGroup1"]}
-        rows = 1
-    for label in _SIZES if shape is not None else _SIZES[:1]:
-        optics[label] = [repr(float(size))] * rows
-    others = {name: t for name, t in particles.tables.items() if name != "optics"}
-    return {"optics": optics, **others, "particles": table | numbers}
+def _shift(
+    table: dict[str, list[str]], images: PixelSize | None, size: float | None, path: Path
+) -> np.ndarray | None:
+    """Shifts in voxels ``(n, 3)``, taken out of the table: those in angstrom, else in pixels."""
+    former = {label: table.pop(label) for label in _SHIFT_PIXELS if label in table}
+    if set(_SHIFT) & set(table):
+        shift = _taken_or_zero(table, _SHIFT, path)
+        if size is None and np.any(shift != 0):
+            raise FileError(
+                f"{path}: has shifts in angstrom (rlnOriginXAngst) but no voxel size; give it "
+                "with --voxel-size ANGSTROM"
+            )
+        return shift / (size or 1.0)
+    if not former:
+        return None
+    pixels = _taken_or_zero(former, _SHIFT_PIXELS, path)
+    if images is None or size is None:
+        return pixels
+    return pixels * (images.sizes / size)[:, None]
 
 
-def _voxel_size(table: dict[str, list[str]], optics: Table, path: Path) -> float | None:
-    found: set[float] = set()
-    if "rlnPixelSize" in table:
-        found = set(take_numbers(table, ("rlnPixelSize",), path)[:, 0].tolist())
-    for label in _SIZES:
-        if not found and label in optics:
-            found = set(numbers(optics, (label,), path)[:, 0].tolist())
-    return found.pop() if len(found) == 1 else None
+def _taken_or_zero(table: dict[str, list[str]], labels: tuple[str, ...], path: Path) -> np.ndarray:
+    """Columns taken out of the table; what is missing is 0, as it is for RELION."""
+    count = len(next(iter(table.values()), []))
+    missing = {label: ["0"] * count for label in labels if label not in table}
+    table.update(missing)
+    return take_numbers(table, labels, path)
 
 
-def _decentred(column: list[str], size: float, length: int) -> np.ndarray:
-    """``x / size + length / 2`` in decimals, so that what `_centred` wrote comes back exactly."""
+def decentred(column: list[str], size: float, length: int) -> np.ndarray:
+    """``x / size + length / 2`` in decimals, so that what `centred` wrote comes back exactly."""
     voxel = decimal.Decimal(size)
     half = decimal.Decimal(length) / 2
     values = [_EXACT.add(_EXACT.divide(decimal.Decimal(w), voxel), half) for w in column]
     return np.array([float(v) for v in values], np.float64)
 
 
-def _centred(value: float, size: float, length: int) -> str:
+def centred(value: float, size: float, length: int) -> str:
     """``(value - length / 2) * size`` in as few digits as bring the value back exactly."""
     offset = _EXACT.subtract(decimal.Decimal(value), decimal.Decimal(length) / 2)
     exact = _EXACT.multiply(offset, decimal.Decimal(size))
     for digits in range(15, 60):
         word = f"{decimal.Context(prec=digits).plus(exact):f}"
-        if _decentred([word], size, length)[0] == value:
+        if decentred([word], size, length)[0] == value:
             return word
     return f"{exact:f}"

@@ -6,18 +6,37 @@ from pathlib import Path
 
 from cryojax_seg.core.particles import Table
 from cryojax_seg.io.files import FileError, PathLike, atomic_write, existing_file
+from cryojax_seg.io.text import read_text
+from cryojax_seg.text import shortened, shown
 
-# A word, which quotes may enclose (they end before a space), or a comment.
-_WORD = re.compile(r"""'(?:[^']|'(?=\S))*'(?=\s|$)|"(?:[^"]|"(?=\S))*"(?=\s|$)|#.*|\S+""")
+_START = re.compile(r"\S")
+_PLAIN = re.compile(r"\S+")
+_CLOSING = {mark: re.compile(mark + r"(?=\s|$)") for mark in "'\""}  # a quote before a space
 
 
 def _words(line: str) -> list[str]:
-    found = []
-    for word in _WORD.findall(line):
-        if word.startswith("#"):
+    """The words of a line up to a comment; quotes enclose one, and end before a space."""
+    if not any(mark in line for mark in "'\"#"):
+        return line.split()
+    # An opening quote after the last closing one encloses nothing. To know that beforehand keeps
+    # the time linear in the length of the line.
+    last = {
+        mark: max((m.start() for m in c.finditer(line)), default=-1) for mark, c in _CLOSING.items()
+    }
+    found, place = [], 0
+    while start := _START.search(line, place):
+        first, mark = start.start(), start[0]
+        if mark == "#":
             break
-        quoted = len(word) > 1 and word[0] == word[-1] and word[0] in "'\""
-        found.append(word[1:-1] if quoted else word)
+        closing = _CLOSING[mark].search(line, first + 1) if last.get(mark, -1) > first else None
+        if closing:
+            found.append(line[first + 1 : closing.start()])
+            place = closing.end()
+        else:
+            word = _PLAIN.match(line, first)
+            assert word is not None
+            found.append(word[0])
+            place = word.end()
     return found
 
 
@@ -37,15 +56,12 @@ def read_star(path: PathLike) -> dict[str, dict[str, tuple[str, ...]]]:
     {'p': {'rlnA': ('1', '2'), 'rlnB': ('a b', 'c')}}
     """
     path = existing_file(path)
-    try:
-        text = path.read_text()
-    except UnicodeDecodeError:
-        raise FileError(f"{path}: is not text, so not a STAR file; check what it is") from None
+    text = read_text(path, "a STAR file")
     blocks: dict[str, dict[str, list[str]]] = {}
     block: dict[str, list[str]] = {}
     labels: list[str] = []  # of the loop that is being read
     looping = False
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         words = _words(line)
         where = f"{path}: line {number}"
         if not words:
@@ -63,14 +79,17 @@ def read_star(path: PathLike) -> dict[str, dict[str, tuple[str, ...]]]:
         elif first.startswith("_") and not (looping and labels and block[labels[0]]):
             label = first[1:]
             if label in block:
-                raise FileError(f"{where}: the label _{label} stands twice in its block")
+                raise FileError(
+                    f"{where}: the label _{shortened(label, 60)} stands twice in its block"
+                )
             if looping:
                 labels.append(label)
                 block[label] = []
             elif len(words) == 2:
                 block[label] = [words[1]]
             else:
-                raise FileError(f"{where}: _{label} needs one value (quote what has spaces)")
+                name = shortened(label, 60)
+                raise FileError(f"{where}: _{name} needs one value (quote what has spaces)")
         else:
             if len(words) != len(labels):
                 raise FileError(f"{where}: {len(words)} values for {len(labels)} columns")
@@ -93,7 +112,7 @@ def quoted(word: str) -> str:
     for mark in "\"'":
         if "\n" not in word and not re.search(mark + r"\s", word):
             return f"{mark}{word}{mark}"
-    raise ValueError(f"{word!r} cannot be written to a STAR file; change it")
+    raise ValueError(f"{shown(word, 60)} cannot be written to a STAR file; change it")
 
 
 def write_star(path: PathLike, blocks: Mapping[str, Table], overwrite: bool = False) -> None:
@@ -111,9 +130,10 @@ def write_star(path: PathLike, blocks: Mapping[str, Table], overwrite: bool = Fa
     lines = ["# version 30001"]  # RELION takes tables without it for those of its version 3.0
     for name, table in blocks.items():
         lines += ["", f"data_{name}", "", "loop_"]
-        lines += [f"_{label} #{i + 1}" for i, label in enumerate(table)]
+        labels = ["_".join(label.split()) for label in table]  # a space would end the label
+        lines += [f"_{label} #{i + 1}" for i, label in enumerate(labels)]
         rows = zip(*table.values(), strict=True)
         lines += [" ".join(quoted(word) for word in row) for row in rows]
         lines += [""]
     with atomic_write(Path(path), overwrite) as file:
-        file.write_text("\n".join(lines) + "\n")
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")

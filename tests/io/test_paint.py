@@ -108,6 +108,9 @@ def test_repeated_point_in_a_path():
         "# picked by hand\n1,2,3\n\n4,5,6.5\n",
         "\ufeffZ, Y, X\r\n1, 2, 3\r\n4, 5, 6.5\r\n",
         "[[1, 2, 3], [4, 5, 6.5]]",
+        "z;y;x\n1;2;3\n4;5;6,5\n;;\n",
+        "1\t2\t3\n4\t5\t6.5\n",
+        "index,axis-0,axis-1,axis-2\n0,1,2,3\n1,4,5,6.5\n",
     ],
 )
 def test_read_points(tmp_path, text):
@@ -127,6 +130,9 @@ def test_read_points(tmp_path, text):
         ('{"a": [[1,2,3]]}', "give the key of a list, one of: a"),
         ("[" * 100000, "no coordinates"),
         ("\n", "no rows"),
+        ("z,y,x,x\n1,2,3,4\n", "column x stands twice"),
+        ("z,y,x,note\n1,2,3," + "n" * 200_000 + "\n", "field larger than"),
+        ("z;y;x\n1,500;2,250;3,125\n", "1,500 may be a decimal comma"),
     ],
 )
 def test_bad_points(tmp_path, text, words):

@@ -60,6 +60,34 @@ def test_what_does_not_fit_is_named_with_its_line(tmp_path, text, complaint):
     assert issubclass(io.FileError, ValueError)
 
 
+def test_quotes_that_never_close_are_letters_of_their_words(tmp_path):
+    """Also very many of them: they were read in a time that grew with the square of the line."""
+    line = "'a \"b " * 30_000
+    (tmp_path / "p.star").write_text(f"data_\nloop_\n_a\n_b\n'x y' 'z\n{line}\n")
+    with pytest.raises(io.FileError, match="line 6: 60000 values for 2 columns"):
+        io.read_star(tmp_path / "p.star")
+    (tmp_path / "q.star").write_text("data_\nloop_\n_a\n_b\n_c\n'x y' \"it's\" 'z\n")
+    assert io.read_star(tmp_path / "q.star")[""] == {"a": ("x y",), "b": ("it's",), "c": ("'z",)}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_text_of_other_programs_is_decoded(tmp_path, encoding):
+    path = tmp_path / "p.star"
+    path.write_bytes("data_\r\n_rlnMicrographName Zürich…\r\n".encode(encoding))
+    assert io.read_star(path) == {"": {"rlnMicrographName": ("Zürich…",)}}
+
+
+def test_what_is_no_text_is_refused_and_long_words_are_cut(tmp_path):
+    (tmp_path / "p.star").write_bytes(b"data_\0\1\2")
+    with pytest.raises(io.FileError, match="p.star: is not text, so not a STAR file"):
+        io.read_star(tmp_path / "p.star")
+    text = "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n1 2 " + "w" * 10**6
+    (tmp_path / "q.star").write_text(text)
+    with pytest.raises(io.FileError, match="not a number") as refusal:
+        io.read_particles(tmp_path / "q.star")
+    assert len(str(refusal.value)) < 500
+
+
 def test_words_that_need_quotes_come_back(tmp_path):
     words = ("", "a b", "_x", "#1", "data_x", "loop_", "it's", '"', "' \"x", ";", "a'b c")
     io.write_star(tmp_path / "p.star", {"": {"label": words}})
