@@ -11,6 +11,8 @@ from cryojax_seg.particles.align import refine_poses as refine_poses
 from cryojax_seg.particles.align import search_poses as search_poses
 from cryojax_seg.particles.average import Average as Average
 from cryojax_seg.particles.average import average_particles as average_particles
+from cryojax_seg.particles.balls import pick_balls as pick_balls
+from cryojax_seg.particles.balls import pick_classes as pick_classes
 from cryojax_seg.particles.classify import Classification as Classification
 from cryojax_seg.particles.classify import classify_particles as classify_particles
 from cryojax_seg.particles.extract import Box as Box
@@ -20,6 +22,8 @@ from cryojax_seg.particles.interpolate import resample as resample
 from cryojax_seg.particles.interpolate import rotate as rotate
 from cryojax_seg.particles.interpolate import shift as shift
 from cryojax_seg.particles.interpolate import spline_coefficients as spline_coefficients
+from cryojax_seg.particles.objects import as_labels as as_labels
+from cryojax_seg.particles.objects import pick_objects as pick_objects
 from cryojax_seg.particles.orientations import covering_angle as covering_angle
 from cryojax_seg.particles.orientations import normals_at as normals_at
 from cryojax_seg.particles.orientations import (

@@ -19,8 +19,9 @@ def pick_peaks(
 
     Local maxima above the threshold, from the highest on; each takes out those within a diameter of
     it. A higher threshold gives the same picks without the lower ones, so that one run at a low
-    threshold serves to choose one. Positions are refined to a fraction of a voxel by a parabola
-    through the neighbours along each axis.
+    threshold serves to choose one. A maximum of one voxel is refined to a fraction of a voxel by a
+    parabola through the neighbours along each axis; a flat top of equal values counts once, at its
+    middle.
 
     Args:
         scores: probabilities of one class, or the scores of `match_template`.
@@ -38,20 +39,52 @@ def pick_peaks(
     >>> pick_peaks(scores, 2.5, 0.5).coordinates.tolist()
     [[2.0, 2.0, 4.0], [2.0, 2.0, 7.0]]
     """
-    _check(diameter, threshold)
-    values = _finite(scores)
-    highest = ndimage.maximum_filter(values, 3, mode="constant", cval=-np.inf)
-    found = (values == highest) & (values >= threshold)
+    check_size(diameter, threshold)
+    values = finite(scores)
+    voxels, middles = tops(values, threshold, mask)
+    kept = apart(middles, diameter)
+    voxels, middles = voxels[kept], middles[kept]
+    return Particles(refined(values, voxels, middles), scores=values[tuple(voxels.T)])
+
+
+def tops(
+    values: np.ndarray, threshold: float | int, mask: Bool[Array, "_z _y _x"] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Local maxima of float32 ``(z, y, x)``, where connected voxels of one value are one.
+
+    Returns:
+        a voxel of each ``(n, 3)``, the nearest to its middle, and the middles; from the highest on,
+        and of equally high ones in the order of the volume.
+    """
+    from skimage.morphology import local_maxima
+
+    # The faces of the volume are lower than anything: a constant volume is one top.
+    padded = np.pad(values, 1, constant_values=-np.inf)
+    found = np.asarray(local_maxima(padded, connectivity=3))[1:-1, 1:-1, 1:-1]
+    found = found & (values >= threshold)
     if mask is not None:
         found &= np.asarray(mask)
+    numbers, count = ndimage.label(found, np.ones((3, 3, 3)))  # pyright: ignore
+    numbers = np.asarray(numbers)
     where = np.argwhere(found)
-    where = where[np.argsort(-values[tuple(where.T)], kind="stable")]
-    kept = _apart(where.astype(float), diameter)
-    where = where[kept]
-    return Particles(where + _fractions(values, where), scores=values[tuple(where.T)])
+    owner = numbers[found] - 1
+    size = np.bincount(owner, minlength=count)
+    sums = [np.bincount(owner, where[:, axis], count) for axis in range(3)]
+    middles = np.stack(sums, -1) / np.maximum(size, 1)[:, None]
+    away = np.square(where - middles[owner]).sum(1)
+    nearest = np.lexsort((away, owner))[np.cumsum(size) - size]
+    voxels = where[nearest]
+    order = np.argsort(-values[tuple(voxels.T)], kind="stable")
+    return voxels[order], middles[order]
 
 
-def _apart(points: np.ndarray, diameter: float) -> np.ndarray:
+def refined(values: np.ndarray, voxels: np.ndarray, middles: np.ndarray) -> np.ndarray:
+    """The middles of tops, where those of one voxel are moved to the top of a parabola."""
+    single = np.all(voxels == middles, 1)[:, None]
+    return middles + np.where(single, _fractions(values, voxels), 0.0)
+
+
+def apart(points: np.ndarray, diameter: float | int) -> np.ndarray:
     """Numbers of the points that none before it, which is kept, is nearer to than the diameter."""
     if not len(points):
         return np.zeros(0, int)
@@ -112,8 +145,8 @@ def pick_regions(
     """
     from skimage.segmentation import watershed
 
-    _check(diameter, threshold)
-    values = _finite(probabilities)
+    check_size(diameter, threshold)
+    values = finite(probabilities)
     inside = values >= threshold
     if mask is not None:
         inside &= np.asarray(mask)
@@ -122,12 +155,13 @@ def pick_regions(
     padded = np.pad(inside, 1)  # a region ends at the faces of the volume
     depth = np.asarray(ndimage.distance_transform_edt(padded))[1:-1, 1:-1, 1:-1]
     depth = np.asarray(ndimage.gaussian_filter(depth, min(diameter / 8, 2.0)))
-    tops = pick_peaks(np.where(inside, depth, 0).astype(np.float32), diameter / 2, 1e-3)
+    voxels, middles = tops(np.where(inside, depth, 0).astype(np.float32), 1e-3)
+    voxels = voxels[apart(middles, diameter / 2)]
     seeds = np.zeros(values.shape, np.int32)
-    seeds[tuple(np.rint(tops.coordinates).astype(int).T)] = 1 + np.arange(len(tops))
+    seeds[tuple(voxels.T)] = 1 + np.arange(len(voxels))
     basins = watershed(-depth, seeds, mask=inside)
-    numbers = np.arange(1, len(tops) + 1)
-    sizes = np.bincount(basins.ravel(), minlength=len(tops) + 1)[1:]
+    numbers = np.arange(1, len(voxels) + 1)
+    sizes = np.bincount(basins.ravel(), minlength=len(voxels) + 1)[1:]
     numbers = numbers[sizes >= max(1.0, smallest * np.pi / 6 * float(diameter) ** 3)]
     if not numbers.size:
         return Particles(np.zeros((0, 3)), scores=np.zeros(0))
@@ -168,13 +202,15 @@ def distances_to(particles: Particles, mask: Bool[Array, "_z _y _x"]) -> Float[n
     return np.asarray(ndimage.map_coordinates(distance, places, order=1, mode="nearest"))
 
 
-def _finite(values: Array) -> np.ndarray:
+def finite(values: Array) -> np.ndarray:
+    """The values as float32; what is not a finite number is lower than any."""
     values = np.asarray(values, np.float32)
     finite = np.isfinite(values)
     return values if finite.all() else np.where(finite, values, -np.inf)
 
 
-def _check(diameter: float, threshold: float) -> None:
+def check_size(diameter: float | int, threshold: float | int) -> None:
+    """Raises a ValueError unless the diameter is positive and the threshold a number."""
     if not diameter > 0:
         raise ValueError(f"diameter must be positive, got {diameter} voxels")
     if not np.isfinite(threshold):
