@@ -2,22 +2,28 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
+from cryojax_seg.cli import many
 from cryojax_seg.cli.arguments import VoxelSize
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """Say what a tomogram, a label file or a saved model is, with warnings about its header."""
+    """Say what files are: tomograms, labels, models, boxes or tables; warn of odd headers."""
 
-    file: Positional[Path]
-    """Volume (MRC, also .rec, .map, .gz, .bz2; TIFF, OME-Zarr), or folder of a model or a run."""
+    files: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(metavar="FILE ...", help_behavior_hint="(one or more)"),
+    ]
+    """Volumes (MRC, also .rec, .map, .gz, .bz2; TIFF, OME-Zarr), folders of a model or a run,
+    boxes of particles, or their tables (.star, .tbl, .csv)."""
     voxel_size: VoxelSize = None
     """Voxel size in angstrom."""
     json: bool = False
-    """Print JSON."""
+    """Print JSON; a list of objects for several files."""
 
 
 def run(options: Info) -> None:
@@ -26,13 +32,29 @@ def run(options: Info) -> None:
 
     from cryojax_seg import io
 
-    nested = options.file / "model"
-    found = io.describe(nested if nested.is_dir() else options.file, options.voxel_size)
-    if options.json:
-        print(json.dumps(dataclasses.asdict(found), indent=2))
-        return
+    files = many.expanded(options.files)
+    if not files:
+        raise ValueError("no file to tell about; name one or more")
+    found: list[Any] = []
+
+    def describe(path: Path) -> None:
+        nested = path / "model"
+        found.append(io.describe(nested if nested.is_dir() else path, options.voxel_size))
+        if not options.json:
+            _show(found[-1])
+
+    try:
+        many.each(files, describe, str)
+    finally:
+        if options.json and found:
+            values = [dataclasses.asdict(one) for one in found]
+            print(json.dumps(values[0] if len(files) == 1 else values, indent=2))
+
+
+def _show(found: Any) -> None:
+    """Prints one fact a line."""
     print(f"{found.path}: {found.kind}")
-    width = max(len(name) for name in found.facts)
+    width = max((len(name) for name in found.facts), default=0)
     for name, value in found.facts.items():
         print(f"  {name.ljust(width)}  {value}")
     for warning in found.warnings:

@@ -24,7 +24,8 @@ class Particles:
         tables: other tables of the file the particles came from, such as "optics", as they were.
 
     Raises:
-        ValueError: if the lengths differ or a coordinate or rotation is not finite.
+        ValueError: if the lengths differ, a coordinate or rotation is not finite, or a class is not
+            a whole number.
 
     >>> two = Particles(np.array([[1.0, 2, 3], [4, 5, 6]]), columns={"rlnTomoName": ("a", "b")})
     >>> len(two), two.rotations.shape
@@ -51,6 +52,8 @@ class Particles:
         values: dict[str, Any] = {"coordinates": coordinates, "rotations": rotations}
         for name, kind in (("scores", np.float64), ("classes", np.int64)):
             given = getattr(self, name)
+            if name == "classes" and given is not None:
+                _check_whole(np.asarray(given))
             values[name] = None if given is None else np.asarray(given, kind).reshape(-1)
         values["columns"] = {k: tuple(map(str, v)) for k, v in self.columns.items()}
         lengths = {k: len(v) for k, v in values.items() if k != "columns" and v is not None}
@@ -78,3 +81,12 @@ class Particles:
             classes=None if self.classes is None else self.classes[chosen],
             columns={k: tuple(v[i] for i in chosen) for k, v in self.columns.items()},
         )
+
+
+def _check_whole(classes: np.ndarray) -> None:
+    """Refuses what int64 would change without a word: fractions, and numbers beyond its range."""
+    if (
+        classes.dtype.kind == "f"
+        and not ((classes == np.rint(classes)) & (np.abs(classes) < 2.0**53)).all()
+    ):
+        raise ValueError("Particles: classes must be whole numbers below 2^53")

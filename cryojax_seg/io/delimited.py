@@ -46,7 +46,7 @@ def read_rows(text: str, path: Path) -> list[list[str]]:
         delimiter = stated[1] if stated else _delimiter(lines[0] if lines else "")
         rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     except csv.Error as error:
-        raise FileError(f"{path}: is not a table with commas between its cells: {error}") from None
+        raise FileError(f"{path}: no coordinates in CSV ({error})") from None
     return [row for row in rows if any(row)]
 
 

@@ -33,6 +33,8 @@ _MAGIC = (
     (b"<?xml", "an XML file"),
     (b"II*\0", "a TIFF file"),
     (b"MM\0*", "a TIFF file"),
+    (b"data_", "a STAR file, so a table"),
+    (b"# version", "a STAR file, so a table"),
     (b"PK\x03\x04", "a zip archive; extract it first"),
     (b"\x93NUMPY", "a NumPy array; write it with cryojax_seg.io.write_mrc"),
     (b"\x89PNG", "a PNG picture"),
@@ -270,14 +272,15 @@ def _check_volume(fields, header: Header, name: str, stack_as_volume: bool) -> N
     if 401 <= group <= 630 and mz != nz:
         count = f"{nz // mz} volumes of {mz} sections" if mz > 0 and nz % mz == 0 else "volumes"
         raise FileError(
-            f"{name}: is a 4D stack of {count} (space group {group}, nz {nz}, mz {mz}); "
-            "write each volume to its own file first (IMOD: newstack -secs 0-N)"
+            f"{name}: is a 4D stack of {count} (space group {group}, nz {nz}, mz {mz}), such as "
+            "boxes of particles; write each volume to its own file first (IMOD: newstack -secs 0-N)"
         )
     # Grids of 1 x 1 x 1 are headers that were never filled in, not stacks.
     unset = int(fields["mx"]) == int(fields["my"]) == 1
     if group == 0 and mz == 1 and nz > 1 and not unset and not stack_as_volume:
         raise FileError(
-            f"{name}: is a stack of {nz} 2D images (space group 0, mz 1), such as a tilt series; "
-            "a reconstructed volume is needed. If it is one, correct its header (IMOD: alterheader "
-            f"-sam {nx},{ny},{nz}) or read it with stack_as_volume=True"
+            f"{name}: is a stack of {nz} 2D images (space group 0, mz 1), such as a tilt series "
+            "or a 2D-stack particle of RELION 5; a reconstructed volume is needed. If it is one, "
+            f"correct its header (IMOD: alterheader -sam {nx},{ny},{nz}) or read it with "
+            "stack_as_volume=True"
         )

@@ -17,6 +17,7 @@ from cryojax_seg.io.tomogram_names import name_column, rows_of
 
 Dialect = Literal["relion3", "relion5", "dynamo", "csv"]
 _BY_SUFFIX: dict[str, Dialect] = {".star": "relion3", ".tbl": "dynamo", ".csv": "csv"}
+TABLES = tuple(_BY_SUFFIX)  # how their names end
 _PARTICLES_FILE = "rlnTomoParticlesFile"
 
 

@@ -14,6 +14,7 @@ from cryojax_seg.io.files import FileError, HeaderWarning, PathLike, size_text
 from cryojax_seg.io.model import load_model, read_description
 from cryojax_seg.io.modules import flat_state
 from cryojax_seg.io.ome import metadata_file, read_multiscale
+from cryojax_seg.io.summary_of_particles import describe_particles
 from cryojax_seg.io.volume import read_tomogram
 from cryojax_seg.io.voxel_size import VoxelSize
 
@@ -27,7 +28,7 @@ class Description:
 
     Attributes:
         path: the file or folder.
-        kind: "tomogram", "labels" or "model".
+        kind: "tomogram", "labels", "model", "boxes", "2D stack", "particles" or "table".
         facts: name and value of each fact, ready to print, lengths with their unit.
         warnings: what is suspicious, a sentence each.
     """
@@ -39,13 +40,13 @@ class Description:
 
 
 def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description:
-    """Says what a tomogram, a label volume or a saved model is.
+    """Says what a tomogram, a label volume, a saved model, boxes or a table of particles is.
 
     Volumes are told apart by their voxels: integers with few values are labels. Of volumes larger
     than memory should hold, evenly spaced slices are looked at.
 
     Args:
-        path: a volume, or a model folder.
+        path: a volume, a model folder, a stack or folder of boxes, or a table of particles.
         voxel_size: angstrom, one number or (z, y, x); wins over the header.
 
     Raises:
@@ -59,6 +60,9 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
     >>> found.kind, found.facts["values"]
     ('labels', '0 (75.00 %), 1 (25.00 %)')
     """
+    other = describe_particles(Path(path), voxel_size)
+    if other is not None:
+        return Description(str(path), *other)
     folder = Path(path).is_dir()
     if folder and ((Path(path) / "model.json").exists() or not metadata_file(Path(path))):
         return _describe_model(path)

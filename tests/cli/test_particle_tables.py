@@ -201,3 +201,15 @@ def test_images_that_are_no_boxes_of_the_tomogram_are_named(
     status, _, said = run(*words, "-o", tmp_path / "a.mrc")
     assert status == 2 and pytest.importorskip("re").search(complaint, said), said
     assert not (tmp_path / "a.mrc").exists()
+
+
+def test_info_tells_of_several_files_and_goes_on_after_a_bad_one(run, tomogram, boxes, tmp_path):
+    table = star(tmp_path / "p.star", {}, XYZ, [[13, 12, 10]])
+    status, printed, said = run("info", tomogram, table, boxes[0])
+    assert status == 0, said
+    assert f"{tomogram}: tomogram" in printed and f"{table}: particles" in printed
+    assert f"{boxes[0]}: boxes" in printed
+    status, printed, said = run("info", tmp_path / "none.mrc", table, "--json")
+    assert status == 2 and "none.mrc: no such file" in said
+    assert [one["kind"] for one in json.loads(printed)] == ["particles"]
+    assert json.loads(run("info", table, "--json")[1])["facts"]["particles"] == "1"

@@ -341,5 +341,8 @@ def test_unequal_lengths_and_unknown_voxels_are_refused(tmp_path):
         Particles(np.zeros((2, 3)), columns={"rlnTomoName": ["a"]})
     with pytest.raises(ValueError, match="coordinates must be finite"):
         Particles([[np.nan, 0, 0]])
+    for wrong in ([1.5], [1e308], [np.nan]):
+        with pytest.raises(ValueError, match="classes must be whole numbers"):
+            Particles([[0.0, 0, 0]], classes=wrong)
     with pytest.raises(io.FileError, match="need the voxel size .* --voxel-size ANGSTROM"):
         io.write_particles(tmp_path / "p.star", Particles([[0.0, 0, 0]]))

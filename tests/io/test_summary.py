@@ -1,9 +1,10 @@
 """What the `info` command will say about a file."""
 
+import mrcfile
 import numpy as np
 import pytest
 
-from cryojax_seg.io import FileError, ModelCard, describe, save_model, write_mrc
+from cryojax_seg.io import FileError, ModelCard, describe, save_model, write_boxes, write_mrc
 from cryojax_seg.segmenters import GlobalThreshold
 
 
@@ -61,3 +62,47 @@ def test_neither(tmp_path):
         describe(tmp_path)
     with pytest.raises(FileError, match="no such file"):
         describe(tmp_path / "absent")
+
+
+def test_boxes_and_images(tmp_path):
+    cubes = np.zeros((3, 6, 6, 6), np.float32)
+    write_boxes(tmp_path / "b.mrcs", iter(cubes), 3, 6, 13.48)
+    write_boxes(tmp_path / "f", iter(cubes), 3, 6, 13.48)
+    for name in ("b.mrcs", "f"):
+        found = describe(tmp_path / name)
+        assert found.kind == "boxes" and found.warnings == ()
+        assert found.facts["boxes"] == "3" and found.facts["size (z, y, x)"] == "6 x 6 x 6 voxels"
+        assert found.facts["voxel size"] == "13.48 A" and found.facts["table"] == "none"
+    with mrcfile.new(tmp_path / "s.mrcs") as file:
+        file.set_data(np.zeros((3, 8, 9), np.float32))
+        file.set_image_stack()
+    found = describe(tmp_path / "s.mrcs")
+    assert found.kind == "2D stack" and found.facts["size (y, x)"] == "8 x 9 pixels"
+    assert "2D-stack particle of RELION 5" in found.warnings[0]
+
+
+def test_tables_of_particles(tmp_path):
+    text = "data_\nloop_\n" + "".join(f"_rlnCoordinate{axis}\n" for axis in "XYZ")
+    text += "_rlnMicrographName\n_rlnDetectorPixelSize\n1 2 3 TS_1 5\n4 5 6 TS_2 5\n7 8 9 TS_2 5\n"
+    (tmp_path / "p.star").write_text(text)
+    found = describe(tmp_path / "p.star")
+    assert found.kind == "particles" and found.warnings == ()
+    assert found.facts["form"] == "RELION, pixels from a corner"
+    assert found.facts["particles"] == "3"
+    assert found.facts["tomograms"] == "2 in rlnMicrographName: TS_2 (2), TS_1 (1)"
+    assert found.facts["pixels"] == "5 A (rlnDetectorPixelSize)"
+    assert found.facts["coordinates (z, y, x)"] == "3 to 9, 2 to 8, 1 to 7"
+    (tmp_path / "p.csv").write_text("z;y;x;run\n1,5;2;3;a\n")
+    found = describe(tmp_path / "p.csv")
+    assert found.facts["coordinates (z, y, x)"] == "1.5 to 1.5, 2 to 2, 3 to 3"
+    assert found.facts["tomograms"] == "1 in run: a (1)" and found.facts["form"].startswith("CSV")
+    (tmp_path / "tomograms.star").write_text("data_global\nloop_\n_rlnTomoName\nTS_1\nTS_2\n")
+    found = describe(tmp_path / "tomograms.star")
+    assert found.kind == "table" and "no coordinates" in found.warnings[0]
+    assert found.facts["table"] == "2 rows: rlnTomoName"
+
+
+def test_a_table_that_is_taken_for_a_volume_is_named(tmp_path):
+    (tmp_path / "t.mrc").write_text("\ndata_particles\n")
+    with pytest.raises(FileError, match="t.mrc: not an MRC file but a STAR file"):
+        describe(tmp_path / "t.mrc")
