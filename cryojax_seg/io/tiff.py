@@ -2,10 +2,11 @@
 
 import contextlib
 import logging
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
@@ -13,6 +14,7 @@ import tifffile
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import FileError, PathLike, check_memory, existing_file, size_text
 from cryojax_seg.io.mrc import MAP_ABOVE, non_finite_warnings, warn
+from cryojax_seg.io.ome_tiff import check_ome
 from cryojax_seg.io.voxel_size import (
     ANGSTROM_PER_UNIT,
     VoxelSize,
@@ -20,8 +22,12 @@ from cryojax_seg.io.voxel_size import (
     voxel_size_zyx,
 )
 
-_MOST_EXPANSION = 4096  # LZW and Deflate cannot expand more than this
+# What is read, and how far each can expand: LZMA more than others.
+_MOST_EXPANSION = {1: 1, 5: 4096, 8: 1040, 32946: 1040, 32773: 128, 34925: 2**16}
 _LZW = 5
+# The layouts of microscope vendors rest on words of their own; their pages are read as any others.
+_KINDS = {"ome", "imagej", "shaped", "uniform", "multipage", "frame", "subifd", "virtual"}
+_ONLY = {f"is_{name}": False for name in tifffile.TIFF.FILE_FLAGS if name not in _KINDS}
 
 
 def is_tiff(path: PathLike) -> bool:
@@ -50,7 +56,8 @@ def read_tiff(
     """
     path = existing_file(path)
     try:
-        with _complaints() as complaints, tifffile.TiffFile(path) as file:
+        with _complaints() as complaints, tifffile.TiffFile(path, **_ONLY) as file:
+            _check_description(file, path)
             series = _volume_series(file, path)
             _check_size(file, series, path)
             stated = _voxel_size(file)
@@ -60,13 +67,24 @@ def read_tiff(
     except (FileError, MemoryError):
         raise
     except Exception as error:  # a damaged file can surface as almost anything
-        raise FileError(f"{path}: not a readable TIFF file ({error}); copy it again") from error
+        cure = "save it without compression" if "imagecodecs" in str(error) else "copy it again"
+        raise FileError(f"{path}: not a readable TIFF file ({error}); {cure}") from error
     notes = [] if isinstance(data, np.memmap) else non_finite_warnings(data)
     if voxel_size is None and stated is not None:
         notes = voxel_size_warnings(stated) + notes
     warn(path, notes)
     size = stated if voxel_size is None else voxel_size_zyx(voxel_size)
     return Tomogram(density=data, voxel_size=size, name=str(path))
+
+
+def _check_description(file: tifffile.TiffFile, path: Path) -> None:
+    """What OME's XML claims, before tifffile believes it."""
+    first: Any = file.pages.first
+    if file.is_ome:
+        shape = (first.imagelength, first.imagewidth)
+        check_ome(file.ome_metadata or "", shape, len(file.pages), path)
+    elif "<OME" in first.description[:4096]:  # which would be read as if there were no set
+        raise FileError(f"{path}: its OME-XML is damaged; copy it again")
 
 
 @contextlib.contextmanager
@@ -76,8 +94,10 @@ def _complaints() -> Iterator[list[str]]:
 
     def keep(record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        # An odd tag is none of our business: what we need from tags is checked.
-        if record.levelno >= logging.ERROR and "<TiffTag" not in message:
+        # An odd tag is none of our business: what we need from tags is checked. What is only a
+        # warning counts where pages were left out, or replaced by zeros.
+        serious = record.levelno >= logging.ERROR or " series " in message
+        if serious and "<TiffTag" not in message:
             found.append(message)
         return False
 
@@ -110,6 +130,12 @@ def _volume_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeri
             f"{path}: has axes {series.axes} of shape {series.shape}; save one channel and one "
             "time point, so that three axes (z, y, x) remain"
         )
+    bits = series.keyframe.bitspersample
+    if bits % 8:
+        raise FileError(
+            f"{path}: holds {bits}-bit pixels; 8-, 16- and 32-bit real numbers are read, convert "
+            "it (ImageJ: Image > Type > 8-bit)"
+        )
     if series.dtype is None or series.dtype.kind not in "iufb" or series.dtype.itemsize > 4:
         raise FileError(
             f"{path}: holds {series.dtype}; 8-, 16- and 32-bit real numbers are read, convert it"
@@ -118,61 +144,113 @@ def _volume_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeri
 
 
 def _check_size(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path) -> None:
-    size = path.stat().st_size
-    expected = int(np.prod([int(n) for n in series.shape], dtype=object)) * series.dtype.itemsize
-    compressed = int(series.keyframe.compression) != 1
-    if expected > size * (_MOST_EXPANSION if compressed else 1):
+    key = series.keyframe
+    compression = int(key.compression)
+    if compression not in _MOST_EXPANSION:
+        name = getattr(key.compression, "name", compression)
+        raise FileError(f"{path}: is compressed by {name}, which is not read; save it uncompressed")
+    expected = math.prod(map(int, series.shape)) * series.dtype.itemsize
+    pages = _pages(file, series)
+    missing = [number for number, page in enumerate(pages) if page is None]
+    if missing:
+        raise FileError(
+            f"{path}: {len(missing)} of its {len(pages)} planes are missing, the first is "
+            f"{missing[0]}; copy it again, with all files of its set"
+        )
+    size = sum(source.filehandle.size for source in {page.parent for page in pages})
+    if expected > size * _MOST_EXPANSION[compression]:
         raise FileError(
             f"{path}: truncated or damaged: its pages claim {size_text(expected)}, the file has "
             f"{size} bytes. Copy it again"
         )
-    for number, page in enumerate(series.pages):
-        if page is None:  # of a contiguous stack only the first page is described
-            continue
+    planes = expected // max(math.prod(map(int, key.shape)) * series.dtype.itemsize, 1)
+    if len(pages) != (1 if _contiguous(file, series) else planes):
+        raise FileError(
+            f"{path}: says that it has {planes} planes, and has {len(pages)}; copy it again"
+        )
+    for number, page in enumerate(pages):
+        size = page.parent.filehandle.size
+        if page.shape != key.shape or page.dtype != key.dtype:
+            raise FileError(
+                f"{path}: plane {number} is {page.shape} {page.dtype}, the first is {key.shape} "
+                f"{key.dtype}; save planes of one shape and type"
+            )
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
             if offset + count > size:
                 raise FileError(
                     f"{path}: truncated: page {number} ends at byte {offset + count}, the file "
                     f"has {size}. Copy it again"
                 )
-    if series.dataoffset is not None and series.dataoffset + expected > size:
+    if _contiguous(file, series) and series.dataoffset + expected > size:  # pyright: ignore
         raise FileError(
             f"{path}: truncated: {series.dataoffset + expected} bytes are needed, the file has "
             f"{size}. Copy it again"
         )
 
 
+def _contiguous(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
+    """Whether the voxels are one block of bytes of this very file, not of another of its set."""
+    return series.dataoffset is not None and series.keyframe.parent is file
+
+
+def _pages(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> list[Any]:
+    """The page of each plane, None where it is missing; of one block of bytes only the first."""
+    return [series.keyframe] if _contiguous(file, series) else list(series)
+
+
 def _read(file, series, path: Path, mmap: bool | str) -> np.ndarray:
     shape = (1, 1, *series.shape)[-3:] if len(series.shape) < 3 else series.shape
     if len(shape) > 3:  # drop axes of length one, keeping at least z, y, x
-        shape = (int(np.prod(shape[:-2])), *shape[-2:])
+        shape = (math.prod(shape[:-2]), *shape[-2:])
     stored = np.dtype(series.dtype).newbyteorder(file.byteorder)
     native = stored.newbyteorder("=")
-    nbytes = int(np.prod(shape, dtype=np.int64)) * native.itemsize
+    nbytes = math.prod(shape) * native.itemsize
     large = nbytes > MAP_ABOVE if mmap == "auto" else mmap
-    if large and series.dataoffset is not None and stored == native:
+    if large and _contiguous(file, series) and stored == native:
         return np.memmap(path, stored, "r", series.dataoffset, shape)
     check_memory(path, nbytes)
+    pages = _pages(file, series)
     if int(series.keyframe.compression) == _LZW:
-        return _read_lzw(path, shape, native)
-    return np.ascontiguousarray(series.asarray(), native).reshape(shape)
+        return _read_lzw(path, shape, native, pages)
+    if all(page.parent is file for page in pages):
+        return np.ascontiguousarray(series.asarray(), native).reshape(shape)
+    data = np.empty((len(pages), *series.keyframe.shape), native)
+    for z, page in enumerate(pages):
+        with _opened(page.parent.filehandle):
+            data[z] = page.asarray()
+    return data.reshape(shape)
 
 
-def _read_lzw(path: Path, shape, dtype: np.dtype) -> np.ndarray:
+@contextlib.contextmanager
+def _opened(handle: tifffile.FileHandle) -> Iterator[None]:
+    """The file of a set, which tifffile closes when it knows its pages."""
+    closed = handle.closed
+    if closed:
+        handle.open()
+    try:
+        yield
+    finally:
+        if closed:
+            handle.close()
+
+
+def _read_lzw(path: Path, shape, dtype: np.dtype, pages: list[Any]) -> np.ndarray:
     """LZW pages through Pillow, because tifffile needs a further package for them."""
     from PIL import Image
 
     data = np.empty(shape, dtype)
     with Image.open(path) as image:
-        for z in range(shape[0]):
-            image.seek(z)
-            page = np.asarray(image)
-            if page.shape != shape[1:] or not np.can_cast(page.dtype, dtype, "same_kind"):
+        for z, page in enumerate(pages):
+            if page.parent.filehandle.name != path.name:
+                raise FileError(f"{path}: is a set of files with LZW; save it without compression")
+            image.seek(page.index)
+            found = np.asarray(image)
+            if found.shape != shape[1:] or not np.can_cast(found.dtype, dtype, "same_kind"):
                 raise FileError(
-                    f"{path}: page {z} is {page.shape} {page.dtype}, {shape[1:]} {dtype} was "
+                    f"{path}: page {z} is {found.shape} {found.dtype}, {shape[1:]} {dtype} was "
                     "expected; save it without compression"
                 )
-            data[z] = page
+            data[z] = found
     return data
 
 

@@ -153,3 +153,28 @@ def test_real_volumes(real_data, name, shape, voxel_size, largest):
     assert tomogram.density.max() == largest
     if "autophagy" in name:  # not only the first page
         assert {0, 1, 2} == set(np.unique(tomogram.density[::10]).tolist())
+
+
+def test_one_bit_pixels_are_named(tmp_path):
+    path = tmp_path / "a.tif"
+    pages = [Image.fromarray(np.eye(16, dtype=bool)) for _ in range(3)]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    with pytest.raises(FileError, match="holds 1-bit pixels.*convert it"):
+        read_tomogram(path)
+
+
+@pytest.mark.parametrize("kept", [8, 15])
+def test_an_imagej_stack_that_lost_pages_is_refused(tmp_path, kept):
+    path = tmp_path / "a.tif"
+    data = np.random.default_rng(0).normal(size=(16, 8, 9)).astype(np.float32)
+    stated = "ImageJ=1.53t\nimages=16\nslices=16\n"
+    for count in (16, kept):
+        with tifffile.TiffWriter(path) as file:
+            for z in range(count):
+                options = {"metadata": None, "contiguous": False, "compression": "zlib"}
+                file.write(data[z], description=None if z else stated, **options)
+        if count == 16:
+            np.testing.assert_array_equal(read_tomogram(path).density, data)
+    with pytest.raises(FileError) as caught:
+        read_tomogram(path)
+    assert str(path) in str(caught.value)
