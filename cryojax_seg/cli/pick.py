@@ -1,12 +1,13 @@
 """``cryojax-seg pick``: particles from a probability map, or by template matching."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from cryojax_seg.cli import console, particle_files
+from cryojax_seg.cli import console, particle_files, pick_maps
 from cryojax_seg.cli.arguments import (
     Contrast,
     CoordinatesVoxelSize,
@@ -20,28 +21,43 @@ from cryojax_seg.cli.arguments import (
 
 if TYPE_CHECKING:
     from cryojax_seg.core import Particles, Tomogram
+    from cryojax_seg.evaluate import Threshold
 
 
 @dataclasses.dataclass(frozen=True)
 class Pick:
-    """Pick particles from a probability map, or from a tomogram with a template.
+    """Pick particles from probability maps or labels, or from a tomogram with a template.
 
-    A map is what `cryojax-seg segment --probabilities` writes. With --template the volume is a
-    tomogram, and each voxel gets the best locally normalized correlation over all rotations.
-    With --annotated the threshold is the one with the highest F-beta on this volume. Picks go into
-    a table for RELION, Dynamo or spreadsheets, the best first.
+    A map is what `cryojax-seg segment --probabilities` writes. The maps of several classes compete:
+    where two claim one place, the more probable is kept. In a label volume or a mask each connected
+    object counts once. With --template the volume is a tomogram, and each voxel gets the best
+    locally normalized correlation over all rotations. With --annotated the threshold is the one
+    with the highest F-beta on this volume. Picks go into a table for RELION, Dynamo or
+    spreadsheets, the best first; of several classes the class number counts the maps from 1.
     """
 
-    volume: Positional[Path]
-    """Probability map of one class; or with --template the tomogram."""
+    volumes: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="MAP ...", help_behavior_hint="(one or more)")
+    ]
+    """Probability map of each class, or one label volume; or with --template the tomogram."""
     output: Output
     """Table of picks: .star (RELION 3.1), .tbl (Dynamo) or .csv."""
-    diameter: Annotated[float | None, default("ANGSTROM", "required")] = None
-    """Diameter of the particle in angstrom; picks are at least so far apart."""
+    diameter: Annotated[tuple[float, ...], default("ANGSTROM ...", "required")] = ()
+    """Diameter of the particle in angstrom: one for all maps, or one for each."""
+    classes: Annotated[tuple[str, ...], default("NAME ...", "from the names of the maps")] = ()
+    """Names of the classes of several maps."""
+    label: Annotated[tuple[int, ...], default("N ...", "all, each a class")] = ()
+    """Labels to pick in a label volume."""
     threshold: Annotated[float | None, default("SCORE", "0.5; with --template 6 deviations")] = None
-    """Lowest probability or correlation of a pick (no unit)."""
-    method: Literal["peaks", "regions"] = "peaks"
-    """Peaks at least a diameter apart, or the centres of regions that a watershed splits."""
+    """Lowest probability of a voxel of a particle, or with --method peaks or --template lowest
+    probability or correlation of a pick (no unit)."""
+    method: Annotated[
+        Literal["balls", "peaks", "regions"] | None, default("METHOD", "balls; of a template peaks")
+    ] = None
+    """balls: where a ball of the diameter holds most probability. peaks: the highest voxels, a
+    diameter apart. regions: the centres of regions that a watershed splits."""
+    smallest: float = 0.15
+    """With balls: least mean probability in a ball of 0.9 diameters (no unit); specks have less."""
     most: Annotated[int | None, default("COUNT", "all")] = None
     """Largest number of picks."""
     inside: Annotated[Path | None, default("LABELS", "anywhere")] = None
@@ -90,31 +106,34 @@ def run(options: Pick) -> None:
     from cryojax_seg import core, io, particles
 
     core.keep_compiled()
-    tomogram = io.read_tomogram(options.volume, options.voxel_size)
+    first = options.volumes[0]
+    tomogram = io.read_tomogram(first, options.voxel_size)
     size = particle_files.one_voxel_size(tomogram)
-    assert options.diameter is not None
-    diameter = options.diameter / size
+    diameters = [d / size for d in options.diameter]
     mask = None
     if options.inside is not None:
         mask = particle_files.read_mask(options.inside, options.inside_label, tomogram)
     membrane = None
     if options.membrane is not None:
         membrane = particle_files.read_mask(options.membrane, options.membrane_label, tomogram)
+
+    def at_distance(found: "Particles") -> "Particles":
+        if membrane is None or options.distance is None:
+            return found
+        away = particles.distances_to(found, membrane) * size
+        low, high = options.distance
+        return found.take((away >= low) & (away <= high))
+
     rotations = numbers = None
     if options.template is not None:
         rotations = particles.rotations_within(options.angle)
         scores, numbers = _matched(options, tomogram, rotations, size)
+        found = particles.pick_peaks(scores, diameters[0], _threshold(options, scores), mask)
+        found = at_distance(found)
+        if options.annotated is not None:
+            found = _chosen(options, tomogram, found)
     else:
-        scores = _probabilities(tomogram)
-    threshold = _threshold(options, scores)
-    picker = particles.pick_peaks if options.method == "peaks" else particles.pick_regions
-    found = picker(scores, diameter, threshold, mask)
-    if membrane is not None and options.distance is not None:
-        away = particles.distances_to(found, membrane) * size
-        low, high = options.distance
-        found = found.take((away >= low) & (away <= high))
-    if options.annotated is not None:
-        found = _chosen(options, tomogram, found, size)
+        found = _from_volumes(options, tomogram, diameters, mask, at_distance)
     if options.most is not None:
         found = found.take(slice(options.most))
     if rotations is not None and numbers is not None and len(found):
@@ -123,21 +142,79 @@ def run(options: Pick) -> None:
     elif membrane is not None and membrane.any() and len(found):
         normals = particles.normals_at(found.coordinates, membrane)
         found = dataclasses.replace(found, rotations=particles.orientations_from_normals(normals))
-    name = options.name or io.tomogram_name(options.volume)
-    columns = {} if options.output.suffix == ".tbl" else {"rlnTomoName": [name] * len(found)}
+    columns = dict(found.columns)
+    columns["rlnTomoName"] = [options.name or io.tomogram_name(first)] * len(found)
+    if options.output.suffix == ".tbl":
+        columns = {}
     found = dataclasses.replace(found, voxel_size=size, columns=columns)
     io.write_particles(options.output, found, overwrite=options.overwrite)
     if not len(found):
-        console.warn(f"{options.volume}: nothing was picked; lower --threshold")
+        console.warn(f"{first}: nothing was picked; lower --threshold, or --smallest or --diameter")
     print(f"picked: {len(found)} particles into {options.output}")
+
+
+def _from_volumes(
+    options: Pick,
+    tomogram: "Tomogram",
+    diameters: list[float],
+    mask: Any,
+    at_distance: Callable[["Particles"], "Particles"],
+) -> "Particles":
+    """Picks of labels, or of the maps of one class or of several."""
+    import numpy as np
+
+    from cryojax_seg import particles
+
+    paths = options.volumes
+    labels = particles.as_labels(np.asarray(tomogram.density)) if len(paths) == 1 else None
+    if labels is not None:
+        if options.annotated is not None:
+            raise ValueError(f"{paths[0]}: holds labels, for which --annotated has no threshold")
+        found = pick_maps.from_labels(tomogram.name, labels, diameters[0], mask, options.label)
+        return at_distance(found)
+    if options.label:
+        raise ValueError(f"{paths[0]}: holds no labels for --label to choose from")
+    maps = pick_maps.read(paths, tomogram, options.voxel_size)
+    method = options.method or "balls"
+    every = diameters * len(maps) if len(diameters) == 1 else diameters
+    picks = pick_maps.from_maps(maps, every, mask, method, options.smallest)
+    if options.annotated is None:
+        found = at_distance(picks(_threshold(options, None)))
+    elif method == "peaks":
+        found = at_distance(picks(_threshold(options, None)))
+        found = _chosen(options, tomogram, found)
+    else:
+        found = _at_best_level(options, tomogram, lambda level: at_distance(picks(level)))
+    if len(maps) == 1:
+        return found
+    names = pick_maps.class_names(paths, options.classes)
+    counts = [str(int((found.classes == i).sum())) for i in range(1, len(names) + 1)]
+    rows = [[str(i), *pair] for i, pair in enumerate(zip(names, counts, strict=True), 1)]
+    console.table("picks of each class", ("class", "name", "picks"), rows)
+    return dataclasses.replace(
+        found, columns={"rlnParticleName": [names[i - 1] for i in found.classes]}
+    )
 
 
 def _check(options: Pick) -> None:
     """What can be told to be wrong before anything is read."""
     particle_files.check_table(options.output, "--output")
     particle_files.check_absent(options.output, options.overwrite)
-    if options.diameter is None or not options.diameter > 0:
-        raise ValueError("--diameter ANGSTROM is needed, a length above 0: picks are so far apart")
+    if not options.volumes:
+        raise ValueError("pick needs a probability map of each class, a label volume or a tomogram")
+    if not options.diameter or min(options.diameter) <= 0:
+        raise ValueError("--diameter ANGSTROM is needed: the particle's diameter, above 0")
+    if len(options.diameter) not in (1, len(options.volumes)):
+        raise ValueError(
+            f"--diameter: {len(options.diameter)} diameters for {len(options.volumes)} maps; give "
+            "one for all or one for each, in the order of the maps"
+        )
+    if len(options.volumes) > 1:
+        pick_maps.class_names(options.volumes, options.classes)
+        if options.template is not None or options.annotated is not None or options.label:
+            raise ValueError("--template, --annotated and --label are for one volume at a time")
+        if options.method not in (None, "balls"):
+            raise ValueError("--method: the maps of several classes are picked as balls only")
     if options.distance is not None and options.membrane is None:
         raise ValueError("--distance needs --membrane LABELS, the membrane to measure it from")
     if options.distance is not None and options.distance[0] > options.distance[1]:
@@ -148,25 +225,14 @@ def _check(options: Pick) -> None:
         raise ValueError("--scores writes correlations, which need --template MAP")
     if options.scores is not None:
         particle_files.check_absent(options.scores, options.overwrite)
-    if options.template is not None and options.method == "regions":
-        raise ValueError("--method regions is for probability maps; leave it out with --template")
+    if options.template is not None and options.method not in (None, "peaks"):
+        raise ValueError(
+            f"--method {options.method} is for probability maps; leave it out with --template"
+        )
+    if not 0 <= options.smallest <= 1:
+        raise ValueError(f"--smallest must be within 0 to 1, got {options.smallest:g}")
     if not options.beta > 0:
         raise ValueError(f"--beta must be above 0, got {options.beta}")
-
-
-def _probabilities(tomogram: "Tomogram") -> Any:
-    import numpy as np
-
-    from cryojax_seg import io
-
-    values = np.asarray(tomogram.density, np.float32)
-    finite = values[np.isfinite(values)]
-    if finite.size and (finite.min() < -1e-6 or finite.max() > 1 + 1e-6):
-        raise io.FileError(
-            f"{tomogram.name}: holds values outside 0 to 1, so it is no probability map; for a "
-            "tomogram give --template MAP"
-        )
-    return values
 
 
 def _matched(options: Pick, tomogram: "Tomogram", rotations: Any, size: float) -> Any:
@@ -217,10 +283,35 @@ def _threshold(options: Pick, scores: Any) -> float:
     return found
 
 
-def _chosen(options: Pick, tomogram: "Tomogram", found: "Particles", size: float) -> "Particles":
+def _chosen(options: Pick, tomogram: "Tomogram", found: "Particles") -> "Particles":
     """The picks above the threshold that is best on the annotated particles."""
     from cryojax_seg import evaluate
 
+    truth, radius = _truth(options, tomogram)
+    picks = [(found.coordinates, found.scores)]
+    try:
+        best = evaluate.fit_threshold(picks, [truth], radius, options.beta)
+    except ValueError as error:
+        raise ValueError(f"{tomogram.name}: {error} (--threshold)") from None
+    _say_best(options, best)
+    return found.take(found.scores >= best.value)
+
+
+def _at_best_level(
+    options: Pick, tomogram: "Tomogram", picks: Callable[[float], "Particles"]
+) -> "Particles":
+    """The picks at the threshold of a voxel that is best on the annotated particles."""
+    from cryojax_seg import evaluate
+
+    truth, radius = _truth(options, tomogram)
+    best = evaluate.fit_level(lambda t: picks(t).coordinates, truth, radius, options.beta)
+    _say_best(options, best)
+    return picks(best.value)
+
+
+def _truth(options: Pick, tomogram: "Tomogram") -> tuple[Any, float]:
+    """The annotated middles and the radius of the particle, in voxels."""
+    size = particle_files.one_voxel_size(tomogram)
     truth, _ = particle_files.read_table(
         options.annotated,  # pyright: ignore
         tomogram,
@@ -228,23 +319,21 @@ def _chosen(options: Pick, tomogram: "Tomogram", found: "Particles", size: float
         options.name,
         options.coordinates_voxel_size,
     )
-    picks = [(found.coordinates, found.scores)]
-    radius = options.diameter / 2 / size  # pyright: ignore
-    try:
-        best = evaluate.fit_threshold(picks, [truth.coordinates], radius, options.beta)
-    except ValueError as error:
-        raise ValueError(f"{options.volume}: {error} (--threshold)") from None
+    return truth.coordinates, options.diameter[0] / 2 / size
+
+
+def _say_best(options: Pick, best: "Threshold") -> None:
     counts = best.counts
     console.table(
         f"threshold {best.value:.4g}, the best for {options.annotated}",
         (f"F{options.beta:g}", "precision", "recall", "found", "missed"),
         [
             [
-                *(console.number(v) for v in (counts.f_beta(options.beta),)),
-                *(console.number(v) for v in (counts.precision, counts.recall)),
+                console.number(counts.f_beta(options.beta)),
+                console.number(counts.precision),
+                console.number(counts.recall),
                 str(counts.true_positive),
                 str(counts.false_negative),
             ]
         ],
     )
-    return found.take(found.scores >= best.value)

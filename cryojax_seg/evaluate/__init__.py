@@ -16,6 +16,7 @@ from cryojax_seg.evaluate.calibration import reliability as reliability
 from cryojax_seg.evaluate.detection import Detection as Detection
 from cryojax_seg.evaluate.detection import Threshold as Threshold
 from cryojax_seg.evaluate.detection import detection as detection
+from cryojax_seg.evaluate.detection import fit_level as fit_level
 from cryojax_seg.evaluate.detection import fit_threshold as fit_threshold
 from cryojax_seg.evaluate.normals import mask_normals as mask_normals
 from cryojax_seg.evaluate.overlap import Overlap as Overlap

@@ -1,7 +1,7 @@
 """Particles found and missed: scores of positions instead of voxels."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Array, Real
@@ -150,3 +150,36 @@ def fit_threshold(
             best = value, Threshold(float((scores[number] + below) / 2), counts)
     assert best is not None
     return best[1]
+
+
+def fit_level(
+    pick: Callable[[float], Points],
+    truth: Points,
+    radius: float | int,
+    beta: float | int = 4.0,
+    hit: float | int = 0.5,
+    levels: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+) -> Threshold:
+    """The level with the highest F-beta on an annotated tomogram, where each gives other picks.
+
+    `fit_threshold` is for scores of picks that are the same at any threshold. Where the threshold
+    is that of a voxel, it changes the picks themselves, and each level is tried. Of equally good
+    levels the one in the middle is taken.
+
+    Args:
+        pick: gives the centres ``(n, 3)`` at a level.
+        truth: the annotated centres.
+        radius: of the particle, in the unit of the centres.
+        beta: how much more recall counts than precision.
+        hit: largest distance of a hit, in radii.
+        levels: what to try.
+
+    >>> import numpy as np
+    >>> truth = np.array([[0.0, 0, 0], [50, 0, 0]])
+    >>> fit_level(lambda level: truth[: 2 if level < 0.55 else 1], truth, 10.0).value
+    0.3
+    """
+    tried = [Threshold(level, detection(pick(level), truth, radius, hit)) for level in levels]
+    values = [one.counts.f_beta(beta) or 0.0 for one in tried]
+    best = [one for one, value in zip(tried, values, strict=True) if value == max(values)]
+    return best[(len(best) - 1) // 2]

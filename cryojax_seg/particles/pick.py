@@ -65,9 +65,9 @@ def tops(
     if mask is not None:
         found &= np.asarray(mask)
     numbers, count = ndimage.label(found, np.ones((3, 3, 3)))  # pyright: ignore
-    numbers = np.asarray(numbers)
+
     where = np.argwhere(found)
-    owner = numbers[found] - 1
+    owner = numbers[found].astype(int) - 1
     size = np.bincount(owner, minlength=count)
     sums = [np.bincount(owner, where[:, axis], count) for axis in range(3)]
     middles = np.stack(sums, -1) / np.maximum(size, 1)[:, None]
