@@ -76,7 +76,8 @@ def pick_classes(
     Each class is picked by `pick_balls`. Of two picks nearer to each other than 0.6 of their mean
     diameter the one is kept whose map has the higher mean probability around it, in a ball of the
     smallest diameter. Maps that never exceed 1 together are taken for those of one model: then a
-    voxel counts for all classes if their sum reaches the threshold.
+    voxel counts for all classes if their sum reaches the threshold, and it is their sum of which
+    a particle must have `smallest` in its ball.
 
     Args:
         maps: probabilities of each class, 0 to 1, on one grid.
@@ -100,14 +101,18 @@ def pick_classes(
             "diameters: give one diameter for each map, and maps of one shape"
         )
     values = [np.clip(finite(m), 0, 1) for m in maps]
-    total = np.sum(values, 0)
-    if total.max(initial=0) <= 1.01:  # float16 rounds
-        values = [np.where(total >= threshold, v, 0) for v in values]
-        threshold = min(float(threshold), 1e-4)
+    total, least = np.sum(values, 0), smallest
+    one_model = total.max(initial=0) <= 1.01  # float16 rounds
+    if one_model:
+        total = np.where(total >= threshold, total, 0)
+        values = [np.where(total > 0, v, 0) for v in values]
+        threshold, least = min(float(threshold), 1e-4), smallest / len(maps)
     ball = _ball(BALL * float(min(diameters)) / 2)
     places, scores, yardstick, classes, sizes = [], [], [], [], []
     for number, (map_, diameter) in enumerate(zip(values, diameters, strict=True), 1):
-        found = pick_balls(map_, diameter, threshold, mask, smallest)
+        found = pick_balls(map_, diameter, threshold, mask, least)
+        if one_model:
+            found = found.take(_share(total, found, diameter) >= smallest)
         around = np.round(mean_in_ball(map_, ball), 4)
         places.append(found.coordinates)
         scores.append(found.scores)
@@ -124,6 +129,13 @@ def pick_classes(
             kept = np.append(kept, number)
     kept = kept[np.argsort(-score[kept], kind="stable")]
     return Particles(where[kept], scores=score[kept], classes=kind[kept])
+
+
+def _share(values: np.ndarray, found: Particles, diameter: float | int) -> np.ndarray:
+    """The mean of values in the ball of each pick, of the part that is inside."""
+    ball = _ball(BALL * float(diameter) / 2)
+    voxels = np.rint(found.coordinates).astype(int)
+    return mean_in_ball(values, ball)[tuple(voxels.T)] / _room(voxels, ball, values.shape)
 
 
 def mean_in_ball(values: np.ndarray, ball: np.ndarray) -> np.ndarray:

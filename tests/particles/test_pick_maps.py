@@ -207,6 +207,9 @@ def test_classes_of_one_model_share_the_threshold():
     found = pick_classes(maps, [11.0, 11.0], 0.5)
     assert found.classes.tolist() == [1] and found.scores[0] == pytest.approx(0.45, abs=0.01)
     assert len(pick_classes(maps, [11.0, 11.0], 0.85)) == 0
+    faint = [(0.1 * inside).astype(np.float16)] * 5 + [(0.2 * inside).astype(np.float16)]
+    found = pick_classes(faint, [11.0] * 6, 0.5)  # 0.7 together, of which each has a small share
+    assert found.classes.tolist() == [6]
 
 
 def test_odd_volumes_have_their_picks():
