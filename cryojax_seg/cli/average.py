@@ -138,6 +138,8 @@ def _check(options: Average) -> dict[str, Path]:
         "scores": options.output.with_suffix(".json"),
         "average": options.output,
     }
+    table = options.particles or options.boxes.with_suffix(".star")
+    particle_files.check_not_input(outputs["poses"], table, "--output")
     for path in outputs.values():
         particle_files.check_absent(path, options.overwrite)
     return outputs

@@ -39,7 +39,7 @@ def check_absent(path: Path, overwrite: bool) -> None:
 def check_not_input(output: Path, particles: Path, option: str) -> None:
     """Raises a ValueError if a table would be written where that of the particles is."""
     if output.resolve() == particles.resolve():
-        other = output.with_name(f"{output.stem}_boxes{output.suffix}")
+        other = output.with_name(f"{output.stem}_new{output.suffix}")
         raise ValueError(
             f"{output}: is the table of particles itself, and the new table would be written "
             f"there; choose another {option}, such as one whose table is {other.name}"

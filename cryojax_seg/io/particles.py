@@ -178,7 +178,7 @@ def rows_of_tomogram(
         name: that of the tomogram in the table, where its file is called otherwise.
 
     Raises:
-        FileError: unless exactly one name of the table is that of the tomogram.
+        FileError: if it is not clear which name of the table is that of the tomogram.
     """
     found = table.names()
     if found is None:

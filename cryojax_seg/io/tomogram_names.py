@@ -97,7 +97,8 @@ def rows_of(
         the numbers of the rows; all, and None, if nothing tells tomograms apart.
 
     Raises:
-        FileError: unless exactly one name of the table is that of the tomogram.
+        FileError: unless exactly one name of the table is that of the tomogram. A table of one
+            tomogram is refused only where it names another of the series, as TS_2 is for TS_1.
 
     >>> rows_of("TS_1.mrc", ["TS_2", "TS_1"], "rlnTomoName", None, Path("p.star"))
     ([1], 'TS_1')
@@ -108,6 +109,8 @@ def rows_of(
     own = tomogram_name(tomogram)
     if name is None:
         found = matching_names(tomogram, distinct)
+        if not found and len(distinct) == 1 and not _numbered_alike(distinct[0], own):
+            found = distinct  # of one tomogram, and no other of the same series
     else:
         own = name
         found = [n for n in distinct if n == name] or [
@@ -132,6 +135,13 @@ def rows_of(
 
 def _is_number(name: str) -> bool:
     return re.fullmatch(r"[\d.]*", name) is not None
+
+
+def _numbered_alike(first: str, second: str) -> bool:
+    """Whether names differ only in their numbers, so that they are of one series."""
+    words = [_WORDS.findall(tomogram_name(name).lower()) for name in (first, second)]
+    letters = [re.sub(r"\d+", "", "".join(_core(own) or own)) for own in words]
+    return letters[0] == letters[1]
 
 
 def _dressed(first: str, second: str) -> bool:

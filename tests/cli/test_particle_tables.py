@@ -119,8 +119,16 @@ def test_a_table_is_not_replaced_by_that_of_its_boxes(run, tomogram, tmp_path):
     words = ("extract", tomogram, table, "--edge", EDGE, "-o", tmp_path / "X.mrcs")
     for more in ((), ("--overwrite",)):
         status, _, said = run(*words, *more)
-        assert status == 2 and "X.star: is the table of particles" in said and "X_boxes" in said
+        assert status == 2 and "X.star: is the table of particles" in said and "X_new.star" in said
     assert table.read_bytes() == before and not (tmp_path / "X.mrcs").exists()
+
+
+def test_an_average_does_not_replace_the_table_of_its_boxes(run, boxes, tmp_path):
+    table = star(tmp_path / "a.star", {}, POSED, rows_for(boxes[1], range(12)))
+    words = ("average", boxes[0], "--particles", table, "--tilt-range", "-90", "90", "--overwrite")
+    status, _, said = run(*words, "-o", tmp_path / "a.mrc")
+    assert status == 2 and "a.star: is the table of particles itself" in said
+    assert len(io.read_table(table)) == 12 and not (tmp_path / "a.mrc").exists()
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,12 @@ def test_the_best_agreement_wins_and_doubt_is_refused():
     assert rows_of("x/b/TS_1.mrc", ["a/TS_1.mrc", "b/TS_1.mrc"], "a", None, where)[0] == [1]
     assert rows_of("run_7/volume.mrc", ["run_7", "run_8"], "a", None, where) == ([0], "run_7")
     assert rows_of("t.mrc", ["7", "7"], "tomo (20)", None, where) == ([0, 1], None)
+    assert rows_of("t.mrc", ["map", "map"], "a", None, where) == ([0, 1], "map")  # only one
+    for other in ("TS_2", "TS_01", "TS_10", "TS_1_2", "rec_TS_2.mrc", "TS_2_bin4"):
+        with pytest.raises(
+            io.FileError, match=f"1 tomogram, none of which is called TS_1 .{other}"
+        ):
+            rows_of("TS_1.mrc", [other] * 2, "a", None, where)
     assert rows_of("t.mrc", ["7", "8"], "tomo (20)", "8", where) == ([1], "8")
     assert rows_of("t.mrc", ["TS_1.tomostar", "TS_2"], "a", "TS_1", where)[0] == [0]
     with pytest.raises(io.FileError, match="several of which may be TS_1: a/TS_1.mrc, b/TS_1.mrc"):
