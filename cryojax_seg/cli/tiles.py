@@ -207,7 +207,8 @@ def shares(labels: Path, work: Work) -> dict[str, float]:
     from cryojax_seg.core import label_names
     from cryojax_seg.core.blocks import blocks, release
 
-    found = io.read_tomogram(labels).density
+    # What is odd about the voxel size was said when the tomogram was read.
+    found = io.read_tomogram(labels, work.tomogram.voxel_size or 1.0).density
     names = label_names(work.segmenter.classes)
     counts = np.zeros(len(names), np.int64)
     sums, voxels = np.zeros(2), np.zeros(2)  # of the intensity, outside and inside

@@ -183,11 +183,13 @@ def _present(values: np.ndarray, name: str) -> set[int]:
     for z, section in enumerate(values):
         found = np.unique(section)
         if found.dtype.kind == "f":
-            wrong = found[~np.isfinite(found) | (found != np.round(found))]
+            # Beyond 2^24 float32 holds no longer every integer, so they are no class numbers.
+            whole = np.isfinite(found) & (found == np.round(found)) & (abs(found) <= 2**24)
+            wrong = found[~whole]
             if wrong.size:
                 raise FileError(
-                    f"{name}: voxel value {wrong[0]:g} in slice {z} is not an integer; a label "
-                    "volume holds class numbers. Is this a density or a probability map?"
+                    f"{name}: voxel value {wrong[0]:g} in slice {z} is not an integer up to 2^24; "
+                    "a label volume holds class numbers. Is this a density or a probability map?"
                 )
         present.update(int(v) for v in found)
         if len(present) > 4096:

@@ -24,7 +24,7 @@ from cryojax_seg.io.files import (
     sync,
     target_path,
 )
-from cryojax_seg.io.mrc import mrc_header, read_mrc, write_mrc
+from cryojax_seg.io.mrc import mrc_header, read_mrc, warn, write_mrc
 from cryojax_seg.io.voxel_size import VoxelSize
 from cryojax_seg.text import shortened
 
@@ -90,7 +90,7 @@ def _write_stack(
     target = target_path(path, overwrite)
     partial = partial_path(target)
     size = headers.LENGTH + 4 * count * edge**3
-    written, low, high, total, squares = 0, math.inf, -math.inf, 0.0, 0.0
+    written, low, high, total, squares, odd = 0, math.inf, -math.inf, 0.0, 0.0, 0
     try:
         with (
             disk_full_explained(target),
@@ -104,12 +104,18 @@ def _write_stack(
             for written, box in enumerate(boxes, 1):  # noqa: B007
                 values = np.ascontiguousarray(box, "<f4")
                 file.write(values.data)
-                low, high = min(low, float(values.min())), max(high, float(values.max()))
+                finite = np.isfinite(values)
+                odd += int(values.size - finite.sum())
+                low = min(low, float(values.min(initial=math.inf, where=finite)))
+                high = max(high, float(values.max(initial=-math.inf, where=finite)))
+                values = np.where(finite, values, np.float32(0))
                 total += float(values.sum(dtype=np.float64))
                 squares += float(np.vdot(values, values))
                 if file.tell() - flushed > _FLUSH and (flushing is None or flushing.done()):
                     flushed, flushing = file.tell(), flusher.submit(os.fsync, file.fileno())
             _check_count(path, written, count)
+            if odd:
+                warn(path, [f"{odd} of {count * edge**3} voxels are NaN or infinite"])
             one = np.broadcast_to(np.float32(0), (edge, edge, edge))
             fields = mrc_header(one, np.dtype("<f4"), None, voxel_size)
             fields["nz"], fields["mz"], fields["ispg"] = count * edge, edge, _VOLUMES

@@ -8,10 +8,12 @@ import numpy as np
 import tensorstore as ts
 
 from cryojax_seg.core.types import Shape
+from cryojax_seg.io.chunk_files import check_metadata, count_chunks
 from cryojax_seg.io.files import FileError, check_memory
-from cryojax_seg.io.ome import Multiscale
+from cryojax_seg.io.ome import Level, Multiscale
 
 FAILURES = (ValueError, IndexError, NotImplementedError)  # as which TensorStore's errors come
+_LARGEST = 2**40  # voxels; the largest tomograms have some 2**35
 _CACHE = 2**26  # bytes of chunks that are kept: parts that are read one after another share some
 
 
@@ -57,12 +59,14 @@ class Chunked:
         return f"Chunked({self._name!r}, shape={self.shape}, dtype={self.dtype})"
 
 
-def open_volume(described: Multiscale, folder: Path) -> Chunked:
-    """The array of one level, after the checks that need no voxels.
+def open_volume(described: Multiscale, level: Level) -> tuple[Chunked, list[str]]:
+    """The array of one level, after the checks that need no voxels, and what is odd about it.
 
     Raises:
         FileError: if it is no volume of real numbers or damaged.
     """
+    folder = level.folder
+    check_metadata(folder)
     try:
         store = open_store(described.driver, folder, _CACHE, open=True, read=True)
     except FAILURES as error:
@@ -84,8 +88,38 @@ def open_volume(described: Multiscale, folder: Path) -> Chunked:
     dtype = np.dtype(store.dtype.numpy_dtype)
     if dtype.kind not in "iufb":
         raise FileError(f"{folder}: holds {dtype}; real numbers are read, convert it")
+    if math.prod(shape) > _LARGEST:
+        raise FileError(
+            f"{folder}: its metadata claim the shape {shape}; at most 2^40 voxels are read"
+        )
     check_memory(folder, math.prod(_chunk(store)) * dtype.itemsize, "write it with smaller chunks")
-    return Chunked(store[(0,) * extra] if extra else store, str(folder))
+    notes = _missing(store, level)
+    return Chunked(store[(0,) * extra] if extra else store, str(folder)), notes
+
+
+def _missing(store: ts.TensorStore, level: Level) -> list[str]:
+    """A note on chunks that are not there, and so are read as the fill value.
+
+    Volumes of this package say how many were written; others may leave out those that hold
+    nothing but the fill value, or may be an incomplete copy.
+    """
+    stated = store.chunk_layout.write_chunk.shape or (None,) * store.rank
+    file = tuple(c or n for c, n in zip(stated, store.shape, strict=True))
+    found, whole = count_chunks(level.folder, store.shape, file)
+    written = level.chunks
+    if (written is not None and found < written) or (written is None and not found):
+        known = whole if written is None else written
+        raise FileError(
+            f"{level.folder}: {known - found} of its {known} chunk files are missing; copy the "
+            "folder again"
+        )
+    if written is not None or found == whole:
+        return []
+    share = 100 * (whole - found) / whole
+    return [
+        f"{whole - found} of {whole} chunk files ({share:.2g} %) are not there and read as the "
+        "fill value; if the volume was not written that way, copy it again"
+    ]
 
 
 def _chunk(store: ts.TensorStore) -> tuple[int, ...]:

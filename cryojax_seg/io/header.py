@@ -201,7 +201,11 @@ def _axes(fields, warnings: list[str]) -> tuple[int, int, int]:
         order = ", ".join(map(str, reversed(stored)))
         warnings.append(f"axis order mapc, mapr, maps is {order}; taken as 1, 2, 3")
         return (0, 1, 2)
-    return (stored.index(3), stored.index(2), stored.index(1))
+    axes = (stored.index(3), stored.index(2), stored.index(1))
+    if axes != (0, 1, 2):
+        order = ", ".join(map(str, reversed(stored)))
+        warnings.append(f"axis order mapc, mapr, maps is {order}; brought into the order z, y, x")
+    return axes
 
 
 def _zyx(fields, name: str) -> tuple[float, float, float]:
@@ -212,9 +216,10 @@ def _zyx(fields, name: str) -> tuple[float, float, float]:
 def _voxel_size(fields, warnings: list[str]) -> tuple[float, float, float] | None:
     cell = _zyx(fields, "cella")
     grid = [int(fields[name]) for name in ("mz", "my", "mx")]
-    if cell == (0.0, 0.0, 0.0):
-        return None
     unknown = "voxel size unknown, give it with --voxel-size ANGSTROM"
+    if cell == (0.0, 0.0, 0.0):
+        warnings.append(f"cell is 0: {unknown}")
+        return None
     text = ", ".join(f"{c:g}" for c in cell)
     if not all(math.isfinite(c) and c > 0 for c in cell) or min(grid) <= 0:
         warnings.append(f"cell ({text}) A over grid {tuple(grid)} (z, y, x): {unknown}")

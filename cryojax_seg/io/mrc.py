@@ -96,8 +96,8 @@ def write_mrc(
     """Writes a volume as MRC2014, completely or not at all.
 
     Floats become mode 2 (float16: mode 12), integers the smallest of modes 0, 1 and 6 that holds
-    them (16-bit types keep theirs). The file carries the voxel size, origin and nstart of `like`,
-    and no extended header.
+    them (16-bit types keep theirs). NaN and infinite voxels are written, with a `HeaderWarning`.
+    The file carries the voxel size, origin and nstart of `like`, and no extended header.
 
     Args:
         path: the file; see `atomic_write` for how it comes into being.
@@ -114,6 +114,7 @@ def write_mrc(
     if array.ndim != 3 or 0 in array.shape:
         raise FileError(f"{path}: a volume (z, y, x) is needed, this array is {array.shape}")
     dtype = _storage_type(array, path)
+    warn(path, non_finite_warnings(array))
     fields = mrc_header(array, dtype, like, voxel_size)
     with atomic_write(path, overwrite) as temporary, open(temporary, "wb") as file:
         file.write(fields.tobytes())
@@ -131,7 +132,10 @@ def non_finite_warnings(data: np.ndarray) -> list[str]:
     """A note with the number of NaN and infinite voxels, if there are any."""
     if data.dtype.kind != "f":
         return []
-    bad = sum(int(section.size - np.isfinite(section).sum()) for section in data)
+    bad = 0
+    for section in data:
+        bad += int(section.size - np.isfinite(section).sum())
+        release(data)
     return [f"{bad} of {data.size} voxels are NaN or infinite"] if bad else []
 
 

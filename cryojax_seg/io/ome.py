@@ -1,7 +1,6 @@
 """What OME-Zarr says about a volume (NGFF 0.5, and 0.4 for reading): checked, never believed."""
 
 import dataclasses
-import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from cryojax_seg.core.types import Shape
 from cryojax_seg.io.files import FileError
 from cryojax_seg.io.plain import read_json
 from cryojax_seg.io.voxel_size import ANGSTROM_PER_UNIT
+from cryojax_seg.text import shown
 
 Zyx = tuple[float, float, float]
 
@@ -26,11 +26,13 @@ class Level:
         folder: of its Zarr array.
         voxel_size: angstrom along z, y, x; None if the unit is unknown.
         origin: angstrom, position of the centre of voxel (0, 0, 0) along z, y, x.
+        chunks: files that were written, which this package notes down; None if unknown.
     """
 
     folder: Path
     voxel_size: Zyx | None
     origin: Zyx
+    chunks: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _image(file: Path) -> dict[str, Any]:
         raise _Refused("multiscales holds no image")
     version = content.get("version", images[0].get("version"))
     if version is not None and not str(version).startswith(_VERSIONS):
-        raise _Refused(f"is version {version!r}", "convert it to OME-Zarr 0.5 (or 0.4)")
+        raise _Refused(f"is version {shown(version)}", "convert it to OME-Zarr 0.5 (or 0.4)")
     return images[0]
 
 
@@ -111,18 +113,27 @@ def _multiscale(folder: Path, driver: str, image: dict[str, Any]) -> Multiscale:
     if not datasets:
         raise _Refused("datasets is empty")
     levels = []
-    for dataset in datasets:
+    for dataset, chunks in zip(datasets, _written(image, len(datasets)), strict=True):
         place = _inside(folder, _entry(dataset, "path", str))
         inner = _transformation(_entry(dataset, _STEPS, list), axes, needed=True)
         # Voxel index to length by the data set's transformation, then by that of all levels.
         parts = zip(*inner, *outer, strict=True)
         lengths = [(scale * s, shift * s + t) for scale, shift, s, t in parts][-3:]
         if unit is None:
-            levels.append(Level(place, None, (0.0, 0.0, 0.0)))
+            levels.append(Level(place, None, (0.0, 0.0, 0.0), chunks))
         else:
             sizes, origins = zip(*lengths, strict=True)
-            levels.append(Level(place, _angstrom(sizes, unit), _angstrom(origins, unit)))
+            size, origin = _angstrom(sizes, unit), _angstrom(origins, unit)
+            levels.append(Level(place, size, origin, chunks))
     return Multiscale(driver, len(axes) - 3, tuple(levels), notes)
+
+
+def _written(image: dict[str, Any], count: int) -> list[int | None]:
+    """Chunk files of each level, where that was noted down."""
+    noted = image.get("metadata")
+    numbers = noted.get("chunks") if isinstance(noted, dict) else None
+    known = isinstance(numbers, list) and all(type(n) is int for n in numbers)
+    return [*numbers] if known and len(numbers) == count else [None] * count
 
 
 def _axes(axes: list[Any]) -> tuple[Zyx | None, tuple[str, ...]]:
@@ -156,7 +167,7 @@ def _transformation(
     kinds = [entry.get("type") if _is_object(entry) else None for entry in entries]
     if kinds not in (["scale"], ["scale", "translation"]):
         raise _Refused(
-            f"{_STEPS} holds {reprlib.repr(kinds)}, a scale and perhaps a translation are needed"
+            f"{_STEPS} holds {shown(kinds)}, a scale and perhaps a translation are needed"
         )
     scale = _numbers(entries[0], "scale", len(axes))
     if min(scale) < 1e-30:
@@ -168,7 +179,7 @@ def _numbers(entry: dict[str, Any], key: str, count: int) -> list[float]:
     values = _entry(entry, key, list)
     numbers = [v for v in values if isinstance(v, (int, float)) and abs(v) < 1e30]
     if len(numbers) != count or len(values) != count:
-        raise _Refused(f"{key} is {reprlib.repr(values)}, {count} numbers are needed")
+        raise _Refused(f"{key} is {shown(values)}, {count} numbers are needed")
     return [float(number) for number in numbers]
 
 
@@ -184,14 +195,14 @@ def _inside(folder: Path, path: str) -> Path:
         place, root = (folder / path).resolve(), folder.resolve()
         found = place.is_dir()
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, a circle of links
-        raise _Refused(f"the data set path {reprlib.repr(path)} is not a path") from None
+        raise _Refused(f"the data set path {shown(path)} is not a path") from None
     if place == root or not place.is_relative_to(root):
         raise _Refused(
-            f"the data set path {reprlib.repr(path)} leads out of the folder",
+            f"the data set path {shown(path)} leads out of the folder",
             "correct it, and beware of the rest of the folder",
         )
     if not found:
-        raise _Refused(f"the data set {reprlib.repr(path)} is missing", "copy the folder again")
+        raise _Refused(f"the data set {shown(path)} is missing", "copy the folder again")
     return folder / path
 
 
@@ -200,7 +211,7 @@ def _entry(holder: Any, key: str, kind: type) -> Any:
     found = holder.get(key) if _is_object(holder) else None
     if not isinstance(found, kind):
         word = {dict: "an object", list: "a list", str: "a text"}[kind]
-        lacks = "is missing" if found is None else f"is {reprlib.repr(found)}, {word} is needed"
+        lacks = "is missing" if found is None else f"is {shown(found)}, {word} is needed"
         raise _Refused(f"{key} {lacks}")
     return found
 
@@ -227,7 +238,12 @@ def level_factors(shape: Shape) -> list[tuple[int, ...]]:
 
 
 def group_metadata(
-    name: str, factors: list[tuple[int, ...]], voxel_size: Zyx | None, origin: Zyx, method: str
+    name: str,
+    factors: list[tuple[int, ...]],
+    voxel_size: Zyx | None,
+    origin: Zyx,
+    method: str,
+    chunks: list[int],
 ) -> dict[str, Any]:
     """The zarr.json of a volume whose levels are coarser by these factors.
 
@@ -237,6 +253,8 @@ def group_metadata(
         voxel_size: angstrom along z, y, x; None leaves the unit out.
         origin: angstrom, of the centre of voxel (0, 0, 0) of the finest level.
         method: how voxels were combined.
+        chunks: files of each level; empty parts of a volume have none, so a copy cannot be told to
+            be complete without their number.
     """
     unit = {} if voxel_size is None else {"unit": "angstrom"}
     size = voxel_size or (1.0, 1.0, 1.0)
@@ -258,7 +276,10 @@ def group_metadata(
         "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
         "datasets": datasets,
         "type": method,
-        "metadata": {"description": f"blocks of 2 x 2 x 2 voxels became their {method}"},
+        "metadata": {
+            "description": f"blocks of 2 x 2 x 2 voxels became their {method}",
+            "chunks": chunks,
+        },
     }
     attributes = {"ome": {"version": "0.5", "multiscales": [image]}}
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}

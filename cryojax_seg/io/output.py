@@ -25,7 +25,7 @@ from cryojax_seg.io.files import (
     sync,
     target_path,
 )
-from cryojax_seg.io.mrc import mrc_header
+from cryojax_seg.io.mrc import mrc_header, non_finite_warnings, warn
 from cryojax_seg.io.plain import read_json_object
 from cryojax_seg.io.zarr import ZarrOutput
 
@@ -118,6 +118,7 @@ class MrcOutput:
         self._data.flush()
 
     def finish(self) -> None:
+        warn(self._target, non_finite_warnings(self._data))
         fields = mrc_header(self._data, self._data.dtype, self._like)
         self.flush()
         with open(self._partial, "r+b") as file:

@@ -17,6 +17,7 @@ from cryojax_seg.core.blocks import EDGE, blocks
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.core.types import Shape
 from cryojax_seg.io import ome
+from cryojax_seg.io.chunk_files import count_chunks
 from cryojax_seg.io.chunked import FAILURES, Chunked, open_store, open_volume, reason, region
 from cryojax_seg.io.files import (
     FileError,
@@ -78,9 +79,9 @@ def read_zarr(
     if not 0 <= level < len(described.levels):
         raise FileError(f"{path}: has the levels 0 to {len(described.levels) - 1}, not {level}")
     found = described.levels[level]
-    volume = open_volume(described, found.folder)
+    volume, odd = open_volume(described, found)
     density = volume if mmap else np.asarray(volume)
-    notes = list(described.warnings) if voxel_size is None else []
+    notes = odd + (list(described.warnings) if voxel_size is None else [])
     if voxel_size is None and found.voxel_size is not None:
         notes += voxel_size_warnings(found.voxel_size)
     if isinstance(density, np.ndarray):
@@ -144,6 +145,7 @@ class ZarrOutput:
         if self._target.exists() and not ome.metadata_file(self._target):
             raise FileError(f"{path}: exists and is not an OME-Zarr folder; choose another name")
         self._partial = partial_path(self._target)
+        self._odd = 0  # voxels written that are not finite
         self._pending: collections.deque[ts.WriteFutures] = collections.deque()
         self._store = self._resumed() if resume else self._started()
 
@@ -159,6 +161,8 @@ class ZarrOutput:
         shape = tuple(s.stop - s.start for s in part)
         if block.shape != shape:
             raise ValueError(f"a block of shape {block.shape} was given for a part of {shape}")
+        if self.dtype.kind == "f":
+            self._odd += int(block.size - np.isfinite(block).sum())
         for cell in _by_chunk(part):
             inside = tuple(
                 slice(c.start - p.start, c.stop - p.start) for c, p in zip(cell, part, strict=True)
@@ -174,14 +178,17 @@ class ZarrOutput:
         """Adds the coarser levels and gives the folder its name."""
         self._check_unfinished()
         self.flush()
+        if self._odd:
+            warn(self._target, [f"{self._odd} voxels are NaN or infinite"])
         method = "mean" if self.dtype.kind == "f" else "mode"  # a label must stay a label
         factors = ome.level_factors(self.shape)
-        fine = self._store
+        fine, chunks = self._store, [self._files("0", self.shape)]
         for level, (before, factor) in enumerate(zip(factors, factors[1:], strict=False), 1):
             step = [f // b for b, f in zip(before, factor, strict=True)]
             fine = self._coarser(ts.downsample(fine, step, method), str(level))
+            chunks.append(self._files(str(level), tuple(fine.shape)))
         size, origin = self._place
-        content = ome.group_metadata(self._target.name, factors, size, origin, method)
+        content = ome.group_metadata(self._target.name, factors, size, origin, method, chunks)
         with disk_full_explained(self._target):
             (self._partial / "zarr.json").write_text(json.dumps(content, indent=2))
             publish_folder(self._partial, self._target, self._overwrite)
@@ -226,6 +233,10 @@ class ZarrOutput:
         options = {"create": True, "delete_existing": True, "spec": {"metadata": metadata}}
         with self._failure_explained():
             return open_store("zarr3", self._partial / name, 0, **options)
+
+    def _files(self, name: str, shape: tuple[int, ...]) -> int:
+        """Chunk files of an array; there are none where a volume is 0."""
+        return count_chunks(self._partial / name, shape, [min(n, EDGE) for n in shape])[0]
 
     def _coarser(self, fine: ts.TensorStore, name: str) -> ts.TensorStore:
         coarse, voxels = self._array(name, tuple(fine.shape)), Chunked(fine, str(self._partial))

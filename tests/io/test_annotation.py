@@ -101,6 +101,7 @@ def test_transposition_hint_is_right(labels):
 
 def test_not_integers(write, labels):
     refused(write(labels + np.float32(0.5)), "0.5", "is not an integer", "probability")
+    refused(write(labels + np.float32(1e30), name="e.mrc"), "1e+30", "is not an integer up to 2^24")
     values = labels.astype(np.float32)
     values[2, 0, 0] = np.nan
     with pytest.warns(HeaderWarning, match="NaN"):

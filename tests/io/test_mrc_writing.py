@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from cryojax_seg.core import Tomogram
-from cryojax_seg.io import FileError, read_mrc, write_mrc
+from cryojax_seg.io import (
+    FileError,
+    HeaderWarning,
+    MrcOutput,
+    ZarrOutput,
+    read_mrc,
+    write_boxes,
+    write_mrc,
+)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +109,8 @@ def test_read_process_write_keeps_every_voxel_in_place(mrc_bytes, put, tmp_path,
     """From big-endian bytes with permuted axes to a plain file: the same volume."""
     raw = mrc_bytes(phantom.transpose(2, 0, 1), 2, ">", mapc=2, mapr=3, maps=1, mx=5, my=4, mz=3)
     path = put("odd.mrc", raw)
-    tomogram = read_mrc(path, voxel_size=12.0)
+    with pytest.warns(HeaderWarning, match="axis order mapc, mapr, maps is 2, 3, 1; brought"):
+        tomogram = read_mrc(path, voxel_size=12.0)
     write_mrc(tmp_path / "plain.mrc", tomogram.density, like=tomogram)
     with mrcfile.open(tmp_path / "plain.mrc") as file:
         assert np.array_equal(file.data, phantom)
@@ -110,7 +119,8 @@ def test_read_process_write_keeps_every_voxel_in_place(mrc_bytes, put, tmp_path,
 
 def test_unknown_voxel_size_stays_unknown(tmp_path, phantom):
     write_mrc(tmp_path / "a.mrc", phantom)
-    assert read_mrc(tmp_path / "a.mrc").voxel_size is None
+    with pytest.warns(HeaderWarning, match="cell is 0: voxel size unknown"):
+        assert read_mrc(tmp_path / "a.mrc").voxel_size is None
 
 
 def test_mrcfile_finds_no_fault(tmp_path, phantom):
@@ -126,7 +136,8 @@ def test_mrcfile_finds_no_fault(tmp_path, phantom):
 
 def test_statistics_leave_non_finite_voxels_out(tmp_path, phantom):
     phantom[0, 0, 0], phantom[1] = np.nan, np.inf
-    write_mrc(tmp_path / "a.mrc", phantom, voxel_size=10.0)
+    with pytest.warns(HeaderWarning, match="a.mrc: 21 of 60 voxels are NaN or infinite"):
+        write_mrc(tmp_path / "a.mrc", phantom, voxel_size=10.0)
     finite = phantom[np.isfinite(phantom)]
     with mrcfile.open(tmp_path / "a.mrc") as file:
         assert float(file.header.dmax) == finite.max()
@@ -135,18 +146,18 @@ def test_statistics_leave_non_finite_voxels_out(tmp_path, phantom):
 
 def test_existing_file_is_refused(tmp_path, phantom):
     path = tmp_path / "a.mrc"
-    write_mrc(path, phantom)
+    write_mrc(path, phantom, voxel_size=10.0)
     before = path.read_bytes()
     with pytest.raises(FileError, match="exists already.*--overwrite"):
         write_mrc(path, phantom + 1)
     assert path.read_bytes() == before
-    write_mrc(path, phantom + 1, overwrite=True)
+    write_mrc(path, phantom + 1, voxel_size=10.0, overwrite=True)
     assert np.array_equal(read_mrc(path).density, phantom + 1)
 
 
 def test_a_mapped_volume_can_be_written_over_itself(tmp_path, phantom):
     path = tmp_path / "a.mrc"
-    write_mrc(path, phantom)
+    write_mrc(path, phantom, voxel_size=10.0)
     tomogram = read_mrc(path, mmap=True)
     write_mrc(path, tomogram.density[::-1], like=tomogram, overwrite=True)
     assert np.array_equal(read_mrc(path).density, phantom[::-1])
@@ -167,3 +178,18 @@ def test_disk_full_leaves_the_former_file(tmp_path, phantom):
     assert str(path) in str(caught.value) and "iB free" in str(caught.value)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_non_finite_voxels_are_said_by_every_writer(tmp_path, phantom):
+    phantom[1, 1, 1:3] = np.nan, -np.inf
+    words = "2( of 60)? voxels are NaN or infinite"
+    for name, kind in (("a.mrc", MrcOutput), ("a.zarr", ZarrOutput)):
+        output = kind(tmp_path / name, phantom.shape, np.float32)
+        output.write(np.s_[:, :, :], phantom)
+        with pytest.warns(HeaderWarning, match=f"{name}: {words}"):
+            output.finish()
+    boxes = np.where(np.arange(54).reshape(2, 3, 3, 3) == 30, np.nan, 1).astype(np.float32)
+    with pytest.warns(HeaderWarning, match="b.mrcs: 1 of 54 voxels"):
+        write_boxes(tmp_path / "b.mrcs", boxes, 2, 3, 10.0)
+    with mrcfile.open(tmp_path / "b.mrcs") as file:
+        assert (float(file.header.dmin), float(file.header.dmax)) == (1.0, 1.0)
