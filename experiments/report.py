@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import json
 import pathlib
+import re
 import sys
 
 import tyro
@@ -27,24 +28,107 @@ class Config:
     """write nothing; exit 1 if the documentation is not up to date"""
 
 
-def number(value) -> str:
+# Suffixes of a column's name, and the units that its heading shows for them.
+UNITS = {
+    "seconds": "s",
+    "s": "s",
+    "ms": "ms",
+    "gib": "GiB",
+    "megabytes": "MB",
+    "nm": "nm",
+    "nm2": "nm²",
+    "um2": "µm²",
+    "um3": "µm³",
+    "degrees": "°",
+}
+# Columns whose unit their name does not say.
+UNITS_OF = {
+    "shape": "voxels",
+    "block": "voxels",
+    "edge": "voxels",
+    "halo": "voxels",
+    "half_tilt": "°",
+}
+SPELLED = {"dice": "Dice", "ece": "ECE", "snr": "SNR", "cpu": "CPU", "um": "µm"}
+LONGEST = 12  # values of a list that a cell shows
+
+
+def heading(column: str) -> str:
+    """The heading of a column, with its unit in parentheses; a key of a mapping follows a colon.
+
+    >>> heading("cpu_seconds"), heading("areas_um2: inner membrane")
+    ('CPU time (s)', 'areas, inner membrane (µm²)')
+    """
+    column, _, key = column.partition(": ")
+    *words, last = column.split("_")
+    unit = UNITS_OF.get(column)
+    if unit is None and last in UNITS and (not words or words[-1] != "per"):
+        unit = UNITS[last]
+        words += [] if words and words != ["cpu"] and words != ["wall"] else ["time"]
+    else:
+        words += [last]
+    name = " ".join(SPELLED.get(word, word) for word in words) + (f", {key}" if key else "")
+    return f"{name} ({unit})" if unit else name
+
+
+def number(value, between: str = " ") -> str:
+    """A value as a cell shows it: three significant digits, thousands apart.
+
+    >>> number(5949284889.6), number(0.51234), number([0.1, None]), number(True)
+    ('5,950,000,000', '0.512', '0.1 -', 'yes')
+    """
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        return f"{value:.3g}" if abs(value) < 1000 else f"{float(f'{value:.3g}'):,.0f}"
     if isinstance(value, list):
-        return " ".join(number(v) for v in value)
+        return between.join(number(v) for v in value)
     return "-" if value is None else str(value)
+
+
+def flat(row: dict) -> dict:
+    """A row whose mappings are columns of their own. It leaves out long lists and lists of rows.
+
+    >>> flat({"area": {"inner": 1.0, "outer": 2.0}, "rows": [{"a": 1}]})
+    {'area: inner': 1.0, 'area: outer': 2.0}
+    """
+    cells = {}
+    for key, value in row.items():
+        if isinstance(value, dict):
+            cells |= {f"{key}: {k}": v for k, v in value.items() if not isinstance(v, list)}
+        elif not isinstance(value, list) or (len(value) <= LONGEST and not nested(value)):
+            cells[key] = value
+    return cells
+
+
+def nested(value) -> bool:
+    """Whether a value is a list of rows, which are a table of their own."""
+    return isinstance(value, list) and any(isinstance(v, dict) for v in value)
 
 
 def table(rows: list[dict], columns: list[str] | None = None) -> str:
     """A Markdown table; without `columns`, of all that any row has."""
+    rows = [flat(row) for row in rows]
     if columns is None:
         columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = ["| " + " | ".join(c.replace("_", " ") for c in columns) + " |"]
-    lines.append("|" + "---|" * len(columns))
-    lines += ["| " + " | ".join(number(row.get(c)) for c in columns) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(heading, columns)) + " |", "|" + "---|" * len(columns)]
+    between = [" to " if re.match(r".*(interval|range)", c) else " " for c in columns]
+    for row in rows:
+        cells = [number(row.get(c), b) for c, b in zip(columns, between, strict=True)]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def tables(rows: list[dict]) -> list[str]:
+    """The table of these rows, then one for each column that holds rows itself."""
+    parts = [table(rows), ""]
+    for name in dict.fromkeys(k for row in rows for k, v in row.items() if nested(v)):
+        first = next(iter(rows[0]))  # names the row that each belongs to
+        inner = [{first: row[first], **part} for row in rows for part in row.get(name) or []]
+        parts += [f"{heading(name).capitalize()}:", "", table(inner), ""]
+    return parts
 
 
 def script(name: str) -> pathlib.Path:
@@ -57,12 +141,25 @@ def script(name: str) -> pathlib.Path:
     return FOLDER / f"{name}.py"
 
 
-def section(name: str, result: dict) -> str:
+def question(name: str) -> str:
+    """The question that an experiment asks: the first line of its docstring."""
+    return (ast.get_docstring(ast.parse(script(name).read_text())) or "").splitlines()[0]
+
+
+def section(name: str, result: dict, figures: str = "results/", title: str = "##") -> str:
+    """What an experiment asks, how it was run, its rows, its claims and its figure.
+
+    Args:
+        name: of the result file.
+        result: its content.
+        figures: where its figure is, seen from the page.
+        title: the mark of the section's heading.
+    """
     path = script(name)
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     environment = result["environment"]
     parts = [
-        f"## {docstring.splitlines()[0]}",
+        f"{title} {docstring.splitlines()[0]}",
         "",
         f"`{path.relative_to(FOLDER.parent)}`, run with ",
     ]
@@ -71,11 +168,12 @@ def section(name: str, result: dict) -> str:
         f"{environment['device']}, commit {environment['commit']}, {environment['date']}."
     )
     rows = [row for row in result["rows"] if not row.get("detail")]
-    parts += ["", "\n".join(docstring.splitlines()[1:]).strip(), "", table(rows), ""]
-    claims = [{**c, "met": "met" if c["met"] else "**not met**"} for c in result["claims"]]
-    parts += [table(claims, ["name", "value", "goal", "met"]), ""]
+    body = "\n".join(docstring.splitlines()[1:]).strip("\n")
+    parts += ["", body, "", *tables(rows)]
+    claimed = [{**c, "met": "met" if c["met"] else "**not met**"} for c in result["claims"]]
+    parts += [table(claimed, ["name", "value", "goal", "met"]), ""]
     if (FOLDER / "results" / f"{name}.png").exists():
-        parts += [f"![{name}](results/{name}.png)", ""]
+        parts += [f"![{name}]({figures}{name}.png)", ""]
     return "\n".join(parts)
 
 
@@ -103,13 +201,17 @@ def project_results() -> str:
     if performance := found.get("performance"):
         columns = ["what", "engine", "voxels_per_second", "share_of_matrix_product"]
         parts += [table(performance["rows"], [*columns, "seconds", "peak_gib"]), ""]
-    claims = [
+    return "\n".join([*parts, claims()])
+
+
+def claims() -> str:
+    """A table of the claims of all experiments."""
+    rows = [
         {"experiment": name, **c, "met": "met" if c["met"] else "**not met**"}
-        for name, result in found.items()
+        for name, result in results().items()
         for c in result["claims"]
     ]
-    parts += [table(claims, ["experiment", "name", "value", "goal", "met"])]
-    return "\n".join(parts)
+    return table(rows, ["experiment", "name", "value", "goal", "met"])
 
 
 def main(config: Config) -> int:
