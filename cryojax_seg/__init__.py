@@ -7,7 +7,7 @@ Every method, from a scalar threshold to a 3D U-Net, is one local function
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _SUBPACKAGES = (
     "core",

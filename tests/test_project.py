@@ -1,14 +1,20 @@
 """Promises about the project as a whole: layers, light imports, the README's commands."""
 
 import ast
+import doctest
+import importlib
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import cryojax_seg
+from cryojax_seg import cli
+from cryojax_seg.cli import arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cryojax_seg"
@@ -107,3 +113,81 @@ def test_documentation_is_made_from_the_results():
         cwd=ROOT,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.fixture
+def site(monkeypatch):
+    """The module that makes pages of the documentation; it needs no MkDocs."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "hooks"))
+    return importlib.import_module("pages")
+
+
+def leaves(nav):
+    """The pages that a `nav` of mkdocs.yml names."""
+    if isinstance(nav, str):
+        return [nav]
+    return [page for item in nav for page in leaves(item if isinstance(nav, list) else nav[item])]
+
+
+def test_the_navigation_names_every_page(site):
+    made = site.made()
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    named = leaves(site.expanded(nav, list(made)))
+    written = {p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")}
+    assert len(named) == len(set(named))
+    assert set(named) == written | {path for path in made if path.endswith(".md")}
+
+
+def test_every_public_subpackage_has_a_page(site):
+    folders = {p.parent.name for p in PACKAGE.glob("*/__init__.py")} - {"cli"}
+    made = site.made()
+    assert {f"api/{name}.md" for name in folders} <= set(made)
+    for name in folders:
+        assert f"::: cryojax_seg.{name}" in made[f"api/{name}.md"]
+
+
+def test_every_command_has_a_page():
+    pages = {p.stem: p.read_text() for p in (ROOT / "docs" / "commands").glob("*.md")}
+    assert set(pages) - {"index"} == set(cli._COMMANDS)
+    for name in cli._COMMANDS:
+        headings = re.findall("^## (.*)$", pages[name], re.M)
+        assert headings[:4] == ["When to use it", "Input", "Output", "Example"]
+        assert f"({name}.md)" in pages["index"]
+
+
+def test_every_figure_is_in_the_gallery():
+    gallery = (ROOT / "docs" / "gallery.md").read_text()
+    figures = {p.name for p in (ROOT / "experiments" / "results").glob("*.png")}
+    assert set(re.findall(r"!\[.*?\]\(results/(.*?)\)", gallery)) == figures
+
+
+def test_commands_in_the_documentation_have_options_that_exist():
+    kinds = {name: options for name, (options, _) in cli._COMMANDS.items()}
+    text = "\n".join(p.read_text() for p in (ROOT / "docs").rglob("*.md"))
+    lines = re.findall(r"^(?:PYTHONPATH=\. )?cryojax-seg (.*)$", text, re.M)
+    parsed = [arguments.parse(shlex.split(line, comments=True), kinds) for line in lines]
+    assert {type(options) for options in parsed} == set(kinds.values())
+
+
+def test_examples_of_the_documentation_tools_run(site):
+    for module in (site, site.report):
+        failed, tried = doctest.testmod(module)
+        assert tried > 0 and failed == 0
+
+
+def test_nothing_nested_is_in_a_cell_of_a_result_table(site):
+    for path, text in site.made().items():
+        if path.startswith("results/") and path.endswith(".md"):
+            cells = [line for line in text.splitlines() if line.startswith("|")]
+            assert cells and not [line for line in cells if "{" in line], path
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_the_release_has_one_version():
+    version = cryojax_seg.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == version
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
