@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import shutil
 import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from tyro.conf import Positional, arg
 
-from cryojax_seg.cli import console, restorers, tiles
+from cryojax_seg.cli import console, restored, restorers
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -17,7 +16,10 @@ from cryojax_seg.cli.arguments import (
     TiltRange,
     VoxelSize,
     default,
+    plain,
 )
+
+AUDIT = "audit.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +86,40 @@ class Restore:
 def run(options: Restore) -> None:
     """Does what `Restore` says; a ValueError or OSError tells what is wrong in one line."""
     folder = _check(options)
-    effort = restorers.effort(options.method, options.steps, options.patch, options.width)
+    from cryojax_seg import io
+    from cryojax_seg.training import rundir
+
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    inside = [folder / rundir.MODEL, folder / AUDIT]
+    if options.method == "energy":
+        inside.append(folder / restored.SPREAD)
+    with (
+        rundir.exclusive(folder) as run_folder,
+        io.OutputSet(
+            {"restore": plain(options)},
+            [options.output, *inside],
+            _inputs(options),
+            options.overwrite or options.resume,
+            io.zarr_folders([options.output]) | {folder / rundir.MODEL: io.MODEL_FILES},
+        ) as outputs,
+    ):
+        if outputs.finished:
+            print(f"{options.output}: is done already")
+            return
+        _check_run(options, folder, bool(outputs.recorded))
+        _restore(options, run_folder, outputs)
+    print(f"restored: {options.output} (run: {folder})")
+
+
+def _restore(options: Restore, run_folder: Any, outputs: Any) -> None:
+    """Restores into outputs and a run folder that are held."""
     from cryojax_seg import core, evaluate, io
+    from cryojax_seg.training import rundir
 
     core.keep_compiled()
     core.keep_memory()
+    folder = run_folder.folder
+    effort = restorers.effort(options.method, options.steps, options.patch, options.width)
     wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
     tomogram = io.read_tomogram(options.tomogram, options.voxel_size)
     halves = None
@@ -99,8 +130,12 @@ def run(options: Restore) -> None:
     pair = None
     if halves is not None:  # on one scale, so that their mean is the tomogram's
         pair = [core.Normalized(half.density, volume.intensity) for half in halves]
-    if options.overwrite and folder.exists():
-        shutil.rmtree(folder)
+    begun = bool(outputs.recorded)  # by the same command, which was interrupted
+    if options.overwrite and not begun:
+        rundir.clear(folder)
+        for name in (AUDIT, restored.SPREAD):
+            (folder / name).unlink(missing_ok=True)
+    outputs.record()
     patch = min(effort.patch, *(n // 4 * 4 for n in tomogram.density.shape))
     provenance: dict[str, Any] = {"method": options.method}
     if options.method in get_args(restorers.Untrained):
@@ -111,7 +146,9 @@ def run(options: Restore) -> None:
         if options.method == "simulated" and size is None:
             raise io.FileError(f"{options.tomogram}: has no voxel size, give --voxel-size")
         effort = dataclasses.replace(effort, patch=patch)
-        restorer, steps = _trained(options, effort, wedge, volume, pair, size, folder)
+        going_on = options.resume or begun
+        learn = (options, effort, wedge, volume, pair, size, run_folder, going_on)
+        restorer, steps = _trained(*learn)
         provenance |= {"steps": steps, "patch": patch}
         if options.method == "simulated":
             pair = None  # phantoms have no halves, and less noise than those
@@ -121,21 +158,18 @@ def run(options: Restore) -> None:
         tilt_range=options.tilt_range,
         provenance=provenance,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    io.save_model(folder / "model", restorer, card, overwrite=True)
+    model = outputs.place(folder / rundir.MODEL)
+    io.save_model(model, restorer, card, overwrite=True)
     sources = [volume] if pair is None else pair
     if options.method == "energy":
-        write_draws(restorer, tomogram, volume, wedge, options, patch)
+        restored.write_draws(restorer, tomogram, volume, wedge, options, patch, outputs)
     else:
-        digest = io.model_digest(folder / "model")
-        apply(restorer, tomogram, sources, options, patch, digest)
-    found = evaluate.audit(
-        volume, core.Normalized(io.read_tomogram(options.output).density, volume.intensity), wedge
-    )
-    with io.atomic_write(folder / "audit.json") as file:
-        file.write_text(json.dumps(dataclasses.asdict(found), indent=1) + "\n")
+        restored.apply(restorer, tomogram, sources, options, patch, io.model_digest(model), outputs)
+    written = io.read_tomogram(outputs.staged(options.output)).density
+    found = evaluate.audit(volume, core.Normalized(written, volume.intensity), wedge)
+    text = json.dumps(dataclasses.asdict(found), indent=1)
+    outputs.place(folder / AUDIT).write_text(text + "\n")
     report(found)
-    print(f"restored: {options.output} (run: {folder})")
 
 
 def _filter(options: Restore, tomogram: Any, volume: Any, pair: list[Any] | None) -> Any:
@@ -165,7 +199,8 @@ def _trained(
     volume: Any,
     pair: list[Any] | None,
     voxel_size: Any,
-    folder: Path,
+    folder: Any,
+    resume: bool,
 ) -> tuple[Any, int]:
     """A restorer that learned from the tomogram, or for it, and its steps."""
     from cryojax_seg import training
@@ -194,72 +229,11 @@ def _trained(
         examples = training.unlabelled(
             volume, wedge, pair, seed=options.seed, name=str(options.tomogram)
         )
-    result = training.train_restorer(
-        module, examples, config, objective, run=folder, resume=options.resume
-    )
+    result = training.train_restorer(module, examples, config, objective, run=folder, resume=resume)
     if result.stopped in signal.Signals.__members__:
         console.say("interrupted; the same command with --resume goes on from here")
         raise SystemExit(128 + signal.Signals[result.stopped])
     return result.segmenter.restorer, result.steps  # pyright: ignore
-
-
-def apply(
-    restorer: Any, tomogram: Any, sources: list[Any], options: Restore, patch: int, digest: str
-) -> None:
-    """Writes the mean of the restored sources, tile by tile, on the scale of the tomogram."""
-    import numpy as np
-
-    from cryojax_seg import core, io
-    from cryojax_seg.segmenters import fit_normalization
-
-    fitted = fit_normalization(core.Restoring(restorer), sources[0], patch=patch)
-    memory = options.memory * 2**30 - tiles.BASE
-    tiling = core.plan_tiles(fitted, sources[0].shape, memory, density)
-    streams = [core.segment_tiles(fitted, source, tiling, density) for source in sources]
-    intensity = sources[0].intensity
-    description = {"model": digest, "tiling": dataclasses.asdict(tiling)}
-    with (
-        io.TileJob(
-            description,
-            [(options.output, np.float32)],
-            tiling.shape,
-            tomogram,
-            options.overwrite,
-        ) as job,
-        console.progress(tiling.count, options.output.name) as advance,
-    ):
-        for parts in zip(*streams, strict=True):
-            mean = sum(block for _, block in parts) / len(parts)
-            job.write(parts[0][0], [mean / intensity.gain + intensity.centre])
-            advance()
-
-
-def write_draws(
-    restorer: Any, tomogram: Any, volume: Any, wedge: Any, options: Restore, patch: int
-) -> None:
-    """Writes the mean of several answers, and their spread beside the model."""
-    import numpy as np
-
-    from cryojax_seg import core, io
-    from cryojax_seg.restore import draws
-    from cryojax_seg.segmenters import fit_normalization
-
-    fitted: Any = fit_normalization(core.Restoring(restorer), volume, patch=patch)
-    tiling = core.plan_tiles(fitted, volume.shape, options.memory * 2**30 - tiles.BASE)
-    whole = np.asarray(volume[:, :, :])  # its wedge is filled with noise as a whole
-    mean, deviation = draws(fitted.restorer, whole, wedge, options.draws, options.seed, tiling)
-    intensity = volume.intensity
-    folder = options.output.with_suffix(".run")
-    io.write_mrc(folder / "spread.mrc", deviation / abs(intensity.gain), tomogram, overwrite=True)
-    with io.TileJob(
-        {}, [(options.output, np.float32)], mean.shape, tomogram, options.overwrite
-    ) as job:
-        job.write((slice(None),) * 3, [mean / intensity.gain + intensity.centre])
-
-
-def density(logits: Any) -> Any:
-    """The answer of a `core.Restoring`."""
-    return logits[..., 0]
 
 
 def _check(options: Restore) -> Path:
@@ -281,18 +255,32 @@ def _check(options: Restore) -> Path:
         raise ValueError(f"--patch must be a multiple of 4, 16 or more, got {options.patch}")
     if options.resume and options.overwrite:
         raise ValueError("--resume and --overwrite exclude each other")
-    if options.output.resolve() == options.tomogram.resolve():
-        raise ValueError(f"{options.output}: is the tomogram itself; choose another --output")
-    if options.output.exists() and not options.overwrite:
-        raise ValueError(f"{options.output}: exists already; choose another or --overwrite it")
     folder = options.output.with_suffix(".run")
-    if folder.exists() and not options.resume and not options.overwrite:
+    from cryojax_seg import io
+
+    io.check_places([options.output, folder], _inputs(options))
+    if options.output.exists() and not options.overwrite:
+        if not io.is_half_published(options.output):
+            raise ValueError(f"{options.output}: exists already; choose another or --overwrite it")
+    _check_run(options, folder, io.is_begun(options.output))
+    return folder
+
+
+def _check_run(options: Restore, folder: Path, begun: bool) -> None:
+    """What the folder of the run holds; `begun` by the same command, it may go on."""
+    from cryojax_seg.training import rundir
+
+    used = rundir.is_used(folder)
+    if used and not begun and not options.resume and not options.overwrite:
         raise ValueError(
             f"{folder}: holds a run; --resume it, --overwrite it, or choose another --output"
         )
-    if options.resume and not folder.exists():
+    if options.resume and not used:
         raise ValueError(f"{folder}: there is no run to --resume")
-    return folder
+
+
+def _inputs(options: Restore) -> list[Path]:
+    return [options.tomogram, *(options.halves or ())]
 
 
 def _normalized(tomogram: Any, contrast: Contrast) -> Any:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import shutil
 import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -111,7 +110,23 @@ def run(options: Train) -> None:
 
 
 def _train(options: Train) -> None:
-    """Trains and saves."""
+    """Holds the run folder before anything in it is touched, then trains and saves."""
+    from cryojax_seg.training import rundir
+    from cryojax_seg.training.processes import from_first
+
+    with contextlib.ExitStack() as stack:
+        held = rundir.exclusive(options.output)
+
+        def hold() -> None:
+            stack.enter_context(held)
+            _check_run(options)
+
+        from_first(hold)
+        _train_in(rundir.Held(options.output), options)
+
+
+def _train_in(run: Any, options: Train) -> None:
+    """Trains and saves in a folder that is held."""
     from cryojax_seg import core, training
     from cryojax_seg.training.processes import from_first
 
@@ -145,7 +160,7 @@ def _train(options: Train) -> None:
         config,
         validation=checked,
         objective=goal,
-        run=options.output,
+        run=run,
         resume=options.resume,
     )
     if restorer is not None and not options.joint:
@@ -157,14 +172,14 @@ def _train(options: Train) -> None:
 
 
 def _begin(options: Train) -> None:
-    """The run folder, with the options in it."""
+    """The options, in the run folder."""
     import yaml
 
     from cryojax_seg import io
+    from cryojax_seg.training import rundir
 
-    options.output.mkdir(parents=True, exist_ok=True)
     if options.overwrite:
-        _remove_run(options.output)
+        rundir.clear(options.output)
     with io.atomic_write(options.output / "config.yaml") as file:
         file.write_text(yaml.safe_dump(plain(options), sort_keys=False))
 
@@ -222,24 +237,29 @@ def _check(options: Train) -> None:
     output = options.output
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output}: exists and is not a folder; choose another --output")
-    used = output.is_dir() and any(output.iterdir())
+    if options.resume and options.overwrite:
+        raise ValueError("--resume and --overwrite exclude each other")
+    _check_run(options)
+
+
+def _check_run(options: Train) -> None:
+    """What the run folder holds, and whether that agrees with what is asked."""
+    from cryojax_seg import io
+    from cryojax_seg.training import rundir
+
+    output, restorer = options.output, options.restorer
+    restorers = () if restorer is None else (restorer,)
+    io.check_places([output], [*options.tomograms, *options.labels, *restorers])
+    used = rundir.is_used(output)
     if used and not options.resume and not options.overwrite:
         raise ValueError(
             f"{output}: holds files already; choose another --output, --resume that run, or "
             "--overwrite it"
         )
-    if options.resume and options.overwrite:
-        raise ValueError("--resume and --overwrite exclude each other")
     if options.resume and not used:
         raise ValueError(f"{output}: there is no run to --resume")
-
-
-def _remove_run(folder: Path) -> None:
-    """Removes what an earlier run wrote into this folder, and nothing else."""
-    for name in ("checkpoints", "model"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("run.json", "metrics.jsonl", "config.yaml"):
-        (folder / name).unlink(missing_ok=True)
+    if used:
+        rundir.check_model_folder(output)
 
 
 def read_examples(options: Train):

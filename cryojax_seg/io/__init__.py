@@ -16,8 +16,12 @@ from cryojax_seg.io.files import HeaderWarning as HeaderWarning
 from cryojax_seg.io.files import atomic_folder as atomic_folder
 from cryojax_seg.io.files import atomic_write as atomic_write
 from cryojax_seg.io.files import check_memory as check_memory
+from cryojax_seg.io.files import check_places as check_places
 from cryojax_seg.io.files import partial_path as partial_path
+from cryojax_seg.io.locks import held as held
+from cryojax_seg.io.locks import lock_path as lock_path
 from cryojax_seg.io.mesh import write_mesh as write_mesh
+from cryojax_seg.io.model import FILES as MODEL_FILES  # noqa: F401
 from cryojax_seg.io.model import ModelCard as ModelCard
 from cryojax_seg.io.model import load_model as load_model
 from cryojax_seg.io.model import model_digest as model_digest
@@ -28,6 +32,10 @@ from cryojax_seg.io.mrc import write_mrc as write_mrc
 from cryojax_seg.io.output import MrcOutput as MrcOutput
 from cryojax_seg.io.output import Output as Output
 from cryojax_seg.io.output import TileJob as TileJob
+from cryojax_seg.io.outputs import OutputSet as OutputSet
+from cryojax_seg.io.outputs import is_begun as is_begun
+from cryojax_seg.io.outputs import is_half_published as is_half_published
+from cryojax_seg.io.outputs import is_leftover as is_leftover
 from cryojax_seg.io.paint import offset_from_path as offset_from_path
 from cryojax_seg.io.paint import paint_path as paint_path
 from cryojax_seg.io.paint import paint_points as paint_points
@@ -54,3 +62,4 @@ from cryojax_seg.io.zarr import ZarrOutput as ZarrOutput
 from cryojax_seg.io.zarr import is_zarr as is_zarr
 from cryojax_seg.io.zarr import read_zarr as read_zarr
 from cryojax_seg.io.zarr import write_zarr as write_zarr
+from cryojax_seg.io.zarr import zarr_folders as zarr_folders

@@ -19,6 +19,7 @@ from cryojax_seg.io.files import (
     atomic_folder,
     disk_full_explained,
     existing_file,
+    open_fresh,
     partial_path,
     publish_file,
     sync,
@@ -29,6 +30,7 @@ from cryojax_seg.io.voxel_size import VoxelSize
 from cryojax_seg.text import shortened
 
 _FLUSH = 2**26  # bytes between flushes beside the work, so that the disk is busy from the start
+BOXES = ("[0-9]" * 6 + ".mrc",)  # files of a folder of boxes
 _VOLUMES = 401  # the space group of a stack of volumes, MRC2014
 
 
@@ -67,7 +69,7 @@ def write_boxes(
     if path.suffix in (".mrcs", ".mrc"):
         _write_stack(path, boxes, count, edge, voxel_size, overwrite)
         return
-    with atomic_folder(path, overwrite) as folder:
+    with atomic_folder(path, overwrite, BOXES) as folder:
         written = 0
         for written, box in enumerate(boxes, 1):  # noqa: B007
             write_mrc(folder / f"{written:06d}.mrc", np.float32(box), voxel_size=voxel_size)
@@ -94,7 +96,7 @@ def _write_stack(
     try:
         with (
             disk_full_explained(target),
-            open(partial, "wb") as file,
+            open_fresh(partial) as file,
             ThreadPoolExecutor(1) as flusher,
         ):
             flushed, flushing = 0, None

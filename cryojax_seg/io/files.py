@@ -2,19 +2,21 @@
 
 import contextlib
 import errno
+import fnmatch
 import os
 import platform
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from cryojax_seg.text import shortened
 
 PathLike = str | os.PathLike[str]
 
-_DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 class FileError(ValueError):
@@ -30,6 +32,25 @@ class FileError(ValueError):
 
 class BusyError(FileError):
     """Another process is writing the file; later it may be done, or free again."""
+
+
+class DiskFullError(OSError):
+    """A disk is full; the message names the output and the free space.
+
+    Attributes:
+        reason: in the words of the system.
+    """
+
+    def __init__(self, number: int | None, target: PathLike, reason: str):
+        free = size_text(shutil.disk_usage(Path(target).parent).free)
+        super().__init__(number, f"cannot write {target}: {reason} ({free} free)")
+        self.reason = reason
+
+    @classmethod
+    def renamed(cls, error: OSError, target: PathLike) -> "DiskFullError":
+        """The same error, said of what the user asked for and not of a part of it."""
+        reason = error.reason if isinstance(error, cls) else str(error.strerror)
+        return cls(error.errno, target, reason)
 
 
 class HeaderWarning(UserWarning):
@@ -132,22 +153,118 @@ def atomic_write(path: PathLike, overwrite: bool = True) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(
+    path: PathLike, overwrite: bool = False, own: Sequence[str] = ()
+) -> Iterator[Path]:
     """Like `atomic_write`, for a folder of files: yields an empty temporary folder beside it.
 
     An existing folder is moved aside and removed only after the new one is in place.
+
+    Args:
+        path: where the folder shall be.
+        overwrite: replace an existing folder, if it holds nothing but what `own` names.
+        own: see `check_own`.
     """
     target = target_path(path, overwrite)
     if target.exists() and not target.is_dir():
         raise FileError(f"{path}: exists and is not a folder; choose another name")
+    check_own(target, own)
     temporary = _temporary(target)
     try:
         with disk_full_explained(target):
             temporary.mkdir()
             yield temporary
+            check_own(target, own)
             publish_folder(temporary, target, overwrite)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
+
+
+def check_own(folder: Path, own: Sequence[str]) -> None:
+    """Raises a FileError that names the first file in a folder which is not one of its own.
+
+    Args:
+        folder: that shall be replaced; it may be absent.
+        own: patterns of the files that its writer writes, relative to it, such as ``meshes/*.ply``.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "thesis.txt").touch()
+    >>> check_own(folder, ["*.mrc"])
+    Traceback (most recent call last):
+    cryojax_seg.io.files.FileError: ...: holds thesis.txt, which was not written by ...
+    """
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in sorted(files + links):
+            inside = Path(place, name).relative_to(folder)
+            if not any(_matches(inside, pattern) for pattern in own):
+                raise FileError(
+                    f"{folder}: holds {inside}, which was not written by this command and would be "
+                    "lost; move it away, or choose another name"
+                )
+
+
+def _matches(inside: Path, pattern: str) -> bool:
+    parts, wanted = inside.parts, pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with all that is in it; what is absent is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def real_path(path: PathLike) -> Path:
+    """The absolute path without links; a FileError for a link that leads to itself.
+
+    >>> real_path("/").is_absolute()
+    True
+    """
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileError(
+                f"{path}: is a symbolic link that leads to itself; remove it, or choose another"
+            ) from None
+    return Path(os.path.realpath(path))
+
+
+def check_places(outputs: Iterable[PathLike], inputs: Iterable[PathLike] = ()) -> None:
+    """Refuses outputs with which something that is needed could be lost.
+
+    Args:
+        outputs: files and folders that a command writes as wholes.
+        inputs: files and folders that it reads.
+
+    Raises:
+        FileError: if an output is an input or contains one, or is the current folder or contains
+            it.
+
+    >>> check_places(["."], ["a.mrc"])
+    Traceback (most recent call last):
+    cryojax_seg.io.files.FileError: .: is the current folder or contains it; name another for the...
+    """
+    read = [(path, real_path(path)) for path in inputs]
+    for output in outputs:
+        target = real_path(output)
+        if Path.cwd().is_relative_to(target):
+            raise FileError(
+                f"{output}: is the current folder or contains it; name another for the output"
+            )
+        for path, source in read:
+            if source == target or (
+                source.exists() and target.exists() and os.path.samefile(source, target)
+            ):
+                raise FileError(f"{output}: is the input itself; choose another name (--output)")
+            if source.is_relative_to(target):
+                raise FileError(
+                    f"{output}: contains {path}, which is read; choose another name (--output)"
+                )
 
 
 def former_folder(path: PathLike) -> Path:
@@ -165,20 +282,31 @@ def partial_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
-def _exists(path: Path) -> str:
+def exists_already(path: Path) -> str:
+    """The message of a refusal to replace something."""
     return f"{path}: exists already; choose another name or allow overwriting (--overwrite)"
 
 
 def target_path(path: PathLike, overwrite: bool) -> Path:
     """The real path, so that a link is written through, after the checks that need no writing."""
-    target = Path(os.path.realpath(path))
+    target = real_path(path)
     if not target.parent.is_dir():
         raise FileError(f"{path}: there is no folder {target.parent}; make it first")
     if not os.access(target.parent, os.W_OK):
         raise FileError(f"{path}: no permission to write into {target.parent}")
     if target.exists() and not overwrite:
-        raise FileError(_exists(Path(path)))
+        raise FileError(exists_already(Path(path)))
     return target
+
+
+def open_fresh(path: Path) -> BinaryIO:
+    """Opens a new file for writing.
+
+    What has that name is not emptied but loses it: after a kill it may be another name of a
+    finished file.
+    """
+    remove(path)
+    return open(path, "xb")
 
 
 def _temporary(target: Path) -> Path:
@@ -188,8 +316,10 @@ def _temporary(target: Path) -> Path:
     tail = target.name[-150:]
     for stale in target.parent.glob(f".tmp-{host}-*"):
         match = re.fullmatch(rf"\.tmp-{host}-(\d+)-{re.escape(tail)}", stale.name)
-        if match and not _alive(int(match[1])):
-            shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(True)
+        # A process that had the number of this one is dead too, and what it left may be another
+        # name of a finished file: to open it for writing would empty that.
+        if match and (int(match[1]) == os.getpid() or not _alive(int(match[1]))):
+            remove(stale)
     return target.with_name(f".tmp-{host}-{os.getpid()}-{tail}")
 
 
@@ -208,25 +338,25 @@ def publish_file(temporary: Path, target: Path, overwrite: bool) -> None:
     if not overwrite:
         try:
             os.link(temporary, target)  # unlike a rename, refuses an existing file atomically
-            return
-        except FileExistsError:
-            raise FileError(_exists(target)) from None
         except OSError:
-            if target.exists():
-                raise FileError(_exists(target)) from None
+            # A killed process may have given it the name already, and not taken the first away.
+            if target.exists() and not os.path.samefile(temporary, target):
+                raise FileError(exists_already(target)) from None
+        else:
+            temporary.unlink()
+            return
     os.replace(temporary, target)
+    temporary.unlink(missing_ok=True)  # a rename leaves both where they are one file
 
 
 def publish_folder(temporary: Path, target: Path, overwrite: bool) -> None:
     """Renames a complete folder; with `overwrite` in the place of the one that is there."""
-    for entry in temporary.iterdir():
-        sync(entry)
-    sync(temporary)
+    sync_tree(temporary)
     former = former_folder(target)
     if target.exists():
         if not overwrite:
-            raise FileError(_exists(target))
-        shutil.rmtree(former, ignore_errors=True)
+            raise FileError(exists_already(target))
+        remove(former)
         target.rename(former)
     try:
         temporary.rename(target)
@@ -235,7 +365,14 @@ def publish_folder(temporary: Path, target: Path, overwrite: bool) -> None:
             former.rename(target)
         raise
     sync(target.parent)
-    shutil.rmtree(former, ignore_errors=True)
+    remove(former)
+
+
+def sync_tree(path: Path) -> None:
+    """Flushes a file, or a folder with all that is in it, to disk."""
+    for inside in path.rglob("*") if path.is_dir() else ():
+        sync(inside)
+    sync(path)
 
 
 def sync(path: Path) -> None:
@@ -254,12 +391,10 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def disk_full_explained(target: Path) -> Iterator[None]:
-    """Adds to the error of a full disk what was being written and how much is free."""
+    """Says of a full disk what was being written and how much is free: once, by the outermost."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_FULL:
+        if error.errno not in DISK_FULL:
             raise
-        free = size_text(shutil.disk_usage(target.parent).free)
-        message = f"cannot write {target}: {error.strerror} ({free} free); nothing was changed"
-        raise OSError(error.errno, message) from error
+        raise DiskFullError.renamed(error, target) from None

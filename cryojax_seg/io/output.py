@@ -1,13 +1,11 @@
 """Volumes that are written part by part: resumable, and seen by nobody before they are complete."""
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import filelock
 import numpy as np
 
 from cryojax_seg.core.blocks import release
@@ -15,19 +13,18 @@ from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.core.types import Shape
 from cryojax_seg.io import header as headers
 from cryojax_seg.io.files import (
-    BusyError,
     FileError,
     PathLike,
-    atomic_write,
     disk_full_explained,
+    open_fresh,
     partial_path,
     publish_file,
     sync,
     target_path,
 )
 from cryojax_seg.io.mrc import mrc_header, non_finite_warnings, warn
-from cryojax_seg.io.plain import read_json_object
-from cryojax_seg.io.zarr import ZarrOutput
+from cryojax_seg.io.outputs import OutputSet, plain_values
+from cryojax_seg.io.zarr import ZarrOutput, zarr_folders
 
 _EVERY = 5.0  # seconds between two records of how far a job is
 
@@ -44,8 +41,12 @@ class Output(Protocol):
         """Returns when everything that was written is on disk."""
         ...
 
+    def seal(self) -> None:
+        """Completes what was written, under its hidden name."""
+        ...
+
     def finish(self) -> None:
-        """Gives the volume its name."""
+        """Seals the volume and gives it its name."""
         ...
 
     def discard(self) -> None:
@@ -99,7 +100,7 @@ class MrcOutput:
             if not self._partial.is_file() or self._partial.stat().st_size != size:
                 raise FileError(f"{self._partial}: is not what was being written; remove it")
         else:
-            with disk_full_explained(self._target), open(self._partial, "wb") as file:
+            with disk_full_explained(self._target), open_fresh(self._partial) as file:
                 try:
                     if hasattr(os, "posix_fallocate"):
                         os.posix_fallocate(file.fileno(), 0, size)
@@ -117,16 +118,18 @@ class MrcOutput:
     def flush(self) -> None:
         self._data.flush()
 
-    def finish(self) -> None:
+    def seal(self) -> None:
         warn(self._target, non_finite_warnings(self._data))
         fields = mrc_header(self._data, self._data.dtype, self._like)
         self.flush()
         with open(self._partial, "r+b") as file:
             file.write(fields.tobytes())
         sync(self._partial)
+
+    def finish(self) -> None:
+        self.seal()
         publish_file(self._partial, self._target, self._overwrite)
         sync(self._target.parent)
-        self._partial.unlink(missing_ok=True)
 
     def discard(self) -> None:
         self._partial.unlink(missing_ok=True)
@@ -143,7 +146,7 @@ class TileJob:
 
     Within a ``with`` statement: when that is left normally the volumes are finished; when it is
     left by an exception, or the process dies, they wait for the same job to go on. What is kept
-    beside the first volume is ``.NAME.partial`` and ``.NAME.partial.json``.
+    beside each volume is ``.NAME.partial``, and beside the first ``.NAME.partial.json``.
 
     Args:
         description: what decides about the content of the volumes, as plain values. A job with
@@ -152,6 +155,8 @@ class TileJob:
         shape: of all of them, ``(z, y, x)``.
         like: the tomogram they belong to.
         overwrite: replace existing volumes at the end.
+        within: the `OutputSet` that these volumes belong to, which publishes them; by default they
+            are one by themselves.
 
     Attributes:
         done: tiles that are written.
@@ -168,32 +173,44 @@ class TileJob:
         shape: Shape,
         like: Tomogram | None = None,
         overwrite: bool = False,
+        within: OutputSet | None = None,
     ):
-        first = partial_path(target_path(volumes[0][0], overwrite))
-        self._record = first.with_name(first.name + ".json")
-        self._lock = filelock.FileLock(first.with_name(first.name + ".lock"))
-        self._description = json.loads(json.dumps(dict(description)))
+        paths = [path for path, _ in volumes]
+        self._own = within is None
+        if within is None:
+            folders = zarr_folders(paths)
+            within = OutputSet("tiles", paths, overwrite=overwrite, folders=folders)
+        self._set = within
+        self._description = plain_values(dict(description))
         self._volumes, self._arguments = volumes, (shape, like, overwrite)
         self._outputs: list[Output] = []
         self.done = 0
         self._recorded = time.monotonic()
 
     def __enter__(self) -> "TileJob":
+        if self._own:
+            self._set.__enter__()
         try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout:
-            path = self._volumes[0][0]
-            raise BusyError(f"{path}: another process is writing it; wait for it") from None
-        try:
-            self.done = self._read()
-            shape, like, overwrite = self._arguments
-            for path, dtype in self._volumes:
-                output = open_output(path, shape, dtype, like, overwrite, resume=self.done > 0)
-                self._outputs.append(output)
+            self._open()
         except BaseException as error:
-            self.__exit__(type(error))
+            self.__exit__(type(error), error)
             raise
         return self
+
+    def _open(self) -> None:
+        recorded, paths = self._set.recorded, [path for path, _ in self._volumes]
+        done = recorded.get("done")
+        same = recorded.get("tiles") == self._description and type(done) is int and done > 0
+        if same and (
+            self._set.finished or all(partial_path(target_path(p, True)).exists() for p in paths)
+        ):
+            self.done = done
+        if self._set.finished:
+            return
+        shape, like, overwrite = self._arguments
+        for path, dtype in self._volumes:
+            output = open_output(path, shape, dtype, like, overwrite, resume=self.done > 0)
+            self._outputs.append(output)
 
     def write(self, where: tuple[slice, ...], blocks: Sequence[np.ndarray]) -> None:
         """Writes the next tile: a block for each volume."""
@@ -203,38 +220,27 @@ class TileJob:
         if time.monotonic() - self._recorded > _EVERY:
             self._keep()
 
-    def __exit__(self, kind: Any, *_: Any) -> None:
+    def __exit__(self, kind: Any, error: Any = None, *_: Any) -> None:
         try:
             if kind is None:
-                for output in self._outputs[::-1]:
-                    output.finish()
-                self._record.unlink(missing_ok=True)
+                for output in self._outputs:
+                    output.seal()
+                if self._outputs:
+                    self._keep()
             elif self.done:
                 self._keep()
             else:
                 for output in self._outputs:
                     output.discard()
+        except BaseException as failure:
+            kind, error = type(failure), failure
+            raise
         finally:
-            self._unlock()
+            if self._own:
+                self._set.__exit__(kind, error)
 
     def _keep(self) -> None:
         for output in self._outputs:
             output.flush()
-        with atomic_write(self._record) as file:
-            file.write_text(json.dumps({"job": self._description, "done": self.done}))
+        self._set.record(tiles=self._description, done=self.done)
         self._recorded = time.monotonic()
-
-    def _read(self) -> int:
-        """Tiles of the same job that are on disk."""
-        try:
-            record = read_json_object(self._record)
-        except (OSError, ValueError):
-            return 0
-        paths = [partial_path(target_path(path, True)) for path, _ in self._volumes]
-        done = record.get("done")
-        same = record.get("job") == self._description and type(done) is int and done > 0
-        return done if same and all(path.exists() for path in paths) else 0
-
-    def _unlock(self) -> None:
-        Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()

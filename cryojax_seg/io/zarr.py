@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -22,15 +22,24 @@ from cryojax_seg.io.chunked import FAILURES, Chunked, open_store, open_volume, r
 from cryojax_seg.io.files import (
     FileError,
     PathLike,
+    check_own,
     disk_full_explained,
     partial_path,
     publish_folder,
+    remove,
     size_text,
     target_path,
 )
 from cryojax_seg.io.mrc import non_finite_warnings, warn
 from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_warnings, voxel_size_zyx
 
+# What an OME-Zarr volume consists of, in either version, with up to five axes.
+FILES = (
+    *("zarr.json", ".zattrs", ".zgroup", ".zmetadata"),
+    *(f"[0-9]*/{name}" for name in ("zarr.json", ".zarray", ".zattrs", "[0-9]*")),
+    *(f"[0-9]*/{'/'.join(['[0-9]*'] * n)}" for n in (3, 4, 5)),
+    *(f"[0-9]*/c/{'/'.join(['[0-9]*'] * n)}" for n in (3, 4, 5)),
+)
 _UNDER_WAY = 1  # chunks that are written while the caller goes on
 
 
@@ -41,6 +50,15 @@ def is_zarr(path: PathLike) -> bool:
     except FileError:
         return False
     return True
+
+
+def zarr_folders(paths: Iterable[Path]) -> dict[Path, Sequence[str]]:
+    """Of some outputs those that are OME-Zarr by their name, with the files in them.
+
+    >>> list(zarr_folders([Path("a.mrc"), Path("b.zarr")]))
+    [PosixPath('b.zarr')]
+    """
+    return {path: FILES for path in paths if path.suffix == ".zarr"}
 
 
 def read_zarr(
@@ -144,6 +162,7 @@ class ZarrOutput:
         self._place = (like.voxel_size, like.origin) if like else (None, (0.0, 0.0, 0.0))
         if self._target.exists() and not ome.metadata_file(self._target):
             raise FileError(f"{path}: exists and is not an OME-Zarr folder; choose another name")
+        check_own(self._target, FILES)
         self._partial = partial_path(self._target)
         self._odd = 0  # voxels written that are not finite
         self._pending: collections.deque[ts.WriteFutures] = collections.deque()
@@ -174,8 +193,8 @@ class ZarrOutput:
         while self._pending:
             self._wait()
 
-    def finish(self) -> None:
-        """Adds the coarser levels and gives the folder its name."""
+    def seal(self) -> None:
+        """Adds the coarser levels and the metadata."""
         self._check_unfinished()
         self.flush()
         if self._odd:
@@ -191,6 +210,11 @@ class ZarrOutput:
         content = ome.group_metadata(self._target.name, factors, size, origin, method, chunks)
         with disk_full_explained(self._target):
             (self._partial / "zarr.json").write_text(json.dumps(content, indent=2))
+
+    def finish(self) -> None:
+        """Seals the volume and gives the folder its name."""
+        self.seal()
+        with disk_full_explained(self._target):
             publish_folder(self._partial, self._target, self._overwrite)
 
     def discard(self) -> None:
@@ -199,12 +223,16 @@ class ZarrOutput:
             with contextlib.suppress(*FAILURES):
                 part.result()
         self._pending.clear()
-        shutil.rmtree(self._partial, ignore_errors=True)
+        remove(self._partial)
 
     def _started(self) -> ts.TensorStore:
-        shutil.rmtree(self._partial, ignore_errors=True)
+        remove(self._partial)
         self._partial.mkdir()  # fails if it could not be removed
-        return self._array("0", self.shape)
+        try:
+            return self._array("0", self.shape)
+        except BaseException:
+            remove(self._partial)
+            raise
 
     def _resumed(self) -> ts.TensorStore:
         try:

@@ -88,7 +88,8 @@ def train(
         objective: ``objective(segmenter, batch) -> scalar``; see `losses.default_objective`.
         learn: an nnx filter for the parameters that learn, instead of `config.learn`:
             ``nnx.PathContains("threshold")`` learns the threshold and freezes its softness.
-        run: folder of this run; made if absent.
+        run: folder of this run; made if absent, and held meanwhile unless it is one that
+            `rundir.exclusive` gave.
         resume: continue the run in that folder.
         progress: show loss, rate and time left on stderr.
 
@@ -129,8 +130,9 @@ def train(
         best = Best(on_host(state.ema))
         if folder is not None:
             description = rundir.describe(segmenter, config, examples)
-            lock = rundir.exclusive(folder)
-            processes.from_first(lambda: stack.enter_context(lock))
+            if not isinstance(run, rundir.Held):
+                held = rundir.exclusive(folder)
+                processes.from_first(lambda: str(stack.enter_context(held).folder))
             state, best = starting_point(folder, description, resume, state, best)
         state, samples = processes.replicated((state, samples), mesh)
         task = _Task(config, parts, step, samples, examples, validation, margin, folder)
@@ -154,7 +156,7 @@ class _Task:
         """A checkpoint of this state, if there is a run folder."""
         if self.folder is None:
             return
-        store, step = self.folder / "checkpoints", int(state.step)
+        store, step = self.folder / rundir.CHECKPOINTS, int(state.step)
         tree = (state, best.params)
         processes.from_first(
             lambda: str(checkpoint.save(store, step, tree, best.meta(), self.config.keep))

@@ -97,7 +97,7 @@ def _newest(
     folder: Path, description: dict[str, Any], resume: bool, template: Any
 ) -> checkpoint.Restored | None:
     """The checkpoint to go on from; None to start at step 0."""
-    store = folder / "checkpoints"
+    store = folder / rundir.CHECKPOINTS
     if not (folder / rundir.DESCRIPTION).exists():
         if checkpoint.checkpoints(store):
             raise TrainingError(f"{folder}: holds checkpoints but no {rundir.DESCRIPTION}")

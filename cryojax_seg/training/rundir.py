@@ -1,11 +1,11 @@
 """A run folder: who writes to it, what it was told, and what it measured."""
 
 import contextlib
-import fcntl
+import dataclasses
 import hashlib
 import json
 import os
-import platform
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,65 +15,88 @@ from typing import Any
 import numpy as np
 
 from cryojax_seg.core.segmenter import Segmenter, hyperparameters
-from cryojax_seg.io.files import atomic_write, size_text
+from cryojax_seg.io.files import BusyError, atomic_write, check_own, remove, size_text
+from cryojax_seg.io.locks import Lock
+from cryojax_seg.io.model import FILES
+from cryojax_seg.io.outputs import is_leftover
 from cryojax_seg.io.plain import parse_json, read_json_object
 from cryojax_seg.text import shown
 from cryojax_seg.training.batch import Annotated
 from cryojax_seg.training.config import FREE, TrainConfig, TrainingError
 
 LOCK, DESCRIPTION, METRICS = "lock", "run.json", "metrics.jsonl"
+CHECKPOINTS, MODEL, CONFIG = "checkpoints", "model", "config.yaml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A run folder that this process holds; as a path, the folder."""
+
+    folder: Path
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Holds the run folder, which is made if absent, for this process.
+def exclusive(folder: Path) -> Iterator[Held]:
+    """Holds the run folder, which is made if absent, for this process (see `io.locks.Lock`).
 
-    The lock file holds pid and host for people, and an advisory lock of the system that ends with
-    the process, so that the lock of a dead process is recognised without trusting its number. It
-    is taken over with a warning. Of a process on another machine nothing is known: it is refused.
+    The lock of a dead process is taken over with a warning. Of a process on another machine nothing
+    is known: it is refused. A folder that was made here and stays empty is removed.
 
     Raises:
         TrainingError: if another process holds the folder; it says who.
     """
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = _holder(handle)
-            os.close(handle)
-            raise TrainingError(
-                f"{folder}: another process is training here ({holder}); wait for it or stop it"
-            ) from None
-        # The file may have been removed between opening and locking it.
-        if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
-            break
-        os.close(handle)
     try:
-        if holder := _holder(handle):
-            if not holder.endswith(f"host {platform.node()}"):
-                raise TrainingError(
-                    f"{folder}: locked by a process on another machine ({holder}); if that has "
-                    f"ended, remove {path}"
-                )
+        lock = Lock(folder / LOCK, folder, other_machines=False)
+    except BusyError as error:
+        raise TrainingError(str(error)) from None
+    try:
+        if lock.former:
             warnings.warn(
-                f"{folder}: took over from a process that ended without cleaning up ({holder})",
+                f"{folder}: took over from a process that ended without cleaning up "
+                f"({lock.former})",
                 stacklevel=3,
             )
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"pid {os.getpid()} host {platform.node()}".encode(), 0)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        yield Held(folder)
     finally:
-        os.close(handle)
+        lock.release()
+        if made:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
-def _holder(handle: int) -> str:
-    return os.pread(handle, 4096, 0).decode(errors="replace").strip()
+def is_used(folder: Path) -> bool:
+    """Whether a folder holds anything but a lock and what a killed process left unfinished."""
+    return folder.is_dir() and any(
+        path.name != LOCK and not is_leftover(path) for path in folder.iterdir()
+    )
+
+
+def check_model_folder(folder: Path) -> None:
+    """Raises a FileError if the folder of the model, which is replaced at the end, holds more."""
+    check_own(folder / MODEL, FILES)
+
+
+def clear(folder: Path) -> None:
+    """Removes what an earlier run wrote into this folder, and nothing else; it must be held.
+
+    Raises:
+        FileError: if a folder that would go holds something else.
+    """
+    check_model_folder(folder)
+    # Without its description a run is none, so that nothing goes on with half of it.
+    for name in (DESCRIPTION, METRICS, CONFIG):
+        (folder / name).unlink(missing_ok=True)
+    for pattern in ("step-*", ".tmp-step-*"):
+        for path in (folder / CHECKPOINTS).glob(pattern):
+            remove(path)
+    with contextlib.suppress(OSError):  # it is absent, or holds something else
+        (folder / CHECKPOINTS).rmdir()
+    remove(folder / MODEL)
 
 
 def describe(
@@ -110,7 +133,8 @@ def check_same(folder: Path, description: dict[str, Any]) -> None:
     differences = [
         f"{name} was {shown(old)}, is now {shown(new)}"
         for name, old, new in _compare(former, now)
-        if name.removeprefix("config.") not in FREE
+        # The content of the data is compared, so they may be named by another path.
+        if name.removeprefix("config.") not in FREE and not re.fullmatch(r"data\[\d+\]\.name", name)
     ]
     if differences:
         raise TrainingError(

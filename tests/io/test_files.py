@@ -16,7 +16,8 @@ import importlib.util, sys, time
 spec = importlib.util.spec_from_file_location("files", sys.argv[1])
 files = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(files)
-with getattr(files, sys.argv[3])(sys.argv[2], overwrite=True) as temporary:
+own = [["part"]] if sys.argv[3] == "atomic_folder" else []
+with getattr(files, sys.argv[3])(sys.argv[2], True, *own) as temporary:
     target = temporary if sys.argv[3] == "atomic_write" else temporary / "part"
     target.write_bytes(b"half")
     print("ready", flush=True)
@@ -53,7 +54,7 @@ def test_kill_leaves_the_former_folder(tmp_path):
     (target / "part").write_bytes(b"former")
     kill_while_writing(target, "atomic_folder")
     assert (target / "part").read_bytes() == b"former"
-    with atomic_folder(target, overwrite=True) as temporary:
+    with atomic_folder(target, overwrite=True, own=["part"]) as temporary:
         (temporary / "part").write_bytes(b"new")
     assert (target / "part").read_bytes() == b"new"
     assert names(tmp_path) == ["model"]

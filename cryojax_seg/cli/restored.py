@@ -1,0 +1,73 @@
+"""What ``cryojax-seg restore`` writes: the restored volume, and how sure it is."""
+
+import dataclasses
+from typing import Any
+
+from cryojax_seg.cli import console, tiles
+
+SPREAD = "spread.mrc"
+
+
+def apply(
+    restorer: Any, tomogram: Any, sources: list[Any], options: Any, patch: int, digest: str,
+    outputs: Any,
+) -> None:  # fmt: skip
+    """Writes the mean of the restored sources, tile by tile, on the scale of the tomogram."""
+    import numpy as np
+
+    from cryojax_seg import core, io
+    from cryojax_seg.segmenters import fit_normalization
+
+    fitted = fit_normalization(core.Restoring(restorer), sources[0], patch=patch)
+    memory = options.memory * 2**30 - tiles.BASE
+    tiling = core.plan_tiles(fitted, sources[0].shape, memory, density)
+    intensity = sources[0].intensity
+    description = {"model": digest, "tiling": dataclasses.asdict(tiling)}
+    with (
+        io.TileJob(
+            description,
+            [(options.output, np.float32)],
+            tiling.shape,
+            tomogram,
+            True,
+            outputs,
+        ) as job,
+        console.progress(tiling.count, options.output.name) as advance,
+    ):
+        for _ in range(job.done):
+            advance()
+        streams = [
+            core.segment_tiles(fitted, source, tiling, density, job.done) for source in sources
+        ]
+        for parts in zip(*streams, strict=True):
+            mean = sum(block for _, block in parts) / len(parts)
+            job.write(parts[0][0], [mean / intensity.gain + intensity.centre])
+            advance()
+
+
+def write_draws(
+    restorer: Any, tomogram: Any, volume: Any, wedge: Any, options: Any, patch: int,
+    outputs: Any,
+) -> None:  # fmt: skip
+    """Writes the mean of several answers, and their spread beside the model."""
+    import numpy as np
+
+    from cryojax_seg import core, io
+    from cryojax_seg.restore import draws
+    from cryojax_seg.segmenters import fit_normalization
+
+    fitted: Any = fit_normalization(core.Restoring(restorer), volume, patch=patch)
+    tiling = core.plan_tiles(fitted, volume.shape, options.memory * 2**30 - tiles.BASE)
+    whole = np.asarray(volume[:, :, :])  # its wedge is filled with noise as a whole
+    mean, deviation = draws(fitted.restorer, whole, wedge, options.draws, options.seed, tiling)
+    intensity = volume.intensity
+    spread = outputs.place(options.output.with_suffix(".run") / SPREAD)
+    io.write_mrc(spread, deviation / abs(intensity.gain), tomogram, overwrite=True)
+    volumes = [(options.output, np.float32)]
+    with io.TileJob({}, volumes, mean.shape, tomogram, True, outputs) as job:
+        job.write((slice(None),) * 3, [mean / intensity.gain + intensity.centre])
+
+
+def density(logits: Any) -> Any:
+    """The answer of a `core.Restoring`."""
+    return logits[..., 0]
