@@ -41,6 +41,20 @@ def shown(value: object, longest: int = 100) -> str:
         return f"a long {type(value).__name__}"
 
 
+def size_text(nbytes: int) -> str:
+    """A number of bytes for people.
+
+    >>> size_text(3 * 2**30)
+    '3.0 GiB'
+    >>> size_text(1024)
+    '1024 bytes'
+    """
+    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
+        if nbytes >= size:
+            return f"{nbytes / size:.1f} {unit}"
+    return f"{nbytes} bytes"
+
+
 def _printable(text: str) -> str:
     words = " ".join(part.strip() for part in text.splitlines()) if "\n" in text else text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)

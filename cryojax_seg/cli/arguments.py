@@ -6,6 +6,7 @@ import functools
 import inspect
 import io
 import operator
+import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -180,7 +181,7 @@ def plain(options: Any) -> dict[str, Any]:
 
     def convert(value):
         if isinstance(value, Path):
-            return str(value.resolve())
+            return os.path.realpath(value)  # unlike resolve, not stopped by a circle of links
         return [convert(v) for v in value] if isinstance(value, tuple) else value
 
     names = {f.name for f in dataclasses.fields(options)} - _OF_THIS_CALL

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional
 
 from cryojax_seg.cli import console, particle_files
-from cryojax_seg.cli.arguments import Output, Overwrite, TiltRange, VoxelSize, default
+from cryojax_seg.cli.arguments import Output, Overwrite, TiltRange, VoxelSize, default, plain
 
 _BATCH = 64  # boxes at a time
 _FEWEST = 10  # particles whose halves are compared; fewer agree or not by chance
@@ -55,7 +55,23 @@ class Average:
 
 def run(options: Average) -> None:
     """Does what `Average` says; a ValueError or OSError tells what is wrong in one line."""
-    outputs = _check(options)
+    paths = _check(options)
+    from cryojax_seg import io
+
+    table = options.particles or options.boxes.with_suffix(".star")
+    inputs = [options.boxes, table, *([] if options.reference is None else [options.reference])]
+    job = {"average": plain(options)}
+    with io.OutputSet(job, list(paths.values()), inputs, options.overwrite) as outputs:
+        if outputs.finished:
+            print(f"{options.output}: is done already")
+            return
+        staged = {name: outputs.place(path) for name, path in paths.items()}
+        count, resolution = _average(options, table, staged)
+    print(f"averaged: {count} particles into {options.output}; {resolution}")
+
+
+def _average(options: Average, table_path: Path, outputs: dict[str, Path]) -> tuple[int, str]:
+    """Averages and writes; the number of particles, and the resolution in words."""
     import jax
     import numpy as np
 
@@ -63,7 +79,6 @@ def run(options: Average) -> None:
 
     core.keep_compiled()
     core.keep_memory()
-    table_path = options.particles or options.boxes.with_suffix(".star")
     boxes = io.read_boxes(options.boxes)
     listed = io.read_table(table_path)
     numbers = _box_numbers(options.boxes, len(boxes), listed)
@@ -115,7 +130,7 @@ def run(options: Average) -> None:
         found = float("nan")
         resolution = f"too few for a resolution, which needs {_FEWEST} or more"
     _write(options, outputs, volumes, whole, listed, table, poses, fsc, found, size)
-    print(f"averaged: {len(table)} particles into {options.output}; {resolution}")
+    return len(table), resolution
 
 
 def _check(options: Average) -> dict[str, Path]:
@@ -132,16 +147,14 @@ def _check(options: Average) -> dict[str, Path]:
         raise ValueError("--reference is for alignment, which needs --iterations 1 or more")
     stem = options.output.with_suffix("")
     outputs = {
+        "average": options.output,
         "first": stem.with_name(f"{stem.name}.half1.mrc"),
         "second": stem.with_name(f"{stem.name}.half2.mrc"),
         "poses": options.output.with_suffix(".star"),
         "scores": options.output.with_suffix(".json"),
-        "average": options.output,
     }
     table = options.particles or options.boxes.with_suffix(".star")
     particle_files.check_not_input(outputs["poses"], table, "--output")
-    for path in outputs.values():
-        particle_files.check_absent(path, options.overwrite)
     return outputs
 
 
@@ -154,7 +167,7 @@ def _write(
     from cryojax_seg import io
 
     for name, volume in zip(("first", "second"), volumes, strict=True):
-        io.write_mrc(outputs[name], volume, voxel_size=size, overwrite=options.overwrite)
+        io.write_mrc(outputs[name], volume, voxel_size=size)
     offsets = np.float64(poses.offsets)
     named = listed.images is not None
     moved = dataclasses.replace(
@@ -167,7 +180,7 @@ def _write(
     )
     # Centred coordinates stay centred: no size of a tomogram is needed.
     form = ("relion5", (0, 0, 0)) if listed.centred else ("relion3", None)
-    io.write_particles(outputs["poses"], moved, *form, overwrite=options.overwrite)
+    io.write_particles(outputs["poses"], moved, *form)
     summary = {
         "particles": len(table),
         "resolution_angstrom": found if np.isfinite(found) else None,
@@ -177,9 +190,8 @@ def _write(
             for name in ("unmasked", "masked", "randomized", "corrected")
         },
     }
-    with io.atomic_write(outputs["scores"], options.overwrite) as file:
-        file.write_text(json.dumps(summary, indent=1) + "\n")
-    io.write_mrc(outputs["average"], whole, voxel_size=size, overwrite=options.overwrite)
+    outputs["scores"].write_text(json.dumps(summary, indent=1) + "\n")
+    io.write_mrc(outputs["average"], whole, voxel_size=size)
 
 
 @dataclasses.dataclass(frozen=True)

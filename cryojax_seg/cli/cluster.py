@@ -71,16 +71,16 @@ def each(
                 label = name(one.item)
                 if outcome.said:
                     console.say(outcome.said)
-                if outcome.passing and one.number <= RETRIES:
-                    console.say(f"{label}: {outcome.error}; it will be tried again")
+                if outcome.error and outcome.passing and one.number <= RETRIES:
+                    console.say(f"{many.failure(label, outcome.error)}; it will be tried again")
                     waiting.append(_Try(one.item, one.number + 1, time.monotonic() + PAUSE))
                     continue
                 done += 1
                 if outcome.error is None:
                     print(f"[{done}/{len(items)}] {outcome.printed}", flush=True)
                 else:
-                    console.error(f"[{done}/{len(items)}] {label}: {outcome.error}")
-                    failures.append(f"{label}: {outcome.error}")
+                    failures.append(many.failure(label, outcome.error))
+                    console.error(f"[{done}/{len(items)}] {failures[-1]}")
     many.conclude(failures, len(items))
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -143,6 +142,26 @@ def run(options: Compare) -> None:
     """Does what `Compare` says; a ValueError or OSError tells what is wrong in one line."""
     names = chosen(options.methods)
     _check(options)
+    from cryojax_seg import io
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    reports = [options.output / REPORT, options.output / SCORES]
+    with io.OutputSet(
+        {"compare": plain(options)},
+        reports,
+        _inputs(options),
+        options.overwrite or options.resume,
+    ) as outputs:
+        if outputs.finished:
+            print(f"{reports[0]}: is done already")
+            return
+        _check_folder(options)  # again, as another process may have been at it
+        _compare(options, names, outputs)
+    print(f"report: {reports[0]}")
+
+
+def _compare(options: Compare, names: list[str], outputs: Any) -> None:
+    """Trains, scores and reports into a folder that is held."""
     from cryojax_seg.cli import report
     from cryojax_seg.core import keep_compiled, keep_memory
 
@@ -175,7 +194,7 @@ def run(options: Compare) -> None:
                 f"{options.labels}: without slices {fold.scored[0]} to {fold.scored[-1]} no label "
                 "is left to learn from; annotate more slices, or use more --folds"
             )
-    _start(options)
+    _start(options, example)
     console.say(
         f"{len(annotated)} annotated slices in {len(folds)} groups, {len(names)} method(s): "
         f"{len(folds) * len(names)} trainings"
@@ -195,14 +214,13 @@ def run(options: Compare) -> None:
         console.say(f"{name}: Dice {dice}, ECE {ece}")
     title = f"{options.tomogram.name}: {len(annotated)} annotated slices"
     content = report.content(title, results, folds, example, classes, plain(options))
-    report.write(options.output / REPORT, content)
+    report.write(outputs.place(options.output / REPORT), content)
     scores = {name: result.scores for name, result in results.items()}
-    _write(options.output / SCORES, {"options": plain(options), "methods": scores})
+    _write(outputs.place(options.output / SCORES), {"options": plain(options), "methods": scores})
     columns = ("method", "Dice", "precision", "recall", "surface Dice", "ECE", "training s")
     keys = ("dice", "precision", "recall", "surface_dice", "ece", "training_seconds")
     rows = [(name, *(console.number(s[key]) for key in keys)) for name, s in scores.items()]
     console.table("slices that were not learned from", columns, rows)
-    print(f"report: {options.output / REPORT}")
 
 
 def _check(options: Compare) -> None:
@@ -216,42 +234,70 @@ def _check(options: Compare) -> None:
         raise ValueError(f"{output}: exists and is not a folder; choose another --output")
     if options.resume and options.overwrite:
         raise ValueError("--resume and --overwrite exclude each other")
-    used = output.is_dir() and any(output.iterdir())
-    if used and not options.resume and not options.overwrite:
-        raise ValueError(
-            f"{output}: holds files already; choose another --output, --resume that comparison, or "
-            "--overwrite it"
-        )
-    state = output / STATE
-    if not options.resume:
-        return
-    if not state.is_file():
-        raise ValueError(f"{output}: there is no comparison to --resume")
+    _check_folder(options)
+
+
+def _inputs(options: Compare) -> list[Path]:
+    return [options.tomogram, options.labels]
+
+
+def _check_folder(options: Compare) -> None:
+    """What the folder of the report holds, and whether that agrees with what is asked.
+
+    Without --resume too a comparison goes on that has the same options and no report yet.
+    """
     from cryojax_seg import io
 
-    before, now = io.read_json_object(state), _resumable(options)
-    changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
-    if changed:
+    output = options.output
+    io.check_places([output], _inputs(options))
+    if io.is_half_published(output / REPORT) or options.overwrite:
+        return
+    state = output / STATE
+    before = io.read_json_object(state) if state.is_file() else {}
+    if options.resume and not before:
+        raise ValueError(f"{output}: there is no comparison to --resume")
+    now = _resumable(options)
+    changed = sorted(
+        k for k in (before.keys() | now.keys()) - {"data"} if before.get(k) != now.get(k)
+    )
+    if options.resume and changed:
         raise ValueError(
             f"{output}: was made with another --{changed[0].replace('_', '-')}; --resume only goes "
             "on with the same options (--methods may differ)"
         )
+    used = output.is_dir() and any(not io.is_leftover(path) for path in output.iterdir())
+    reported = any((output / name).exists() for name in (REPORT, SCORES))
+    if used and not options.resume and (changed or reported):
+        raise ValueError(
+            f"{output}: holds files already; choose another --output, --resume that comparison, or "
+            "--overwrite it"
+        )
 
 
 def _resumable(options: Compare) -> dict[str, Any]:
-    """What must not change between the parts of a comparison."""
-    return {k: v for k, v in plain(options).items() if k not in ("methods", "output")}
+    """What must not change between the parts of a comparison, beside the content of the data."""
+    of_this_call = ("methods", "output", "tomogram", "labels")
+    return {k: v for k, v in plain(options).items() if k not in of_this_call}
 
 
-def _start(options: Compare) -> None:
-    folder = options.output
-    folder.mkdir(parents=True, exist_ok=True)
+def _start(options: Compare, example: Any) -> None:
+    """The state of the comparison: that of an earlier one goes, or is of the same data."""
+    from cryojax_seg import io
+    from cryojax_seg.training import rundir
+
+    state, folds = options.output / STATE, options.output / FOLDS
     if options.overwrite:  # what an earlier comparison wrote here, and nothing else
-        shutil.rmtree(folder / FOLDS, ignore_errors=True)
-        for name in (REPORT, SCORES, STATE):
-            (folder / name).unlink(missing_ok=True)
-    (folder / FOLDS).mkdir(exist_ok=True)
-    _write(folder / STATE, _resumable(options))
+        state.unlink(missing_ok=True)
+        for path in folds.glob("*-[0-9]*.npz"):
+            path.unlink()
+    now = _resumable(options) | {"data": rundir.fingerprint(example)}
+    if state.exists() and io.read_json_object(state).get("data") != now["data"]:
+        raise ValueError(
+            f"{options.output}: was made with another tomogram or other labels; choose another "
+            "--output, or --overwrite it"
+        )
+    folds.mkdir(exist_ok=True)
+    _write(state, now)
 
 
 def _write(path: Path, content: Any) -> None:

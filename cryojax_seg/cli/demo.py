@@ -13,6 +13,7 @@ from cryojax_seg.cli.methods import Method, build, defaults, objective
 
 CLASSES = ("membrane",)
 TILTS = (-60.0, 60.0)
+VOLUMES = ("tomogram", "truth", "annotation")
 VOXEL_SIZE = 10.0  # angstrom
 COMPARED: tuple[Method, ...] = (
     "threshold",
@@ -67,7 +68,7 @@ def run(options: Demo) -> None:
     folder = options.output
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: exists and is not a folder; choose another --output")
-    if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:
+    if _is_done(folder) and not options.overwrite:
         raise ValueError(
             f"{folder}: holds files already; choose another --output or --overwrite it"
         )
@@ -78,8 +79,26 @@ def run(options: Demo) -> None:
     for name in ("steps", "filter_steps"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more")
-    start = time.monotonic()
+    from cryojax_seg import io
+
+    io.check_places([folder])
     folder.mkdir(parents=True, exist_ok=True)
+    with io.held(io.lock_path(io.real_path(folder)), folder):
+        _demo(options)
+
+
+def _is_done(folder: Path) -> bool:
+    """Whether a folder holds a whole demo, or what is none: a demo that was killed starts over."""
+    from cryojax_seg.io import is_leftover
+
+    own = {f"{name}.mrc" for name in (*VOLUMES, *COMPARED)} | {"model", "picture.png"}
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return any(path.name not in own and not is_leftover(path) for path in entries)
+
+
+def _demo(options: Demo) -> None:
+    """Makes, trains and scores in a folder that is held."""
+    start, folder = time.monotonic(), options.output
     shape = (2 * options.size // 3, options.size, options.size)
     console.say(
         f"[1/3] phantom: {' x '.join(map(str, shape))} voxels of 10 A, SNR {options.snr:g}, tilts "
@@ -191,11 +210,8 @@ def _write_data(folder: Path, cell, example, options: Demo) -> None:
 
     like = core.Tomogram(-np.asarray(cell.density), cell.voxel_size)  # dark, as files are
     annotation = np.where(example.weights > 0, example.labels, 255).astype(np.int16)
-    for name, array in (
-        ("tomogram", like.density),
-        ("truth", example.labels.astype(np.int8)),
-        ("annotation", annotation),
-    ):
+    arrays = (like.density, example.labels.astype(np.int8), annotation)
+    for name, array in zip(VOLUMES, arrays, strict=True):
         io.write_mrc(folder / f"{name}.mrc", array, like, overwrite=True)
 
 

@@ -40,14 +40,14 @@ def run(options: Export) -> None:
 
     from cryojax_seg import export, io
 
-    segmenter, card, _ = models.load(options.model)
+    segmenter, card, digest = models.load(options.model)
     export.require(segmenter)
+    job = {"model": digest, "shape": options.shape}
     # The parameters get their name first: a graph that is there has them.
-    with (
-        io.atomic_write(xml, options.overwrite) as graph,
-        io.atomic_write(weights, options.overwrite) as parameters,
-    ):
-        export.write_openvino(segmenter, graph, parameters, options.shape)
+    with io.OutputSet(job, [xml, weights], [options.model], options.overwrite) as outputs:
+        if not outputs.finished:
+            graph, parameters = outputs.place(xml), outputs.place(weights)
+            export.write_openvino(segmenter, graph, parameters, options.shape)
     print(f"{xml} and {weights.name}:")
     for name, value in _facts(segmenter, card, options.shape).items():
         print(f"  {name.ljust(10)}  {value}")

@@ -16,6 +16,7 @@ from cryojax_seg.cli.arguments import (
     TomogramName,
     VoxelSize,
     default,
+    plain,
 )
 
 
@@ -62,6 +63,9 @@ class Extract:
 
 def run(options: Extract) -> None:
     """Does what `Extract` says; a ValueError or OSError tells what is wrong in one line."""
+    from cryojax_seg import io
+
+    io.check_places([options.output], [options.tomogram, options.particles])
     star = options.output.with_suffix(".star")
     wedges = options.output.with_name(f"{options.output.stem}_wedges.mrcs")
     if not 8 <= options.edge <= 512:
@@ -71,9 +75,22 @@ def run(options: Extract) -> None:
             f"{options.output}: --output ends in .mrcs (a stack) or is a folder's name"
         )
     particle_files.check_not_input(star, options.particles, "--output")
-    for path in (options.output, star, *((wedges,) if options.tilt_range else ())):
-        particle_files.check_absent(path, options.overwrite)
+    with io.OutputSet(
+        {"extract": plain(options)},
+        [options.output, star, *((wedges,) if options.tilt_range else ())],
+        [options.tomogram, options.particles],
+        options.overwrite,
+        {} if options.output.suffix else {options.output: io.BOX_FILES},
+    ) as outputs:
+        if outputs.finished:
+            print(f"{options.output}: is done already")
+            return
+        count = _extract(options, outputs, star, wedges)
+    print(f"extracted: {count} boxes of {options.edge}^3 into {options.output}, see {star}")
 
+
+def _extract(options: Extract, outputs: Any, star: Path, wedges: Path) -> int:
+    """Writes boxes, table and wedges; how many boxes there are."""
     from cryojax_seg import core, io, particles
 
     core.keep_compiled()
@@ -109,15 +126,15 @@ def run(options: Extract) -> None:
                 yield box.volume
                 advance()
 
-        io.write_boxes(options.output, volumes(), len(table), options.edge, size, options.overwrite)
+        io.write_boxes(outputs.place(options.output), volumes(), len(table), options.edge, size)
     names = [_name(options.output, i + 1) for i in range(len(table))]
     listed = io.with_boxes(table, names, options.edge)
-    io.write_particles(star, listed, overwrite=options.overwrite)
+    io.write_particles(outputs.place(star), listed)
     if options.tilt_range is not None:
         wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
         masks = _masks(wedge, table.rotations, options.edge)
-        io.write_boxes(wedges, masks, len(table), options.edge, size, options.overwrite)
-    print(f"extracted: {len(table)} boxes of {options.edge}^3 into {options.output}, see {star}")
+        io.write_boxes(outputs.place(wedges), masks, len(table), options.edge, size)
+    return len(table)
 
 
 def _masks(wedge: Any, rotations: Any, edge: int) -> Any:

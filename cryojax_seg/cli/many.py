@@ -122,8 +122,17 @@ def each(items: Sequence[Item], work: Callable[[Item], None], name: Callable[[It
             if len(items) == 1:
                 raise
             console.error(str(error))
-            failures.append(f"{name(item)}: {error}")
+            failures.append(failure(name(item), str(error)))
     conclude(failures, len(items))
+
+
+def failure(name: str, reason: str) -> str:
+    """What failed and why; the name stands there once, as most reasons begin with it.
+
+    >>> failure("a.mrc", "a.mrc: is empty"), failure("a.mrc", "the disk is full")
+    ('a.mrc: is empty', 'a.mrc: the disk is full')
+    """
+    return reason if reason.startswith(f"{name}:") else f"{name}: {reason}"
 
 
 def conclude(failures: Sequence[str], count: int) -> None:

@@ -66,15 +66,22 @@ def run(options: Measure) -> None:
     from cryojax_seg import io
     from cryojax_seg.cli.measured import files, report, tables
 
-    if options.output.exists() and not options.overwrite:
-        raise io.FileError(
-            f"{options.output}: exists already; choose another name or allow overwriting "
-            "(--overwrite)"
-        )
-    objects: dict[str, list[Any]] = {}
-    rows, summary = measurements(options, objects)
+    io.check_places([options.output], _inputs(options))
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    with io.atomic_folder(options.output, options.overwrite) as folder:
+    with io.OutputSet(
+        {"measure": plain(options)},
+        [options.output],
+        _inputs(options),
+        options.overwrite,
+        {options.output: (TABLE, SUMMARY, REPORT, *files.MESHES)},
+    ) as outputs:
+        if outputs.finished:
+            print(f"{options.output}: is done already")
+            return
+        objects: dict[str, list[Any]] = {}
+        rows, summary = measurements(options, objects)
+        folder = outputs.place(options.output)
+        folder.mkdir()
         files.write_table(folder / TABLE, rows)
         (folder / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
         (folder / REPORT).write_text(report.page(summary, rows), "utf-8")
@@ -82,6 +89,11 @@ def run(options: Measure) -> None:
             files.write_meshes(folder / "meshes", options.meshes, summary, objects)
     tables.show(summary)
     console.say(f"wrote {options.output / REPORT}")
+
+
+def _inputs(options: Measure) -> list[Path]:
+    tomogram = () if options.tomogram is None else (options.tomogram,)
+    return [options.labels, *tomogram, *options.probabilities]
 
 
 def measurements(

@@ -30,15 +30,11 @@ def check_table(path: Path, option: str) -> None:
         )
 
 
-def check_absent(path: Path, overwrite: bool) -> None:
-    """Raises a ValueError if there is something that may not be replaced."""
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path}: exists already; choose another or --overwrite it")
-
-
 def check_not_input(output: Path, particles: Path, option: str) -> None:
     """Raises a ValueError if a table would be written where that of the particles is."""
-    if output.resolve() == particles.resolve():
+    from cryojax_seg.io import real_path
+
+    if real_path(output) == real_path(particles):
         other = output.with_name(f"{output.stem}_new{output.suffix}")
         raise ValueError(
             f"{output}: is the table of particles itself, and the new table would be written "

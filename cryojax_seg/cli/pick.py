@@ -17,6 +17,7 @@ from cryojax_seg.cli.arguments import (
     TomogramName,
     VoxelSize,
     default,
+    plain,
 )
 
 if TYPE_CHECKING:
@@ -101,6 +102,24 @@ class Pick:
 def run(options: Pick) -> None:
     """Does what `Pick` says; a ValueError or OSError tells what is wrong in one line."""
     _check(options)
+    from cryojax_seg import io
+
+    given = (options.inside, options.membrane, options.annotated, options.template)
+    with io.OutputSet(
+        {"pick": plain(options)},
+        [options.output, *([] if options.scores is None else [options.scores])],
+        [*options.volumes, *(path for path in given if path is not None)],
+        options.overwrite,
+    ) as outputs:
+        if outputs.finished:
+            print(f"{options.output}: is done already")
+            return
+        count = _pick(options, outputs)
+    print(f"picked: {count} particles into {options.output}")
+
+
+def _pick(options: Pick, outputs: Any) -> int:
+    """Picks and writes; the number of particles."""
     import numpy as np
 
     from cryojax_seg import core, io, particles
@@ -127,7 +146,7 @@ def run(options: Pick) -> None:
     rotations = numbers = None
     if options.template is not None:
         rotations = particles.rotations_within(options.angle)
-        scores, numbers = _matched(options, tomogram, rotations, size)
+        scores, numbers = _matched(options, tomogram, rotations, size, outputs)
         found = particles.pick_peaks(scores, diameters[0], _threshold(options, scores), mask)
         found = at_distance(found)
         if options.annotated is not None:
@@ -147,10 +166,10 @@ def run(options: Pick) -> None:
     if options.output.suffix == ".tbl":
         columns = {}
     found = dataclasses.replace(found, voxel_size=size, columns=columns)
-    io.write_particles(options.output, found, overwrite=options.overwrite)
+    io.write_particles(outputs.place(options.output), found)
     if not len(found):
         console.warn(f"{first}: nothing was picked; lower --threshold, or --smallest or --diameter")
-    print(f"picked: {len(found)} particles into {options.output}")
+    return len(found)
 
 
 def _from_volumes(
@@ -199,7 +218,6 @@ def _from_volumes(
 def _check(options: Pick) -> None:
     """What can be told to be wrong before anything is read."""
     particle_files.check_table(options.output, "--output")
-    particle_files.check_absent(options.output, options.overwrite)
     if not options.volumes:
         raise ValueError("pick needs a probability map of each class, a label volume or a tomogram")
     if not options.diameter or min(options.diameter) <= 0:
@@ -223,8 +241,6 @@ def _check(options: Pick) -> None:
         raise ValueError(f"--most must be 1 or more, got {options.most}")
     if options.template is None and options.scores is not None:
         raise ValueError("--scores writes correlations, which need --template MAP")
-    if options.scores is not None:
-        particle_files.check_absent(options.scores, options.overwrite)
     if options.template is not None and options.method not in (None, "peaks"):
         raise ValueError(
             f"--method {options.method} is for probability maps; leave it out with --template"
@@ -235,7 +251,7 @@ def _check(options: Pick) -> None:
         raise ValueError(f"--beta must be above 0, got {options.beta}")
 
 
-def _matched(options: Pick, tomogram: "Tomogram", rotations: Any, size: float) -> Any:
+def _matched(options: Pick, tomogram: "Tomogram", rotations: Any, size: float, outputs: Any) -> Any:
     """Best correlation at each voxel, and the number of its rotation."""
     import numpy as np
 
@@ -263,7 +279,7 @@ def _matched(options: Pick, tomogram: "Tomogram", rotations: Any, size: float) -
     except ValueError as error:
         raise io.FileError(f"{options.template}: {error}") from None
     if options.scores is not None:
-        io.write_mrc(options.scores, match.scores, tomogram, overwrite=options.overwrite)
+        io.write_mrc(outputs.place(options.scores), match.scores, tomogram)
     return match
 
 

@@ -138,15 +138,46 @@ def _segment(prepared: _Prepared, pair: tuple[Path, Path]) -> None:
     """One tomogram, and where its labels go."""
     from cryojax_seg import io
 
-    start = time.monotonic()
-    options, model, engine = prepared.options, prepared.model, prepared.engine
+    options, model = prepared.options, prepared.model
     source, target = pair
-    if target.exists() and not options.overwrite:
+    if options.dry_run or options.compile_only:
+        _prepared_only(prepared, pair)
+        return
+    half = io.is_half_published(target)
+    if target.exists() and not options.overwrite and not half:
         print(f"{target}: is done already")  # as by a worker that died before it could say so
         return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    outputs = [target, *_maps(options, target, model.segmenter)]
+    content = ("flips", "tilt_range", "tilt_axis", "probabilities", "threshold", "halo", "contrast")
+    job = {name: getattr(options, name) for name in (*content, "voxel_size")}
+    with io.OutputSet(
+        {"model": model.digest, "engine": dataclasses.asdict(prepared.engine)} | job,
+        outputs,
+        [source],
+        options.overwrite or options.resume,
+        io.zarr_folders(outputs),
+    ) as held:
+        if held.finished:
+            print(f"{target}: is done already")
+            return
+        start = time.monotonic()
+        work = _plan(prepared, source)
+        if work.tiling.count > 1:
+            console.say(f"{source.name}: {tiles.account(work)}")
+        tiles.segment(work, outputs, held)
+        share = tiles.shares(held.staged(target), work)
+    parts = ", ".join(f"{name} {100 * part:.2f} %" for name, part in share.items())
+    print(f"{target}: {parts} ({time.monotonic() - start:.1f} s)", flush=True)
+
+
+def _plan(prepared: _Prepared, source: Path) -> tiles.Work:
+    from cryojax_seg import io
+
+    options, model, engine = prepared.options, prepared.model, prepared.engine
     tomogram = io.read_tomogram(source, options.voxel_size)
     answer = tiles.Answer(options.threshold, options.probabilities)
-    work = tiles.plan(
+    return tiles.plan(
         model.segmenter,
         model.card,
         tomogram,
@@ -156,27 +187,17 @@ def _segment(prepared: _Prepared, pair: tuple[Path, Path]) -> None:
         _tile(options),
         options.halo,
     )
-    if options.dry_run:
+
+
+def _prepared_only(prepared: _Prepared, pair: tuple[Path, Path]) -> None:
+    """Plans or compiles, and writes nothing."""
+    start, (source, target) = time.monotonic(), pair
+    work = _plan(prepared, source)
+    if prepared.options.dry_run:
         print(f"{target}: {tiles.account(work)}")
         return
-    if options.compile_only:
-        tiles.compile_only(work)
-        print(f"{source}: compiled ({time.monotonic() - start:.1f} s)")
-        return
-    if work.tiling.count > 1:
-        console.say(f"{source.name}: {tiles.account(work)}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    file = source.stat()
-    description = {
-        "model": model.digest,
-        "flips": [options.flips, options.tilt_range, options.tilt_axis],
-        "tomogram": [str(source.resolve()), file.st_size, file.st_mtime_ns],
-    }
-    outputs = [target, *_maps(options, target, model.segmenter)]
-    tiles.segment(work, outputs, description, options.overwrite or options.resume)
-    share = tiles.shares(target, work)
-    parts = ", ".join(f"{name} {100 * part:.2f} %" for name, part in share.items())
-    print(f"{target}: {parts} ({time.monotonic() - start:.1f} s)", flush=True)
+    tiles.compile_only(work)
+    print(f"{source}: compiled ({time.monotonic() - start:.1f} s)")
 
 
 def _check(options: Segment) -> None:
@@ -210,15 +231,18 @@ def _unfinished(
     options: Segment, pairs: list[tuple[Path, Path]], segmenter
 ) -> list[tuple[Path, Path]]:
     """Tomograms and labels of this shard, without those that are done if that is wanted."""
+    from cryojax_seg.io import is_half_published
+
     pairs = many.shard(pairs, options.shard)
     rest = []
     for source, target in pairs:
         there = [p for p in (target, *_maps(options, target, segmenter)) if p.exists()]
-        if there and not options.overwrite and not options.resume:
+        half = is_half_published(target)  # by a process that was killed: then it is gone on with
+        if there and not options.overwrite and not options.resume and not half:
             raise ValueError(
                 f"{there[0]}: exists already; choose another --output, --resume or --overwrite it"
             )
-        if not (options.resume and target.exists()):  # the labels are finished last
+        if half or not (options.resume and target.exists()):  # the labels are finished last
             rest.append((source, target))
     if len(rest) < len(pairs):
         console.say(f"{len(pairs) - len(rest)} of {len(pairs)} are done already")
@@ -226,7 +250,7 @@ def _unfinished(
 
 
 def _targets(options: Segment) -> list[Path]:
-    from cryojax_seg.io import is_zarr
+    from cryojax_seg.io import check_places, is_zarr
 
     output, sources = options.output, options.tomograms
     if output.suffix in (".mrc", ".zarr") and (not output.is_dir() or is_zarr(output)):
@@ -237,10 +261,7 @@ def _targets(options: Segment) -> list[Path]:
         raise ValueError(f"{output}: exists and is neither a folder nor an .mrc file")
     else:
         targets = [output / f"{name}.labels.{options.format}" for name in many.names(sources)]
-    resolved = {source.resolve() for source in sources}
-    for target in targets:
-        if target.resolve() in resolved:
-            raise ValueError(f"{target}: is the tomogram itself; choose another --output")
+    check_places(targets, [*sources, options.model])
     return targets
 
 

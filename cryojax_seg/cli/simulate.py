@@ -1,6 +1,7 @@
 """``cryojax-seg simulate``: tomograms with a truth, as many as wanted."""
 
 import dataclasses
+import hashlib
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,8 @@ Preset = Literal[
     "threshold_dilemma",
     "flat_bilayers",
 ]
+_VOLUMES = ("tomogram", "even", "odd", "labels", "instances")
+FILES = (*(f"{name}.mrc" for name in _VOLUMES), "particles.star", "truth.json")
 WITH_CROWD = ("vesicles", "organelles", "cytoskeleton", "crowded", "contrast_drift")
 
 
@@ -69,11 +72,25 @@ class Simulate:
 def run(options: Simulate) -> None:
     """Does what `Simulate` says; a ValueError or OSError tells what is wrong in one line."""
     _check(options)
-    names = [f"{options.preset}-{i:03d}" for i in range(options.count)]
+    from cryojax_seg import io
+
+    folders = [options.output / f"{options.preset}-{i:03d}" for i in range(options.count)]
+    io.check_places(folders, options.maps)
+    options.output.mkdir(parents=True, exist_ok=True)
+    with io.held(io.lock_path(options.output / options.preset), folders[0]) as lock:
+        _simulate(options, [folder.name for folder in folders], bool(lock.former))
+
+
+def _simulate(options: Simulate, names: list[str], killed: bool) -> None:
+    """Makes those tomograms that are not there, or all, in a folder that is held."""
     there = [name for name in names if (options.output / name).exists()]
-    if options.resume:
+    # Where some are there and some are not, a call with the same options was interrupted.
+    begun = bool(there) and (killed or len(there) < len(names)) and not options.overwrite
+    if options.resume or begun:
         _check_same(options, there)
         names = [name for name in names if name not in there]
+        if begun:
+            console.say(f"{len(there)} of {len(there) + len(names)} are done already")
     elif there and not options.overwrite:
         raise ValueError(
             f"{options.output / there[0]}: exists already; choose another --output, --resume to "
@@ -112,9 +129,15 @@ def _check(options: Simulate) -> None:
 
 def _config(options: Simulate) -> dict[str, Any]:
     """What decides about the content of each tomogram."""
+    from cryojax_seg.io.files import existing_file
+
     left_out = ("output", "count", "resume", "overwrite")
     config = {k: v for k, v in dataclasses.asdict(options).items() if k not in left_out}
-    config["maps"] = [str(path) for path in options.maps]
+    # By content, as a file may be named by another path when the command goes on.
+    config["maps"] = [
+        [path.stem, hashlib.sha256(path.read_bytes()).hexdigest()]
+        for path in map(existing_file, options.maps)
+    ]
     return {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
 
 
@@ -150,8 +173,7 @@ def _one(options: Simulate, number: int, folder: Path) -> None:
     for note in phantom.scene.notes:
         console.warn(f"{folder.name}: {note}")
     like = core.Tomogram(np.asarray(phantom.density), phantom.voxel_size)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with io.atomic_folder(folder, options.overwrite) as temporary:
+    with io.atomic_folder(folder, options.overwrite, FILES) as temporary:
         for name in ("density", "even", "odd"):
             dark = -np.asarray(getattr(phantom.imaged, name))
             file = temporary / f"{'tomogram' if name == 'density' else name}.mrc"

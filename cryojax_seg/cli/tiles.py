@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,14 +159,13 @@ def compile_only(work: Work) -> None:
 def segment(
     work: Work,
     outputs: Sequence[Path],
-    description: Mapping[str, Any],
-    overwrite: bool,
+    held: Any,
 ) -> None:
     """Segments one tomogram and writes its files, or goes on where an earlier run was.
 
     Args:
         outputs: of the labels, then of the maps.
-        description: what decides about the content, beside the plan.
+        held: the `io.OutputSet` that they belong to.
     """
     import numpy as np
 
@@ -174,7 +173,6 @@ def segment(
     from cryojax_seg.core import segment_tiles
 
     whole = {
-        **description,
         "answer": dataclasses.asdict(work.answer),
         "tiling": dataclasses.asdict(work.tiling),
         "intensity": dataclasses.asdict(work.volume.intensity),
@@ -184,7 +182,7 @@ def segment(
     volumes = [(path, np.float16 if i else np.int8) for i, path in enumerate(outputs)]
     count = work.tiling.count
     with (
-        io.TileJob(whole, volumes, work.volume.shape, work.tomogram, overwrite) as job,
+        io.TileJob(whole, volumes, work.volume.shape, work.tomogram, True, held) as job,
         console.progress(count, Path(work.tomogram.name).name) as advance,
     ):
         if job.done:

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cryojax_seg.cli import console, methods, restorers, together
+from cryojax_seg.cli import console, methods, restorers, run_folder, together
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -119,7 +119,7 @@ def _train(options: Train) -> None:
 
         def hold() -> None:
             stack.enter_context(held)
-            _check_run(options)
+            run_folder.check(options)
 
         from_first(hold)
         _train_in(rundir.Held(options.output), options)
@@ -148,7 +148,7 @@ def _train_in(run: Any, options: Train) -> None:
     elif restorer is not None:  # which stays as it is, so that whole volumes can be restored first
         patch = max(config.patch_shape)
         seen, checked = (restorers.restored(restorer, es, patch) for es in (examples, held_out))
-    from_first(lambda: _begin(options))
+    from_first(lambda: run_folder.begin(options))
     known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
     console.say(
         f"training {options.method} on {len(examples)} tomogram(s), {100 * known:.2g} % annotated: "
@@ -171,24 +171,11 @@ def _train_in(run: Any, options: Train) -> None:
         raise SystemExit(128 + signal.Signals[result.stopped])
 
 
-def _begin(options: Train) -> None:
-    """The options, in the run folder."""
-    import yaml
-
-    from cryojax_seg import io
-    from cryojax_seg.training import rundir
-
-    if options.overwrite:
-        rundir.clear(options.output)
-    with io.atomic_write(options.output / "config.yaml") as file:
-        file.write_text(yaml.safe_dump(plain(options), sort_keys=False))
-
-
 def _finish(options: Train, config, result, examples, held_out, tomogram) -> None:
     """Saves the model and says how good it is and what to do next."""
     from cryojax_seg import io
 
-    run_folder, patch = options.output, max(config.patch_shape)
+    folder, patch = options.output, max(config.patch_shape)
     card = io.ModelCard(
         voxel_size=tomogram.voxel_size,
         contrast=options.contrast,
@@ -196,16 +183,14 @@ def _finish(options: Train, config, result, examples, held_out, tomogram) -> Non
         provenance={"method": options.method, "config": plain(options), "patch": patch}
         | _halo(result.segmenter, examples[0].volume),
     )
-    io.save_model(run_folder / "model", result.segmenter, card, overwrite=True)
+    io.save_model(folder / "model", result.segmenter, card, overwrite=True)
     if held_out:
         _report(result.segmenter, held_out, patch)
-    print(
-        f"model: {run_folder / 'model'} ({result.stopped}, step {result.steps} of {config.steps})"
-    )
+    print(f"model: {folder / 'model'} ({result.stopped}, step {result.steps} of {config.steps})")
     if result.stopped in signal.Signals.__members__:
         console.say("interrupted; the same command with --resume goes on from here")
     else:
-        print(f"next:  cryojax-seg segment {run_folder} TOMOGRAM -o LABELS.mrc")
+        print(f"next:  cryojax-seg segment {folder} TOMOGRAM -o LABELS.mrc")
 
 
 def _check(options: Train) -> None:
@@ -239,27 +224,7 @@ def _check(options: Train) -> None:
         raise ValueError(f"{output}: exists and is not a folder; choose another --output")
     if options.resume and options.overwrite:
         raise ValueError("--resume and --overwrite exclude each other")
-    _check_run(options)
-
-
-def _check_run(options: Train) -> None:
-    """What the run folder holds, and whether that agrees with what is asked."""
-    from cryojax_seg import io
-    from cryojax_seg.training import rundir
-
-    output, restorer = options.output, options.restorer
-    restorers = () if restorer is None else (restorer,)
-    io.check_places([output], [*options.tomograms, *options.labels, *restorers])
-    used = rundir.is_used(output)
-    if used and not options.resume and not options.overwrite:
-        raise ValueError(
-            f"{output}: holds files already; choose another --output, --resume that run, or "
-            "--overwrite it"
-        )
-    if options.resume and not used:
-        raise ValueError(f"{output}: there is no run to --resume")
-    if used:
-        rundir.check_model_folder(output)
+    run_folder.check(options)
 
 
 def read_examples(options: Train):

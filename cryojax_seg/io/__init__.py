@@ -3,6 +3,7 @@
 from cryojax_seg.io.annotation import Annotation as Annotation
 from cryojax_seg.io.annotation import annotate as annotate
 from cryojax_seg.io.annotation import read_labels as read_labels
+from cryojax_seg.io.boxes import BOXES as BOX_FILES  # noqa: F401
 from cryojax_seg.io.boxes import box_numbers as box_numbers
 from cryojax_seg.io.boxes import boxes_voxel_size as boxes_voxel_size
 from cryojax_seg.io.boxes import read_boxes as read_boxes
@@ -16,8 +17,8 @@ from cryojax_seg.io.files import HeaderWarning as HeaderWarning
 from cryojax_seg.io.files import atomic_folder as atomic_folder
 from cryojax_seg.io.files import atomic_write as atomic_write
 from cryojax_seg.io.files import check_memory as check_memory
-from cryojax_seg.io.files import check_places as check_places
 from cryojax_seg.io.files import partial_path as partial_path
+from cryojax_seg.io.files import real_path as real_path
 from cryojax_seg.io.locks import held as held
 from cryojax_seg.io.locks import lock_path as lock_path
 from cryojax_seg.io.mesh import write_mesh as write_mesh
@@ -47,6 +48,7 @@ from cryojax_seg.io.particles import read_particles as read_particles
 from cryojax_seg.io.particles import read_table as read_table
 from cryojax_seg.io.particles import rows_of_tomogram as rows_of_tomogram
 from cryojax_seg.io.particles import write_particles as write_particles
+from cryojax_seg.io.places import check_places as check_places
 from cryojax_seg.io.plain import read_json as read_json
 from cryojax_seg.io.plain import read_json_object as read_json_object
 from cryojax_seg.io.plain import read_yaml as read_yaml

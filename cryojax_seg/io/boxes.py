@@ -13,11 +13,11 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from cryojax_seg.core.types import Volume
 from cryojax_seg.io import header as headers
+from cryojax_seg.io.disk import disk_full_explained
 from cryojax_seg.io.files import (
     FileError,
     PathLike,
     atomic_folder,
-    disk_full_explained,
     existing_file,
     open_fresh,
     partial_path,

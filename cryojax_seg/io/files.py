@@ -8,15 +8,14 @@ import platform
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from cryojax_seg.text import shortened
+from cryojax_seg.io.disk import disk_full_explained
+from cryojax_seg.text import shortened, size_text
 
 PathLike = str | os.PathLike[str]
-
-DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 class FileError(ValueError):
@@ -32,25 +31,6 @@ class FileError(ValueError):
 
 class BusyError(FileError):
     """Another process is writing the file; later it may be done, or free again."""
-
-
-class DiskFullError(OSError):
-    """A disk is full; the message names the output and the free space.
-
-    Attributes:
-        reason: in the words of the system.
-    """
-
-    def __init__(self, number: int | None, target: PathLike, reason: str):
-        free = size_text(shutil.disk_usage(Path(target).parent).free)
-        super().__init__(number, f"cannot write {target}: {reason} ({free} free)")
-        self.reason = reason
-
-    @classmethod
-    def renamed(cls, error: OSError, target: PathLike) -> "DiskFullError":
-        """The same error, said of what the user asked for and not of a part of it."""
-        reason = error.reason if isinstance(error, cls) else str(error.strerror)
-        return cls(error.errno, target, reason)
 
 
 class HeaderWarning(UserWarning):
@@ -95,20 +75,6 @@ def check_memory(
             f"{path}: needs {size_text(nbytes)} in memory and this machine has "
             f"{size_text(total)}; {advice}"
         )
-
-
-def size_text(nbytes: int) -> str:
-    """A number of bytes for people.
-
-    >>> size_text(3 * 2**30)
-    '3.0 GiB'
-    >>> size_text(1024)
-    '1024 bytes'
-    """
-    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
-        if nbytes >= size:
-            return f"{nbytes / size:.1f} {unit}"
-    return f"{nbytes} bytes"
 
 
 @contextlib.contextmanager
@@ -234,39 +200,6 @@ def real_path(path: PathLike) -> Path:
     return Path(os.path.realpath(path))
 
 
-def check_places(outputs: Iterable[PathLike], inputs: Iterable[PathLike] = ()) -> None:
-    """Refuses outputs with which something that is needed could be lost.
-
-    Args:
-        outputs: files and folders that a command writes as wholes.
-        inputs: files and folders that it reads.
-
-    Raises:
-        FileError: if an output is an input or contains one, or is the current folder or contains
-            it.
-
-    >>> check_places(["."], ["a.mrc"])
-    Traceback (most recent call last):
-    cryojax_seg.io.files.FileError: .: is the current folder or contains it; name another for the...
-    """
-    read = [(path, real_path(path)) for path in inputs]
-    for output in outputs:
-        target = real_path(output)
-        if Path.cwd().is_relative_to(target):
-            raise FileError(
-                f"{output}: is the current folder or contains it; name another for the output"
-            )
-        for path, source in read:
-            if source == target or (
-                source.exists() and target.exists() and os.path.samefile(source, target)
-            ):
-                raise FileError(f"{output}: is the input itself; choose another name (--output)")
-            if source.is_relative_to(target):
-                raise FileError(
-                    f"{output}: contains {path}, which is read; choose another name (--output)"
-                )
-
-
 def former_folder(path: PathLike) -> Path:
     """Where `atomic_folder` keeps the former folder for the instant between two renames."""
     path = Path(path)
@@ -387,14 +320,3 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextlib.contextmanager
-def disk_full_explained(target: Path) -> Iterator[None]:
-    """Says of a full disk what was being written and how much is free: once, by the outermost."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise DiskFullError.renamed(error, target) from None

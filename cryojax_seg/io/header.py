@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
-from cryojax_seg.io.files import FileError, size_text
+from cryojax_seg.io.files import FileError
 from cryojax_seg.io.voxel_size import voxel_size_warnings
+from cryojax_seg.text import size_text
 
 LENGTH = 1024
 Order = Literal["<", ">"]

@@ -12,10 +12,10 @@ from cryojax_seg.core.blocks import release
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.core.types import Shape
 from cryojax_seg.io import header as headers
+from cryojax_seg.io.disk import disk_full_explained
 from cryojax_seg.io.files import (
     FileError,
     PathLike,
-    disk_full_explained,
     open_fresh,
     partial_path,
     publish_file,

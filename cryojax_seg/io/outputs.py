@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cryojax_seg.io.disk import DISK_FULL, DiskFullError
 from cryojax_seg.io.files import (
-    DISK_FULL,
-    DiskFullError,
     FileError,
     PathLike,
     atomic_write,
     check_own,
-    check_places,
     exists_already,
     former_folder,
     partial_path,
@@ -27,6 +25,7 @@ from cryojax_seg.io.files import (
     target_path,
 )
 from cryojax_seg.io.locks import Lock, lock_path
+from cryojax_seg.io.places import check_places
 from cryojax_seg.io.plain import read_json_object
 
 

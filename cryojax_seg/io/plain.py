@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from cryojax_seg.io.files import FileError, PathLike, existing_file, size_text
-from cryojax_seg.text import shown
+from cryojax_seg.io.files import FileError, PathLike, existing_file
+from cryojax_seg.text import shown, size_text
 
 LARGEST = 2**24  # bytes of a JSON file
 _LARGEST_YAML = 2**20  # PyYAML takes seconds for each megabyte

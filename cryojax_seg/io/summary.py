@@ -10,13 +10,14 @@ import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.chunked import Chunked
-from cryojax_seg.io.files import FileError, HeaderWarning, PathLike, size_text
+from cryojax_seg.io.files import FileError, HeaderWarning, PathLike
 from cryojax_seg.io.model import load_model, read_description
 from cryojax_seg.io.modules import flat_state
 from cryojax_seg.io.ome import metadata_file, read_multiscale
 from cryojax_seg.io.summary_of_particles import describe_particles
 from cryojax_seg.io.volume import read_tomogram
 from cryojax_seg.io.voxel_size import VoxelSize
+from cryojax_seg.text import size_text
 
 _SAMPLED = 2**24  # voxels looked at in a large volume
 _FEW = 64  # an integer volume with no more values than this, from 0 or -1 up, is a label volume

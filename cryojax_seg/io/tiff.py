@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.io.files import FileError, PathLike, check_memory, existing_file, size_text
+from cryojax_seg.io.files import FileError, PathLike, check_memory, existing_file
 from cryojax_seg.io.mrc import MAP_ABOVE, non_finite_warnings, warn
 from cryojax_seg.io.ome_tiff import check_ome
 from cryojax_seg.io.voxel_size import (
@@ -21,6 +21,7 @@ from cryojax_seg.io.voxel_size import (
     voxel_size_warnings,
     voxel_size_zyx,
 )
+from cryojax_seg.text import size_text
 
 # What is read, and how far each can expand: LZMA more than others.
 _MOST_EXPANSION = {1: 1, 5: 4096, 8: 1040, 32946: 1040, 32773: 128, 34925: 2**16}

@@ -19,19 +19,19 @@ from cryojax_seg.core.types import Shape
 from cryojax_seg.io import ome
 from cryojax_seg.io.chunk_files import count_chunks
 from cryojax_seg.io.chunked import FAILURES, Chunked, open_store, open_volume, reason, region
+from cryojax_seg.io.disk import disk_full_explained
 from cryojax_seg.io.files import (
     FileError,
     PathLike,
     check_own,
-    disk_full_explained,
     partial_path,
     publish_folder,
     remove,
-    size_text,
     target_path,
 )
 from cryojax_seg.io.mrc import non_finite_warnings, warn
 from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_warnings, voxel_size_zyx
+from cryojax_seg.text import size_text
 
 # What an OME-Zarr volume consists of, in either version, with up to five axes.
 FILES = (

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from cryojax_seg.core.segmenter import Segmenter, hyperparameters
-from cryojax_seg.io.files import BusyError, atomic_write, check_own, remove, size_text
+from cryojax_seg.io.files import BusyError, atomic_write, check_own, remove
 from cryojax_seg.io.locks import Lock
 from cryojax_seg.io.model import FILES
 from cryojax_seg.io.outputs import is_leftover
 from cryojax_seg.io.plain import parse_json, read_json_object
-from cryojax_seg.text import shown
+from cryojax_seg.text import shown, size_text
 from cryojax_seg.training.batch import Annotated
 from cryojax_seg.training.config import FREE, TrainConfig, TrainingError
 

@@ -115,7 +115,7 @@ def test_existing_outputs_are_kept_without_overwrite(run, files, trained, tmp_pa
     assert status == 2 and "--resume" in errors
     assert sorted(p.name for p in trained.iterdir()) == before
     status, _, errors = run("segment", trained, out, "-o", out, "--overwrite")
-    assert status == 2 and "is the tomogram itself" in errors
+    assert status == 2 and "is the input itself" in errors
 
 
 def test_files_that_do_not_fit_each_other_are_named(run, files, trained, tmp_path):

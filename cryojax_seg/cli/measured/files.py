@@ -8,6 +8,8 @@ from typing import Any
 from cryojax_seg import io
 from cryojax_seg.cli.measured import measuring
 
+MESHES = ("meshes/*.ply", "meshes/*.obj", "meshes/*.stl")
+
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     """One row an object; a value with an interval has three columns, NAME, NAME_low, NAME_high."""

@@ -227,8 +227,9 @@ def write(path: Path, values: dict[str, Any]) -> None:
 
     here = resources.files(__name__)
     page = here.joinpath("report.html").read_text("utf-8")
-    # "</" would end the script element whatever stands around it.
-    data = json.dumps(values, allow_nan=False).replace("</", "<\\/")
+    # "</" would end the script element whatever stands around it, and "<!--" with "<script" hide
+    # its end.
+    data = json.dumps(values, allow_nan=False).replace("<", "\\u003c")
     parts = {
         "/* style */": here.joinpath("report.css").read_text("utf-8"),
         "/* script */": here.joinpath("report.js").read_text("utf-8"),

@@ -1,0 +1,42 @@
+"""A disk that is full: said once, with the output and the free space."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryojax_seg.text import size_text
+
+DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+class DiskFullError(OSError):
+    """A disk is full; the message names the output and the free space.
+
+    Attributes:
+        reason: in the words of the system.
+    """
+
+    def __init__(self, number: int | None, target: str | os.PathLike[str], reason: str):
+        free = size_text(shutil.disk_usage(Path(target).parent).free)
+        super().__init__(number, f"cannot write {target}: {reason} ({free} free)")
+        self.reason = reason
+
+    @classmethod
+    def renamed(cls, error: OSError, target: str | os.PathLike[str]) -> "DiskFullError":
+        """The same error, said of what the user asked for and not of a part of it."""
+        reason = error.reason if isinstance(error, cls) else str(error.strerror)
+        return cls(error.errno, target, reason)
+
+
+@contextlib.contextmanager
+def disk_full_explained(target: Path) -> Iterator[None]:
+    """Says of a full disk what was being written and how much is free: once, by the outermost."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise DiskFullError.renamed(error, target) from None
