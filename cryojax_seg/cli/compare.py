@@ -144,14 +144,12 @@ def run(options: Compare) -> None:
     _check(options)
     from cryojax_seg import io
 
-    options.output.mkdir(parents=True, exist_ok=True)
     reports = [options.output / REPORT, options.output / SCORES]
-    with io.OutputSet(
-        {"compare": plain(options)},
-        reports,
-        _inputs(options),
-        options.overwrite or options.resume,
-    ) as outputs:
+    overwrite, job = options.overwrite or options.resume, {"compare": plain(options)}
+    with (
+        io.folder_made(options.output),
+        io.OutputSet(job, reports, _inputs(options), overwrite) as outputs,
+    ):
         if outputs.finished:
             print(f"{reports[0]}: is done already")
             return

@@ -82,8 +82,7 @@ def run(options: Demo) -> None:
     from cryojax_seg import io
 
     io.check_places([folder])
-    folder.mkdir(parents=True, exist_ok=True)
-    with io.held(io.lock_path(io.real_path(folder)), folder):
+    with io.folder_made(folder), io.held(io.lock_path(io.real_path(folder)), folder):
         _demo(options)
 
 

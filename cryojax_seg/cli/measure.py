@@ -67,14 +67,12 @@ def run(options: Measure) -> None:
     from cryojax_seg.cli.measured import files, report, tables
 
     io.check_places([options.output], _inputs(options))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    with io.OutputSet(
-        {"measure": plain(options)},
-        [options.output],
-        _inputs(options),
-        options.overwrite,
-        {options.output: (TABLE, SUMMARY, REPORT, *files.MESHES)},
-    ) as outputs:
+    names = {options.output: (TABLE, SUMMARY, REPORT, *files.MESHES)}
+    job, inputs = {"measure": plain(options)}, _inputs(options)
+    with (
+        io.folder_made(options.output.parent),
+        io.OutputSet(job, [options.output], inputs, options.overwrite, names) as outputs,
+    ):
         if outputs.finished:
             print(f"{options.output}: is done already")
             return

@@ -89,11 +89,11 @@ def run(options: Restore) -> None:
     from cryojax_seg import io
     from cryojax_seg.training import rundir
 
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     inside = [folder / rundir.MODEL, folder / AUDIT]
     if options.method == "energy":
         inside.append(folder / restored.SPREAD)
     with (
+        io.folder_made(options.output.parent),
         rundir.exclusive(folder) as run_folder,
         io.OutputSet(
             {"restore": plain(options)},

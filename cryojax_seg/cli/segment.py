@@ -147,17 +147,15 @@ def _segment(prepared: _Prepared, pair: tuple[Path, Path]) -> None:
     if target.exists() and not options.overwrite and not half:
         print(f"{target}: is done already")  # as by a worker that died before it could say so
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
     outputs = [target, *_maps(options, target, model.segmenter)]
     content = ("flips", "tilt_range", "tilt_axis", "probabilities", "threshold", "halo", "contrast")
     job = {name: getattr(options, name) for name in (*content, "voxel_size")}
-    with io.OutputSet(
-        {"model": model.digest, "engine": dataclasses.asdict(prepared.engine)} | job,
-        outputs,
-        [source],
-        options.overwrite or options.resume,
-        io.zarr_folders(outputs),
-    ) as held:
+    job |= {"model": model.digest, "engine": dataclasses.asdict(prepared.engine)}
+    overwrite, folders = options.overwrite or options.resume, io.zarr_folders(outputs)
+    with (
+        io.folder_made(target.parent),
+        io.OutputSet(job, outputs, [source], overwrite, folders) as held,
+    ):
         if held.finished:
             print(f"{target}: is done already")
             return

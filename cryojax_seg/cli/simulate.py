@@ -76,8 +76,8 @@ def run(options: Simulate) -> None:
 
     folders = [options.output / f"{options.preset}-{i:03d}" for i in range(options.count)]
     io.check_places(folders, options.maps)
-    options.output.mkdir(parents=True, exist_ok=True)
-    with io.held(io.lock_path(options.output / options.preset), folders[0]) as lock:
+    lock = io.lock_path(options.output / options.preset)
+    with io.folder_made(options.output), io.held(lock, folders[0]) as lock:
         _simulate(options, [folder.name for folder in folders], bool(lock.former))
 
 

@@ -49,6 +49,7 @@ from cryojax_seg.io.particles import read_table as read_table
 from cryojax_seg.io.particles import rows_of_tomogram as rows_of_tomogram
 from cryojax_seg.io.particles import write_particles as write_particles
 from cryojax_seg.io.places import check_places as check_places
+from cryojax_seg.io.places import folder_made as folder_made
 from cryojax_seg.io.plain import read_json as read_json
 from cryojax_seg.io.plain import read_json_object as read_json_object
 from cryojax_seg.io.plain import read_yaml as read_yaml

@@ -1,10 +1,33 @@
 """Where outputs must not lie."""
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cryojax_seg.io.files import FileError, PathLike, real_path
+
+
+@contextlib.contextmanager
+def folder_made(folder: Path) -> Iterator[None]:
+    """Makes a folder and those above it for a block, and removes what was made and stays empty.
+
+    >>> import tempfile
+    >>> place = Path(tempfile.mkdtemp())
+    >>> with folder_made(place / "a" / "b"):
+    ...     (place / "a" / "b").is_dir()
+    True
+    >>> list(place.iterdir())
+    []
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # it is not empty
+            for path in made:
+                path.rmdir()
 
 
 def check_places(outputs: Iterable[PathLike], inputs: Iterable[PathLike] = ()) -> None:

@@ -94,7 +94,8 @@ def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 3
     manifest["sha256"] = _seal(manifest)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
+        for stale in folder.glob(".tmp-step-*"):  # of processes that were killed
+            shutil.rmtree(stale, ignore_errors=True)
         temporary.mkdir()
         # Short keys: names of parameters may hold characters that a path must not.
         _write(temporary / _ARRAYS, {f"a{i}": a for i, a in enumerate(arrays.values())})

@@ -19,6 +19,7 @@ from cryojax_seg.io.files import BusyError, atomic_write, check_own, remove
 from cryojax_seg.io.locks import Lock
 from cryojax_seg.io.model import FILES
 from cryojax_seg.io.outputs import is_leftover
+from cryojax_seg.io.places import folder_made
 from cryojax_seg.io.plain import parse_json, read_json_object
 from cryojax_seg.text import shown, size_text
 from cryojax_seg.training.batch import Annotated
@@ -48,25 +49,21 @@ def exclusive(folder: Path) -> Iterator[Held]:
     Raises:
         TrainingError: if another process holds the folder; it says who.
     """
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = Lock(folder / LOCK, folder, other_machines=False)
-    except BusyError as error:
-        raise TrainingError(str(error)) from None
-    try:
-        if lock.former:
-            warnings.warn(
-                f"{folder}: took over from a process that ended without cleaning up "
-                f"({lock.former})",
-                stacklevel=3,
-            )
-        yield Held(folder)
-    finally:
-        lock.release()
-        if made:
-            with contextlib.suppress(OSError):  # it is not empty
-                folder.rmdir()
+    with folder_made(folder):
+        try:
+            lock = Lock(folder / LOCK, folder, other_machines=False)
+        except BusyError as error:
+            raise TrainingError(str(error)) from None
+        try:
+            if lock.former:
+                warnings.warn(
+                    f"{folder}: took over from a process that ended without cleaning up "
+                    f"({lock.former})",
+                    stacklevel=3,
+                )
+            yield Held(folder)
+        finally:
+            lock.release()
 
 
 def is_used(folder: Path) -> bool:

@@ -15,7 +15,7 @@ import sys
 import numpy as np
 import pytest
 
-from cryojax_seg import io, segmenters
+from cryojax_seg import export, io, segmenters
 from cryojax_seg.core import Particles, Tomogram
 from cryojax_seg.io import outputs
 from cryojax_seg.io.output import TileJob
@@ -36,7 +36,16 @@ sys.addaudithook(hook)
 
 def copy(source, target):
     """With times and hard links, as the files were."""
-    subprocess.run(["cp", "-a", f"{source}/.", target], check=True)
+    first = {}
+
+    def one(path, other):
+        number = os.stat(path).st_ino
+        if number in first:
+            return os.link(first[number], other)
+        first[number] = other
+        return shutil.copy2(path, other)
+
+    shutil.copytree(source, target, copy_function=one, dirs_exist_ok=True)
 
 
 class States:
@@ -50,7 +59,6 @@ class States:
         if self.busy or not (inside or isinstance(path, int)):
             return
         self.busy = True
-        (self.kept / str(self.count)).mkdir(parents=True)
         copy(self.folder, self.kept / str(self.count))
         self.count += 1
         self.busy = False
@@ -117,19 +125,25 @@ def leftovers(folder):
     return sorted(p.name for p in folder.rglob("*") if outputs.is_leftover(p) or p.name == "lock")
 
 
+def needs_openvino():
+    if not export.installed():
+        pytest.skip("needs the extra cryojax-seg[openvino]")
+
+
 @pytest.fixture(scope="module")
 def ground(files, tmp_path_factory):
     """Inputs of all commands."""
     folder = tmp_path_factory.mktemp("ground")
     for name in ("tomogram", "even", "odd", "membrane", "sparse"):
-        shutil.copy2(files / f"{name}.mrc", folder)
+        part = io.read_mrc(files / f"{name}.mrc").density[4:20, :16]
+        io.write_mrc(folder / f"{name}.mrc", part, voxel_size=10.0)
     io.save_model(folder / "model", segmenters.GlobalThreshold(1.0))
     io.save_model(folder / "network", segmenters.LinearVote(radius=1, classes=("membrane",)))
-    places = np.random.default_rng(0).uniform(6, 18, (6, 3))
-    table = Particles(places, np.tile(np.eye(3), (6, 1, 1)), voxel_size=10.0)
+    places = np.random.default_rng(0).uniform(6, 10, (3, 3))
+    table = Particles(places, np.tile(np.eye(3), (3, 1, 1)), voxel_size=10.0)
     io.write_particles(folder / "p.star", table)
-    boxes = np.random.default_rng(1).normal(size=(6, 8, 8, 8))
-    io.write_boxes(folder / "boxes.mrcs", boxes, 6, 8, 10.0)
+    boxes = np.random.default_rng(1).normal(size=(3, 8, 8, 8))
+    io.write_boxes(folder / "boxes.mrcs", boxes, 3, 8, 10.0)
     io.write_particles(folder / "boxes.star", table)
     peaks = np.zeros((16, 16, 16), np.float32)
     peaks[4, 4, 4] = peaks[11, 10, 9] = 1.0
@@ -191,13 +205,15 @@ def set_back(folder, state):
 
 
 @pytest.mark.filterwarnings("ignore:.*took over from a process", "ignore:.*no checkpoint yet")
-@pytest.mark.parametrize("overwrite", [False, True], ids=["new", "overwrite"])
+@pytest.mark.parametrize(
+    "overwrite", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["absent", "replaced"]
+)
 @pytest.mark.parametrize(
     "command", [pytest.param(c, marks=[pytest.mark.slow] * (c in LONG)) for c in COMMANDS]
 )
 def test_a_kill_at_any_file_event(run, place, tmp_path, monkeypatch, command, overwrite):
     if command == "export":
-        pytest.importorskip("openvino")
+        needs_openvino()
     words, options = COMMANDS[command], ("--overwrite",) if overwrite else ()
     inputs = contents(place)
     former = {}
@@ -224,3 +240,79 @@ def test_a_kill_at_any_file_event(run, place, tmp_path, monkeypatch, command, ov
         assert status == 0, (number, said)
         assert contents(place / "out") == wanted, number
         assert leftovers(place) == [], number
+
+
+# Forks before JAX has started anything, so that a process to be killed is there at once.
+ZYGOTE = """
+import json, os, signal, sys, time, warnings
+warnings.simplefilter("ignore")
+import jax, openvino
+import cryojax_seg.training.loop, cryojax_seg.export, cryojax_seg.measure, cryojax_seg.particles
+from cryojax_seg.cli import main
+for line in sys.stdin:
+    words, delay = json.loads(line)
+    start, child = time.monotonic(), os.fork()
+    if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        os._exit(main(words))
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if delay is not None and time.monotonic() - start > delay:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            break
+        time.sleep(0.002)
+    print(time.monotonic() - start, flush=True)
+"""
+
+
+@pytest.fixture
+def killed(place):
+    """Gives a command to another process, kills it after so many seconds, says how long it ran."""
+    command = [sys.executable, "-c", ZYGOTE]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=place, env=environment, **pipes) as process:
+
+        def call(words, delay=None):
+            process.stdin.write(json.dumps([list(words), delay]) + "\n")
+            process.stdin.flush()
+            return float(process.stdout.readline())
+
+        yield call
+        process.stdin.close()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*took over from a process", "ignore:.*no checkpoint yet")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_kills_at_random_times(run, place, tmp_path, killed, command):
+    """Twenty processes one after another are killed in the same folder, then one ends well."""
+    needs_openvino()
+    words, dice = COMMANDS[command], random.Random(0)
+    inputs, start = contents(place), tmp_path / "start"
+    shutil.copytree(place, start)
+    assert killed(words) > 0  # what it compiles is kept
+    set_back(place, start)
+    whole = killed(words)
+    wanted = contents(place / "out")
+    finished = 0
+    set_back(place, start)
+    for number in range(20):
+        again = (*words, "--resume") if command == "train" and number % 2 else words
+        killed(again, dice.uniform(0.1, 1.0) * whole)
+        found = contents(place)
+        assert {k: found.get(k) for k in inputs} == inputs
+        for name, value in contents(place / "out").items():
+            assert name not in wanted or command in LONG or value == wanted[name], (number, name)
+        if found.keys() - inputs.keys() >= {f"out/{name}" for name in wanted}:
+            status, said = go_on(run, words)
+            assert status == 0 or "exists already" in said or "holds files already" in said, said
+            assert contents(place / "out") == wanted
+            set_back(place, start)
+            finished += 1
+    status, said = go_on(run, words)
+    assert status == 0, said
+    assert contents(place / "out") == wanted
+    assert leftovers(place) == []
+    assert finished < 20

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from cryojax_seg import io
+from cryojax_seg import export, io
 from cryojax_seg.cli import many, report
 from cryojax_seg.training import rundir
 
@@ -26,6 +26,11 @@ OUTPUTS = FOLDERS | {
     "simulate": ("simulate", "vesicles", "--shape", "8", "8", "8", "-o"),
 }
 SUFFIXES = {"segment": ".mrc", "restore": ".mrc", "average": ".mrc", "pick": ".star"}
+
+
+def needs_openvino():
+    if not export.installed():
+        pytest.skip("needs the extra cryojax-seg[openvino]")
 
 
 @pytest.fixture
@@ -98,7 +103,7 @@ def test_a_second_process_is_refused_before_it_touches_anything(run, place, comm
 
         io.save_model(place / "model", segmenters.LinearVote(radius=1))
     if command == "export":
-        pytest.importorskip("openvino")
+        needs_openvino()
     name = "out" + (".xml" if command == "export" else SUFFIXES.get(command, ""))
     if command in ("train", "compare", "demo", "simulate"):
         (place / "out").mkdir()

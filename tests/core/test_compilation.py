@@ -43,3 +43,20 @@ def test_somebody_elses_choice_holds(tmp_path):
 def test_a_folder_that_cannot_be_made_is_no_obstacle(tmp_path):
     (tmp_path / "file").touch()
     assert program(XDG_CACHE_HOME=str(tmp_path / "file")) == ["None", "3.0", "False"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the user's cache folder is elsewhere")
+@pytest.mark.parametrize("damage", ["empty", "half", "flipped", "without time"])
+def test_what_was_torn_by_a_kill_is_removed_and_compiled_once(tmp_path, damage):
+    place = tmp_path / "cryojax-seg" / "compiled"
+    program(XDG_CACHE_HOME=str(tmp_path))
+    for entry in place.glob("*-cache"):
+        content = bytearray(entry.read_bytes())
+        content[len(content) // 2] ^= 4
+        damaged = {"empty": b"", "half": content[: len(content) // 2], "flipped": content}
+        entry.write_bytes(damaged.get(damage, entry.read_bytes()))
+        if damage == "without time":
+            entry.with_name(entry.name.replace("-cache", "-atime")).unlink()
+    # Warnings would be errors.
+    assert program(XDG_CACHE_HOME=str(tmp_path))[1:] == ["3.0", "False"]
+    assert program(XDG_CACHE_HOME=str(tmp_path))[1:] == ["3.0", "True"]
