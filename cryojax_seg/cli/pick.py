@@ -105,12 +105,9 @@ def run(options: Pick) -> None:
     from cryojax_seg import io
 
     given = (options.inside, options.membrane, options.annotated, options.template)
-    with io.OutputSet(
-        {"pick": plain(options)},
-        [options.output, *([] if options.scores is None else [options.scores])],
-        [*options.volumes, *(path for path in given if path is not None)],
-        options.overwrite,
-    ) as outputs:
+    inputs = [*options.volumes, *filter(None, given)]
+    paths, job = [options.output, *filter(None, [options.scores])], {"pick": plain(options)}
+    with io.OutputSet(job, paths, inputs, options.overwrite) as outputs:
         if outputs.finished:
             print(f"{options.output}: is done already")
             return
@@ -340,16 +337,9 @@ def _truth(options: Pick, tomogram: "Tomogram") -> tuple[Any, float]:
 
 def _say_best(options: Pick, best: "Threshold") -> None:
     counts = best.counts
+    shares = (counts.f_beta(options.beta), counts.precision, counts.recall)
     console.table(
         f"threshold {best.value:.4g}, the best for {options.annotated}",
         (f"F{options.beta:g}", "precision", "recall", "found", "missed"),
-        [
-            [
-                console.number(counts.f_beta(options.beta)),
-                console.number(counts.precision),
-                console.number(counts.recall),
-                str(counts.true_positive),
-                str(counts.false_negative),
-            ]
-        ],
+        [[*map(console.number, shares), str(counts.true_positive), str(counts.false_negative)]],
     )
