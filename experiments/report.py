@@ -48,6 +48,7 @@ UNITS_OF = {
     "edge": "voxels",
     "halo": "voxels",
     "half_tilt": "°",
+    "slowest_process": "voxels per second",
 }
 SPELLED = {"dice": "Dice", "ece": "ECE", "snr": "SNR", "cpu": "CPU", "um": "µm"}
 LONGEST = 12  # values of a list that a cell shows
@@ -169,11 +170,12 @@ def section(name: str, result: dict, figures: str = "results/", title: str = "##
     )
     rows = [row for row in result["rows"] if not row.get("detail")]
     body = "\n".join(docstring.splitlines()[1:]).strip("\n")
-    parts += ["", body, "", *tables(rows)]
-    claimed = [{**c, "met": "met" if c["met"] else "**not met**"} for c in result["claims"]]
-    parts += [table(claimed, ["name", "value", "goal", "met"]), ""]
+    parts += ["", body, ""]
     if (FOLDER / "results" / f"{name}.png").exists():
         parts += [f"![{name}]({figures}{name}.png)", ""]
+    parts += tables(rows)
+    claimed = [{**c, "met": "met" if c["met"] else "**not met**"} for c in result["claims"]]
+    parts += [table(claimed, ["name", "value", "goal", "met"]), ""]
     return "\n".join(parts)
 
 

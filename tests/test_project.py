@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -173,6 +174,33 @@ def test_examples_of_the_documentation_tools_run(site):
     for module in (site, site.report):
         failed, tried = doctest.testmod(module)
         assert tried > 0 and failed == 0
+
+
+def test_a_page_of_a_notebook_shows_what_it_was_saved_with(site, tmp_path):
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "Text."]},
+        {
+            "cell_type": "code",
+            "source": ["print(1)\n", "2"],
+            "outputs": [
+                {"output_type": "stream", "name": "stdout", "text": ["1\n"]},
+                {"output_type": "execute_result", "data": {"text/plain": ["2"]}},
+                {"output_type": "display_data", "data": {"image/png": "UE5H", "text/plain": "<F>"}},
+            ],
+        },
+        {"cell_type": "code", "source": [], "outputs": []},
+    ]
+    path = tmp_path / "own.ipynb"
+    path.write_text(json.dumps({"cells": cells}))
+    text, pictures = site.notebooks.page(path)
+    assert text.split("\n\n") == [
+        "# Title\nText.",
+        "```python\nprint(1)\n2\n```",
+        "```text\n1\n```",
+        "```text\n2\n```",
+        "![A figure that the cell above draws](own-1.png)",
+    ]
+    assert pictures == {"own-1.png": b"PNG"}
 
 
 def test_nothing_nested_is_in_a_cell_of_a_result_table(site):

@@ -13,6 +13,8 @@ sys.path.insert(0, str(ROOT))
 
 from experiments import report  # noqa: E402
 
+WIDE = "---\nhide: [toc]\n---\n"  # tables take the room of the table of contents
+
 RESULTS = """# Results
 
 Each experiment asks one question and writes one result file. The pages of this section, and the
@@ -37,7 +39,8 @@ def made() -> dict[str, str | bytes | Path]:
     files["results/index.md"] = RESULTS.format(claims=linked)
     for name, result in report.results().items():
         section = report.section(name, result, figures="", title="#")
-        files[f"results/{name}.md"] = re.sub(r"!\[.*\]\((.*)\)", r"[\g<0>](\1)", section)
+        linked = re.sub(r"!\[.*\]\((.*)\)", r"[\g<0>](\1)", section)
+        files[f"results/{name}.md"] = f"{WIDE}{linked}"
     for path in sorted((ROOT / "experiments" / "results").glob("*.png")):
         files[f"results/{path.name}"] = path
     for name in ("contributing", "changelog"):
