@@ -30,6 +30,7 @@ from cryojax_seg.io.model import save_model as save_model
 from cryojax_seg.io.modules import ModelError as ModelError
 from cryojax_seg.io.mrc import read_mrc as read_mrc
 from cryojax_seg.io.mrc import write_mrc as write_mrc
+from cryojax_seg.io.ome import zarr_folders as zarr_folders
 from cryojax_seg.io.output import MrcOutput as MrcOutput
 from cryojax_seg.io.output import Output as Output
 from cryojax_seg.io.output import TileJob as TileJob
@@ -65,4 +66,3 @@ from cryojax_seg.io.zarr import ZarrOutput as ZarrOutput
 from cryojax_seg.io.zarr import is_zarr as is_zarr
 from cryojax_seg.io.zarr import read_zarr as read_zarr
 from cryojax_seg.io.zarr import write_zarr as write_zarr
-from cryojax_seg.io.zarr import zarr_folders as zarr_folders

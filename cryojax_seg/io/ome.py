@@ -1,6 +1,7 @@
 """What OME-Zarr says about a volume (NGFF 0.5, and 0.4 for reading): checked, never believed."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ _COARSEST = 128  # voxels; levels are added until no axis is longer
 _DRIVERS = {"zarr.json": "zarr3", ".zattrs": "zarr"}  # TensorStore's name of Zarr 3 and 2
 _VERSIONS = ("0.4", "0.5")
 _STEPS = "coordinateTransformations"
+
+# What an OME-Zarr volume consists of, in either version, with up to five axes.
+FILES = (
+    *("zarr.json", ".zattrs", ".zgroup", ".zmetadata"),
+    *(f"[0-9]*/{name}" for name in ("zarr.json", ".zarray", ".zattrs", "[0-9]*")),
+    *(f"[0-9]*/{'/'.join(['[0-9]*'] * n)}" for n in (3, 4, 5)),
+    *(f"[0-9]*/c/{'/'.join(['[0-9]*'] * n)}" for n in (3, 4, 5)),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,3 +292,12 @@ def group_metadata(
     }
     attributes = {"ome": {"version": "0.5", "multiscales": [image]}}
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+
+
+def zarr_folders(paths: Iterable[Path]) -> dict[Path, Sequence[str]]:
+    """Of some outputs those that are OME-Zarr by their name, with the files in them.
+
+    >>> list(zarr_folders([Path("a.mrc"), Path("b.zarr")]))
+    [PosixPath('b.zarr')]
+    """
+    return {path: FILES for path in paths if path.suffix == ".zarr"}

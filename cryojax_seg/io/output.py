@@ -23,8 +23,9 @@ from cryojax_seg.io.files import (
     target_path,
 )
 from cryojax_seg.io.mrc import mrc_header, non_finite_warnings, warn
+from cryojax_seg.io.ome import zarr_folders
 from cryojax_seg.io.outputs import OutputSet, plain_values
-from cryojax_seg.io.zarr import ZarrOutput, zarr_folders
+from cryojax_seg.io.zarr import ZarrOutput
 
 _EVERY = 5.0  # seconds between two records of how far a job is
 

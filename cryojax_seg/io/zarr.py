@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -33,13 +33,6 @@ from cryojax_seg.io.mrc import non_finite_warnings, warn
 from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_warnings, voxel_size_zyx
 from cryojax_seg.text import size_text
 
-# What an OME-Zarr volume consists of, in either version, with up to five axes.
-FILES = (
-    *("zarr.json", ".zattrs", ".zgroup", ".zmetadata"),
-    *(f"[0-9]*/{name}" for name in ("zarr.json", ".zarray", ".zattrs", "[0-9]*")),
-    *(f"[0-9]*/{'/'.join(['[0-9]*'] * n)}" for n in (3, 4, 5)),
-    *(f"[0-9]*/c/{'/'.join(['[0-9]*'] * n)}" for n in (3, 4, 5)),
-)
 _UNDER_WAY = 1  # chunks that are written while the caller goes on
 
 
@@ -50,15 +43,6 @@ def is_zarr(path: PathLike) -> bool:
     except FileError:
         return False
     return True
-
-
-def zarr_folders(paths: Iterable[Path]) -> dict[Path, Sequence[str]]:
-    """Of some outputs those that are OME-Zarr by their name, with the files in them.
-
-    >>> list(zarr_folders([Path("a.mrc"), Path("b.zarr")]))
-    [PosixPath('b.zarr')]
-    """
-    return {path: FILES for path in paths if path.suffix == ".zarr"}
 
 
 def read_zarr(
@@ -162,7 +146,7 @@ class ZarrOutput:
         self._place = (like.voxel_size, like.origin) if like else (None, (0.0, 0.0, 0.0))
         if self._target.exists() and not ome.metadata_file(self._target):
             raise FileError(f"{path}: exists and is not an OME-Zarr folder; choose another name")
-        check_own(self._target, FILES)
+        check_own(self._target, ome.FILES)
         self._partial = partial_path(self._target)
         self._odd = 0  # voxels written that are not finite
         self._pending: collections.deque[ts.WriteFutures] = collections.deque()
