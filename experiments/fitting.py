@@ -32,7 +32,7 @@ def train_method(
     *,
     steps: int,
     patch: int | tuple[int, int, int],
-    restorers: Sequence[core.Restorer] = (),
+    restorers: Sequence[core.LocalOperator] = (),
     goal: losses.Objective | None = None,
 ) -> tuple[core.Segmenter, float]:
     """A method trained with its defaults but for the steps and the patch, behind restorers.
@@ -54,8 +54,8 @@ def train_method(
     )
     start = time.process_time()
     segmenter = build(method, classes, examples[0].volume, seed)
-    segmenter = core.Sequential(restorers, segmenter) if restorers else segmenter
+    segmenter = core.Chain([*restorers, segmenter]) if restorers else segmenter
     result = training.train(
         segmenter, examples, config, objective=goal or objective(method), progress=False
     )
-    return result.segmenter, time.process_time() - start
+    return result.operator, time.process_time() - start

@@ -114,7 +114,7 @@ def train(task: str, method: str, examples, seed: int, config: Config):
     segmenter = segmenters.UNet(width=config.width, classes=(name,), rngs=nnx.Rngs(seed))
     settings = training.TrainConfig(steps=config.steps, patch=32, seed=seed)
     result = training.train(segmenter, examples, settings, objective=goal, progress=False)
-    return result.segmenter, time.process_time() - start
+    return result.operator, time.process_time() - start
 
 
 def fitted(segmenter: core.Segmenter, volume: np.ndarray, halo: int) -> core.Segmenter:
@@ -186,7 +186,7 @@ def results_of(task: str, method: str, seed: int, tests, config: Config) -> dict
         own = fitted(segmenter, volume, config.halo)
         mapped = segmenters.Isotonic(own, calibrated.knots, np.asarray(calibrated.values).tolist())
         for name, version in (("plain", own), ("calibrated", mapped)):
-            p = np.asarray(core.probabilities(core.segment(version, volume)))[..., 0]
+            p = np.asarray(core.probabilities(core.apply(version, volume)))[..., 0]
             found[name].append(errors(task, p, true))
     return found
 

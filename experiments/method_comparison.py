@@ -158,7 +158,7 @@ def speed(segmenter, edge: int) -> float:
     times = []
     for _ in range(4):
         start = time.perf_counter()
-        core.segment(segmenter, volume)
+        core.apply(segmenter, volume)
         times.append(time.perf_counter() - start)
     return volume.size / float(np.median(times[1:]))
 
@@ -259,7 +259,7 @@ def main(config: Config) -> None:
                 found = []
                 for volume, truth in tests:
                     fitted = fit(segmenter, volume, config.halo)
-                    logits = core.segment(fitted, volume)
+                    logits = core.apply(fitted, volume)
                     p = np.asarray(core.probabilities(logits))
                     found.append(scores(np.asarray(core.labels(logits)) == 1, p, truth))
                 values["voxels_per_second"] = speed(fitted, 64)

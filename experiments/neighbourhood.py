@@ -154,7 +154,7 @@ def main(config: Config) -> None:
                 net, goal = build(name, CLASSES, examples[0].volume, seed), objective(name)
             net = training.train(
                 net, examples, train_config, objective=goal, progress=False
-            ).segmenter
+            ).operator
             seconds = time.process_time() - start
             counts = overlap(net, tests)
             record = rows.add(

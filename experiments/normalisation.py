@@ -41,7 +41,7 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from cryojax_seg import losses
-from cryojax_seg.core import MissingWedge, Segmenter, labels, normalize, segment
+from cryojax_seg.core import MissingWedge, Segmenter, apply, labels, normalize
 from cryojax_seg.segmenters import UNet, fit_normalization
 from experiments.common import claim, write_results
 
@@ -189,13 +189,13 @@ def scores(
 ) -> dict[str, float]:
     """Mean Dice in each way of applying the network."""
     if candidate not in ("instance", "batch"):
-        return {"local": mean_dice([segment(net, v) for v, _ in volumes], volumes)}
+        return {"local": mean_dice([apply(net, v) for v, _ in volumes], volumes)}
     many = dict(patch=config.patch, count=16)
     population = np.concatenate([v for v, _ in train_volumes])
     frozen = fit_normalization(net, population, **many)
     ways = {
-        "fitted": [segment(fit_normalization(net, v, **many), v) for v, _ in volumes],
-        "training": [segment(frozen, v) for v, _ in volumes],
+        "fitted": [apply(fit_normalization(net, v, **many), v) for v, _ in volumes],
+        "training": [apply(frozen, v) for v, _ in volumes],
         "whole": [np.asarray(whole(net, jnp.asarray(v))) for v, _ in volumes],
     }
     return {way: mean_dice(predictions, volumes) for way, predictions in ways.items()}
@@ -257,8 +257,8 @@ def main(config: Config) -> None:
         shown = ", ".join(f"{way} {d:.3f}" for way, d in run["test"].items())
         print(f"{candidate:>9} rate {rate:g} seed {seed}: {steps} steps, {shown}", flush=True)
     fitted = fit_normalization(net, test[0][0], patch=config.patch, count=16)
-    tiled = segment(fitted, test[0][0], tile=config.edge // 2)
-    difference = float(np.abs(tiled - segment(fitted, test[0][0])).max())
+    tiled = apply(fitted, test[0][0], tile=config.edge // 2)
+    difference = float(np.abs(tiled - apply(fitted, test[0][0])).max())
 
     rows = summary(runs)
     table = {f"{r['candidate']} {r['statistics']}": r["dice"] for r in rows if r["chosen"]}

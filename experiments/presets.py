@@ -74,7 +74,7 @@ def dice(net: core.Segmenter, tests, halo: int) -> list[float]:
     found = []
     for volume, truth in tests:
         fitted = comparison.fit(net, volume, halo)
-        labels = np.asarray(core.labels(core.segment(fitted, volume)))
+        labels = np.asarray(core.labels(core.apply(fitted, volume)))
         found.append(evaluate.overlap(labels, truth)["foreground"].dice or 0.0)
     return found
 

@@ -121,7 +121,7 @@ def train(
 
 def predict(segmenter, target: Scene) -> np.ndarray:
     segmenter = segmenters.fit_normalization(segmenter, target.volume)
-    return core.segment(segmenter, target.volume)
+    return core.apply(segmenter, target.volume)
 
 
 def score(logits: np.ndarray, target: Scene) -> dict:

@@ -144,7 +144,7 @@ def quality(volumes: list[np.ndarray], tests: list[Labelled]) -> dict:
 
 
 def together(
-    way: str, restorer: core.Restorer, scenes: list[Labelled], config: Config, seed: int
+    way: str, restorer: core.LocalOperator, scenes: list[Labelled], config: Config, seed: int
 ) -> core.Segmenter:
     """The U-Net behind the restorer."""
     learned = [annotated(one, one.noisy.volume) for one in scenes]

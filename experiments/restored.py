@@ -48,7 +48,7 @@ def best_threshold(scores: list[np.ndarray], scenes: list[Labelled]) -> tuple[fl
 
 
 def sheet(scales: tuple[float, ...], volume: np.ndarray) -> np.ndarray:
-    return np.asarray(core.segment(segmenters.SheetFilter(scales), volume))[..., 0]
+    return np.asarray(core.apply(segmenters.SheetFilter(scales), volume))[..., 0]
 
 
 def unet(
@@ -56,16 +56,16 @@ def unet(
     network: Network,
     seed: int,
     objective: losses.Objective | None = None,
-    restorer: core.Restorer | None = None,
+    restorer: core.LocalOperator | None = None,
 ) -> core.Segmenter:
     """A small U-Net, by itself or behind a restorer."""
     net = segmenters.UNet(width=8, classes=("membrane",), rngs=nnx.Rngs(seed))
-    both = net if restorer is None else core.Sequential([restorer], net)
+    both = net if restorer is None else core.Chain([restorer, net])
     border = 0 if restorer is None else network.border
     settings = training.TrainConfig(
         steps=network.steps, patch=network.patch + 2 * border, margin=border, seed=seed
     )
-    return training.train(both, examples, settings, objective=objective, progress=False).segmenter
+    return training.train(both, examples, settings, objective=objective, progress=False).operator
 
 
 def annotated(one: Labelled, volume: np.ndarray) -> training.Annotated:
@@ -77,7 +77,7 @@ def annotated(one: Labelled, volume: np.ndarray) -> training.Annotated:
 def answer(segmenter: core.Segmenter, volumes: list[np.ndarray]) -> Answer:
     def logits(volume: np.ndarray) -> np.ndarray:
         fitted = segmenters.fit_normalization(segmenter, volume)
-        return np.asarray(core.segment(fitted, volume))[..., 0]
+        return np.asarray(core.apply(fitted, volume))[..., 0]
 
     return Answer([logits(v) for v in volumes], 0.0)
 

@@ -3,13 +3,12 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from flax import nnx
 
 from cryojax_seg import core, losses, restore, segmenters, training
-from cryojax_seg.core.segmenter import Restoring
 from cryojax_seg.simulate import presets
 from experiments.annotated import scene
 from experiments.scenes import phantom
@@ -77,7 +76,7 @@ class Effort:
 
 # Of phantoms there are as many as one likes: they bear more steps of a wider U-Net.
 PATIENT = Effort(700, 16, 48)
-Restored = tuple[list[np.ndarray], core.Restorer | None]
+Restored = tuple[list[np.ndarray], core.LocalOperator | None]
 Make = Callable[[list[Noisy], Effort, int], Restored]
 
 FILTERS = {
@@ -118,7 +117,7 @@ def run(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> tuple[R
     if name == "none":
         found: Restored = ([one.volume for one in tomograms], None)
     elif name in FILTERS:
-        found = ([core.restore(FILTERS[name](one), one.volume) for one in tomograms], None)
+        found = ([core.apply(FILTERS[name](one), one.volume)[..., 0] for one in tomograms], None)
     elif name in SIMULATED:
         found = from_phantoms(name, tomograms, seed)
     else:
@@ -129,12 +128,12 @@ def run(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> tuple[R
 
 
 def trained(
-    module: core.Segmenter,
+    module: core.LocalOperator,
     goal: losses.Objective,
     examples: list[training.Annotated],
     effort: Effort,
     seed: int,
-) -> core.Restorer:
+) -> core.LocalOperator:
     config = training.TrainConfig(
         steps=effort.steps,
         patch=effort.patch,
@@ -142,8 +141,7 @@ def trained(
         seed=seed,
         augmentation=training.Augmentation(intensity=0.0),
     )
-    result = training.train_restorer(module, examples, config, goal, progress=False)
-    return result.segmenter.restorer  # pyright: ignore
+    return training.train(module, examples, config, objective=goal, progress=False).operator
 
 
 def learned(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> Restored:
@@ -152,14 +150,16 @@ def learned(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> Res
         effort.width, start=wiener(tomograms[0], "half"), rngs=nnx.Rngs(seed)
     )
     energy = name == ENERGY
-    module = restore.EnergyTrained(net) if energy else Restoring(net)
+    judge = segmenters.ConvNet(3, 8, norm="weight", rngs=nnx.Rngs(1))
+    module = losses.EnergyTrained(net, judge) if energy else net
     goal = losses.adversarial() if energy else losses.restoration(RECIPES[name])
     examples = [
         example
         for one in tomograms
         for example in training.unlabelled(one.volume, one.wedge, one.halves)
     ]
-    restorer = trained(module, goal, examples, effort, seed)
+    restorer: Any = trained(module, goal, examples, effort, seed)
+    restorer = restorer.restorer if energy else restorer
     return [apply(restorer, one, energy, seed) for one in tomograms], restorer
 
 
@@ -168,15 +168,15 @@ def from_phantoms(name: str, tomograms: list[Noisy], seed: int) -> Restored:
     net = restore.unet_restorer(PATIENT.width, start=wiener(tomograms[0]), rngs=nnx.Rngs(seed))
     kinds = SIMULATED[name]
     examples = training.simulated(tomograms[0].wedge, 10.0, kinds=kinds, seed=5000 + seed)
-    restorer = trained(Restoring(net), losses.noise2clean, examples, PATIENT, seed)
+    restorer = trained(net, losses.noise2clean, examples, PATIENT, seed)
     wholes = [dataclasses.replace(one, halves=None) for one in tomograms]
     return [apply(restorer, one, False, seed) for one in wholes], restorer
 
 
-def apply(restorer: core.Restorer, one: Noisy, energy: bool, seed: int) -> np.ndarray:
+def apply(restorer: core.LocalOperator, one: Noisy, energy: bool, seed: int) -> np.ndarray:
     """The mean over halves, or over draws of a restorer that was trained against an energy."""
-    fitted = segmenters.fit_normalization(Restoring(restorer), one.volume).restorer  # pyright: ignore
+    fitted = segmenters.fit_normalization(restorer, one.volume)
     if energy:
         return restore.draws(fitted, one.volume, one.wedge, 4, seed)[0]
     views = [one.volume] if one.halves is None else list(one.halves)
-    return np.mean([core.restore(fitted, view) for view in views], axis=0)
+    return np.mean([core.apply(fitted, view)[..., 0] for view in views], axis=0)

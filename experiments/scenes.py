@@ -34,7 +34,7 @@ def example(one: Phantom, wedge: core.MissingWedge = WEDGE) -> training.Annotate
 def logits(segmenter: core.Segmenter, one: Phantom) -> np.ndarray:
     """The answer to a phantom, with the normalisation of the network fitted to it."""
     volume = core.normalize(np.asarray(one.density), "bright")
-    return core.segment(segmenters.fit_normalization(segmenter, volume), volume)
+    return core.apply(segmenters.fit_normalization(segmenter, volume), volume)
 
 
 def overlap(segmenter: core.Segmenter, tests: list[Phantom]) -> evaluate.Overlap:

@@ -164,7 +164,7 @@ def train(variant: str, annotated: training.Annotated, config: Config, seed: int
             ),
             objective=losses.supervised(losses.log_mse),
             progress=False,
-        ).segmenter  # fmt: skip
+        ).operator  # fmt: skip
     usual = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
     plain = objective(config.method) or usual
     consistent = variant == CONSISTENT
@@ -177,7 +177,7 @@ def train(variant: str, annotated: training.Annotated, config: Config, seed: int
         train_config,
         objective=losses.add(plain, losses.equivariant()) if consistent else plain,
         progress=False,
-    ).segmenter
+    ).operator
 
 
 def draw(path: pathlib.Path, rows: list[dict]) -> None:

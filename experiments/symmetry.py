@@ -90,7 +90,7 @@ def averaged(segmenter: core.Segmenter, volume: np.ndarray, motions: list[np.nda
     """The mean logit over motions of a cube."""
     total = np.zeros((*volume.shape, len(segmenter.classes)), np.float32)
     for matrix in motions:
-        logits = core.segment(segmenter, np.asarray(move(matrix, volume)[0]))
+        logits = core.apply(segmenter, np.asarray(move(matrix, volume)[0]))
         total += np.asarray(move(matrix.T, logits)[0])
     return total / len(motions)
 
@@ -185,7 +185,7 @@ def main(config: Config) -> None:
                 training.TrainConfig(steps=config.steps, patch=config.patch, seed=seed),
                 objective=objective(config.method),
                 progress=False,
-            ).segmenter
+            ).operator
             for average, motions in averages(wedge).items():
                 if rows.done(wedge=name, seed=seed, average=average):
                     continue

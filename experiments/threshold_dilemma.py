@@ -142,7 +142,7 @@ def score(segmenter, seeds, config: Config) -> dict:
         noisy, clean, labels = phantom(seed, config)
         volume = core.normalize(noisy, "bright")
         fitted = segmenters.fit_normalization(segmenter, volume)
-        found = np.asarray(core.labels(core.segment(fitted, volume))) == 1
+        found = np.asarray(core.labels(core.apply(fitted, volume))) == 1
         pooled += evaluate.overlap(found.astype(int), labels.astype(int))["foreground"]
         for name, where in inside(clean).items():
             error = found if name == "background" else ~found

@@ -121,7 +121,7 @@ def train(variant: str, examples, config: Config, seed: int) -> core.Segmenter:
     result = training.train(
         segmenter, examples, train_config, objective=objective_of(variant, config), progress=False
     )
-    return result.segmenter
+    return result.operator
 
 
 def cuts(edge: int) -> tuple:

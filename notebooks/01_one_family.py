@@ -62,14 +62,14 @@ family = {
     "U-Net": (segmenters.UNet(width=8, rngs=nnx.Rngs(0)), slow, None),
 }
 trained = {
-    name: training.train(start, [example], config, objective=goal, progress=False).segmenter
+    name: training.train(start, [example], config, objective=goal, progress=False).operator
     for name, (start, config, goal) in family.items()
 }
 trained = {name: segmenters.fit_normalization(s, volume) for name, s in trained.items()}
 {name: segmenter.halo for name, segmenter in trained.items()}
 
 # %%
-logits = {name: core.segment(segmenter, volume) for name, segmenter in trained.items()}
+logits = {name: core.apply(segmenter, volume) for name, segmenter in trained.items()}
 unseen = 1 - weights
 scores = {
     name: evaluate.overlap(np.asarray(core.labels(value)), truth, unseen, ("membrane",))["membrane"]
@@ -96,7 +96,7 @@ for axis, (name, image) in zip(axes.flat, panels.items(), strict=True):
 
 # %%
 vote = trained["linear vote"]
-difference = float(np.abs(core.segment(vote, volume, tile=16) - logits["linear vote"]).max())
+difference = float(np.abs(core.apply(vote, volume, tile=16) - logits["linear vote"]).max())
 assert difference < 1e-4
 difference
 

@@ -134,9 +134,9 @@ config = training.TrainConfig(steps=100, patch=32, ema=0.97)
 found = {}
 for name, goal in goals.items():
     network = segmenters.UNet(width=8, rngs=nnx.Rngs(0))
-    network = training.train(network, examples, config, objective=goal, progress=False).segmenter
+    network = training.train(network, examples, config, objective=goal, progress=False).operator
     fitted = segmenters.fit_normalization(network, volume)
-    found[name] = np.asarray(core.labels(core.segment(fitted, volume)))
+    found[name] = np.asarray(core.labels(core.apply(fitted, volume)))
 
 # %%
 bins = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)

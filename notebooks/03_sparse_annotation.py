@@ -76,7 +76,7 @@ print(
 )
 network = segmenters.UNet(width=8, classes=("membrane",), rngs=nnx.Rngs(0))
 config = training.TrainConfig(steps=180, patch=32, ema=0.97)
-network = training.train(network, [learned], config, progress=False).segmenter
+network = training.train(network, [learned], config, progress=False).operator
 network = segmenters.fit_normalization(network, volume)
 
 
@@ -89,7 +89,7 @@ network = segmenters.fit_normalization(network, volume)
 # %%
 calibrated = segmenters.fit_temperature(network, [held_out])
 probability = {
-    name: np.asarray(core.probabilities(core.segment(s, volume)))
+    name: np.asarray(core.probabilities(core.apply(s, volume)))
     for name, s in {"as trained": network, "calibrated": calibrated}.items()
 }
 print(f"temperature {float(calibrated.temperature):.2f}")
@@ -110,7 +110,7 @@ axis.legend()
 # The slice with the most undecided voxels is the one whose annotation would teach most.
 
 # %%
-labels = np.asarray(core.labels(core.segment(calibrated, volume)))
+labels = np.asarray(core.labels(core.apply(calibrated, volume)))
 score = evaluate.overlap(labels, truth.astype(int), 1.0 * (annotation.weights == 0))["foreground"]
 p = np.clip(probability["calibrated"][..., 0], 1e-6, 1 - 1e-6)
 entropy = -(p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean((1, 2))
@@ -142,4 +142,4 @@ for axis, title in zip(
 io.write_mrc(folder / "membrane.mrc", labels.astype(np.int8), like=tomogram)
 io.save_model(folder / "model", calibrated)
 again, card = io.load_model(folder / "model")
-assert (np.asarray(core.labels(core.segment(again, volume))) == labels).all()
+assert (np.asarray(core.labels(core.apply(again, volume))) == labels).all()

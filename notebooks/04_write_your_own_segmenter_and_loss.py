@@ -100,7 +100,7 @@ def generalized_cross_entropy(q: float = 0.7):
 # %%
 noise = np.random.default_rng(0).normal(size=(20, 24, 28)).astype(np.float32)
 mine = CentreSurround(rngs=nnx.Rngs(0))
-tiled, whole = (core.segment(mine, noise, tile) for tile in (8, None))
+tiled, whole = (core.apply(mine, noise, tile) for tile in (8, None))
 np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 far = jnp.asarray(noise).at[0, 0, 0].set(jnp.nan)

@@ -34,14 +34,14 @@ def example(seed=0, shift=0.0, edge=24):
 
 
 def ece(segmenter, one):
-    p = np.asarray(core.probabilities(core.segment(segmenter, one.volume)))
+    p = np.asarray(core.probabilities(core.apply(segmenter, one.volume)))
     return evaluate.expected_calibration_error(p, one.labels, one.weights)
 
 
 def likelihood(segmenter, examples):
     """Mean log-likelihood of the annotated voxels, by SciPy."""
     (one,) = examples
-    logits = core.segment(segmenter, one.volume)[..., 0].astype(float)
+    logits = core.apply(segmenter, one.volume)[..., 0].astype(float)
     values = log_expit(np.where(one.labels > 0, logits, -logits))
     return np.average(values[one.weights > 0], weights=one.weights[one.weights > 0])
 
@@ -61,7 +61,7 @@ def test_temperature_keeps_labels_and_never_lowers_the_likelihood():
         segmenter = GlobalThreshold(0.3, softness=softness)
         fitted = fit_temperature(segmenter, [one])
         assert likelihood(fitted, [one]) >= likelihood(segmenter, [one])
-        before, after = (core.segment(s, one.volume) > 0 for s in (segmenter, fitted))
+        before, after = (core.apply(s, one.volume) > 0 for s in (segmenter, fitted))
         np.testing.assert_array_equal(before, after)
 
 
@@ -89,7 +89,7 @@ def test_several_classes_take_a_temperature():
     rng = np.random.default_rng(0)
     volume = rng.normal(size=(12, 12, 12)).astype(np.float32)
     segmenter = LinearVote(0, 0.5, 0.2, classes=("background", "a", "b"))
-    logits = core.segment(segmenter, volume)
+    logits = core.apply(segmenter, volume)
     p = np.exp(logits / 3) / np.exp(logits / 3).sum(-1, keepdims=True)  # 3 times too sure
     labels = (rng.uniform(size=volume.shape)[..., None] > np.cumsum(p, -1)).sum(-1)
     one = Example(volume, np.minimum(labels, 2), np.ones(volume.shape))

@@ -30,7 +30,7 @@ def blob(scale, edge=24):
 
 
 def run(restorer, volume):
-    return np.asarray(jax.jit(restorer)(jnp.asarray(volume)))
+    return np.asarray(jax.jit(restorer)(jnp.asarray(volume)))[..., 0]
 
 
 def test_a_gaussian_of_a_gaussian_is_wider():
@@ -331,8 +331,8 @@ def test_a_restorer_is_stored_and_runs_on_a_file(build, tolerance, tmp_path):
     save_model(tmp_path / "model", build())
     restorer, _ = load_model(tmp_path / "model")
     mapped = np.load(tmp_path / "volume.npy", mmap_mode="r")
-    tiled = core.restore(restorer, mapped, tile=8)
-    whole = core.restore(build(), v)
+    tiled = core.apply(restorer, mapped, tile=8)[..., 0]
+    whole = core.apply(build(), v)[..., 0]
     assert tiled.shape == v.shape and tiled.dtype == np.float32
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=tolerance)
 

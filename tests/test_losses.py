@@ -14,6 +14,7 @@ from jax.test_util import check_grads
 
 from cryojax_seg import losses
 from cryojax_seg.core import Segmenter
+from cryojax_seg.segmenters import GlobalThreshold
 
 LOSSES = {
     "cross_entropy": losses.cross_entropy,
@@ -196,13 +197,13 @@ class Pyramid(Segmenter):
     def __init__(self):
         self.gain = nnx.Param(jnp.ones(()))
 
-    def scales(self, volume):
+    def logits_at_scales(self, volume):
         z, y, x = volume.shape
         coarse = volume.reshape(z // 2, 2, y // 2, 2, x // 2, 2).mean((1, 3, 5))
         return self.gain[...] * volume[..., None], self.gain[...] * coarse[..., None]
 
     def __call__(self, volume):
-        return self.scales(volume)[0]
+        return self.logits_at_scales(volume)[0]
 
 
 @dataclasses.dataclass
@@ -235,7 +236,7 @@ def test_supervised_ignores_a_nan_in_the_volume():
 def test_deep_supervision_weighs_the_scales_and_keeps_thin_annotation():
     batch = patches()
     fine = losses.supervised(losses.cross_entropy)(Pyramid(), batch)
-    _, coarse = jax.vmap(Pyramid().scales)(batch.volume)
+    _, coarse = jax.vmap(Pyramid().logits_at_scales)(batch.volume)
     probability = jax.nn.sigmoid(coarse[..., 0])
     labels = batch.labels.astype(jnp.float32)
     cube = lambda a: a.reshape(2, 2, 2, 2, 2, 4, 2).sum((2, 4, 6))  # noqa: E731
@@ -248,12 +249,7 @@ def test_deep_supervision_weighs_the_scales_and_keeps_thin_annotation():
     np.testing.assert_allclose(only, fine, rtol=1e-6)
 
 
-def test_deep_supervision_names_a_segmenter_without_scales():
-    class Flat(Segmenter):
-        halo, stride, classes = 0, 1, ("thing",)
-
-        def __call__(self, volume):
-            return volume[..., None]
-
-    with pytest.raises(ValueError, match="Flat has none"):
-        losses.deep_supervision(losses.dice)(Flat(), patches())
+def test_deep_supervision_of_a_segmenter_with_one_scale_is_its_loss():
+    flat, batch = GlobalThreshold(0.5), patches()
+    value = losses.deep_supervision(losses.dice)(flat, batch)
+    assert value == losses.supervised(losses.dice)(flat, batch) > 0

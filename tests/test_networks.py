@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cryojax_seg.core import Sequential, Stacked, hyperparameters, segment
+from cryojax_seg.core import Chain, Stacked, apply, hyperparameters
 from cryojax_seg.segmenters import ConvNet, GlobalThreshold, Tomoseg, UNet, fit_normalization
 from cryojax_seg.segmenters.blocks import unet_halo
 from cryojax_seg.segmenters.normalization import Normalization, standardized
@@ -120,8 +120,8 @@ def test_tiles_equal_the_whole(norm):
     volume = noise(20, 18, 22)
     if norm == "frozen":
         net = fit_normalization(net, volume, patch=16, count=3)
-    whole = segment(net, volume)
-    np.testing.assert_allclose(segment(net, volume, tile=8), whole, rtol=1e-4, atol=1e-4)
+    whole = apply(net, volume)
+    np.testing.assert_allclose(apply(net, volume, tile=8), whole, rtol=1e-4, atol=1e-4)
     assert np.abs(whole).max() > 0.1
 
 
@@ -129,7 +129,7 @@ def test_tiles_equal_the_whole(norm):
 def test_unfitted_statistics_refuse_to_be_tiled(norm):
     net = UNet(width=2, depth=1, norm=norm, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="fit_normalization"):
-        segment(net, noise(8, 8, 8))
+        apply(net, noise(8, 8, 8))
     assert run(net, jnp.asarray(noise(8, 8, 8))).shape == (8, 8, 8, 1)  # but it trains
 
 
@@ -175,7 +175,7 @@ def test_fit_changes_nothing_without_statistics_and_reaches_into_combinators():
     threshold = GlobalThreshold(1.0)
     assert fit_normalization(threshold, volume) is threshold
     net = ConvNet(layers=1, width=2, norm="instance", rngs=nnx.Rngs(0))
-    stacked = Sequential([], Stacked([threshold, net], ("foreground",)))
+    stacked = Chain([Stacked([threshold, net], ("foreground",))])
     fitted = fit_normalization(stacked, volume)
     assert fitted.halo == 1
     np.testing.assert_allclose(fitted(jnp.asarray(volume)), stacked(jnp.asarray(volume)), atol=1e-5)
@@ -208,11 +208,13 @@ def test_deep_supervision_scales(stem, sizes):
         rngs=nnx.Rngs(0),
     )
     volume = jnp.asarray(noise(16, 16, 16))
-    scales, finest = jax.jit(lambda n, v: (n.scales(v), n(v)), compiler_options=QUICK)(net, volume)
+    scales, finest = jax.jit(lambda n, v: (n.logits_at_scales(v), n(v)), compiler_options=QUICK)(
+        net, volume
+    )
     assert [s.shape for s in scales] == [(n, n, n, 3) for n in sizes]
     np.testing.assert_allclose(scales[0], finest, atol=1e-6)
     plain = UNet(width=2, depth=2, norm="none", rngs=nnx.Rngs(0))
-    shapes = jax.eval_shape(UNet.scales, plain, volume)
+    shapes = jax.eval_shape(UNet.logits_at_scales, plain, volume)
     assert [s.shape for s in shapes] == [(16, 16, 16, 1)]
 
 

@@ -76,8 +76,8 @@ def test_other_segmenters_are_refused():
 
 def test_tiles_equal_the_whole_to_rounding():
     net, v = in_bfloat16(NETWORKS["u-net, stem"]()), volume((24, 20, 28))
-    whole = core.segment(net, v)
-    tiled = core.segment(net, v, 16)
+    whole = core.apply(net, v)
+    tiled = core.apply(net, v, 16)
     assert np.abs(whole - tiled).max() < 0.02 * np.abs(whole).max()
 
 
@@ -101,7 +101,7 @@ def test_training_in_bfloat16_learns_as_in_float32():
         result = training.train(
             net, [example], config, objective=losses.supervised(losses.dice), progress=False
         )
-        assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(nnx.state(result.segmenter)))
+        assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(nnx.state(result.operator)))
         ends.append(result.history[-1]["loss"])
     assert ends[0] < 0.55
     assert abs(ends[1] - ends[0]) < 0.02

@@ -25,7 +25,7 @@ PACKAGE = ROOT / "cryojax_seg"
 LAYERS = {
     "text": set(),
     "core": set(),
-    "segmenters": {"core"},
+    "segmenters": {"core", "losses"},
     "restore": {"core", "segmenters"},
     "export": {"core", "segmenters"},
     "losses": {"core"},
@@ -34,7 +34,7 @@ LAYERS = {
     "particles": {"core"},
     "measure": {"core"},
     "training": {"core", "segmenters", "losses", "simulate", "io"},
-    "io": {"core", "segmenters", "restore"},
+    "io": {"core"},
     "datasets": {"core", "io"},
     "cli": {
         *("core", "segmenters", "restore", "losses", "simulate", "training", "evaluate", "io"),

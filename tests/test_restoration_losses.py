@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from cryojax_seg import losses
-from cryojax_seg.core import MissingWedge, Restorer, Restoring, Sequential
+from cryojax_seg.core import Chain, LocalOperator, MissingWedge
 from cryojax_seg.core.rotation import transpose
 from cryojax_seg.losses import self_supervised as under_test
 from cryojax_seg.losses.wedge import turning
@@ -28,7 +28,7 @@ MR = np.asarray(WEDGE.rotate(jnp.asarray(MATRIX, jnp.float32)).transfer(SHAPE), 
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
-class Bent(Restorer):
+class Bent(LocalOperator):
     """Not linear, so that no order of operations can be exchanged unnoticed."""
 
     halo, stride = 0, 1
@@ -37,7 +37,7 @@ class Bent(Restorer):
         self.gain = nnx.Param(jnp.asarray(gain))
 
     def __call__(self, volume):
-        return jnp.tanh(self.gain[...] * volume)
+        return jnp.tanh(self.gain[...] * volume)[..., None]
 
 
 def f(v):
@@ -80,7 +80,7 @@ def batch(both, with_halves=True, wedge=WEDGE):
 
 
 def value(recipe, both, **keywords):
-    return float(quick(losses.restoration(recipe))(Restoring(Bent()), batch(both, **keywords)))
+    return float(quick(losses.restoration(recipe))(Bent(), batch(both, **keywords)))
 
 
 def both_ways(term, both):
@@ -196,7 +196,7 @@ def test_masks_may_be_real():
         return 0.2 + 0.8 * wedge.transfer(shape)
 
     objective = losses.restoration(losses.EQUIVARIANT, transfer=soft)
-    found = float(quick(objective)(Restoring(Bent()), batch(both)))
+    found = float(quick(objective)(Bent(), batch(both)))
     m, mr = 0.2 + 0.8 * M, 0.2 + 0.8 * MR
 
     def formula(a, b):
@@ -207,7 +207,7 @@ def test_masks_may_be_real():
 
 
 def test_gradients_pass_through_restorer_and_segmenter():
-    module = Sequential([Bent()], GlobalThreshold(0.5))
+    module = Chain([Bent(), GlobalThreshold(0.5)])
     b = batch(halves())
     joint = losses.add(
         losses.supervised(losses.cross_entropy), losses.restoration(), factors=(1.0, 0.3)
@@ -226,9 +226,9 @@ def test_the_gradient_is_that_of_finite_differences():
     both = halves()
     objective = quick(losses.restoration(losses.EQUIVARIANT))
     b = batch(both)
-    slope = quick(jax.grad(lambda g: losses.restoration()(Restoring(Bent(g)), b)))(jnp.asarray(0.7))
+    slope = quick(jax.grad(lambda g: losses.restoration()(Bent(g), b)))(jnp.asarray(0.7))
     step = 1e-2
-    up, down = (float(objective(Restoring(Bent(0.7 + s)), b)) for s in (step, -step))
+    up, down = (float(objective(Bent(0.7 + s), b)) for s in (step, -step))
     assert float(slope) == pytest.approx((up - down) / (2 * step), rel=1e-2)
 
 
@@ -236,18 +236,18 @@ def test_the_gradient_is_that_of_finite_differences():
 def test_what_is_missing_is_named(missing):
     b = dataclasses.replace(batch(halves()), **{missing: None})
     with pytest.raises(ValueError, match=f"losses.restoration needs .*{missing}"):
-        losses.restoration()(Restoring(Bent()), b)
+        losses.restoration()(Bent(), b)
 
 
 def test_something_must_restore():
-    with pytest.raises(ValueError, match="needs a core.Restoring.*GlobalThreshold"):
+    with pytest.raises(ValueError, match="needs a restorer.*GlobalThreshold"):
         losses.restoration()(GlobalThreshold(0.5), batch(halves()))
 
 
 def test_the_truth_is_what_phantoms_ask_for():
     volume, truth = np.random.default_rng(0).normal(size=(2, 1, *SHAPE)).astype(np.float32)
     known = Batch(jnp.asarray(volume), None, None, truth=jnp.asarray(truth))
-    found = quick(losses.noise2clean)(Restoring(Bent()), known)
+    found = quick(losses.noise2clean)(Bent(), known)
     assert float(found) == pytest.approx(np.square(truth - f(volume)).mean(), rel=1e-5)
     with pytest.raises(ValueError, match="losses.noise2clean needs the density without noise"):
-        losses.noise2clean(Restoring(Bent()), batch(halves()))
+        losses.noise2clean(Bent(), batch(halves()))

@@ -19,7 +19,7 @@ quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_l
 apply_wedge = quick(lambda v: WEDGE.apply(v))
 
 
-class Halved(core.Restorer):
+class Halved(core.LocalOperator):
     """Half of the density."""
 
     halo, stride = 0, 1
@@ -28,7 +28,7 @@ class Halved(core.Restorer):
         self.gain = nnx.Param(jnp.asarray(0.5))
 
     def __call__(self, volume):
-        return self.gain[...] * volume
+        return (self.gain[...] * volume)[..., None]
 
 
 def noise(shape=(16, 16, 16), seed=0):
@@ -58,7 +58,7 @@ def gradient(objective, module, b):
 
 def test_restorer_and_energy_learn_against_each_other():
     """What one gains is not what the other pays: each takes the other as constant."""
-    pair = restore.EnergyTrained(Halved(), GlobalThreshold(0.2, 1.0))
+    pair = losses.EnergyTrained(Halved(), GlobalThreshold(0.2, 1.0))
     b = batch()
     plain = losses.adversarial(consistency=0.0, energy=0.0, penalty=0.0)
     alone, both = (gradient(losses.adversarial(0.0, factor, 0.0), pair, b) for factor in (0.0, 1.0))
@@ -75,7 +75,7 @@ def test_restorer_and_energy_learn_against_each_other():
 def test_the_data_term_asks_for_the_other_half():
     """|A_M (v_2 - x_1)|^2 with x = v / 2, whose noise in the wedge the mask takes out again."""
     b = batch()
-    pair = restore.EnergyTrained(Halved(), GlobalThreshold(0.0, 1.0))
+    pair = losses.EnergyTrained(Halved(), GlobalThreshold(0.0, 1.0))
     found = float(quick(losses.adversarial(0.0, 0.0, 0.0))(pair, b))
     first, second = np.asarray(b.halves[0])
     wanted = [np.mean((y - 0.5 * x) ** 2) for x, y in ((first, second), (second, first))]
@@ -85,7 +85,7 @@ def test_the_data_term_asks_for_the_other_half():
 
 def test_the_penalty_is_the_squared_gradient():
     """Of a linear energy v - t the gradient per voxel is 1 / n: penalty n |dE/dy|^2 = 1."""
-    pair, b = restore.EnergyTrained(Halved(), GlobalThreshold(0.0, 1.0)), batch()
+    pair, b = losses.EnergyTrained(Halved(), GlobalThreshold(0.0, 1.0)), batch()
     values = []
     for key in range(24):
         keyed = dataclasses.replace(b, key=jax.random.split(jax.random.key(key), 1))
@@ -99,18 +99,18 @@ _plain = quick(losses.adversarial(0.0, 0.0, 0.0))
 
 
 def test_an_energy_is_needed():
-    with pytest.raises(ValueError, match="needs a restore.EnergyTrained, not a GlobalThreshold"):
+    with pytest.raises(ValueError, match="needs a losses.EnergyTrained, not a GlobalThreshold"):
         losses.adversarial()(GlobalThreshold(0.5), batch())
 
 
 def test_answers_differ_where_the_data_do_not_tell():
     """Of the restorer that changes nothing, the spread is the noise in the wedge."""
 
-    class Same(core.Restorer):
+    class Same(core.LocalOperator):
         halo, stride = 0, 1
 
         def __call__(self, volume):
-            return volume
+            return volume[..., None]
 
     v = np.asarray(apply_wedge(noise((24, 24, 24))))
     mean, deviation = restore.draws(Same(), v, WEDGE, count=6)
@@ -143,13 +143,15 @@ def test_training_a_restorer_removes_noise():
     )  # fmt: skip
     start = Halved()
     start.gain[...] = jnp.asarray(1.0)
-    result = training.train_restorer(
-        core.Restoring(start), examples, config, losses.restoration(losses.NOISE2NOISE),
+    result = training.train(
+        start, examples, config, objective=losses.restoration(losses.NOISE2NOISE),
         progress=False,
     )  # fmt: skip
-    assert float(result.segmenter.restorer.gain[...]) == pytest.approx(0.5, abs=0.05)
-    with pytest.raises(ValueError, match="GlobalThreshold restores nothing"):
-        training.train_restorer(GlobalThreshold(0.5), examples, config, losses.restoration())
+    assert float(result.operator.gain[...]) == pytest.approx(0.5, abs=0.05)
+    with pytest.raises(ValueError, match="needs a restorer.*GlobalThreshold"):
+        training.train(GlobalThreshold(0.5), examples, config, objective=losses.restoration())
+    with pytest.raises(ValueError, match="Halved has no default loss; give an objective"):
+        training.train(start, examples, config)
 
 
 def test_the_audit_tells_what_was_put_into_the_wedge():

@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from cryojax_seg import io
-from cryojax_seg.core import segment
+from cryojax_seg.core import apply
 from cryojax_seg.segmenters import LinearVote, Truncated, UNet, fit_halo
 
 VOLUME = np.random.default_rng(0).normal(size=(40, 40, 40)).astype(np.float32)
@@ -27,8 +27,8 @@ def test_the_halo_is_the_smallest_that_will_do(tolerance):
     vote = faded(5, 0.4)
     fitted, difference = fit_halo(vote, VOLUME, tolerance, core=16)
     assert 0 < fitted.halo < vote.halo and 0 < difference <= tolerance
-    exact = segment(vote, VOLUME)
-    apart = [np.abs(segment(Truncated(vote, h), VOLUME, 8) - exact).max() for h in range(6)]
+    exact = apply(vote, VOLUME)
+    apart = [np.abs(apply(Truncated(vote, h), VOLUME, 8) - exact).max() for h in range(6)]
     assert apart[fitted.halo] < 2 * tolerance  # probes see a part of the volume
     assert apart[fitted.halo - 1] > tolerance
     assert apart[5] == pytest.approx(0, abs=1e-5)
@@ -38,7 +38,7 @@ def test_a_network_needs_less_than_its_halo():
     net = UNet(2, 1, "space_to_depth", norm="none", rngs=nnx.Rngs(0))
     fitted, difference = fit_halo(net, VOLUME, 0.1, core=8)
     assert fitted.halo < net.halo and fitted.halo % net.stride == 0 and difference <= 0.1
-    exact, tiled = segment(net, VOLUME), segment(fitted, VOLUME, 16)
+    exact, tiled = apply(net, VOLUME), apply(fitted, VOLUME, 16)
     assert np.abs(tiled - exact).max() < 0.2
 
 

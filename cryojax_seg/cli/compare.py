@@ -325,14 +325,14 @@ def _fold(
     result = training.train(segmenter, [learned], config, objective=methods.objective(method))
     trained = time.perf_counter()
     patch = max(config.patch_shape)
-    fitted = segmenters.fit_normalization(result.segmenter, example.volume, patch=patch)
+    fitted = segmenters.fit_normalization(result.operator, example.volume, patch=patch)
     low, high = fold.shown
     reach = -(-fitted.halo // fitted.stride) * fitted.stride
     first = max(0, low // fitted.stride * fitted.stride - reach)
     last = min(len(example.volume), high + reach)
     part = example.volume[first:last]
     tile = core.plan_tiles(fitted, part.shape)
-    logits = core.segment(fitted, part, tile)[low - first : high - first]
+    logits = core.apply(fitted, part, tile)[low - first : high - first]
     probabilities = np.asarray(core.probabilities(logits), np.float16)
     seconds = (trained - start, time.perf_counter() - trained)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(segmenter, nnx.Param)))

@@ -180,8 +180,8 @@ def _compare(method: Method, options: Demo, cell, example, slices) -> Outcome:
     result = training.train(
         segmenter, [example], config, objective=objective(method), progress=False
     )
-    fitted = segmenters.fit_normalization(result.segmenter, example.volume, patch=wide)
-    labels = np.asarray(core.labels(core.segment(fitted, example.volume)))
+    fitted = segmenters.fit_normalization(result.operator, example.volume, patch=wide)
+    labels = np.asarray(core.labels(core.apply(fitted, example.volume)))
     seconds = time.monotonic() - start
     weights = np.ones(labels.shape)
     for z in slices:
@@ -197,7 +197,7 @@ def _compare(method: Method, options: Demo, cell, example, slices) -> Outcome:
     like = core.Tomogram(labels, cell.voxel_size)
     io.write_mrc(options.output / f"{method}.mrc", labels.astype(np.int8), like, overwrite=True)
     if network:
-        card = io.ModelCard(cell.voxel_size, "dark", tilt_range=TILTS, provenance={"patch": wide})
+        card = io.ModelCard(cell.voxel_size, "dark", tilt_range=TILTS, patch=wide)
         io.save_model(options.output / "model", fitted, card, overwrite=True)
     return Outcome(method, labels, scores, recall, seconds)
 

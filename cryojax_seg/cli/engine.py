@@ -26,7 +26,7 @@ class Engine:
         return in_bfloat16(segmenter) if low else segmenter
 
     def program(self, segmenter: Any, shape: tuple[int, ...]) -> Any:
-        """What `core.segment_tiles` shall run on such blocks; None for JAX on one device."""
+        """What `core.apply_tiles` shall run on such blocks; None for JAX on one device."""
         if self.name == "jax":
             import jax
 

@@ -149,13 +149,14 @@ def _restore(options: Restore, run_folder: Any, outputs: Any) -> None:
         going_on = options.resume or begun
         learn = (options, effort, wedge, volume, pair, size, run_folder, going_on)
         restorer, steps = _trained(*learn)
-        provenance |= {"steps": steps, "patch": patch}
+        provenance |= {"steps": steps}
         if options.method == "simulated":
             pair = None  # phantoms have no halves, and less noise than those
     card = io.ModelCard(
         voxel_size=tomogram.voxel_size,
         contrast=options.contrast,
         tilt_range=options.tilt_range,
+        patch=patch,
         provenance=provenance,
     )
     model = outputs.place(folder / rundir.MODEL)
@@ -229,11 +230,15 @@ def _trained(
         examples = training.unlabelled(
             volume, wedge, pair, seed=options.seed, name=str(options.tomogram)
         )
-    result = training.train_restorer(module, examples, config, objective, run=folder, resume=resume)
+    result = training.train(
+        module, examples, config, objective=objective, run=folder, resume=resume
+    )
     if result.stopped in signal.Signals.__members__:
         console.say("interrupted; the same command with --resume goes on from here")
         raise SystemExit(128 + signal.Signals[result.stopped])
-    return result.segmenter.restorer, result.steps  # pyright: ignore
+    trained: Any = result.operator
+    energy = options.method == "energy"
+    return (trained.restorer if energy else trained), result.steps
 
 
 def _check(options: Restore) -> Path:

@@ -18,7 +18,7 @@ def apply(
     from cryojax_seg import core, io
     from cryojax_seg.segmenters import fit_normalization
 
-    fitted = fit_normalization(core.Restoring(restorer), sources[0], patch=patch)
+    fitted = fit_normalization(restorer, sources[0], patch=patch)
     memory = options.memory * 2**30 - tiles.BASE
     tiling = core.plan_tiles(fitted, sources[0].shape, memory, density)
     intensity = sources[0].intensity
@@ -37,7 +37,7 @@ def apply(
         for _ in range(job.done):
             advance()
         streams = [
-            core.segment_tiles(fitted, source, tiling, density, job.done) for source in sources
+            core.apply_tiles(fitted, source, tiling, density, job.done) for source in sources
         ]
         for parts in zip(*streams, strict=True):
             mean = sum(block for _, block in parts) / len(parts)
@@ -56,10 +56,10 @@ def write_draws(
     from cryojax_seg.restore import draws
     from cryojax_seg.segmenters import fit_normalization
 
-    fitted: Any = fit_normalization(core.Restoring(restorer), volume, patch=patch)
+    fitted: Any = fit_normalization(restorer, volume, patch=patch)
     tiling = core.plan_tiles(fitted, volume.shape, options.memory * 2**30 - tiles.BASE)
     whole = np.asarray(volume[:, :, :])  # its wedge is filled with noise as a whole
-    mean, deviation = draws(fitted.restorer, whole, wedge, options.draws, options.seed, tiling)
+    mean, deviation = draws(fitted, whole, wedge, options.draws, options.seed, tiling)
     intensity = volume.intensity
     spread = outputs.place(options.output.with_suffix(".run") / SPREAD)
     io.write_mrc(spread, deviation / abs(intensity.gain), tomogram, overwrite=True)
@@ -69,5 +69,5 @@ def write_draws(
 
 
 def density(logits: Any) -> Any:
-    """The answer of a `core.Restoring`."""
+    """The one channel of a restorer."""
     return logits[..., 0]

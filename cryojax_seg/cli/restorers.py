@@ -100,8 +100,9 @@ def learner(
     """What is trained, a U-Net behind Wiener's filter, and by which objective."""
     from flax import nnx
 
-    from cryojax_seg import core, losses
-    from cryojax_seg.restore import EnergyTrained, unet_restorer
+    from cryojax_seg import losses
+    from cryojax_seg.restore import unet_restorer
+    from cryojax_seg.segmenters import ConvNet
 
     start, share = None, None  # share: of noise in the spectrum, if the tomogram has to be split
     own = method != "simulated"
@@ -118,9 +119,10 @@ def learner(
         share = 1.0
     restorer = unet_restorer(width, start=start, rngs=nnx.Rngs(seed))
     if method == "energy":
-        return EnergyTrained(restorer), losses.adversarial(share=share)
+        energy = ConvNet(3, 8, norm="weight", rngs=nnx.Rngs(1))
+        return losses.EnergyTrained(restorer, energy), losses.adversarial(share=share)
     if method == "simulated":
-        return core.Restoring(restorer), losses.noise2clean
+        return restorer, losses.noise2clean
     recipe = {
         "equivariant": losses.EQUIVARIANT,
         "n2n": losses.NOISE2NOISE,
@@ -128,7 +130,7 @@ def learner(
         "isonet": losses.ISONET,
         "isonet2": losses.ISONET2,
     }[method]
-    return core.Restoring(restorer), losses.restoration(recipe, share=share)
+    return restorer, losses.restoration(recipe, share=share)
 
 
 def saved(folder: Path) -> Any:
@@ -141,7 +143,7 @@ def saved(folder: Path) -> Any:
 
     path = folder / "model" if (folder / "model").is_dir() else folder
     restorer, _ = io.load_model(path)
-    if isinstance(restorer, core.Restorer):
+    if not isinstance(restorer, core.Segmenter):
         return restorer
     raise io.FileError(
         f"{path}: is a {type(restorer).__name__}, not a restorer; make one with "
@@ -156,9 +158,9 @@ def restored(restorer: Any, examples: list[Any], patch: int) -> list[Any]:
 
     found = []
     for example in examples:
-        fitted: Any = fit_normalization(core.Restoring(restorer), example.volume, patch=patch)
+        fitted: Any = fit_normalization(restorer, example.volume, patch=patch)
         tile = core.plan_tiles(fitted, example.volume.shape)
-        volume = core.restore(fitted.restorer, example.volume, tile)
+        volume = core.apply(fitted, example.volume, tile)[..., 0]
         found.append(dataclasses.replace(example, volume=volume))
     return found
 
@@ -173,8 +175,8 @@ def jointly(restorer: Any, segmenter: Any, goal: Any, joint: float) -> tuple[Any
     """
     from cryojax_seg import core, losses
 
-    both = core.Sequential([restorer], segmenter)
-    goal = losses.default_objective(both) if goal is None else goal
+    both = core.Chain([restorer, segmenter])
+    goal = both.default_loss() if goal is None else goal
     return both, losses.add(goal, losses.restoration(), factors=(1.0, joint))
 
 

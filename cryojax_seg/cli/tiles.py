@@ -93,7 +93,7 @@ def plan(
     if intensity.damaged and not in_memory:
         console.warn(f"{tomogram.name}: {100 * intensity.damaged:.2g} % of its voxels are NaN")
     volume = core.Normalized(tomogram.density, intensity)
-    patch = card.provenance.get("patch", 64)  # statistics are best measured as in training
+    patch = card.patch or 64  # statistics are best measured as in training
     fitted = fit_normalization(segmenter, volume, patch=patch)
 
     def cut(segmenter):
@@ -118,7 +118,7 @@ def _with_halo(segmenter, card, volume, halo: str):
 
     if halo != "auto":
         return Truncated(segmenter, int(halo))
-    measured = card.provenance.get("halo")
+    measured = card.halo
     return fit_halo(segmenter, volume)[0] if measured is None else Truncated(segmenter, measured)
 
 
@@ -170,7 +170,7 @@ def segment(
     import numpy as np
 
     from cryojax_seg import io
-    from cryojax_seg.core import segment_tiles
+    from cryojax_seg.core import apply_tiles
 
     whole = {
         "answer": dataclasses.asdict(work.answer),
@@ -189,7 +189,7 @@ def segment(
             console.say(f"{outputs[0]}: going on after {job.done} of {count} tiles")
         for _ in range(job.done):
             advance()
-        tiles = segment_tiles(
+        tiles = apply_tiles(
             work.segmenter, work.volume, work.tiling, work.answer, job.done, program
         )
         for where, blocks in tiles:

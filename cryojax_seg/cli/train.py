@@ -5,7 +5,7 @@ import dataclasses
 import math
 import signal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cryojax_seg.cli import console, methods, restorers, run_folder, together
 from cryojax_seg.cli.arguments import (
@@ -164,8 +164,8 @@ def _train_in(run: Any, options: Train) -> None:
         resume=options.resume,
     )
     if restorer is not None and not options.joint:
-        both = core.Sequential([restorer], result.segmenter)
-        result = dataclasses.replace(result, segmenter=both)
+        both = core.Chain([restorer, result.operator])
+        result = dataclasses.replace(result, operator=both)
     from_first(lambda: _finish(options, config, result, examples, held_out, tomogram))
     if result.stopped in signal.Signals.__members__:
         raise SystemExit(128 + signal.Signals[result.stopped])
@@ -180,12 +180,13 @@ def _finish(options: Train, config, result, examples, held_out, tomogram) -> Non
         voxel_size=tomogram.voxel_size,
         contrast=options.contrast,
         tilt_range=options.tilt_range,
-        provenance={"method": options.method, "config": plain(options), "patch": patch}
-        | _halo(result.segmenter, examples[0].volume),
+        patch=patch,
+        halo=_halo(result.operator, examples[0].volume),
+        provenance={"method": options.method, "config": plain(options)},
     )
-    io.save_model(folder / "model", result.segmenter, card, overwrite=True)
+    io.save_model(folder / "model", result.operator, card, overwrite=True)
     if held_out:
-        _report(result.segmenter, held_out, patch)
+        _report(result.operator, held_out, patch)
     print(f"model: {folder / 'model'} ({result.stopped}, step {result.steps} of {config.steps})")
     if result.stopped in signal.Signals.__members__:
         console.say("interrupted; the same command with --resume goes on from here")
@@ -292,17 +293,17 @@ def train_config(options: Train, method: str, examples, segmenter):
     )
 
 
-def _halo(segmenter, volume) -> dict[str, Any]:
+def _halo(segmenter, volume) -> int | None:
     """How much of a wide halo matters, for `segment`."""
     from cryojax_seg.segmenters import fit_halo
 
     if segmenter.halo < WIDE:
-        return {}
+        return None
     fitted, difference = fit_halo(segmenter, volume)
     console.say(
         f"halo: {fitted.halo} of {segmenter.halo} voxels matter, logits differ by {difference:.2g}"
     )
-    return {"halo": fitted.halo}
+    return fitted.halo
 
 
 def _report(segmenter, held_out, patch: int) -> None:
@@ -313,7 +314,7 @@ def _report(segmenter, held_out, patch: int) -> None:
     for example in held_out:
         fitted = segmenters.fit_normalization(segmenter, example.volume, patch=patch)
         tile = core.plan_tiles(fitted, example.volume.shape)
-        predicted = core.labels(core.segment(fitted, example.volume, tile))
+        predicted = core.labels(core.apply(fitted, example.volume, tile))
         scores = evaluate.overlap(predicted, example.labels, example.weights, fitted.classes)
         total = {
             name: score + total.get(name, evaluate.Overlap(0.0, 0.0, 0.0))

@@ -7,6 +7,7 @@ corner, frequencies are in cycles per voxel, or per angstrom where a voxel size 
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from cryojax_seg.core.types import Array, Number, Shape, Spectrum, Volume
@@ -63,9 +64,9 @@ def low_pass(volume: Volume, cutoff: Number, width: Number = 0.02) -> Volume:
     """Keeps frequencies below `cutoff` (cycles per voxel), with a logistic edge of this `width`.
 
     >>> import jax.numpy as jnp
-    >>> v = jnp.ones((4, 4, 4))
-    >>> bool(jnp.allclose(low_pass(v, 0.25), v, atol=1e-4))
-    True
+        >>> v = jnp.ones((4, 4, 4))
+        >>> bool(jnp.allclose(low_pass(v, 0.25), v, atol=1e-4))
+        True
     """
     return apply_gain(volume, _edge(cutoff - radius(volume.shape), width))
 
@@ -81,15 +82,36 @@ def band_pass(volume: Volume, low: Number, high: Number, width: Number = 0.02) -
     return apply_gain(volume, _edge(high - k, width) * _edge(k - low, width))
 
 
+def multiplicity(shape: Shape) -> Float[Array, "1 1 half_x"]:
+    """How often each frequency of the rfftn grid stands in the full transform: once or twice.
+
+    >>> multiplicity((4, 4, 4)).ravel().tolist()
+    [1.0, 2.0, 1.0]
+    """
+    kx = jnp.arange(shape[2] // 2 + 1)
+    return jnp.where((kx > 0) & (2 * kx != shape[2]), 2.0, 1.0)[None, None]
+
+
+def hann_tapers(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hann windows along z, y and x, ready to broadcast, without the zeros at their ends.
+
+    A volume times all three has no jump between opposite faces, which the Fourier transform would
+    take for structure.
+
+    >>> [taper.shape for taper in hann_tapers((4, 5, 6))]
+    [(4, 1, 1), (1, 5, 1), (1, 1, 6)]
+    """
+    z, y, x = (np.hanning(n + 2)[1:-1] for n in shape)
+    return z[:, None, None], y[None, :, None], x[None, None, :]
+
+
 def _shells(shape: Shape) -> tuple[Array, Array, int]:
     # The number of the shell of each frequency (one grid step wide on the shortest axis), and how
-    # often the frequency stands in the full transform: rfftn leaves out the conjugate half.
+    # often the frequency counts.
     count = min(shape) // 2 + 1
     index = jnp.round(radius(shape) * min(shape)).astype(jnp.int32)
-    kx = jnp.arange(shape[2] // 2 + 1)
-    twice = (kx > 0) & (2 * kx != shape[2])
-    multiplicity = jnp.broadcast_to(jnp.where(twice, 2.0, 1.0), index.shape)
-    return jnp.where(index < count, index, count), multiplicity, count
+    counts = jnp.broadcast_to(multiplicity(shape), index.shape)
+    return jnp.where(index < count, index, count), counts, count
 
 
 def shell_sum(values: Float[Array, "z y half_x"], shape: Shape) -> Float[Array, " shell"]:
@@ -98,20 +120,20 @@ def shell_sum(values: Float[Array, "z y half_x"], shape: Shape) -> Float[Array, 
     Shells are one grid step of the shortest axis wide, from the zero frequency to its Nyquist
     frequency; the conjugate half that rfftn leaves out is counted.
     """
-    index, multiplicity, count = _shells(shape)
-    return jnp.zeros(count + 1, values.dtype).at[index].add(values * multiplicity)[:count]
+    index, counts, count = _shells(shape)
+    return jnp.zeros(count + 1, values.dtype).at[index].add(values * counts)[:count]
 
 
 def shell_expand(values: Float[Array, " shell"], shape: Shape) -> Float[Array, "z y half_x"]:
     """The value of its shell at every frequency of the rfftn grid: the inverse of `shell_average`.
 
-    Beyond the last shell (in the corners) that of the last.
+        Beyond the last shell (in the corners) that of the last.
 
     >>> import jax.numpy as jnp
-    >>> k = radius((8, 8, 8))
-    >>> flat = shell_expand(shell_average(jnp.ones_like(k), (8, 8, 8)), (8, 8, 8))
-    >>> bool((flat == 1).all())
-    True
+        >>> k = radius((8, 8, 8))
+        >>> flat = shell_expand(shell_average(jnp.ones_like(k), (8, 8, 8)), (8, 8, 8))
+        >>> bool((flat == 1).all())
+        True
     """
     index, _, count = _shells(shape)
     return jnp.asarray(values)[jnp.minimum(index, count - 1)]

@@ -8,25 +8,25 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.operator import LocalOperator
 from cryojax_seg.core.types import Array
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _logits(segmenter: Segmenter, block: Array, sharding: NamedSharding) -> Array:
+def _logits(operator: LocalOperator, block: Array, sharding: NamedSharding) -> Array:
     # The constraint keeps the answer where the block is, so that no device needs all of it.
-    return jax.lax.with_sharding_constraint(segmenter(block), sharding)
+    return jax.lax.with_sharding_constraint(operator(block), sharding)
 
 
 @final
 class Sharded:
-    """A program for `core.segment_tiles` that splits each block over devices.
+    """A program for `core.apply_tiles` that splits each block over devices.
 
-    The segmenter runs as one program over the whole block: what a convolution needs of its
+    The operator runs as one program over the whole block: what a convolution needs of its
     neighbours comes from them, so the answer is that of one device.
 
     Args:
-        segmenter: any local function.
+        operator: any segmenter or restorer.
         devices: of JAX; by default all of this process.
 
     >>> import jax.numpy as jnp
@@ -35,17 +35,17 @@ class Sharded:
     (3, 2, 2, 1)
     """
 
-    def __init__(self, segmenter: Segmenter, devices: Sequence[Any] | None = None):
+    def __init__(self, operator: LocalOperator, devices: Sequence[Any] | None = None):
         devices = list(devices or jax.local_devices())
         mesh = jax.make_mesh((len(devices),), ("z",), axis_types=(AxisType.Auto,), devices=devices)
         self._split = NamedSharding(mesh, PartitionSpec("z"))
-        self._multiple = len(devices) * segmenter.stride
-        self._segmenter = jax.device_put(segmenter, NamedSharding(mesh, PartitionSpec()))
+        self._multiple = len(devices) * operator.stride
+        self._operator = jax.device_put(operator, NamedSharding(mesh, PartitionSpec()))
 
     def __call__(self, block: np.ndarray) -> Array:
         """Logits ``(z, y, x, class)`` of a block ``(z, y, x)``."""
         missing = -len(block) % self._multiple
         # What is appended is farther from the answer than the halo, so its values do not matter.
         whole = np.pad(block, ((0, missing), (0, 0), (0, 0)))
-        logits = _logits(self._segmenter, jax.device_put(whole, self._split), self._split)
+        logits = _logits(self._operator, jax.device_put(whole, self._split), self._split)
         return logits[: len(block)]

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from cryojax_seg.core.blocks import Readable, read
-from cryojax_seg.core.segmenter import Restorer, Restoring, Segmenter
+from cryojax_seg.core.operator import LocalOperator, require_local
 from cryojax_seg.core.types import Array, Logits, Shape, Volume
 
 Tile = int | tuple[int, ...] | None
@@ -24,13 +24,13 @@ MEMORY = 1.5e9  # bytes that tiles may take unless somebody says otherwise
 
 
 def logits_themselves(logits: Logits) -> Logits:
-    """The answer of `segment_tiles` if no other is asked for."""
+    """The answer of `apply_tiles` if no other is asked for."""
     return logits
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _run(segmenter: Segmenter, block: Volume, halo: int, answer: Answer) -> Any:
-    return answer(segmenter(block)[_inner(block.shape, halo)])
+def _run(operator: LocalOperator, block: Volume, halo: int, answer: Answer) -> Any:
+    return answer(operator(block)[_inner(block.shape, halo)])
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -87,7 +87,7 @@ class Tiling:
         return self.count * math.prod(self.padded) / math.prod(self.shape)
 
 
-def tiling_of(segmenter: Segmenter, shape: Shape, tile: Tile) -> Tiling:
+def tiling_of(operator: LocalOperator, shape: Shape, tile: Tile) -> Tiling:
     """Tiles of this edge in voxels, for all axes or each, rounded up to the stride; None: one tile.
 
     Raises:
@@ -95,15 +95,16 @@ def tiling_of(segmenter: Segmenter, shape: Shape, tile: Tile) -> Tiling:
     """
     if len(shape) != 3 or 0 in shape:
         raise ValueError(f"expected a volume (z, y, x) with voxels in it, got shape {shape}")
-    stride = segmenter.stride
+    require_local(operator)
+    stride = operator.stride
     wanted = shape if tile is None else (tile,) * 3 if isinstance(tile, int) else tile
     size = tuple(_up(min(t, n), stride) for t, n in zip(wanted, shape, strict=True))
     # The origin of a tile with its halo stays on the stride.
-    return Tiling(tuple(shape), size, _up(segmenter.halo, stride))
+    return Tiling(tuple(shape), size, _up(operator.halo, stride))
 
 
-def segment_tiles(
-    segmenter: Segmenter,
+def apply_tiles(
+    operator: LocalOperator,
     volume: Readable | Array,
     tile: Tile | Tiling = None,
     answer: Answer = logits_themselves,
@@ -112,13 +113,13 @@ def segment_tiles(
 ) -> Iterator[tuple[Where, Any]]:
     """The answer tile by tile: pairs of where the tile lies and its logits ``(z, y, x, class)``.
 
-    Each tile is read with the segmenter's halo around it (mirrored at the faces of the volume) at
+    Each tile is read with the operator's halo around it (mirrored at the faces of the volume) at
     an origin that is a multiple of its stride, and the halo is cropped, so tiles fit together
-    exactly: no blending, no seams. All tiles have one shape, so the segmenter is compiled once.
+    exactly: no blending, no seams. All tiles have one shape, so the operator is compiled once.
     While a tile is computed the next is read and the one before is in the hands of the caller.
 
     Args:
-        segmenter: any local function.
+        operator: any segmenter or restorer.
         volume: ``(z, y, x)``, normalized, structure bright; see `core.Normalized` for one that is
             too large for the memory.
         tile: see `tiling_of`; or a plan, see `plan_tiles`.
@@ -126,14 +127,14 @@ def segment_tiles(
             arrays ``(z, y, x, ...)``. Compiled once for each function, so name one, or use a
             frozen dataclass that can be called.
         first: tiles to skip, which are done already.
-        program: computes the logits instead of the segmenter, of float32 blocks of the shape that
+        program: computes the logits instead of the operator, of float32 blocks of the shape that
             `Tiling.padded` says, such as `export.OpenVINOProgram`. It runs in a thread of its own,
             one block at a time.
 
     Raises:
         ValueError: for a volume that has not three axes, or an empty one.
     """
-    tiling = tile if isinstance(tile, Tiling) else tiling_of(segmenter, volume.shape, tile)
+    tiling = tile if isinstance(tile, Tiling) else tiling_of(operator, volume.shape, tile)
 
     def run(program: Program, block: np.ndarray) -> Any:
         return _answered(program(block)[_inner(block.shape, tiling.halo)], answer)
@@ -150,7 +151,7 @@ def segment_tiles(
             block = read(volume, start, [a + n for a, n in zip(start, tiling.padded, strict=True)])
             # Either way this returns before it is done.
             if program is None:
-                running = _run(segmenter, block, tiling.halo, answer)
+                running = _run(operator, block, tiling.halo, answer)
             else:
                 running = worker.submit(run, program, block)
             if pending is not None:
@@ -161,60 +162,47 @@ def segment_tiles(
 
 
 def compile_tiles(
-    segmenter: Segmenter, tiling: Tiling, answer: Answer = logits_themselves
+    operator: LocalOperator, tiling: Tiling, answer: Answer = logits_themselves
 ) -> jax.stages.Compiled:
-    """The program that `segment_tiles` runs for each tile; see `core.keep_compiled`."""
+    """The program that `apply_tiles` runs for each tile; see `core.keep_compiled`."""
     block = jax.ShapeDtypeStruct(tiling.padded, np.float32)
-    return _run.lower(segmenter, block, tiling.halo, answer).compile()
+    return _run.lower(operator, block, tiling.halo, answer).compile()
 
 
-def segment(
-    segmenter: Segmenter,
+def apply(
+    operator: LocalOperator,
     volume: Readable | Array,
     tile: Tile | Tiling = None,
 ) -> np.ndarray:
-    """Logits ``(z, y, x, class)`` of a volume of any size; see `segment_tiles`.
+    """The channels ``(z, y, x, channel)`` of a volume of any size, float32; see `apply_tiles`.
 
-    The result does not depend on `tile`, but for a segmenter that was `Truncated`.
+    They are the logits of a segmenter, and the one restored density of a restorer. The result does
+    not depend on `tile`, but for a segmenter that was `Truncated`.
 
     >>> import numpy as np
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> v = np.random.default_rng(0).normal(size=(9, 10, 11)).astype(np.float32)
     >>> s = GlobalThreshold(0.5)
-    >>> bool((segment(s, v, tile=4) == segment(s, v)).all())
+    >>> bool((apply(s, v, tile=4) == apply(s, v)).all())
     True
     """
-    out = np.empty((*volume.shape, len(segmenter.classes)), np.float32)
-    for where, logits in segment_tiles(segmenter, volume, tile):
-        out[where] = logits
+    out = np.empty(0, np.float32)
+    for where, channels in apply_tiles(operator, volume, tile):
+        if out.size == 0:
+            out = np.empty((*volume.shape, channels.shape[-1]), np.float32)
+        out[where] = channels
     return out
 
 
-def restore(
-    restorer: Restorer,
-    volume: Readable | Array,
-    tile: Tile | Tiling = None,
-) -> np.ndarray:
-    """The restored volume ``(z, y, x)``, float32, as `segment` computes logits.
-
-    >>> import numpy as np
-    >>> from cryojax_seg.restore import LocalContrast
-    >>> v = np.random.default_rng(0).normal(size=(9, 10, 11)).astype(np.float32)
-    >>> restore(LocalContrast(scale=1.0), v, tile=4).shape
-    (9, 10, 11)
-    """
-    return segment(Restoring(restorer), volume, tile)[..., 0]
-
-
 @functools.lru_cache(maxsize=4)  # by identity: the parameters do not matter
-def bytes_per_voxel(segmenter: Segmenter, answer: Answer = logits_themselves) -> float:
+def bytes_per_voxel(operator: LocalOperator, answer: Answer = logits_themselves) -> float:
     """Memory that a tile takes for each voxel that is computed, by the compiler's account.
 
-    Compiles the segmenter once on a small block.
+    Compiles the operator once on a small block.
     """
-    edge = _up(64, segmenter.stride)
+    edge = _up(64, operator.stride)
     block = jax.ShapeDtypeStruct((edge,) * 3, np.float32)
-    analysis = _run.lower(segmenter, block, 0, answer).compile().memory_analysis()
+    analysis = _run.lower(operator, block, 0, answer).compile().memory_analysis()
     if analysis is None:  # not every backend says
         return 1000.0
     # Because reading and writing overlap, one block is computed while the next is normalized, each
@@ -224,7 +212,7 @@ def bytes_per_voxel(segmenter: Segmenter, answer: Answer = logits_themselves) ->
 
 
 def plan_tiles(
-    segmenter: Segmenter,
+    operator: LocalOperator,
     shape: Shape,
     memory: float = MEMORY,
     answer: Answer = logits_themselves,
@@ -235,20 +223,20 @@ def plan_tiles(
     than cubes where that wastes less, and of sizes that divide the volume evenly.
 
     Args:
-        segmenter: any local function.
+        operator: any segmenter or restorer.
         shape: of the volume, ``(z, y, x)``.
         memory: bytes.
-        answer: as for `segment_tiles`.
+        answer: as for `apply_tiles`.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> plan_tiles(GlobalThreshold(0.5), (64, 128, 128)).count
     1
     """
-    whole = tiling_of(segmenter, shape, None)
-    most = memory / bytes_per_voxel(segmenter, answer)
+    whole = tiling_of(operator, shape, None)
+    most = memory / bytes_per_voxel(operator, answer)
     if math.prod(whole.padded) <= most:
         return whole
-    step = _up(8, segmenter.stride)
+    step = _up(8, operator.stride)
     sizes = [np.unique([_up(-(-n // k), step) for k in range(1, -(-n // 16) + 1)]) for n in shape]
     counts = [-(-n // size) for n, size in zip(shape, sizes, strict=True)]
     padded = [size + 2.0 * whole.halo for size in sizes]

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from cryojax_seg.core import fourier
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.core.types import Array, Number, Shape, Volume
+from cryojax_seg.core.types import Array, Key, Number, Shape, Spectrum, Volume
 
 # A wedge for tilts about x is one for tilts about y in a sample that was turned by this matrix.
 _X_FROM_Y = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
@@ -238,6 +238,26 @@ class MissingWedge:
         return angle / jnp.pi
 
 
+def unmeasured_noise(volume: Volume, transfer: Spectrum, key: Key) -> Volume:
+    """Noise at the frequencies that were not measured, as strong as the volume where it was.
+
+    Args:
+        volume: ``(z, y, x)``; its power per measured coefficient is that of the noise.
+        transfer: measured share of each frequency on the rfftn grid, `MissingWedge.transfer`.
+        key: of the noise.
+
+    >>> wedge = MissingWedge((-60.0, 60.0))
+    >>> transfer = wedge.transfer((8, 8, 8))
+    >>> volume = jnp.ones((8, 8, 8)).at[4].set(2.0)
+    >>> noise = unmeasured_noise(volume, transfer, jax.random.key(0))
+    >>> bool(jnp.abs(wedge.apply(noise)).max() < 1e-5)
+    True
+    """
+    deviation = jnp.std(volume) / jnp.sqrt(jnp.maximum(transfer.mean(), 1e-6))
+    noise = deviation.astype(volume.dtype) * jax.random.normal(key, volume.shape, volume.dtype)
+    return noise - fourier.apply_gain(noise, transfer)
+
+
 def estimate_wedge(volume: np.ndarray) -> MissingWedge | None:
     """The tilt axis and range that a volume's own power spectrum shows, to about 2 degrees.
 
@@ -257,9 +277,8 @@ def estimate_wedge(volume: np.ndarray) -> MissingWedge | None:
     ('y', [-50, 60])
     """
     tapered = np.asarray(volume, np.float32) - np.mean(volume, dtype=np.float64).astype(np.float32)
-    for axis, n in enumerate(volume.shape):
-        shape = [-1 if a == axis else 1 for a in range(3)]
-        tapered = tapered * np.hanning(n + 2)[1:-1].astype(np.float32).reshape(shape)
+    for taper in fourier.hann_tapers(volume.shape):
+        tapered = tapered * taper.astype(np.float32)
     power = np.abs(np.fft.rfftn(tapered)) ** 2
     kz, ky, kx = (np.asarray(k) for k in fourier.frequencies(volume.shape))
     found = {}

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cryojax_seg.core import Segmenter, Symmetrized
+from cryojax_seg.core.operator import require_local
 from cryojax_seg.core.segmenter import check_divisible
 from cryojax_seg.core.types import Logits, Shape, Volume
 from cryojax_seg.segmenters import ConvNet, Isotonic, LinearVote, Tempered, Truncated, UNet
@@ -19,7 +20,6 @@ from cryojax_seg.segmenters.blocks import SLOPE, Convolution, Down, Linear, Resi
 from cryojax_seg.segmenters.normalization import (
     EPSILON,
     Normalization,
-    require_local,
     standardized,
 )
 
@@ -131,7 +131,7 @@ def write_openvino(
 class OpenVINOProgram:
     """A segmenter compiled for the CPU and blocks of one shape: call it with one, get its logits.
 
-    What `core.segment_tiles` takes as its `program`, for the shape ``tiling.padded``.
+    What `core.apply_tiles` takes as its `program`, for the shape ``tiling.padded``.
 
     Args:
         segmenter, shape: as `openvino_model`.
@@ -202,7 +202,7 @@ class _Blocks:
         raise AssertionError(f"{type(segmenter).__name__} should have been refused")
 
     def unet(self, net: UNet, x: Any) -> Any:
-        require_local(net.norm)
+        require_local(net)
         stem = net.stem != "none"
         x = self.ops.space_to_depth(x, "blocks_first", 2) if stem else x
         x = self.residual(net.encoder[0], x)
@@ -216,7 +216,7 @@ class _Blocks:
         return self.ops.depth_to_space(logits, "blocks_first", 2) if stem else logits
 
     def convnet(self, net: ConvNet, x: Any) -> Any:
-        require_local(net.norm)
+        require_local(net)
         for convolution in net.convolutions:
             x = self.activation(self.convolution(convolution, x))
         return self.linear(net.head, x)

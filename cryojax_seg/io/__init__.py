@@ -8,6 +8,7 @@ from cryojax_seg.io.boxes import box_numbers as box_numbers
 from cryojax_seg.io.boxes import boxes_voxel_size as boxes_voxel_size
 from cryojax_seg.io.boxes import read_boxes as read_boxes
 from cryojax_seg.io.boxes import write_boxes as write_boxes
+from cryojax_seg.io.card import ModelCard as ModelCard
 from cryojax_seg.io.chunked import Chunked as Chunked
 from cryojax_seg.io.euler import euler_angles as euler_angles
 from cryojax_seg.io.euler import euler_matrices as euler_matrices
@@ -23,10 +24,10 @@ from cryojax_seg.io.locks import held as held
 from cryojax_seg.io.locks import lock_path as lock_path
 from cryojax_seg.io.mesh import write_mesh as write_mesh
 from cryojax_seg.io.model import FILES as MODEL_FILES  # noqa: F401
-from cryojax_seg.io.model import ModelCard as ModelCard
 from cryojax_seg.io.model import load_model as load_model
 from cryojax_seg.io.model import model_digest as model_digest
 from cryojax_seg.io.model import save_model as save_model
+from cryojax_seg.io.modules import ForeignModuleError as ForeignModuleError
 from cryojax_seg.io.modules import ModelError as ModelError
 from cryojax_seg.io.mrc import read_mrc as read_mrc
 from cryojax_seg.io.mrc import write_mrc as write_mrc

@@ -13,84 +13,72 @@ import io
 import json
 import platform
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 import cryojax_seg
-from cryojax_seg.core.segmenter import Restorer, Segmenter, hyperparameters
+from cryojax_seg.core.operator import (
+    LocalOperator,
+    hyperparameters,
+    operator_name,
+    registered_operator,
+)
+from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.io.card import ModelCard, read_card
 from cryojax_seg.io.files import PathLike, atomic_folder, former_folder
 from cryojax_seg.io.modules import (
-    LARGEST_REACH,
+    ForeignModuleError,
     ModelError,
     flat_state,
-    module_class,
     rebuild,
     with_state,
 )
 from cryojax_seg.io.plain import parse_json, read_bytes
 from cryojax_seg.text import shown
 
-VERSION = 1
+VERSION = 2
 FILES = ("arrays.npz", "model.json")
 _FORMAT = "cryojax_seg model"
 _LARGEST_DESCRIPTION = 2**24
 _KINDS = {
-    **dict.fromkeys(("segmenter", "card", "arrays", "software"), dict),
+    **dict.fromkeys(("operator", "card", "arrays", "software"), dict),
     **dict.fromkeys(("arrays_sha256", "created"), str),
     "classes": list,
 }
-_LARGEST_PATCH = 4096  # voxels
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelCard:
-    """What a model needs to be told about the data it is for.
-
-    Attributes:
-        voxel_size: angstrom (z, y, x) of the training data; None if unknown.
-        contrast: how structure looked in the training files, "dark" or "bright".
-        normalization: how intensities were scaled, by name.
-        tilt_range: lowest and highest tilt of the training data in degrees; None if unknown.
-        provenance: whatever else should be known about the training, as plain JSON values.
-    """
-
-    voxel_size: tuple[float, float, float] | None = None
-    contrast: Literal["dark", "bright"] = "dark"
-    normalization: str = "median and median absolute deviation"
-    tilt_range: tuple[float, float] | None = None
-    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def save_model(
     path: PathLike,
-    segmenter: Segmenter | Restorer,
+    operator: LocalOperator,
     card: ModelCard | None = None,
     overwrite: bool = False,
 ) -> None:
     """Writes a model folder, completely or not at all.
 
     Raises:
-        ModelError: if it could not be loaded again: the class is not one of this package, a
-            parameter is not finite, or the card is not plain JSON.
+        ModelError: if it could not be loaded again: the class is not defined at the top of a
+            module, a parameter is not finite, or the card is not plain JSON.
         FileError: if the folder exists and `overwrite` is not set.
     """
-    arrays = {name: np.asarray(value) for name, value in flat_state(segmenter).items()}
+    arrays = {name: np.asarray(value) for name, value in flat_state(operator).items()}
     try:
         _check_finite(arrays)
-        description = _describe(segmenter)
-        _check_shapes(flat_state(rebuild(description, _count(arrays))), arrays)
+        description = _describe(operator)
+        _check_shapes(flat_state(rebuild(description, _count(arrays), _modules(operator))), arrays)
     except ModelError as error:
         raise ModelError(f"{path}: this model cannot be saved: {error}") from error
     packed = _pack(arrays)
     content = {
         "format": _FORMAT,
         "version": VERSION,
-        "segmenter": description,
-        "classes": list(getattr(segmenter, "classes", ())),
+        "operator": description,
+        "classes": list(operator.classes) if isinstance(operator, Segmenter) else [],
         "card": dataclasses.asdict(card or ModelCard()),
         "arrays": {
             name: {"shape": list(a.shape), "dtype": a.dtype.name, "sha256": _digest(a.tobytes())}
@@ -110,21 +98,37 @@ def save_model(
         (folder / "model.json").write_text(text + "\n", encoding="utf-8")
 
 
-def load_model(path: PathLike) -> tuple[Any, ModelCard]:
-    """The segmenter (or restorer) and the card of a model folder, verified.
+def load_model(path: PathLike, allow: Sequence[str] = ()) -> tuple[Any, ModelCard]:
+    """The segmenter or restorer in a model folder, and its card, verified.
 
     Everything is checked before it is used: the format version, the SHA-256 of description and
-    arrays, shapes, types and finiteness. Only classes of this package are built.
+    arrays, shapes, types and finiteness. A model folder imports no code by itself: it is built of
+    classes of this package, and of modules that are allowed by name.
+
+    Args:
+        path: the folder.
+        allow: names of modules outside of this package that the model may import.
 
     Raises:
+        ForeignModuleError: if the model needs another module.
         ModelError: naming the folder and what is wrong with it.
+
+    >>> import tempfile
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> folder = Path(tempfile.mkdtemp()) / "model"
+    >>> save_model(folder, GlobalThreshold(2.0), ModelCard(contrast="bright"))
+    >>> operator, card = load_model(folder)
+    >>> float(operator.threshold[...]), card.contrast
+    (2.0, 'bright')
     """
     content = read_description(path)
     try:
         arrays = _read_arrays(Path(path) / "arrays.npz", content)
-        module = rebuild(content["segmenter"], _count(arrays))
+        module = rebuild(content["operator"], _count(arrays), allow)
         _check_shapes(flat_state(module), arrays)
-        return with_state(module, arrays), _card(content["card"])
+        return with_state(module, arrays), read_card(content["card"])
+    except ForeignModuleError as error:
+        raise ForeignModuleError(error.module, error.name, str(path)) from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except Exception as error:  # what a stranger forged can surface as almost anything
@@ -178,14 +182,24 @@ def model_digest(path: PathLike) -> str:
         ModelError: as `load_model`.
     """
     content = read_description(path)
-    return _digest(_canonical({k: content[k] for k in ("segmenter", "arrays_sha256", "card")}))
+    return _digest(_canonical({k: content[k] for k in ("operator", "arrays_sha256", "card")}))
 
 
-def _describe(module: Segmenter | Restorer) -> dict[str, Any]:
+def _modules(operator: LocalOperator) -> list[str]:
+    """The modules that define the classes of an operator."""
+    parts = [m for _, m in nnx.iter_modules(operator) if isinstance(m, LocalOperator)]
+    return [operator_name(type(part)).partition(":")[0] for part in parts]
+
+
+def _describe(operator: LocalOperator) -> dict[str, Any]:
     """Class and hyperparameters, as they will be read."""
-    if module_class(type(module).__name__) is not type(module):
-        raise ModelError(f"{type(module)} only shares its name with a class of cryojax_seg")
-    description = {"class": type(module).__name__, "arguments": hyperparameters(module)}
+    cls = type(operator)
+    if "<locals>" in cls.__qualname__ or registered_operator(operator_name(cls)) is not cls:
+        raise ModelError(
+            f"the class {cls.__qualname__} could not be found again; define it once, at the top of "
+            "a module"
+        )
+    description = {"class": operator_name(cls), "arguments": hyperparameters(operator)}
     try:
         return json.loads(json.dumps(description, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -266,41 +280,6 @@ def _pack(arrays: dict[str, np.ndarray]) -> bytes:
                 stored = np.asarray(array, order="C").view(_storage(array.dtype))
                 np.lib.format.write_array(file, stored, version=(1, 0), allow_pickle=False)
     return packed.getvalue()
-
-
-def _card(stated: dict[str, Any]) -> ModelCard:
-    fields = {field.name for field in dataclasses.fields(ModelCard)}
-    if set(stated) != fields:
-        raise ModelError(f"its card has the fields {sorted(stated)}, not {sorted(fields)}")
-    provenance = stated["provenance"]
-    if stated["contrast"] not in ("dark", "bright") or not isinstance(provenance, dict):
-        raise ModelError("its card is damaged: contrast or provenance have no sense")
-    for name, least, most in (("patch", 1, _LARGEST_PATCH), ("halo", 0, LARGEST_REACH)):
-        value = provenance.get(name, least)  # these two decide how a tomogram is cut
-        if type(value) is not int or not least <= value <= most:
-            raise ModelError(
-                f"its card says {name} {shown(value)}, an integer of {least} to {most} is needed"
-            )
-    return ModelCard(
-        voxel_size=_numbers(stated["voxel_size"], 3, "voxel_size", 0.0, 1e30),
-        contrast=stated["contrast"],
-        normalization=str(stated["normalization"]),
-        tilt_range=_numbers(stated["tilt_range"], 2, "tilt_range", -90.001, 90.001),
-        provenance=provenance,
-    )
-
-
-def _numbers(values: Any, count: int, name: str, above: float, below: float) -> Any:
-    """So many numbers between two others, as a tuple; None for None."""
-    if values is None:
-        return None
-    real = isinstance(values, list) and all(type(v) in (int, float) for v in values)
-    if not real or len(values) != count or not all(above < v < below for v in values):
-        raise ModelError(
-            f"its card says {name} {shown(values)} where {count} numbers above {above:g} and below "
-            f"{below:g} are needed"
-        )
-    return tuple(float(v) for v in values)
 
 
 def _canonical(content: dict[str, Any]) -> bytes:

@@ -1,6 +1,8 @@
-"""Modules from plain descriptions: only this package's own classes, never code from a file."""
+"""Operators from plain descriptions: classes that are imported already or allowed by name."""
 
+import importlib
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cryojax_seg import core
+from cryojax_seg.core.operator import LocalOperator, registered_operator
 from cryojax_seg.core.parameters import room_for
-from cryojax_seg.core.segmenter import Restorer, Segmenter
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.io.files import FileError
 from cryojax_seg.text import shortened, shown
@@ -19,72 +20,102 @@ _DEEPEST = 16
 LARGEST_REACH = 1024  # voxels; no method that can be computed sees farther
 _LARGEST_COUNT = 4096  # of voxels, channels, layers and steps that a method is told
 _SPARE = 2**16  # values that a constructor may make and throw away
+_PACKAGES = tuple(f"cryojax_seg.{name}" for name in ("core", "losses", "restore", "segmenters"))
 
 
 class ModelError(FileError):
     """A saved model is refused; the message names the folder and what to do."""
 
 
-def module_class(name: Any) -> type[Segmenter] | type[Restorer]:
-    """The segmenter or restorer that this package exports under a name.
+class ForeignModuleError(ModelError):
+    """A model needs code of a module that nobody allowed it to import.
 
-    >>> module_class("Stacked").__name__
+    Attributes:
+        module: the name of that module.
+        name: the class that the model asks for.
+    """
+
+    def __init__(self, module: str, name: str, path: str = "the model"):
+        self.module, self.name = module, name
+        super().__init__(
+            f"{path}: its class {name} is code of the module {module!r}, which a model never "
+            "imports by itself; allow that module by name if you trust it"
+        )
+
+
+def operator_class(name: Any, allow: Sequence[str] = ()) -> type[LocalOperator]:
+    """The class that a saved model calls ``MODULE:CLASS``.
+
+    Args:
+        name: see `core.operator.operator_name`.
+        allow: modules outside of this package that may be imported.
+
+    Raises:
+        ForeignModuleError: for a module outside of this package that is not allowed.
+        ModelError: if there is no such operator.
+
+    >>> operator_class("cryojax_seg.core:Stacked").__name__
     'Stacked'
     """
-    from cryojax_seg import restore, segmenters
+    module = str(name).partition(":")[0]
+    if module not in (*_PACKAGES, *allow):
+        parts = name.replace(":", ".").split(".") if isinstance(name, str) else [""]
+        if len(parts) > 1 and all(part.isidentifier() for part in parts):
+            raise ForeignModuleError(module, name)
+        raise ModelError(f"{shown(name)} is not the name of an operator")
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ModelError(f"its module {module} cannot be imported: {error}") from error
+    found = registered_operator(name)
+    if found is None:
+        raise ModelError(f"{shown(name)} is not an operator of this version of {module}")
+    return found
 
-    if isinstance(name, str) and name.isidentifier() and not name.startswith("_"):
-        for package in (segmenters, restore, core):
-            found = vars(package).get(name)
-            if (
-                isinstance(found, type)
-                and issubclass(found, (Segmenter, Restorer))
-                and not inspect.isabstract(found)
-            ):
-                return found
-    raise ModelError(f"{shown(name)} is not a segmenter or restorer of this version of cryojax_seg")
 
+def rebuild(description: Any, count: int, allow: Sequence[str] = ()) -> Any:
+    """The operator (or value) that `core.hyperparameters` described, with abstract parameters.
 
-def rebuild(description: Any, count: int) -> Any:
-    """The module (or value) that `core.hyperparameters` described, with abstract parameters.
-
-    Parameters of modules that hold no other module are `jax.ShapeDtypeStruct`. Nothing is
+    Parameters of operators that hold no other operator are `jax.ShapeDtypeStruct`. Nothing is
     allocated on a file's word: as soon as more than `count` values are needed it is refused.
 
     Args:
         description: as `core.hyperparameters` gives it.
-        count: values in all arrays of the module.
+        count: values in all arrays of the operator.
+        allow: modules outside of this package that may be imported, see `operator_class`.
 
     Raises:
         ModelError: for an unknown class or arguments its constructor refuses, or that are out of
             all proportion.
 
-    >>> m = rebuild({"class": "GlobalThreshold", "arguments": {"threshold": 2.0}}, 2)
+    >>> name = "cryojax_seg.segmenters:GlobalThreshold"
+    >>> m = rebuild({"class": name, "arguments": {"threshold": 2.0}}, 2)
     >>> m.classes
     ('foreground',)
     """
     with room_for(2 * count + _SPARE):  # what cannot be abstract is made a second time
-        return _rebuild(description)
+        return _rebuild(description, allow)
 
 
-def _rebuild(description: Any, depth: int = 0) -> Any:
+def _rebuild(description: Any, allow: Sequence[str], depth: int = 0) -> Any:
     if depth > _DEEPEST:
         raise ModelError(f"modules are nested more than {_DEEPEST} deep")
     if isinstance(description, list):
-        return [_rebuild(item, depth + 1) for item in description]
+        return [_rebuild(item, allow, depth + 1) for item in description]
     if not isinstance(description, dict):
         return description
     if set(description) != {"class", "arguments"} or not isinstance(description["arguments"], dict):
         raise ModelError(f"a module needs a class and arguments, not {shown(description)}")
     name = description["class"]
-    arguments = {k: _rebuild(v, depth + 1) for k, v in description["arguments"].items()}
+    arguments = {k: _rebuild(v, allow, depth + 1) for k, v in description["arguments"].items()}
     try:
         if name == "MissingWedge":
             return _wedge(arguments)
+        cls = operator_class(name, allow)
         _check_counts(name, arguments)
-        module = _construct(module_class(name), arguments)
-        _check_reach(name, module)
-        return module
+        operator = _construct(cls, arguments)
+        _check_reach(name, operator)
+        return operator
     except ModelError:
         raise
     except Exception as error:  # a constructor may refuse foreign arguments in any way
@@ -100,11 +131,8 @@ def _check_counts(name: str, arguments: dict[str, Any]) -> None:
             )
 
 
-def _check_reach(name: str, module: Any) -> None:
-    try:
-        halo, stride = module.halo, module.stride
-    except ValueError:  # a network whose statistics are not fitted yet has none
-        return
+def _check_reach(name: str, operator: LocalOperator) -> None:
+    halo, stride = operator.halo, operator.stride
     if not (0 <= halo <= LARGEST_REACH and 1 <= stride <= LARGEST_REACH):
         raise ModelError(
             f"{name} sees {halo} voxels around each, in steps of {stride}; {LARGEST_REACH} is the "

@@ -139,9 +139,9 @@ def _describe_model(path: PathLike) -> Description:
     segmenter, card = load_model(path)
     content = read_description(path)
     count = sum(int(np.size(value)) for value in flat_state(segmenter).values())
-    arguments = content["segmenter"]["arguments"]
+    arguments = content["operator"]["arguments"]
     facts = {
-        "class": content["segmenter"]["class"],
+        "class": content["operator"]["class"].removeprefix("cryojax_seg.").replace(":", "."),
         "arguments": ", ".join(f"{k}={_short(v)}" for k, v in arguments.items()),
         "classes": ", ".join(content["classes"]),
         "parameters": f"{count:,}",
@@ -149,6 +149,8 @@ def _describe_model(path: PathLike) -> Description:
         "contrast": card.contrast,
         "normalization": card.normalization,
         "tilt range": _joined(card.tilt_range, "degrees") if card.tilt_range else "unknown",
+        "training patch": f"{card.patch} voxels" if card.patch else "unknown",
+        "halo that matters": "the exact one" if card.halo is None else f"{card.halo} voxels",
         **{f"training {key}": _short(value) for key, value in card.provenance.items()},
         "written": content["created"],
         "software": ", ".join(f"{k} {v}" for k, v in content["software"].items()),

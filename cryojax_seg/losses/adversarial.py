@@ -1,4 +1,10 @@
-"""Restoration against a learned energy, in the manner of CryoGEN; see `restore.energy`."""
+"""Restoration against a learned energy.
+
+In the manner of CryoGEN (ICLR 2025), reconstructed from its public abstract and reviews: the paper
+and its code were not at hand. What is the same: a predictor with noise in its input, an energy that
+is learned against it with a gradient penalty, data and re-projection consistency, one stage. What
+the energy compares is our own choice, see `adversarial`.
+"""
 
 from typing import Any
 
@@ -6,12 +12,38 @@ import jax
 import jax.numpy as jnp
 
 from cryojax_seg.core import fourier
+from cryojax_seg.core.loss import Objective
+from cryojax_seg.core.operator import LocalOperator
 from cryojax_seg.core.rotation import move
-from cryojax_seg.core.types import BATCH_AXIS, Array, Scalar
-from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.losses.objective import Objective
+from cryojax_seg.core.types import BATCH_AXIS, Array, Features, Scalar, Volume
+from cryojax_seg.core.wedge import MissingWedge, unmeasured_noise
 from cryojax_seg.losses.self_supervised import split
 from cryojax_seg.losses.wedge import require, turning
+
+
+class EnergyTrained(LocalOperator):
+    """A restorer and the energy it is trained against, as one operator that learns.
+
+    Args:
+        restorer: any operator of one channel.
+        energy: an operator of one channel; the mean of its output is the energy of a volume, low
+            for a volume that looks like data.
+
+    >>> from flax import nnx
+    >>> from cryojax_seg.restore import Gaussian
+    >>> from cryojax_seg.segmenters import ConvNet
+    >>> pair = EnergyTrained(Gaussian(1.0), ConvNet(3, 8, norm="weight", rngs=nnx.Rngs(1)))
+    >>> pair(jnp.zeros((4, 4, 4))).shape
+    (4, 4, 4, 1)
+    """
+
+    def __init__(self, restorer: LocalOperator, energy: LocalOperator):
+        self.restorer = restorer
+        self.energy = energy
+        self.halo, self.stride = restorer.halo, restorer.stride
+
+    def __call__(self, volume: Volume) -> Features:
+        return self.restorer(volume)
 
 
 def adversarial(
@@ -36,15 +68,15 @@ def adversarial(
         share: see `split`.
 
     Raises:
-        ValueError: when called, if the batch lacks the wedge or the keys, or the module has no
-            `restorer` and `energy`.
+        ValueError: when called, if the batch lacks the wedge or the keys, or the operator is not
+            an `EnergyTrained`.
     """
 
-    def objective(module: Any, batch: Any) -> Scalar:
+    def objective(operator: LocalOperator, batch: Any) -> Scalar:
         require("adversarial", batch, "key", "wedge")
-        if not hasattr(module, "restorer") or not hasattr(module, "energy"):
+        if not isinstance(operator, EnergyTrained):
             raise ValueError(
-                f"losses.adversarial needs a restore.EnergyTrained, not a {type(module).__name__}"
+                f"losses.adversarial needs a losses.EnergyTrained, not a {type(operator).__name__}"
             )
         shape = batch.volume.shape[1:]
         dtype = batch.volume.dtype
@@ -53,14 +85,14 @@ def adversarial(
         halves = batch.halves
         if halves is None:
             halves = jax.vmap(lambda v, m, k: split(v, m, k[0], share))(batch.volume, masks, keys)
-        restored = jax.vmap(module.restorer, axis_name=BATCH_AXIS)
-        constant = jax.lax.stop_gradient(module.energy)
+        restored = jax.vmap(lambda v: operator.restorer(v)[..., 0], axis_name=BATCH_AXIS)
+        constant = jax.lax.stop_gradient(operator.energy)
         judge = jax.vmap(lambda net, v: net(v).mean(), (None, 0), axis_name=BATCH_AXIS)
 
         def prepared(pair: Array, mask: Array, wedge: MissingWedge, keys: Array):
             swap = jax.random.bernoulli(keys[1])
             first, second = jnp.where(swap, pair[::-1], pair)
-            noise = [_beyond(mask, key, first) for key in (keys[2], keys[3])]
+            noise = [unmeasured_noise(first, mask, key) for key in (keys[2], keys[3])]
             matrix = turning(wedge, shape, keys[4])
             (view,) = move(matrix, pair.mean(0))
             (residual,) = move(matrix, (pair[0] - pair[1]) / 2)
@@ -80,16 +112,9 @@ def adversarial(
 
         direction = jax.vmap(lambda k: jax.random.normal(k[0], shape, dtype))(keys)
         step = 0.1
-        real = judge(module.energy, views)
-        slope = (judge(module.energy, views + step * direction) - real) / step
-        apart = real - judge(module.energy, jax.lax.stop_gradient(fake))
+        real = judge(operator.energy, views)
+        slope = (judge(operator.energy, views + step * direction) - real) / step
+        apart = real - judge(operator.energy, jax.lax.stop_gradient(fake))
         return loss + apart.mean() + penalty * views[0].size * jnp.square(slope).mean()
 
     return objective
-
-
-def _beyond(mask: Array, key: Array, like: Array) -> Array:
-    """Noise outside of the measured region with the power per coefficient that `like` has in it."""
-    deviation = jnp.std(like) / jnp.sqrt(jnp.maximum(mask.mean(), 1e-6))
-    noise = deviation * jax.random.normal(key, like.shape, like.dtype)
-    return noise - fourier.apply_gain(noise, mask)

@@ -23,11 +23,13 @@ import jax
 import jax.numpy as jnp
 
 from cryojax_seg.core import fourier
+from cryojax_seg.core.combinators import Chain
+from cryojax_seg.core.loss import Objective
+from cryojax_seg.core.operator import LocalOperator
 from cryojax_seg.core.rotation import move
-from cryojax_seg.core.segmenter import Restoring, Sequential
+from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import BATCH_AXIS, Array, Key, Scalar, Shape, Volume
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.losses.objective import Objective
 from cryojax_seg.losses.wedge import require, turning
 
 Part = Literal["data", "filled", "estimate"]
@@ -144,26 +146,20 @@ def _like(volumes: Array, reference: Array) -> Array:
     return (volumes - volumes.mean(axes, keepdims=True)) / spread * deviation + mean
 
 
-def restoring(module: Any) -> Callable[[Volume], Volume]:
-    """What restores in a module that is trained: a `Restoring`, or what stands before a segmenter.
+def restorer_of(operator: LocalOperator) -> Callable[[Volume], Volume]:
+    """The restoration within an operator: a restorer itself, or the restorers of a `core.Chain`.
 
     Raises:
-        ValueError: if nothing in it restores.
+        ValueError: if nothing in the operator restores.
     """
-    if isinstance(module, Restoring):
-        return module.restorer
-    if isinstance(module, Sequential) and len(module.restorers) > 0:
-
-        def run(volume: Volume) -> Volume:
-            for restorer in module.restorers:
-                volume = restorer(volume)
-            return volume
-
-        return run
-    raise ValueError(
-        f"a loss of restoration needs a core.Restoring, or a core.Sequential with restorers, not a "
-        f"{type(module).__name__}"
-    )
+    if isinstance(operator, Chain) and operator.restorers:
+        return operator.restored
+    if isinstance(operator, Segmenter):
+        raise ValueError(
+            f"a loss of restoration needs a restorer, or a core.Chain with restorers, not a "
+            f"{type(operator).__name__}"
+        )
+    return lambda volume: operator(volume)[..., 0]
 
 
 def restoration(
@@ -173,7 +169,7 @@ def restoration(
 ) -> Objective:
     """The objective that a restorer learns by, without labels; see the top of this module.
 
-    With ``losses.add(segmentation, restoration(...), factors=(1.0, 0.3))`` a `core.Sequential`
+    With ``losses.add(segmentation, restoration(...), factors=(1.0, 0.3))`` a `core.Chain`
     learns to restore and to segment at once, and gradients of both pass through the restorer.
 
     Args:
@@ -191,7 +187,7 @@ def restoration(
 
     def objective(module: Any, batch: Any) -> Scalar:
         require("restoration", batch, "key", "wedge")
-        run = restoring(module)
+        run = restorer_of(module)
         shape = batch.volume.shape[1:]
         keys = jax.vmap(lambda key: jax.random.split(key, 4))(batch.key)
         masks = jax.vmap(lambda wedge: transfer(wedge, shape).astype(batch.volume.dtype))(

@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from cryojax_seg.core import neighbourhood
+from cryojax_seg.core.loss import VoxelLabels, VoxelLogits, VoxelWeights, annotated
 from cryojax_seg.core.types import Array, Scalar
-from cryojax_seg.losses.voxel import Labels, Logits, Weights, annotated
 
 Soft = Float[Array, "*batch z y x"]
 Mask = Bool[Array, "*batch z y x"]
@@ -140,7 +140,7 @@ def _shifted(x: Array, offset: tuple[int, ...]) -> Array:
 
 
 def _foreground(
-    logits: Logits, labels: Labels, weights: Weights
+    logits: VoxelLogits, labels: VoxelLabels, weights: VoxelWeights
 ) -> tuple[Array, Array, Array, Array]:
     """Of the foreground, each ``(class, ..., z, y, x)``: probability, target, weight and known."""
     known = weights > 0
@@ -162,9 +162,9 @@ def _share(part: Array, whole: Array, smooth: float | Scalar) -> Float[Array, " 
 
 
 def _both_ways(
-    logits: Logits,
-    labels: Labels,
-    weights: Weights,
+    logits: VoxelLogits,
+    labels: VoxelLabels,
+    weights: VoxelWeights,
     of_prediction: Pool,
     of_truth: Pool,
     smooth: float | Scalar,
@@ -179,9 +179,9 @@ def _both_ways(
 
 
 def cl_dice(
-    logits: Logits,
-    labels: Labels,
-    weights: Weights,
+    logits: VoxelLogits,
+    labels: VoxelLabels,
+    weights: VoxelWeights,
     iterations: int = 3,
     smooth: float | Scalar = 1.0,
 ) -> Scalar:
@@ -210,9 +210,9 @@ def cl_dice(
 
 
 def surface_dice(
-    logits: Logits,
-    labels: Labels,
-    weights: Weights,
+    logits: VoxelLogits,
+    labels: VoxelLabels,
+    weights: VoxelWeights,
     iterations: int = 5,
     smooth: float | Scalar = 1.0,
 ) -> Scalar:
@@ -240,9 +240,9 @@ def surface_dice(
 
 
 def skeleton_recall(
-    logits: Logits,
-    labels: Labels,
-    weights: Weights,
+    logits: VoxelLogits,
+    labels: VoxelLabels,
+    weights: VoxelWeights,
     dilation: int = 0,
     smooth: float | Scalar = 1.0,
 ) -> Scalar:

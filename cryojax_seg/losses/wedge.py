@@ -15,12 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from cryojax_seg.core import fourier
+from cryojax_seg.core.loss import Objective, VoxelLogits, finite, logits_of
 from cryojax_seg.core.rotation import cube_rotations, move
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Array, Scalar, Volume
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.losses.objective import Objective, finite, logits_of
-from cryojax_seg.losses.voxel import Logits
 
 _SOURCE = {
     "wedge": "the missing wedge of the tomogram: training.Annotated(..., wedge=MissingWedge(...))",
@@ -37,7 +36,7 @@ def require(who: str, batch: Any, *names: str) -> None:
             raise ValueError(f"losses.{who} needs {_SOURCE[name]}")
 
 
-def _foreground(logits: Logits) -> Logits:
+def _foreground(logits: VoxelLogits) -> VoxelLogits:
     """Probabilities of the classes but the background, with or without a batch."""
     if logits.shape[-1] == 1:
         return jax.nn.sigmoid(logits)
@@ -275,7 +274,7 @@ def equivariant(
 
 
 def invented_energy(
-    logits: Logits, labels: Array, weights: Array, wedge: MissingWedge
+    logits: VoxelLogits, labels: Array, weights: Array, wedge: MissingWedge
 ) -> tuple[Scalar, Scalar]:
     """Energy of structure predicted where the truth has none, in the wedge and outside of it.
 

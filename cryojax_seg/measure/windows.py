@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cryojax_seg.core.blocks import mirror
 from cryojax_seg.core.neighbourhood import gaussian_taps
 
 FIRST = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
@@ -53,19 +54,12 @@ def blocks(
         if not boundary and not mask[tuple(map(slice, start, stop))].any():
             continue
         places = [
-            _mirrored(np.arange(a - h, a + size + h), n)
-            for a, h, n in zip(start, halo, mask.shape, strict=True)
+            mirror(a - h, a + size + h, n) for a, h, n in zip(start, halo, mask.shape, strict=True)
         ]
         core = tuple(slice(h, h + b - a) for a, b, h in zip(start, stop, halo, strict=True))
         values = mask[np.ix_(*places)]
         if not boundary or values.any() > values.all():
             yield Block(np.asarray(start), core, values)
-
-
-def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
-    """Indices beyond the ends, folded back: -1 is 0, as is ``2 size - 1``."""
-    index = np.mod(index, 2 * size)
-    return np.where(index < size, index, 2 * size - 1 - index)
 
 
 def windowed(

@@ -41,9 +41,8 @@ class Poses(NamedTuple):
 
 def _weights(transfer: Array, shape: Shape) -> Array:
     """The transfer times how often each frequency stands in the full transform; not at zero."""
-    kx = jnp.arange(shape[2] // 2 + 1)
-    twice = jnp.where((kx > 0) & (2 * kx != shape[2]), 2.0, 1.0).astype(transfer.dtype)
-    return (jnp.asarray(transfer) * twice[None, None]).at[0, 0, 0].set(0.0)
+    counts = fourier.multiplicity(shape).astype(transfer.dtype)
+    return (jnp.asarray(transfer) * counts).at[0, 0, 0].set(0.0)
 
 
 def _inner(weights: Array, a: Any, b: Any) -> jax.Array:

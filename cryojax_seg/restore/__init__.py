@@ -3,7 +3,6 @@
 from cryojax_seg.restore.contrast import LocalContrast as LocalContrast
 from cryojax_seg.restore.deconvolution import ctf_deconvolution as ctf_deconvolution
 from cryojax_seg.restore.diffusion import AnisotropicDiffusion as AnisotropicDiffusion
-from cryojax_seg.restore.energy import EnergyTrained as EnergyTrained
 from cryojax_seg.restore.energy import draws as draws
 from cryojax_seg.restore.gaussian import Gaussian as Gaussian
 from cryojax_seg.restore.learned import Learned as Learned

@@ -2,13 +2,13 @@
 
 from jax.typing import ArrayLike
 
-from cryojax_seg.core import Restorer
+from cryojax_seg.core import LocalOperator
 from cryojax_seg.core.moments import local_moments
 from cryojax_seg.core.parameters import exponential, learnable_log, window_radii
-from cryojax_seg.core.types import Volume
+from cryojax_seg.core.types import Features, Volume
 
 
-class LocalContrast(Restorer):
+class LocalContrast(LocalOperator):
     """Local contrast normalization: ``(I - m) / (s + floor)`` in a Gaussian window.
 
     Args:
@@ -22,12 +22,10 @@ class LocalContrast(Restorer):
     >>> import jax
     >>> import jax.numpy as jnp
     >>> flat = jnp.full((9, 9, 9), 3.0)
-    >>> round(float(jax.jit(LocalContrast(scale=1.0))(flat)[4, 4, 4]), 4)
+    >>> round(float(jax.jit(LocalContrast(scale=1.0))(flat)[4, 4, 4, 0]), 4)
     0.0
     """
 
-    halo: int = 0
-    stride: int = 1
     scale = exponential("scale")
     floor = exponential("floor")
 
@@ -36,8 +34,8 @@ class LocalContrast(Restorer):
         self.log_floor = learnable_log("floor", floor)
         given = None if radius is None else (radius,)
         (self.radius,) = window_radii("scale", (scale,), given)
-        self.halo = self.radius
+        self.halo, self.stride = self.radius, 1
 
-    def __call__(self, volume: Volume) -> Volume:
+    def __call__(self, volume: Volume) -> Features:
         mean, deviation = local_moments(volume, self.scale, self.radius)
-        return (volume - mean) / (deviation + self.floor)
+        return ((volume - mean) / (deviation + self.floor))[..., None]

@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from cryojax_seg.core import Restorer
+from cryojax_seg.core import LocalOperator
 from cryojax_seg.core.parameters import exponential, learnable_log
-from cryojax_seg.core.types import Scalar, Volume
+from cryojax_seg.core.types import Features, Scalar, Volume
 
 FASTEST = 1 / 6
 
 
-class AnisotropicDiffusion(Restorer):
+class AnisotropicDiffusion(LocalOperator):
     """Diffusion that stops at edges (Perona & Malik 1990, equations 7 to 10, in three dimensions).
 
     ``I <- I + rate sum_n g(I_n - I) (I_n - I)`` over the 6 neighbours n, with
@@ -29,8 +29,6 @@ class AnisotropicDiffusion(Restorer):
     True
     """
 
-    halo: int = 0
-    stride: int = 1
     contrast = exponential("contrast")
 
     def __init__(self, steps: int = 8, contrast: float | int = 2.0, rate: float = 0.125):
@@ -41,13 +39,13 @@ class AnisotropicDiffusion(Restorer):
         self.steps = steps
         self.log_contrast = learnable_log("contrast", contrast)
         self.log_rate = learnable_log("rate", rate)
-        self.halo = steps
+        self.halo, self.stride = steps, 1
 
     @property
     def rate(self) -> Scalar:
         return jnp.minimum(jnp.exp(self.log_rate[...]), FASTEST)
 
-    def __call__(self, volume: Volume) -> Volume:
+    def __call__(self, volume: Volume) -> Features:
         contrast = jnp.asarray(self.contrast, volume.dtype)
         rate = jnp.asarray(self.rate, volume.dtype)
 
@@ -61,4 +59,4 @@ class AnisotropicDiffusion(Restorer):
                 change = change + jnp.pad(flow, after) - jnp.pad(flow, before)
             return v + rate * change, None
 
-        return jax.lax.scan(jax.checkpoint(step), volume, None, length=self.steps)[0]
+        return jax.lax.scan(jax.checkpoint(step), volume, None, length=self.steps)[0][..., None]

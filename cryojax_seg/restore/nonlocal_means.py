@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cryojax_seg.core import Restorer
+from cryojax_seg.core import LocalOperator
 from cryojax_seg.core.neighbourhood import box
 from cryojax_seg.core.parameters import exponential, learnable_log
-from cryojax_seg.core.types import Volume
+from cryojax_seg.core.types import Features, Volume
 
 
-class NonLocalMeans(Restorer):
+class NonLocalMeans(LocalOperator):
     """Every voxel becomes the mean of those around it whose surroundings look like its own.
 
     ``sum_d w_d(r) I(r + d) / sum_d w_d(r)`` over offsets d of at most `search` voxels along each
@@ -36,8 +36,6 @@ class NonLocalMeans(Restorer):
     True
     """
 
-    halo: int = 0
-    stride: int = 1
     strength = exponential("strength")
 
     def __init__(self, search: int = 3, patch: int = 1, strength: float | int = 1.0):
@@ -47,9 +45,9 @@ class NonLocalMeans(Restorer):
             raise ValueError(f"a patch reaches 0 voxels or more, got {patch}")
         self.search, self.patch = search, patch
         self.log_strength = learnable_log("strength", strength)
-        self.halo = search + patch
+        self.halo, self.stride = search + patch, 1
 
-    def __call__(self, volume: Volume) -> Volume:
+    def __call__(self, volume: Volume) -> Features:
         reach = self.search
         padded = jnp.pad(volume, reach)
         inside = jnp.pad(jnp.ones_like(volume), reach)
@@ -72,4 +70,4 @@ class NonLocalMeans(Restorer):
         others = offsets[(offsets != reach).any(1)]
         start = volume, jnp.ones_like(volume)  # a voxel looks like itself
         total, weights = jax.lax.scan(add, start, jnp.asarray(others, jnp.int32))[0]
-        return total / weights
+        return (total / weights)[..., None]

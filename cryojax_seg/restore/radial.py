@@ -9,9 +9,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from scipy.fft import next_fast_len
 
-from cryojax_seg.core import Restorer, fourier
+from cryojax_seg.core import LocalOperator, fourier
 from cryojax_seg.core.parameters import learnable
-from cryojax_seg.core.types import Array, Volume
+from cryojax_seg.core.types import Array, Features, Volume
 
 
 def window(radius: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def window(radius: int) -> np.ndarray:
     return np.cos(0.5 * np.pi * np.clip(2 * place - 1, 0, 1)) ** 2
 
 
-class RadialFilter(Restorer):
+class RadialFilter(LocalOperator):
     """A filter given by its gain at spatial frequencies from 0 to 0.5 cycles per voxel.
 
     Between the given frequencies the gain is interpolated, beyond (in the corners of the Fourier
@@ -48,12 +48,9 @@ class RadialFilter(Restorer):
 
     >>> keep = RadialFilter([1.0, 1.0], radius=2)
     >>> v = jnp.ones((8, 8, 8)).at[4, 4, 4].set(5.0)
-    >>> bool(jnp.allclose(keep(v)[2:6, 2:6, 2:6], v[2:6, 2:6, 2:6], atol=1e-5))
+    >>> bool(jnp.allclose(keep(v)[2:6, 2:6, 2:6, 0], v[2:6, 2:6, 2:6], atol=1e-5))
     True
     """
-
-    halo: int = 0
-    stride: int = 1
 
     def __init__(self, gain: ArrayLike | Sequence[float], radius: int = 8):
         numbers = np.asarray(gain, np.float32)
@@ -65,7 +62,7 @@ class RadialFilter(Restorer):
             raise ValueError(f"the radius is 1 voxel or more, got {radius}")
         self.gain = learnable(numbers)
         self.radius = radius
-        self.halo = radius
+        self.halo, self.stride = radius, 1
 
     def kernel(self) -> Float[Array, "k k k"]:
         """The filter's response to a voxel of 1, ``(2 radius + 1)^3``."""
@@ -82,7 +79,7 @@ class RadialFilter(Restorer):
         response = response * weights
         return response + (gain[0] - response.sum()) * weights / weights.sum()
 
-    def __call__(self, volume: Volume) -> Volume:
+    def __call__(self, volume: Volume) -> Features:
         reach = self.radius
         # With as many zeros as the radius only the part that is cropped wraps around.
         sizes: list[int] = [
@@ -95,4 +92,4 @@ class RadialFilter(Restorer):
         spectrum = fourier.rfftn(padded) * fourier.rfftn(kernel)
         out = fourier.irfftn(spectrum, padded.shape).astype(volume.dtype)
         z, y, x = volume.shape
-        return out[reach : reach + z, reach : reach + y, reach : reach + x]
+        return out[reach : reach + z, reach : reach + y, reach : reach + x, None]

@@ -141,10 +141,8 @@ def _amplitudes(volume: Map) -> np.ndarray:
 def _tapered(volume: Map) -> Array:
     """The volume without its mean, under a window whose mean square is 1."""
     tapered = jnp.asarray(volume) - jnp.mean(volume)
-    for axis, n in enumerate(volume.shape):
-        taper = np.hanning(n + 2)[1:-1]
-        taper = jnp.asarray(taper / np.sqrt(np.mean(taper**2)), tapered.dtype)
-        tapered = tapered * taper.reshape([-1 if a == axis else 1 for a in range(3)])
+    for taper in fourier.hann_tapers(volume.shape):
+        tapered = tapered * jnp.asarray(taper / np.sqrt(np.mean(taper**2)), tapered.dtype)
     return tapered
 
 

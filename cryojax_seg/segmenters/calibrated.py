@@ -8,15 +8,15 @@ import numpy as np
 from scipy.optimize import isotonic_regression, minimize_scalar
 from scipy.special import log_expit, logsumexp
 
-from cryojax_seg.core import Segmenter, Wrapper
+from cryojax_seg.core import Segmenter
 from cryojax_seg.core.parameters import exponential, learnable, learnable_log, one_class
-from cryojax_seg.core.tiling import segment
+from cryojax_seg.core.tiling import apply
 from cryojax_seg.core.types import Annotation, Logits, Volume
 
 _LARGEST = 12.0  # logits beyond are probabilities within 1e-5 of 0 or 1
 
 
-class Tempered(Wrapper):
+class Tempered(Segmenter):
     """A segmenter with its logits divided by a temperature (Guo et al. 2017, equation 9).
 
     Above 1 it is less sure of everything. Labels stay as they are.
@@ -37,13 +37,15 @@ class Tempered(Wrapper):
 
     def __init__(self, segmenter: Segmenter, temperature: float | int = 1.0):
         self.segmenter = segmenter
+        self.halo, self.stride = segmenter.halo, segmenter.stride
+        self.classes = segmenter.classes
         self.log_temperature = learnable_log("temperature", temperature)
 
     def __call__(self, volume: Volume) -> Logits:
         return self.segmenter(volume) / self.temperature
 
 
-class Isotonic(Wrapper):
+class Isotonic(Segmenter):
     """A segmenter of one class with its logit mapped by an increasing piecewise linear function.
 
     Constant beyond the first and last knot (Zadrozny & Elkan 2002, on logits). Unlike a
@@ -79,6 +81,8 @@ class Isotonic(Wrapper):
         if not ((np.diff(y) >= 0).all() and np.isfinite(y).all()):
             raise ValueError("values must be finite and not decrease")
         self.segmenter = segmenter
+        self.halo, self.stride = segmenter.halo, segmenter.stride
+        self.classes = segmenter.classes
         self.knots = tuple(x.tolist())
         self.values = learnable(values)
 
@@ -93,7 +97,7 @@ def _known(segmenter: Segmenter, examples: Sequence[Annotation], tile: int | Non
     logits, labels, weights = [], [], []
     for example in examples:
         kept = np.asarray(example.weights) > 0
-        found = segment(segmenter, np.asarray(example.volume), tile)
+        found = apply(segmenter, np.asarray(example.volume), tile)
         logits.append(found[kept].astype(np.float64))
         labels.append(np.asarray(example.labels)[kept])
         weights.append(np.asarray(example.weights, np.float64)[kept])
@@ -111,7 +115,7 @@ def fit_temperature(
         segmenter: any; the statistics of a network must be fitted (`fit_normalization`).
         examples: annotation that training did not see, such as `training.split_annotation` holds
             out.
-        tile: see `core.segment`.
+        tile: see `core.apply`.
 
     Raises:
         ValueError: if nothing is annotated.

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from cryojax_seg.core import Segmenter, WedgeAware
+from cryojax_seg.core import Segmenter
 from cryojax_seg.core.neighbourhood import gaussian
 from cryojax_seg.core.parameters import Numbers, learnable, window_radii
 from cryojax_seg.core.rotation import cube_rotations, move, transpose
@@ -12,7 +12,7 @@ from cryojax_seg.core.types import Logits, Volume
 from cryojax_seg.core.wedge import MissingWedge
 
 
-class WedgeConditioned(WedgeAware):
+class WedgeConditioned(Segmenter):
     """A segmenter whose input is sharpened along the directions that were measured.
 
     The wedge enters through the second moments T of its transfer function (`MissingWedge.moments`):
@@ -53,27 +53,17 @@ class WedgeConditioned(WedgeAware):
         self.scale = scale
         (self.radius,) = window_radii("scale", (scale,), None if radius is None else (radius,))
         self.gains = learnable(gains)
-
-    @property
-    def halo(self) -> int:
-        return self.segmenter.halo + self.radius
-
-    @property
-    def stride(self) -> int:
-        return self.segmenter.stride
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.segmenter.classes
+        self.halo = segmenter.halo + self.radius
+        self.stride, self.classes = segmenter.stride, segmenter.classes
 
     def with_wedge(self, wedge: MissingWedge) -> "WedgeConditioned":
         """The same for data with another wedge; parameters are shared."""
         return WedgeConditioned(self.segmenter, wedge, self.scale, self.gains[...], self.radius)
 
     def __call__(self, volume: Volume) -> Logits:
-        return self.under(volume, self.wedge)
+        return self.logits_given_wedge(volume, self.wedge)
 
-    def under(self, volume: Volume, wedge: MissingWedge) -> Logits:
+    def logits_given_wedge(self, volume: Volume, wedge: MissingWedge) -> Logits:
         """Logits of a volume with this wedge, whose numbers may be traced."""
         wedge = wedge.about_y()
         if isinstance(wedge.rotation, Tracer):  # then only rotations that keep the shape

@@ -8,7 +8,6 @@ from flax import nnx
 from cryojax_seg.core import Segmenter
 from cryojax_seg.core.types import Logits, Volume
 from cryojax_seg.segmenters.blocks import Convolution, Linear, activation, initialize
-from cryojax_seg.segmenters.normalization import require_local
 
 
 class ConvNet(Segmenter):
@@ -47,28 +46,16 @@ class ConvNet(Segmenter):
         if kernel < 1 or kernel % 2 == 0:
             raise ValueError(f"the kernel must be odd to have a centre, got {kernel}")
         self.layers, self.width, self.kernel = layers, width, kernel
-        self._classes = tuple(classes)
+        self.classes = tuple(classes)
+        self.halo, self.stride = layers * (kernel // 2), 1
         inputs = (1 if layer == 0 else width for layer in range(layers))
         self.convolutions = nnx.List([Convolution(i, width, kernel, norm) for i in inputs])
-        self.head = Linear(width, len(self._classes))
+        self.head = Linear(width, len(self.classes))
         initialize(self, rngs)
 
     @property
     def norm(self) -> str:
         return self.convolutions[-1].norm.kind
-
-    @property
-    def halo(self) -> int:
-        require_local(self.norm)
-        return self.layers * (self.kernel // 2)
-
-    @property
-    def stride(self) -> int:
-        return 1
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self._classes
 
     def __call__(self, volume: Volume) -> Logits:
         x = jnp.asarray(volume)[..., None]

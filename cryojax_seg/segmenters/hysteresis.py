@@ -39,9 +39,6 @@ class Hysteresis(Segmenter):
     [True, True, True, False, False]
     """
 
-    halo: int = 0
-    stride: int = 1
-    classes: tuple[str, ...] = ("foreground",)
     softness = exponential("softness")
 
     def __init__(
@@ -59,7 +56,7 @@ class Hysteresis(Segmenter):
             raise ValueError(f"connectivity is 1 (faces) or 3 (all 26), not {connectivity}")
         self.steps = steps
         self.connectivity = connectivity
-        self.halo = steps
+        self.halo, self.stride = steps, 1
         self.classes = one_class("Hysteresis", classes)
         self.low = learnable(low)
         self.high = learnable(high)

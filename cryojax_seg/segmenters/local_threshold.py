@@ -51,9 +51,6 @@ class LocalThreshold(Segmenter):
     8
     """
 
-    halo: int = 0
-    stride: int = 1
-    classes: tuple[str, ...] = ("foreground",)
     scales = exponential("scales")
     softness = exponential("softness")
 
@@ -72,7 +69,7 @@ class LocalThreshold(Segmenter):
         if form not in ("niblack", "sauvola"):
             raise ValueError(f'form is "niblack" or "sauvola", not {form!r}')
         self.radii = window_radii("scales", scales, radii)
-        self.halo = max(self.radii)
+        self.halo, self.stride = max(self.radii), 1
         self.classes = tuple(classes)
         self.form = form
         self.log_scales = learnable_log("scales", scales)

@@ -9,14 +9,19 @@ fitted, are the most accurate and lose nothing against those of the whole volume
 come next, then weight standardisation, which needs no fitting.
 """
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from cryojax_seg.core import Segmenter
+from cryojax_seg.core import LocalOperator
 from cryojax_seg.core.blocks import Readable
+from cryojax_seg.core.operator import Layer, Operator
 from cryojax_seg.core.parameters import filled
 from cryojax_seg.core.types import BATCH_AXIS, Array, Features, at_least_float32
 
@@ -29,7 +34,25 @@ class Statistic(nnx.Variable):
     """A measured mean or variance: travels with the parameters, is not learned."""
 
 
-class Normalization(nnx.Module):
+Statistics = tuple[Float[Array, " channel"], Float[Array, " channel"]]  # mean and variance
+
+_recorded: contextvars.ContextVar[dict[int, Statistics] | None] = contextvars.ContextVar(
+    "recorded", default=None
+)
+
+
+@contextlib.contextmanager
+def recorded_statistics() -> Iterator[dict[int, Statistics]]:
+    """Collects the statistics that each `Normalization` computes, keyed by ``id(layer)``."""
+    record: dict[int, Statistics] = {}
+    token = _recorded.set(record)
+    try:
+        yield record
+    finally:
+        _recorded.reset(token)
+
+
+class Normalization(Layer):
     """``scale * normalize(x) + shift`` per channel, with one of these normalisations.
 
     - ``"none"``: x itself. So is ``"weight"``, where `blocks.Convolution` standardises its kernel.
@@ -53,27 +76,36 @@ class Normalization(nnx.Module):
             self.mean = Statistic(filled((channels,), 0.0))
             self.variance = Statistic(filled((channels,), 1.0))
 
+    @property
+    def is_local(self) -> bool:
+        return self.kind not in _GLOBAL
+
+    def freeze(self, mean: Float[Array, " channel"], variance: Float[Array, " channel"]) -> None:
+        """Makes this layer an affine map with these statistics."""
+        self.mean, self.variance = Statistic(mean), Statistic(variance)
+        self.kind = "frozen"
+
     def __call__(self, x: Features) -> Features:
         scale, shift, kind = self.scale[...], self.shift[...], x.dtype
         x = x.astype(at_least_float32(kind))
         if self.kind == "rms":
             x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + EPSILON)
-        elif self.kind in ("instance", "batch", "frozen", "measure"):
+        elif self.kind in ("instance", "batch", "frozen"):
             mean, variance = self._statistics(x)
             scale = scale * jax.lax.rsqrt(variance + EPSILON)
             x = x - _spread(mean)  # before scaling: a mean far from 0 would eat the digits
         return (x * _spread(scale) + _spread(shift)).astype(kind)
 
-    def _statistics(self, x):
+    def _statistics(self, x: Features) -> Statistics:
         if self.kind == "frozen":
             return self.mean[...], self.variance[...]
-        pooled = self.kind == "measure" or (self.kind == "batch" and _batched())
+        pooled = self.kind == "batch" and _batched()
         mean = jnp.mean(x, (0, 1, 2))
         mean = jax.lax.pmean(mean, BATCH_AXIS) if pooled else mean
         variance = jnp.mean(jnp.square(x - _spread(mean)), (0, 1, 2))
         variance = jax.lax.pmean(variance, BATCH_AXIS) if pooled else variance
-        if self.kind == "measure":
-            self.mean, self.variance = Statistic(mean), Statistic(variance)
+        if (record := _recorded.get()) is not None:
+            record[id(self)] = mean, variance
         return mean, variance
 
 
@@ -96,15 +128,6 @@ def check_norm(kind: str) -> str:
     return kind
 
 
-def require_local(kind: str) -> None:
-    """Raises a ValueError if a network with this norm has no halo yet."""
-    if kind in _GLOBAL:
-        raise ValueError(
-            f"a network with norm={kind!r} depends on its whole input and has no halo: call "
-            "fit_normalization(segmenter, volume) first, which freezes its statistics"
-        )
-
-
 def standardized(kernel: Float[Array, "*reach out"]) -> Float[Array, "*reach out"]:
     """A kernel of mean 0 and variance ``2 / fan_in`` per output channel, the gain of a rectifier.
 
@@ -116,18 +139,25 @@ def standardized(kernel: Float[Array, "*reach out"]) -> Float[Array, "*reach out
     return centred * jax.lax.rsqrt(power / 2 + EPSILON)
 
 
-def _norms(segmenter: Segmenter) -> list[Normalization]:
-    return [m for _, m in nnx.iter_modules(segmenter) if isinstance(m, Normalization)]
+def _norms(operator: nnx.Module) -> dict[str, Normalization]:
+    """The normalisations of an operator by their path."""
+    modules = ((path, m) for path, m in nnx.iter_modules(operator) if isinstance(m, Normalization))
+    return {"/".join(map(str, path)): norm for path, norm in modules}
 
 
 @jax.jit
-def _measure(segmenter: Segmenter, patches: Float[Array, "count z y x"]) -> Segmenter:
-    # The modules inside this function are copies, so storing what they measure stays in here.
-    def run(segmenter, patch):
-        segmenter(patch)
-        return segmenter
+def _measure(
+    operator: LocalOperator, patches: Float[Array, "count z y x"]
+) -> dict[str, Statistics]:
+    """What each normalisation measures over all patches."""
+    norms = _norms(operator)
 
-    return jax.vmap(run, in_axes=(None, 0), out_axes=None, axis_name=BATCH_AXIS)(segmenter, patches)
+    def run(patch):
+        with recorded_statistics() as record:
+            operator(patch)
+        return {path: record[id(norm)] for path, norm in norms.items() if id(norm) in record}
+
+    return jax.vmap(run, out_axes=None, axis_name=BATCH_AXIS)(patches)
 
 
 def _probes(volume: Readable | Array, edges: list[int], count: int, seed: int) -> np.ndarray:
@@ -145,21 +175,21 @@ def _probes(volume: Readable | Array, edges: list[int], count: int, seed: int) -
 
 
 def fit_normalization(
-    segmenter: Segmenter,
+    operator: Operator,
     volume: Readable | Array,
     *,
     patch: int = 64,
     count: int = 8,
     seed: int = 0,
-) -> Segmenter:
-    """The same segmenter with its normalisation statistics measured on this volume and frozen.
+) -> Operator:
+    """The same operator with its normalisation statistics measured on this volume and frozen.
 
     Runs the network once on random patches, every layer normalised by its mean and variance over
-    all of them. A segmenter without statistics comes back as it is; one inside a combinator is
+    all of them. An operator without statistics comes back as it is; one inside a combinator is
     found. Call it once per tomogram, with the normalised volume that will be segmented.
 
     Args:
-        segmenter: any segmenter.
+        operator: any segmenter or restorer.
         volume: ``(z, y, x)``, normalised, structure bright; `core.Normalized` will do.
         patch: edge of the patches, voxels; best that of the training patches. Shortened to the
             volume and to the stride.
@@ -176,24 +206,20 @@ def fit_normalization(
     >>> net.norm, fitted.norm, fitted.halo
     ('instance', 'frozen', 1)
     """
-    if not any(norm.kind in (*_GLOBAL, "frozen") for norm in _norms(segmenter)):
-        return segmenter
+    fitted = nnx.clone(operator)
+    norms = {path: n for path, n in _norms(fitted).items() if n.kind in (*_GLOBAL, "frozen")}
+    if not norms:
+        return operator
     if volume.ndim != 3:
         raise ValueError(f"expected a volume (z, y, x), got an array of shape {volume.shape}")
-    edges = [min(patch, n) // segmenter.stride * segmenter.stride for n in volume.shape]
+    edges = [min(patch, n) // operator.stride * operator.stride for n in volume.shape]
     if 0 in edges:
         raise ValueError(
             f"patches of {patch} voxels from a volume of shape {volume.shape} are smaller than "
-            f"the stride {segmenter.stride}"
+            f"the stride {operator.stride}"
         )
-    copy = nnx.clone(segmenter)
-    _rename(copy, (*_GLOBAL, "frozen"), "measure")
-    fitted = _measure(copy, _probes(volume, edges, count, seed))
-    _rename(fitted, ("measure",), "frozen")
+    for norm in norms.values():
+        norm.kind = "batch"  # which pools over all patches
+    for path, statistics in _measure(fitted, _probes(volume, edges, count, seed)).items():
+        norms[path].freeze(*statistics)
     return fitted
-
-
-def _rename(segmenter: Segmenter, kinds: tuple[str, ...], new: str) -> None:
-    for norm in _norms(segmenter):
-        if norm.kind in kinds:
-            norm.kind = new

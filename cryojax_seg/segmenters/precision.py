@@ -1,13 +1,15 @@
 """Networks in bfloat16: twice the speed or more where there are units for it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cryojax_seg.core import Segmenter, Wrapper, labels
+from cryojax_seg.core import Chain, LocalOperator, Segmenter, labels
 from cryojax_seg.core.blocks import Readable, read
+from cryojax_seg.core.loss import Objective
 from cryojax_seg.core.types import Array, Logits, Volume
 from cryojax_seg.segmenters.convnet import ConvNet
 from cryojax_seg.segmenters.tomoseg import Tomoseg
@@ -16,7 +18,7 @@ from cryojax_seg.segmenters.unet import UNet
 NETWORKS = (UNet, ConvNet, Tomoseg)
 
 
-class Bfloat16(Wrapper):
+class Bfloat16(Segmenter):
     """A network whose products are computed in bfloat16: 8 bits of mantissa, the range of float32.
 
     Parameters stay what they are, float32, and so do biases, statistics, logits and gradients of
@@ -34,23 +36,29 @@ class Bfloat16(Wrapper):
     dtype('float32')
     """
 
-    def __init__(self, segmenter: Segmenter):
+    def __init__(self, segmenter: LocalOperator):
         if not isinstance(segmenter, NETWORKS):
             raise ValueError(
                 f"bfloat16 is for networks; {type(segmenter).__name__} is none and needs float32"
             )
         self.segmenter = segmenter
+        self.halo, self.stride = segmenter.halo, segmenter.stride
+        self.classes = segmenter.classes
+
+    def default_loss(self) -> Objective:
+        """That of the network."""
+        return self.segmenter.default_loss()
 
     def __call__(self, volume: Volume) -> Logits:
         return self.segmenter(volume.astype(jnp.bfloat16)).astype(jnp.float32)
 
-    def scales(self, volume: Volume) -> tuple[Array, ...]:
-        """As `UNet.scales`; only of a U-Net."""
-        found = self.segmenter.scales(volume.astype(jnp.bfloat16))  # pyright: ignore
+    def logits_at_scales(self, volume: Volume) -> tuple[Array, ...]:
+        """Those of the network."""
+        found = self.segmenter.logits_at_scales(volume.astype(jnp.bfloat16))
         return tuple(logits.astype(jnp.float32) for logits in found)
 
 
-def in_bfloat16(segmenter: Segmenter) -> Segmenter:
+def in_bfloat16(operator: LocalOperator) -> Segmenter:
     """The same segmenter with the network it is, or wraps, in bfloat16, and all else in float32.
 
     Raises:
@@ -60,11 +68,14 @@ def in_bfloat16(segmenter: Segmenter) -> Segmenter:
     >>> type(in_bfloat16(Tempered(ConvNet(1, 2, rngs=nnx.Rngs(0)), 2.0)).segmenter).__name__
     'Bfloat16'
     """
-    inner = getattr(segmenter, "segmenter", None)
-    if isinstance(segmenter, Bfloat16) or inner is None:
-        return segmenter if isinstance(segmenter, Bfloat16) else Bfloat16(segmenter)
-    copy = nnx.clone(segmenter)
-    copy.segmenter = in_bfloat16(inner)  # pyright: ignore
+    if isinstance(operator, Bfloat16):
+        return operator
+    if isinstance(operator, Chain):
+        return Chain([*operator.restorers, in_bfloat16(operator.segmenter)])
+    if "segmenter" not in vars(operator):
+        return Bfloat16(operator)
+    copy: Any = nnx.clone(operator)
+    copy.segmenter = in_bfloat16(copy.segmenter)
     return copy
 
 

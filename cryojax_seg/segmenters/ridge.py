@@ -129,9 +129,6 @@ def _gated(gate: Values, *values: Values) -> tuple[Values, ...]:
 class _RidgeFilter(Segmenter):
     """Abstract: ``logit = (max over scales of the measure - threshold) / softness``."""
 
-    halo: int = 0
-    stride: int = 1
-    classes: tuple[str, ...] = ("foreground",)
     scales = exponential("scales")
     gamma = exponential("gamma")
     softness = exponential("softness")
@@ -144,7 +141,7 @@ class _RidgeFilter(Segmenter):
 
     def _configure(self, scales, gamma, threshold, softness, classes, radii):
         self.radii = window_radii("scales", scales, radii)
-        self.halo = max(self.radii)
+        self.halo, self.stride = max(self.radii), 1
         self.classes = one_class(type(self).__name__, classes)
         self.log_scales = learnable_log("scales", scales)
         self.log_gamma = learnable_log("gamma", gamma)

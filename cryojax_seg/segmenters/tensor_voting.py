@@ -186,9 +186,6 @@ class TensorVoting(Segmenter):
     14
     """
 
-    halo: int = 0
-    stride: int = 1
-    classes: tuple[str, ...] = ("foreground",)
     thickness = exponential("thickness")
     scale = exponential("scale")
     strength = exponential("strength")
@@ -210,7 +207,7 @@ class TensorVoting(Segmenter):
         radii: Sequence[int] | None = None,
     ):
         self.radii = window_radii("thickness and scale", (thickness, scale), radii)
-        self.halo = sum(self.radii)
+        self.halo, self.stride = sum(self.radii), 1
         self.classes = one_class("TensorVoting", classes)
         self.wedge = None if wedge is None else wedge.as_numbers()
         self.log_thickness = learnable_log("thickness", thickness)

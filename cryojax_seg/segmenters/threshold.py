@@ -44,9 +44,6 @@ class GlobalThreshold(Segmenter):
     [[[0, 1, 1, 2]]]
     """
 
-    halo: int = 0
-    stride: int = 1
-    classes: tuple[str, ...] = ("foreground",)
     softness = exponential("softness")
 
     def __init__(
@@ -55,7 +52,7 @@ class GlobalThreshold(Segmenter):
         softness: ArrayLike = 1.0,
         classes: Sequence[str] = ("foreground",),
     ):
-        self.classes = tuple(classes)
+        self.halo, self.stride, self.classes = 0, 1, tuple(classes)
         self.threshold = learnable(per_threshold("threshold", threshold, classes))
         self.log_softness = learnable_log("softness", softness)
 

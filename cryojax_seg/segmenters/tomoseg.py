@@ -8,8 +8,10 @@ from flax import nnx
 from jaxtyping import Float
 
 from cryojax_seg.core import Segmenter
+from cryojax_seg.core.loss import Objective, supervised
 from cryojax_seg.core.segmenter import check_divisible
 from cryojax_seg.core.types import Array, Logits, Volume
+from cryojax_seg.losses.voxel import log_mse
 from cryojax_seg.segmenters.blocks import biased, initialize, kernel, vector
 
 HEADS = ("linear_logmse", "sigmoid_bce")
@@ -74,23 +76,17 @@ class Tomoseg(Segmenter):
         if head not in HEADS:
             raise ValueError(f"head {head!r} is not one of {', '.join(HEADS)}")
         self.head = head
-        self._classes = tuple(classes)
+        self.classes = tuple(classes)
+        # An even pixel sees 35 to the left and 36 to the right, an odd one 36 and 35.
+        self.halo, self.stride = 36, 2
         self.first = _Layer(1, _CHANNELS)
         self.second = _Layer(_CHANNELS, _CHANNELS)
-        self.last = _Layer(_CHANNELS, len(self._classes))
+        self.last = _Layer(_CHANNELS, len(self.classes))
         initialize(self, rngs, truncation=2.0)
 
-    @property
-    def halo(self) -> int:
-        return 36  # an even pixel sees 35 to the left and 36 to the right, an odd one 36 and 35
-
-    @property
-    def stride(self) -> int:
-        return 2
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self._classes
+    def default_loss(self) -> Objective:
+        """The log mean square error for the linear head, else cross-entropy plus Dice."""
+        return supervised(log_mse) if self.head == "linear_logmse" else super().default_loss()
 
     def __call__(self, volume: Volume) -> Logits:
         check_divisible(volume.shape, self.stride)

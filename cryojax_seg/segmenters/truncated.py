@@ -3,12 +3,13 @@
 import jax
 import numpy as np
 
-from cryojax_seg.core import Segmenter, Wrapper
+from cryojax_seg.core import Segmenter
 from cryojax_seg.core.blocks import Readable, read
+from cryojax_seg.core.operator import require_local
 from cryojax_seg.core.types import Array, Logits, Volume
 
 
-class Truncated(Wrapper):
+class Truncated(Segmenter):
     """A segmenter whose tiles are given less of their surroundings than can reach them.
 
     The halo of a deep U-Net is what could reach a voxel; most of it hardly does. With a smaller one
@@ -31,11 +32,8 @@ class Truncated(Wrapper):
         if halo < 0:
             raise ValueError(f"a halo is a number of voxels, got {halo}")
         self.segmenter = segmenter
-        self._halo = int(halo)
-
-    @property
-    def halo(self) -> int:
-        return self._halo
+        self.halo = int(halo)
+        self.stride, self.classes = segmenter.stride, segmenter.classes
 
     def __call__(self, volume: Volume) -> Logits:
         return self.segmenter(volume)
@@ -85,6 +83,7 @@ def fit_halo(
     """
     if not tolerance > 0:
         raise ValueError(f"the tolerance is a difference of logits above 0, got {tolerance}")
+    require_local(segmenter)
     stride = segmenter.stride
     widest = -(-segmenter.halo // stride)  # in strides
     core = -(-core // stride) * stride

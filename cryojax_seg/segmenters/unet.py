@@ -8,11 +8,12 @@ from flax import nnx
 from jaxtyping import Float
 
 from cryojax_seg.core import Segmenter
+from cryojax_seg.core.loss import Objective, combine, cross_entropy, dice
 from cryojax_seg.core.neighbourhood import depth_to_space, space_to_depth
 from cryojax_seg.core.segmenter import check_divisible
 from cryojax_seg.core.types import Array, Logits, Volume
+from cryojax_seg.losses.objective import deep_supervision as at_every_scale
 from cryojax_seg.segmenters.blocks import Down, Linear, ResidualBlock, Up, initialize, unet_halo
-from cryojax_seg.segmenters.normalization import require_local
 
 _DEEPEST = 16  # deeper than any volume is wide, in powers of two
 STEMS = ("none", "space_to_depth")
@@ -30,15 +31,16 @@ class UNet(Segmenter):
         depth: how many times the resolution is halved.
         stem: ``"space_to_depth"`` turns blocks of 2x2x2 voxels into 8 channels first and back
             last: about 8 times less work per voxel at the same width.
-        deep_supervision: adds logits at the coarser levels, see `scales`.
+        deep_supervision: adds logits at the coarser levels, see `logits_at_scales`.
         norm: see `normalization.Normalization`. With ``"instance"`` and ``"batch"`` the network is
-            for training only, until `fit_normalization` freezes its statistics.
+            for training only, until `fit_normalization` freezes its statistics: see
+            `core.operator.is_local`.
         classes: class names; one is a sigmoid, several a softmax.
         rngs: source of the initial kernels.
 
     Raises:
         ValueError: for arguments without meaning; on a call, for a volume whose axes are not
-            multiples of `stride`; `halo` raises while the statistics are not fitted.
+            multiples of `stride`.
 
     >>> net = UNet(width=2, depth=1, norm="none", rngs=nnx.Rngs(0))
     >>> net.halo, net.stride, net(jnp.zeros((8, 8, 8))).shape
@@ -64,7 +66,9 @@ class UNet(Segmenter):
             raise ValueError(f"stem {stem!r} is not one of {', '.join(STEMS)}")
         self.width, self.depth, self.stem = width, depth, stem
         self.deep_supervision = deep_supervision
-        self._classes = tuple(classes)
+        self.classes = tuple(classes)
+        self.halo = unet_halo(depth, stem != "none")
+        self.stride = 2 ** (depth + (stem != "none"))
         widths = [width * 2**i for i in range(depth + 1)]
         block = 8 if stem == "space_to_depth" else 1
         inputs = [block, *widths[1:]]
@@ -76,7 +80,7 @@ class UNet(Segmenter):
         self.up = nnx.List([Up(coarse, fine) for fine, coarse in steps])
         self.decoder = nnx.List([ResidualBlock(fine, fine, norm) for fine, _ in steps])
         heads = max(depth, 1) if deep_supervision else 1
-        outputs = block * len(self._classes)
+        outputs = block * len(self.classes)
         self.heads = nnx.List([Linear(w, outputs) for w in widths[:heads]])
         initialize(self, rngs)
 
@@ -84,18 +88,11 @@ class UNet(Segmenter):
     def norm(self) -> str:
         return self.encoder[0].second.norm.kind
 
-    @property
-    def halo(self) -> int:
-        require_local(self.norm)
-        return unet_halo(self.depth, self.stem != "none")
-
-    @property
-    def stride(self) -> int:
-        return 2 ** (self.depth + (self.stem != "none"))
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self._classes
+    def default_loss(self) -> Objective:
+        """Cross-entropy plus Dice, at every scale with `deep_supervision`."""
+        if self.deep_supervision:
+            return at_every_scale(combine(cross_entropy, dice))
+        return super().default_loss()
 
     def _features(self, volume: Volume) -> list[Array]:
         """Decoded features, finest level first."""
@@ -119,7 +116,7 @@ class UNet(Segmenter):
     def __call__(self, volume: Volume) -> Logits:
         return self._head(self.heads[0], self._features(volume)[0])
 
-    def scales(self, volume: Volume) -> tuple[Float[Array, "_ _ _ class"], ...]:
+    def logits_at_scales(self, volume: Volume) -> tuple[Float[Array, "_ _ _ class"], ...]:
         """Logits of the decoder's levels, finest first, each half the size of the one before.
 
         Only the finest without `deep_supervision`.

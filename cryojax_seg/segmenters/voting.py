@@ -34,9 +34,6 @@ class LinearVote(Segmenter):
     [-0.5, 0.5]
     """
 
-    halo: int = 0
-    stride: int = 1
-    classes: tuple[str, ...] = ("foreground",)
     softness = exponential("softness")
 
     def __init__(
@@ -51,8 +48,7 @@ class LinearVote(Segmenter):
         if len(classes) == 0 or np.size(threshold) not in (1, len(classes)):
             raise ValueError(f"threshold {threshold} does not fit the classes {tuple(classes)}")
         self.radius = radius
-        self.halo = radius
-        self.classes = tuple(classes)
+        self.halo, self.stride, self.classes = radius, 1, tuple(classes)
         count = len(classes)
         claim((2 * radius + 1,) * 3 + (count,))
         brightness = np.arange(count) / (count - 1) if count > 1 else np.ones(1)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from cryojax_seg.training.loop import Result as Result
     from cryojax_seg.training.loop import train as train
     from cryojax_seg.training.phantoms import simulated as simulated
-    from cryojax_seg.training.restoring import train_restorer as train_restorer
     from cryojax_seg.training.restoring import unlabelled as unlabelled
     from cryojax_seg.training.step import TrainState as TrainState
     from cryojax_seg.training.step import make_step as make_step
@@ -27,7 +26,6 @@ _HOME = {
     "TrainingError": "config",
     "Result": "loop",
     "train": "loop",
-    "train_restorer": "restoring",
     "unlabelled": "restoring",
     "simulated": "phantoms",
     "TrainState": "step",
@@ -46,7 +44,6 @@ __all__ = [
     "simulated",
     "split_annotation",
     "train",
-    "train_restorer",
     "unlabelled",
 ]
 

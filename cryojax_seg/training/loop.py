@@ -6,13 +6,13 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cryojax_seg import losses
+from cryojax_seg.core.operator import LocalOperator, Operator
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.losses import Objective
 from cryojax_seg.segmenters import fit_normalization
@@ -37,11 +37,11 @@ from cryojax_seg.training.step import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class Result(Generic[Operator]):
     """What training gives.
 
     Attributes:
-        segmenter: with the running mean of the parameters, from the step of the best validation,
+        operator: with the running mean of the parameters, from the step of the best validation,
             or of the last step without validation. Normalisation statistics are fitted to the
             first example.
         history: one dict per step: step, loss, norm, rate, seconds, and dice where validated.
@@ -50,7 +50,7 @@ class Result:
         score: best validation Dice; None without validation.
     """
 
-    segmenter: Segmenter
+    operator: Operator
     history: list[dict[str, Any]]
     steps: int
     stopped: str
@@ -58,7 +58,7 @@ class Result:
 
 
 def train(
-    segmenter: Segmenter,
+    operator: Operator,
     examples: Sequence[Annotated],
     config: TrainConfig,
     *,
@@ -68,8 +68,8 @@ def train(
     run: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
-) -> Result:
-    """Trains a segmenter on sparsely annotated tomograms.
+) -> Result[Operator]:
+    """Trains a segmenter on sparsely annotated tomograms, or a restorer by an objective.
 
     Uses all devices that divide the batch. With a run folder it writes checkpoints, ``run.json``
     and ``metrics.jsonl`` there, and SIGTERM, SIGUSR1 or SIGINT end it after the current step with
@@ -80,12 +80,14 @@ def train(
     signal to any of them ends all at the same step.
 
     Args:
-        segmenter: any; it is not changed.
+        operator: any segmenter or restorer; it is not changed.
         examples: annotated tomograms.
         config: see `TrainConfig`.
         validation: held-out annotation (`split_annotation` makes some); decides which parameters
             are kept and when to stop early.
-        objective: ``objective(segmenter, batch) -> scalar``; see `losses.default_objective`.
+        objective: ``objective(operator, batch) -> scalar``; a segmenter has a default, see
+            `core.Segmenter.default_loss`. Restorers need one: see `losses.restoration`,
+            `losses.noise2clean` and `losses.adversarial`.
         learn: an nnx filter for the parameters that learn, instead of `config.learn`:
             ``nnx.PathContains("threshold")`` learns the threshold and freezes its softness.
         run: folder of this run; made if absent, and held meanwhile unless it is one that
@@ -102,34 +104,38 @@ def train(
         OSError: if the disk is full.
     """
     patch = config.patch_shape
-    if any(edge % segmenter.stride for edge in patch):
+    if any(edge % operator.stride for edge in patch):
         raise ValueError(
-            f"patch {patch} must be a multiple of the stride {segmenter.stride} of "
-            f"{type(segmenter).__name__}"
+            f"patch {patch} must be a multiple of the stride {operator.stride} of "
+            f"{type(operator).__name__}"
         )
+    classes = operator.classes if isinstance(operator, Segmenter) else ()
+    objective = objective or _default_loss(operator)
+    if validation and not classes:
+        raise ValueError("validation compares labels, and a restorer gives none")
     for example in validation:
-        example.check_labels(segmenter.classes)
+        example.check_labels(classes)
     mesh = processes.data_mesh(config.batch + config.unannotated)
-    margin = exact_margin(segmenter, patch) if config.margin is None else config.margin
+    margin = exact_margin(operator, patch) if config.margin is None else config.margin
     samples = prepare(
         examples,
-        segmenter.classes,
+        classes,
         patch,
         margin,
         config.voxels_per_class,
         config.seed,
         everywhere=config.unannotated > 0,
     )
-    parts = take_apart(segmenter, learnable(config.learn) if learn is None else learn)
+    parts = take_apart(operator, learnable(config.learn) if learn is None else learn)
     state = initial_state(parts, config)
     switches = (run is None, resume, bool(validation))
-    processes.check_same(state, samples, repr((config, segmenter.classes, switches)))
-    step = make_step(parts, objective or losses.default_objective(segmenter), config, margin, mesh)
+    processes.check_same(state, samples, repr((config, classes, switches)))
+    step = make_step(parts, objective, config, margin, mesh)
     with contextlib.ExitStack() as stack:
         folder = None if run is None else Path(run)
         best = Best(on_host(state.ema))
         if folder is not None:
-            description = rundir.describe(segmenter, config, examples)
+            description = rundir.describe(operator, config, examples)
             if not isinstance(run, rundir.Held):
                 held = rundir.exclusive(folder)
                 processes.from_first(lambda: str(stack.enter_context(held).folder))
@@ -137,6 +143,15 @@ def train(
         state, samples = processes.replicated((state, samples), mesh)
         task = _Task(config, parts, step, samples, examples, validation, margin, folder)
         return _run(task, state, best, progress)
+
+
+def _default_loss(operator: LocalOperator) -> Objective:
+    if isinstance(operator, Segmenter):
+        return operator.default_loss()
+    raise ValueError(
+        f"a {type(operator).__name__} has no default loss; give an objective, such as "
+        "losses.restoration()"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,12 +180,12 @@ class _Task:
     def judge(self, state: TrainState) -> float:
         """The validation score of this state."""
         patch, seed = min(self.config.patch_shape), self.config.seed
-        segmenter = self.segmenter(state, state.ema)
+        operator = self.operator(state, state.ema)
         # Machines may differ in the last digit, and who stops early and who does not would part.
-        return processes.from_first(lambda: validate.dice(segmenter, self.validation, patch, seed))
+        return processes.from_first(lambda: validate.dice(operator, self.validation, patch, seed))
 
-    def segmenter(self, state: TrainState, params: dict[str, Any]) -> Segmenter:
-        """A segmenter with these parameters, on one device."""
+    def operator(self, state: TrainState, params: dict[str, Any]) -> Any:
+        """The operator with these parameters, on one device."""
         return self.parts.rebuild(*_on_one_device((params, state.fixed)))
 
     def patches(self, state: TrainState) -> str:
@@ -243,9 +258,9 @@ def _run(task: _Task, state: TrainState, best: Best, progress: bool) -> Result:
                 f"of its gradient {error.values['norm']:g}, with the patches "
                 f"{task.patches(state)}{where}. Lower the learning rate or look at these patches"
             ) from None
-    segmenter = task.segmenter(state, state.ema if best.score is None else best.params)
+    operator = task.operator(state, state.ema if best.score is None else best.params)
     fitted = fit_normalization(
-        segmenter, task.examples[0].volume, patch=min(config.patch_shape), seed=config.seed
+        operator, task.examples[0].volume, patch=min(config.patch_shape), seed=config.seed
     )
     return Result(fitted, record.history, count, stopped or "finished", best.score)
 

@@ -1,18 +1,13 @@
-"""Training of restorers: without labels, from the tomogram itself, by the loop that all share."""
+"""Examples without labels: what a restorer learns from."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
 from cryojax_seg.core.blocks import Readable
-from cryojax_seg.core.segmenter import Restoring, Segmenter
 from cryojax_seg.core.types import Array
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.losses import Objective
 from cryojax_seg.training.batch import Annotated
-from cryojax_seg.training.config import TrainConfig
-from cryojax_seg.training.loop import Result, train
 
 
 def unlabelled(
@@ -58,32 +53,3 @@ def unlabelled(
         label = name if whole else f"{name}, block {number}"
         examples.append(Annotated(block, nothing, everywhere, wedge, label, halves=pair))
     return examples
-
-
-def train_restorer(
-    module: Segmenter,
-    examples: Sequence[Annotated],
-    config: TrainConfig,
-    objective: Objective,
-    *,
-    run: str | os.PathLike[str] | None = None,
-    resume: bool = False,
-    progress: bool = True,
-) -> Result:
-    """Trains a restorer; checkpoints, interruption and resumption as in `train`.
-
-    Args:
-        module: ``core.Restoring(restorer)``, or a `restore.EnergyTrained` for
-            `losses.adversarial`; the trained restorer is ``result.segmenter.restorer``.
-        examples: see `unlabelled`.
-        config: see `TrainConfig`.
-        objective: see `losses.restoration` and `losses.adversarial`.
-        run, resume, progress: as for `train`.
-
-    Raises: as `train`.
-    """
-    if not isinstance(module, Restoring) and not hasattr(module, "restorer"):
-        raise ValueError(f"{type(module).__name__} restores nothing; wrap a restorer in Restoring")
-    return train(
-        module, examples, config, objective=objective, run=run, resume=resume, progress=progress
-    )

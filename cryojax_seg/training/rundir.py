@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cryojax_seg.core.segmenter import Segmenter, hyperparameters
+from cryojax_seg.core.operator import LocalOperator, hyperparameters, operator_name
 from cryojax_seg.io.files import BusyError, atomic_write, check_own, remove
 from cryojax_seg.io.locks import Lock
 from cryojax_seg.io.model import FILES
@@ -97,13 +97,15 @@ def clear(folder: Path) -> None:
 
 
 def describe(
-    segmenter: Segmenter, config: TrainConfig, examples: Sequence[Annotated]
+    operator: LocalOperator, config: TrainConfig, examples: Sequence[Annotated]
 ) -> dict[str, Any]:
     """What must be equal for a run to be resumed, as plain values."""
     return {
         "format": 1,
-        "segmenter": {"class": type(segmenter).__name__, "classes": list(segmenter.classes)}
-        | {"arguments": hyperparameters(segmenter)},
+        "operator": {
+            "class": operator_name(type(operator)),
+            "arguments": hyperparameters(operator),
+        },
         "config": config.as_dict(),
         "data": [{"name": e.name, "sha256": fingerprint(e)} for e in examples],
     }

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cryojax_seg.core.blocks import mirror
+from cryojax_seg.core.operator import LocalOperator, is_local
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Key
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.training.batch import Annotated, Batch
@@ -103,13 +103,11 @@ def _context(example: Annotated, patch: tuple[int, int, int], margin: int, every
     return indices
 
 
-def exact_margin(segmenter: Segmenter, patch: tuple[int, int, int]) -> int:
+def exact_margin(operator: LocalOperator, patch: tuple[int, int, int]) -> int:
     """The halo where it is at most a quarter of the patch, else 0 (also for one without a halo)."""
-    try:
-        halo = segmenter.halo
-    except ValueError:  # not local before its statistics are fitted
+    if not is_local(operator):  # before its statistics are fitted
         return 0
-    return halo if 4 * halo <= min(patch) else 0
+    return operator.halo if 4 * operator.halo <= min(patch) else 0
 
 
 def prepare(
@@ -125,10 +123,10 @@ def prepare(
 
     Args:
         examples: at least one.
-        classes: of the segmenter.
+        classes: of the segmenter; none for a restorer.
         patch: edges of the patches, voxels.
         margin: border of a patch without loss; volumes are continued by mirror images so that
-            voxels at their faces can be drawn too, as `core.segment` does.
+            voxels at their faces can be drawn too, as `core.apply` does.
         limit: annotated voxels kept per class and tomogram (a random subset).
         seed: of that subset.
         everywhere: keep whole volumes, so that `draw` can take patches that nobody annotated.

@@ -10,8 +10,8 @@ import optax
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
+from cryojax_seg.core.operator import LocalOperator
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.losses import Objective
 from cryojax_seg.segmenters import in_bfloat16
 from cryojax_seg.training.augment import augment
@@ -32,7 +32,7 @@ class TrainState:
 
     Attributes:
         params: learned arrays by path.
-        fixed: the other arrays of the segmenter.
+        fixed: the other arrays of the operator.
         opt_state: of the optimizer.
         ema: running mean of `params`.
         step: int32, finished steps.
@@ -60,22 +60,22 @@ def learnable(names: tuple[str, ...]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """A segmenter taken apart into named arrays, and how to put it together again."""
+    """An operator taken apart into named arrays, and how to put it together again."""
 
     params: Arrays
     fixed: Arrays
-    rebuild: Callable[[Arrays, Arrays], Segmenter]
+    rebuild: Callable[[Arrays, Arrays], LocalOperator]
 
 
-def take_apart(segmenter: Segmenter, learn: Any = nnx.Param) -> Parts:
-    """Splits a segmenter into the arrays an nnx filter selects and the rest.
+def take_apart(operator: LocalOperator, learn: Any = nnx.Param) -> Parts:
+    """Splits an operator into the arrays an nnx filter selects and the rest.
 
     The arrays are copies, so that training may donate them.
 
     Raises:
         TrainingError: if the filter selects nothing; it lists what there is.
     """
-    graph, *states = nnx.split(segmenter, learn, ...)
+    graph, *states = nnx.split(operator, learn, ...)
     flat = [jax.tree_util.tree_flatten_with_path(state) for state in states]
 
     def name(path) -> str:
@@ -83,10 +83,10 @@ def take_apart(segmenter: Segmenter, learn: Any = nnx.Param) -> Parts:
 
     names = [[name(path) for path, _ in leaves] for leaves, _ in flat]
     if not names[0]:
-        everything = nnx.state(segmenter, nnx.Param)
+        everything = nnx.state(operator, nnx.Param)
         there = [name(path) for path, _ in jax.tree_util.tree_flatten_with_path(everything)[0]]
         raise TrainingError(
-            f"nothing to learn: {type(segmenter).__name__} has the parameters "
+            f"nothing to learn: {type(operator).__name__} has the parameters "
             f"{', '.join(there) or '(none)'}, and none of them was selected"
         )
     params, fixed = [
@@ -94,7 +94,7 @@ def take_apart(segmenter: Segmenter, learn: Any = nnx.Param) -> Parts:
         for ns, (leaves, _) in zip(names, flat, strict=True)
     ]
 
-    def rebuild(params: Arrays, fixed: Arrays) -> Segmenter:
+    def rebuild(params: Arrays, fixed: Arrays) -> LocalOperator:
         values = [
             jax.tree.unflatten(tree, [source[n] for n in ns])
             for source, ns, (_, tree) in zip((params, fixed), names, flat, strict=True)

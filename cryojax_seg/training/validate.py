@@ -8,7 +8,7 @@ import numpy as np
 
 from cryojax_seg.core import segmenter as core
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.tiling import segment_tiles
+from cryojax_seg.core.tiling import apply_tiles
 from cryojax_seg.segmenters import fit_normalization
 from cryojax_seg.training.batch import Annotated
 
@@ -46,7 +46,7 @@ def dice(segmenter: Segmenter, examples: Sequence[Annotated], patch: int, seed: 
         fitted = fit_normalization(segmenter, example.volume, patch=patch, seed=seed)
         volume, labels, weights = around_annotation(example, fitted.halo, fitted.stride)
         values = np.arange(1, max(len(fitted.classes), 2))[:, None]
-        for where, logits in segment_tiles(fitted, volume, _TILE):
+        for where, logits in apply_tiles(fitted, volume, _TILE):
             weight = weights[where].ravel()
             if weight.any():
                 predicted = np.asarray(_predicted(jnp.asarray(logits))).ravel() == values

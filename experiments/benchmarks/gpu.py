@@ -24,7 +24,7 @@ from flax import nnx
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
-from cryojax_seg import core, losses, training
+from cryojax_seg import core, training
 from cryojax_seg.segmenters import disagreement, fit_normalization, in_bfloat16, unet_preset
 from cryojax_seg.segmenters.unet import Preset
 from cryojax_seg.training.sampling import prepare
@@ -93,7 +93,7 @@ def learning(config: Config) -> tuple[list[dict], dict[str, float]]:
         )
         parts, samples = take_apart(net), prepare([example], CLASSES, settings.patch_shape)
         state = initial_state(parts, settings)
-        step = training.make_step(parts, losses.default_objective(net), settings)
+        step = training.make_step(parts, net.default_loss(), settings)
         times = []
         for _ in range(config.learn):
             start = time.perf_counter()
@@ -104,7 +104,7 @@ def learning(config: Config) -> tuple[list[dict], dict[str, float]]:
         rows.append({"what": what, "step_ms": milliseconds, "loss": float(metrics["loss"])})
         print(f"{what:30s} {milliseconds:9.1f} ms, loss {rows[-1]['loss']:.4f}", flush=True)
         learned = fit_normalization(parts.rebuild(state.ema, state.fixed), volume, patch=edge)
-        found = np.asarray(core.labels(core.segment(learned, volume)))
+        found = np.asarray(core.labels(core.apply(learned, volume)))
         dices[precision] = float(2 * (found * truth).sum() / (found.sum() + truth.sum()))
     lowered = in_bfloat16(learned)
     exact, rounded = (np.asarray(one(volume)) for one in (learned, lowered))

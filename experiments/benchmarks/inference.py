@@ -281,7 +281,7 @@ def against_size(config: Config) -> list[dict]:
         volume = np.random.default_rng(0).normal(size=(edge,) * 3).astype(np.float32)
         cut, _ = segmenters.fit_halo(one, volume)
         plan = core.plan_tiles(cut, volume.shape)
-        voxels = rate(lambda v=volume, p=plan, s=cut: core.segment(s, v, p), volume.size, 1)
+        voxels = rate(lambda v=volume, p=plan, s=cut: core.apply(s, v, p), volume.size, 1)
         rows.append(
             {
                 "what": f"fast, {edge}^3",

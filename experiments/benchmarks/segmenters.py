@@ -29,7 +29,6 @@ from flax import nnx
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
-from cryojax_seg import losses
 from cryojax_seg.core import keep_memory
 from cryojax_seg.core.neighbourhood import gaussian
 from cryojax_seg.segmenters import UNet
@@ -212,7 +211,7 @@ def training_step(config: Config):
     samples = prepare([example], net.classes, settings.patch_shape)
     parts = take_apart(net)
     state = initial_state(parts, settings)
-    step = make_step(parts, losses.default_objective(net), settings)
+    step = make_step(parts, net.default_loss(), settings)
 
     compilations = []
 

@@ -32,7 +32,7 @@ from flax import nnx
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
-from cryojax_seg import core, losses, training
+from cryojax_seg import core, training
 from cryojax_seg.segmenters import unet_preset
 from cryojax_seg.training.sampling import Samples, draw, prepare
 from cryojax_seg.training.step import initial_state, schedule, step_key, take_apart
@@ -71,7 +71,7 @@ class Ours:
     def __init__(self, net, samples: Samples, settings: training.TrainConfig, validation):
         self.parts, self.samples, self.validation = take_apart(net), samples, validation
         self.state = initial_state(self.parts, settings)
-        step = training.make_step(self.parts, losses.default_objective(net), settings)
+        step = training.make_step(self.parts, net.default_loss(), settings)
         start = time.perf_counter()
         self.compiled = step.lower(self.state, samples).compile()  # pyright: ignore
         self.compile_seconds = time.perf_counter() - start

@@ -73,7 +73,7 @@ def test_an_interrupted_segmentation_goes_on(run, files, trained, tmp_path, monk
     """It takes up at the tile it was at, and the files equal those of an uninterrupted one."""
     words = ("segment", trained, files / "tomogram.mrc", "--tile", "10", "--probabilities", "-o")
     assert run(*words, tmp_path / "whole")[0] == 0
-    original, seen = core.segment_tiles, []
+    original, seen = core.apply_tiles, []
 
     def interrupted(*arguments):
         for tile in original(*arguments):
@@ -82,11 +82,11 @@ def test_an_interrupted_segmentation_goes_on(run, files, trained, tmp_path, monk
             seen.append(tile)
             yield tile
 
-    monkeypatch.setattr(core, "segment_tiles", interrupted)
+    monkeypatch.setattr(core, "apply_tiles", interrupted)
     status, _, complaint = run(*words, tmp_path / "parts")
     assert status == 130 and "interrupted" in complaint
     assert not list((tmp_path / "parts").glob("*.mrc"))
-    monkeypatch.setattr(core, "segment_tiles", original)
+    monkeypatch.setattr(core, "apply_tiles", original)
     status, printed, said = run(*words, tmp_path / "parts")
     assert status == 0 and "going on after 5 of 48 tiles" in said and "membrane" in printed
     names = sorted(path.name for path in (tmp_path / "parts").iterdir())

@@ -72,8 +72,8 @@ def test_a_fold_is_what_training_without_its_slices_gives(files, compared):
     result = training.train(
         start, [example], config, objective=methods.objective("vote"), progress=False
     )
-    fitted = segmenters.fit_normalization(result.segmenter, example.volume, patch=16)
-    p = core.probabilities(core.segment(fitted, example.volume))[:14]
+    fitted = segmenters.fit_normalization(result.operator, example.volume, patch=16)
+    p = core.probabilities(core.apply(fitted, example.volume))[:14]
     kept = np.load(compared / "folds" / "vote-0.npz")["probabilities"]
     np.testing.assert_allclose(kept, p, atol=2e-3)
 

@@ -48,17 +48,17 @@ def test_an_engine_does_not_go_on_with_what_another_began(
     run, files, trained, tmp_path, monkeypatch
 ):
     words = ("segment", trained, files / "tomogram.mrc", "--tile", "12", "-o", tmp_path)
-    original = core.segment_tiles
+    original = core.apply_tiles
 
     def interrupted(*arguments):
         tiles = original(*arguments)
         yield next(tiles)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(core, "segment_tiles", interrupted)
+    monkeypatch.setattr(core, "apply_tiles", interrupted)
     assert run(*words, "--engine", "jax")[0] == 130
     assert run(*words, "--engine", "openvino")[0] == 130
-    monkeypatch.setattr(core, "segment_tiles", original)
+    monkeypatch.setattr(core, "apply_tiles", original)
     assert "going on" not in run(*words, "--engine", "jax", "--overwrite")[2]
 
 

@@ -1,4 +1,4 @@
-"""The one list of all segmenters. A new method is one more line here."""
+"""The one list of all operators. A new method is one more line here."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,10 +7,10 @@ import pytest
 from flax import nnx
 
 from cryojax_seg.core import (
+    Chain,
+    LocalOperator,
     MissingWedge,
-    Restoring,
     Segmenter,
-    Sequential,
     Stacked,
     Symmetrized,
 )
@@ -46,7 +46,7 @@ WEDGE = MissingWedge((-60.0, 50.0))
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A segmenter small enough to test, and what is known of its arithmetic.
+    """An operator small enough to test, and what is known of its arithmetic.
 
     Attributes:
         build: makes it.
@@ -63,7 +63,7 @@ class Case:
             everything else by rounding.
     """
 
-    build: Callable[[], Segmenter]
+    build: Callable[[], LocalOperator]
     products: bool = False
     rounding: float = 1e-5
     depth: int | None = None
@@ -86,7 +86,7 @@ def network(build, *arguments, rate=0.01, depth=None, **keywords) -> Case:
     )
 
 
-SEGMENTERS = {
+OPERATORS = {
     "global threshold": Case(lambda: GlobalThreshold(0.5)),
     "global threshold, bands": Case(lambda: GlobalThreshold([0.5, 1.5], 0.5, THREE)),
     "niblack, bands": Case(
@@ -111,26 +111,20 @@ SEGMENTERS = {
     "convnet": network(ConvNet, 2, 4, norm="rms"),
     "u-net": network(UNet, 2, 1, norm="frozen"),
     "u-net, stem": network(UNet, 2, 0, "space_to_depth", norm="none", classes=THREE),
-    "sequential": Case(
-        lambda: Sequential([LocalContrast(0.8, radius=2)], Hysteresis(0.0, 1.0, steps=1))
-    ),
-    "restoring": Case(
-        lambda: Restoring(RadialFilter([1.0, 0.6, 0.2], radius=1)), True, transforms=True
-    ),
-    "gaussian": Case(lambda: Sequential([Gaussian(0.8, radius=2)], GlobalThreshold(0.5))),
+    "chain": Case(lambda: Chain([LocalContrast(0.8, radius=2), Hysteresis(0.0, 1.0, steps=1)])),
+    "restorer": Case(lambda: RadialFilter([1.0, 0.6, 0.2], radius=1), True, transforms=True),
+    "gaussian": Case(lambda: Chain([Gaussian(0.8, radius=2), GlobalThreshold(0.5)])),
     "diffusion": Case(
-        lambda: Sequential([AnisotropicDiffusion(2, 1.5)], GlobalThreshold(0.5)), bitwise=False
+        lambda: Chain([AnisotropicDiffusion(2, 1.5), GlobalThreshold(0.5)]), bitwise=False
     ),
-    "non-local means": Case(lambda: Sequential([NonLocalMeans(1, 1)], GlobalThreshold(0.5))),
+    "non-local means": Case(lambda: Chain([NonLocalMeans(1, 1), GlobalThreshold(0.5)])),
     "radial filter": Case(
-        lambda: Sequential([RadialFilter([1.0, 0.6, 0.2], radius=2)], GlobalThreshold(0.5)),
+        lambda: Chain([RadialFilter([1.0, 0.6, 0.2], radius=2), GlobalThreshold(0.5)]),
         True,
         transforms=True,
     ),
     "learned restorer": network(
-        lambda rngs: Sequential(
-            [Learned(ConvNet(1, 4, norm="rms", rngs=rngs))], GlobalThreshold(0.0)
-        )
+        lambda rngs: Chain([Learned(ConvNet(1, 4, norm="rms", rngs=rngs)), GlobalThreshold(0.0)])
     ),
     "symmetrized": Case(lambda: Symmetrized(LinearVote(1), WEDGE), True),
     "stacked": Case(stacked),
@@ -146,11 +140,11 @@ SEGMENTERS = {
 
 
 # The scope makes pytest run all tests of one method in a row, which share compiled functions.
-@pytest.fixture(params=SEGMENTERS.values(), ids=list(SEGMENTERS), scope="session")
+@pytest.fixture(params=OPERATORS.values(), ids=list(OPERATORS), scope="session")
 def case(request) -> Case:
     return request.param
 
 
 @pytest.fixture
 def every_case() -> list[Case]:
-    return list(SEGMENTERS.values())
+    return list(OPERATORS.values())

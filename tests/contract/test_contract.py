@@ -1,4 +1,4 @@
-"""Every segmenter keeps the contract: a pure, local, differentiable, storable function."""
+"""Every operator keeps the contract: a pure, local, differentiable, storable function."""
 
 import functools
 import inspect
@@ -13,8 +13,8 @@ from jaxtyping import TypeCheckError
 
 import cryojax_seg.restore
 import cryojax_seg.segmenters
-from cryojax_seg.core import Restorer, Segmenter, Sequential, hyperparameters, segment
-from cryojax_seg.core import segmenter as combinators
+from cryojax_seg.core import Chain, LocalOperator, Segmenter, apply, combinators, hyperparameters
+from cryojax_seg.core.operator import is_local, operator_name
 from cryojax_seg.io import ModelCard, load_model, save_model
 from cryojax_seg.io.modules import rebuild
 from cryojax_seg.losses import cross_entropy
@@ -67,14 +67,19 @@ def largest(a, b):
     return float(np.abs(np.asarray(a) - np.asarray(b)).max())
 
 
+def classes_of(operator):
+    """The classes of a segmenter; a restorer has one channel."""
+    return operator.classes if isinstance(operator, Segmenter) else ("density",)
+
+
 def test_it_declares_what_it_is(case):
     segmenter = case.build()
     volume = noise(shape_of(case))
     logits = run(segmenter, volume)
-    assert logits.shape == (*volume.shape, len(segmenter.classes))
-    assert logits.dtype == jnp.float32
+    assert logits.shape == (*volume.shape, len(classes_of(segmenter)))
+    assert logits.dtype == jnp.float32 and is_local(segmenter)
     assert segmenter.halo >= 0 and segmenter.stride >= 1
-    assert all(isinstance(name, str) for name in segmenter.classes)
+    assert all(isinstance(name, str) for name in classes_of(segmenter))
     assert float(jnp.std(logits)) > 0, "the logits do not depend on the volume"
 
 
@@ -129,9 +134,9 @@ def test_a_shift_by_the_stride_shifts_the_output(case):
 def test_tiles_equal_the_whole(case):
     segmenter = case.build()
     volume = np.asarray(noise((case.depth or 9, 10, 11)))
-    whole = segment(segmenter, volume)
-    tiled = segment(segmenter, volume, tile=6)
-    assert whole.shape == (*volume.shape, len(segmenter.classes))
+    whole = apply(segmenter, volume)
+    tiled = apply(segmenter, volume, tile=6)
+    assert whole.shape == (*volume.shape, len(classes_of(segmenter)))
     assert largest(tiled, whole) <= case.tiling * np.abs(whole).max()
 
 
@@ -189,13 +194,13 @@ def test_it_can_be_rebuilt_from_its_hyperparameters(case):
     segmenter = perturbed(case.build())
     arguments = json.loads(json.dumps(hyperparameters(segmenter)))
     count = sum(leaf.size for leaf in jax.tree.leaves(segmenter))
-    rebuilt = rebuild({"class": type(segmenter).__name__, "arguments": arguments}, count)
+    rebuilt = rebuild({"class": operator_name(type(segmenter)), "arguments": arguments}, count)
     assert type(rebuilt) is type(segmenter)
     assert jax.tree.structure(rebuilt) == jax.tree.structure(segmenter)
     shapes = [(p, a.shape, a.dtype) for p, a in jax.tree.leaves_with_path(segmenter)]
     assert [(p, a.shape, a.dtype) for p, a in jax.tree.leaves_with_path(rebuilt)] == shapes
-    for name in ("halo", "stride", "classes"):
-        assert getattr(rebuilt, name) == getattr(segmenter, name)
+    assert (rebuilt.halo, rebuilt.stride) == (segmenter.halo, segmenter.stride)
+    assert classes_of(rebuilt) == classes_of(segmenter)
 
 
 def test_it_survives_a_file(case, tmp_path):
@@ -210,7 +215,7 @@ def test_it_survives_a_file(case, tmp_path):
 def test_it_learns(case):
     """Sixty steps on one small volume take at least a fifth off the loss."""
     segmenter, shape = case.build(), shape_of(case)
-    count = max(2, len(segmenter.classes))
+    count = max(2, len(classes_of(segmenter)))
     labels = np.zeros(shape, np.int32)
     for c in range(1, count):  # a bright wall for every class
         at = shape[1] * c // count
@@ -237,7 +242,7 @@ def test_a_volume_has_three_axes(case):
     with pytest.raises(TypeCheckError):
         segmenter(jnp.zeros((12, 12)))
     with pytest.raises(ValueError, match="z, y, x"):
-        segment(segmenter, np.zeros((12, 12), np.float32))
+        apply(segmenter, np.zeros((12, 12), np.float32))
 
 
 def test_it_reads_like_the_others(case):
@@ -265,10 +270,9 @@ def concrete(kind, *modules):
 
 
 def test_the_list_is_complete(every_case):
-    segmenters = [case.build() for case in every_case]
+    operators = [case.build() for case in every_case]
+    chains = [operator for operator in operators if isinstance(operator, Chain)]
+    found = {type(o) for o in (*operators, *(r for chain in chains for r in chain.restorers))}
     # What computes in 16 bits has no differences to compare with; see tests/test_precision.py.
-    expected = concrete(Segmenter, cryojax_seg.segmenters, combinators) - {Bfloat16}
-    assert {type(s) for s in segmenters} == expected
-    restorers = [r for s in segmenters if isinstance(s, Sequential) for r in s.restorers]
-    found = {type(r) for r in restorers}
-    assert found == concrete(Restorer, cryojax_seg.restore)
+    packages = (cryojax_seg.segmenters, cryojax_seg.restore, combinators)
+    assert found == concrete(LocalOperator, *packages) - {Bfloat16}

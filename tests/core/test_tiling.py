@@ -12,12 +12,12 @@ from cryojax_seg.core import (
     Normalized,
     Segmenter,
     Tomogram,
+    apply,
+    apply_tiles,
     measure_intensity,
     neighbourhood,
     normalize,
     plan_tiles,
-    segment,
-    segment_tiles,
     tiling,
 )
 from cryojax_seg.core import intensity as intensity_module
@@ -47,13 +47,13 @@ class Blocks(Segmenter):
 @pytest.mark.parametrize("tile", [1, 3, 4, (2, 6, 40)])
 def test_tiles_of_any_size_fit_exactly(shape, tile):
     volume = np.random.default_rng(0).integers(-9, 9, shape).astype(np.float32)
-    np.testing.assert_array_equal(segment(Blocks(), volume, tile), segment(Blocks(), volume))
+    np.testing.assert_array_equal(apply(Blocks(), volume, tile), apply(Blocks(), volume))
 
 
 def test_every_voxel_is_covered_once():
     volume = np.zeros((7, 9, 5), np.float32)
     seen = np.zeros(volume.shape, int)
-    tiles = list(tiling.segment_tiles(Blocks(), volume, 4))
+    tiles = list(tiling.apply_tiles(Blocks(), volume, 4))
     for where, logits in tiles:
         seen[where] += 1
         assert logits.shape == (*seen[where].shape, 2)
@@ -63,22 +63,22 @@ def test_every_voxel_is_covered_once():
 
 def test_one_compilation_serves_ragged_tiles():
     volume = np.zeros((10, 13, 11), np.float32)
-    segment(Blocks(), volume, 4)
+    apply(Blocks(), volume, 4)
     before = tiling._run._cache_size()
-    segment(Blocks(), np.zeros((9, 15, 6), np.float32), 4)
+    apply(Blocks(), np.zeros((9, 15, 6), np.float32), 4)
     assert tiling._run._cache_size() == before
 
 
 def test_a_constant_volume_has_no_seams_or_borders():
-    out = segment(Blocks(), np.ones((6, 7, 8), np.float32), 4)
+    out = apply(Blocks(), np.ones((6, 7, 8), np.float32), 4)
     assert (out[..., 0] == 27).all() and (out[..., 1] == 27 * 8).all()
 
 
 def test_refusals():
     with pytest.raises(ValueError, match="volume"):
-        segment(Blocks(), np.zeros((3, 4), np.float32))
+        apply(Blocks(), np.zeros((3, 4), np.float32))
     with pytest.raises(ValueError, match="voxels"):
-        segment(Blocks(), np.zeros((3, 0, 4), np.float32))
+        apply(Blocks(), np.zeros((3, 0, 4), np.float32))
 
 
 def test_planned_tiles_respect_memory_and_stride():
@@ -97,14 +97,14 @@ def test_planned_tiles_respect_memory_and_stride():
 
 def test_answers_are_computed_where_the_logits_are():
     volume = np.random.default_rng(0).integers(-9, 9, (7, 9, 12)).astype(np.float32)
-    whole = segment(Blocks(), volume)
+    whole = apply(Blocks(), volume)
     found = np.zeros(volume.shape, np.int8)
-    for where, answer in segment_tiles(Blocks(), volume, 4, positive):
+    for where, answer in apply_tiles(Blocks(), volume, 4, positive):
         assert answer.dtype == np.int8
         found[where] = answer
     np.testing.assert_array_equal(found, whole[..., 0] > 0)
-    rest = list(segment_tiles(Blocks(), volume, 4, positive, first=5))
-    every = list(segment_tiles(Blocks(), volume, 4, positive))
+    rest = list(apply_tiles(Blocks(), volume, 4, positive, first=5))
+    every = list(apply_tiles(Blocks(), volume, 4, positive))
     assert [w for w, _ in rest] == [w for w, _ in every[5:]]
 
 
@@ -117,8 +117,8 @@ def test_another_program_may_compute_the_tiles():
         threads.add(threading.get_ident())
         return np.asarray(Blocks()(block))
 
-    found = list(segment_tiles(Blocks(), volume, plan, positive, 3, program))
-    expected = list(segment_tiles(Blocks(), volume, plan, positive, 3))
+    found = list(apply_tiles(Blocks(), volume, plan, positive, 3, program))
+    expected = list(apply_tiles(Blocks(), volume, plan, positive, 3))
     for (where, answer), (there, exact) in zip(found, expected, strict=True):
         assert where == there
         np.testing.assert_array_equal(answer, exact)
@@ -129,7 +129,7 @@ def test_another_program_may_compute_the_tiles():
         raise MemoryError("no room")
 
     with pytest.raises(MemoryError, match="no room"):
-        list(segment_tiles(Blocks(), volume, plan, program=broken))
+        list(apply_tiles(Blocks(), volume, plan, program=broken))
 
 
 def positive(logits):
@@ -147,7 +147,7 @@ def test_a_volume_on_disk_is_read_as_one_in_memory(tmp_path):
     intensity = measure_intensity(mapped, "dark")
     assert intensity.damaged == pytest.approx(1 / values.size)
     np.testing.assert_array_equal(
-        segment(Blocks(), Normalized(mapped, intensity), 8), segment(Blocks(), whole, 8)
+        apply(Blocks(), Normalized(mapped, intensity), 8), apply(Blocks(), whole, 8)
     )
 
 

@@ -14,8 +14,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cryojax_seg.core import MissingWedge, Segmenter, Sequential, Stacked, Symmetrized
-from cryojax_seg.io import FileError, ModelCard, ModelError, load_model, model, save_model
+from cryojax_seg.core import Chain, MissingWedge, Segmenter, Stacked, Symmetrized
+from cryojax_seg.io import (
+    FileError,
+    ForeignModuleError,
+    ModelCard,
+    ModelError,
+    load_model,
+    model,
+    save_model,
+)
 from cryojax_seg.restore import LocalContrast, NonLocalMeans
 from cryojax_seg.segmenters import (
     ConvNet,
@@ -38,7 +46,7 @@ MODULES = {
     "vote": lambda: LinearVote(radius=1),
     "tomoseg": lambda: Tomoseg(rngs=nnx.Rngs(1)),
     "unet": lambda: UNet(width=2, depth=1, classes=("background", "a", "b"), rngs=nnx.Rngs(2)),
-    "sequential": lambda: Sequential([LocalContrast(scale=2.0)], GlobalThreshold(1.5)),
+    "sequential": lambda: Chain([LocalContrast(scale=2.0), GlobalThreshold(1.5)]),
     "nested": lambda: Stacked(
         [
             GlobalThreshold(0.1),
@@ -128,16 +136,48 @@ def test_existing_model(saved):
 
 
 class Foreign(Segmenter):
+    """A segmenter of somebody's own."""
+
     halo, stride, classes = 0, 1, ("foreground",)
 
+    def __init__(self, offset=0.0):
+        self.offset = nnx.Param(jnp.asarray(offset, jnp.float32))
+
     def __call__(self, volume):
-        return volume[..., None]
+        return (volume - self.offset[...])[..., None]
+
+
+def test_a_segmenter_of_ones_own_is_loaded_only_where_its_module_is_allowed(tmp_path):
+    save_model(tmp_path / "model", Chain([LocalContrast(scale=2.0), Foreign(0.5)]))
+    with pytest.raises(ForeignModuleError, match="allow that module by name") as caught:
+        load_model(tmp_path / "model")
+    assert caught.value.module == __name__ and str(tmp_path / "model") in str(caught.value)
+    loaded, _ = load_model(tmp_path / "model", allow=[__name__])
+    assert type(loaded.segmenter) is Foreign and float(loaded.segmenter.offset[...]) == 0.5
+
+
+@pytest.mark.parametrize("name", ["os:system", "subprocess:Popen", "evil.mine:Segmenter"])
+def test_a_model_never_imports_a_module_by_itself(saved, name):
+    forge(saved, lambda content: content["operator"].update({"class": name}))
+    with pytest.raises(
+        ForeignModuleError, match=f"{name.partition(':')[0]!r}, which a model never"
+    ):
+        load_model(saved)
+    with pytest.raises(ModelError, match="is not an operator|cannot be imported"):
+        load_model(saved, allow=[name.partition(":")[0]])
+
+
+def local():
+    class Hidden(Foreign):
+        pass
+
+    return Hidden()
 
 
 @pytest.mark.parametrize(
     ("module", "card", "words"),
     [
-        (Foreign, ModelCard(), "Foreign.* is not a segmenter"),
+        (local, ModelCard(), "Hidden could not be found again"),
         (lambda: GlobalThreshold(float("nan")), ModelCard(), "NaN"),
         (lambda: GlobalThreshold(1.0), ModelCard(provenance={"x": object()}), "plain JSON"),
         (lambda: GlobalThreshold(1.0), ModelCard(provenance={"x": float("inf")}), "plain JSON"),
@@ -213,23 +253,26 @@ def forge(path, change, arrays=None):
 
 @pytest.mark.parametrize(
     "name",
-    ["Evil", "os.system", "__import__", "Segmenter", "hyperparameters", "np", 3, None, ["a"]],
+    [
+        *("cryojax_seg.segmenters:Evil", "cryojax_seg.core:LocalOperator", 3, None, ["a"]),
+        *("cryojax_seg.core:hyperparameters", "cryojax_seg.core:np", "cryojax_seg.core", "a b:c"),
+    ],
 )
 def test_unknown_class(saved, name):
-    forge(saved, lambda content: content["segmenter"].update({"class": name}))
-    refused(saved, "is not a segmenter or restorer|cannot be built")
+    forge(saved, lambda content: content["operator"].update({"class": name}))
+    refused(saved, "is not (the name of )?an operator")
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c.update(version=2), "format version 2"),
+        (lambda c: c.update(version=1), "format version 1"),
         (lambda c: c.update(format="other"), "does not describe"),
-        (lambda c: c["segmenter"]["arguments"].update(evil=1), "no argument evil"),
-        (lambda c: c["segmenter"]["arguments"].update(radius=2), "its class needs"),
-        (lambda c: c["segmenter"]["arguments"].update(radius=-1), "cannot be built|its class"),
-        (lambda c: c["segmenter"]["arguments"].update(radius={"a": 1}), "a module needs a class"),
-        (lambda c: c.pop("segmenter"), "damaged"),
+        (lambda c: c["operator"]["arguments"].update(evil=1), "no argument evil"),
+        (lambda c: c["operator"]["arguments"].update(radius=2), "its class needs"),
+        (lambda c: c["operator"]["arguments"].update(radius=-1), "cannot be built|its class"),
+        (lambda c: c["operator"]["arguments"].update(radius={"a": 1}), "a module needs a class"),
+        (lambda c: c.pop("operator"), "damaged"),
         (lambda c: c["card"].update(extra=1), "card"),
         (lambda c: c["card"].update(contrast="green"), "card"),
         (lambda c: c["card"].update(voxel_size=[1.0]), "card"),
@@ -246,14 +289,14 @@ def test_forged_descriptions(saved, change, words):
 
 
 def nested(depth):
-    inner = {"class": "GlobalThreshold", "arguments": {}}
+    inner = {"class": "cryojax_seg.segmenters:GlobalThreshold", "arguments": {}}
     for _ in range(depth):
-        inner = {"class": "Sequential", "arguments": {"restorers": [], "segmenter": inner}}
+        inner = {"class": "cryojax_seg.core:Chain", "arguments": {"operators": [inner]}}
     return inner
 
 
 def test_deep_nesting(saved):
-    forge(saved, lambda content: content.update(segmenter=nested(40)))
+    forge(saved, lambda content: content.update(operator=nested(40)))
     refused(saved, "nested more than")
     (saved / "model.json").write_text("[" * 10**6)
     refused(saved, "damaged")
@@ -305,7 +348,7 @@ def test_parameters_that_are_not_finite(saved):
 def test_a_large_network_on_paper_costs_nothing(saved):
     """A forged width of a million is refused at once."""
     save_model(saved, MODULES["unet"](), overwrite=True)
-    forge(saved, lambda content: content["segmenter"]["arguments"].update(width=10**6))
+    forge(saved, lambda content: content["operator"]["arguments"].update(width=10**6))
     refused(saved, "its class needs|cannot be built")
 
 
@@ -339,7 +382,7 @@ def test_a_description_out_of_all_proportion_costs_nothing(saved, name, argument
         ),
     }[name]()
     save_model(saved, made, overwrite=True)
-    forge(saved, lambda content: content["segmenter"]["arguments"].update(arguments))
+    forge(saved, lambda content: content["operator"]["arguments"].update(arguments))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused(saved, words)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
@@ -353,8 +396,8 @@ def test_a_description_out_of_all_proportion_costs_nothing(saved, name, argument
             for v in ([0, 0, 0], [1, 2], ["1", 2, 3], [10**400, 1, 1], 5, {}, [-1, 1, 1])
         ],
         *[("tilt_range", v) for v in ([-200, 60], "ab", [1], [None, 2])],
-        *[("provenance", {"patch": v}) for v in ("x", None, 0, 10**9, 1.5, True, [48])],
-        *[("provenance", {"halo": v}) for v in ("x", None, -1, 10**9, 2.0)],
+        *[("patch", v) for v in ("x", 0, 10**9, 1.5, True, [48])],
+        *[("halo", v) for v in ("x", -1, 10**9, 2.0)],
         *[("provenance", v) for v in ([], "x", 3)],
         *[("contrast", v) for v in ("grey", None, 1, ["dark"])],
     ],
@@ -364,7 +407,7 @@ def test_a_card_of_odd_types(saved, field, value):
     refused(saved, "its card")
 
 
-@pytest.mark.parametrize("name", ["segmenter", "classes", "card", "arrays", "arrays_sha256"])
+@pytest.mark.parametrize("name", ["operator", "classes", "card", "arrays", "arrays_sha256"])
 @pytest.mark.parametrize("value", [None, 5, "x" * 10**6, [[]], {"x": {}}])
 def test_a_description_of_odd_types(saved, name, value):
     forge(saved, lambda content: content.update({name: value}))

@@ -51,7 +51,7 @@ def test_model(tmp_path):
     save_model(tmp_path / "m", GlobalThreshold(2.0), card)
     found = describe(tmp_path / "m")
     assert found.kind == "model" and found.warnings == ()
-    assert found.facts["class"] == "GlobalThreshold"
+    assert found.facts["class"] == "segmenters.GlobalThreshold"
     assert found.facts["parameters"] == "2"
     assert found.facts["training steps"] == "7"
     assert "threshold=2.0" in found.facts["arguments"]

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from skimage import filters
 
-from cryojax_seg.core import labels, probabilities, segment
+from cryojax_seg.core import apply, labels, probabilities
 from cryojax_seg.restore import LocalContrast
 from cryojax_seg.segmenters import (
     GlobalThreshold,
@@ -31,7 +31,7 @@ def volume():
 
 
 def label(segmenter, volume):
-    return np.asarray(labels(jnp.asarray(segment(segmenter, volume))))
+    return np.asarray(labels(jnp.asarray(apply(segmenter, volume))))
 
 
 def test_one_threshold_is_a_comparison(volume):
@@ -103,7 +103,7 @@ def test_fits_refuse_bad_arguments():
 
 def test_a_vote_of_radius_0_is_the_threshold(volume):
     vote, threshold = LinearVote(0, 0.7, 0.25), GlobalThreshold(0.7, 0.25)
-    np.testing.assert_array_equal(segment(vote, volume), segment(threshold, volume))
+    np.testing.assert_array_equal(apply(vote, volume), apply(threshold, volume))
     sharp = label(LinearVote(0, 0.7, softness=1e-6), volume)
     np.testing.assert_array_equal(sharp, volume > np.float32(0.7))
 
@@ -113,7 +113,7 @@ def test_a_vote_is_a_correlation(volume):
     vote.kernel[...] = jnp.asarray(np.random.default_rng(0).normal(size=(5, 5, 5, 1, 1)), "float32")
     kernel = np.asarray(vote.kernel[...])[..., 0, 0]
     expected = (ndimage.correlate(volume, kernel, mode="reflect") - 0.1) / 0.5
-    np.testing.assert_allclose(segment(vote, volume)[..., 0], expected, atol=1e-4)
+    np.testing.assert_allclose(apply(vote, volume)[..., 0], expected, atol=1e-4)
 
 
 def moments(volume, scale):
@@ -159,8 +159,8 @@ def test_sauvola(volume):
 def test_windows_are_mixed_by_weight(volume):
     near, far = (LocalThreshold((s,), gain=0.5) for s in (1.0, 2.0))
     both = LocalThreshold((1.0, 2.0), gain=0.5, mixing=[0.0, np.log(3.0)])
-    expected = 0.25 * segment(near, volume) + 0.75 * segment(far, volume)
-    np.testing.assert_allclose(segment(both, volume), expected, atol=1e-5)
+    expected = 0.25 * apply(near, volume) + 0.75 * apply(far, volume)
+    np.testing.assert_allclose(apply(both, volume), expected, atol=1e-5)
 
 
 def test_local_contrast(volume):

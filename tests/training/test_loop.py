@@ -5,16 +5,18 @@ import signal
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from cryojax_seg import losses
-from cryojax_seg.core import labels, segment
-from cryojax_seg.segmenters import ConvNet, GlobalThreshold, LinearVote, UNet
+from cryojax_seg.core import apply, labels
+from cryojax_seg.segmenters import ConvNet, GlobalThreshold, LinearVote, Tomoseg, UNet
 from cryojax_seg.training import (
     Annotated,
     Augmentation,
+    Batch,
     TrainConfig,
     TrainingError,
     train,
@@ -35,7 +37,7 @@ def finished(tmp_path_factory):
 def test_a_vote_learns_the_box_from_three_slices(finished):
     _, result = finished
     whole = worker.example()
-    found = labels(segment(result.segmenter, whole.volume))
+    found = labels(apply(result.operator, whole.volume))
     dice = 2 * (found & whole.labels).sum() / (found.sum() + whole.labels.sum())
     assert dice > 0.8
     assert result.score > 0.8
@@ -55,7 +57,7 @@ def test_metrics_have_one_line_per_step(finished):
 def test_the_folder_describes_the_run_and_keeps_the_latest_checkpoints(finished):
     folder, _ = finished
     description = json.loads((folder / "run.json").read_text())
-    assert description["segmenter"]["class"] == "LinearVote"
+    assert description["operator"]["class"] == "cryojax_seg.segmenters:LinearVote"
     assert TrainConfig.from_dict(description["config"]) == worker.config()
     names = sorted(p.name for p in (folder / "checkpoints").iterdir())
     assert names == ["step-00000036", "step-00000039", "step-00000040"]
@@ -104,7 +106,7 @@ def test_the_validated_parameters_are_the_ones_that_are_kept(tmp_path, monkeypat
 
     monkeypatch.setattr(validate, "dice", judge)
     result = worker.run()
-    np.testing.assert_array_equal(result.segmenter.kernel[...], seen[1])
+    np.testing.assert_array_equal(result.operator.kernel[...], seen[1])
 
 
 def test_a_run_is_neither_overwritten_nor_resumed_as_something_else(finished):
@@ -129,7 +131,7 @@ def test_validation_dice_is_the_set_formula_on_annotated_voxels():
     np.testing.assert_allclose(validate.dice(GlobalThreshold(0.3), [example], 8), expected)
     # With context, a crop is segmented as the whole volume is.
     vote = LinearVote(radius=2)
-    whole = np.asarray(labels(segment(vote, volume))) > 0
+    whole = np.asarray(labels(apply(vote, volume))) > 0
     expected = 2 * (whole & true).sum() / ((whole & weights).sum() + true.sum())
     np.testing.assert_allclose(validate.dice(vote, [example], 8), expected)
 
@@ -142,9 +144,9 @@ def test_one_line_learns_the_threshold_alone():
         worker.config(steps=60, learning_rate=0.1, learn=("threshold",)),
         progress=False,
     )
-    assert float(result.segmenter.softness) == pytest.approx(0.5)
+    assert float(result.operator.softness) == pytest.approx(0.5)
     # Two unit Gaussians at 0 and 1.5.
-    assert 0.4 < float(result.segmenter.threshold[...]) < 1.3
+    assert 0.4 < float(result.operator.threshold[...]) < 1.3
 
 
 def test_a_network_with_instance_norm_comes_back_local(capsys):
@@ -152,18 +154,28 @@ def test_a_network_with_instance_norm_comes_back_local(capsys):
     given = worker.example()
     config = worker.config(steps=2, batch=1, augmentation=Augmentation(flip=False, intensity=0.0))
     result = train(net, [given], config, validation=[given])
-    assert result.segmenter.halo == 1
-    assert np.isfinite(segment(result.segmenter, given.volume)).all()
+    assert result.operator.halo == 1
+    assert np.isfinite(apply(result.operator, given.volume)).all()
     assert "step 2/2" in capsys.readouterr().err
 
 
-def test_the_default_objective_suits_the_method():
-    assert (
-        "deep"
-        in losses.default_objective(
-            UNet(width=2, depth=1, deep_supervision=True, rngs=nnx.Rngs(0))
-        ).__qualname__
-    )
+def test_the_default_loss_suits_the_method():
+    """At every scale with deep supervision; the log mean square error for a linear head."""
+    rng = np.random.default_rng(0)
+    volume = jnp.asarray(rng.normal(size=(1, 8, 8, 8)), jnp.float32)
+    labels = jnp.asarray(volume > 0.5, jnp.int32)
+    batch = Batch(volume, labels, jnp.ones_like(volume))
+    usual = losses.combine(losses.cross_entropy, losses.dice)
+    deep = UNet(width=2, depth=2, norm="none", deep_supervision=True, rngs=nnx.Rngs(0))
+    cases = [
+        (GlobalThreshold(0.5), losses.supervised(usual)),
+        (deep, losses.deep_supervision(usual)),
+        (Tomoseg("linear_logmse", rngs=nnx.Rngs(0)), losses.supervised(losses.log_mse)),
+        (Tomoseg("sigmoid_bce", rngs=nnx.Rngs(0)), losses.supervised(usual)),
+    ]
+    for segmenter, expected in cases:
+        assert segmenter.default_loss()(segmenter, batch) == expected(segmenter, batch)
+    assert deep.default_loss()(deep, batch) != losses.supervised(usual)(deep, batch)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def run(folder=None, resume=False, validate=True, **changes):
 
 def digest(result):
     """What must be equal, bit for bit, between an interrupted run and one that was not."""
-    leaves = jax.tree.leaves(result.segmenter)
+    leaves = jax.tree.leaves(result.operator)
     return {
         "parameters": hashlib.sha256(b"".join(np.asarray(v).tobytes() for v in leaves)).hexdigest(),
         "losses": [line["loss"] for line in result.history],

@@ -1,0 +1,174 @@
+"""The loss that every segmenter has by default, and how losses become objectives.
+
+A loss is ``loss(logits, labels, weights) -> scalar``. Everywhere in this package ``logits`` has the
+classes last, ``labels`` and ``weights`` have the same leading axes (any number: with or without a
+batch). One class means a sigmoid and labels 0 and 1, several mean a softmax and labels from 0. A
+voxel of weight 0 is not annotated: its logit is replaced before anything is computed, so that even
+a NaN there changes neither value nor gradient. Labels are checked on the host when the data are
+prepared; here they are trusted.
+
+An objective is ``objective(segmenter, batch) -> scalar``: it may ask for more than labels.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from cryojax_seg.core.types import BATCH_AXIS, Annotation, Array, Scalar
+
+VoxelLogits = Float[Array, "*voxels class"]
+VoxelLabels = Int[Array, "*voxels"]
+VoxelWeights = Float[Array, "*voxels"]
+Loss = Callable[..., Scalar]
+Objective = Callable[[Any, Any], Scalar]
+
+
+def annotated(
+    logits: VoxelLogits, labels: VoxelLabels, weights: VoxelWeights
+) -> tuple[VoxelLogits, Float[Array, "*voxels class"], VoxelWeights]:
+    """Logits, one-hot targets and weights with every unannotated voxel set to zero.
+
+    For one class the target is the label itself. The replacement is made on the inputs because
+    ``where`` on an output leaves NaN in the gradient.
+    """
+    known = weights > 0  # False for a NaN weight as well
+    labels = jnp.where(known, labels, 0)
+    logits = jnp.where(known[..., None], logits, 0.0)
+    weights = jnp.where(known, weights, 0.0).astype(logits.dtype)
+    if logits.shape[-1] == 1:
+        return logits, (labels > 0).astype(logits.dtype)[..., None], weights
+    return logits, jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), weights
+
+
+def weighted_mean(values: VoxelWeights, weights: VoxelWeights) -> Scalar:
+    """``sum(w v) / sum(w)``, and 0 with gradient 0 where no voxel is annotated."""
+    total = weights.sum()
+    return (weights * values).sum() / jnp.where(total > 0, total, 1.0)
+
+
+def log_probability(logits: VoxelLogits, target: VoxelLogits) -> tuple[VoxelWeights, VoxelWeights]:
+    """``log p`` and ``log(1 - p)`` of the probability p of the label, exact when saturated."""
+    if logits.shape[-1] == 1:
+        score = jnp.where(target[..., 0] > 0, logits[..., 0], -logits[..., 0])
+        return jax.nn.log_sigmoid(score), jax.nn.log_sigmoid(-score)
+    label = target > 0
+    everything = jax.nn.logsumexp(logits, axis=-1)
+    others = jax.nn.logsumexp(logits, axis=-1, where=~label)
+    return (logits * target).sum(-1) - everything, others - everything
+
+
+def cross_entropy(logits: VoxelLogits, labels: VoxelLabels, weights: VoxelWeights) -> Scalar:
+    """Weighted mean of ``-log p(label)`` (nats).
+
+    >>> import jax.numpy as jnp
+    >>> logits = jnp.zeros((2, 2, 2, 3))
+    >>> labels, weights = jnp.zeros((2, 2, 2), int), jnp.ones((2, 2, 2))
+    >>> round(float(cross_entropy(logits, labels, weights)), 4)      # log 3
+    1.0986
+    >>> float(cross_entropy(logits * jnp.nan, labels, 0 * weights))
+    0.0
+    """
+    logits, target, weights = annotated(logits, labels, weights)
+    return weighted_mean(-log_probability(logits, target)[0], weights)
+
+
+def tversky(
+    logits: VoxelLogits,
+    labels: VoxelLabels,
+    weights: VoxelWeights,
+    alpha: float | Scalar = 0.3,
+    beta: float | Scalar = 0.7,
+    smooth: float | Scalar = 0.5,
+) -> Scalar:
+    """One minus the Tversky index, averaged over the classes.
+
+    ``T = (TP + s) / (TP + alpha FP + beta FN + s)`` of each class, with ``TP = sum w p y``,
+    ``FP = sum w p (1 - y)``, ``FN = sum w (1 - p) y`` over every voxel given, the batch included
+    (Salehi et al. 2017). ``beta > alpha`` asks for recall. The smoothing stands in numerator and
+    denominator: a class that is absent and not predicted is perfect, and nothing annotated gives
+    loss 0 with gradient 0. It is in units of weighted voxels.
+
+    >>> import jax.numpy as jnp
+    >>> sure = jnp.array([[50.0], [-50.0]])
+    >>> round(float(tversky(sure, jnp.array([1, 0]), jnp.ones(2))), 6)
+    0.0
+    """
+    logits, target, weights = annotated(logits, labels, weights)
+    p = jax.nn.sigmoid(logits) if logits.shape[-1] == 1 else jax.nn.softmax(logits, axis=-1)
+    voxels = tuple(range(weights.ndim))
+    weighted = weights[..., None]
+    true = (weighted * p * target).sum(voxels)
+    false_positive = (weighted * p * (1.0 - target)).sum(voxels)
+    false_negative = (weighted * (1.0 - p) * target).sum(voxels)
+    # 1 - T without the difference, which would round: exactly 0 where nothing is wrong.
+    wrong = alpha * false_positive + beta * false_negative
+    everything = true + wrong + smooth
+    return (wrong / jnp.where(everything > 0, everything, 1.0)).mean()
+
+
+def dice(
+    logits: VoxelLogits, labels: VoxelLabels, weights: VoxelWeights, smooth: float | Scalar = 1.0
+) -> Scalar:
+    """One minus the soft Dice coefficient ``(2 sum w p y + s) / (sum w p + sum w y + s)``.
+
+    Averaged over the classes (Milletari et al. 2016, with plain instead of squared sums): the
+    Tversky index with ``alpha = beta = 1/2`` and half the smoothing.
+
+    >>> import jax.numpy as jnp
+    >>> wrong = jnp.array([[-50.0], [50.0]])
+    >>> round(float(dice(wrong, jnp.array([1, 0]), jnp.ones(2))), 3)     # 1 - s / (2 + s)
+    0.667
+    """
+    return tversky(logits, labels, weights, alpha=0.5, beta=0.5, smooth=smooth / 2)
+
+
+def combine(*losses: Loss, factors: Sequence[float] | None = None) -> Loss:
+    """The weighted sum of several losses; factors default to 1.
+
+    >>> from cryojax_seg.losses import cross_entropy, dice
+    >>> import jax.numpy as jnp
+    >>> x = jnp.zeros((3, 1)), jnp.zeros(3, int), jnp.ones(3)
+    >>> both = combine(cross_entropy, dice, factors=(1.0, 0.5))
+    >>> bool(jnp.isclose(both(*x), cross_entropy(*x) + 0.5 * dice(*x)))
+    True
+    """
+    factors = (1.0,) * len(losses) if factors is None else tuple(factors)
+    if not losses or len(factors) != len(losses):
+        raise ValueError(f"{len(losses)} losses need as many factors, got {len(factors)}")
+
+    def combined(logits, labels, weights):
+        parts = [f * loss(logits, labels, weights) for f, loss in zip(factors, losses, strict=True)]
+        return sum(parts[1:], start=parts[0])
+
+    return combined
+
+
+def finite(batch: Annotation) -> jax.Array:
+    """The volumes of a batch without NaN."""
+    # A NaN voxel reads as 0, the median of a normalized volume: multiplied by a zero cotangent it
+    # would still make the gradient of every parameter NaN.
+    return jnp.where(jnp.isfinite(batch.volume), batch.volume, 0.0)
+
+
+def logits_of(segmenter: Any, volumes: Array, wedges: Any = None) -> Any:
+    """Logits of a batch of volumes; the segmenter is told the wedge of each where it is known."""
+    if wedges is None:
+        return jax.vmap(segmenter, axis_name=BATCH_AXIS)(volumes)
+    return jax.vmap(segmenter.logits_given_wedge, axis_name=BATCH_AXIS)(volumes, wedges)
+
+
+def supervised(loss: Loss) -> Objective:
+    """The objective that applies a loss to the logits of every volume in the batch at once.
+
+    A batch may have a `wedge`, which a segmenter that wants to know it is told.
+    """
+
+    def objective(segmenter: Any, batch: Annotation) -> Scalar:
+        wedges = getattr(batch, "wedge", None)
+        logits = logits_of(segmenter, finite(batch), wedges)
+        return loss(logits, batch.labels, batch.weights)
+
+    return objective

@@ -1,0 +1,79 @@
+"""The card of a saved model: what inference must know of the data that it was trained on."""
+
+import dataclasses
+from typing import Any, Literal
+
+from cryojax_seg.io.modules import LARGEST_REACH, ModelError
+from cryojax_seg.text import shown
+
+_LARGEST_PATCH = 4096  # voxels
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """What a model needs to be told about the data it is for.
+
+    Attributes:
+        voxel_size: angstrom (z, y, x) of the training data; None if unknown.
+        contrast: how structure looked in the training files, "dark" or "bright".
+        normalization: how intensities were scaled, by name.
+        tilt_range: lowest and highest tilt of the training data in degrees; None if unknown.
+        patch: edge of the training patches in voxels, of which normalisation statistics are best
+            measured; None if unknown.
+        halo: voxels around a tile that were measured to matter; None for the exact halo.
+        provenance: whatever else should be known about the training, as plain JSON values.
+    """
+
+    voxel_size: tuple[float, float, float] | None = None
+    contrast: Literal["dark", "bright"] = "dark"
+    normalization: str = "median and median absolute deviation"
+    tilt_range: tuple[float, float] | None = None
+    patch: int | None = None
+    halo: int | None = None
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def read_card(stated: dict[str, Any]) -> ModelCard:
+    """The card that a model's description states.
+
+    Raises:
+        ModelError: if a field is missing, or holds a value that makes no sense.
+    """
+    fields = {field.name for field in dataclasses.fields(ModelCard)}
+    if set(stated) != fields:
+        raise ModelError(f"its card has the fields {sorted(stated)}, not {sorted(fields)}")
+    if stated["contrast"] not in ("dark", "bright") or not isinstance(stated["provenance"], dict):
+        raise ModelError("its card is damaged: contrast or provenance have no sense")
+    return ModelCard(
+        voxel_size=_numbers(stated["voxel_size"], 3, "voxel_size", 0.0, 1e30),
+        contrast=stated["contrast"],
+        normalization=str(stated["normalization"]),
+        tilt_range=_numbers(stated["tilt_range"], 2, "tilt_range", -90.001, 90.001),
+        patch=_voxels(stated["patch"], "patch", 1, _LARGEST_PATCH),
+        halo=_voxels(stated["halo"], "halo", 0, LARGEST_REACH),
+        provenance=stated["provenance"],
+    )
+
+
+def _voxels(value: Any, name: str, least: int, most: int) -> int | None:
+    """A number of voxels, or None."""
+    if value is None:
+        return None
+    if type(value) is not int or not least <= value <= most:
+        raise ModelError(
+            f"its card says {name} {shown(value)}, an integer of {least} to {most} is needed"
+        )
+    return value
+
+
+def _numbers(values: Any, count: int, name: str, above: float, below: float) -> Any:
+    """So many numbers between two others, as a tuple; None for None."""
+    if values is None:
+        return None
+    real = isinstance(values, list) and all(type(v) in (int, float) for v in values)
+    if not real or len(values) != count or not all(above < v < below for v in values):
+        raise ModelError(
+            f"its card says {name} {shown(values)} where {count} numbers above {above:g} and below "
+            f"{below:g} are needed"
+        )
+    return tuple(float(v) for v in values)
