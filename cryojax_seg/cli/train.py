@@ -5,7 +5,7 @@ import dataclasses
 import math
 import signal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cryojax_seg.cli import console, methods, restorers, run_folder, together
 from cryojax_seg.cli.arguments import (
