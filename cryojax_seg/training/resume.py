@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cryojax_seg.text import shown
 from cryojax_seg.training import checkpoint, processes, rundir
 from cryojax_seg.training.config import TrainingError
 from cryojax_seg.training.step import Arrays, TrainState
@@ -90,6 +91,11 @@ def starting_point(
     if meta is None:
         return state, best
     state, params = processes.arrays_from_first(tree)
+    known = {"score": (int, float, type(None)), "step": int, "stale": int}
+    if set(meta) != set(known) or not all(isinstance(meta[k], known[k]) for k in known):
+        raise TrainingError(
+            f"{folder}: its checkpoint says {shown(meta)} of the best step; start in a new folder"
+        )
     return state, Best(params, **meta)
 
 

@@ -3,12 +3,13 @@
 import json
 import re
 import shutil
+from io import BytesIO
 
 import numpy as np
 import pytest
 
 from cryojax_seg import evaluate, io
-from cryojax_seg.cli import compare
+from cryojax_seg.cli import compare, report
 
 LABELS = "membrane.mrc"
 
@@ -120,6 +121,40 @@ def test_mistakes_are_told_before_work_starts(files, tmp_path, run, change, mess
     more = change.pop("more", ())
     status, _, err = run(*words(files, tmp_path / "out", *more, **change))
     assert status == 2 and message in err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "[" * 10**5, "{", ""])
+def test_a_damaged_state_is_named(files, tmp_path, run, content):
+    (tmp_path / "compare.json").write_text(content)
+    status, _, err = run(*words(files, tmp_path, "--resume"))
+    assert status == 2 and str(tmp_path / "compare.json") in err and err.count("\n") == 1
+
+
+def test_a_damaged_fold_is_named(compared, tmp_path):
+    path, shape = tmp_path / "a.npz", (12, 32, 32, 1)
+    raw = (compared / "folds" / "vote-0.npz").read_bytes()
+    path.write_bytes(raw)
+    with np.load(path) as file:
+        shape = file["probabilities"].shape
+    assert report.read_fold(path, shape)["probabilities"].shape == shape
+    other = io_bytes(probabilities=np.zeros(shape, np.float16), seconds=np.array([1.0, 2.0]))
+    pickled = io_bytes(probabilities=np.array([{}], object))
+    for content in (raw[:100], raw[:-30], b"PK" + raw[9:], other, pickled, raw[::-1]):
+        path.write_bytes(content)
+        with pytest.raises(io.FileError, match=r"a.npz: is damaged.*--resume"):
+            report.read_fold(path, shape)
+    path.write_bytes(b"")
+    with pytest.raises(io.FileError, match=r"a.npz: is empty"):
+        report.read_fold(path, shape)
+    path.write_bytes(raw)
+    with pytest.raises(io.FileError, match=r"a.npz: is damaged or of another"):
+        report.read_fold(path, (9, 9, 9, 1))
+
+
+def io_bytes(**arrays):
+    packed = BytesIO()
+    np.savez_compressed(packed, **arrays)
+    return packed.getvalue()
 
 
 def test_a_segmenter_of_ones_own_takes_part(files, tmp_path, monkeypatch, run):

@@ -83,6 +83,15 @@ def test_what_is_there_stays_unless_told_otherwise(folder, run):
     assert (folder / "vesicles-000" / "tomogram.mrc").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("content", ["[]", "5", "[" * 10**5, "{", ""])
+def test_a_damaged_truth_is_named(folder, run, tmp_path, content):
+    (tmp_path / "vesicles-000").mkdir()
+    truth = tmp_path / "vesicles-000" / "truth.json"
+    truth.write_text(content)
+    status, _, err = run("simulate", "vesicles", "-o", tmp_path, "--resume")
+    assert status == 2 and str(truth) in err and err.count("\n") == 1
+
+
 def test_a_tilt_series_of_ones_own_map(tmp_path, run):
     axis = np.arange(12) - 5.5
     ball = np.exp(-np.square(np.stack(np.meshgrid(axis, axis, axis))).sum(0) / 18)

@@ -132,7 +132,28 @@ def other_shape(folder):
     path.write_text(json.dumps(manifest))
 
 
+def sealed(change):
+    def act(folder):
+        path = folder / "manifest.json"
+        manifest = json.loads(path.read_text())
+        change(manifest)
+        manifest["sha256"] = checkpoint._seal(manifest)
+        path.write_text(json.dumps(manifest))
+
+    return act
+
+
 DAMAGE = {
+    "deep manifest": (lambda f: (f / "manifest.json").write_text("[" * 10**5), "cannot be read"),
+    "list as manifest": (lambda f: (f / "manifest.json").write_text("[]"), "cannot be read"),
+    "sealed without meta": (sealed(lambda m: m.pop("meta")), "lacks what it should say"),
+    "sealed with odd meta": (sealed(lambda m: m.update(meta=5)), "lacks what it should say"),
+    "sealed without leaves": (sealed(lambda m: m.pop("leaves")), "lacks what it should say"),
+    "sealed with odd leaves": (sealed(lambda m: m.update(leaves=[5])), "lacks what it should say"),
+    "sealed with odd shape": (
+        sealed(lambda m: m["leaves"][0].update(shape=5)),
+        "lacks what it should say",
+    ),
     "bit flip": (lambda f: flip_bit(largest(f)), "checksum|cannot be read"),
     "truncated": (lambda f: os.truncate(largest(f), 10), "checksum|cannot be read"),
     "no arrays": (lambda f: shutil.rmtree(f / "arrays"), "arrays cannot be read"),

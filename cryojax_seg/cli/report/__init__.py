@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 import json
+import zipfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 from cryojax_seg import evaluate
 from cryojax_seg.cli.evaluate import BINS
 from cryojax_seg.core import label_names
+from cryojax_seg.io.files import FileError, check_memory, existing_file
 
 EDGE = 384  # pixels of a picture, at most
 PICTURES = {"z": 24, "y": 12, "x": 12}
@@ -51,9 +53,9 @@ class Result:
 def gather(paths, folds, example, voxel_size, classes) -> Result:
     """Puts the folds of a method together and scores them on the annotated slices."""
     parts = []
-    for path in paths:
-        with np.load(path) as file:
-            parts.append({key: file[key] for key in file.files})
+    for path, fold in zip(paths, folds, strict=True):
+        shown = (fold.shown[1] - fold.shown[0], *example.volume.shape[1:], len(classes))
+        parts.append(read_fold(path, shown))
     p = np.concatenate([part["probabilities"] for part in parts])
     predicted = p.argmax(-1) if p.shape[-1] > 1 else (p[..., 0] > 0.5).astype(np.int64)
     truth, weights = example.labels, example.weights
@@ -95,6 +97,33 @@ def gather(paths, folds, example, voxel_size, classes) -> Result:
         for c, a in zip(diagram.confidence[kept], diagram.accuracy[kept], strict=True)
     ]
     return Result(p, predicted, scores, curve)
+
+
+def read_fold(path: Path, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """What one fold kept: probabilities of this shape, seconds, parameters and voxels.
+
+    Raises:
+        FileError: naming the file, if it is damaged or of another comparison.
+    """
+    kinds = {"probabilities": (shape, "f"), "seconds": ((2,), "f")}
+    kinds |= {"parameters": ((), "iu"), "voxels": ((), "iu")}
+    found = {}
+    existing_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        check_memory(path, size, "remove it")
+        with np.load(path, allow_pickle=False) as file:
+            for name, (wanted, kind) in kinds.items():
+                found[name] = file[name]
+                if found[name].shape != wanted or found[name].dtype.kind not in kind:
+                    raise ValueError(f"{name} are {found[name].shape} {found[name].dtype}")
+    except Exception as error:  # a damaged archive surfaces as any of a dozen types
+        raise FileError(
+            f"{path}: is damaged or of another comparison ({error}); remove it, and --resume makes "
+            "it again"
+        ) from error
+    return found
 
 
 def _mean(values: list[float | None]) -> float | None:
