@@ -141,8 +141,9 @@ def _written(image: dict[str, Any], count: int) -> list[int | None]:
     """Chunk files of each level, where that was noted down."""
     noted = image.get("metadata")
     numbers = noted.get("chunks") if isinstance(noted, dict) else None
-    known = isinstance(numbers, list) and all(type(n) is int for n in numbers)
-    return [*numbers] if known and len(numbers) == count else [None] * count
+    if not isinstance(numbers, list) or [type(n) for n in numbers] != [int] * count:
+        return [None] * count
+    return [int(n) for n in numbers]
 
 
 def _axes(axes: list[Any]) -> tuple[Zyx | None, tuple[str, ...]]:

@@ -28,7 +28,9 @@ _MOST_EXPANSION = {1: 1, 5: 4096, 8: 1040, 32946: 1040, 32773: 128, 34925: 2**16
 _LZW = 5
 # The layouts of microscope vendors rest on words of their own; their pages are read as any others.
 _KINDS = {"ome", "imagej", "shaped", "uniform", "multipage", "frame", "subifd", "virtual"}
-_ONLY = {f"is_{name}": False for name in tifffile.TIFF.FILE_FLAGS if name not in _KINDS}
+_ONLY: dict[str, Any] = {
+    f"is_{name}": False for name in tifffile.TIFF.FILE_FLAGS if name not in _KINDS
+}
 
 
 def is_tiff(path: PathLike) -> bool:
@@ -182,10 +184,10 @@ def _check_size(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: 
                     f"{path}: truncated: page {number} ends at byte {offset + count}, the file "
                     f"has {size}. Copy it again"
                 )
-    if _contiguous(file, series) and series.dataoffset + expected > size:  # pyright: ignore
+    end = (series.dataoffset or 0) + expected
+    if _contiguous(file, series) and end > size:
         raise FileError(
-            f"{path}: truncated: {series.dataoffset + expected} bytes are needed, the file has "
-            f"{size}. Copy it again"
+            f"{path}: truncated: {end} bytes are needed, the file has {size}. Copy it again"
         )
 
 
