@@ -93,6 +93,14 @@ def test_the_compute_core_needs_neither_files_nor_command_line():
     assert not loaded & {"mrcfile", "tyro", "matplotlib", "tifffile"}
 
 
+def test_files_of_json_and_yaml_are_read_in_one_place():
+    """Where size and depth are bounded; what a process made itself may be parsed anywhere."""
+    for path in PACKAGE.rglob("*.py"):
+        if path.name not in ("plain.py", "processes.py"):
+            found = re.findall(r"json\.loads?\((?!json\.dumps)|yaml\.\w*load", path.read_text())
+            assert not found, path
+
+
 def test_no_module_is_overgrown():
     for path in PACKAGE.rglob("*.py"):
         assert path.read_text().count("\n") <= 350, path
