@@ -28,6 +28,8 @@ class Export:
         arg(metavar="Z Y X", help_behavior_hint="(default: any)"),
     ] = None
     """Voxels of the volumes it will be given."""
+    allow_module: models.AllowedModules = ()
+    """Modules of your own that the model may import."""
     overwrite: Overwrite = False
     """Replace existing files."""
 
@@ -40,7 +42,7 @@ def run(options: Export) -> None:
 
     from cryojax_seg import export, io
 
-    segmenter, card, digest = models.load(options.model)
+    segmenter, card, digest = models.load(options.model, options.allow_module)
     export.require(segmenter)
     job = {"model": digest, "shape": options.shape}
     # The parameters get their name first: a graph that is there has them.

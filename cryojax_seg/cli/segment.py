@@ -74,6 +74,8 @@ class Segment:
     """The workers are jobs of SLURM that this file describes; the README has one."""
     compile_only: bool = False
     """Compile what the tomograms need and segment nothing: once, before a job array starts."""
+    allow_module: models.AllowedModules = ()
+    """Modules of your own that the model may import (see `train --method MODULE:CLASS`)."""
     resume: bool = False
     """Leave out tomograms that are done; one that was begun goes on in any case."""
     overwrite: Overwrite = False
@@ -124,7 +126,7 @@ def _load(options: Segment) -> _Model:
     from cryojax_seg import core
 
     core.keep_compiled()  # and memory goes back to the system, so that --memory holds
-    segmenter, card, digest = models.load(options.model)
+    segmenter, card, digest = models.load(options.model, options.allow_module)
     _check_model(options, segmenter)
     return _Model(_with_flips(options, segmenter, card), card, digest)
 

@@ -191,7 +191,9 @@ def _finish(options: Train, config, result, examples, held_out, tomogram) -> Non
     if result.stopped in signal.Signals.__members__:
         console.say("interrupted; the same command with --resume goes on from here")
     else:
-        print(f"next:  cryojax-seg segment {folder} TOMOGRAM -o LABELS.mrc")
+        module, own, _ = methods.parts(options.method)[0].partition(":")
+        allow = f" --allow-module {module}" if own else ""
+        print(f"next:  cryojax-seg segment {folder} TOMOGRAM -o LABELS.mrc{allow}")
 
 
 def _check(options: Train) -> None:
@@ -202,11 +204,6 @@ def _check(options: Train) -> None:
         methods.known(options.method)
     except ValueError as error:
         raise ValueError(f"--method: {error}") from None
-    if ":" in methods.parts(options.method)[0]:
-        raise ValueError(
-            f"--method {options.method}: only models of this package can be saved for `segment`; "
-            "`cryojax-seg compare` and training.train take segmenters of your own"
-        )
     if len(options.labels) != len(options.tomograms):
         raise ValueError(
             f"{len(options.tomograms)} tomogram(s) and {len(options.labels)} label file(s); "

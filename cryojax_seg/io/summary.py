@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io.card import read_card
 from cryojax_seg.io.chunked import Chunked
 from cryojax_seg.io.files import FileError, HeaderWarning, PathLike
 from cryojax_seg.io.model import load_model, read_description
-from cryojax_seg.io.modules import flat_state
+from cryojax_seg.io.modules import ForeignModuleError
 from cryojax_seg.io.ome import metadata_file, read_multiscale
 from cryojax_seg.io.summary_of_particles import describe_particles
 from cryojax_seg.io.volume import read_tomogram
@@ -136,9 +137,12 @@ def _describe_model(path: PathLike) -> Description:
             f"{path}: is a folder without model.json and without OME-Zarr metadata; a volume or a "
             "model folder is needed"
         )
-    segmenter, card = load_model(path)
     content = read_description(path)
-    count = sum(int(np.size(value)) for value in flat_state(segmenter).values())
+    try:
+        _, card = load_model(path)
+    except ForeignModuleError:  # its card can be read without its code
+        card = read_card(content["card"])
+    count = sum(int(np.prod(array["shape"])) for array in content["arrays"].values())
     arguments = content["operator"]["arguments"]
     facts = {
         "class": content["operator"]["class"].removeprefix("cryojax_seg.").replace(":", "."),

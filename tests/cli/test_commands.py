@@ -225,3 +225,21 @@ def test_the_demo_writes_what_it_says(run, tmp_path):
     assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert io.load_model(folder / "model")[0].classes == ("membrane",)
     assert run(*words)[0] == 2  # an existing demo is kept
+
+
+def test_a_segmenter_of_ones_own_is_trained_saved_and_run(files, tmp_path, monkeypatch, run):
+    """Its module is imported only where it is allowed by name."""
+    (tmp_path / "my_methods.py").write_text(
+        "from cryojax_seg.segmenters import LinearVote\nclass Mine(LinearVote): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = [files / "tomogram.mrc", "--labels", files / "sparse.mrc", "--steps", 3, "--patch", 16]
+    status, out, err = run("train", *words, "--method", "my_methods:Mine", "-o", tmp_path / "run")
+    assert status == 0, err
+    assert "--allow-module my_methods" in out.splitlines()[-1]
+    words = ["segment", tmp_path / "run", files / "tomogram.mrc", "-o", tmp_path / "labels.mrc"]
+    status, _, err = run(*words)
+    assert status == 2 and err.strip().endswith("--allow-module my_methods")
+    status, _, err = run(*words, "--allow-module", "my_methods")
+    assert status == 0, err
+    assert (tmp_path / "labels.mrc").exists()
