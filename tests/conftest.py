@@ -1,40 +1,79 @@
 """Strict settings for every test and doctest: no silent promotion, no warnings."""
 
+import contextlib
+import hashlib
+import importlib.metadata
 import os
-import shutil
-import tempfile
+import platform
+import time
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The workers and the programs that tests start share what they compile, for this run only. Also the
-# smallest programs: there are thousands, and reading one takes a quarter of the time of compiling
-# it. The folder has no limit of size, with which every new file would look at all others.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/cryojax-seg-compiled-{os.getpid()}"
-)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-
 import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+import platformdirs
 import pytest
 
 matplotlib.use("Agg")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+
+def _kept() -> Path:
+    """The folder of compiled programs of this jaxlib on this kind of processor."""
+    with contextlib.suppress(OSError):
+        flags = next(n for n in Path("/proc/cpuinfo").read_text().splitlines() if "flags" in n)
+        kind = hashlib.sha256(flags.encode()).hexdigest()[:12]
+        return _folder(kind)
+    return _folder(platform.machine())
+
+
+def _folder(kind: str) -> Path:
+    version = importlib.metadata.version("jaxlib")
+    return platformdirs.user_cache_path("cryojax-seg") / "tests" / f"jaxlib-{version}-{kind}"
+
+
+# Nine tenths of the time goes into compiling, so what is compiled is kept from run to run, and is
+# shared by the workers and the programs that tests start. Also the smallest programs: there are
+# thousands, and reading one takes a quarter of the time of compiling it. JAX sets no limit to the
+# folder, with which every new file would look at all others; see `pytest_unconfigure`.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_kept()))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
 QUICK = {"xla_backend_optimization_level": 0}  # compiles in a third of the time
 
 
-def pytest_unconfigure():
-    shutil.rmtree(f"{tempfile.gettempdir()}/cryojax-seg-compiled-{os.getpid()}", ignore_errors=True)
+UNUSED = 14 * 24 * 3600  # seconds after which a compiled program goes
+MOST = 3 * 2**30  # bytes that a process may hold before it forgets its compiled programs
+
+
+def pytest_unconfigure(config):
+    """Removes compiled programs that no run has used for two weeks."""
+    if hasattr(config, "workerinput"):  # a worker; the run itself does it
+        return
+    for file in _kept().glob("*"):
+        with contextlib.suppress(OSError):  # another run may have removed it
+            if time.time() - file.stat().st_atime > UNUSED:
+                file.unlink()
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds; 0 where the system does not say."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 @pytest.fixture(autouse=True, scope="module")
 def programs():
-    """Compiled programs of one file at a time; those of all would take many gigabytes."""
+    """Compiled programs stay in memory until they take much of it."""
     yield
-    jax.clear_caches()
+    if _resident() > MOST:
+        jax.clear_caches()
 
 
 @pytest.fixture

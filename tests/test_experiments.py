@@ -31,6 +31,7 @@ needs_autophagy = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [

@@ -14,6 +14,7 @@ import pytest
 from cryojax_seg import io
 from cryojax_seg.cli import cluster, segment, workers
 
+pytestmark = pytest.mark.slow
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
 
 

@@ -20,6 +20,7 @@ from cryojax_seg.training import checkpoint, processes  # noqa: E402
 from cryojax_seg.training.rundir import read_metrics  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 def free_address():

@@ -28,6 +28,8 @@ from cryojax_seg.training.signals import Interrupts
 sys.path.insert(0, str(Path(__file__).parent))
 import worker  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TREE = {"kernel": jnp.arange(6.0).reshape(2, 3), "step": jnp.int32(7)}
 
