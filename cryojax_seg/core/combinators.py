@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -11,7 +12,7 @@ from flax import nnx
 from cryojax_seg.core.operator import LocalOperator
 from cryojax_seg.core.parameters import claim
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.types import Logits, Volume
+from cryojax_seg.core.types import Array, Logits, Volume
 from cryojax_seg.core.wedge import MissingWedge
 
 
@@ -64,7 +65,8 @@ class Symmetrized(Segmenter):
     """The mean logit over the flips that leave this wedge unchanged.
 
     Test-time averaging as part of the function, and exact: the data distribution is invariant
-    under these flips and no others.
+    under these flips and no others. One view is computed after another, so that all take the
+    memory, and the compilation, of one.
     """
 
     def __init__(self, segmenter: Segmenter, wedge: MissingWedge):
@@ -75,8 +77,20 @@ class Symmetrized(Segmenter):
         self.classes = segmenter.classes
 
     def __call__(self, volume: Volume) -> Logits:
-        views = [jnp.flip(self.segmenter(jnp.flip(volume, axes)), axes) for axes in self.flips]
-        return jnp.stack(views).mean(0)
+        volume = jnp.asarray(volume)
+
+        def flipped(array: Array, chosen: Array) -> Array:
+            for axis in range(3):
+                array = jnp.where(chosen[axis], jnp.flip(array, axis), array)
+            return array
+
+        def add(total: Logits, chosen: Array) -> tuple[Logits, None]:
+            return total + flipped(self.segmenter(flipped(volume, chosen)), chosen), None
+
+        chosen = np.array([[axis in axes for axis in range(3)] for axes in self.flips])
+        like = jax.eval_shape(self.segmenter, volume)
+        total, _ = jax.lax.scan(add, jnp.zeros(like.shape, like.dtype), chosen)
+        return total / len(self.flips)
 
 
 class Stacked(Segmenter):

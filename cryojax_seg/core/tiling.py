@@ -21,6 +21,7 @@ Answer = Callable[[Logits], Any]
 Program = Callable[[np.ndarray], Logits]
 
 MEMORY = 1.5e9  # bytes that tiles may take unless somebody says otherwise
+WASTE = 2.0  # voxels computed for each voxel that are worth a word
 
 
 def logits_themselves(logits: Logits) -> Logits:
@@ -51,9 +52,11 @@ class Tiling:
     """How a volume is cut into tiles of one shape; iterating gives where each lies in the volume.
 
     Attributes:
-        shape: of the volume, ``(z, y, x)``.
+        shape: of the volume, ``(z, y, x)``, or of the part of it that is wanted.
         tile: of a tile without its halo.
         halo: voxels that are read around each tile.
+        origin: where that part begins in the volume, multiples of the stride. It is cut as if it
+            were the volume, but the halos of its tiles are read from what lies around it.
 
     >>> cut = Tiling((5, 8, 8), (4, 8, 8), 2)
     >>> cut.count, [where[0] for where in cut], cut.waste
@@ -63,6 +66,7 @@ class Tiling:
     shape: tuple[int, ...]
     tile: tuple[int, ...]
     halo: int
+    origin: tuple[int, ...] = (0, 0, 0)
 
     def __iter__(self) -> Iterator[Where]:
         starts = (range(0, n, t) for n, t in zip(self.shape, self.tile, strict=True))
@@ -147,7 +151,7 @@ def apply_tiles(
     pending = None
     with ThreadPoolExecutor(1) as worker:
         for where in itertools.islice(tiling, first, None):
-            start = [s.start - tiling.halo for s in where]
+            start = [o + s.start - tiling.halo for o, s in zip(tiling.origin, where, strict=True)]
             block = read(volume, start, [a + n for a, n in zip(start, tiling.padded, strict=True)])
             # Either way this returns before it is done.
             if program is None:
@@ -174,7 +178,7 @@ def apply(
     volume: Readable | Array,
     tile: Tile | Tiling = None,
 ) -> np.ndarray:
-    """The channels ``(z, y, x, channel)`` of a volume of any size, float32; see `apply_tiles`.
+    """The channels ``(z, y, x, channel)`` of a volume of any size, or a part; see `apply_tiles`.
 
     They are the logits of a segmenter, and the one restored density of a restorer. The result does
     not depend on `tile`, but for a segmenter that was `Truncated`.
@@ -186,10 +190,11 @@ def apply(
     >>> bool((apply(s, v, tile=4) == apply(s, v)).all())
     True
     """
+    tiling = tile if isinstance(tile, Tiling) else tiling_of(operator, volume.shape, tile)
     out = np.empty(0, np.float32)
-    for where, channels in apply_tiles(operator, volume, tile):
+    for where, channels in apply_tiles(operator, volume, tiling):
         if out.size == 0:
-            out = np.empty((*volume.shape, channels.shape[-1]), np.float32)
+            out = np.empty((*tiling.shape, channels.shape[-1]), np.float32)
         out[where] = channels
     return out
 
@@ -233,19 +238,86 @@ def plan_tiles(
     1
     """
     whole = tiling_of(operator, shape, None)
-    most = memory / bytes_per_voxel(operator, answer)
+    return fewest(whole, operator.stride, memory / bytes_per_voxel(operator, answer))
+
+
+def fewest(whole: Tiling, stride: int, most: float) -> Tiling:
+    """The tiling that computes the fewest voxels with at most so many in a tile with its halo.
+
+    Args:
+        whole: the volume as one tile.
+        stride: that the edges of the tiles are multiples of.
+        most: voxels. Where no tile is that small, tiles of 16 voxels are taken.
+
+    >>> cut = fewest(Tiling((64, 64, 64), (64, 64, 64), 4), 1, 64_000.0)
+    >>> cut.tile, cut.waste <= 2
+    ((32, 32, 32), True)
+    """
     if math.prod(whole.padded) <= most:
         return whole
-    step = _up(8, operator.stride)
-    sizes = [np.unique([_up(-(-n // k), step) for k in range(1, -(-n // 16) + 1)]) for n in shape]
-    counts = [-(-n // size) for n, size in zip(shape, sizes, strict=True)]
-    padded = [size + 2.0 * whole.halo for size in sizes]
-    voxels = functools.reduce(np.multiply.outer, padded)
-    computed = functools.reduce(np.multiply.outer, counts) * voxels
-    fits = voxels <= most
-    fits.flat[0] |= not fits.any()  # the smallest tile there is
+    cuts = _cuts(whole, stride)
+    fits = cuts.voxels <= most
+    if not fits.any():
+        smallest = tuple(min(_up(16, stride), edge) for edge in whole.tile)
+        return dataclasses.replace(whole, tile=smallest)
+    computed = np.where(fits, cuts.computed, np.inf)
     # Of tilings with the same work the one with the largest tiles.
-    best = np.lexsort((-voxels.ravel(), np.where(fits, computed, np.inf).ravel()))[0]
-    chosen = np.unravel_index(best, fits.shape)
-    tile = tuple(int(size[i]) for size, i in zip(sizes, chosen, strict=True))
-    return Tiling(whole.shape, tile, whole.halo)
+    equal = computed == computed.min()
+    return cuts.tiling(whole, int(np.where(equal, cuts.voxels, 0).argmax()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cuts:
+    """All ways to cut a volume evenly, as an array with an axis for each of the volume's.
+
+    Attributes:
+        sizes: the edges of tiles along each axis.
+        voxels: of a tile with its halo.
+        computed: of all tiles together.
+    """
+
+    sizes: list[np.ndarray]
+    voxels: np.ndarray
+    computed: np.ndarray
+
+    def tiling(self, whole: Tiling, number: int) -> Tiling:
+        """One of them, by its place in the flat arrays."""
+        chosen = np.unravel_index(number, self.voxels.shape)
+        tile = tuple(int(size[i]) for size, i in zip(self.sizes, chosen, strict=True))
+        return dataclasses.replace(whole, tile=tile)
+
+
+def _cuts(whole: Tiling, stride: int) -> _Cuts:
+    # The smallest size for each number of tiles along an axis: larger ones only compute more.
+    sizes = [np.unique([_up(-(-n // k), stride) for k in range(1, n + 1)]) for n in whole.shape]
+    counts = [-(-n // size) for n, size in zip(whole.shape, sizes, strict=True)]
+    voxels = functools.reduce(np.multiply.outer, [size + 2.0 * whole.halo for size in sizes])
+    return _Cuts(sizes, voxels, functools.reduce(np.multiply.outer, counts) * voxels)
+
+
+def memory_for(
+    operator: LocalOperator,
+    shape: Shape,
+    waste: float = WASTE,
+    answer: Answer = logits_themselves,
+) -> tuple[float, Tiling]:
+    """The least memory in which no more than `waste` voxels are computed for each of the volume.
+
+    Where even the whole volume as one tile, or the best cut, computes more, as a halo that is wide
+    for a small volume makes it, the memory in which the waste is the least there is.
+
+    Returns:
+        bytes for `plan_tiles`, and the tiling that it then gives.
+
+    >>> from cryojax_seg.segmenters import LinearVote
+    >>> memory, tiling = memory_for(LinearVote(2), (64, 64, 64))
+    >>> tiling == plan_tiles(LinearVote(2), (64, 64, 64), memory), tiling.waste <= 2
+    (True, True)
+    """
+    whole = tiling_of(operator, shape, None)
+    cuts = _cuts(whole, operator.stride)
+    wanted = max(waste, whole.waste) * math.prod(whole.shape)  # no cut computes less than the whole
+    least = np.where(cuts.computed <= wanted, cuts.voxels, np.inf).min()
+    each = bytes_per_voxel(operator, answer)
+    tiling = fewest(whole, operator.stride, float(least))
+    return float(least) * each * (1 + 1e-6), tiling  # more, as rounding would take the last voxel

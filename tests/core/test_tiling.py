@@ -9,8 +9,10 @@ import pytest
 from flax import nnx
 
 from cryojax_seg.core import (
+    MissingWedge,
     Normalized,
     Segmenter,
+    Symmetrized,
     Tomogram,
     apply,
     apply_tiles,
@@ -21,6 +23,7 @@ from cryojax_seg.core import (
     tiling,
 )
 from cryojax_seg.core import intensity as intensity_module
+from cryojax_seg.segmenters import UNet
 
 
 class Blocks(Segmenter):
@@ -93,6 +96,64 @@ def test_planned_tiles_respect_memory_and_stride():
         other = tiling.Tiling(shape, tile, plan.halo)
         assert math.prod(other.padded) > most or other.waste >= plan.waste
     assert plan_tiles(Blocks(), shape, 1.0).tile == (16, 16, 16)  # what cannot be has to be
+
+
+@pytest.mark.parametrize("shape", [(7, 9, 12), (16, 30, 17), (5, 40, 41)])
+@pytest.mark.parametrize("halo", [0, 1, 2, 4, 6])
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_a_plan_wastes_no_more_than_it_must(shape, halo, stride, monkeypatch):
+    """At most 2 wherever any tiling in the memory has that, and as little as any tiling has.
+
+    Where it is more, the memory that would cure it is named, and less of it would not.
+    """
+
+    class Any(Segmenter):
+        classes = property(lambda self: ("a",))
+        halo = property(lambda self: wide)
+        stride = property(lambda self: step)
+
+        def __call__(self, volume):
+            raise AssertionError("a plan needs no segmentation")
+
+    wide, step = halo, stride
+    monkeypatch.setattr(tiling, "bytes_per_voxel", lambda *_: 1.0)
+    edges = [range(stride, n + stride, stride) for n in shape]
+    reach = -(-halo // stride) * stride
+    every = [tiling.Tiling(shape, tile, reach) for tile in itertools.product(*edges)]
+    sizes = np.array([math.prod(t.padded) for t in every])
+    wastes = np.array([t.waste for t in every])
+    cure, cured = tiling.memory_for(Any(), shape)
+    assert cured.waste <= max(2.0, wastes.min() + 1e-9)
+    assert not (wastes[sizes < 0.999 * cure] <= max(2.0, wastes.min())).any()
+    for memory in (300.0, 1000.0, 3000.0, 10_000.0, 1e6, cure):
+        plan = plan_tiles(Any(), shape, memory)
+        fits = sizes <= memory
+        if fits.any():
+            assert math.prod(plan.padded) <= memory
+            assert plan.waste == pytest.approx(wastes[fits].min())
+        if plan.waste > 2 and wastes.min() <= 2:
+            assert cure > memory and cured.waste <= 2
+
+
+def test_flips_take_the_memory_and_the_program_of_one_view():
+    """One after another: eight at once took six times the memory, and so tiles of 24 voxels."""
+    net = UNet(4, 1, norm="none", rngs=nnx.Rngs(0))
+    flips = Symmetrized(net, MissingWedge((-60.0, 60.0)))
+    assert tiling.bytes_per_voxel(flips) < 1.3 * tiling.bytes_per_voxel(net)
+    volume = np.random.default_rng(0).normal(size=(16, 20, 24)).astype(np.float32)
+    views = [
+        np.flip(np.asarray(net(np.flip(volume, axes).copy())), axes)
+        for axes in MissingWedge((-60.0, 60.0)).symmetries()
+    ]
+    assert len(views) == 8
+    np.testing.assert_allclose(flips(volume), np.mean(views, 0), atol=2e-5)
+
+
+def test_a_part_is_segmented_as_within_the_whole():
+    volume = np.random.default_rng(0).integers(-9, 9, (12, 14, 11)).astype(np.float32)
+    whole = apply(Blocks(), volume)
+    part = tiling.Tiling((5, 6, 9), (4, 4, 10), 2, origin=(4, 6, 2))
+    np.testing.assert_array_equal(apply(Blocks(), volume, part), whole[4:9, 6:12, 2:11])
 
 
 def test_answers_are_computed_where_the_logits_are():
