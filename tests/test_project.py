@@ -20,10 +20,11 @@ from cryojax_seg.cli import arguments
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cryojax_seg"
 
-# What each layer may import beside `text`, which shows values in messages. `training` may use the
-# atomic files of io.
+# What each layer may import beside `text`, which shows values in messages, and `units`, which checks
+# numbers. `training` may use the atomic files of io.
 LAYERS = {
     "text": set(),
+    "units": set(),
     "core": set(),
     "segmenters": {"core", "losses"},
     "restore": {"core", "segmenters"},
@@ -58,7 +59,7 @@ def imported(path):
 def test_imports_run_one_way(layer):
     alone = PACKAGE / f"{layer}.py"
     for path in [alone] if alone.exists() else (PACKAGE / layer).rglob("*.py"):
-        extra = imported(path) - LAYERS[layer] - {layer, "text"}
+        extra = imported(path) - LAYERS[layer] - {layer, "text", "units"}
         assert not extra, f"{path.relative_to(ROOT)} imports {extra}"
 
 

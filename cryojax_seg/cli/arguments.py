@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
 
+from cryojax_seg import units
 from cryojax_seg.cli.console import PROGRAM
 from cryojax_seg.text import shortened
 
@@ -41,6 +42,23 @@ TomogramName = Annotated[
     arg(metavar="NAME", help_behavior_hint="(default: that of its file)"),
 ]
 TiltRange = Annotated[tuple[float, float] | None, arg(metavar="LO HI")]
+# What the numbers are that options ask for; those of other names are not checked.
+_QUANTITIES = {
+    "defocus": units.DEFOCUS,
+    "voltage": units.VOLTAGE,
+    "voxel_size": units.VOXEL_SIZE,
+    "tilt_range": units.TILT,
+    "diameter": units.DIAMETER,
+    "radius": units.RADIUS,
+    "contact": units.DISTANCE,
+    "farthest": units.DISTANCE,
+    "distance": units.DISTANCE,
+    "memory": units.MEMORY,
+    "threshold": units.FRACTION,
+    "validation": units.FRACTION,
+    "crowding": units.FRACTION,
+    "learning_rate": units.LEARNING_RATE,
+}
 Contrast = Literal["dark", "bright"]
 
 
@@ -63,7 +81,8 @@ def parse(argv: list[str], commands: Mapping[str, type]) -> Any:
 
     Raises:
         SystemExit: after printing help.
-        ValueError: one line that says what is wrong with the arguments.
+        ValueError: one line that says what is wrong with the arguments; also for a number that
+            can only be meant in another unit, see `units.check`.
     """
     kinds: list[Any] = [
         Annotated[kind, subcommand(name, description=_description(kind, argv, name))]
@@ -94,6 +113,8 @@ def parse(argv: list[str], commands: Mapping[str, type]) -> Any:
             raise
         named = f" {command}" if command in commands else ""
         raise ValueError(f"{_summary(messages.getvalue())}; see {PROGRAM}{named} --help") from None
+    for name, quantity in _QUANTITIES.items():
+        units.check(f"--{name.replace('_', '-')}", getattr(options, name, None), quantity)
     if tomograms and not options.tomograms:
         options = dataclasses.replace(options, tomograms=tomograms)
     return options

@@ -17,6 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from cryojax_seg import units
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Number
 
@@ -85,6 +86,10 @@ class ContrastTransfer:
     b_factor: Any = 0.0
 
     def __post_init__(self):
+        units.check("defocus", self.defocus, units.DEFOCUS_ANGSTROM)
+        units.check("voltage", self.voltage, units.VOLTAGE)
+        units.check("spherical_aberration", self.spherical_aberration, units.ABERRATION)
+        units.check("amplitude_contrast", self.amplitude_contrast, units.AMPLITUDE)
         check_between("voltage", self.voltage, 1, 3000)
         check_between("spherical_aberration", self.spherical_aberration, 0, 100)
         check_between("amplitude_contrast", self.amplitude_contrast, 0, 1)

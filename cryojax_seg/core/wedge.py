@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from cryojax_seg import units
 from cryojax_seg.core import fourier
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Key, Number, Shape, Spectrum, Volume
@@ -57,6 +58,7 @@ class MissingWedge:
                     f"tilt_range {tuple(angles)} must be two angles in degrees, lowest first, "
                     "within -90 to 90"
                 )
+            units.check("tilt_range", tuple(angles), units.TILT)
         if self.tilt_axis not in ("y", "x"):
             raise ValueError(f"tilt_axis {self.tilt_axis!r} must be 'y' or 'x'")
 

@@ -5,6 +5,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
+from cryojax_seg import units
 from cryojax_seg.core.ctf import ContrastTransfer, check_between, wavelength
 from cryojax_seg.restore.radial import RadialFilter
 
@@ -47,6 +48,7 @@ def ctf_deconvolution(
     """
     if not 0 < voxel_size < math.inf:
         raise ValueError(f"voxel_size must be positive, in angstrom, got {voxel_size}")
+    units.check("voxel_size", voxel_size, units.VOXEL_SIZE)
     check_between("strength", strength, -10, 10)
     check_between("falloff", falloff, 0, 1000)
     check_between("highpass", highpass, 0, 1)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from cryojax_seg import units
 from cryojax_seg.core import ctf
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Key, Number
@@ -37,6 +38,7 @@ class Slab:
     mean_free_path: Any = 3900.0
 
     def __post_init__(self):
+        units.check("thickness", self.thickness, units.THICKNESS)
         ctf.check_between("thickness", self.thickness, 0, math.inf)
         ctf.check_between("wave_length", self.wave_length, 1, math.inf)
         ctf.check_between("mean_free_path", self.mean_free_path, 1, math.inf)

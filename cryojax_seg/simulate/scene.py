@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cryojax_seg import units
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Shape
 from cryojax_seg.simulate.complexes import GaussianComplex, MapDensity
@@ -90,6 +91,7 @@ class Scene:
             raise ValueError(f"shape must be three sizes of 1 or more, got {self.shape}")
         if not self.voxel_size > 0:
             raise ValueError(f"voxel_size must be above 0 angstrom, got {self.voxel_size}")
+        units.check("voxel_size", self.voxel_size, units.VOXEL_SIZE)
 
 
 def measurements(scene: Scene) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any, Literal
 
+from cryojax_seg import units
 from cryojax_seg.text import shortened
 
 
@@ -122,6 +123,7 @@ class TrainConfig:
             value = getattr(self, name)
             _require(value >= 1, f"{name} must be at least 1, got {value}")
         _require(min(self.patch_shape) >= 1, f"patch edges must be positive, got {self.patch}")
+        units.check("learning_rate", self.learning_rate, units.LEARNING_RATE)
         _require(
             math.isfinite(self.learning_rate) and self.learning_rate > 0,
             f"learning_rate must be positive, got {self.learning_rate}",

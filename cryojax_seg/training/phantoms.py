@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from cryojax_seg import units
 from cryojax_seg.core import Normalized, measure_intensity
 from cryojax_seg.core.types import Key, Shape
 from cryojax_seg.core.wedge import MissingWedge
@@ -54,6 +55,7 @@ def simulated(
         raise ValueError(
             f"count, voxel size and ratios are positive, got {count}, {voxel_size} and {snr}"
         )
+    units.check("voxel_size", voxel_size, units.VOXEL_SIZE)
     edge = max(64, 4 * math.ceil(_EXTENT / voxel_size / 4)) if edge is None else edge
     rng = np.random.default_rng(seed)
     examples = []

@@ -178,7 +178,7 @@ def test_particles_at_the_faces_are_listed_and_kept_or_dropped(run, sample, tmp_
     "words, complaint",
     [
         (("pick", "map.mrc", "-o", "OUT/p.star"), "--diameter ANGSTROM is needed"),
-        (("pick", "map.mrc", "-o", "OUT/p.txt", "--diameter", "9"), "ends in .star"),
+        (("pick", "map.mrc", "-o", "OUT/p.txt", "--diameter", "90"), "ends in .star"),
         (("pick", "tomogram.mrc", "-o", "OUT/p.star", "--diameter", "90"), "give --template MAP"),
         (
             ("pick", "map.mrc", "-o", "OUT/p.star", "--diameter", "90", "--distance", "0", "9"),

@@ -93,7 +93,7 @@ def test_gradients_reach_every_number(x64, check_gradients):
 
 
 def test_impossible_optics_are_refused():
-    with pytest.raises(ValueError, match="amplitude_contrast must be between 0 and 1, got 7.0"):
+    with pytest.raises(ValueError, match="amplitude_contrast is a fraction: 7 looks like percent"):
         ContrastTransfer(amplitude_contrast=7.0)
 
 
