@@ -20,8 +20,8 @@ from cryojax_seg.cli import arguments
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cryojax_seg"
 
-# What each layer may import beside `text`, which shows values in messages, and `units`, which checks
-# numbers. `training` may use the atomic files of io.
+# What each layer may import beside `text`, which shows values in messages, and `units`, which
+# checks numbers. `training` may use the atomic files of io.
 LAYERS = {
     "text": set(),
     "units": set(),

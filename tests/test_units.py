@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryojax_seg import io, units
+from cryojax_seg import units
 from cryojax_seg.core import MissingWedge
 from cryojax_seg.core.ctf import ContrastTransfer
 from cryojax_seg.restore import ctf_deconvolution
@@ -88,11 +88,3 @@ def test_what_may_be_meant_passes():
 def test_constructors_say_it_too(make, expected):
     with pytest.raises(ValueError, match=expected):
         make()
-
-
-def test_a_voxel_size_for_a_file(tmp_path):
-    path = tmp_path / "a.mrc"
-    io.write_mrc(path, np.zeros((2, 3, 4), np.float32), voxel_size=10.0)
-    assert io.read_mrc(path, 12.0).voxel_size == (12.0, 12.0, 12.0)
-    with pytest.raises(ValueError, match="the voxel size is in angstrom: 0.12 looks like nano"):
-        io.read_mrc(path, 0.12)

@@ -4,11 +4,8 @@ Nothing here imports JAX before the options are parsed, so that ``--help`` answe
 subcommand is a frozen dataclass of options and a function ``run(options)`` beside it.
 """
 
-import contextlib
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
 
@@ -22,6 +19,7 @@ from cryojax_seg.cli import (
     export,
     extract,
     info,
+    interruption,
     measure,
     pick,
     restore,
@@ -52,15 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status.
 
     0: done. 2: something is wrong with what was asked or with a file; one line on the error
-    stream says what and how to mend it. 130 or 143: interrupted by Ctrl-C or by SIGTERM. Any
-    other exception is a defect of the program and shows its traceback, as does everything if the
-    environment variable ``CRYOJAX_SEG_TRACEBACK`` is set.
+    stream says what and how to mend it. 130 or 143: interrupted by Ctrl-C or by SIGTERM, within
+    ten seconds; one line says what is kept. Any other exception is a defect of the program and
+    shows its traceback, as does everything if the environment variable ``CRYOJAX_SEG_TRACEBACK``
+    is set.
 
     Args:
         argv: arguments without the name of the program; those of the process by default.
     """
+    console.silence_compiler()
+    called = argv is not None
     argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    with console.warnings_as_lines(), _terminable():
+    options = None
+
+    def advice() -> str:
+        return interruption.advice(argv[0], options)
+
+    with console.warnings_as_lines(), interruption.bounded(advice, goes_on=called):
         try:
             options = arguments.parse(argv, {name: c[0] for name, c in _COMMANDS.items()})
             next(run for kind, run in _COMMANDS.values() if kind is type(options))(options)
@@ -70,8 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except KeyboardInterrupt as interrupt:
-            terminated = isinstance(interrupt, _Terminated)
-            console.error("terminated" if terminated else "interrupted")
+            terminated = isinstance(interrupt, interruption.Terminated)
+            word = "terminated" if terminated else "interrupted"
+            console.error(f"{word}; {advice()}")
             return 143 if terminated else 130
         except (ValueError, OSError, TrainingError) as error:
             if os.environ.get("CRYOJAX_SEG_TRACEBACK"):
@@ -82,23 +89,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.error("out of memory; use smaller tiles (--tile) or patches (--patch)")
             return 2
     return 0
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception: so that what is half-written is removed on the way out."""
-
-
-@contextlib.contextmanager
-def _terminable():
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_):
-        raise _Terminated
-
-    former = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -327,12 +328,10 @@ def _fold(
     patch = max(config.patch_shape)
     fitted = segmenters.fit_normalization(result.operator, example.volume, patch=patch)
     low, high = fold.shown
-    reach = -(-fitted.halo // fitted.stride) * fitted.stride
-    first = max(0, low // fitted.stride * fitted.stride - reach)
-    last = min(len(example.volume), high + reach)
-    part = example.volume[first:last]
-    tile = core.plan_tiles(fitted, part.shape)
-    logits = core.apply(fitted, part, tile)[low - first : high - first]
+    first = low // fitted.stride * fitted.stride
+    shape = (high - first, *example.volume.shape[1:])
+    tile = dataclasses.replace(core.plan_tiles(fitted, shape), origin=(first, 0, 0))
+    logits = core.apply(fitted, example.volume, tile)[low - first :]
     probabilities = np.asarray(core.probabilities(logits), np.float16)
     seconds = (trained - start, time.perf_counter() - trained)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(segmenter, nnx.Param)))
@@ -343,5 +342,5 @@ def _fold(
                 probabilities=probabilities,
                 seconds=np.asarray(seconds),
                 parameters=parameters,
-                voxels=part.size,
+                voxels=math.prod(shape),
             )

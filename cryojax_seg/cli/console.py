@@ -1,11 +1,14 @@
 """What the commands print: results to standard output, everything else to standard error."""
 
 import contextlib
+import itertools
+import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cryojax_seg.text import shortened
+from cryojax_seg.training.progress import display
 
 PROGRAM = "cryojax-seg"
 
@@ -26,10 +29,25 @@ def warn(message: str) -> None:
 
 @contextlib.contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Python's warnings, which are for the user here, without the place in the code."""
+    """Python's warnings, which are for the user here, without the place in the code.
+
+    Those of JAX that a compiled program could not be read or kept are left out: then it is compiled
+    again, which is only slower.
+    """
     with warnings.catch_warnings():
+        cache = "Error (reading|writing) persistent compilation cache"
+        warnings.filterwarnings("ignore", cache)
         warnings.showwarning = lambda message, *_, **__: warn(str(message))
         yield
+
+
+def silence_compiler() -> None:
+    """Keeps XLA's own messages, such as "Very slow compile?", from the error stream.
+
+    They are for those who work on XLA. What goes wrong still is a Python exception. To be called
+    before JAX is imported; who sets the variable decides.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def say(message: str) -> None:
@@ -70,36 +88,17 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
         print("  " + "  ".join([first.strip().ljust(widths[0]), *others]).rstrip())
 
 
-def progress(total: int, label: str):
-    """A context manager that yields a function to call after each of `total` steps.
+@contextlib.contextmanager
+def progress(total: int, label: str, done: int = 0) -> Iterator[Callable[[], None]]:
+    """Yields a function to call after each of `total` steps of some work that may take long.
 
-    Draws a bar in a terminal and nothing elsewhere.
+    Draws a bar in a terminal; elsewhere a line says every half a minute how far it is.
+
+    Args:
+        total: how many steps there are.
+        label: of the work, such as a file name.
+        done: how many steps an earlier run did.
     """
-    if not sys.stderr.isatty() or total <= 1:
-        return contextlib.nullcontext(lambda: None)
-    return _bar(total, label)
-
-
-def _bar(total: int, label: str):
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    @contextlib.contextmanager
-    def bar():
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-            task = shown.add_task(label, total=total)
-            yield lambda: shown.advance(task)
-
-    return bar()
+    with display(label, total, done) as show:
+        count = itertools.count(done + 1)
+        yield lambda: show(next(count), "")

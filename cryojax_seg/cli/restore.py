@@ -234,7 +234,7 @@ def _trained(
         module, examples, config, objective=objective, run=folder, resume=resume
     )
     if result.stopped in signal.Signals.__members__:
-        console.say("interrupted; the same command with --resume goes on from here")
+        console.say(f"interrupted; {folder} is kept; the same command with --resume goes on")
         raise SystemExit(128 + signal.Signals[result.stopped])
     trained: Any = result.operator
     energy = options.method == "energy"

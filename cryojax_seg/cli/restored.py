@@ -21,28 +21,20 @@ def apply(
     fitted = fit_normalization(restorer, sources[0], patch=patch)
     memory = options.memory * 2**30 - tiles.BASE
     tiling = core.plan_tiles(fitted, sources[0].shape, memory, density)
+    if spared := tiles.cure(fitted, tiling, density):
+        console.say(f"{tiling.waste:.2f} voxels computed for each of the tomogram{spared}")
     intensity = sources[0].intensity
     description = {"model": digest, "tiling": dataclasses.asdict(tiling)}
-    with (
-        io.TileJob(
-            description,
-            [(options.output, np.float32)],
-            tiling.shape,
-            tomogram,
-            True,
-            outputs,
-        ) as job,
-        console.progress(tiling.count, options.output.name) as advance,
-    ):
-        for _ in range(job.done):
-            advance()
+    volumes = [(options.output, np.float32)]
+    with io.TileJob(description, volumes, tiling.shape, tomogram, True, outputs) as job:
         streams = [
             core.apply_tiles(fitted, source, tiling, density, job.done) for source in sources
         ]
-        for parts in zip(*streams, strict=True):
-            mean = sum(block for _, block in parts) / len(parts)
-            job.write(parts[0][0], [mean / intensity.gain + intensity.centre])
-            advance()
+        with console.progress(tiling.count, options.output.name, job.done) as advance:
+            for parts in zip(*streams, strict=True):
+                mean = sum(block for _, block in parts) / len(parts)
+                job.write(parts[0][0], [mean / intensity.gain + intensity.centre])
+                advance()
 
 
 def write_draws(

@@ -76,12 +76,13 @@ def plan(
         engine: that was chosen.
         contrast: None for that of the model.
         tile: edge of the tiles in voxels (an int), or bytes they may take (a float).
-        halo: "exact", "auto" or a number of voxels; for tomograms of several tiles.
+        halo: "exact", "auto" or a number of voxels; for tomograms of several tiles, or of one whose
+            halo would be most of the work.
     """
     import numpy as np
 
     from cryojax_seg import core, io
-    from cryojax_seg.core.tiling import tiling_of
+    from cryojax_seg.core.tiling import WASTE, tiling_of
     from cryojax_seg.segmenters import fit_normalization
 
     _warn_if_other_voxels(tomogram, card)
@@ -102,7 +103,9 @@ def plan(
         return core.plan_tiles(segmenter, volume.shape, tile, answer)
 
     tiling = cut(fitted)
-    if tiling.count > 1 and halo != "exact":
+    # Of one tile too where the halo is most of the work, unless it had to be measured first.
+    known = halo != "auto" or card.halo is not None
+    if halo != "exact" and (tiling.count > 1 or (known and tiling.waste > WASTE)):
         fitted = _with_halo(fitted, card, volume, halo)
         tiling = cut(fitted)
     # A block as it is read and as it is computed; the rest depends on the method.
@@ -135,8 +138,21 @@ def account(work: Work) -> str:
     return (
         f"{_times(tiling.shape)} voxels in {tiles} of {_times(tiling.tile)} with a halo of {halo}: "
         f"{tiling.waste:.2f} voxels computed for each, about {(size + BASE) / 2**30:.1f} GiB of "
-        "memory at most"
+        f"memory at most{cure(work.segmenter, tiling, work.answer)}"
     )
+
+
+def cure(segmenter: Any, tiling: Any, answer: Any) -> str:
+    """The --memory that would spare work, in words; nothing where hardly any can be spared."""
+    from cryojax_seg.core.tiling import WASTE, memory_for
+
+    if tiling.waste <= WASTE:
+        return ""
+    memory, better = memory_for(segmenter, tiling.shape, answer=answer)
+    if better.waste > 0.9 * tiling.waste:
+        return ""
+    needed = math.ceil((memory + BASE) / 2**30 * 10) / 10
+    return f"; --memory {needed:g} would make that {better.waste:.2f}"
 
 
 def _times(shape: tuple[int, ...]) -> str:
@@ -181,20 +197,16 @@ def segment(
     program = work.engine.program(work.segmenter, work.tiling.padded)
     volumes = [(path, np.float16 if i else np.int8) for i, path in enumerate(outputs)]
     count = work.tiling.count
-    with (
-        io.TileJob(whole, volumes, work.volume.shape, work.tomogram, True, held) as job,
-        console.progress(count, Path(work.tomogram.name).name) as advance,
-    ):
+    with io.TileJob(whole, volumes, work.volume.shape, work.tomogram, True, held) as job:
         if job.done:
             console.say(f"{outputs[0]}: going on after {job.done} of {count} tiles")
-        for _ in range(job.done):
-            advance()
         tiles = apply_tiles(
             work.segmenter, work.volume, work.tiling, work.answer, job.done, program
         )
-        for where, blocks in tiles:
-            job.write(where, blocks)
-            advance()
+        with console.progress(count, Path(work.tomogram.name).name, job.done) as advance:
+            for where, blocks in tiles:
+                job.write(where, blocks)
+                advance()
 
 
 def shares(labels: Path, work: Work) -> dict[str, float]:

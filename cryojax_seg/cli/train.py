@@ -176,20 +176,22 @@ def _finish(options: Train, config, result, examples, held_out, tomogram) -> Non
     from cryojax_seg import io
 
     folder, patch = options.output, max(config.patch_shape)
+    interrupted = result.stopped in signal.Signals.__members__
     card = io.ModelCard(
         voxel_size=tomogram.voxel_size,
         contrast=options.contrast,
         tilt_range=options.tilt_range,
         patch=patch,
-        halo=_halo(result.operator, examples[0].volume),
+        halo=None if interrupted else _halo(result.operator, examples[0].volume),
         provenance={"method": options.method, "config": plain(options)},
     )
     io.save_model(folder / "model", result.operator, card, overwrite=True)
-    if held_out:
-        _report(result.operator, held_out, patch)
+    if held_out and not interrupted:
+        console.say("scoring on the annotation that was held out")
+        _report(result.operator, held_out, patch, card.halo)
     print(f"model: {folder / 'model'} ({result.stopped}, step {result.steps} of {config.steps})")
-    if result.stopped in signal.Signals.__members__:
-        console.say("interrupted; the same command with --resume goes on from here")
+    if interrupted:
+        console.say(f"interrupted; {folder} is kept; the same command with --resume goes on")
     else:
         module, own, _ = methods.parts(options.method)[0].partition(":")
         allow = f" --allow-module {module}" if own else ""
@@ -285,7 +287,7 @@ def train_config(options: Train, method: str, examples, segmenter):
         seed=options.seed,
         precision=options.precision,
         patience=options.patience,
-        validate_every=max(1, min(100, steps // 5)),
+        validate_every=max(40, min(100, steps // 5)),  # or it would take more than a little of it
         checkpoint_every=max(1, min(200, steps // 2)),
     )
 
@@ -296,6 +298,7 @@ def _halo(segmenter, volume) -> int | None:
 
     if segmenter.halo < WIDE:
         return None
+    console.say("measuring how far a voxel reaches")
     fitted, difference = fit_halo(segmenter, volume)
     console.say(
         f"halo: {fitted.halo} of {segmenter.halo} voxels matter, logits differ by {difference:.2g}"
@@ -303,16 +306,21 @@ def _halo(segmenter, volume) -> int | None:
     return fitted.halo
 
 
-def _report(segmenter, held_out, patch: int) -> None:
-    """Scores on the part of the annotation that was held out."""
+def _report(segmenter, held_out, patch: int, halo: int | None) -> None:
+    """Scores on the part of the annotation that was held out, with the halo that matters."""
     from cryojax_seg import core, evaluate, segmenters
+    from cryojax_seg.training.validate import annotated
 
     total: dict[str, evaluate.Overlap] = {}
     for example in held_out:
         fitted = segmenters.fit_normalization(segmenter, example.volume, patch=patch)
-        tile = core.plan_tiles(fitted, example.volume.shape)
+        fitted = fitted if halo is None else segmenters.Truncated(fitted, halo)
+        where = annotated(example, fitted.stride)
+        tile = core.plan_tiles(fitted, tuple(w.stop - w.start for w in where))
+        tile = dataclasses.replace(tile, origin=tuple(w.start for w in where))
         predicted = core.labels(core.apply(fitted, example.volume, tile))
-        scores = evaluate.overlap(predicted, example.labels, example.weights, fitted.classes)
+        true, weights = example.labels[where], example.weights[where]
+        scores = evaluate.overlap(predicted, true, weights, fitted.classes)
         total = {
             name: score + total.get(name, evaluate.Overlap(0.0, 0.0, 0.0))
             for name, score in scores.items()

@@ -241,7 +241,7 @@ def plan_tiles(
     return fewest(whole, operator.stride, memory / bytes_per_voxel(operator, answer))
 
 
-def fewest(whole: Tiling, stride: int, most: float) -> Tiling:
+def fewest(whole: Tiling, stride: int, most: float | int) -> Tiling:
     """The tiling that computes the fewest voxels with at most so many in a tile with its halo.
 
     Args:

@@ -23,7 +23,7 @@ from cryojax_seg.io.files import (
     check_memory,
     existing_file,
 )
-from cryojax_seg.io.voxel_size import VoxelSize, given_voxel_size, voxel_size_zyx
+from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_zyx
 
 MAP_ABOVE = 2**28  # bytes; smaller volumes are read, larger ones memory-mapped
 _BLOCK = 2**22
@@ -79,7 +79,7 @@ def read_mrc(
     warn(path, notes)
     return Tomogram(
         density=data.transpose(header.axes),
-        voxel_size=header.voxel_size if voxel_size is None else given_voxel_size(voxel_size),
+        voxel_size=header.voxel_size if voxel_size is None else voxel_size_zyx(voxel_size),
         origin=header.origin,
         start=header.start,
         name=str(path),

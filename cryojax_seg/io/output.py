@@ -185,7 +185,7 @@ class TileJob:
         self._description = plain_values(dict(description))
         self._volumes, self._arguments = volumes, (shape, like, overwrite)
         self._outputs: list[Output] = []
-        self.done = 0
+        self.done: int = 0
         self._recorded = time.monotonic()
 
     def __enter__(self) -> "TileJob":

@@ -18,8 +18,8 @@ from cryojax_seg.io.ome_tiff import check_ome
 from cryojax_seg.io.voxel_size import (
     ANGSTROM_PER_UNIT,
     VoxelSize,
-    given_voxel_size,
     voxel_size_warnings,
+    voxel_size_zyx,
 )
 from cryojax_seg.text import size_text
 
@@ -76,7 +76,7 @@ def read_tiff(
     if voxel_size is None and stated is not None:
         notes = voxel_size_warnings(stated) + notes
     warn(path, notes)
-    size = stated if voxel_size is None else given_voxel_size(voxel_size)
+    size = stated if voxel_size is None else voxel_size_zyx(voxel_size)
     return Tomogram(density=data, voxel_size=size, name=str(path))
 
 

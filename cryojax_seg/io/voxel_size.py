@@ -2,7 +2,6 @@
 
 import math
 
-from cryojax_seg import units
 from cryojax_seg.io.files import FileError
 
 # As ImageJ, OME-TIFF and OME-Zarr write units, in lower case.
@@ -30,20 +29,6 @@ def voxel_size_zyx(voxel_size: VoxelSize) -> tuple[float, float, float]:
         raise FileError(f"voxel size {voxel_size}: one positive number, or three (z, y, x), needed")
     z, y, x = map(float, values)
     return z, y, x
-
-
-def given_voxel_size(voxel_size: VoxelSize) -> tuple[float, float, float]:
-    """The voxel size that a user gives for a file, as (z, y, x) in angstrom.
-
-    Raises:
-        ValueError: for what is not a length, or can only be one in another unit.
-
-    >>> given_voxel_size(13.48)
-    (13.48, 13.48, 13.48)
-    """
-    size = voxel_size_zyx(voxel_size)
-    units.check("the voxel size", size[0] if len(set(size)) == 1 else size, units.VOXEL_SIZE)
-    return size
 
 
 def voxel_size_warnings(voxel_size: tuple[float, float, float]) -> list[str]:

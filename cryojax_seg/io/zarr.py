@@ -30,12 +30,7 @@ from cryojax_seg.io.files import (
     target_path,
 )
 from cryojax_seg.io.mrc import non_finite_warnings, warn
-from cryojax_seg.io.voxel_size import (
-    VoxelSize,
-    given_voxel_size,
-    voxel_size_warnings,
-    voxel_size_zyx,
-)
+from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_warnings, voxel_size_zyx
 from cryojax_seg.text import size_text
 
 _UNDER_WAY = 1  # chunks that are written while the caller goes on
@@ -96,7 +91,7 @@ def read_zarr(
     warn(path, notes)
     return Tomogram(
         density=density,
-        voxel_size=found.voxel_size if voxel_size is None else given_voxel_size(voxel_size),
+        voxel_size=found.voxel_size if voxel_size is None else voxel_size_zyx(voxel_size),
         origin=found.origin,
         name=str(path),
     )

@@ -43,7 +43,7 @@ class Result(Generic[Operator]):
     Attributes:
         operator: with the running mean of the parameters, from the step of the best validation,
             or of the last step without validation. Normalisation statistics are fitted to the
-            first example.
+            first example, unless a signal ended the training: then there is no time for that.
         history: one dict per step: step, loss, norm, rate, seconds, and dice where validated.
         steps: finished steps.
         stopped: why it ended: "finished", "no improvement", or the name of a signal.
@@ -72,8 +72,9 @@ def train(
     """Trains a segmenter on sparsely annotated tomograms, or a restorer by an objective.
 
     Uses all devices that divide the batch. With a run folder it writes checkpoints, ``run.json``
-    and ``metrics.jsonl`` there, and SIGTERM, SIGUSR1 or SIGINT end it after the current step with
-    everything saved; ``resume=True`` then continues bit for bit.
+    and ``metrics.jsonl`` there, and SIGTERM, SIGUSR1 or SIGINT end it after the current step, or
+    in the middle of a validation, with everything saved; ``resume=True`` then continues bit for
+    bit.
 
     Several processes that were joined (see `processes.join`) and call this with the same arguments
     share the work and get the same result. The first of them alone writes to the run folder, and a
@@ -177,12 +178,33 @@ class _Task:
             lambda: str(checkpoint.save(store, step, tree, best.meta(), self.config.keep))
         )
 
-    def judge(self, state: TrainState) -> float:
-        """The validation score of this state."""
-        patch, seed = min(self.config.patch_shape), self.config.seed
-        operator = self.operator(state, state.ema)
+    def due(self, count: int) -> bool:
+        """Whether this step is followed by a validation."""
+        ends = count % self.config.validate_every == 0 or count == self.config.steps
+        return bool(self.validation) and count > 0 and ends
+
+    def judge(self, state: TrainState, best: Best, interrupts: Interrupts) -> float | None:
+        """The validation score of this state, for the record and for `best`.
+
+        None if a signal cut it short: it is made up for when the run is resumed.
+        """
+        config, operator = self.config, self.operator(state, state.ema)
+
+        def score() -> float | None:
+            return validate.dice(
+                operator,
+                self.validation,
+                min(config.patch_shape),
+                config.seed,
+                validate.affordable(config),
+                lambda: interrupts.received is not None,
+            )
+
         # Machines may differ in the last digit, and who stops early and who does not would part.
-        return processes.from_first(lambda: validate.dice(operator, self.validation, patch, seed))
+        found = processes.from_first(score)
+        if found is not None:
+            best.consider(found, int(state.step), state.ema)
+        return found
 
     def operator(self, state: TrainState, params: dict[str, Any]) -> Any:
         """The operator with these parameters, on one device."""
@@ -220,9 +242,14 @@ def _run(task: _Task, state: TrainState, best: Best, progress: bool) -> Result:
         interrupts = Interrupts()
         if task.folder is not None:  # else nothing could be saved: signals keep their effect
             stack.enter_context(interrupts)
-        record = stack.enter_context(recording(config, task.folder, start, progress))
+        late = task.due(start) and best.judged < start  # a signal had cut that validation short
+        score = task.judge(state, best, interrupts) if late else None
+        record = stack.enter_context(recording(config, task.folder, start, progress, score))
         pending: Metrics | None = None
         stopped = _exhausted(config, best)
+        if late and score is None:  # and again
+            interrupts.ask()
+            stopped = _name(interrupts.agreed())
         try:
             while count < config.steps and stopped is None:
                 interrupts.ask(record.failure)
@@ -233,20 +260,15 @@ def _run(task: _Task, state: TrainState, best: Best, progress: bool) -> Result:
                     record.add(pending)
                 pending = metrics
                 last = count == config.steps or interrupts.agreed() is not None
-                judge = bool(task.validation) and (
-                    count % config.validate_every == 0 or count == config.steps
-                )
+                judge = task.due(count)
                 if not (last or judge or count % config.checkpoint_every == 0):
                     continue
                 score = None
                 if judge and metrics["finite"]:
-                    score = task.judge(state)
-                    best.consider(score, count, state.ema)
+                    score = task.judge(state, best, interrupts)
                 pending = record.add(metrics, score)
-                stopped = _exhausted(config, best)
                 interrupts.ask(record.failure)  # again, as a validation may have taken long
-                if (number := interrupts.agreed()) is not None:
-                    stopped = signal.Signals(number).name
+                stopped = _name(interrupts.agreed()) or _exhausted(config, best)
                 if last or stopped or count % config.checkpoint_every == 0:
                     task.save(state, best)
         except NotFinite as error:
@@ -259,10 +281,16 @@ def _run(task: _Task, state: TrainState, best: Best, progress: bool) -> Result:
                 f"{task.patches(state)}{where}. Lower the learning rate or look at these patches"
             ) from None
     operator = task.operator(state, state.ema if best.score is None else best.params)
+    if stopped is not None and stopped in signal.Signals.__members__:
+        return Result(operator, record.history, count, stopped, best.score)
     fitted = fit_normalization(
         operator, task.examples[0].volume, patch=min(config.patch_shape), seed=config.seed
     )
     return Result(fitted, record.history, count, stopped or "finished", best.score)
+
+
+def _name(number: int | None) -> str | None:
+    return None if number is None else signal.Signals(number).name
 
 
 def _exhausted(config: TrainConfig, best: Best) -> str | None:

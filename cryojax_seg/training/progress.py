@@ -1,15 +1,102 @@
-"""What a person sees during training: a bar on a terminal, plain lines elsewhere."""
+"""What a person sees of long work: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cryojax_seg.training.config import TrainingError
+from cryojax_seg.training.remaining import Remaining, duration
 
 Report = Callable[[dict[str, Any]], None]
+Show = Callable[[int, str], None]
+QUIET = 30.0  # seconds after which a line says that the work goes on
+
+
+@contextlib.contextmanager
+def display(
+    label: str, total: int, done: int = 0, tenths: bool = False, text: str = ""
+) -> Iterator[Show]:
+    """Shows how far some work is, and how long it will still take, on the error stream.
+
+    Where that is no terminal, lines appear: after every tenth of the steps if that is wanted, and
+    whenever nothing was said for half a minute, even in the middle of a step.
+
+    Args:
+        label: of the work, such as a file name.
+        total: how many steps there are.
+        done: how many of them are done already.
+        tenths: whether there is a line for every tenth.
+        text: what is shown before the first step is done.
+
+    Yields:
+        a function to call after a step, with the number of steps that are done and a text.
+    """
+    draw = _bar if sys.stderr.isatty() else _lines
+    with draw(label, total, done, tenths, text) as show:
+        yield show
+
+
+@contextlib.contextmanager
+def _bar(label: str, total: int, done: int, tenths: bool, text: str) -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    left = Remaining(total)
+    with Progress(*columns, console=Console(stderr=True), transient=not tenths) as shown:
+        task = shown.add_task(label, total=total, completed=done, text=text, left="")
+        yield lambda done, text: shown.update(task, completed=done, text=text, left=left(done))
+
+
+@contextlib.contextmanager
+def _lines(label: str, total: int, done: int, tenths: bool, text: str) -> Iterator[Show]:
+    left, began = Remaining(total), time.monotonic()
+    lock, ended = threading.Lock(), threading.Event()
+    state = {"done": done, "text": text, "left": "", "printed": done, "at": began}
+
+    def line() -> None:
+        parts = [f"{label} {state['done']}/{total}", state["text"], state["left"]]
+        if not state["left"] and state["done"] < total:
+            parts[-1] = f"{duration(time.monotonic() - began)} so far"
+        print("  ".join(filter(None, parts)), file=sys.stderr, flush=True)
+        state.update(printed=state["done"], at=time.monotonic())
+
+    def show(done: int, text: str) -> None:
+        with lock:
+            state.update(done=done, text=text, left=left(done))
+            if tenths and (done == total or done - state["printed"] >= max(total // 10, 1)):
+                line()
+
+    def keep_saying() -> None:
+        while not ended.wait(1.0):
+            with lock:
+                if time.monotonic() - state["at"] >= QUIET:
+                    line()
+
+    watched = sys.stderr is sys.__stderr__  # else it is kept for later, as that of a worker
+    if watched:
+        threading.Thread(target=keep_saying, daemon=True).start()
+    try:
+        yield show
+    finally:
+        ended.set()
 
 
 @contextlib.contextmanager
@@ -20,22 +107,15 @@ def reporter(steps: int, start: int, show: bool) -> Iterator[Report]:
     """
     if not show:
         yield lambda metrics: None
-    elif sys.stderr.isatty():
-        with _bar(steps, start) as report:
-            yield _remembering(report)
-    else:
-        yield _remembering(_lines(steps, start))
+        return
+    with display("step", steps, start, tenths=True, text="compiling") as update:
+        seen: dict[str, Any] = {}  # the last Dice is shown at the steps that have none of their own
 
+        def report(metrics: dict[str, Any]) -> None:
+            seen.update(metrics)
+            update(seen["step"], _text(seen))
 
-def _remembering(report: Report) -> Report:
-    """Shows the last Dice at the steps that have none of their own."""
-    seen: dict[str, Any] = {}
-
-    def remember(metrics: dict[str, Any]) -> None:
-        seen.update(metrics)
-        report(seen)
-
-    return remember
+        yield report
 
 
 def _text(metrics: dict[str, Any]) -> str:
@@ -43,49 +123,6 @@ def _text(metrics: dict[str, Any]) -> str:
     if metrics.get("dice") is not None:
         parts.append(f"Dice {metrics['dice']:.3f}")
     return "  ".join(parts)
-
-
-@contextlib.contextmanager
-def _bar(steps: int, start: int) -> Iterator[Report]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[text]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=steps, completed=start, text="compiling")
-
-        def report(metrics: dict[str, Any]) -> None:
-            progress.update(task, completed=metrics["step"], text=_text(metrics))
-
-        yield report
-
-
-def _lines(steps: int, start: int) -> Report:
-    """A line for every tenth of the run, and at least every minute."""
-    began = time.monotonic()
-    last = [began, start]
-
-    def report(metrics: dict[str, Any]) -> None:
-        now, step = time.monotonic(), metrics["step"]
-        if step != steps and step - last[1] < max(steps // 10, 1) and now - last[0] < 60:
-            return
-        last[:] = [now, step]
-        left = (now - began) / max(step - start, 1) * (steps - step)
-        print(f"step {step}/{steps}  {_text(metrics)}  {left:.0f} s left", file=sys.stderr)
-
-    return report
 
 
 @contextlib.contextmanager

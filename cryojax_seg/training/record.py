@@ -73,9 +73,20 @@ class Record:
 
 @contextlib.contextmanager
 def recording(
-    config: TrainConfig, folder: Path | None, start: int, progress: bool
+    config: TrainConfig,
+    folder: Path | None,
+    start: int,
+    progress: bool,
+    score: float | None = None,
 ) -> Iterator[Record]:
     """A record that begins after step `start`, with what the folder says of the steps before.
+
+    Args:
+        config: of the run.
+        folder: of the run, if it has one.
+        start: steps that are done.
+        progress: whether a person shall see the steps.
+        score: of the validation after step `start`, if it was made up for just now.
 
     Raises:
         OSError: if the folder cannot be written to.
@@ -89,7 +100,7 @@ def recording(
             reports.append(stack.enter_context(tensorboard(folder, config.tensorboard)))
             if folder is None:
                 return []
-            log = rundir.MetricsFile(folder / rundir.METRICS, start)
+            log = rundir.MetricsFile(folder / rundir.METRICS, start, score)
             reports.append(stack.enter_context(contextlib.closing(log)).write)
             return rundir.read_metrics(folder)
 

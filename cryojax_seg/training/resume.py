@@ -23,30 +23,33 @@ class Best:
         score: mean Dice; None before the first validation.
         step: when that was.
         stale: validations since the score last rose.
+        judged: the step of the last validation, which an interruption may have cut short.
 
     >>> best = Best({})
     >>> for step, score in enumerate((0.5, 0.8, 0.7)):
     ...     best.consider(score, step, {})
     >>> best.meta()
-    {'score': 0.8, 'step': 1, 'stale': 1}
+    {'score': 0.8, 'step': 1, 'stale': 1, 'judged': 2}
     """
 
     params: Any
     score: float | None = None
     step: int = 0
     stale: int = 0
+    judged: int = 0
 
     def consider(self, score: float, step: int, params: Arrays) -> None:
         """Keeps these parameters if no others had a higher score."""
         risen = self.score is None or score > self.score
         self.stale = 0 if risen else self.stale + 1
+        self.judged = step
         if risen or score == self.score:  # of equals the later, which has seen more
             self.score, self.step = score, step
             self.params = on_host(params)
 
     def meta(self) -> dict[str, Any]:
         """Everything but the parameters, as plain values."""
-        return {"score": self.score, "step": self.step, "stale": self.stale}
+        return {name: getattr(self, name) for name in ("score", "step", "stale", "judged")}
 
 
 def on_host(tree: Any) -> Any:
@@ -91,7 +94,7 @@ def starting_point(
     if meta is None:
         return state, best
     state, params = processes.arrays_from_first(tree)
-    known = {"score": (int, float, type(None)), "step": int, "stale": int}
+    known = {"score": (int, float, type(None)), "step": int, "stale": int, "judged": int}
     if set(meta) != set(known) or not all(isinstance(meta[k], known[k]) for k in known):
         raise TrainingError(
             f"{folder}: its checkpoint says {shown(meta)} of the best step; start in a new folder"

@@ -163,11 +163,16 @@ def write_json(path: Path, values: Any) -> None:
 class MetricsFile:
     """One JSON line per step, appended; after a resume each step still stands there once."""
 
-    def __init__(self, path: Path, step: int):
-        """Opens the file, dropping lines after `step` and a last line that was torn."""
+    def __init__(self, path: Path, step: int, score: float | None = None):
+        """Opens the file, dropping lines after `step` and a last line that was torn.
+
+        A score is added to the line of `step`.
+        """
         self.path = path
         if path.exists():
             kept = [line for line in _sound_lines(path) if line["step"] <= step]
+            if score is not None and kept:
+                kept[-1]["dice"] = score
             with atomic_write(path) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = open(path, "a", encoding="utf-8")

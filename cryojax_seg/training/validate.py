@@ -1,58 +1,145 @@
 """The score on held-out annotation: mean Dice over the classes, annotated voxels only."""
 
-from collections.abc import Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cryojax_seg.core import segmenter as core
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.tiling import apply_tiles
+from cryojax_seg.core.tiling import Tiling, apply_tiles, fewest
 from cryojax_seg.segmenters import fit_normalization
 from cryojax_seg.training.batch import Annotated
+from cryojax_seg.training.config import TrainConfig
 
-_TILE = 96
+SHARE = 0.03  # of the time of training; compiling it takes some more, of 5 % in all
+_STEP = 3.0  # times that a training step computes each of its patches, forwards and backwards
+_PROBES = 4  # patches that the statistics of a network are measured on
+_FEWEST = 4  # tiles, if that is not too little for one
 
 
-def around_annotation(example: Annotated, context: int, stride: int) -> tuple[np.ndarray, ...]:
-    """Volume, labels and weights of the annotated box and `context` voxels around it.
+def affordable(config: TrainConfig) -> float:
+    """Voxels that one validation may compute, so that all take `SHARE` of the time of training.
 
-    It starts at a multiple of the stride, so that it is segmented as the whole volume would be.
+    It is counted, not measured: a run that is resumed, or repeated on another machine, validates
+    at the same steps with the same voxels.
+
+    >>> round(affordable(TrainConfig(steps=1000, validate_every=100, batch=2, patch=48)) / 48**3)
+    18
     """
-    box = []
-    for axis, size in enumerate(example.volume.shape):
-        planes = np.flatnonzero(example.weights.any(tuple(a for a in range(3) if a != axis)))
-        box.append(
-            slice(max(int(planes[0]) - context, 0), min(int(planes[-1]) + 1 + context, size))
-        )
-    where = tuple(box)
-    return example.volume[where], example.labels[where], example.weights[where]
+    interval = config.steps / math.ceil(config.steps / config.validate_every)
+    patches = interval * (config.batch + config.unannotated)
+    return SHARE * _STEP * patches * math.prod(config.patch_shape)
 
 
-@jax.jit
-def _predicted(logits):
-    return core.labels(logits)
-
-
-def dice(segmenter: Segmenter, examples: Sequence[Annotated], patch: int, seed: int = 0) -> float:
+def dice(
+    segmenter: Segmenter,
+    examples: Sequence[Annotated],
+    patch: int,
+    seed: int = 0,
+    voxels: float | int = math.inf,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> float | None:
     """Mean over the foreground classes of the Dice coefficient of all examples together.
 
     Normalisation statistics are fitted to each volume first. A class that is neither annotated nor
-    predicted has no Dice and is left out; with no class left the score is 1.
+    predicted has no Dice and is left out; with no class left the score is 1. Tiles are given a
+    quarter of a patch of their surroundings, as training does, if the halo is wider than that.
+
+    Args:
+        segmenter: any.
+        examples: held out.
+        patch: edge of the patches of training, voxels.
+        seed: of what is drawn.
+        voxels: that may be computed. If all the annotation takes more, some tiles of it are drawn:
+            at least one, and those that have each of the classes first.
+        interrupted: asked before every tile.
+
+    Returns:
+        the score; None if it was interrupted.
     """
-    overlap, total = 0.0, 0.0
-    for example in examples:
-        fitted = fit_normalization(segmenter, example.volume, patch=patch, seed=seed)
-        volume, labels, weights = around_annotation(example, fitted.halo, fitted.stride)
-        values = np.arange(1, max(len(fitted.classes), 2))[:, None]
-        for where, logits in apply_tiles(fitted, volume, _TILE):
-            weight = weights[where].ravel()
-            if weight.any():
-                predicted = np.asarray(_predicted(jnp.asarray(logits))).ravel() == values
-                true = labels[where].ravel() == values
-                overlap += 2 * (weight * (predicted & true)).sum(1)
-                total += (weight * predicted).sum(1) + (weight * true).sum(1)
-    total = np.asarray(total)
+    count = max(1, _PROBES // len(examples))
+    fitted = [
+        fit_normalization(segmenter, e.volume, patch=patch, count=count, seed=seed)
+        for e in examples
+    ]
+    if any(one is not segmenter for one in fitted):
+        voxels -= len(examples) * count * patch**3
+    stride = segmenter.stride
+    context = min(fitted[0].halo, max(patch // 4, 1))
+    context = -(-context // stride) * stride
+    values = np.arange(1, max(len(segmenter.classes), 2))
+    overlap, total = np.zeros(len(values)), np.zeros(len(values))
+    for number, tiling in _chosen(examples, context, stride, voxels, seed):
+        if interrupted():
+            return None
+        example = examples[number]
+        ((_, predicted),) = apply_tiles(fitted[number], example.volume, tiling, core.labels)
+        where = _where(tiling)
+        true, weight = example.labels[where], example.weights[where]
+        for i, value in enumerate(values):
+            overlap[i] += 2 * weight[(predicted == value) & (true == value)].sum()
+            total[i] += weight[predicted == value].sum() + weight[true == value].sum()
     defined = total > 0
-    return float((np.asarray(overlap)[defined] / total[defined]).mean()) if defined.any() else 1.0
+    return float((overlap[defined] / total[defined]).mean()) if defined.any() else 1.0
+
+
+def _chosen(
+    examples: Sequence[Annotated], context: int, stride: int, voxels: float | int, seed: int
+) -> list[tuple[int, Tiling]]:
+    """Tiles, each with the number of its example: those with annotation, or some of them."""
+    boxes = [annotated(example, stride) for example in examples]
+    shapes = [tuple(b.stop - b.start for b in box) for box in boxes]
+    largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+    whole = Tiling(largest, tuple(-(-n // stride) * stride for n in largest), context)
+    enough = voxels >= math.prod(whole.padded)
+    cut = fewest(whole, stride, voxels if enough else voxels / _FEWEST)
+    tiles = []
+    for number, (box, example) in enumerate(zip(boxes, examples, strict=True)):
+        for inside in dataclasses.replace(cut, shape=shapes[number]):
+            tile = dataclasses.replace(
+                cut,  # so that all are of one shape, and one program serves all
+                shape=tuple(i.stop - i.start for i in inside),
+                origin=tuple(b.start + i.start for b, i in zip(box, inside, strict=True)),
+            )
+            if example.weights[_where(tile)].any():
+                tiles.append((number, tile))
+    most = max(1, int(min(voxels / math.prod(cut.padded), len(tiles))))
+    if most == len(tiles):
+        return tiles
+    order = np.random.default_rng(seed).permutation(len(tiles))
+    return _with_classes_first([tiles[i] for i in order], examples)[:most]
+
+
+def _where(tile: Tiling) -> tuple[slice, ...]:
+    return tuple(slice(o, o + n) for o, n in zip(tile.origin, tile.shape, strict=True))
+
+
+def annotated(example: Annotated, stride: int) -> tuple[slice, ...]:
+    """The smallest box that holds all annotation, from multiples of the stride on.
+
+    >>> v, w = np.zeros((8, 8, 8), np.float32), np.zeros((8, 8, 8), np.float32)
+    >>> w[3, :, 5:] = 1
+    >>> annotated(Annotated(v, v.astype(int), w), 2)
+    (slice(2, 4, None), slice(0, 8, None), slice(4, 8, None))
+    """
+    box = []
+    for axis in range(3):
+        planes = np.flatnonzero(example.weights.any(tuple(a for a in range(3) if a != axis)))
+        box.append(slice(int(planes[0]) // stride * stride, int(planes[-1]) + 1))
+    return tuple(box)
+
+
+def _with_classes_first(
+    tiles: Sequence[tuple[int, Tiling]], examples: Sequence[Annotated]
+) -> list[tuple[int, Tiling]]:
+    """The tiles in an order in which the first few have as many classes as there are."""
+    seen: set[int] = set()
+    first, rest = [], []
+    for number, tile in tiles:
+        example, where = examples[number], _where(tile)
+        found = set(np.unique(example.labels[where][example.weights[where] > 0]).tolist()) - {0}
+        (first if found - seen else rest).append((number, tile))
+        seen |= found
+    return first + rest

@@ -1,6 +1,7 @@
 """Training from start to end, in a few seconds."""
 
 import json
+import math
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from flax import nnx
 
 from cryojax_seg import losses
-from cryojax_seg.core import apply, labels
+from cryojax_seg.core import apply, labels, tiling
 from cryojax_seg.segmenters import ConvNet, GlobalThreshold, LinearVote, Tomoseg, UNet
 from cryojax_seg.training import (
     Annotated,
@@ -81,11 +82,20 @@ def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(validate, "dice", interrupted)
         part = worker.run(tmp_path / "run")
-    assert (part.stopped, part.steps) == ("SIGTERM", 10)
+    assert (part.stopped, part.steps, part.score) == ("SIGTERM", 10, None)  # cut short at once
+    with monkeypatch.context() as patch:
+        patch.setattr(validate, "dice", interrupted)
+        again = worker.run(tmp_path / "run", resume=True)
+    assert (again.stopped, again.steps) == ("SIGTERM", 10)  # as long as it is not made up for
     assert signal.getsignal(signal.SIGTERM) == former
     rest = worker.run(tmp_path / "run", resume=True)
     assert worker.digest(rest) == worker.digest(result)
-    assert [line["step"] for line in read_metrics(tmp_path / "run")] == list(range(1, 41))
+    lines = read_metrics(tmp_path / "run")
+    assert [line["step"] for line in lines] == list(range(1, 41))
+    assert [line.get("dice") for line in lines] == [line.get("dice") for line in rest.history]
+    assert [line.get("dice") for line in rest.history] == [
+        line.get("dice") for line in result.history
+    ]
 
 
 def test_early_stop_keeps_the_best_and_survives_a_resume(tmp_path, monkeypatch):
@@ -134,6 +144,49 @@ def test_validation_dice_is_the_set_formula_on_annotated_voxels():
     whole = np.asarray(labels(apply(vote, volume))) > 0
     expected = 2 * (whole & true).sum() / ((whole & weights).sum() + true.sum())
     np.testing.assert_allclose(validate.dice(vote, [example], 8), expected)
+
+
+def test_a_validation_computes_what_it_may(monkeypatch):
+    """It was 15 voxels for each needed: as long as the training between two of them."""
+    rng = np.random.default_rng(0)
+    volume = rng.normal(size=(40, 96, 96)).astype(np.float32)
+    truth = np.zeros(volume.shape, np.int32)
+    truth[:, :6, :6], truth[:, 90:, 90:] = 1, 2
+    weights = np.zeros(volume.shape, np.float32)
+    weights[[7, 21]] = 1
+    example, vote = Annotated(volume, truth, weights), LinearVote(radius=3, classes=("a", "b", "c"))
+    seen, run = [], tiling._run
+    monkeypatch.setattr(
+        tiling, "_run", lambda s, b, *rest: seen.append(b.shape) or run(s, b, *rest)
+    )
+
+    def judge(config):
+        seen.clear()
+        return validate.dice(vote, [example], 16, 0, validate.affordable(config))
+
+    config = TrainConfig(steps=1000, validate_every=100, batch=2, patch=16)
+    step = 3 * 2 * 16**3  # voxels that a step computes, forwards and backwards
+    assert judge(config) == judge(config)
+    assert 1 < len(seen) and len(set(seen)) == 1  # one program for all tiles
+    assert sum(map(math.prod, seen)) <= 0.05 * 100 * step
+    all_of_it = validate.dice(vote, [example], 16)
+    assert validate.dice(vote, [example], 16, 0, 1e9) == all_of_it
+    seen.clear()
+    weights[:], weights[7] = 0, 1
+    validate.dice(vote, [Annotated(volume, truth, weights)], 16)
+    assert sum(map(math.prod, seen)) / (96 * 96) <= 9  # a slice, 4 of context on both sides
+
+
+def test_drawn_tiles_have_every_class():
+    volume = np.random.default_rng(0).normal(size=(8, 64, 64)).astype(np.float32)
+    truth = np.zeros(volume.shape, np.int32)
+    truth[:, :4, :4], truth[:, 60:, 60:] = 1, 2
+    example = Annotated(volume, truth, np.ones(volume.shape, np.float32))
+    for seed in range(5):
+        tiles = validate._chosen([example], 0, 1, 2 * 8 * 16 * 16, seed)
+        assert sum(math.prod(tile.padded) for _, tile in tiles) <= 2 * 8 * 16 * 16
+        found = {int(v) for _, tile in tiles for v in np.unique(truth[validate._where(tile)])}
+        assert found == {0, 1, 2}
 
 
 def test_one_line_learns_the_threshold_alone():
