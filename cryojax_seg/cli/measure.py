@@ -18,12 +18,18 @@ class Measure:
     """Measure the objects of a label volume in nanometres.
 
     Writes OUTPUT/instances.csv (one row an object), OUTPUT/summary.json and OUTPUT/report.html
-    (one file, opens offline). With probabilities, values have 95 % intervals: the range over level
+    (one file, opens offline). Coordinates (z_nm, y_nm, x_nm, meshes) count from the origin of the
+    file, as other programs show it. Of each object there are the distances to every other class,
+    from surface to surface (min, mean) and from its centre. lumen_nm3 is the volume that a membrane
+    encloses, without the membrane: in space where it is closed, else within z slices, and 0 where
+    nothing is. With probabilities, values have 95 % intervals: the range over level
     sets, given that the object is there.
     """
 
-    labels: Positional[Path]
-    """Label volume: MRC, TIFF or OME-Zarr of integers, 0 is background."""
+    labels: Annotated[Positional[Path | None], default("LABELS", "none")] = None
+    """Label volume: MRC, TIFF or OME-Zarr of integers, each number a class, 0 is background. It
+    may be left out where --instances are given."""
+    _: dataclasses.KW_ONLY
     output: Output
     """Folder of the results."""
     tomogram: Annotated[Path | None, default("PATH", "none")] = None
@@ -33,6 +39,10 @@ class Measure:
     classes: Annotated[tuple[str, ...], default("NAME ...", "label 1, label 2, ...")] = ()
     """Names of the labels 1, 2, ... in order. The last term that is known in a name tells the kind:
     "ER membrane" is a membrane, "membrane protein" a complex."""
+    instances: Annotated[tuple[str, ...], default("CLASS=PATH ...", "none")] = ()
+    """Volumes in which each number is one object of a class, also where objects touch, as IMOD,
+    Amira and Pyto write them. They replace what the labels hold of the class, and also count where
+    they are small."""
     kind: Annotated[tuple[str, ...], default("LABEL=KIND ...", "by name, else organelle")] = ()
     """Kind of a label or of a class by its name, instead of what the name tells: membrane,
     organelle, filament or complex, such as 1=membrane or tubes=filament."""
@@ -51,8 +61,9 @@ class Measure:
     contact: float = 300.0
     """Membranes this near, from middle to middle, are in contact, in angstrom."""
     meshes: Annotated[Literal["ply", "obj", "stl"] | None, default("{ply,obj,stl}", "none")] = None
-    """Also write OUTPUT/meshes/CLASS-OBJECT.SUFFIX in angstrom: the mid-surfaces of membranes, the
-    boundaries of the rest. PLY has the curvatures of every vertex, in 1/nm."""
+    """Also write OUTPUT/meshes/CLASS-OBJECT.SUFFIX in angstrom from the origin of the file: the
+    mid-surfaces of membranes and the boundaries of organelles. Their areas are those of the table
+    within 1 %. PLY has the curvatures of every vertex, in 1/nm."""
     ignore: int = 255
     """Label value of voxels that nobody annotated; they count as background."""
     voxel_size: VoxelSize = None
@@ -66,9 +77,10 @@ def run(options: Measure) -> None:
     from cryojax_seg import io
     from cryojax_seg.cli.measured import files, report, tables
 
-    io.check_places([options.output], _inputs(options))
+    inputs = _inputs(options)
+    io.check_places([options.output], inputs)
     names = {options.output: (TABLE, SUMMARY, REPORT, *files.MESHES)}
-    job, inputs = {"measure": plain(options)}, _inputs(options)
+    job = {"measure": plain(options)}
     with (
         io.folder_made(options.output.parent),
         io.OutputSet(job, [options.output], inputs, options.overwrite, names) as outputs,
@@ -90,8 +102,10 @@ def run(options: Measure) -> None:
 
 
 def _inputs(options: Measure) -> list[Path]:
-    tomogram = () if options.tomogram is None else (options.tomogram,)
-    return [options.labels, *tomogram, *options.probabilities]
+    from cryojax_seg.cli.measured.reading import instance_paths
+
+    single = [path for path in (options.labels, options.tomogram) if path is not None]
+    return [*single, *instance_paths(options.instances), *options.probabilities]
 
 
 def measurements(
@@ -101,46 +115,46 @@ def measurements(
 
     Args:
         options: of the command.
-        objects: if given, it is filled with the objects of each class.
+        objects: if given, it is filled with the membranes and organelles of each class.
     """
     import itertools
 
-    from cryojax_seg.cli.measured import measuring
+    from cryojax_seg.cli.measured import measuring, reading
 
-    volume, present = _read(options)
-    voxel_nm = tuple(v / 10 for v in volume.require_voxel_size())
+    if options.labels is None and not options.instances:
+        raise ValueError("what is to be measured? Give labels, or --instances CLASS=PATH")
+    volume, present = reading.read_labels(options)
     names = {label: _name(options, label) for label in sorted(present | _asked(options))}
-    maps = _probabilities(options, volume, sorted(names))
-    kinds = _kinds(options, names)
-    rows, classes, sheets = [], {}, {}
+    given = _by_label(reading.read_instances(options, volume), names)
+    maps = reading.read_probabilities(options, volume, sorted(names))
+    scene = measuring.Scene(volume, names, _kinds(options, names), given, maps)
+    found = {}
     for label, name in names.items():
-        kind = kinds[label]
-        if kind in ("filament", "complex"):
-            lines, totals = _counted(label, name, kinds, volume, maps.get(label), options)
-            rows += [{"class": name, "label": label, "kind": kind, **row} for row in lines]
-            classes[name] = {"label": label, "kind": kind, **totals}
-            console.say(f"{name}: {kind}, {len(lines)} objects")
-            continue
-        parts = measuring.parts_of(
-            volume.density, label, kind, maps.get(label), voxel_nm, options.smallest,
-            options.split, options.rim,
-        )  # fmt: skip
-        found = measuring.measure_class(kind, parts)
-        sheets[name] = found.sheet
-        if objects is not None:
-            objects[name] = parts
-        rows += [{"class": name, "label": label, "kind": kind, **row} for row in found.rows]
-        classes[name] = {"label": label, "kind": kind, **measuring.totals(kind, found.rows)}
-        console.say(f"{name}: {kind}, {len(found.rows)} objects")
+        with console.progress(2, name) as step:
+            found[name] = measuring.measure_class(scene, label, options, step)
+        console.say(f"{name}: {scene.kinds[label]}, {len(found[name].rows)} objects")
+    with console.progress(len(names) ** 2, "distances") as step:
+        measuring.add_gaps(found, max(scene.voxel_nm), step)
+    measuring.place(found, volume.corner())
+    sheets = {name: one.sheet for name, one in found.items() if one.sheet}
     pairs = []
-    for first, second in itertools.permutations([n for n, s in sheets.items() if s], 2):
+    for first, second in itertools.permutations(sheets, 2):
         values = measuring.between(
             sheets[first], sheets[second], options.farthest / 10, options.contact / 10
         )
         pairs.append({"from": first, "to": second, **values})
+    rows, classes = [], {}
+    for label, name in names.items():
+        kind = scene.kinds[label]
+        same = {"class": name, "label": label, "kind": kind}
+        rows += [{**same, **row} for row in found[name].rows]
+        classes[name] = {"label": label, "kind": kind, **found[name].totals}
+        if objects is not None and kind in ("membrane", "organelle"):
+            objects[name] = found[name].parts
     summary = {
-        "labels": str(options.labels),
+        "labels": str(options.labels or options.instances[0].partition("=")[2]),
         "voxel_size_angstrom": list(volume.require_voxel_size()),
+        "origin_angstrom": list(volume.corner()),
         "shape": list(volume.density.shape),
         "options": plain(options),
         "classes": {
@@ -151,6 +165,18 @@ def measurements(
     return rows, summary
 
 
+def _by_label(instances: dict[str, Any], names: dict[int, str]) -> dict[int, Any]:
+    """Maps of objects by the label of their class, which is a new one if there is no such class."""
+    labels = {name: label for label, name in names.items()}
+    labels |= {str(label): label for label in names if str(label) not in labels}
+    found = {}
+    for name, numbered in instances.items():
+        label = labels.get(name, max(names, default=0) + 1)
+        names.setdefault(label, name)
+        found[label] = numbered
+    return found
+
+
 def _plain(value: Any) -> Any:
     """For JSON, which has no infinity: what is not bounded there is null."""
     import math
@@ -158,90 +184,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "_asdict"):
         return {key: _plain(v) for key, v in value._asdict().items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _counted(label: int, name: str, kinds: dict, volume, probability, options: Measure):
-    """Rows and summary of filaments or complexes, which are measured in the whole volume."""
-    import numpy as np
-
-    from cryojax_seg import measure
-    from cryojax_seg.cli.measured import counting
-
-    labels, voxel_size = volume.density, volume.require_voxel_size()
-    mask = labels == label
-    own = None if probability is None else np.asarray(probability[:], np.float32)
-    if kinds[label] == "filament":
-        return counting.filaments(mask, name, own, voxel_size, options.rim)
-    if options.split:
-        nm = tuple(v / 10 for v in voxel_size)
-        numbers = measure.split_bodies(mask, nm, smallest=options.smallest)
-    else:
-        numbers = measure.components(mask, options.smallest)
-
-    def others(kind: str):
-        wanted = [other for other, k in kinds.items() if k == kind]
-        return np.isin(labels, wanted) if wanted else None
-
-    return counting.complexes(numbers, own, voxel_size, others("membrane"), others("organelle"))
-
-
-def _read(options: Measure):
-    """The labels as they are stored, and which occur."""
-    import warnings
-
-    import numpy as np
-
-    from cryojax_seg import io
-
-    with warnings.catch_warnings():
-        if options.tomogram is not None or options.voxel_size is not None:
-            warnings.filterwarnings("ignore", message=".*voxel size", category=io.HeaderWarning)
-        volume = io.read_tomogram(options.labels, options.voxel_size)
-    if options.tomogram is not None:
-        volume = _checked(volume, io.read_tomogram(options.tomogram, options.voxel_size), options)
-    volume.require_voxel_size()
-    values = np.asarray(volume.density)
-    present: set[int] = set()
-    for z, section in enumerate(values):
-        found = np.unique(section)
-        if found.dtype.kind == "f" and not (found == np.round(found)).all():
-            raise io.FileError(
-                f"{options.labels}: slice {z} holds values that are no integers; a label volume "
-                "holds class numbers. Is this a density or a probability map?"
-            )
-        present |= {int(v) for v in found} - {0, options.ignore}
-        if len(present) > 127:
-            raise io.FileError(
-                f"{options.labels}: holds more than 127 different labels; a label volume holds "
-                "class numbers. Is this a density, or an instance map?"
-            )
-    if min(present, default=1) < 0:
-        raise io.FileError(f"{options.labels}: has negative labels; labels start at 0")
-    if values.dtype.kind == "f":
-        values = values.astype(np.int16)
-    return dataclasses.replace(volume, density=values), present
-
-
-def _checked(volume, tomogram, options: Measure):
-    """The labels with the voxel size of the tomogram, after a comparison of both."""
-    from cryojax_seg import io
-
-    if volume.density.shape != tomogram.density.shape:
-        raise io.FileError(
-            f"{options.labels}: has shape {volume.density.shape} (z, y, x), and "
-            f"{options.tomogram} has {tomogram.density.shape}; they must lie on the same grid"
-        )
-    own, wanted = volume.voxel_size, tomogram.voxel_size
-    if own is None or own == (1.0, 1.0, 1.0):  # 1 A: never filled in
-        return dataclasses.replace(volume, voxel_size=wanted)
-    if wanted is not None and any(abs(a - b) > 0.01 * b for a, b in zip(own, wanted, strict=True)):
-        sizes = [", ".join(f"{v:g}" for v in size) for size in (own, wanted)]
-        raise io.FileError(
-            f"{options.labels}: has voxel size {sizes[0]} A (z, y, x), and {options.tomogram} has "
-            f"{sizes[1]} A; correct the wrong header, or give the right one with "
-            "--voxel-size ANGSTROM"
-        )
-    return volume
 
 
 def _name(options: Measure, label: int) -> str:
@@ -272,25 +214,3 @@ def _kinds(options: Measure, names: dict[int, str]) -> dict[int, Any]:
             console.warn(f"{name} has no kind and is measured as organelle; give --kind {label}=")
             kinds[label] = "organelle"
     return kinds
-
-
-def _probabilities(options: Measure, volume, labels: list[int]) -> dict[int, Any]:
-    from cryojax_seg import io
-
-    if not options.probabilities:
-        return {}
-    if len(options.probabilities) != len(labels):
-        raise ValueError(
-            f"--probabilities: {len(options.probabilities)} maps for {len(labels)} classes "
-            f"({', '.join(map(str, labels))}); give one for each, in the order of the labels"
-        )
-    maps = {}
-    for label, path in zip(labels, options.probabilities, strict=True):
-        values = io.read_tomogram(path, options.voxel_size).density
-        if values.shape != volume.density.shape:
-            raise io.FileError(
-                f"{path}: has shape {values.shape} (z, y, x), and {options.labels} has "
-                f"{volume.density.shape}; they must lie on the same grid"
-            )
-        maps[label] = values
-    return maps

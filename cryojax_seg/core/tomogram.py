@@ -42,3 +42,17 @@ class Tomogram:
                 "--voxel-size ANGSTROM (or Tomogram(voxel_size=...))"
             )
         return self.voxel_size
+
+    def corner(self) -> tuple[float, float, float]:
+        """Where voxel (0, 0, 0) lies (angstrom, zyx) in the frame in which viewers show the file.
+
+        That is the origin; where it is 0, the start counts instead, as in ChimeraX.
+
+        >>> import numpy as np
+        >>> Tomogram(np.zeros((2, 2, 2)), (10.0, 10.0, 10.0), start=(3, 0, 1)).corner()
+        (30.0, 0.0, 10.0)
+        """
+        if any(self.origin):
+            return self.origin
+        z, y, x = (i * v for i, v in zip(self.start, self.require_voxel_size(), strict=True))
+        return z, y, x

@@ -35,8 +35,10 @@ from cryojax_seg.measure.network import persistence_length as persistence_length
 from cryojax_seg.measure.objects import Instance as Instance
 from cryojax_seg.measure.objects import components as components
 from cryojax_seg.measure.objects import instances as instances
+from cryojax_seg.measure.objects import renumber as renumber
 from cryojax_seg.measure.objects import split_bodies as split_bodies
 from cryojax_seg.measure.objects import split_membranes as split_membranes
+from cryojax_seg.measure.objects import whole_numbers as whole_numbers
 from cryojax_seg.measure.organelles import Body as Body
 from cryojax_seg.measure.organelles import Distances as Distances
 from cryojax_seg.measure.organelles import Lumen as Lumen
@@ -51,6 +53,11 @@ from cryojax_seg.measure.spatial import ComplexRow as ComplexRow
 from cryojax_seg.measure.spatial import ComplexSummary as ComplexSummary
 from cryojax_seg.measure.spatial import complex_centres as complex_centres
 from cryojax_seg.measure.spatial import measure_complexes as measure_complexes
+from cryojax_seg.measure.surroundings import Gap as Gap
+from cryojax_seg.measure.surroundings import Outline as Outline
+from cryojax_seg.measure.surroundings import gaps as gaps
+from cryojax_seg.measure.surroundings import outline as outline
+from cryojax_seg.measure.surroundings import tube as tube
 from cryojax_seg.measure.thickness import Sheet as Sheet
 from cryojax_seg.measure.thickness import membrane_sheet as membrane_sheet
 from cryojax_seg.measure.tracing import TracingLimits as TracingLimits

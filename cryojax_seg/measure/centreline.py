@@ -57,6 +57,11 @@ class Filament:
         """The first and the last point."""
         return self.at(np.array([0.0, self.length_angstrom]))
 
+    def moved(self, shift: np.ndarray) -> "Filament":
+        """The same elsewhere (angstrom, zyx)."""
+        spline = BSpline(self.spline.t, self.spline.c + shift, self.spline.k)
+        return dataclasses.replace(self, spline=spline)
+
     def places(self, spacing_angstrom: float) -> np.ndarray:
         """Distances along the axis from end to end, evenly and about so far apart."""
         count = max(round(self.length_angstrom / spacing_angstrom), 1)

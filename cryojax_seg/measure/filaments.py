@@ -5,11 +5,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from cryojax_seg.measure import network
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.measured import Measured
+from cryojax_seg.measure.objects import instances
 from cryojax_seg.measure.spatial import is_background
 from cryojax_seg.measure.tracing import (
     MaskArray,
@@ -19,6 +20,8 @@ from cryojax_seg.measure.tracing import (
     trace_filaments,
 )
 from cryojax_seg.measure.uncertainty import interval, mask_draws
+
+_MARGIN = 12  # voxels around an object, so that only faces of the volume cut it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,7 @@ class FilamentRow:
         covered: part of the length with mask around it; the rest are bridged gaps.
         at_border: whether an end lies where the volume ends, so that it is longer in truth.
         start_angstrom, stop_angstrom: its ends, zyx, voxel i at ``i * voxel_size``.
+        axis: the curve itself.
     """
 
     filament: int
@@ -50,6 +54,7 @@ class FilamentRow:
     at_border: bool
     start_angstrom: tuple[float, float, float]
     stop_angstrom: tuple[float, float, float]
+    axis: Filament = dataclasses.field(repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +93,7 @@ class FilamentSummary:
 
 
 def measure_filaments(
-    mask: MaskArray,
+    mask: MaskArray | Int[np.ndarray, "_z _y _x"],
     voxel_size: tuple[float, float, float],
     probability: ProbabilityArray | None = None,
     limits: TracingLimits | None = None,
@@ -100,7 +105,8 @@ def measure_filaments(
     """Traces and measures the filaments of a mask.
 
     Args:
-        mask: ``(z, y, x)``, True in filaments.
+        mask: ``(z, y, x)``, True in filaments; or integers, of which each number but 0 is one
+            filament, traced by itself, and counted even where it is short.
         voxel_size: angstrom along z, y, x.
         probability: calibrated, of the same voxels; gives the axes within a voxel, and intervals.
         limits: see `tracing.TracingLimits`; None for the default.
@@ -110,7 +116,8 @@ def measure_filaments(
         seed: of all that is drawn.
 
     Returns:
-        a row for each filament, longest first, and the summary; no rows for an empty mask.
+        a row for each filament, longest first or by number, and the summary; no rows for an empty
+        mask.
 
     Raises:
         ValueError: for shapes that differ, an empty region or a voxel size that is not positive.
@@ -126,7 +133,12 @@ def measure_filaments(
         raise ValueError(f"region has shape {np.shape(region)}, the mask {mask.shape}")
     if not looked_at:
         raise ValueError("region is empty: there is no volume to measure a density in")
-    found = trace_filaments(mask, voxel_size, limits, probability)
+    names: Sequence[int] = ()
+    if mask.dtype == bool:
+        found = trace_filaments(mask, voxel_size, limits, probability)
+    else:
+        names, found = _each(mask, voxel_size, limits, probability)
+        mask, draws = mask > 0, 0  # drawn masks do not tell objects apart
     volume = looked_at * math.prod(voxel_size) * 1e-12  # cubic micrometres
     numbers, totals, lengths = [], [], [[] for _ in found]
     if probability is not None and draws > 0:
@@ -146,7 +158,9 @@ def measure_filaments(
     persistence = network.persistence_length(found, shortest_angstrom=shortest, seed=seed)
     rows = [
         _row(i, f, _measured(0.1 * f.length_angstrom, own), s)
-        for i, (f, own, s) in enumerate(zip(found, lengths, spacings, strict=True), 1)
+        for i, f, own, s in zip(
+            names or range(1, len(found) + 1), found, lengths, spacings, strict=True
+        )
     ]
     return rows, FilamentSummary(
         number=number,
@@ -160,6 +174,19 @@ def measure_filaments(
         spacing_nm=spacing.scaled(0.1) if spacing else None,
         persistence_length_um=persistence.scaled(1e-4) if persistence else None,
     )
+
+
+def _each(numbers: np.ndarray, voxel_size, limits: TracingLimits, probability):
+    """The longest filament of each object of an instance map, and the numbers of those objects."""
+    limits = dataclasses.replace(limits, minimum_length_angstrom=0.0)
+    names, found = [], []
+    for one in instances(numbers, _MARGIN):
+        near = None if probability is None else np.asarray(probability)[one.box]
+        traced = trace_filaments(one.mask, voxel_size, limits, near)[:1]
+        start = np.array([s.start for s in one.box]) * voxel_size
+        found += [f.moved(start) for f in traced]
+        names += [one.number] * len(traced)
+    return names, found
 
 
 def _measured(value: float | int, draws: Sequence[float | int]) -> Measured:
@@ -189,4 +216,5 @@ def _row(number: int, filament: Filament, length: Measured, spacing: np.ndarray)
         at_border=any(filament.at_border),
         start_angstrom=(float(start[0]), float(start[1]), float(start[2])),
         stop_angstrom=(float(stop[0]), float(stop[1]), float(stop[2])),
+        axis=filament,
     )

@@ -72,7 +72,7 @@ def kind_of(name: str) -> Kind | None:
     >>> kind_of("membrane protein"), kind_of("lumen of the ER"), kind_of("label 3")
     ('complex', 'organelle', None)
     """
-    kinds = {_TERMS[term] for term in _deciding(name)}
+    kinds: set[Kind] = {_TERMS[term] for term in _deciding(name)}
     return kinds.pop() if len(kinds) == 1 else None
 
 

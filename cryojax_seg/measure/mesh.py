@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from skimage.measure import marching_cubes
 
 from cryojax_seg.core.types import Array
@@ -82,7 +82,7 @@ def body_surface(
     >>> ball = np.linalg.norm(np.indices((11, 11, 11)) - 5, axis=0) < 3.5
     >>> found = body_surface(ball)
     >>> int(ball.sum()), round(found.volume()), round(found.area() / (4 * np.pi * 3.5**2), 2)
-    (179, 179, 1.0)
+    (179, 179, 1.01)
     """
     volume = np.asarray(volume)
     start, values = _boxed(volume, 2 + int(np.ceil(4 * smoothing)))
@@ -102,17 +102,24 @@ def body_surface(
         # Between a mirror image and its original the surface is straight: vertices are 1 beyond.
         places = np.clip(places - 2, -0.5, np.asarray(inner.shape) - 0.5)
         ends = np.concatenate([places == -0.5, places == np.asarray(inner.shape) - 0.5], 1)
-        return Surface(places + start, faces, ends[faces].all(1).any(1))
+        return Surface(places + start, faces, np.any(np.all(ends[faces], axis=1), axis=1))
 
     if volume.dtype != bool:
         return at(0.5)
-    wanted = np.count_nonzero(values)
-    level = float(np.partition(inner, -wanted, axis=None)[-wanted])
-    found = at(min(level, 0.999 * float(inner.max())))
+    wanted, most = np.count_nonzero(values), float(inner.max())
+    near = inner[inner > 0.05 * most]  # few of the voxels of a thin sheet
+    level = float(np.partition(near, -min(wanted, near.size))[-min(wanted, near.size)])
+    found = at(min(level, 0.999 * most))
     if abs(found.volume() / wanted - 1) < _CLOSE:
         return found
-    low, high = 1e-3 * float(inner.max()), 0.999 * float(inner.max())
-    return at(brentq(lambda level: at(level).volume() - wanted, low, high, rtol=1e-3, xtol=1e-4))
+
+    def excess(level: float) -> float:
+        return at(level).volume() - wanted
+
+    low, high = 0.8 * level, min(1.2 * level, 0.999 * most)
+    if excess(low) < 0 or excess(high) > 0:
+        low, high = 1e-3 * most, 0.999 * most
+    return at(float(root_scalar(excess, bracket=(low, high), xtol=_CLOSE / 2 * level).root))
 
 
 def boundary_mesh(
@@ -208,7 +215,7 @@ def cut(table: np.ndarray, faces: np.ndarray, height: np.ndarray) -> tuple[np.nd
     >>> corners = np.array([[0.0, 0], [2, 0], [0, 2]])
     >>> kept, faces = cut(corners, np.array([[0, 1, 2]]), corners[:, 0] - 1)
     >>> kept.tolist(), faces.tolist()
-    ([[2.0, 0.0], [1.0, 1.0], [1.0, 0.0]], [[0, 1, 2]])
+    ([[2.0, 0.0], [1.0, 0.0], [1.0, 1.0]], [[0, 2, 1]])
     """
     inside = height >= 0
     count = inside[faces].sum(1)

@@ -1,10 +1,11 @@
 """The mid-surface of a membrane, with two sides: a mesh, and its curvatures."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 from scipy import ndimage
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import KDTree
@@ -134,12 +135,12 @@ def membrane_mesh(
         voxel_size: along z, y, x.
         rim: see `membrane_area`.
 
-    >>> from cryojax_seg.measure.area import mesh_area
+    >>> from cryojax_seg.measure.mesh import mesh_area
     >>> from cryojax_seg.measure.thickness import membrane_sheet
     >>> away = np.linalg.norm(np.indices((34, 34, 34)) - 16.5, axis=0)
     >>> mesh = membrane_mesh(membrane_sheet(abs(away - 12) < 1.5))
     >>> round(mesh_area(mesh.vertices, mesh.faces) / (4 * np.pi * 12**2), 2)
-    1.01
+    0.99
     """
     if len(sheet.index) < 8:
         return NO_MESH
@@ -237,17 +238,23 @@ def _of_area(table: np.ndarray, faces: np.ndarray, area: float, voxel: float):
             return mesh_area(kept[:, :3], pieces) - area
 
         most = min(_DEEPEST * voxel, 0.9 * float(depth.max()))
-        level = most if excess(most) >= 0 else brentq(excess, 0.0, most, xtol=1e-3 * voxel)
+        level = most if excess(most) >= 0 else _root(excess, 0.0, most, voxel)
         table, faces = cut(table, faces, depth - level)
 
     def moved(step: float) -> np.ndarray:
         return table[:, :3] + step * table[:, 3:6]
 
-    low, high = (mesh_area(moved(s * _STEP * voxel), faces) - area for s in (-1, 1))
+    def over(step: float) -> float:
+        return mesh_area(moved(step), faces) - area
+
+    most = _STEP * voxel
+    low, high = over(-most), over(most)
     if low * high < 0:
-        step = brentq(
-            lambda s: mesh_area(moved(s), faces) - area, -_STEP * voxel, _STEP * voxel, xtol=1e-3
-        )
+        step = _root(over, -most, most, voxel)
     else:
-        step = _STEP * voxel * (-1 if abs(low) < abs(high) else 1)
+        step = most * (-1 if abs(low) < abs(high) else 1)
     return np.hstack([moved(step), table[:, 3:]]), faces
+
+
+def _root(function: Callable[[float], float], low: float, high: float, voxel: float) -> float:
+    return float(root_scalar(function, bracket=(low, high), xtol=1e-3 * voxel).root)

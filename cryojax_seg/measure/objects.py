@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from scipy import ndimage
 from skimage.segmentation import watershed
 
@@ -179,7 +179,7 @@ def instances(numbers: InstanceArray, margin: int = 0) -> list[Instance]:
     """
     numbers = np.asarray(numbers)
     found = []
-    for i, box in enumerate(ndimage.find_objects(numbers), 1):
+    for i, box in enumerate(ndimage.find_objects(numbers) if numbers.size else [], 1):
         if box is not None:
             z, y, x = (
                 slice(max(0, s.start - margin), min(n, s.stop + margin))
@@ -187,6 +187,56 @@ def instances(numbers: InstanceArray, margin: int = 0) -> list[Instance]:
             )
             found.append(Instance(i, (z, y, x), numbers[z, y, x] == i))
     return found
+
+
+def renumber(labels: Real[np.ndarray, "_z _y _x"]) -> tuple[InstanceArray, list[int]]:
+    """An instance map with its numbers from 1 on without gaps, and the numbers that they were.
+
+    Args:
+        labels: 0 is background, every other number one object, whether objects touch or not.
+
+    Raises:
+        ValueError: for values that are negative, no integers, or too large to be exact.
+
+    >>> numbers, ids = renumber(np.array([[[0, 65535, 7, 7]]], np.uint16))
+    >>> numbers.tolist(), ids
+    ([[[0, 2, 1, 1]]], [7, 65535])
+    """
+    labels = np.asarray(labels)
+    ids: set[int] = set()
+    for section in labels:
+        ids |= set(whole_numbers(np.unique(section)))
+    if min(ids, default=0) < 0:
+        raise ValueError("has negative numbers; objects are numbered from 1, and 0 is background")
+    known = np.array(sorted(ids - {0}), np.int64)
+    numbers = np.zeros(labels.shape, np.int32)
+    for section, values in zip(numbers, labels, strict=True):
+        section[:] = np.searchsorted(known, values.astype(np.int64), side="right")
+        section[values == 0] = 0
+    return numbers, known.tolist()
+
+
+def whole_numbers(values: Real[np.ndarray, "_n"]) -> list[int]:
+    """Labels as integers.
+
+    Raises:
+        ValueError: for what is not one: fractions, and values which their type does not tell from
+            the next integer.
+
+    >>> whole_numbers(np.array([0.0, 3.0], np.float32))
+    [0, 3]
+    """
+    if values.dtype.kind == "f":
+        exact = 2 ** (1 + np.finfo(values.dtype).nmant)
+        wrong = values[~((np.abs(values) <= exact) & (values == np.round(values)))]
+        if wrong.size:
+            raise ValueError(
+                f"holds values that are no integers, such as {wrong[0]:g}; a label volume holds "
+                "class or object numbers. Is this a density or a probability map?"
+            )
+    elif values.size and int(values.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"holds {values.max()}, which is too large for a label")
+    return [int(v) for v in values]
 
 
 def _by_size(numbers: np.ndarray, smallest: int) -> np.ndarray:

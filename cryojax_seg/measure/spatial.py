@@ -56,6 +56,8 @@ class ComplexSummary:
         nearest_neighbour_nm: median distance to the nearest other, corrected for neighbours beyond
             the border by the estimator of Kaplan and Meier (Baddeley & Gill 1997); the interval is
             over complexes drawn with replacement. None where it is not reached.
+        nearest_neighbour_seen_nm: median of the rows as they are: an upper limit, as neighbours may
+            hide beyond the border. None for fewer than two.
         nearest_neighbour_if_random_nm: of a Poisson process of this concentration.
         pair_correlation: with the band of chance; None for fewer than two.
         membrane_distance_nm: median, interval over complexes drawn with replacement.
@@ -70,6 +72,7 @@ class ComplexSummary:
     concentration_per_um3: Measured
     concentration_micromolar: Measured
     nearest_neighbour_nm: Measured | None
+    nearest_neighbour_seen_nm: float | None
     nearest_neighbour_if_random_nm: float | None
     pair_correlation: PairCorrelation | None
     membrane_distance_nm: Measured | None
@@ -211,6 +214,9 @@ def measure_complexes(
         concentration_per_um3=count.scaled(1 / volume),
         concentration_micromolar=count.scaled(1e21 / _AVOGADRO / volume),
         nearest_neighbour_nm=nearest_median(nearest, border, rng),
+        nearest_neighbour_seen_nm=(
+            0.1 * float(np.median(nearest)) if len(centres) > 1 else None
+        ),
         nearest_neighbour_if_random_nm=(
             0.1 * (3 * math.log(2) / (4 * math.pi * density)) ** (1 / 3) if density else None
         ),

@@ -181,3 +181,156 @@ def test_filaments_and_complexes(run, tmp_path):
     assert "persistence length" in printed and "micromolar" in printed
     assert "ribosome: pair correlation" in page
     assert [path.name for path in (tmp_path / "out" / "meshes").iterdir()] == ["membrane-1.ply"]
+
+
+def test_coordinates_and_meshes_lie_in_the_frame_of_the_file(run, tmp_path):
+    """A crop of a volume is measured where the volume is."""
+    labels = np.zeros((40, 44, 48), np.int8)
+    index = np.indices(labels.shape)
+    ball = np.linalg.norm(index - np.reshape((20, 26, 30), (3, 1, 1, 1)), axis=0)
+    labels[abs(ball - 7) < 1.5] = 1
+    labels[:, 4:8, 4:8] = 2
+    labels[28:36, 10:18, 10:18] = 3
+    start = (6, 3, 2)
+    crop = labels[6:, 3:, 2:]
+    # A header of one voxel size and origin; the start counts where the origin is 0.
+    origins = {
+        "whole": Tomogram(labels, (VOXEL,) * 3, (100.0, -50.0, 20.0)),
+        "crop": Tomogram(crop, (VOXEL,) * 3, (160.0, -20.0, 40.0)),
+        "start": Tomogram(crop, (VOXEL,) * 3, start=start),
+    }
+    found = {}
+    for name, like in origins.items():
+        io.write_mrc(tmp_path / f"{name}.mrc", like.density, like)
+        status, *_ = run(
+            "measure", tmp_path / f"{name}.mrc", "--classes", "membrane", "actin", "vesicle",
+            "--meshes", "obj", "-o", tmp_path / name,
+        )  # fmt: skip
+        assert status == 0
+        found[name] = results(tmp_path / name)
+    columns = [f"{axis}_nm" for axis in "zyx"] + [f"start_{axis}_nm" for axis in "yx"]
+    shift = dict(zip("zyx", (10.0, -5.0, 2.0), strict=True))
+    for whole, crop, begun in zip(*(found[name][0] for name in origins), strict=True):
+        for key in (key for key in columns if whole[key]):
+            assert float(crop[key]) == pytest.approx(float(whole[key]), abs=0.01)
+            there = float(whole[key]) - shift[key.split("_")[-2]]
+            assert float(begun[key]) == pytest.approx(there, abs=0.01)
+    vesicle = found["whole"][0][0]
+    place = [float(vesicle[f"{axis}_nm"]) for axis in "zyx"]
+    assert place == pytest.approx([20 + 10, 26 - 5, 30 + 2], abs=0.01)
+    assert found["crop"][1]["origin_angstrom"] == [160, -20, 40]
+    assert found["start"][1]["origin_angstrom"] == [60, 30, 20]
+    for name, wanted in (("crop", (320, 210, 300)), ("start", (300, 260, 200))):
+        text = (tmp_path / name / "meshes" / "membrane-1.obj").read_text().splitlines()
+        corners = np.array([line.split()[1:] for line in text if line[0] == "v"], float)
+        np.testing.assert_allclose(corners.mean(0), wanted, atol=2)  # x, y, z
+
+
+def test_every_number_of_an_instance_map_is_an_object(run, tmp_path):
+    """Two vesicles that touch, one complex of its own number, and labels of another class."""
+    labels, numbers = np.zeros((32, 32, 60), np.int8), np.zeros((32, 32, 60), np.uint16)
+    labels[3:6] = 1
+    labels[20:26, 8:24, 8:40] = 2  # replaced by the objects
+    numbers[12:24, 10:22, 10:22], numbers[12:24, 10:22, 22:34] = 65535, 255
+    single = np.zeros(labels.shape, np.float32)
+    single[12:15, 12:15, 50:53] = 40000
+    for name, values in (("labels", labels), ("vesicles", numbers), ("single", single)):
+        io.write_mrc(tmp_path / f"{name}.mrc", values, like(values, VOXEL))
+    status, _, said = run(
+        "measure", tmp_path / "labels.mrc", "--classes", "membrane", "vesicle",
+        "--instances", f"vesicle={tmp_path / 'vesicles.mrc'}",
+        f"ribosome={tmp_path / 'single.mrc'}", "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 0, said
+    rows, summary, page = results(tmp_path / "out")
+    vesicles = [row for row in rows if row["class"] == "vesicle"]
+    assert [row["instance"] for row in vesicles] == ["255", "65535"]
+    for row, x in zip(vesicles, (27.5, 15.5), strict=True):
+        assert float(row["volume_nm3"]) == 12**3 and float(row["x_nm"]) == x
+        assert float(row["distance_to_membrane_min_nm"]) == pytest.approx(6, abs=0.35)
+        assert float(row["distance_to_membrane_centre_nm"]) == pytest.approx(12, abs=0.35)
+        assert float(row["distance_to_membrane_mean_nm"]) == pytest.approx(12, abs=0.6)
+    gaps = [float(row["distance_to_ribosome_min_nm"]) for row in vesicles]
+    assert gaps == pytest.approx([50 - 34, 50 - 22], abs=0.6)
+    (complexes,) = [row for row in rows if row["class"] == "ribosome"]
+    assert complexes["instance"] == "40000" and float(complexes["volume_nm3"]) == 27
+    assert float(complexes["distance_to_membrane_min_nm"]) == pytest.approx(6, abs=0.6)
+    assert float(complexes["distance_to_vesicle_min_nm"]) == pytest.approx(16, abs=0.6)
+    assert summary["classes"]["vesicle"]["count"] == 2
+    assert summary["classes"]["ribosome"]["label"] == 3
+    assert "to membrane, least (nm)" in page
+
+
+def test_objects_need_no_labels_and_filaments_keep_their_numbers(run, tmp_path):
+    numbers = np.zeros((20, 30, 70), np.int32)
+    numbers[5:8, 5:8, 5:65], numbers[5:8, 8:11, 5:45] = 900, 17
+    io.write_mrc(tmp_path / "actin.mrc", numbers, like(numbers, VOXEL))
+    path = tmp_path / "actin.mrc"
+    status, *_ = run("measure", "--instances", f"actin={path}", "-o", tmp_path / "out")
+    assert status == 0
+    rows, *_ = results(tmp_path / "out")
+    assert [row["instance"] for row in rows] == ["17", "900"]
+    lengths = [float(row["length_nm"]) for row in rows]
+    assert lengths == pytest.approx([40, 60], rel=0.05)
+    status, _, complaints = run("measure", "-o", tmp_path / "nothing")
+    assert status == 2 and "--instances" in complaints
+
+
+@pytest.mark.parametrize("value", [1e30, 2.0**25])
+def test_labels_beyond_what_their_type_holds_exactly_are_refused(run, tmp_path, value):
+    labels = np.zeros((4, 4, 4), np.float32)
+    labels[0] = value
+    io.write_mrc(tmp_path / "huge.mrc", labels, like(labels, VOXEL))
+    for words in (["huge.mrc"], ["--instances", "vesicle=huge.mrc"]):
+        words = [word.replace("huge.mrc", str(tmp_path / "huge.mrc")) for word in words]
+        status, _, complaints = run("measure", *words, "-o", tmp_path / "out")
+        assert status == 2 and "huge.mrc" in complaints and "no integers" in complaints
+        assert not (tmp_path / "out").exists()
+
+
+def test_objects_that_are_taken_for_classes_are_pointed_out(run, tmp_path):
+    labels = np.zeros((4, 16, 16), np.int16)
+    labels[1].ravel()[:200] = np.arange(200)
+    io.write_mrc(tmp_path / "many.mrc", labels, like(labels, VOXEL))
+    status, _, complaints = run("measure", tmp_path / "many.mrc", "-o", tmp_path / "out")
+    assert status == 2 and f"--instances CLASS={tmp_path / 'many.mrc'}" in complaints
+    io.write_mrc(tmp_path / "some.mrc", labels % 30, like(labels, VOXEL))
+    status, _, complaints = run("measure", tmp_path / "some.mrc", "-o", tmp_path / "out")
+    assert status == 0 and f"--instances CLASS={tmp_path / 'some.mrc'}" in complaints
+
+
+@pytest.mark.parametrize(
+    ("word", "says"), [("vesicle", "CLASS=PATH"), ("=a.mrc", "CLASS=PATH"), ("a=no.mrc", "no.mrc")]
+)
+def test_instances_that_are_no_file(run, folder, tmp_path, word, says):
+    status, _, complaints = run(
+        "measure", folder / "labels.mrc", "--instances", word, "-o", tmp_path / "out"
+    )
+    assert status == 2 and says in complaints
+
+
+def test_a_lumen_says_how_it_was_counted_and_a_neighbour_that_it_is_a_limit(run, tmp_path):
+    """A closed and an open membrane, and three complexes near the faces of the volume."""
+    labels = np.zeros((36, 40, 100), np.int8)
+    index = np.indices(labels.shape)
+    for centre, keep in (((18, 20, 20), 30), ((18, 20, 60), 7)):
+        ball = np.linalg.norm(index - np.reshape(centre, (3, 1, 1, 1)), axis=0)
+        labels[(abs(ball - 13) < 1.5) & (abs(index[0] - 18) < keep)] = 1
+    for z, y, x in ((3, 3, 90), (30, 34, 92), (30, 4, 94)):
+        labels[z : z + 4, y : y + 4, x : x + 4] = 2
+    io.write_mrc(tmp_path / "labels.mrc", labels, like(labels, VOXEL))
+    status, printed, _ = run(
+        "measure", tmp_path / "labels.mrc", "--classes", "membrane", "ribosome",
+        "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 0
+    rows, summary, page = results(tmp_path / "out")
+    assert {row["closed"]: row["lumen_within"] for row in rows[:2]} == {
+        "True": "space", "False": "slices",
+    }  # fmt: skip
+    assert "lumen (nm³)" in page and "without the membrane itself" in page
+    ribosome = summary["classes"]["ribosome"]
+    seen = [float(row["nearest_neighbour_nm"]) for row in rows if row["class"] == "ribosome"]
+    assert ribosome["nearest_neighbour_nm"] is None
+    assert ribosome["nearest_neighbour_seen_nm"] == pytest.approx(np.median(seen), rel=1e-4)
+    assert f"at most {np.median(seen):.4g}" in printed and "at most" in page

@@ -111,3 +111,15 @@ def test_an_unsure_background_is_no_filament(bundle):
     rows, summary = measure_filaments(distance <= 0, VOXEL, p, limits, draws=5)
     assert summary.number == (7, 7, 7)
     assert summary.total_length_um.low > 0.97 * summary.total_length_um.value
+
+
+def test_each_number_of_an_instance_map_is_one_filament():
+    """Two that touch side by side, and one in two pieces; voxels of 10 angstrom."""
+    numbers = np.zeros((20, 30, 80), np.int32)
+    numbers[5:8, 5:8, 5:75], numbers[5:8, 8:11, 5:55] = 4, 9
+    rows, summary = measure_filaments(numbers, (10.0, 10.0, 10.0))
+    assert [row.filament for row in rows] == [4, 9]
+    assert [row.length_nm.value for row in rows] == pytest.approx([70, 50], rel=0.03)
+    assert rows[1].start_angstrom[:2] == pytest.approx((60, 90), abs=2)
+    assert summary.number.value == 2
+    assert summary.spacing_nm.value == pytest.approx(3, rel=0.1)

@@ -102,3 +102,22 @@ def test_nothing_has_no_instances():
         measure.split_bodies(nothing, neck=2.0)
     with pytest.raises(ValueError, match="valley"):
         measure.split_membranes(nothing.astype(np.float32), valley=-1.0)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.int64, np.uint64, np.float32])
+def test_instance_maps_of_every_type_are_renumbered_without_gaps(kind):
+    """Objects that touch stay apart, and the 255th is one as well."""
+    labels = np.zeros((3, 4, 6), kind)
+    largest = min(65535, 255 if kind is np.uint8 else 65535)
+    labels[1, :, 0], labels[1, :, 1], labels[2, 0, 5] = 255, 3, largest
+    numbers, ids = measure.renumber(labels)
+    assert ids == sorted({3, 255, largest}) and numbers.dtype == np.int32
+    np.testing.assert_array_equal(np.array([0, *ids])[numbers], labels.astype(int))
+
+
+@pytest.mark.parametrize("value", [1e30, 2.0**25, 0.5, np.inf, np.nan, -2.0])
+def test_what_is_no_object_number_is_refused(value):
+    labels = np.zeros((2, 2, 2), np.float32)
+    labels[0, 0, 0] = value
+    with pytest.raises(ValueError, match="integers|negative"):
+        measure.renumber(labels)

@@ -10,7 +10,7 @@ from cryojax_seg import measure
 from cryojax_seg.measure import Measured
 
 _HOLLOW_ANGSTROM = 90.0  # radius that is filled of microtubules
-Found = tuple[list[dict[str, Any]], dict[str, Any]]
+Rows = list[dict[str, Any]]
 
 
 def filaments(
@@ -19,11 +19,11 @@ def filaments(
     probability: np.ndarray | None,
     voxel_angstrom: tuple[float, float, float],
     rim: Literal["flat", "round"],
-) -> Found:
-    """A row for each filament of a class, and the summary of their network.
+) -> tuple[Rows, dict[str, Any], list[measure.Filament]]:
+    """A row for each filament of a class, the summary of their network, and their axes.
 
     Args:
-        mask: of the class, in the whole volume.
+        mask: of the class, in the whole volume, or a number for each filament.
         name: of the class; microtubules are taken to be hollow.
         probability: of the class, or None.
         voxel_angstrom: along z, y, x.
@@ -37,13 +37,14 @@ def filaments(
     lines = []
     for row in rows:
         values = _fields(row)
+        del values["axis"]
         ends = {
             f"{end}_{axis}_nm": 0.1 * v
             for end in ("start", "stop")
             for axis, v in zip("zyx", values.pop(f"{end}_angstrom"), strict=True)
         }
         lines.append({"instance": values.pop("filament"), **values, **ends})
-    return lines, _summary(mask, voxel_angstrom, len(rows), summary)
+    return lines, _summary(mask, voxel_angstrom, len(rows), summary), [row.axis for row in rows]
 
 
 def complexes(
@@ -52,7 +53,7 @@ def complexes(
     voxel_angstrom: tuple[float, float, float],
     membrane: np.ndarray | None,
     organelle: np.ndarray | None,
-) -> Found:
+) -> tuple[Rows, dict[str, Any]]:
     """A row for each complex of a class, and the summary of their arrangement.
 
     Args:

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cryojax_seg import io
 from cryojax_seg.cli.measured import measuring
 
@@ -32,15 +34,16 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_meshes(folder: Path, suffix: str, summary: dict[str, Any], objects) -> None:
-    """A mesh of every object."""
+    """A mesh of every object, in the frame of the file."""
     folder.mkdir()
+    corner = np.asarray(summary["origin_angstrom"])
     for name, parts in objects.items():
         plain_name = re.sub(r"[^A-Za-z0-9_.]+", "_", name)
         for part in parts:
             mesh = measuring.mesh_of(summary["classes"][name]["kind"], part)
             values = {"mean_curvature": mesh.mean, "gaussian_curvature": mesh.gaussian}
             path = folder / f"{plain_name}-{part.number}.{suffix}"
-            io.write_mesh(path, 10 * mesh.vertices, mesh.faces, values)
+            io.write_mesh(path, 10.0 * mesh.vertices + corner, mesh.faces, values)
 
 
 def _cell(value: Any) -> Any:

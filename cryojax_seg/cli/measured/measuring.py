@@ -5,38 +5,15 @@ what there is and not with the size of the tomogram.
 """
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from cryojax_seg import measure
+from cryojax_seg.cli.measured import counting
+from cryojax_seg.cli.measured.scene import Part, Scene, objects_of, parts_of
 from cryojax_seg.measure import Kind, Measured, Sheet
-
-_MARGIN = 16  # voxels around an instance, beyond which windows see nothing of it
-_NEAR = 3  # voxels around an instance in which its probabilities count
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """One instance of a class, in a box.
-
-    Attributes:
-        number: of the instance in its class, from 1.
-        start: of the box in the volume, voxels.
-        mask: of the instance.
-        probability: of the class in the neighbourhood of the instance, 0 elsewhere; None if there
-            are no probabilities.
-        voxel_nm: along z, y, x.
-        rim: see `measure.membrane_area`.
-    """
-
-    number: int
-    start: tuple[int, int, int]
-    mask: np.ndarray
-    probability: np.ndarray | None
-    voxel_nm: tuple[float, float, float]
-    rim: Literal["flat", "round"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,62 +22,102 @@ class Found:
 
     Attributes:
         rows: one for each instance; `Measured` values become three columns.
+        totals: of all instances.
+        outlines: of the instances, in nm in the volume.
+        parts: the instances, if they are not filaments.
         sheet: of all instances together, if they are membranes; in the frame of the volume.
     """
 
     rows: list[dict[str, Any]]
+    totals: dict[str, Any]
+    outlines: list[measure.Outline]
+    parts: list[Part] = dataclasses.field(default_factory=list)
     sheet: Sheet | None = None
 
 
-def measure_class(kind: Kind, parts: list[Part]) -> Found:
-    """Measures all instances of a class: one function for each kind."""
-    if kind == "membrane":
-        pairs = [_membrane(part) for part in parts]
-        return Found([row for row, _ in pairs], _joined([sheet for _, sheet in pairs]))
-    if kind == "organelle":
-        return Found([_organelle(part) for part in parts])
-    return Found([_common(part) for part in parts])
-
-
-def parts_of(labels, label: int, kind: Kind, probability, voxel_nm, smallest: int, split, rim):
-    """The instances of a label, from the largest on.
+def measure_class(scene: Scene, label: int, options: Any, step: Callable[[], None]) -> Found:
+    """Measures all instances of a class.
 
     Args:
-        labels: the label volume, any integer dtype.
-        label: which.
-        kind: organelles and complexes are split where they touch if `split`; membranes are where
-            the probability has a valley.
-        probability: of the class, or None.
-        voxel_nm: along z, y, x.
-        smallest: voxels of an instance, at least.
-        split: whether to split.
-        rim: of membranes.
+        scene: that holds it.
+        label: of the class.
+        options: of the command: smallest, split and rim.
+        step: called once the objects are found, and once they are measured.
     """
-    (box,) = ndimage.find_objects((labels == label).view(np.int8)) or (None,)
-    if box is None:
-        return []
-    box = tuple(
-        slice(max(0, s.start - _MARGIN), min(n, s.stop + _MARGIN))
-        for s, n in zip(box, labels.shape, strict=True)
-    )
-    mask = labels[box] == label
-    own = None if probability is None else np.asarray(probability[box], np.float32)
-    if split and kind in ("organelle", "complex"):
-        numbers = measure.split_bodies(mask, voxel_nm, smallest=smallest)
-    elif split and kind == "membrane" and own is not None:
-        numbers = measure.split_membranes(np.where(mask, own, 0), level=0.0, smallest=smallest)
+    kind, probability = scene.kinds[label], scene.maps.get(label)
+    angstrom = scene.volume.require_voxel_size()
+    if kind == "filament":
+        own = None if probability is None else np.asarray(probability[:], np.float32)
+        step()
+        mask = scene.given[label][0] if label in scene.given else scene.mask(label)
+        rows, totals, axes = counting.filaments(
+            mask, scene.names[label], own, angstrom, options.rim
+        )
+        _rename(rows, scene, label)
+        step()
+        return Found(rows, totals, [measure.tube(a, min(angstrom), 0.1) for a in axes])
+    box, numbers = objects_of(scene, label, options.smallest, options.split)
+    parts = parts_of(box, numbers, probability, scene.voxel_nm, options.rim)
+    step()
+    outlines = [measure.outline(part.mask, part.voxel_nm, part.start) for part in parts]
+    sheet = None
+    if kind == "membrane":
+        pairs = [_membrane(part) for part in parts]
+        rows, sheet = [row for row, _ in pairs], _joined([sheet for _, sheet in pairs])
+    elif kind == "organelle":
+        rows = [_organelle(part) for part in parts]
     else:
-        numbers = measure.components(mask, smallest)
-    parts = []
-    for one in measure.instances(numbers, _MARGIN):
-        near = None
-        if own is not None:
-            others = (numbers[one.box] > 0) & ~one.mask
-            around = np.asarray(ndimage.binary_dilation(one.mask, iterations=_NEAR), bool)
-            near = np.where(around & ~others, own[one.box], 0)
-        z, y, x = (a.start + b.start for a, b in zip(box, one.box, strict=True))
-        parts.append(Part(one.number, (z, y, x), one.mask, near, voxel_nm, rim))
-    return parts
+        rows = [_common(part) for part in parts]
+    totals = _totals(kind, rows)
+    if kind == "complex":
+        whole = np.zeros(scene.volume.density.shape, np.int32)
+        whole[box] = numbers
+        own = None if probability is None else np.asarray(probability[:], np.float32)
+        lines, totals = counting.complexes(
+            whole, own, angstrom, scene.of_kind("membrane"), scene.of_kind("organelle")
+        )
+        rows = [line | row for line, row in zip(lines, rows, strict=True)]
+    _rename(rows, scene, label)
+    if label in scene.given:
+        ids = scene.given[label][1]
+        parts = [dataclasses.replace(part, number=ids[part.number - 1]) for part in parts]
+    step()
+    return Found(rows, totals, outlines, parts, sheet)
+
+
+def _rename(rows: list[dict[str, Any]], scene: Scene, label: int) -> None:
+    """Gives instances the numbers that they have in the file."""
+    if label in scene.given:
+        for row in rows:
+            row["instance"] = scene.given[label][1][row["instance"] - 1]
+
+
+def add_gaps(found: dict[str, Found], spacing_nm: float, step: Callable[[], None]) -> None:
+    """Adds to each row how far the object is from every other class that there is, in nm."""
+    for name, one in found.items():
+        for other, target in found.items():
+            step()
+            if other == name or not target.outlines:
+                continue
+            gaps = measure.gaps(one.outlines, target.outlines, spacing_nm)
+            for row, gap in zip(one.rows, gaps, strict=True):
+                for field, value in zip(("min", "mean", "centre"), gap or (None,) * 3, strict=True):
+                    row[f"distance_to_{other}_{field}_nm"] = value
+
+
+def place(found: dict[str, Found], corner: tuple[float, float, float]) -> None:
+    """Moves coordinates of rows into the frame of the file.
+
+    Args:
+        found: the classes.
+        corner: of the volume in that frame, angstrom zyx.
+    """
+    for one in found.values():
+        for row in one.rows:
+            for axis, shift in zip("zyx", corner, strict=True):
+                for key in (f"{axis}_nm", f"start_{axis}_nm", f"stop_{axis}_nm"):
+                    if key in row:
+                        row[key] += 0.1 * shift
 
 
 def _common(part: Part) -> dict[str, Any]:
@@ -145,6 +162,7 @@ def _membrane(part: Part) -> tuple[dict[str, Any], Sheet]:
         "gaussian_curvature_per_nm2": float(np.average(gaussian, weights=sheet.area_of_voxel)),
         "edge_length_nm": sheet.edge_length,
         "lumen_nm3": float(np.count_nonzero(inside.mask)) * float(np.prod(part.voxel_nm)),
+        "lumen_within": "space" if inside.closed else "slices" if inside.mask.any() else "",
         "closed": inside.closed,
     }
     start = np.asarray(part.start)
@@ -188,7 +206,7 @@ def _joined(sheets: list[Sheet]) -> Sheet | None:
     return Sheet(index, normal, thickness, edge, middle, sheets[0].window, sheets[0].voxel_volume)
 
 
-def totals(kind: Kind, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _totals(kind: Kind, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Sums over the instances of a class; their errors count as going the same way."""
     keys = ["volume_nm3"]
     keys += {"membrane": ["area_nm2"], "organelle": ["surface_nm2"]}.get(kind, [])

@@ -10,14 +10,18 @@ from cryojax_seg.cli.measured import tables
 COLOURS = ("#2a78d6", "#eb6834", "#1baf7a", "#b65fd3", "#eda100", "#5bb4c9", "#d9486b", "#8f9a2f")
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 520, 260, 56, 40
 _SHOWN = 40  # objects in the table of the page; the file has all
+_GAP = "distance_to_"
 _NOTES = {
     "filaments": "Spacing is from axis to axis; an order of 1 is parallel, 0 is none.",
-    "complexes": "Beside what complexes at random places of the volume would give.",
+    "complexes": "Beside what complexes at random places of the volume would give. A nearest "
+    "neighbour of at most a distance is the median of those in the volume, where most may have a "
+    "nearer one beyond its border.",
     "between membranes": "From the middle of one membrane to the nearest point of the other, by "
     "area.",
 }
 _LABELS = {
     "instance": ("object", 0),
+    **{f"{axis}_nm": (f"{axis} (nm)", 0) for axis in "zyx"},
     "length_nm": ("length (nm)", 0),
     "end_to_end_nm": ("end to end (nm)", 0),
     "mean_curvature_per_nm": ("mean curvature (1/nm)", 4),
@@ -31,7 +35,8 @@ _LABELS = {
     "volume_nm3": ("volume (nm³)", 0),
     "thickness_nm": ("thickness (nm)", 1),
     "edge_length_nm": ("open edge (nm)", 0),
-    "lumen_nm3": ("enclosed (nm³)", 0),
+    "lumen_nm3": ("lumen (nm³)", 0),
+    "lumen_within": ("lumen within", 0),
     "closed": ("closed", 0),
     "surface_to_volume_per_nm": ("surface / volume (1/nm)", 3),
     "sphericity": ("sphericity", 2),
@@ -46,17 +51,22 @@ def page(summary: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         rows: of the objects.
 
     >>> summary = {"labels": "a<b.mrc", "voxel_size_angstrom": [10.0] * 3, "shape": [4, 4, 4],
-    ...            "classes": {}, "distances": []}
+    ...            "origin_angstrom": [0.0] * 3, "classes": {}, "distances": []}
     >>> "a&lt;b.mrc" in page(summary, []) and "<script" not in page(summary, [])
     True
     """
     style = resources.files("cryojax_seg.cli.report").joinpath("report.css").read_text("utf-8")
     title = html.escape(f"Measurements of {summary['labels']}")
     size = " x ".join(f"{v / 10:g}" for v in summary["voxel_size_angstrom"])
+    corner = ", ".join(f"{v / 10:g}" for v in summary["origin_angstrom"])
     shape = " x ".join(map(str, summary["shape"]))
     body = [
         f"<header><h1>{title}</h1><p>{shape} voxels (z, y, x) of {size} nm. Intervals in brackets "
-        "are 95 %, given that the object is there; without probabilities there are none.</p>"
+        "are 95 %, given that the object is there; without probabilities there are none. Distances "
+        "to other classes are from surface to surface, least and mean over the surface of the "
+        "object, and from its centre to their nearest surface. The lumen of a membrane is what it "
+        "encloses, without the membrane itself: in space where it is closed, else within z slices. "
+        f"Coordinates here and in the files count from the origin of the volume, {corner} nm (z, y, x).</p>"
         "</header><main>",
     ]
     for title, columns, lines in tables.tables(summary):
@@ -118,18 +128,33 @@ def _with_interval(value: Any, digits: int) -> str:
 
 
 def _objects(rows: list[dict[str, Any]]) -> str:
-    keys = [key for key in _LABELS if any(key in row for row in rows)]
+    heads = _LABELS | {
+        key: (_gap_head(key), 1) for row in rows for key in row if key.startswith(_GAP)
+    }
+    keys = [key for key in heads if any(key in row for row in rows)]
     lines = []
     for row in rows:
         line = []
         for key in keys:
-            value, digits = row.get(key), _LABELS[key][1]
+            value, digits = row.get(key), heads[key][1]
             if isinstance(value, bool):
                 line.append("yes" if value else "no")
+            elif isinstance(value, str):
+                line.append(value or "-")
             else:
                 line.append(_with_interval(value, digits))
         lines.append(line)
-    return _table([_LABELS[key][0] for key in keys], lines)
+    return _table([heads[key][0] for key in keys], lines)
+
+
+def _gap_head(key: str) -> str:
+    """The head of a column of distances to a class.
+
+    >>> _gap_head("distance_to_outer_membrane_min_nm")
+    'to outer_membrane, least (nm)'
+    """
+    name, which, _ = key.removeprefix(_GAP).rsplit("_", 2)
+    return f"to {name}, {dict(min='least', mean='mean', centre='from centre')[which]} (nm)"
 
 
 def _pair_chart(place: int, name: str, pairs: dict[str, Any]) -> str:

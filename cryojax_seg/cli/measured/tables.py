@@ -96,6 +96,8 @@ def _complexes(classes: dict[str, Any]) -> Table:
                 ("organelle_fraction", "organelle_fraction_if_random"),
             )
         )
+        if not row["nearest_neighbour_nm"] and row["nearest_neighbour_seen_nm"]:
+            near = f"at most {text(row['nearest_neighbour_seen_nm'])}"
         lines.append(
             (
                 name,

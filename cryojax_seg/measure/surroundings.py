@@ -1,0 +1,152 @@
+"""How far objects are from the nearest surface of a class."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.spatial import KDTree
+
+from cryojax_seg.measure.centreline import Filament
+from cryojax_seg.measure.mesh import body_surface
+from cryojax_seg.measure.thickness import Spacing
+
+
+class Outline(NamedTuple):
+    """Points on the surface of an object, in the unit of the voxel size.
+
+    Attributes:
+        points: ``(n, 3)`` zyx.
+        normal: ``(n, 3)`` unit vectors out of the object; 0 where there is none.
+        weight: ``(n,)`` area or length that each point stands for.
+        centre: ``(3,)`` centre of mass, or the middle of an axis.
+        radius: from the points to the surface; 0 if they lie on it.
+    """
+
+    points: np.ndarray
+    normal: np.ndarray
+    weight: np.ndarray
+    centre: np.ndarray
+    radius: float = 0.0
+
+
+class Gap(NamedTuple):
+    """How far an object is from a class; 0 where they touch or overlap.
+
+    Attributes:
+        minimum: from surface to surface, where they are nearest.
+        mean: from its surface to the nearest surface of the class, over its surface.
+        centre: from its centre to the nearest surface of the class.
+    """
+
+    minimum: float
+    mean: float
+    centre: float
+
+
+def outline(
+    mask: Bool[np.ndarray, "_z _y _x"],
+    voxel_size: Spacing = (1.0, 1.0, 1.0),
+    start: Sequence[int] = (0, 0, 0),
+) -> Outline:
+    """The outline of a mask by its `body_surface`.
+
+    Args:
+        mask: of one object or of a class, in a box.
+        voxel_size: along z, y, x.
+        start: index of the first voxel of the box.
+
+    >>> ball = np.linalg.norm(np.indices((15, 15, 15)) - 7, axis=0) <= 5
+    >>> found = outline(ball, (2.0, 2.0, 2.0), (10, 0, 0))
+    >>> found.centre.tolist(), round(float(found.weight.sum()) / (4 * np.pi * 10**2), 1)
+    ([34.0, 14.0, 14.0], 1.0)
+    """
+    size, mask = np.asarray(voxel_size, float), np.asarray(mask)
+    surface = body_surface(mask)
+    points = surface.places * size
+    a, b, c = (points[surface.faces[:, i]] for i in range(3))
+    crossed = np.cross(b - a, c - a) / 2
+    if (a * crossed).sum() < 0:  # inside out
+        crossed = -crossed
+    crossed[surface.cut] = 0
+    area = np.linalg.norm(crossed, axis=1)
+    if not len(points):
+        none = np.zeros((0, 3))
+        return Outline(none, none, none[:, 0], np.full(3, np.nan))
+    flat = surface.faces.ravel()
+    weight = np.bincount(flat, np.repeat(area / 3, 3), len(points))
+    normal = [np.bincount(flat, np.repeat(column, 3), len(points)) for column in crossed.T]
+    normal = np.stack(normal, 1)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    kept = weight > 0
+    centre = np.array([np.mean(index) for index in np.nonzero(mask)])
+    shift = np.asarray(start) * size
+    return Outline(points[kept] + shift, normal[kept], weight[kept], centre * size + shift)
+
+
+def tube(axis: Filament, spacing: float, scale: float | int = 1.0) -> Outline:
+    """The outline of a filament: its axis, and its radius.
+
+    Args:
+        axis: in angstrom.
+        spacing: of the points, angstrom.
+        scale: angstrom in the unit of the result, such as 0.1 for nanometres.
+
+    >>> line = Filament.through(np.array([[0.0, 0, 0], [0, 0, 50], [0, 0, 100]]),
+    ...                         radius_angstrom=30.0)
+    >>> found = tube(line, 10.0, 0.1)
+    >>> len(found.points), found.centre.round(6).tolist(), round(found.radius, 6)
+    (11, [0.0, 0.0, 5.0], 3.0)
+    """
+    places = axis.places(spacing)
+    points = scale * axis.at(places)
+    middle = scale * axis.at(np.array([axis.length_angstrom / 2]))[0]
+    return Outline(
+        points, np.zeros_like(points), np.ones(len(points)), middle, scale * axis.radius_angstrom
+    )
+
+
+def gaps(objects: Sequence[Outline], target: Sequence[Outline], spacing: float) -> list[Gap | None]:
+    """Distances of objects to the nearest surface of a class.
+
+    They are right to half a voxel. Faces of the array that cut an object are no surface, as what
+    lies beyond the volume is not known.
+
+    Args:
+        objects: to measure from.
+        target: the outlines of all objects of the class.
+        spacing: of the points of `target`, the largest edge of a voxel.
+
+    Returns:
+        None for every object where the class is empty, or for an object without a surface.
+
+    >>> balls = [np.linalg.norm(np.indices((40, 16, 16)).T - (c, 8, 8), axis=-1).T < 5.5
+    ...          for c in (8, 28)]
+    >>> gap, = gaps([outline(balls[0])], [outline(balls[1])], spacing=1.0)
+    >>> round(gap.minimum), round(gap.centre, 1)
+    (9, 14.3)
+    """
+    points = np.concatenate([np.zeros((0, 3)), *(one.points for one in target)])
+    normal = np.concatenate([np.zeros((0, 3)), *(one.normal for one in target)])
+    off = np.repeat([one.radius for one in target], [len(one.points) for one in target])
+    if not len(points):
+        return [None] * len(objects)
+    tree = KDTree(points, balanced_tree=False, compact_nodes=False)
+
+    def away(places: Float[np.ndarray, "_n 3"]) -> Float[np.ndarray, "_n"]:
+        """To the plane through the nearest point, if that is beside it; inside it is 0."""
+        distance, nearest = (np.asarray(found) for found in tree.query(places))
+        across = ((places - points[nearest]) * normal[nearest]).sum(1)
+        beside = np.sqrt(np.maximum(distance**2 - across**2, 0)) < spacing
+        flat = beside & normal[nearest].any(1)
+        return np.maximum(np.where(flat, across, distance) - off[nearest], 0)
+
+    return [_gap(one, away) for one in objects]
+
+
+def _gap(one: Outline, away) -> Gap | None:
+    if not len(one.points):
+        return None
+    distance = np.maximum(away(one.points) - one.radius, 0)
+    mean = float(np.average(distance, weights=one.weight))
+    return Gap(float(distance.min()), mean, float(away(one.centre[None])[0]))
