@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from flax import nnx
 
 from cryojax_seg import core, losses, segmenters, training
-from cryojax_seg.cli.methods import build, defaults, objective, parts
 from cryojax_seg.core.types import Volume
+from cryojax_seg.training.methods import build, defaults, objective, parts
 
 NETWORKS = ("vote", "convnet", "unet", "tomoseg")
 

@@ -43,8 +43,8 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, segmenters, training
-from cryojax_seg.cli.methods import defaults, known, parts
 from cryojax_seg.simulate import WedgeImaging, presets, simulate
+from cryojax_seg.training.methods import defaults, known, parts
 from experiments.common import Rows, claim, interval, median, results_folder
 from experiments.fitting import train_method
 

@@ -33,7 +33,7 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, segmenters, training
-from cryojax_seg.cli.methods import build, known, objective
+from cryojax_seg.training.methods import build, known, objective
 from experiments.common import Rows, claim, interval, median, results_folder
 from experiments.scenes import example, overlap, phantom
 

@@ -49,8 +49,8 @@ import tyro
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, datasets, evaluate, losses, segmenters, training
-from cryojax_seg.cli.methods import known as known_method
-from cryojax_seg.cli.methods import parts
+from cryojax_seg.training.methods import known as known_method
+from cryojax_seg.training.methods import parts
 from experiments.annotated import Scene, patch_scene, scene
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.fitting import is_network, train_method

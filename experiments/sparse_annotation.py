@@ -42,8 +42,8 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, losses, segmenters, training
-from cryojax_seg.cli.methods import known, objective
 from cryojax_seg.simulate import Phantom
+from cryojax_seg.training.methods import known, objective
 from experiments.common import Rows, claim, interval, median, results_folder
 from experiments.fitting import narrow
 from experiments.scenes import example, overlap, phantom

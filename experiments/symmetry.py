@@ -40,9 +40,9 @@ import tyro
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, segmenters, training
-from cryojax_seg.cli.methods import known, objective
 from cryojax_seg.core.rotation import cube_rotations, move
 from cryojax_seg.simulate import Phantom
+from cryojax_seg.training.methods import known, objective
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.fitting import narrow
 from experiments.scenes import WEDGE, example, phantom

@@ -37,8 +37,8 @@ from scipy.stats import norm
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, segmenters, training
-from cryojax_seg.cli.methods import defaults, known, parts
 from cryojax_seg.simulate import WedgeImaging, presets, simulate
+from cryojax_seg.training.methods import defaults, known, parts
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.fitting import train_method
 

@@ -45,8 +45,8 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, losses, segmenters, training
-from cryojax_seg.cli.methods import own_objective
 from cryojax_seg.simulate import Phantom
+from cryojax_seg.training.methods import own_objective
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.scenes import WEDGE, example, logits, phantom
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from cryojax_seg.cli import console, methods, train
+from cryojax_seg.cli import console, train
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -19,6 +19,7 @@ from cryojax_seg.cli.arguments import (
     default,
     plain,
 )
+from cryojax_seg.training import methods
 
 REPORT, SCORES, STATE, FOLDS = "report.html", "scores.json", "compare.json", "folds"
 

@@ -9,7 +9,7 @@ from tyro.conf import arg
 
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Overwrite
-from cryojax_seg.cli.methods import Method, build, defaults, objective
+from cryojax_seg.training.methods import Method, build, defaults, objective
 
 CLASSES = ("membrane",)
 TILTS = (-60.0, 60.0)

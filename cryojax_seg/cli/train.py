@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cryojax_seg.cli import console, methods, restorers, run_folder, together
+from cryojax_seg.cli import console, restorers, run_folder, together
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -19,6 +19,7 @@ from cryojax_seg.cli.arguments import (
     plain,
 )
 from cryojax_seg.cli.evaluate import class_names
+from cryojax_seg.training import methods
 
 _BY_METHOD = "by method"
 WIDE = 16  # voxels; of a smaller halo there is little to save
