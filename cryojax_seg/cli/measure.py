@@ -1,6 +1,7 @@
 """``cryojax-seg measure``: areas, volumes and distances of labels, as tables and a report."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -130,9 +131,11 @@ def measurements(
     scene = measuring.Scene(volume, names, _kinds(options, names), given, maps)
     found = {}
     for label, name in names.items():
-        with console.progress(2, name) as step:
-            found[name] = measuring.measure_class(scene, label, options, step)
+        console.say(f"measuring {name}")
+        progress = functools.partial(console.progress, label=name)
+        found[name] = measuring.measure_class(scene, label, options, progress)
         console.say(f"{name}: {scene.kinds[label]}, {len(found[name].rows)} objects")
+    console.say("measuring distances")
     with console.progress(len(names) ** 2, "distances") as step:
         measuring.add_gaps(found, max(scene.voxel_nm), step)
     measuring.place(found, volume.corner())

@@ -242,6 +242,10 @@ def test_every_number_of_an_instance_map_is_an_object(run, tmp_path):
         f"ribosome={tmp_path / 'single.mrc'}", "-o", tmp_path / "out",
     )  # fmt: skip
     assert status == 0, said
+    lines = said.splitlines()
+    for name, kind in (("membrane", "membrane, 1"), ("vesicle", "organelle, 2")):
+        assert lines.index(f"measuring {name}") + 1 == lines.index(f"{name}: {kind} objects")
+    assert "measuring distances" in lines
     rows, summary, page = results(tmp_path / "out")
     vesicles = [row for row in rows if row["class"] == "vesicle"]
     assert [row["instance"] for row in vesicles] == ["255", "65535"]

@@ -6,6 +6,7 @@ what there is and not with the size of the tomogram.
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from cryojax_seg import measure
 from cryojax_seg.cli.measured import counting
 from cryojax_seg.cli.measured.scene import Part, Scene, objects_of, parts_of
 from cryojax_seg.measure import Kind, Measured, Sheet
+
+Progress = Callable[[int], AbstractContextManager[Callable[[], Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,39 +38,38 @@ class Found:
     sheet: Sheet | None = None
 
 
-def measure_class(scene: Scene, label: int, options: Any, step: Callable[[], None]) -> Found:
+def measure_class(scene: Scene, label: int, options: Any, progress: Progress) -> Found:
     """Measures all instances of a class.
 
     Args:
         scene: that holds it.
         label: of the class.
         options: of the command: smallest, split and rim.
-        step: called once the objects are found, and once they are measured.
+        progress: of so many objects.
     """
     kind, probability = scene.kinds[label], scene.maps.get(label)
     angstrom = scene.volume.require_voxel_size()
     if kind == "filament":
         own = None if probability is None else np.asarray(probability[:], np.float32)
-        step()
         mask = scene.given[label][0] if label in scene.given else scene.mask(label)
         rows, totals, axes = counting.filaments(
             mask, scene.names[label], own, angstrom, options.rim
         )
         _rename(rows, scene, label)
-        step()
         return Found(rows, totals, [measure.tube(a, min(angstrom), 0.1) for a in axes])
     box, numbers = objects_of(scene, label, options.smallest, options.split)
     parts = parts_of(box, numbers, probability, scene.voxel_nm, options.rim)
-    step()
-    outlines = [measure.outline(part.mask, part.voxel_nm, part.start) for part in parts]
-    sheet = None
-    if kind == "membrane":
-        pairs = [_membrane(part) for part in parts]
-        rows, sheet = [row for row, _ in pairs], _joined([sheet for _, sheet in pairs])
-    elif kind == "organelle":
-        rows = [_organelle(part) for part in parts]
-    else:
-        rows = [_common(part) for part in parts]
+    rows, outlines, sheets = [], [], []
+    with progress(len(parts)) as step:
+        for part in parts:
+            if kind == "membrane":
+                row, sheet = _membrane(part)
+                sheets.append(sheet)
+            else:
+                row = _organelle(part) if kind == "organelle" else _common(part)
+            rows.append(row)
+            outlines.append(measure.outline(part.mask, part.voxel_nm, part.start))
+            step()
     totals = _totals(kind, rows)
     if kind == "complex":
         whole = np.zeros(scene.volume.density.shape, np.int32)
@@ -81,8 +83,7 @@ def measure_class(scene: Scene, label: int, options: Any, step: Callable[[], Non
     if label in scene.given:
         ids = scene.given[label][1]
         parts = [dataclasses.replace(part, number=ids[part.number - 1]) for part in parts]
-    step()
-    return Found(rows, totals, outlines, parts, sheet)
+    return Found(rows, totals, outlines, parts, _joined(sheets))
 
 
 def _rename(rows: list[dict[str, Any]], scene: Scene, label: int) -> None:
@@ -92,7 +93,7 @@ def _rename(rows: list[dict[str, Any]], scene: Scene, label: int) -> None:
             row["instance"] = scene.given[label][1][row["instance"] - 1]
 
 
-def add_gaps(found: dict[str, Found], spacing_nm: float, step: Callable[[], None]) -> None:
+def add_gaps(found: dict[str, Found], spacing_nm: float, step: Callable[[], Any]) -> None:
     """Adds to each row how far the object is from every other class that there is, in nm."""
     for name, one in found.items():
         for other, target in found.items():

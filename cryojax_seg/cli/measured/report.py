@@ -66,7 +66,8 @@ def page(summary: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         "to other classes are from surface to surface, least and mean over the surface of the "
         "object, and from its centre to their nearest surface. The lumen of a membrane is what it "
         "encloses, without the membrane itself: in space where it is closed, else within z slices. "
-        f"Coordinates here and in the files count from the origin of the volume, {corner} nm (z, y, x).</p>"
+        f"Coordinates count from the origin of the file; the volume begins at {corner} nm "
+        "(z, y, x).</p>"
         "</header><main>",
     ]
     for title, columns, lines in tables.tables(summary):
