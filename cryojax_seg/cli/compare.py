@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from cryojax_seg.cli import console, train
+from cryojax_seg.cli import annotated, console, train
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -182,10 +182,10 @@ def _compare(options: Compare, names: list[str], outputs: Any) -> None:
         voxel_size=options.voxel_size,
         seed=options.seed,
     )
-    (example,), tomogram, classes = train.read_examples(training_options)
-    annotated = tuple(int(z) for z in (example.weights > 0).any((1, 2)).nonzero()[0])
+    (example,), voxel_size, classes = annotated.read_examples(training_options)
+    slices = tuple(int(z) for z in (example.weights > 0).any((1, 2)).nonzero()[0])
     try:
-        folds = divide(annotated, options.folds, options.gap, len(example.volume))
+        folds = divide(slices, options.folds, options.gap, len(example.volume))
     except ValueError as error:
         raise ValueError(f"{options.labels}: {error}") from None
     for fold in folds:
@@ -196,7 +196,7 @@ def _compare(options: Compare, names: list[str], outputs: Any) -> None:
             )
     _start(options, example)
     console.say(
-        f"{len(annotated)} annotated slices in {len(folds)} groups, {len(names)} method(s): "
+        f"{len(slices)} annotated slices in {len(folds)} groups, {len(names)} method(s): "
         f"{len(folds) * len(names)} trainings"
     )
     results = {}
@@ -208,11 +208,11 @@ def _compare(options: Compare, names: list[str], outputs: Any) -> None:
                 console.say(f"{name}: learning from {len(fold.learned)} slices, group {k + 1}")
                 _fold(path, name, training_options, example, classes, fold)
             parts.append(path)
-        results[name] = report.gather(parts, folds, example, tomogram.voxel_size, classes)
+        results[name] = report.gather(parts, folds, example, voxel_size, classes)
         found = results[name].scores
         dice, ece = (console.number(found[key]) for key in ("dice", "ece"))
         console.say(f"{name}: Dice {dice}, ECE {ece}")
-    title = f"{options.tomogram.name}: {len(annotated)} annotated slices"
+    title = f"{options.tomogram.name}: {len(slices)} annotated slices"
     content = report.content(title, results, folds, example, classes, plain(options))
     report.write(outputs.place(options.output / REPORT), content)
     scores = {name: result.scores for name, result in results.items()}
@@ -321,19 +321,21 @@ def _fold(
     inside[list(fold.learned)] = True
     weights = np.where(inside[:, None, None], example.weights, 0).astype(example.weights.dtype)
     learned = dataclasses.replace(example, weights=weights)
-    segmenter = methods.build(method, classes, example.volume, options.seed)
+    segmenter = methods.build(method, classes, example.measured, options.seed)
     config = train.train_config(options, method, [learned], segmenter)
     start = time.perf_counter()
     result = training.train(segmenter, [learned], config, objective=methods.objective(method))
     trained = time.perf_counter()
     patch = max(config.patch_shape)
-    fitted = segmenters.fit_normalization(result.operator, example.volume, patch=patch)
+    fitted = segmenters.fit_normalization(result.operator, example.measured, patch=patch)
     low, high = fold.shown
     first = low // fitted.stride * fitted.stride
     shape = (high - first, *example.volume.shape[1:])
     tile = dataclasses.replace(core.plan_tiles(fitted, shape), origin=(first, 0, 0))
     logits = core.apply(fitted, example.volume, tile)[low - first :]
     probabilities = np.asarray(core.probabilities(logits), np.float16)
+    if example.missing is not None:
+        probabilities[example.missing[low:high]] = 0
     seconds = (trained - start, time.perf_counter() - trained)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(segmenter, nnx.Param)))
     with io.atomic_write(path) as file:

@@ -59,10 +59,10 @@ def bounded(engine: Engine, segmenter: Any, volume: Any, name: str) -> Engine:
         return engine
     exact = Engine(engine.name, "f32")
     share = disagreement(engine.run(segmenter), exact.run(segmenter), volume, segmenter.stride)
-    console.say(f"{name}: bf16 labels {100 * share:.2g} % of voxels differently from f32")
+    console.say(f"{name}: bf16 labels {console.percent(share)} of voxels differently from f32")
     if share <= MOST:
         return engine
-    console.warn(f"{name}: that is more than {100 * MOST:g} %, so it is segmented in f32")
+    console.warn(f"{name}: that is more than {console.percent(MOST)}, so it is segmented in f32")
     return exact
 
 

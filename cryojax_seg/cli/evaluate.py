@@ -9,6 +9,8 @@ from tyro.conf import Positional
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import TiltRange, VoxelSize, default
 
+RATIOS = ("dice", "iou", "precision", "recall")
+KEYS = (*RATIOS, "surface_dice", "boundary_iou", "hausdorff95")
 BINS = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)  # of visibility
 
 
@@ -72,8 +74,10 @@ def show(scores: dict, title: str) -> None:
         "boundary IoU",
         f"HD95 ({unit})",
     )
-    keys = ("dice", "iou", "precision", "recall", "surface_dice", "boundary_iou", "hausdorff95")
-    rows = [(c, *(console.number(row[k]) for k in keys)) for c, row in scores["classes"].items()]
+    rows = dict(scores["classes"])
+    if len(rows) > 1:
+        rows |= {"mean of the classes": scores["mean"], "any class": scores["foreground"]}
+    rows = [(c, *(console.number(row.get(k)) for k in KEYS)) for c, row in rows.items()]
     console.table(title, columns, rows)
     for name, row in scores["classes"].items():
         if "by_visibility" in row and row["dice"] is not None:
@@ -105,6 +109,11 @@ def score(options: Evaluate) -> dict:
 
     # The truth may have unannotated voxels; a prediction has none.
     truth = io.read_labels(options.truth, ignore=options.ignore, annotated=options.slices or None)
+    if not truth.labels.any() and not truth.weights.all() and not options.slices:
+        raise io.FileError(
+            f"{options.truth}: no voxel has a label other than 0, so there is nothing to score; "
+            + io.not_annotated_hint(options.ignore)
+        )
     volume = io.read_tomogram(options.prediction, options.voxel_size)
     predicted = io.read_labels(options.prediction, ignore=None, voxel_size=options.voxel_size)
     if predicted.labels.shape != truth.labels.shape:
@@ -129,7 +138,7 @@ def score(options: Evaluate) -> dict:
     rows = {}
     for label, (name, counts) in enumerate(overlaps.items(), 1):
         masks = (predicted.labels == label, truth.labels == label)
-        ratios = {k: getattr(counts, k) for k in ("dice", "iou", "precision", "recall")}
+        ratios = {k: getattr(counts, k) for k in RATIOS}
         surfaces = {
             "surface_dice": evaluate.surface_dice(*masks, tolerance, size, truth.weights),
             "boundary_iou": evaluate.boundary_iou(*masks, tolerance, size, truth.weights),
@@ -140,16 +149,27 @@ def score(options: Evaluate) -> dict:
         rows[name] = {**ratios, **surfaces, **dataclasses.asdict(counts)}
         if options.tilt_range is not None:
             rows[name]["by_visibility"] = _by_visibility(options, *masks, truth.weights)
+    found = (predicted.labels > 0).astype(np.int32)
+    real = (truth.labels > 0).astype(np.int32)
+    together = evaluate.overlap(found, real, truth.weights, ("foreground",))["foreground"]
     result = {
         "prediction": str(options.prediction),
         "truth": str(options.truth),
         "tolerance": tolerance,
         "tolerance_unit": unit,
         "classes": rows,
+        "mean": {key: _mean([row[key] for row in rows.values()]) for key in KEYS},
+        "foreground": {key: getattr(together, key) for key in RATIOS},
     }
     if options.probabilities:
         result["calibration"] = _calibration(options, truth, len(overlaps))
     return result
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """The mean of the scores that are defined."""
+    defined = [v for v in values if v is not None]
+    return sum(defined) / len(defined) if defined else None
 
 
 def _by_visibility(options: Evaluate, predicted, truth, weights) -> list[dict[str, Any]]:

@@ -112,19 +112,8 @@ def read_mask(path: Path, label: int, tomogram: "Tomogram") -> Any:
     """Where a label volume on the grid of the tomogram has this value; bool ``(z, y, x)``."""
     from cryojax_seg import io
 
-    labels = io.read_labels(path, tomogram, ignore=None).labels
+    labels = io.read_labels(path, tomogram, ignore=None, highest=None).labels
     mask = labels == label
     if not mask.any():
         console.warn(f"{path}: no voxel has the label {label}")
     return mask
-
-
-def normalized(tomogram: "Tomogram", contrast: str) -> Any:
-    """The tomogram with structure bright and noise of deviation 1, read part by part."""
-    from cryojax_seg import core, io
-
-    try:
-        intensity = core.measure_intensity(tomogram.density, contrast)  # pyright: ignore
-    except ValueError as error:
-        raise io.FileError(f"{tomogram.name}: {error}") from None
-    return core.Normalized(tomogram.density, intensity)

@@ -19,6 +19,7 @@ from cryojax_seg.cli.arguments import (
     default,
     plain,
 )
+from cryojax_seg.cli.normalized import normalized
 
 if TYPE_CHECKING:
     from cryojax_seg.core import Particles, Tomogram
@@ -263,7 +264,7 @@ def _matched(options: Pick, tomogram: "Tomogram", rotations: Any, size: float, o
     wedge = None
     if options.tilt_range is not None:
         wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
-    volume = particle_files.normalized(tomogram, options.contrast)
+    volume = normalized(tomogram, options.contrast)
     console.say(f"{len(rotations)} rotations of {options.template}")
     try:
         match = particles.match_template(
@@ -275,6 +276,8 @@ def _matched(options: Pick, tomogram: "Tomogram", rotations: Any, size: float, o
         )
     except ValueError as error:
         raise io.FileError(f"{options.template}: {error}") from None
+    missing = volume.missing(np.s_[:, :, :])  # no particle is where nothing was measured
+    match = match._replace(scores=np.where(missing, np.float32(0), match.scores))
     if options.scores is not None:
         io.write_mrc(outputs.place(options.scores), match.scores, tomogram)
     return match
@@ -288,8 +291,9 @@ def _threshold(options: Pick, scores: Any) -> float:
         return options.threshold
     if options.template is None:
         return 0.05 if options.annotated is not None else 0.5
-    middle = float(np.median(scores))
-    deviation = 1.4826 * float(np.median(np.abs(scores - middle)))
+    known = scores[scores != 0]  # without blank parts
+    middle = float(np.median(known)) if known.size else 0.0
+    deviation = 1.4826 * float(np.median(np.abs(known - middle))) if known.size else 0.0
     found = middle + (3.0 if options.annotated is not None else 6.0) * deviation
     if options.annotated is None:
         console.say(f"threshold {found:.3f}: 6 deviations of the correlation above its median")

@@ -18,6 +18,9 @@ from cryojax_seg.cli.arguments import (
     default,
     plain,
 )
+from cryojax_seg.cli.normalized import normalized
+
+THINNEST = 16  # voxels, of a patch; a volume that is thinner is continued by mirror images
 
 AUDIT = "audit.json"
 
@@ -126,17 +129,17 @@ def _restore(options: Restore, run_folder: Any, outputs: Any) -> None:
     if options.halves is not None:
         halves = [io.read_tomogram(path, options.voxel_size) for path in options.halves]
         restorers.check_halves(tomogram, *halves)
-    volume = _normalized(tomogram, options.contrast)
+    volume = normalized(tomogram, options.contrast)
     pair = None
     if halves is not None:  # on one scale, so that their mean is the tomogram's
-        pair = [core.Normalized(half.density, volume.intensity) for half in halves]
+        pair = [restorers.on_scale(half, volume) for half in halves]
     begun = bool(outputs.recorded)  # by the same command, which was interrupted
     if options.overwrite and not begun:
         rundir.clear(folder)
         for name in (AUDIT, restored.SPREAD):
             (folder / name).unlink(missing_ok=True)
     outputs.record()
-    patch = min(effort.patch, *(n // 4 * 4 for n in tomogram.density.shape))
+    patch = min(effort.patch, *(max(n // 4 * 4, THINNEST) for n in tomogram.density.shape))
     provenance: dict[str, Any] = {"method": options.method}
     if options.method in get_args(restorers.Untrained):
         restorer = _filter(options, tomogram, volume, pair)
@@ -165,7 +168,8 @@ def _restore(options: Restore, run_folder: Any, outputs: Any) -> None:
     if options.method == "energy":
         restored.write_draws(restorer, tomogram, volume, wedge, options, patch, outputs)
     else:
-        restored.apply(restorer, tomogram, sources, options, patch, io.model_digest(model), outputs)
+        digest = io.model_digest(model)
+        restored.apply(restorer, tomogram, volume, sources, options, patch, digest, outputs)
     written = io.read_tomogram(outputs.staged(options.output)).density
     found = evaluate.audit(volume, core.Normalized(written, volume.intensity), wedge)
     text = json.dumps(dataclasses.asdict(found), indent=1)
@@ -286,18 +290,6 @@ def _check_run(options: Restore, folder: Path, begun: bool) -> None:
 
 def _inputs(options: Restore) -> list[Path]:
     return [options.tomogram, *(options.halves or ())]
-
-
-def _normalized(tomogram: Any, contrast: Contrast) -> Any:
-    from cryojax_seg import core, io
-
-    try:
-        intensity = core.measure_intensity(tomogram.density, contrast)
-    except ValueError as error:
-        raise io.FileError(f"{tomogram.name}: {error}") from None
-    if intensity.damaged:
-        console.warn(f"{tomogram.name}: {100 * intensity.damaged:.2g} % of its voxels are NaN")
-    return core.Normalized(tomogram.density, intensity)
 
 
 def report(found: Any) -> None:

@@ -9,8 +9,8 @@ SPREAD = "spread.mrc"
 
 
 def apply(
-    restorer: Any, tomogram: Any, sources: list[Any], options: Any, patch: int, digest: str,
-    outputs: Any,
+    restorer: Any, tomogram: Any, volume: Any, sources: list[Any], options: Any, patch: int,
+    digest: str, outputs: Any,
 ) -> None:  # fmt: skip
     """Writes the mean of the restored sources, tile by tile, on the scale of the tomogram."""
     import numpy as np
@@ -23,7 +23,6 @@ def apply(
     tiling = core.plan_tiles(fitted, sources[0].shape, memory, density)
     if spared := tiles.cure(fitted, tiling, density):
         console.say(f"{tiling.waste:.2f} voxels computed for each of the tomogram{spared}")
-    intensity = sources[0].intensity
     description = {"model": digest, "tiling": dataclasses.asdict(tiling)}
     volumes = [(options.output, np.float32)]
     with io.TileJob(description, volumes, tiling.shape, tomogram, True, outputs) as job:
@@ -33,7 +32,8 @@ def apply(
         with console.progress(tiling.count, options.output.name, job.done) as advance:
             for parts in zip(*streams, strict=True):
                 mean = sum(block for _, block in parts) / len(parts)
-                job.write(parts[0][0], [mean / intensity.gain + intensity.centre])
+                where = parts[0][0]
+                job.write(where, [volume.restored(where, mean)])
                 advance()
 
 
@@ -52,12 +52,13 @@ def write_draws(
     tiling = core.plan_tiles(fitted, volume.shape, options.memory * 2**30 - tiles.BASE)
     whole = np.asarray(volume[:, :, :])  # its wedge is filled with noise as a whole
     mean, deviation = draws(fitted, whole, wedge, options.draws, options.seed, tiling)
-    intensity = volume.intensity
+    deviation[volume.missing(np.s_[:, :, :])] = 0
     spread = outputs.place(options.output.with_suffix(".run") / SPREAD)
-    io.write_mrc(spread, deviation / abs(intensity.gain), tomogram, overwrite=True)
+    io.write_mrc(spread, deviation / abs(volume.intensity.gain), tomogram, overwrite=True)
     volumes = [(options.output, np.float32)]
     with io.TileJob({}, volumes, mean.shape, tomogram, True, outputs) as job:
-        job.write((slice(None),) * 3, [mean / intensity.gain + intensity.centre])
+        everywhere = (slice(None),) * 3
+        job.write(everywhere, [volume.restored(everywhere, mean)])
 
 
 def density(logits: Any) -> Any:

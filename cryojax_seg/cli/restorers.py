@@ -68,6 +68,17 @@ def check_halves(tomogram: Any, even: Any, odd: Any) -> None:
     )
 
 
+def on_scale(half: Any, volume: Any) -> Any:
+    """A half tomogram on the scale of the normalized whole, with its own blank parts left out."""
+    from cryojax_seg import core
+
+    intensity = volume.intensity
+    if intensity.blank.share:
+        blank = core.measure_intensity(half.density, "bright").blank
+        intensity = dataclasses.replace(intensity, blank=blank)
+    return core.Normalized(half.density, intensity)
+
+
 def wiener(volume: Any, pair: list[Any] | None, of: Literal["mean", "half"] = "mean") -> Any:
     """Wiener's filter, from the halves or else from the tomogram itself.
 
@@ -77,8 +88,8 @@ def wiener(volume: Any, pair: list[Any] | None, of: Literal["mean", "half"] = "m
     from cryojax_seg import restore
 
     if pair is None:
-        return restore.fit_wiener_white(_middle(volume))
-    return restore.fit_wiener(*map(_middle, pair), of=of)
+        return restore.fit_wiener_white(_middle(volume, volume))
+    return restore.fit_wiener(*(_middle(half, volume) for half in pair), of=of)
 
 
 def deconvolution(
@@ -158,9 +169,11 @@ def restored(restorer: Any, examples: list[Any], patch: int) -> list[Any]:
 
     found = []
     for example in examples:
-        fitted: Any = fit_normalization(restorer, example.volume, patch=patch)
+        fitted: Any = fit_normalization(restorer, example.measured, patch=patch)
         tile = core.plan_tiles(fitted, example.volume.shape)
         volume = core.apply(fitted, example.volume, tile)[..., 0]
+        if example.missing is not None:
+            volume[example.missing] = 0
         found.append(dataclasses.replace(example, volume=volume))
     return found
 
@@ -180,11 +193,14 @@ def jointly(restorer: Any, segmenter: Any, goal: Any, joint: float) -> tuple[Any
     return both, losses.add(goal, losses.restoration(), factors=(1.0, joint))
 
 
-def _middle(volume: Any) -> Any:
-    """The middle of a volume of any size."""
+def _middle(volume: Any, whole: Any) -> Any:
+    """The middle of what the whole has without blank parts, from a volume of any size."""
     import numpy as np
 
-    edges = [min(n, _LARGEST) for n in volume.shape]
-    starts = [(n - e) // 2 for n, e in zip(volume.shape, edges, strict=True)]
+    from cryojax_seg.core import measured_box
+
+    box = measured_box(whole)
+    edges = [min(s.stop - s.start, _LARGEST) for s in box]
+    starts = [(s.start + s.stop - e) // 2 for s, e in zip(box, edges, strict=True)]
     where = tuple(slice(a, a + e) for a, e in zip(starts, edges, strict=True))
     return np.asarray(volume[where], np.float32)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from cryojax_seg.cli import console
 from cryojax_seg.cli.engine import Engine, bounded
+from cryojax_seg.cli.normalized import normalized
 
 BASE = 0.9 * 2**30  # bytes that the process takes without tiles: libraries, compiled programs
 
@@ -79,21 +80,12 @@ def plan(
         halo: "exact", "auto" or a number of voxels; for tomograms of several tiles, or of one whose
             halo would be most of the work.
     """
-    import numpy as np
-
     from cryojax_seg import core, io
     from cryojax_seg.core.tiling import WASTE, tiling_of
     from cryojax_seg.segmenters import fit_normalization
 
     _warn_if_other_voxels(tomogram, card)
-    try:
-        intensity = core.measure_intensity(tomogram.density, contrast or card.contrast)
-    except ValueError as error:
-        raise io.FileError(f"{tomogram.name}: {error}") from None
-    in_memory = type(tomogram.density) is np.ndarray  # then the reader has said so
-    if intensity.damaged and not in_memory:
-        console.warn(f"{tomogram.name}: {100 * intensity.damaged:.2g} % of its voxels are NaN")
-    volume = core.Normalized(tomogram.density, intensity)
+    volume = normalized(tomogram, contrast or card.contrast)
     patch = card.patch or 64  # statistics are best measured as in training
     fitted = fit_normalization(segmenter, volume, patch=patch)
 
@@ -205,7 +197,8 @@ def segment(
         )
         with console.progress(count, Path(work.tomogram.name).name, job.done) as advance:
             for where, blocks in tiles:
-                job.write(where, blocks)
+                missing = work.volume.missing(where)  # nothing can be found where nothing is
+                job.write(where, [np.where(missing, b.dtype.type(0), b) for b in blocks])
                 advance()
 
 

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cryojax_seg.cli import console, restorers, run_folder, together
+from cryojax_seg.cli import annotated, console, restorers, run_folder, together
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -18,10 +18,10 @@ from cryojax_seg.cli.arguments import (
     default,
     plain,
 )
-from cryojax_seg.cli.evaluate import class_names
 from cryojax_seg.training import methods
 
 _BY_METHOD = "by method"
+NOTHING = 0.05  # mean Dice below which a model is no use
 WIDE = 16  # voxels; of a smaller halo there is little to save
 
 
@@ -133,12 +133,13 @@ def _train_in(run: Any, options: Train) -> None:
 
     core.keep_compiled()
     core.keep_memory()
-    examples, tomogram, classes = read_examples(options)
+    examples, voxel_size, classes = annotated.read_examples(options)
     held_out: list[training.Annotated] = []
     if options.validation > 0:
         pairs = [training.split_annotation(e, options.validation, options.seed) for e in examples]
         examples, held_out = [a for a, _ in pairs], [b for _, b in pairs]
-    segmenter = methods.build(options.method, classes, examples[0].volume, options.seed)
+        annotated.check_held_out(examples, held_out, classes)
+    segmenter = methods.build(options.method, classes, examples[0].measured, options.seed)
     goal, seen, checked = methods.objective(options.method), examples, held_out
     config = train_config(options, options.method, examples, segmenter)
     restorer = None if options.restorer is None else restorers.saved(options.restorer)
@@ -152,8 +153,9 @@ def _train_in(run: Any, options: Train) -> None:
     from_first(lambda: run_folder.begin(options))
     known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
     console.say(
-        f"training {options.method} on {len(examples)} tomogram(s), {100 * known:.2g} % annotated: "
-        f"{config.steps} steps of {config.batch} patches {'x'.join(map(str, config.patch_shape))}"
+        f"training {options.method} on {len(examples)} tomogram(s), {console.percent(known)} "
+        f"annotated: {config.steps} steps of {config.batch} patches "
+        + "x".join(map(str, config.patch_shape))
     )
     result = training.train(
         segmenter,
@@ -167,32 +169,39 @@ def _train_in(run: Any, options: Train) -> None:
     if restorer is not None and not options.joint:
         both = core.Chain([restorer, result.operator])
         result = dataclasses.replace(result, operator=both)
-    from_first(lambda: _finish(options, config, result, examples, held_out, tomogram))
+    from_first(lambda: _finish(options, config, result, examples, held_out, voxel_size))
     if result.stopped in signal.Signals.__members__:
         raise SystemExit(128 + signal.Signals[result.stopped])
 
 
-def _finish(options: Train, config, result, examples, held_out, tomogram) -> None:
+def _finish(options: Train, config, result, examples, held_out, voxel_size) -> None:
     """Saves the model and says how good it is and what to do next."""
     from cryojax_seg import io
 
     folder, patch = options.output, max(config.patch_shape)
     interrupted = result.stopped in signal.Signals.__members__
     card = io.ModelCard(
-        voxel_size=tomogram.voxel_size,
+        voxel_size=voxel_size,
         contrast=options.contrast,
         tilt_range=options.tilt_range,
         patch=patch,
-        halo=None if interrupted else _halo(result.operator, examples[0].volume),
+        halo=None if interrupted else _halo(result.operator, examples[0].measured),
         provenance={"method": options.method, "config": plain(options)},
     )
     io.save_model(folder / "model", result.operator, card, overwrite=True)
+    found = None
     if held_out and not interrupted:
         console.say("scoring on the annotation that was held out")
-        _report(result.operator, held_out, patch, card.halo)
+        found = _report(result.operator, held_out, patch, card.halo)
     print(f"model: {folder / 'model'} ({result.stopped}, step {result.steps} of {config.steps})")
     if interrupted:
         console.say(f"interrupted; {folder} is kept; the same command with --resume goes on")
+    elif found is not None and found < NOTHING:
+        console.warn(
+            f"this model finds next to nothing of what was held out (Dice {found:.3f}). Look "
+            "whether the labels lie on the structure and --contrast is right; then try more "
+            "--steps, more annotated slices or another --method (cryojax-seg compare tells which)"
+        )
     else:
         module, own, _ = methods.parts(options.method)[0].partition(":")
         allow = f" --allow-module {module}" if own else ""
@@ -226,44 +235,6 @@ def _check(options: Train) -> None:
     if options.resume and options.overwrite:
         raise ValueError("--resume and --overwrite exclude each other")
     run_folder.check(options)
-
-
-def read_examples(options: Train):
-    """The annotated tomograms, one of the files for its header, and the classes."""
-    from cryojax_seg import io
-    from cryojax_seg.core import MissingWedge, label_names, normalize
-    from cryojax_seg.training import Annotated as Example
-
-    wedge = None
-    if options.tilt_range is not None:
-        wedge = MissingWedge(options.tilt_range, options.tilt_axis)
-    examples, highest = [], 0
-    for path, labels in zip(options.tomograms, options.labels, strict=True):
-        tomogram = io.read_tomogram(path, options.voxel_size)
-        names = label_names(class_names(options.classes, 1)) if options.classes else None
-        annotation = io.read_labels(
-            labels, tomogram, names, options.ignore, options.slices or None, options.voxel_size
-        )
-        highest = max(highest, int(annotation.labels.max()))
-        try:
-            volume = normalize(tomogram.density, options.contrast)
-        except ValueError as error:
-            raise io.FileError(f"{path}: {error}") from None
-        _warn_if_inverted(str(path), volume, annotation, options.contrast)
-        examples.append(Example(volume, annotation.labels, annotation.weights, wedge, str(path)))
-    if highest == 0:
-        raise io.FileError(f"{options.labels[0]}: no annotated voxel has a label other than 0")
-    return examples, tomogram, class_names(options.classes, highest)
-
-
-def _warn_if_inverted(name: str, volume, annotation, contrast: Contrast) -> None:
-    known = annotation.weights > 0
-    inside, outside = known & (annotation.labels > 0), known & (annotation.labels == 0)
-    if inside.any() and outside.any() and volume[inside].mean() < volume[outside].mean() - 0.05:
-        other = "bright" if contrast == "dark" else "dark"
-        console.warn(
-            f"{name}: the labelled structure is not {contrast} there; is it --contrast {other}?"
-        )
 
 
 def train_config(options: Train, method: str, examples, segmenter):
@@ -307,14 +278,14 @@ def _halo(segmenter, volume) -> int | None:
     return fitted.halo
 
 
-def _report(segmenter, held_out, patch: int, halo: int | None) -> None:
-    """Scores on the part of the annotation that was held out, with the halo that matters."""
+def _report(segmenter, held_out, patch: int, halo: int | None) -> float | None:
+    """Prints the scores on what was held out, with the halo that matters; the mean Dice."""
     from cryojax_seg import core, evaluate, segmenters
     from cryojax_seg.training.validate import annotated
 
     total: dict[str, evaluate.Overlap] = {}
     for example in held_out:
-        fitted = segmenters.fit_normalization(segmenter, example.volume, patch=patch)
+        fitted = segmenters.fit_normalization(segmenter, example.measured, patch=patch)
         fitted = fitted if halo is None else segmenters.Truncated(fitted, halo)
         where = annotated(example, fitted.stride)
         tile = core.plan_tiles(fitted, tuple(w.stop - w.start for w in where))
@@ -331,3 +302,5 @@ def _report(segmenter, held_out, patch: int, halo: int | None) -> None:
         for name, s in total.items()
     ]
     console.table("held-out annotation", ("class", "Dice", "IoU", "precision", "recall"), rows)
+    defined = [score.dice for score in total.values() if score.dice is not None]
+    return sum(defined) / len(defined) if defined else None

@@ -5,6 +5,8 @@ from cryojax_seg.core import fourier as fourier
 from cryojax_seg.core import neighbourhood as neighbourhood
 from cryojax_seg.core import tiling as tiling
 from cryojax_seg.core.allocation import keep_memory as keep_memory
+from cryojax_seg.core.blank import Blank as Blank
+from cryojax_seg.core.blank import inner_box as inner_box
 from cryojax_seg.core.combinators import Chain as Chain
 from cryojax_seg.core.combinators import Stacked as Stacked
 from cryojax_seg.core.combinators import Symmetrized as Symmetrized
@@ -12,6 +14,7 @@ from cryojax_seg.core.compilation import keep_compiled as keep_compiled
 from cryojax_seg.core.intensity import Intensity as Intensity
 from cryojax_seg.core.intensity import Normalized as Normalized
 from cryojax_seg.core.intensity import measure_intensity as measure_intensity
+from cryojax_seg.core.intensity import measured_box as measured_box
 from cryojax_seg.core.intensity import normalize as normalize
 from cryojax_seg.core.operator import LocalOperator as LocalOperator
 from cryojax_seg.core.operator import hyperparameters as hyperparameters

@@ -18,6 +18,7 @@ from cryojax_seg.evaluate.detection import Threshold as Threshold
 from cryojax_seg.evaluate.detection import detection as detection
 from cryojax_seg.evaluate.detection import fit_level as fit_level
 from cryojax_seg.evaluate.detection import fit_threshold as fit_threshold
+from cryojax_seg.evaluate.mirrored import mirrored_axes as mirrored_axes
 from cryojax_seg.evaluate.normals import mask_normals as mask_normals
 from cryojax_seg.evaluate.overlap import Overlap as Overlap
 from cryojax_seg.evaluate.overlap import overlap as overlap

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from scipy import ndimage
 
-from cryojax_seg.core import fourier
+from cryojax_seg.core import fourier, measured_box
 from cryojax_seg.core.blocks import Readable, read
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.evaluate.visibility import PredictedBin, precision_by_visibility
@@ -52,7 +52,8 @@ def audit(
     """Compares a restored volume with the given one, on random blocks under a cosine window.
 
     Args:
-        given, restored: ``(z, y, x)`` of one shape and scale.
+        given, restored: ``(z, y, x)`` of one shape and scale; blank parts of a given
+            `core.Normalized` volume are left out.
         wedge: of the given volume.
         edge: of the blocks, voxels; shortened to the volume.
         count: how many blocks; those of a volume of any size fit in memory.
@@ -70,7 +71,8 @@ def audit(
     """
     if given.shape != restored.shape:
         raise ValueError(f"the given volume has shape {given.shape}, the other {restored.shape}")
-    shape = tuple(min(edge, n) for n in given.shape)
+    box = measured_box(given)
+    shape = tuple(min(edge, s.stop - s.start) for s in box)
     window = np.ones(shape, np.float32)
     for axis, n in enumerate(shape):
         taper = np.sin(np.pi * (np.arange(n) + 0.5) / n).astype(np.float32)
@@ -85,7 +87,9 @@ def audit(
     rng = np.random.default_rng(seed)
     sums = np.zeros((6, shells + 1))
     for _ in range(count):
-        start = [int(rng.integers(n - e + 1)) for n, e in zip(given.shape, shape, strict=True)]
+        start = [
+            int(rng.integers(s.start, s.stop - e + 1)) for s, e in zip(box, shape, strict=True)
+        ]
         stop = [a + e for a, e in zip(start, shape, strict=True)]
         a, b = (np.fft.rfftn(_centred(read(v, start, stop)) * window) for v in (given, restored))
         seen, missing = transfer * twice, (1 - transfer) * twice

@@ -2,7 +2,9 @@
 
 from cryojax_seg.io.annotation import Annotation as Annotation
 from cryojax_seg.io.annotation import annotate as annotate
+from cryojax_seg.io.annotation import not_annotated_hint as not_annotated_hint
 from cryojax_seg.io.annotation import read_labels as read_labels
+from cryojax_seg.io.annotation import stored_ignore as stored_ignore
 from cryojax_seg.io.boxes import BOXES as BOX_FILES  # noqa: F401
 from cryojax_seg.io.boxes import box_numbers as box_numbers
 from cryojax_seg.io.boxes import boxes_voxel_size as boxes_voxel_size
@@ -63,6 +65,7 @@ from cryojax_seg.io.summary import describe as describe
 from cryojax_seg.io.tiff import read_tiff as read_tiff
 from cryojax_seg.io.tomogram_names import tomogram_name as tomogram_name
 from cryojax_seg.io.volume import read_tomogram as read_tomogram
+from cryojax_seg.io.voxel_size import common_voxel_size as common_voxel_size
 from cryojax_seg.io.zarr import ZarrOutput as ZarrOutput
 from cryojax_seg.io.zarr import is_zarr as is_zarr
 from cryojax_seg.io.zarr import read_zarr as read_zarr

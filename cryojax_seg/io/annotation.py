@@ -1,8 +1,10 @@
 """Annotations: label volumes, checked against the tomogram they belong to.
 
 On disk a label volume holds integers: 0 is background, 1, 2, ... are classes, and one value (255
-by default) marks voxels that nobody annotated. In memory those voxels have weight 0 and label 0,
-and the ignore value exists nowhere else.
+by default) marks voxels that nobody annotated; signed bytes, as MRC mode 0 has them, hold 255 as
+-1, which is the same byte. A mask of 0 and 255 is read as label 1 where 255 is not that value. In
+memory voxels that nobody annotated have weight 0 and label 0, and the ignore value exists nowhere
+else.
 """
 
 import dataclasses
@@ -20,6 +22,8 @@ from cryojax_seg.io.volume import read_tomogram
 from cryojax_seg.io.voxel_size import VoxelSize
 
 IGNORE = 255
+HIGHEST = 127  # label there may be; labels are signed bytes in training and in what is written
+_FULL = 255  # what masks of other programs hold in the place of 1
 _SPARSE = 0.25  # share of slices with labels under which unlabelled slices look forgotten
 
 
@@ -88,6 +92,7 @@ def read_labels(
     annotated: PathLike | Sequence[int] | None = None,
     voxel_size: VoxelSize | None = None,
     offset: int = 0,
+    highest: int | None = HIGHEST,
 ) -> Annotation:
     """Reads a label volume (MRC, TIFF or OME-Zarr) and checks it.
 
@@ -96,12 +101,14 @@ def read_labels(
         tomogram: what it annotates; shapes must agree, and voxel sizes to 1 % where both are
             known.
         classes: the classes of the segmenter, which say what values may occur: one class means
-            0 and 1, K classes mean 0 to K - 1. None allows every value from 0 up.
-        ignore: the value of voxels that are not annotated; None if there is none.
+            0 and 1, K classes mean 0 to K - 1. None allows every value from 0 to `highest`.
+        ignore: the value of voxels that are not annotated; None if there is none, as in a
+            prediction. See `stored_ignore` for signed bytes.
         annotated: the z indices that are annotated, or a file whose voxels are not zero where
             they are; None if all are, save those with the ignore value.
         voxel_size: angstrom, one number or (z, y, x); wins over the header of the label volume.
         offset: added to the stored values; 128 for masks that IMOD wrote as signed bytes.
+        highest: label that may occur where the classes do not say; None for any.
 
     Raises:
         FileError: naming both files, if this is not an annotation of that tomogram.
@@ -119,13 +126,44 @@ def read_labels(
     if tomogram is not None:
         _check_shape(values.shape, tomogram.density.shape, name)
         _check_voxel_size(volume.voxel_size, tomogram, name)
-    present = _present(values, name)
-    _check_values({value + offset for value in present}, classes, ignore, name)
+    counts = _counts(values, name)
+    full = stored_ignore(_FULL, values.dtype)
+    ignore = ignore if offset else stored_ignore(ignore, values.dtype)
+    if full in counts and counts.keys() <= {0, full} and ignore != full and not offset:
+        warnings.warn(
+            f"{name}: holds 0 and 255 alone, so it is read as a mask: 255 is label 1",
+            HeaderWarning,
+            stacklevel=2,
+        )
+        values, counts = (values != 0).astype(np.int8), {0: counts.get(0, 0), 1: counts[full]}
+    _check_values({v + offset: n for v, n in counts.items()}, classes, ignore, highest, name)
     if values.dtype.kind == "f" or offset:
         values = values.astype(np.int32) + offset
     result = annotate(values, ignore, mask, name)
-    _warn_if_unlikely(result, name)
+    _warn_if_unlikely(result, ignore, name)
     return result
+
+
+def stored_ignore(ignore: int | None, dtype: np.dtype) -> int | None:
+    """The ignore value as labels of this type hold it: signed bytes hold 255 as -1.
+
+    >>> stored_ignore(255, np.dtype(np.int8)), stored_ignore(255, np.dtype(np.int16))
+    (-1, 255)
+    """
+    signed = dtype == np.int8 and ignore is not None and HIGHEST < ignore < 256
+    return ignore - 256 if signed and ignore is not None else ignore
+
+
+def not_annotated_hint(ignore: int) -> str:
+    """What to do if the structure itself has the ignore value.
+
+    >>> not_annotated_hint(255)
+    '255 counts as not annotated; if it is the structure, give --ignore -1 or divide by 255'
+    """
+    return (
+        f"{ignore} counts as not annotated; if it is the structure, give --ignore "
+        f"{-2 if ignore == -1 else -1} or divide by {ignore}"
+    )
 
 
 def _annotated(given: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
@@ -177,11 +215,11 @@ def _text(size: Sequence[float]) -> str:
     return ", ".join(f"{v:g}" for v in size)
 
 
-def _present(values: np.ndarray, name: str) -> set[int]:
-    """The values that occur, slice by slice; refuses what is not an integer."""
-    present: set[int] = set()
+def _counts(values: np.ndarray, name: str) -> dict[int, int]:
+    """How often each value occurs, slice by slice; refuses what is not an integer."""
+    counts: dict[int, int] = {}
     for z, section in enumerate(values):
-        found = np.unique(section)
+        found, times = np.unique(section, return_counts=True)
         if found.dtype.kind == "f":
             # Beyond 2^24 float32 holds no longer every integer, so they are no class numbers.
             whole = np.isfinite(found) & (found == np.round(found)) & (abs(found) <= 2**24)
@@ -191,27 +229,33 @@ def _present(values: np.ndarray, name: str) -> set[int]:
                     f"{name}: voxel value {wrong[0]:g} in slice {z} is not an integer up to 2^24; "
                     "a label volume holds class numbers. Is this a density or a probability map?"
                 )
-        present.update(int(v) for v in found)
-        if len(present) > 4096:
+        for value, n in zip(found, times, strict=True):
+            counts[int(value)] = counts.get(int(value), 0) + int(n)
+        if len(counts) > 4096:
             raise FileError(
                 f"{name}: holds more than 4096 different values; a label volume holds class "
                 "numbers. Is this a density, or an instance map?"
             )
-    return present
+    return counts
 
 
 def _check_values(
-    present: set[int], classes: Sequence[str] | None, ignore: int | None, name: str
+    counts: dict[int, int],
+    classes: Sequence[str] | None,
+    ignore: int | None,
+    highest: int | None,
+    name: str,
 ) -> None:
     names = None if classes is None else label_names(tuple(classes))
-    labels = present - {ignore}
+    labels = counts.keys() - {ignore}
+    last = len(names) - 1 if names else max(labels, default=0) if highest is None else highest
 
-    def known(values: set[int]) -> bool:
-        return all(0 <= v < (len(names) if names else 128) for v in values)
+    def known(values: set[int], last: int = last) -> bool:
+        return all(0 <= v <= last for v in values)
 
-    if known(labels) or (names is None and min(labels, default=0) >= 0):
+    if known(labels):
         return
-    if min(labels) == -128 and known({v + 128 for v in labels} - {ignore}):
+    if min(labels) == -128 and known({v + 128 for v in labels} - {ignore}, min(last, HIGHEST)):
         raise FileError(
             f"{name}: the values {_listed(labels)} are labels shifted by -128, as IMOD writes "
             "bytes; read it with offset=128, or rewrite it (IMOD: newstack -multadd 1,128 -mode 1)"
@@ -222,12 +266,17 @@ def _check_values(
             f"{name}: has negative labels {_listed({v for v in labels if v < 0})}; labels start "
             f"at 0{hint if -1 in labels else ''}"
         )
-    assert names is not None
+    unknown = {v for v in labels if v > last}
+    often = ", ".join(f"value {v}: {counts[v]} voxels" for v in sorted(unknown)[:6])
+    if names is None:
+        raise FileError(
+            f"{name}: has labels above {last}, the highest there can be ({often}). Correct stray "
+            "values; an instance map has to be turned into classes"
+        )
     declared = ", ".join(f"{value} {label}" for value, label in enumerate(names))
-    unknown = {v for v in labels if v >= len(names)}
     raise FileError(
         f"{name}: has the values {_listed(unknown)}, known are {declared} and the ignore value "
-        f"{ignore}; declare the classes (--classes) or the ignore value"
+        f"{ignore} ({often}); declare the classes (--classes) or the ignore value"
     )
 
 
@@ -236,11 +285,15 @@ def _listed(values: set[int]) -> str:
     return ", ".join(map(str, ordered[:6])) + (", ..." if len(ordered) > 6 else "")
 
 
-def _warn_if_unlikely(result: Annotation, name: str) -> None:
+def _warn_if_unlikely(result: Annotation, ignore: int | None, name: str) -> None:
     foreground = result.labels.any((1, 2))
     if not foreground.any():
-        warnings.warn(f"{name}: no voxel has a label other than 0", HeaderWarning, stacklevel=3)
-    elif result.weights.all() and foreground.mean() <= _SPARSE:
+        ignored = ignore is not None and not result.weights.all()
+        hint = f"; {not_annotated_hint(ignore)}" if ignored and ignore is not None else ""
+        warnings.warn(
+            f"{name}: no voxel has a label other than 0{hint}", HeaderWarning, stacklevel=3
+        )
+    elif ignore is not None and result.weights.all() and foreground.mean() <= _SPARSE:
         warnings.warn(
             f"{name}: only {int(foreground.sum())} of {foreground.size} slices hold labels and "
             "none is marked as not annotated, so all others count as background; if they are "

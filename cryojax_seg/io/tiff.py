@@ -44,7 +44,9 @@ def read_tiff(
     voxel_size: VoxelSize | None = None,
     mmap: bool | Literal["auto"] = "auto",
 ) -> Tomogram:
-    """Reads a TIFF stack of 8-, 16- or 32-bit pages as a volume, page by page along z.
+    """Reads a TIFF stack of real numbers as a volume, page by page along z.
+
+    Numbers of 64 bit come as 32, and integers must fit.
 
     The voxel size comes from the calibration of ImageJ or OME-TIFF when its unit is a length;
     otherwise it is unknown. All sizes are checked against the file before anything is allocated.
@@ -64,7 +66,7 @@ def read_tiff(
             series = _volume_series(file, path)
             _check_size(file, series, path)
             stated = _voxel_size(file)
-            data = _read(file, series, path, mmap)
+            data = _narrowed(_read(file, series, path, mmap), path)
         if complaints:  # tifffile then returns the pages it could find, and says nothing else
             raise FileError(f"{path}: damaged TIFF file ({complaints[0]}); copy it again")
     except (FileError, MemoryError):
@@ -139,10 +141,8 @@ def _volume_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeri
             f"{path}: holds {bits}-bit pixels; 8-, 16- and 32-bit real numbers are read, convert "
             "it (ImageJ: Image > Type > 8-bit)"
         )
-    if series.dtype is None or series.dtype.kind not in "iufb" or series.dtype.itemsize > 4:
-        raise FileError(
-            f"{path}: holds {series.dtype}; 8-, 16- and 32-bit real numbers are read, convert it"
-        )
+    if series.dtype is None or series.dtype.kind not in "iufb" or series.dtype.itemsize > 8:
+        raise FileError(f"{path}: holds {series.dtype}; real numbers are read, convert it")
     return series
 
 
@@ -235,6 +235,23 @@ def _opened(handle: tifffile.FileHandle) -> Iterator[None]:
     finally:
         if closed:
             handle.close()
+
+
+def _narrowed(data: np.ndarray, path: Path) -> np.ndarray:
+    """Numbers of 64 bit in 32, which everything else here takes; napari writes labels as int64.
+
+    Raises:
+        FileError: for integers that do not fit.
+    """
+    if data.dtype.itemsize <= 4:
+        return data
+    check_memory(path, data.nbytes // 2)
+    if data.dtype.kind == "f":
+        return data.astype(np.float32)
+    low, high = int(data.min()), int(data.max())
+    if low < -(2**31) or high >= 2**31:
+        raise FileError(f"{path}: holds integers from {low} to {high}; those of 32 bit are read")
+    return data.astype(np.int32)
 
 
 def _read_lzw(path: Path, shape, dtype: np.dtype, pages: list[Any]) -> np.ndarray:

@@ -1,8 +1,11 @@
 """Voxel sizes in angstrom: one number or three, and which of them look wrong."""
 
 import math
+import warnings
+from collections.abc import Sequence
 
-from cryojax_seg.io.files import FileError
+from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io.files import FileError, HeaderWarning
 
 # As ImageJ, OME-TIFF and OME-Zarr write units, in lower case.
 ANGSTROM_PER_UNIT = {
@@ -29,6 +32,48 @@ def voxel_size_zyx(voxel_size: VoxelSize) -> tuple[float, float, float]:
         raise FileError(f"voxel size {voxel_size}: one positive number, or three (z, y, x), needed")
     z, y, x = map(float, values)
     return z, y, x
+
+
+def common_voxel_size(tomograms: Sequence[Tomogram]) -> tuple[float, float, float] | None:
+    """The voxel size that tomograms share to 5 %: the mean of those known; None if none is.
+
+    Warns with a `HeaderWarning` where some are known and others are not.
+
+    Raises:
+        FileError: naming two files and their voxel sizes, if those differ by more.
+
+    >>> import numpy as np
+    >>> common_voxel_size([Tomogram(np.zeros((1, 1, 1)), (v, v, v)) for v in (10.0, 10.1)])
+    (10.05, 10.05, 10.05)
+    """
+    known = [t for t in tomograms if t.voxel_size is not None]
+    if not known:
+        return None
+    sizes = [t.require_voxel_size() for t in known]
+    for axis in range(3):
+        order = sorted(range(len(known)), key=lambda i: sizes[i][axis])
+        small, large = order[0], order[-1]
+        if sizes[large][axis] > 1.05 * sizes[small][axis]:
+            raise FileError(
+                f"{known[small].name}: has voxels of {_text(sizes[small])} A (z, y, x), and "
+                f"{known[large].name} of {_text(sizes[large])} A; they are to be used together, so "
+                "bin or rescale them to one voxel size, or give the right one with --voxel-size "
+                "ANGSTROM"
+            )
+    if len(known) < len(tomograms):
+        unknown = next(t for t in tomograms if t.voxel_size is None)
+        warnings.warn(
+            f"{unknown.name}: its voxel size is unknown, and {known[0].name} has voxels of "
+            f"{_text(sizes[0])} A (z, y, x); if they are not the same, rescale one of them",
+            HeaderWarning,
+            stacklevel=2,
+        )
+    z, y, x = (math.fsum(values) / len(values) for values in zip(*sizes, strict=True))
+    return z, y, x
+
+
+def _text(size: tuple[float, float, float]) -> str:
+    return ", ".join(f"{v:g}" for v in size)
 
 
 def voxel_size_warnings(voxel_size: tuple[float, float, float]) -> list[str]:

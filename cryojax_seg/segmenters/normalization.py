@@ -19,8 +19,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from cryojax_seg.core import LocalOperator
-from cryojax_seg.core.blocks import Readable
+from cryojax_seg.core import LocalOperator, measured_box
+from cryojax_seg.core.blocks import Readable, read
 from cryojax_seg.core.operator import Layer, Operator
 from cryojax_seg.core.parameters import filled
 from cryojax_seg.core.types import BATCH_AXIS, Array, Features, at_least_float32
@@ -162,16 +162,13 @@ def _measure(
 
 def _probes(volume: Readable | Array, edges: list[int], count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    spans = [n - e + 1 for n, e in zip(volume.shape, edges, strict=True)]
+    box = measured_box(volume)
+    spans = [max(s.stop - s.start - e, 0) + 1 for s, e in zip(box, edges, strict=True)]
     count = min(count, int(np.prod(spans)))
     chosen = rng.choice(int(np.prod(spans)), count, replace=False)
     origins = np.stack(np.unravel_index(chosen, spans), axis=-1)
-    return np.stack(
-        [
-            np.asarray(volume[tuple(slice(o, o + e) for o, e in zip(origin, edges, strict=True))])
-            for origin in origins
-        ]
-    ).astype(np.float32)
+    starts = origins + [s.start for s in box]
+    return np.stack([read(volume, start, start + edges) for start in starts])
 
 
 def fit_normalization(
@@ -187,17 +184,18 @@ def fit_normalization(
     Runs the network once on random patches, every layer normalised by its mean and variance over
     all of them. An operator without statistics comes back as it is; one inside a combinator is
     found. Call it once per tomogram, with the normalised volume that will be segmented.
+    Blank parts of a `core.Normalized` volume are left out.
 
     Args:
         operator: any segmenter or restorer.
         volume: ``(z, y, x)``, normalised, structure bright; `core.Normalized` will do.
         patch: edge of the patches, voxels; best that of the training patches. Shortened to the
-            volume and to the stride.
+            volume and to the stride; mirrored where the volume is thinner than the stride.
         count: how many patches.
         seed: of their positions.
 
     Raises:
-        ValueError: for a volume smaller than the stride, or that is not three-dimensional.
+        ValueError: for a volume that is not three-dimensional.
 
     >>> import jax, numpy as np
     >>> from cryojax_seg.segmenters import ConvNet, fit_normalization
@@ -212,12 +210,8 @@ def fit_normalization(
         return operator
     if volume.ndim != 3:
         raise ValueError(f"expected a volume (z, y, x), got an array of shape {volume.shape}")
-    edges = [min(patch, n) // operator.stride * operator.stride for n in volume.shape]
-    if 0 in edges:
-        raise ValueError(
-            f"patches of {patch} voxels from a volume of shape {volume.shape} are smaller than "
-            f"the stride {operator.stride}"
-        )
+    stride, sizes = operator.stride, [s.stop - s.start for s in measured_box(volume)]
+    edges = [max(min(patch, n) // stride, 1) * stride for n in sizes]
     for norm in norms.values():
         norm.kind = "batch"  # which pools over all patches
     for path, statistics in _measure(fitted, _probes(volume, edges, count, seed)).items():

@@ -9,6 +9,7 @@ from flax import nnx
 
 from cryojax_seg.core import Chain, LocalOperator, Segmenter, labels
 from cryojax_seg.core.blocks import Readable, read
+from cryojax_seg.core.intensity import measured_box
 from cryojax_seg.core.loss import Objective
 from cryojax_seg.core.types import Array, Logits, Volume
 from cryojax_seg.segmenters.convnet import ConvNet
@@ -104,12 +105,13 @@ def disagreement(
     >>> round(disagreement(GlobalThreshold(0.5), GlobalThreshold(0.6), v, edge=10, count=1), 2)
     0.1
     """
-    edges = [max(min(edge, n) // stride, 1) * stride for n in volume.shape]
+    box = measured_box(volume)
+    edges = [max(min(edge, s.stop - s.start) // stride, 1) * stride for s in box]
     rng = np.random.default_rng(seed)
     shares = []
     for _ in range(count):
-        pairs = zip(volume.shape, edges, strict=True)
-        start = [int(rng.integers(max(n - e, 0) + 1)) for n, e in pairs]
+        pairs = zip(box, edges, strict=True)
+        start = [int(rng.integers(s.start, max(s.stop - e, s.start) + 1)) for s, e in pairs]
         block = read(volume, start, [a + e for a, e in zip(start, edges, strict=True)])
         first, second = (np.asarray(labels(jnp.asarray(run(block)))) for run in (one, other))
         shares.append(float((first != second).mean()))

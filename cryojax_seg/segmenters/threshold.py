@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 from scipy import stats
 from skimage import filters
 
+from cryojax_seg.core.blank import census, find_blank
 from cryojax_seg.core.parameters import (
     Numbers,
     bands,
@@ -17,6 +18,8 @@ from cryojax_seg.core.parameters import (
 )
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Logits, Volume
+
+_BINS = 256  # of the histogram that several thresholds are found in
 
 
 class GlobalThreshold(Segmenter):
@@ -62,8 +65,12 @@ class GlobalThreshold(Segmenter):
 
 
 def _finite(volume: ArrayLike) -> np.ndarray:
-    values = np.asarray(volume)
-    values = values[np.isfinite(values)]
+    """The voxels that hold data: they are finite and no part of a blank region."""
+    whole = np.asarray(volume)
+    known = np.isfinite(whole)
+    if whole.ndim == 3:
+        known &= ~find_blank(census(whole, 1)).mask(whole)
+    values = whole[known]
     if values.size == 0 or values.min() == values.max():
         raise ValueError("cannot fit a threshold: the volume has no two different finite values")
     return values
@@ -74,8 +81,8 @@ def otsu(
 ) -> GlobalThreshold:
     """The thresholds that maximise the variance between the intensity bands (Otsu 1979).
 
-    Voxels that are not finite are left out. K classes take K - 1 thresholds (multi-Otsu; Liao,
-    Chen & Chung 2001), found by exhaustive search: keep K at 5 or below.
+    Voxels that are not finite and blank parts are left out. K classes take K - 1 thresholds
+    (multi-Otsu; Liao, Chen & Chung 2001), the best of a histogram of 256 bins.
 
     Raises:
         ValueError: for a volume without two different finite values.
@@ -88,7 +95,37 @@ def otsu(
     values = _finite(volume)
     if len(classes) <= 2:
         return GlobalThreshold(filters.threshold_otsu(values), softness, classes)
-    return GlobalThreshold(filters.threshold_multiotsu(values, len(classes)), softness, classes)
+    # scikit-image tries all divisions: 0.03 s for 4 classes, minutes for 6.
+    several = filters.threshold_multiotsu if len(classes) <= 4 else multi_otsu
+    return GlobalThreshold(several(values, len(classes)), softness, classes)
+
+
+def multi_otsu(values: np.ndarray, classes: int) -> np.ndarray:
+    """The thresholds between so many intensity bands, by dynamic programming.
+
+    The variance between the bands is a sum over bands, so the best division of the first bins into
+    k bands consists of a best division of fewer bins into k - 1, and one band more.
+
+    >>> multi_otsu(np.repeat([0.0, 1.0, 2.0], 5), 3).round(1).tolist()
+    [0.0, 1.0]
+    """
+    counts, edges = np.histogram(values, _BINS)
+    share = np.concatenate([[0.0], np.cumsum(counts / counts.sum())])
+    centres = (edges[:-1] + edges[1:]) / 2
+    first = np.concatenate([[0.0], np.cumsum((centres - centres.mean()) * counts / counts.sum())])
+    # Of the bins from i to j - 1: their squared first moment over their share.
+    weight, moment = share[None, :] - share[:, None], first[None, :] - first[:, None]
+    between = np.where(weight > 0, moment**2 / np.where(weight > 0, weight, 1.0), 0.0)
+    between[np.tril_indices(_BINS + 1)] = -np.inf  # a band has at least one bin
+    best, choices = between[0], []
+    for _ in range(classes - 1):
+        total = best[:, None] + between
+        choices.append(total.argmax(0))
+        best = total.max(0)
+    ends = [_BINS]
+    for choice in reversed(choices):
+        ends.append(int(choice[ends[-1]]))
+    return centres[np.array(ends[:0:-1]) - 1]  # the last bin of each band but the last
 
 
 def percentile(

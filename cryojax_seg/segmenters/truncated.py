@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from cryojax_seg.core import Segmenter
+from cryojax_seg.core import Segmenter, measured_box
 from cryojax_seg.core.blocks import Readable, read
 from cryojax_seg.core.operator import require_local
 from cryojax_seg.core.types import Array, Logits, Volume
@@ -88,8 +88,11 @@ def fit_halo(
     widest = -(-segmenter.halo // stride)  # in strides
     core = -(-core // stride) * stride
     rng = np.random.default_rng(seed)
-    rooms = [max((n - core) // stride, 0) + 1 for n in volume.shape]
-    origins = [[stride * int(rng.integers(room)) for room in rooms] for _ in range(count)]
+    box = measured_box(volume)
+    rooms = [(-(-s.start // stride), max((s.stop - core) // stride, 0) + 1) for s in box]
+    origins = [
+        [stride * int(rng.integers(a, max(b, a + 1))) for a, b in rooms] for _ in range(count)
+    ]
 
     def answers(strides: int) -> np.ndarray:
         pad = strides * stride

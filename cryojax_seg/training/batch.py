@@ -1,10 +1,12 @@
 """The values that training works on: an annotated tomogram on the host, a batch on the device."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
 
+from cryojax_seg.core.blank import inner_box
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.wedge import MissingWedge
 
@@ -53,6 +55,8 @@ class Annotated:
         halves: ``(2, z, y, x)`` half tomograms, normalized as the volume; None if there are none.
         truth: the density without noise and wedge, of a simulation, normalized as the volume; None
             if unknown.
+        missing: bool of the same shape, where the tomogram holds no data (`core.Intensity`); None
+            if it does everywhere. Statistics leave these voxels out.
 
     Raises:
         ValueError: naming the example, if an array cannot be trained on.
@@ -72,6 +76,12 @@ class Annotated:
     normals: np.ndarray | None = None
     halves: np.ndarray | None = None
     truth: np.ndarray | None = None
+    missing: np.ndarray | None = None
+
+    @functools.cached_property
+    def measured(self) -> np.ndarray:
+        """The part of the volume that statistics are measured on: a box with hardly any gaps."""
+        return self.volume if self.missing is None else self.volume[inner_box(self.missing)]
 
     def __post_init__(self):
         volume, labels, weights = self.volume, self.labels, self.weights

@@ -284,7 +284,7 @@ def _run(task: _Task, state: TrainState, best: Best, progress: bool) -> Result:
     if stopped is not None and stopped in signal.Signals.__members__:
         return Result(operator, record.history, count, stopped, best.score)
     fitted = fit_normalization(
-        operator, task.examples[0].volume, patch=min(config.patch_shape), seed=config.seed
+        operator, task.examples[0].measured, patch=min(config.patch_shape), seed=config.seed
     )
     return Result(fitted, record.history, count, stopped or "finished", best.score)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cryojax_seg.core.blocks import Readable
+from cryojax_seg.core.intensity import measured_box
 from cryojax_seg.core.types import Array
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.training.batch import Annotated
@@ -22,6 +23,8 @@ def unlabelled(
 ) -> list[Annotated]:
     """What a restorer learns from: the tomogram, or random blocks of one that is larger than those.
 
+    Blank parts of a `core.Normalized` volume are left out.
+
     Args:
         volume: ``(z, y, x)``, normalized; `core.Normalized` will do.
         wedge: what was measured.
@@ -35,15 +38,17 @@ def unlabelled(
     >>> [e.volume.shape for e in unlabelled(v, MissingWedge((-60.0, 60.0)))]
     [(24, 24, 24)]
     """
-    shape = volume.shape
+    box = measured_box(volume)
+    shape = [s.stop - s.start for s in box]
     size = [min(edge, n) for n in shape]
     whole = float(np.prod(shape)) <= count * float(np.prod(size))
     rng = np.random.default_rng(seed)
     examples = []
     for number in range(1 if whole else count):
-        where = (slice(None),) * 3
+        where = box
         if not whole:
-            starts = [int(rng.integers(n - e + 1)) for n, e in zip(shape, size, strict=True)]
+            pairs = zip(box, size, strict=True)
+            starts = [int(rng.integers(s.start, s.stop - e + 1)) for s, e in pairs]
             where = tuple(slice(a, a + e) for a, e in zip(starts, size, strict=True))
         block = np.asarray(volume[where], np.float32)
         pair = None

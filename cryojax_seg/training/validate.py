@@ -61,7 +61,7 @@ def dice(
     """
     count = max(1, _PROBES // len(examples))
     fitted = [
-        fit_normalization(segmenter, e.volume, patch=patch, count=count, seed=seed)
+        fit_normalization(segmenter, e.measured, patch=patch, count=count, seed=seed)
         for e in examples
     ]
     if any(one is not segmenter for one in fitted):

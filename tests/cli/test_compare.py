@@ -68,7 +68,7 @@ def test_a_fold_is_what_training_without_its_slices_gives(files, compared):
         (files / "tomogram.mrc",), (files / LABELS,), compared, method="vote", steps=3, patch=16,
         slices=(16, 20), tilt_range=(-60.0, 60.0),
     )  # fmt: skip
-    (example,), _, classes = train.read_examples(options)
+    (example,), _, classes = annotated.read_examples(options)
     start = methods.build("vote", classes, example.volume, 0)
     config = train.train_config(options, "vote", [example], start)
     result = training.train(

@@ -54,12 +54,62 @@ def test_tiff_labels(tmp_path, labels):
 
 
 def test_other_ignore_values(write, labels):
-    signed = np.where(labels == 255, -1, labels).astype(np.int8)
-    path = write(signed)
+    path = write(np.where(labels == 255, -1, labels).astype(np.int16))
     refused(path, "negative labels -1", "set the ignore value to -1")
     assert np.array_equal(read_labels(path, TOMOGRAM, ignore=-1).weights, labels != 255)
-    none = read_labels(write(labels, name="b.mrc"), TOMOGRAM, ignore=None)
+    none = read_labels(write(labels, name="b.mrc"), TOMOGRAM, ignore=None, highest=None)
     assert none.weights.all() and none.labels.max() == 255
+
+
+def test_signed_bytes_hold_255_as_minus_one(write, labels):
+    path = write(labels.astype(np.uint8).view(np.int8))  # MRC mode 0
+    for ignore in (255, -1):
+        result = read_labels(path, TOMOGRAM, ignore=ignore)
+        assert np.array_equal(result.weights, labels != 255)
+        assert np.array_equal(result.labels, np.where(labels == 255, 0, labels))
+    refused(path, "negative labels -1", ignore=None)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.int8])
+def test_masks_of_0_and_255(write, labels, dtype):
+    mask = 255 * (labels == 1)
+    path = write(mask.astype(np.uint8).view(np.int8) if dtype == np.int8 else mask.astype(dtype))
+    for ignore in (None, 7):
+        with pytest.warns(HeaderWarning, match="read as a mask: 255 is label 1"):
+            result = read_labels(path, TOMOGRAM, ignore=ignore)
+        assert np.array_equal(result.labels, labels == 1) and result.weights.all()
+    with pytest.warns(HeaderWarning, match="255|-1.*counts as not annotated.*--ignore"):
+        assert not read_labels(path, TOMOGRAM).labels.any()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.float64, np.bool_])
+def test_tiff_labels_of_64_bit(tmp_path, labels, dtype):
+    values = (labels == 1) if dtype == np.bool_ else np.where(labels == 255, 3, labels)
+    tifffile.imwrite(tmp_path / "l.tif", values.astype(dtype), photometric="minisblack")
+    assert np.array_equal(read_labels(tmp_path / "l.tif", TOMOGRAM).labels, values)
+
+
+def test_integers_that_do_not_fit(tmp_path, labels):
+    tifffile.imwrite(tmp_path / "l.tif", labels.astype(np.int64) << 40, photometric="minisblack")
+    refused_alone = pytest.raises(FileError, match="l.tif: holds integers from 0 to")
+    with refused_alone:
+        read_labels(tmp_path / "l.tif", TOMOGRAM)
+
+
+def test_stray_values_are_counted(write, labels):
+    values = np.where(labels == 255, 0, labels)
+    values[0, 0, :3] = 200
+    path = write(values)
+    refused(path, "value 200: 3 voxels", "labels above 127")
+    names = ("background", "membrane", "filament")
+    refused(path, "value 200: 3 voxels", "declare the classes", classes=names)
+
+
+def test_a_prediction_is_not_sparse(write, recwarn):
+    values = np.zeros((8, 4, 5), np.int8)
+    values[3, 1] = 1
+    assert read_labels(write(values), ignore=None).weights.all()
+    assert not [w for w in recwarn if "hold labels" in str(w.message)]
 
 
 def test_only_some_slices_annotated(write, labels, tmp_path):

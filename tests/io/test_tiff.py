@@ -83,7 +83,7 @@ def test_lzw(tmp_path, phantom):
         (np.zeros((3, 8, 9, 3), np.uint8), {"photometric": "rgb"}, "colour"),
         (np.zeros((2, 3, 8, 9), np.uint8), {"photometric": "minisblack"}, "one time point"),
         (np.zeros((3, 8, 9), np.complex64), {"photometric": "minisblack"}, "complex64"),
-        (np.zeros((3, 8, 9), np.float64), {"photometric": "minisblack"}, "float64"),
+        (np.full((3, 8, 9), 2**40), {"photometric": "minisblack"}, "those of 32 bit"),
     ],
 )
 def test_refused_kinds(tmp_path, data, options, words):

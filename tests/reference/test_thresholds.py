@@ -18,6 +18,7 @@ from cryojax_seg.segmenters import (
     otsu,
     percentile,
 )
+from cryojax_seg.segmenters.threshold import multi_otsu
 
 THREE = ("background", "membrane", "filament")
 
@@ -50,6 +51,32 @@ def test_several_thresholds_are_bands_in_any_order(volume):
     for thresholds in ([-0.5, 0.7], [0.7, -0.5]):
         got = label(GlobalThreshold(thresholds, 0.2, THREE), volume)
         np.testing.assert_array_equal(got, expected)
+
+
+def variance_between(values, thresholds, bins=256):
+    counts, edges = np.histogram(values, bins)
+    band = np.digitize((edges[:-1] + edges[1:]) / 2, np.asarray(thresholds, float) + 1e-6)
+    share = np.bincount(band, counts / counts.sum())
+    mean = np.bincount(band, (edges[:-1] + edges[1:]) / 2 * counts / counts.sum()) / share
+    return float((share * (mean - (share * mean).sum()) ** 2).sum())
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_dynamic_programming_finds_what_trying_all_finds(volume, classes):
+    rng = np.random.default_rng(0)
+    peaks = np.concatenate([rng.normal(m, s, 3000) for m, s in ((0, 1), (4, 0.7), (8, 0.5))])
+    for values in (volume.ravel(), peaks.astype(np.float32)):
+        found, tried = multi_otsu(values, classes), filters.threshold_multiotsu(values, classes)
+        step = (values.max() - values.min()) / 256
+        np.testing.assert_allclose(found, tried, atol=1.01 * step)  # that one rounds
+        assert variance_between(values, found) >= variance_between(values, tried) - 1e-9
+
+
+def test_many_classes_start_with_the_gaps_between_them():
+    values = np.repeat(np.arange(10.0), 50) + np.tile(np.linspace(-0.1, 0.1, 50), 10)
+    names = ("background", *(f"class{i}" for i in range(1, 10)))
+    found = np.asarray(otsu(values, classes=names).threshold[...])
+    np.testing.assert_allclose(found, np.arange(9) + 0.1, atol=0.05)
 
 
 def test_otsu_and_multi_otsu_are_those_of_skimage(volume):

@@ -36,14 +36,23 @@ def read_labels(options: Any) -> tuple[Tomogram, set[int]]:
     if options.labels is None or options.labels in instance_paths(options.instances):
         shape = volume.density.shape
         return dataclasses.replace(volume, density=np.zeros(shape, np.int8)), set()
-    values, present = np.asarray(volume.density), set()
+    values, present = np.asarray(volume.density), set[int]()
+    ignore = io.stored_ignore(options.ignore, values.dtype)
     for section in values:
-        present |= set(_whole(np.unique(section), path)) - {0, options.ignore}
+        present |= set(_whole(np.unique(section), path)) - {0, ignore}
         if len(present) > _MOST:
             raise io.FileError(
                 f"{path}: holds more than {_MOST} different labels, which are classes here; "
                 f"{_HINT}{path}. Or is this a density?"
             )
+    if not present and (values == ignore).any():
+        raise io.FileError(
+            f"{path}: no voxel has a label other than 0, so there is nothing to measure; "
+            + io.not_annotated_hint(options.ignore)
+        )
+    if present == {255}:
+        console.warn(f"{path}: holds 0 and 255 alone, so it is read as a mask: 255 is label 1")
+        values, present = (values == 255).astype(np.int8), {1}
     if min(present, default=1) < 0:
         raise io.FileError(f"{path}: has negative labels; labels start at 0")
     if len(present) > max(_MANY, len(options.classes)):
