@@ -54,7 +54,7 @@ class Compare:
     slices: Annotated[tuple[int, ...], default("Z ...", "all")] = ()
     """The z indices that are annotated (voxels, from 0); all others are ignored."""
     ignore: int = 255
-    """Label value of voxels that nobody annotated."""
+    """Label value of voxels that nobody annotated; signed bytes (MRC mode 0) hold 255 as -1."""
     steps: Annotated[int | None, default("INT", "by method, 150 to 1000")] = None
     """Optimizer steps of every method."""
     patch: Annotated[int | None, default("INT", "by method, 40 or 48")] = None

@@ -55,7 +55,7 @@ class Train:
     slices: Annotated[tuple[int, ...], default("Z ...", "all")] = ()
     """The z indices that are annotated (voxels, from 0); all others are ignored."""
     ignore: int = 255
-    """Label value of voxels that nobody annotated."""
+    """Label value of voxels that nobody annotated; signed bytes (MRC mode 0) hold 255 as -1."""
     steps: Annotated[int | None, default("INT", "by method, 150 to 1000")] = None
     """Optimizer steps."""
     batch: Annotated[int | None, default("INT", "2")] = None

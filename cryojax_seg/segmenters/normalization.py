@@ -167,8 +167,9 @@ def _probes(volume: Readable | Array, edges: list[int], count: int, seed: int) -
     count = min(count, int(np.prod(spans)))
     chosen = rng.choice(int(np.prod(spans)), count, replace=False)
     origins = np.stack(np.unravel_index(chosen, spans), axis=-1)
-    starts = origins + [s.start for s in box]
-    return np.stack([read(volume, start, start + edges) for start in starts])
+    starts = (origins + [s.start for s in box]).tolist()
+    stops = [[a + e for a, e in zip(start, edges, strict=True)] for start in starts]
+    return np.stack([read(volume, *ends) for ends in zip(starts, stops, strict=True)])
 
 
 def fit_normalization(

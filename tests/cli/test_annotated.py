@@ -1,0 +1,216 @@
+"""What is told of annotated tomograms before training, and what blank parts do to the commands."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryojax_seg import io
+from cryojax_seg.cli import annotated, train
+
+SHAPE = (16, 40, 40)
+QUICK = ("--method", "threshold", "--steps", "2", "--patch", "16")
+
+
+@pytest.fixture(scope="module")
+def balls():
+    """A noisy volume with dark balls, and their labels."""
+    rng = np.random.default_rng(0)
+    volume, labels, grid = rng.normal(size=SHAPE), np.zeros(SHAPE, np.int8), np.indices(SHAPE)
+    for centre in ((5, 9, 30), (8, 28, 10), (11, 14, 8), (4, 30, 32)):
+        away = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True))
+        volume -= 5 * np.exp(-away / 8)
+        labels[away <= 9] = 1
+    return volume.astype(np.float32), labels
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to_file(name, values, size=10.0):
+        io.write_mrc(tmp_path / name, values, voxel_size=size, overwrite=True)
+        return tmp_path / name
+
+    return to_file
+
+
+def options(tomograms, labels, **more):
+    return train.Train(tomograms=tuple(tomograms), labels=tuple(labels), output=Path("run"), **more)
+
+
+def test_tomograms_of_several_voxel_sizes_are_refused(write, balls, capsys):
+    volume, labels = balls
+    a, b = write("a.mrc", volume, 10.0), write("b.mrc", volume, 5.0)
+    c, d = write("c.mrc", volume, 10.4), write("d.mrc", volume, None)
+    marks = [write("l.mrc", labels, None)] * 2
+    with pytest.raises(io.FileError) as refused:
+        annotated.read_examples(options((a, b), marks))
+    for word in (str(a), str(b), "10, 10, 10 A", "5, 5, 5 A", "--voxel-size"):
+        assert word in str(refused.value)
+    _, size, _ = annotated.read_examples(options((a, c), marks))
+    assert size == pytest.approx((10.2, 10.2, 10.2))
+    with pytest.warns(io.HeaderWarning, match="d.mrc: its voxel size is unknown, and .*a.mrc"):
+        _, size, _ = annotated.read_examples(options((a, d), marks))
+    assert size == (10.0, 10.0, 10.0)
+    _, size, _ = annotated.read_examples(options((a, b), marks, voxel_size=8.0))
+    assert size == (8.0, 8.0, 8.0)
+
+
+def test_classes_without_voxels_are_named(write, balls, capsys):
+    volume, labels = balls
+    a, marks = write("a.mrc", volume), write("l.mrc", labels)
+    with pytest.raises(io.FileError, match=r"l.mrc: .* label 2 \(tube\); annotate some"):
+        annotated.read_examples(options([a], [marks], classes=("ball", "tube")))
+    gap = write("gap.mrc", 2 * labels)
+    _, _, classes = annotated.read_examples(options([a], [gap]))
+    assert classes == ("background", "class1", "class2")
+    assert "label 1 (class1); nothing can be learned" in capsys.readouterr().err
+    stray = np.where(np.arange(labels.size).reshape(SHAPE) < 3, 30, labels).astype(np.int8)
+    with pytest.raises(io.FileError, match="value 30: 3 voxels"):
+        annotated.read_examples(options([a], [write("stray.mrc", stray)]))
+    stray = np.where(stray == 30, 200, stray.astype(np.int16))
+    with pytest.raises(io.FileError, match="value 200: 3 voxels"):
+        annotated.read_examples(options([a], [write("stray.mrc", stray)]))
+
+
+def test_classes_that_would_all_be_held_out_are_named(balls, capsys):
+    from cryojax_seg.training import Annotated
+
+    volume, labels = balls
+    whole = Annotated(volume, labels.astype(np.int32), np.ones(SHAPE, np.float32))
+    none = Annotated(volume, 0 * labels.astype(np.int32), np.ones(SHAPE, np.float32))
+    with pytest.raises(ValueError, match="class ball would be held out"):
+        annotated.check_held_out([none], [whole], ("ball",))
+    annotated.check_held_out([whole], [none], ("ball",))
+    assert "no voxel of the class ball is held out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("axis", "name"), [(1, "y"), (0, "z")])
+def test_mirrored_labels_are_noticed(write, balls, capsys, axis, name):
+    volume, labels = balls
+    a = write("a.mrc", volume)
+    annotated.read_examples(options([a], [write("l.mrc", labels)]))
+    assert "mirrored" not in capsys.readouterr().err
+    annotated.read_examples(options([a], [write("l.mrc", np.flip(labels, axis))]))
+    assert f"l.mrc: mirrored along {name}, these labels would fit" in capsys.readouterr().err
+
+
+def test_blank_parts_are_not_learned_from(write, balls, capsys):
+    volume, labels = balls
+    around = ((0, 4), (8, 0), (0, 20))
+    whole, marks = np.pad(volume + 30, around), np.pad(labels, around)
+    marks[0, 0, 0] = 1
+    a, marked = write("a.mrc", whole), write("l.mrc", marks)
+    (example,), _, _ = annotated.read_examples(options([a], [marked]))
+    (alone,), _, _ = annotated.read_examples(
+        options([write("b.mrc", volume + 30)], [write("m.mrc", labels)])
+    )
+    inside = np.s_[:-4, 8:, :-20]
+    blank = np.pad(np.zeros(SHAPE, bool), around, constant_values=True)
+    assert np.array_equal(example.volume[inside], alone.volume)
+    assert np.array_equal(example.measured, alone.volume)
+    assert np.array_equal(example.weights == 0, blank) and not example.volume[blank].any()
+    said = capsys.readouterr().err
+    share = f"{100 * blank.mean():.0f} % of the volume is blank (one value repeated exactly)"
+    assert share in said and "1 labelled voxels lie where" in said
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, balls):
+    """A threshold that labels what is not much darker than the median, zeros included."""
+    from cryojax_seg.segmenters import GlobalThreshold
+
+    folder = tmp_path_factory.mktemp("model") / "low"
+    io.save_model(folder, GlobalThreshold(-0.5), io.ModelCard(contrast="dark"))
+    return folder
+
+
+@pytest.mark.parametrize("value", [0.0, 30.0])
+def test_blank_parts_get_no_label(run, write, model, balls, tmp_path, value):
+    volume, around = balls[0] + np.float32(30), ((3, 0), (5, 5), (0, 30))
+    a = write("a.mrc", volume)
+    b = write("b.mrc", np.pad(volume, around, constant_values=value))
+    for name in ("a", "b"):
+        words = ("segment", model, {"a": a, "b": b}[name], "-o", tmp_path / f"{name}.out.mrc")
+        status, _, said = run(*words, "--probabilities", "--tile", "16", "--engine", "jax")
+        assert status == 0
+    assert "blank (one value repeated exactly): left out" in said
+    blank = np.pad(np.zeros(SHAPE, bool), around, constant_values=True)
+    for kind in ("out", "out.foreground.probability"):
+        alone, found = (
+            np.asarray(io.read_tomogram(tmp_path / f"{name}.{kind}.mrc").density) for name in "ab"
+        )
+        assert np.array_equal(found[3:, 5:-5, :-30], alone)
+        assert not found[blank].any() and alone.any()
+
+
+def test_restoring_leaves_blank_parts_as_they_were(run, write, balls, tmp_path):
+    volume, around = balls[0] + np.float32(30), ((0, 0), (0, 40), (4, 0))
+    whole = np.pad(volume, around, constant_values=7.0)
+    out = {}
+    for name, density in (("a", volume), ("b", whole)):
+        path = write(f"{name}.mrc", density)
+        words = ("restore", path, "-o", tmp_path / f"{name}.r.mrc", "--method", "wiener")
+        assert run(*words, "--tilt-range", "-60", "60")[0] == 0
+        out[name] = np.asarray(io.read_tomogram(tmp_path / f"{name}.r.mrc").density)
+        gain = json.loads((tmp_path / f"{name}.r.run" / "audit.json").read_text())
+        out[name + " audit"] = gain["kept_overall"]
+    assert (out["b"][:, 40:] == 7).all() and (out["b"][:, :, :4] == 7).all()
+    inner = np.s_[:, :24, 16:]  # beyond the reach of the filter
+    np.testing.assert_allclose(out["b"][:, :40, 4:][inner], out["a"][inner], atol=0.02)
+    assert out["b audit"] == pytest.approx(out["a audit"], abs=0.02)
+
+
+def test_a_model_that_finds_nothing_is_not_recommended(run, write, balls, tmp_path):
+    volume = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
+    labels = np.zeros(SHAPE, np.int8)
+    labels[:, 20, 20] = 1
+    words = ("train", write("a.mrc", volume), "--labels", write("l.mrc", labels), *QUICK)
+    status, printed, said = run(*words, "-o", tmp_path / "run")
+    assert status == 0 and "next:" not in printed
+    assert "finds next to nothing" in said and "--method" in said
+
+
+def test_scores_have_a_mean_and_any_class(run, write, balls):
+    _, labels = balls
+    truth = labels.copy()
+    truth[:, 20:] *= 2
+    found = np.where(truth == 2, 1, truth).astype(np.int8)  # all of one class
+    words = ("evaluate", write("found.mrc", found), write("truth.mrc", truth))
+    status, printed, said = run(*words, "--json")
+    scores = json.loads(printed)
+    rows = scores["classes"]
+    assert status == 0 and "not annotated" not in said
+    assert scores["foreground"]["dice"] == 1.0
+    assert scores["mean"]["dice"] == pytest.approx((rows["class1"]["dice"] + 0) / 2)
+    _, printed, _ = run(*words)
+    assert "mean of the classes" in printed and "any class" in printed
+
+
+@pytest.mark.filterwarnings("ignore:.*(counts as not annotated|read as a mask)")
+def test_0_and_255_is_asked_about(run, write, balls, tmp_path):
+    _, labels = balls
+    mask, good = write("mask.mrc", 255 * labels.astype(np.int16)), write("l.mrc", labels)
+    status, _, said = run("evaluate", good, mask)
+    assert status == 2 and "255 counts as not annotated; if it is the structure" in said
+    status, _, said = run("measure", mask, "-o", tmp_path / "m")
+    assert status == 2 and "255 counts as not annotated" in said
+    status, printed, said = run("evaluate", mask, good, "--json")
+    assert status == 0 and json.loads(printed)["classes"]["foreground"]["dice"] == 1.0
+    status, printed, _ = run("evaluate", good, mask, "--ignore", "-1", "--json")
+    assert status == 0 and json.loads(printed)["classes"]["foreground"]["dice"] == 1.0
+
+
+def test_thin_volumes_are_segmented(run, tmp_path, write, balls):
+    from flax import nnx
+
+    from cryojax_seg.segmenters import UNet
+
+    net = UNet(2, 1, norm="instance", rngs=nnx.Rngs(0))
+    io.save_model(tmp_path / "net", net, io.ModelCard(contrast="dark"))
+    cut = balls[0][5:6, :9, :1]
+    status, _, _ = run(
+        "segment", tmp_path / "net", write("thin.mrc", cut), "-o", tmp_path / "o.mrc"
+    )
+    assert status == 0
+    assert io.read_tomogram(tmp_path / "o.mrc").density.shape == (1, 9, 1)
