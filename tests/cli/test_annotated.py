@@ -38,6 +38,7 @@ def options(tomograms, labels, **more):
     return train.Train(tomograms=tuple(tomograms), labels=tuple(labels), output=Path("run"), **more)
 
 
+@pytest.mark.filterwarnings("ignore:.*cell is 0")
 def test_tomograms_of_several_voxel_sizes_are_refused(write, balls, capsys):
     volume, labels = balls
     a, b = write("a.mrc", volume, 10.0), write("b.mrc", volume, 5.0)
