@@ -263,5 +263,10 @@ def test_wrong_arguments_and_shapes():
     net = UNet(width=2, depth=2, norm="none", rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="multiple of the stride 4"):
         net(jnp.zeros((8, 8, 6)))
-    with pytest.raises(ValueError, match="smaller than the stride"):
-        fit_normalization(UNet(width=2, norm="instance", rngs=nnx.Rngs(0)), noise(8, 8, 3))
+
+
+def test_statistics_of_a_thin_volume_are_those_of_its_mirror_image():
+    net, thin = UNet(width=2, norm="instance", rngs=nnx.Rngs(0)), np.asarray(noise(8, 8, 3))
+    mirrored = np.pad(thin, ((0, 0), (0, 0), (0, 1)), "symmetric")
+    fitted, expected = (nnx.state(fit_normalization(net, v)) for v in (thin, mirrored))
+    assert jax.tree.all(jax.tree.map(np.array_equal, fitted, expected))
