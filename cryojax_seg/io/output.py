@@ -205,7 +205,7 @@ class TileJob:
         if same and (
             self._set.finished or all(partial_path(target_path(p, True)).exists() for p in paths)
         ):
-            self.done = done
+            self.done = int(recorded["done"])
         if self._set.finished:
             return
         shape, like, overwrite = self._arguments
