@@ -296,8 +296,8 @@ def _start(options: Compare, example: Any) -> None:
             f"{options.output}: was made with another tomogram or other labels; choose another "
             "--output, or --overwrite it"
         )
+    _write(state, now)  # first: without it nobody could tell whose folds they are
     folds.mkdir(exist_ok=True)
-    _write(state, now)
 
 
 def _write(path: Path, content: Any) -> None:

@@ -8,9 +8,12 @@ kill at any of them leaves. From each of these states the same command is given 
 import contextlib
 import json
 import os
+import random
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,8 +94,9 @@ def watched(folder, kept, monkeypatch):
 def plain(values):
     """Without what tells one run from another: times of day and durations."""
     if isinstance(values, dict):
-        left_out = {"created", "sha256", "seconds", "training_seconds", "data"}
-        return {k: plain(v) for k, v in values.items() if k not in left_out}
+        left_out = {"created", "sha256", "data"}
+        kept = {k: v for k, v in values.items() if k not in left_out and "second" not in k}
+        return {k: plain(v) for k, v in kept.items()}
     return [plain(v) for v in values] if isinstance(values, list) else values
 
 
@@ -104,6 +108,8 @@ def content(path):
             return {name: arrays[name].tobytes() for name in arrays if name != "seconds"}
     if path.suffix == ".html":  # durations are in the middle of it
         return path.read_bytes()[-20:]
+    if path.suffix == ".xml":  # OpenVINO numbers the parts of a graph through all of a process
+        return re.sub(rb'(name|id|[a-z]*-layer)="[^"]*"', b"", path.read_bytes())
     if path.suffix == ".jsonl":
         return [plain(json.loads(line)) for line in path.read_text().splitlines()]
     return path.read_bytes()
@@ -161,7 +167,7 @@ COMMANDS = {
     "segment probabilities": (*SEGMENT, "--probabilities", "-o", "out/l.mrc"),
     "restore": ("restore", "tomogram.mrc", "--halves", "even.mrc", "odd.mrc", *TILTS,
                 "--method", "wiener", "-o", "out/r.mrc"),
-    "measure": ("measure", "membrane.mrc", "--classes", "membrane", "--meshes", "ply",
+    "measure": ("measure", "membrane.mrc", "--kind", "1=organelle", "--meshes", "ply",
                 "-o", "out/m"),
     "extract": ("extract", "tomogram.mrc", "p.star", "--edge", "8", *TILTS, "-o", "out/b.mrcs"),
     "extract folder": ("extract", "tomogram.mrc", "p.star", "--edge", "8", *TILTS, "-o", "out/b"),
@@ -169,7 +175,7 @@ COMMANDS = {
     "pick": ("pick", "map.mrc", "--diameter", "40", "--method", "peaks", "-o", "out/p.star"),
     "pick scores": ("pick", "map.mrc", "--template", "template.mrc", "--angle", "90",
                     "--diameter", "40", "--scores", "out/s.mrc", "-o", "out/p.star"),
-    "simulate": ("simulate", "flat_bilayers", "--shape", "8", "16", "16", "--count", "2",
+    "simulate": ("simulate", "flat_bilayers", "--shape", "20", "20", "20", "--count", "2",
                  "-o", "out/s"),
     "export": ("export", "network", "--openvino", "out/g.xml"),
     "compare": ("compare", "tomogram.mrc", *FEW, "--methods", "threshold", "--folds", "2",
@@ -177,7 +183,7 @@ COMMANDS = {
     "train": ("train", "tomogram.mrc", *FEW, "--method", "threshold", "--validation", "0",
               "-o", "out/t"),
 }  # fmt: skip
-LONG = ("train", "compare")  # where a run takes more than a second
+LONG = ("train", "compare", "simulate")  # where a run takes more than a second
 
 
 @pytest.fixture
@@ -235,6 +241,9 @@ def test_a_kill_at_any_file_event(run, place, tmp_path, monkeypatch, command, ov
         found = contents(place)
         assert {k: found.get(k) for k in inputs} == inputs
         for name, value in contents(place / "out").items():  # whole, whichever it is
+            if name.endswith("metrics.jsonl"):  # a log, which grows
+                assert value == wanted[name][: len(value)]
+                continue
             assert name not in wanted or value in (wanted[name], former.get(name)), (number, name)
         status, said = go_on(run, (*words, *options))
         assert status == 0, (number, said)
