@@ -94,7 +94,7 @@ def _classes(options: "Train", examples: list[Any]) -> tuple[str, ...]:
 
     from cryojax_seg import core, io
 
-    counts = sum(_counts(example) for example in examples)
+    counts = _total(examples)
     present = np.flatnonzero(counts)
     highest = int(present[-1]) if present.size else 0
     if highest == 0:
@@ -121,11 +121,14 @@ def _classes(options: "Train", examples: list[Any]) -> tuple[str, ...]:
     return classes
 
 
-def _counts(example: Any) -> Any:
-    """Annotated voxels of each label, 0 to 127."""
+def _total(examples: list[Any]) -> Any:
+    """The annotated voxels of each label, 0 to 127, of all examples."""
     import numpy as np
 
-    return np.bincount(example.labels[example.weights > 0], minlength=128)
+    counts = np.zeros(128, np.int64)
+    for example in examples:
+        counts += np.bincount(example.labels[example.weights > 0], minlength=counts.size)
+    return counts
 
 
 def check_held_out(examples: list[Any], held_out: list[Any], classes: tuple[str, ...]) -> None:
@@ -136,7 +139,7 @@ def check_held_out(examples: list[Any], held_out: list[Any], classes: tuple[str,
     """
     from cryojax_seg import core
 
-    learned, scored = (sum(_counts(e) for e in es) for es in (examples, held_out))
+    learned, scored = _total(examples), _total(held_out)
     for label, name in list(enumerate(core.label_names(classes)))[1:]:
         if scored[label] and not learned[label]:
             raise ValueError(

@@ -61,7 +61,7 @@ def test_the_scores_are_those_of_the_predictions_kept(files, compared):
 def test_a_fold_is_what_training_without_its_slices_gives(files, compared):
     """Prediction on a range of slices equals that on the whole volume, cut."""
     from cryojax_seg import core, segmenters, training
-    from cryojax_seg.cli import train
+    from cryojax_seg.cli import annotated, train
     from cryojax_seg.training import methods
 
     options = train.Train(

@@ -38,6 +38,7 @@ def test_a_restored_tomogram_lies_on_its_grid_with_its_audit(run, files, tmp_pat
     np.testing.assert_array_equal(io.read_mrc(out).density, restored.density)
 
 
+@pytest.mark.filterwarnings("ignore:.*cell is 0")
 def test_phantoms_teach_a_restorer(run, files, tmp_path):
     """Halves are for the filter that it starts from: what is restored is the tomogram."""
     words = (*TILTS, *SMALL, "--method", "simulated", "--phantoms", "1")
