@@ -28,6 +28,7 @@ from cryojax_seg.cli import (
     train,
 )
 from cryojax_seg.training.config import TrainingError
+from cryojax_seg.training.progress import alive
 
 _COMMANDS = {
     "demo": (demo.Demo, demo.run),
@@ -69,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with console.warnings_as_lines(), interruption.bounded(advice, goes_on=called):
         try:
             options = arguments.parse(argv, {name: c[0] for name, c in _COMMANDS.items()})
-            next(run for kind, run in _COMMANDS.values() if kind is type(options))(options)
+            with alive(argv[0]):
+                next(run for kind, run in _COMMANDS.values() if kind is type(options))(options)
         except SystemExit as end:  # --help
             return end.code if isinstance(end.code, int) else 0
         except BrokenPipeError:  # the reader of a pipe has had enough
@@ -79,7 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             terminated = isinstance(interrupt, interruption.Terminated)
             word = "terminated" if terminated else "interrupted"
             console.error(f"{word}; {advice()}")
-            return 143 if terminated else 130
+            status = 143 if terminated else 130
+            if not called:
+                interruption.leave(status)
+            return status
         except (ValueError, OSError, TrainingError) as error:
             if os.environ.get("CRYOJAX_SEG_TRACEBACK"):
                 traceback.print_exc()

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cryojax_seg.text import shortened
-from cryojax_seg.training.progress import display
+from cryojax_seg.training.progress import display, spoken
 
 PROGRAM = "cryojax-seg"
 
@@ -53,6 +53,7 @@ def silence_compiler() -> None:
 def say(message: str) -> None:
     """A line of what is going on, at once even where the output is a file."""
     print(message, file=sys.stderr, flush=True)
+    spoken()
 
 
 def number(value: float | None, digits: int = 3) -> str:

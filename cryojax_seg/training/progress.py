@@ -15,6 +15,9 @@ Report = Callable[[dict[str, Any]], None]
 Show = Callable[[int, str], None]
 QUIET = 30.0  # seconds after which a line says that the work goes on
 
+_open: list[str] = []  # labels of the displays that are shown now
+_last = [0.0]  # when something else was said
+
 
 @contextlib.contextmanager
 def display(
@@ -36,8 +39,42 @@ def display(
         a function to call after a step, with the number of steps that are done and a text.
     """
     draw = _bar if sys.stderr.isatty() else _lines
-    with draw(label, total, done, tenths, text) as show:
-        yield show
+    _open.append(label)
+    try:
+        with draw(label, total, done, tenths, text) as show:
+            yield show
+    finally:
+        _open.remove(label)
+        spoken()
+
+
+def spoken() -> None:
+    """Notes that a person was just told something, so that `alive` need not speak."""
+    _last[0] = time.monotonic()
+
+
+@contextlib.contextmanager
+def alive(label: str) -> Iterator[None]:
+    """Says every half a minute that some work goes on, while nothing else tells how far it is.
+
+    Args:
+        label: of the work, such as the name of a command.
+    """
+    began, ended = time.monotonic(), threading.Event()
+    spoken()
+
+    def keep_saying() -> None:
+        while not ended.wait(min(QUIET, 1.0)):
+            if not _open and time.monotonic() - _last[0] >= QUIET:
+                so_far = duration(time.monotonic() - began)
+                print(f"{label}: still working, {so_far} so far", file=sys.stderr, flush=True)
+                spoken()
+
+    threading.Thread(target=keep_saying, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 @contextlib.contextmanager
@@ -85,18 +122,22 @@ def _lines(label: str, total: int, done: int, tenths: bool, text: str) -> Iterat
                 line()
 
     def keep_saying() -> None:
-        while not ended.wait(1.0):
+        while not ended.wait(min(QUIET, 1.0)):
             with lock:
                 if time.monotonic() - state["at"] >= QUIET:
                     line()
 
-    watched = sys.stderr is sys.__stderr__  # else it is kept for later, as that of a worker
-    if watched:
+    if _watched():
         threading.Thread(target=keep_saying, daemon=True).start()
     try:
         yield show
     finally:
         ended.set()
+
+
+def _watched() -> bool:
+    """Whether lines are read as they come: those of a worker of a cluster are kept for later."""
+    return sys.stderr is sys.__stderr__
 
 
 @contextlib.contextmanager

@@ -49,6 +49,16 @@ def test_a_process_that_no_exception_reaches_ends_all_the_same(name, status):
     assert (done.returncode, done.stderr) == (status, line)
 
 
+def test_the_end_waits_for_nothing():
+    """Python waits at its end for what runs, such as a step of a training on a CPU."""
+    code = STUBBORN.format(signal="SIGINT").replace("0.3", "50").replace("pass", "raise")
+    code = code.replace("import os,", "import threading, os,")
+    other = "    threading.Thread(target=time.sleep, args=[60]).start()\n    while"
+    words = [sys.executable, "-c", code.replace("    while", other), "info", "x.mrc"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=40)
+    assert done.returncode == 130
+
+
 def test_a_signal_that_was_obeyed_ends_nothing_later(monkeypatch, run, tmp_path):
     """A caller of main goes on after it, and gets its handlers back."""
     former = signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1)
