@@ -1,5 +1,6 @@
 """Triangle meshes of surfaces, with normals and curvatures at their vertices."""
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -14,7 +15,6 @@ from cryojax_seg.measure.curvature import level_set_curvature
 from cryojax_seg.measure.thickness import Spacing
 
 _MARGIN = 12  # voxels around the surface that curvatures see
-_CLOSE = 1e-3  # of the volume of a body that its surface may differ by
 
 
 class Mesh(NamedTuple):
@@ -65,6 +65,7 @@ class Surface(NamedTuple):
 def body_surface(
     volume: Bool[np.ndarray, "_z _y _x"] | Float[np.ndarray, "_z _y _x"],
     smoothing: float | int = 1.0,
+    within: float = 1e-3,
 ) -> Surface:
     """The level set of a smoothed mask that encloses as much as its voxels do, by marching cubes.
 
@@ -75,6 +76,7 @@ def body_surface(
     Args:
         volume: mask or probability; it goes on beyond faces of the array as its mirror image.
         smoothing: standard deviation in voxels of a Gaussian; 0 for a probability.
+        within: share of the volume of a mask by which that of the surface may differ.
 
     Returns:
         no places where there is no surface.
@@ -97,6 +99,7 @@ def body_surface(
         ends = np.moveaxis(field, axis, 0)
         ends[1], ends[-2] = ends[2], ends[-3]
 
+    @functools.lru_cache(maxsize=3)
     def at(level: float) -> Surface:
         places, faces, *_ = marching_cubes(field, level)
         # Between a mirror image and its original the surface is straight: vertices are 1 beyond.
@@ -110,7 +113,7 @@ def body_surface(
     near = inner[inner > 0.05 * most]  # few of the voxels of a thin sheet
     level = float(np.partition(near, -min(wanted, near.size))[-min(wanted, near.size)])
     found = at(min(level, 0.999 * most))
-    if abs(found.volume() / wanted - 1) < _CLOSE:
+    if abs(found.volume() / wanted - 1) < within:
         return found
 
     def excess(level: float) -> float:
@@ -119,7 +122,7 @@ def body_surface(
     low, high = 0.8 * level, min(1.2 * level, 0.999 * most)
     if excess(low) < 0 or excess(high) > 0:
         low, high = 1e-3 * most, 0.999 * most
-    return at(float(root_scalar(excess, bracket=(low, high), xtol=_CLOSE / 2 * level).root))
+    return at(float(root_scalar(excess, bracket=(low, high), xtol=within / 2 * level).root))
 
 
 def boundary_mesh(

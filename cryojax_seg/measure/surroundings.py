@@ -11,6 +11,8 @@ from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.mesh import body_surface
 from cryojax_seg.measure.thickness import Spacing
 
+_WITHIN = 0.05  # of the volume: 2 % of a radius, or 0.03 voxels of each side of a thin membrane
+
 
 class Outline(NamedTuple):
     """Points on the surface of an object, in the unit of the voxel size.
@@ -62,7 +64,7 @@ def outline(
     ([34.0, 14.0, 14.0], 1.0)
     """
     size, mask = np.asarray(voxel_size, float), np.asarray(mask)
-    surface = body_surface(mask)
+    surface = body_surface(mask, within=_WITHIN)
     points = surface.places * size
     a, b, c = (points[surface.faces[:, i]] for i in range(3))
     crossed = np.cross(b - a, c - a) / 2
