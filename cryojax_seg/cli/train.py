@@ -259,7 +259,8 @@ def train_config(options: Train, method: str, examples, segmenter):
         seed=options.seed,
         precision=options.precision,
         patience=options.patience,
-        validate_every=max(40, min(100, steps // 5)),  # or it would take more than a little of it
+        # The statistics of each tomogram are measured anew, which must stay a small part of all.
+        validate_every=max(33 * (len(examples) + 1), min(100, steps // 5)),
         checkpoint_every=max(1, min(200, steps // 2)),
     )
 

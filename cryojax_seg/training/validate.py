@@ -13,9 +13,9 @@ from cryojax_seg.segmenters import fit_normalization
 from cryojax_seg.training.batch import Annotated
 from cryojax_seg.training.config import TrainConfig
 
-SHARE = 0.03  # of the time of training; compiling it takes some more, of 5 % in all
+SHARE = 0.04  # of the time of training; compiling it takes some more, of 5 % in all
 _STEP = 3.0  # times that a training step computes each of its patches, forwards and backwards
-_PROBES = 4  # patches that the statistics of a network are measured on
+_PROBES = 8  # patches that statistics are measured on, as many as for the network that is kept
 _FEWEST = 4  # tiles, if that is not too little for one
 
 
@@ -26,7 +26,7 @@ def affordable(config: TrainConfig) -> float:
     at the same steps with the same voxels.
 
     >>> round(affordable(TrainConfig(steps=1000, validate_every=100, batch=2, patch=48)) / 48**3)
-    18
+    24
     """
     interval = config.steps / math.ceil(config.steps / config.validate_every)
     patches = interval * (config.batch + config.unannotated)
@@ -59,13 +59,12 @@ def dice(
     Returns:
         the score; None if it was interrupted.
     """
-    count = max(1, _PROBES // len(examples))
     fitted = [
-        fit_normalization(segmenter, e.measured, patch=patch, count=count, seed=seed)
+        fit_normalization(segmenter, e.measured, patch=patch, count=_PROBES, seed=seed)
         for e in examples
     ]
     if any(one is not segmenter for one in fitted):
-        voxels -= len(examples) * count * patch**3
+        voxels -= len(examples) * _PROBES * patch**3
     stride = segmenter.stride
     context = min(fitted[0].halo, max(patch // 4, 1))
     context = -(-context // stride) * stride

@@ -115,19 +115,19 @@ def test_training_that_is_interrupted_neither_measures_nor_scores(
 
     monkeypatch.setattr(validate, "dice", interrupted)
     words = ["train", files / "tomogram.mrc", "--labels", files / "sparse.mrc", "--method"]
-    words += ["vote", "--patch", "16", "--steps", "60", "-o", tmp_path / "run"]
+    words += ["vote", "--patch", "16", "--steps", "100", "-o", tmp_path / "run"]
     with monkeypatch.context() as patch:
         patch.setattr(train, "_report", never)
         patch.setattr(train, "_halo", never)
         patch.setattr(segmenters, "fit_halo", never)
         status, printed, errors = run(*words)
     assert status == 130
-    assert "SIGINT, step 40 of 60" in printed
+    assert "SIGINT, step 66 of 100" in printed
     assert errors.splitlines()[-1] == (
         f"interrupted; {tmp_path / 'run'} is kept; the same command with --resume goes on"
     )
     assert io.load_model(tmp_path / "run" / "model")[0].classes == ("foreground",)
-    assert "step-00000040" in os.listdir(tmp_path / "run" / "checkpoints")
+    assert "step-00000066" in os.listdir(tmp_path / "run" / "checkpoints")
 
 
 @pytest.mark.filterwarnings("default")
