@@ -21,6 +21,7 @@ _SUBPACKAGES = (
     "measure",
     "export",
     "io",
+    "inference",
     "datasets",
 )
 

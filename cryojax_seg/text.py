@@ -62,3 +62,19 @@ def _printable(text: str) -> str:
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 40
+
+
+def percent(share: float) -> str:
+    """A share in percent, with two significant digits and never an exponent.
+
+    >>> percent(1.0), percent(0.253), percent(0.0312), percent(0.00031), percent(0.0)
+    ('100 %', '25 %', '3.1 %', '0.031 %', '0 %')
+    >>> percent(0.998), percent(1e-6)
+    ('99.8 %', 'less than 0.001 %')
+    """
+    value = 100 * share
+    if 0 < value < 0.001:
+        return "less than 0.001 %"
+    if 99 < value < 99.95:  # nearly all is not all
+        return f"{value:.1f} %"
+    return f"{value:.0f} %" if value >= 9.95 else f"{value:.2g} %"

@@ -36,10 +36,11 @@ LAYERS = {
     "measure": {"core"},
     "training": {"core", "segmenters", "losses", "simulate", "io"},
     "io": {"core"},
+    "inference": {"core", "segmenters", "export", "io"},
     "datasets": {"core", "io"},
     "cli": {
         *("core", "segmenters", "restore", "losses", "simulate", "training", "evaluate", "io"),
-        *("export", "measure", "particles"),
+        *("export", "measure", "particles", "inference"),
     },
 }
 

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 from cryojax_seg.cli import console
 from cryojax_seg.cli.evaluate import class_names
-from cryojax_seg.cli.normalized import normalized
 
 if TYPE_CHECKING:
     from cryojax_seg.cli.train import Train
@@ -16,7 +15,7 @@ def read_examples(options: "Train") -> tuple[list[Any], Any, tuple[str, ...]]:
     Raises:
         ValueError: naming the file, if something does not fit.
     """
-    from cryojax_seg import core, io
+    from cryojax_seg import core, inference, io
     from cryojax_seg.training import Annotated as Example
 
     wedge = None
@@ -30,7 +29,7 @@ def read_examples(options: "Train") -> tuple[list[Any], Any, tuple[str, ...]]:
         annotation = io.read_labels(
             path, tomogram, names, options.ignore, options.slices or None, options.voxel_size
         )
-        normal = normalized(tomogram, options.contrast)
+        normal = inference.normalized(tomogram, options.contrast)
         volume, missing = normal[:, :, :], normal.missing((slice(None),) * 3)
         weights = _without(missing, annotation)
         example = Example(

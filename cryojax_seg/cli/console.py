@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import os
 import sys
 import warnings
@@ -27,9 +28,16 @@ def warn(message: str) -> None:
     print(f"{PROGRAM}: warning: {_line(message)}", file=sys.stderr)
 
 
+class _Lines(logging.Handler):
+    """Shows what the library logs as lines on the error stream."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        (warn if record.levelno >= logging.WARNING else say)(record.getMessage())
+
+
 @contextlib.contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Python's warnings, which are for the user here, without the place in the code.
+    """Shows what the library logs, and Python's warnings without the place in the code.
 
     Those of JAX that a compiled program could not be read or kept are left out: then it is compiled
     again, which is only slower.
@@ -38,7 +46,16 @@ def warnings_as_lines() -> Iterator[None]:
         cache = "Error (reading|writing) persistent compilation cache"
         warnings.filterwarnings("ignore", cache)
         warnings.showwarning = lambda message, *_, **__: warn(str(message))
-        yield
+        logger, lines = logging.getLogger("cryojax_seg"), _Lines()
+        former = logger.level, logger.propagate
+        logger.addHandler(lines)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        try:
+            yield
+        finally:
+            logger.removeHandler(lines)
+            logger.level, logger.propagate = former
 
 
 def silence_compiler() -> None:
@@ -63,22 +80,6 @@ def number(value: float | None, digits: int = 3) -> str:
     ('0.123', '-')
     """
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def percent(share: float) -> str:
-    """A share in percent, with two significant digits and never an exponent.
-
-    >>> percent(1.0), percent(0.253), percent(0.0312), percent(0.00031), percent(0.0)
-    ('100 %', '25 %', '3.1 %', '0.031 %', '0 %')
-    >>> percent(0.998), percent(1e-6)
-    ('99.8 %', 'less than 0.001 %')
-    """
-    value = 100 * share
-    if 0 < value < 0.001:
-        return "less than 0.001 %"
-    if 99 < value < 99.95:  # nearly all is not all
-        return f"{value:.1f} %"
-    return f"{value:.0f} %" if value >= 9.95 else f"{value:.2g} %"
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -119,3 +120,22 @@ def progress(total: int, label: str, done: int = 0) -> Iterator[Callable[[], Non
     with display(label, total, done) as show:
         count = itertools.count(done + 1)
         yield lambda: show(next(count), "")
+
+
+@contextlib.contextmanager
+def tracked(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function of steps done and steps in all that shows the progress."""
+    with contextlib.ExitStack() as stack:
+        shown: list[Callable[[], None]] = []
+        counted = 0
+
+        def update(done: int, total: int) -> None:
+            nonlocal counted
+            if not shown:
+                shown.append(stack.enter_context(progress(total, label, done)))
+                counted = done
+            for _ in range(done - counted):
+                shown[0]()
+            counted = done
+
+        yield update

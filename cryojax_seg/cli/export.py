@@ -42,9 +42,10 @@ def run(options: Export) -> None:
 
     from cryojax_seg import export, io
 
-    segmenter, card, digest = models.load(options.model, options.allow_module)
+    model = models.load(options.model, options.allow_module)
+    segmenter, card = model.segmenter, model.card
     export.require(segmenter)
-    job = {"model": digest, "shape": options.shape}
+    job = {"model": model.digest(), "shape": options.shape}
     # The parameters get their name first: a graph that is there has them.
     with io.OutputSet(job, [xml, weights], [options.model], options.overwrite) as outputs:
         if not outputs.finished:

@@ -1,33 +1,28 @@
 """Saved models, as the commands take them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
+if TYPE_CHECKING:
+    from cryojax_seg.inference import Model
+
+LEAST_MEMORY = 0.9  # GiB that a process takes without tiles, see `inference.planning.BASE`
 AllowedModules = Annotated[
     tuple[str, ...], arg(metavar="MODULE ...", help_behavior_hint="(default: none)")
 ]
 
 
-def load(path: Path, allow: tuple[str, ...] = ()) -> tuple[Any, Any, str]:
-    """The segmenter, the card and the digest of a model in a folder RUN, or RUN/model.
-
-    Args:
-        path: the folder.
-        allow: modules outside of this package that the model may import.
+def load(path: Path, allow: tuple[str, ...] = ()) -> "Model":
+    """The model in a folder RUN, or RUN/model.
 
     Raises:
-        ValueError: if there is none, or what is there gives no labels.
+        ValueError: if there is none, or it needs a module that is not allowed.
     """
-    from cryojax_seg import core, io
+    from cryojax_seg import inference, io
 
-    nested = path / "model"
-    folder = nested if nested.is_dir() else path
     try:
-        segmenter, card = io.load_model(folder, allow)
+        return inference.load(path, allow)
     except io.ForeignModuleError as error:
         raise io.FileError(f"{error}: --allow-module {error.module}") from None
-    if not isinstance(segmenter, core.Segmenter):
-        raise ValueError(f"{path}: is a {type(segmenter).__name__}, which gives no labels")
-    return segmenter, card, io.model_digest(folder)

@@ -19,7 +19,6 @@ from cryojax_seg.cli.arguments import (
     default,
     plain,
 )
-from cryojax_seg.cli.normalized import normalized
 
 if TYPE_CHECKING:
     from cryojax_seg.core import Particles, Tomogram
@@ -253,7 +252,7 @@ def _matched(options: Pick, tomogram: "Tomogram", rotations: Any, size: float, o
     """Best correlation at each voxel, and the number of its rotation."""
     import numpy as np
 
-    from cryojax_seg import core, io, particles
+    from cryojax_seg import core, inference, io, particles
 
     template = io.read_tomogram(options.template)  # pyright: ignore
     if template.voxel_size is not None and abs(template.voxel_size[0] / size - 1) > 0.01:
@@ -264,7 +263,7 @@ def _matched(options: Pick, tomogram: "Tomogram", rotations: Any, size: float, o
     wedge = None
     if options.tilt_range is not None:
         wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
-    volume = normalized(tomogram, options.contrast)
+    volume = inference.normalized(tomogram, options.contrast)
     console.say(f"{len(rotations)} rotations of {options.template}")
     try:
         match = particles.match_template(

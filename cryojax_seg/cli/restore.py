@@ -18,7 +18,6 @@ from cryojax_seg.cli.arguments import (
     default,
     plain,
 )
-from cryojax_seg.cli.normalized import normalized
 
 THINNEST = 16  # voxels, of a patch; a volume that is thinner is continued by mirror images
 
@@ -116,7 +115,7 @@ def run(options: Restore) -> None:
 
 def _restore(options: Restore, run_folder: Any, outputs: Any) -> None:
     """Restores into outputs and a run folder that are held."""
-    from cryojax_seg import core, evaluate, io
+    from cryojax_seg import core, evaluate, inference, io
     from cryojax_seg.training import rundir
 
     core.keep_compiled()
@@ -129,7 +128,7 @@ def _restore(options: Restore, run_folder: Any, outputs: Any) -> None:
     if options.halves is not None:
         halves = [io.read_tomogram(path, options.voxel_size) for path in options.halves]
         restorers.check_halves(tomogram, *halves)
-    volume = normalized(tomogram, options.contrast)
+    volume = inference.normalized(tomogram, options.contrast)
     pair = None
     if halves is not None:  # on one scale, so that their mean is the tomogram's
         pair = [restorers.on_scale(half, volume) for half in halves]

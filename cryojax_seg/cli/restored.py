@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from cryojax_seg.cli import console, tiles
+from cryojax_seg.cli import console
+from cryojax_seg.cli.segment import cure
 
 SPREAD = "spread.mrc"
 
@@ -16,12 +17,13 @@ def apply(
     import numpy as np
 
     from cryojax_seg import core, io
+    from cryojax_seg.inference.planning import BASE, spared_by_memory
     from cryojax_seg.segmenters import fit_normalization
 
     fitted = fit_normalization(restorer, sources[0], patch=patch)
-    memory = options.memory * 2**30 - tiles.BASE
+    memory = options.memory * 2**30 - BASE
     tiling = core.plan_tiles(fitted, sources[0].shape, memory, density)
-    if spared := tiles.cure(fitted, tiling, density):
+    if spared := cure(spared_by_memory(fitted, tiling, density)):
         console.say(f"{tiling.waste:.2f} voxels computed for each of the tomogram{spared}")
     description = {"model": digest, "tiling": dataclasses.asdict(tiling)}
     volumes = [(options.output, np.float32)]
@@ -45,11 +47,12 @@ def write_draws(
     import numpy as np
 
     from cryojax_seg import core, io
+    from cryojax_seg.inference.planning import BASE
     from cryojax_seg.restore import draws
     from cryojax_seg.segmenters import fit_normalization
 
     fitted: Any = fit_normalization(restorer, volume, patch=patch)
-    tiling = core.plan_tiles(fitted, volume.shape, options.memory * 2**30 - tiles.BASE)
+    tiling = core.plan_tiles(fitted, volume.shape, options.memory * 2**30 - BASE)
     whole = np.asarray(volume[:, :, :])  # its wedge is filled with noise as a whole
     mean, deviation = draws(fitted, whole, wedge, options.draws, options.seed, tiling)
     deviation[volume.missing(np.s_[:, :, :])] = 0

@@ -4,11 +4,11 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from cryojax_seg.cli import cluster, console, many, models, tiles
+from cryojax_seg.cli import cluster, console, many, models
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -18,7 +18,10 @@ from cryojax_seg.cli.arguments import (
     VoxelSize,
     default,
 )
-from cryojax_seg.cli.engine import Engine, Name, Precision, choose
+
+if TYPE_CHECKING:
+    from cryojax_seg import inference
+    from cryojax_seg.inference.planning import Spared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +55,9 @@ class Segment:
     """GiB that may be used at most, by each worker, whatever the size of the tomogram."""
     dry_run: bool = False
     """Print how each tomogram would be cut and what memory that takes, and segment nothing."""
-    engine: Name = "auto"
+    engine: Literal["auto", "jax", "openvino"] = "auto"
     """What computes; auto is OpenVINO on a CPU if it is installed and knows the model, else JAX."""
-    precision: Precision = "auto"
+    precision: Literal["auto", "f32", "bf16"] = "auto"
     """Of a network's products; auto: f32 on a CPU, else bf16 if that keeps 99.5 % of the labels."""
     flips: bool = False
     """Average over the flips that leave the missing wedge unchanged; up to 8 times slower."""
@@ -93,7 +96,7 @@ def run(options: Segment) -> None:
         jax.config.update("jax_platforms", "cpu")  # the GPUs are for the workers
     model = _load(options)
     pairs = list(zip(options.tomograms, targets, strict=True))
-    pairs = _unfinished(options, pairs, model.segmenter)
+    pairs = _unfinished(options, pairs, model)
     options = dataclasses.replace(options, tomograms=())  # a worker need not know the others
 
     def name(pair: tuple[Path, Path]) -> str:
@@ -107,41 +110,49 @@ def run(options: Segment) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Model:
-    segmenter: Any
-    card: Any
-    digest: str
-
-
-@dataclasses.dataclass(frozen=True)
 class _Prepared:
     """What a process needs that segments one tomogram after another."""
 
     options: Segment
-    model: _Model
-    engine: Engine
+    model: "inference.Model"
+    how: dict[str, Any]
 
 
-def _load(options: Segment) -> _Model:
+def _load(options: Segment) -> "inference.Model":
     from cryojax_seg import core
 
     core.keep_compiled()  # and memory goes back to the system, so that --memory holds
-    segmenter, card, digest = models.load(options.model, options.allow_module)
-    _check_model(options, segmenter)
-    return _Model(_with_flips(options, segmenter, card), card, digest)
+    model = models.load(options.model, options.allow_module)
+    if len(model.segmenter.classes) > 1 and options.threshold != 0.5:
+        raise ValueError(
+            f"--threshold is for models of one class; {options.model} has "
+            f"{', '.join(model.segmenter.classes)} and takes the most probable"
+        )
+    return _with_flips(options, model)
 
 
-def _prepare(options: Segment, model: _Model | None = None) -> _Prepared:
+def _prepare(options: Segment, model: "inference.Model | None" = None) -> _Prepared:
+    from cryojax_seg import inference
+
     model = model or _load(options)
-    return _Prepared(options, model, choose(options.engine, options.precision, model.segmenter))
+    how = {
+        "threshold": options.threshold,
+        "probabilities": options.probabilities,
+        "memory": options.memory,
+        "tile": None if options.tile == "auto" else int(options.tile),
+        "halo": int(options.halo) if options.halo.isdecimal() else options.halo,
+        "contrast": options.contrast,
+        "voxel_size": options.voxel_size,
+        "engine": inference.choose_engine(options.engine, options.precision, model.segmenter),
+    }
+    return _Prepared(options, model, how)
 
 
 def _segment(prepared: _Prepared, pair: tuple[Path, Path]) -> None:
     """One tomogram, and where its labels go."""
-    from cryojax_seg import io
+    from cryojax_seg import inference, io
 
-    options, model = prepared.options, prepared.model
-    source, target = pair
+    options, model, (source, target) = prepared.options, prepared.model, pair
     if options.dry_run or options.compile_only:
         _prepared_only(prepared, pair)
         return
@@ -149,55 +160,47 @@ def _segment(prepared: _Prepared, pair: tuple[Path, Path]) -> None:
     if target.exists() and not options.overwrite and not half:
         print(f"{target}: is done already")  # as by a worker that died before it could say so
         return
-    outputs = [target, *_maps(options, target, model.segmenter)]
-    content = ("flips", "tilt_range", "tilt_axis", "probabilities", "threshold", "halo", "contrast")
-    job = {name: getattr(options, name) for name in (*content, "voxel_size")}
-    job |= {"model": model.digest, "engine": dataclasses.asdict(prepared.engine)}
-    overwrite, folders = options.overwrite or options.resume, io.zarr_folders(outputs)
-    with (
-        io.folder_made(target.parent),
-        io.OutputSet(job, outputs, [source], overwrite, folders) as held,
-    ):
-        if held.finished:
-            print(f"{target}: is done already")
-            return
-        start = time.monotonic()
-        work = _plan(prepared, source)
-        if work.tiling.count > 1:
-            console.say(f"{source.name}: {tiles.account(work)}")
-        tiles.segment(work, outputs, held)
-        share = tiles.shares(held.staged(target), work)
-    parts = ", ".join(f"{name} {100 * part:.2f} %" for name, part in share.items())
-    print(f"{target}: {parts} ({time.monotonic() - start:.1f} s)", flush=True)
 
+    def planned(plan: "inference.Plan") -> None:
+        if plan.tiling.count > 1:
+            console.say(f"{source.name}: {_account(plan)}")
 
-def _plan(prepared: _Prepared, source: Path) -> tiles.Work:
-    from cryojax_seg import io
-
-    options, model, engine = prepared.options, prepared.model, prepared.engine
-    tomogram = io.read_tomogram(source, options.voxel_size)
-    answer = tiles.Answer(options.threshold, options.probabilities)
-    return tiles.plan(
-        model.segmenter,
-        model.card,
-        tomogram,
-        answer,
-        engine,
-        options.contrast,
-        _tile(options),
-        options.halo,
-    )
+    overwrite = options.overwrite or options.resume
+    with console.tracked(source.name) as progress:
+        done = inference.segment_file(
+            model, source, target, overwrite=overwrite, progress=progress, planned=planned,
+            **prepared.how,
+        )  # fmt: skip
+    if done.shares is None:
+        print(f"{target}: is done already")
+        return
+    parts = ", ".join(f"{name} {100 * part:.2f} %" for name, part in done.shares.items())
+    print(f"{target}: {parts} ({done.seconds:.1f} s)", flush=True)
 
 
 def _prepared_only(prepared: _Prepared, pair: tuple[Path, Path]) -> None:
     """Plans or compiles, and writes nothing."""
+    from cryojax_seg import inference
+
     start, (source, target) = time.monotonic(), pair
-    work = _plan(prepared, source)
+    plan = inference.plan(prepared.model, source, **prepared.how)
     if prepared.options.dry_run:
-        print(f"{target}: {tiles.account(work)}")
+        print(f"{target}: {_account(plan)}")
         return
-    tiles.compile_only(work)
+    plan.compile()
     print(f"{source}: compiled ({time.monotonic() - start:.1f} s)")
+
+
+def _account(plan: "inference.Plan") -> str:
+    """The plan in words, with the --memory that would spare work."""
+    return str(plan) + cure(plan.spared)
+
+
+def cure(spared: "Spared | None") -> str:
+    """The --memory that would spare work, in words; nothing where hardly any can be spared."""
+    if spared is None:
+        return ""
+    return f"; --memory {spared.memory:g} would make that {spared.waste:.2f}"
 
 
 def _check(options: Segment) -> None:
@@ -206,8 +209,8 @@ def _check(options: Segment) -> None:
         raise ValueError(f"--tile: a number of voxels above 0, or auto; got '{options.tile}'")
     if options.halo not in ("auto", "exact") and not options.halo.isdecimal():
         raise ValueError(f"--halo: a number of voxels, auto or exact; got '{options.halo}'")
-    if not options.memory * 2**30 > tiles.BASE:
-        least = tiles.BASE / 2**30
+    if not options.memory > models.LEAST_MEMORY:
+        least = models.LEAST_MEMORY
         raise ValueError(f"--memory must be above {least:g} GiB, got {options.memory:g}")
     if not 0 < options.threshold < 1:
         raise ValueError(f"--threshold must lie between 0 and 1, got {options.threshold:g}")
@@ -221,22 +224,18 @@ def _check(options: Segment) -> None:
         raise ValueError("--slurm needs --workers, the number of jobs")
 
 
-def _tile(options: Segment) -> int | float:
-    """Edge of the tiles in voxels, or the bytes they may take."""
-    auto = options.tile == "auto"
-    return float(options.memory * 2**30 - tiles.BASE) if auto else int(options.tile)
-
-
 def _unfinished(
-    options: Segment, pairs: list[tuple[Path, Path]], segmenter
+    options: Segment, pairs: list[tuple[Path, Path]], model: "inference.Model"
 ) -> list[tuple[Path, Path]]:
     """Tomograms and labels of this shard, without those that are done if that is wanted."""
+    from cryojax_seg.inference import map_paths
     from cryojax_seg.io import is_half_published
 
     pairs = many.shard(pairs, options.shard)
     rest = []
     for source, target in pairs:
-        there = [p for p in (target, *_maps(options, target, segmenter)) if p.exists()]
+        maps = map_paths(model, target).values() if options.probabilities else ()
+        there = [path for path in (target, *maps) if path.exists()]
         half = is_half_published(target)  # by a process that was killed: then it is gone on with
         if there and not options.overwrite and not options.resume and not half:
             raise ValueError(
@@ -265,35 +264,16 @@ def _targets(options: Segment) -> list[Path]:
     return targets
 
 
-def _maps(options: Segment, labels: Path, segmenter) -> list[Path]:
-    """Where the probability maps go."""
-    if not options.probabilities:
-        return []
-    base = labels.stem.removesuffix(".labels")
-    classes = segmenter.classes if len(segmenter.classes) == 1 else segmenter.classes[1:]
-    safe = [name.replace("/", "_") for name in classes]  # what a model says must not name a folder
-    return [labels.with_name(f"{base}.{name}.probability{labels.suffix}") for name in safe]
-
-
-def _check_model(options: Segment, segmenter) -> None:
-    if len(segmenter.classes) > 1 and options.threshold != 0.5:
-        raise ValueError(
-            f"--threshold is for models of one class; {options.model} has "
-            f"{', '.join(segmenter.classes)} and takes the most probable"
-        )
-
-
-def _with_flips(options: Segment, segmenter, card):
+def _with_flips(options: Segment, model: "inference.Model") -> "inference.Model":
     if not options.flips:
-        return segmenter
-    from cryojax_seg.core import MissingWedge, Symmetrized
+        return model
+    from cryojax_seg.core import MissingWedge
 
-    tilts = options.tilt_range or card.tilt_range
+    tilts = options.tilt_range or model.card.tilt_range
     if tilts is None:
         raise ValueError(
             f"--flips needs the tilt range, and {options.model} does not know it; give "
             "--tilt-range LO HI"
         )
-    return Symmetrized(
-        segmenter, MissingWedge((float(tilts[0]), float(tilts[1])), options.tilt_axis)
-    )
+    wedge = MissingWedge((float(tilts[0]), float(tilts[1])), options.tilt_axis)
+    return model.with_flips(wedge)

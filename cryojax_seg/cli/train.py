@@ -18,6 +18,7 @@ from cryojax_seg.cli.arguments import (
     default,
     plain,
 )
+from cryojax_seg.text import percent
 from cryojax_seg.training import methods
 
 _BY_METHOD = "by method"
@@ -153,7 +154,7 @@ def _train_in(run: Any, options: Train) -> None:
     from_first(lambda: run_folder.begin(options))
     known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
     console.say(
-        f"training {options.method} on {len(examples)} tomogram(s), {console.percent(known)} "
+        f"training {options.method} on {len(examples)} tomogram(s), {percent(known)} "
         f"annotated: {config.steps} steps of {config.batch} patches "
         + "x".join(map(str, config.patch_shape))
     )

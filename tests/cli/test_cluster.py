@@ -53,10 +53,10 @@ def notes(folder):
 
 def killed_twice(folder, options):
     """Prepares a worker that is killed in the middle of b, and at the end of c; once each."""
-    from cryojax_seg.cli import tiles
+    from cryojax_seg.inference import segmentation
     from cryojax_seg.io import output
 
-    output._EVERY, write, shares = 0.0, io.TileJob.write, tiles.shares
+    output._EVERY, write, shares = 0.0, io.TileJob.write, segmentation._shares
 
     def kill(name):
         if not (folder / name).exists():
@@ -75,7 +75,7 @@ def killed_twice(folder, options):
             kill("end")
         return shares(labels, work)
 
-    io.TileJob.write, tiles.shares = writes, counts
+    io.TileJob.write, segmentation._shares = writes, counts
     return segment._prepare(options)
 
 

@@ -82,11 +82,11 @@ def test_an_interrupted_segmentation_goes_on(run, files, trained, tmp_path, monk
             seen.append(tile)
             yield tile
 
-    monkeypatch.setattr(core, "apply_tiles", interrupted)
+    monkeypatch.setattr("cryojax_seg.inference.segmentation.apply_tiles", interrupted)
     status, _, complaint = run(*words, tmp_path / "parts")
     assert status == 130 and "interrupted" in complaint
     assert not list((tmp_path / "parts").glob("*.mrc"))
-    monkeypatch.setattr(core, "apply_tiles", original)
+    monkeypatch.setattr("cryojax_seg.inference.segmentation.apply_tiles", original)
     status, printed, said = run(*words, tmp_path / "parts")
     assert status == 0 and "going on after 5 of 48 tiles" in said and "membrane" in printed
     names = sorted(path.name for path in (tmp_path / "parts").iterdir())

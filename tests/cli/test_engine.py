@@ -55,10 +55,10 @@ def test_an_engine_does_not_go_on_with_what_another_began(
         yield next(tiles)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(core, "apply_tiles", interrupted)
+    monkeypatch.setattr("cryojax_seg.inference.segmentation.apply_tiles", interrupted)
     assert run(*words, "--engine", "jax")[0] == 130
     assert run(*words, "--engine", "openvino")[0] == 130
-    monkeypatch.setattr(core, "apply_tiles", original)
+    monkeypatch.setattr("cryojax_seg.inference.segmentation.apply_tiles", original)
     assert "going on" not in run(*words, "--engine", "jax", "--overwrite")[2]
 
 
@@ -85,7 +85,7 @@ def test_bfloat16_says_how_many_labels_it_changes(run, files, model, tmp_path, m
     one, other = (io.read_mrc(tmp_path / f"{name}.mrc").density for name in ("f32", "bf16"))
     assert 0 < share < 0.005
     assert abs((one != other).mean() - share) < 0.002  # measured on the same small volume
-    monkeypatch.setattr("cryojax_seg.cli.engine.MOST", 0.0)
+    monkeypatch.setattr("cryojax_seg.inference.engine.MOST", 0.0)
     status, _, said = run(*words, tmp_path / "given_up.mrc", "--precision", "bf16")
     assert status == 0 and "so it is segmented in f32" in said
     np.testing.assert_array_equal(io.read_mrc(tmp_path / "given_up.mrc").density, one)

@@ -2,10 +2,17 @@
 
 import dataclasses
 import functools
+import logging
 from typing import Any, Literal
 
-from cryojax_seg.cli import console
+import jax
 
+from cryojax_seg import export
+from cryojax_seg.core.sharding import Sharded
+from cryojax_seg.segmenters import disagreement, in_bfloat16
+from cryojax_seg.text import percent
+
+log = logging.getLogger(__name__)
 Name = Literal["auto", "jax", "openvino"]
 Precision = Literal["auto", "f32", "bf16"]
 MOST = 0.005  # share of voxels that bf16 may label differently before it is given up
@@ -20,27 +27,17 @@ class Engine:
 
     def segmenter(self, segmenter: Any) -> Any:
         """The segmenter that JAX shall run in this precision."""
-        from cryojax_seg.segmenters import in_bfloat16
-
         low = self.name == "jax" and self.precision == "bf16"
         return in_bfloat16(segmenter) if low else segmenter
 
     def program(self, segmenter: Any, shape: tuple[int, ...]) -> Any:
         """What `core.apply_tiles` shall run on such blocks; None for JAX on one device."""
         if self.name == "jax":
-            import jax
-
-            from cryojax_seg.core.sharding import Sharded
-
             return Sharded(segmenter) if jax.local_device_count() > 1 else None
-        from cryojax_seg.export import OpenVINOProgram
-
-        return OpenVINOProgram(segmenter, shape, self.precision)
+        return export.OpenVINOProgram(segmenter, shape, self.precision)
 
     def run(self, segmenter: Any) -> Any:
         """A function from blocks of any shape to their logits."""
-        import jax
-
         if self.name == "jax":
             lowered, logits = self.segmenter(segmenter), jax.jit(lambda s, block: s(block))
             return lambda block: logits(lowered, block)
@@ -53,16 +50,14 @@ def bounded(engine: Engine, segmenter: Any, volume: Any, name: str) -> Engine:
 
     Measured on random blocks of the volume, beside the same engine in f32.
     """
-    from cryojax_seg.segmenters import disagreement
-
     if engine.precision == "f32":
         return engine
     exact = Engine(engine.name, "f32")
     share = disagreement(engine.run(segmenter), exact.run(segmenter), volume, segmenter.stride)
-    console.say(f"{name}: bf16 labels {console.percent(share)} of voxels differently from f32")
+    log.info(f"{name}: bf16 labels {percent(share)} of voxels differently from f32")
     if share <= MOST:
         return engine
-    console.warn(f"{name}: that is more than {console.percent(MOST)}, so it is segmented in f32")
+    log.warning(f"{name}: that is more than {percent(MOST)}, so it is segmented in f32")
     return exact
 
 
@@ -73,18 +68,13 @@ def choose(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
         ValueError: if the one that was asked for is not installed or cannot run this segmenter or
             this precision.
     """
-    import jax
-
-    from cryojax_seg import export
-    from cryojax_seg.segmenters import in_bfloat16
-
     backend = jax.default_backend()
     if wanted == "openvino":
         export.require(segmenter)
     able = backend == "cpu" and export.installed() and export.supports(segmenter)
     if wanted == "openvino" or (wanted == "auto" and able):
         chosen = "f32" if precision == "auto" else precision
-        console.say(f"engine: OpenVINO on the CPU, {chosen}")
+        log.info(f"engine: OpenVINO on the CPU, {chosen}")
         return Engine("openvino", chosen)
     if precision == "bf16":
         in_bfloat16(segmenter)  # says what cannot be
@@ -92,14 +82,12 @@ def choose(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
         precision = _fit(backend, segmenter)
     count = jax.local_device_count()
     where = f"the {backend.upper()}" if count == 1 else f"{count} {backend.upper()} devices"
-    console.say(f"engine: JAX on {where}" + (", bf16" if precision == "bf16" else ""))
+    log.info(f"engine: JAX on {where}" + (", bf16" if precision == "bf16" else ""))
     return Engine("jax", precision)
 
 
 def _fit(backend: str, segmenter: Any) -> Literal["f32", "bf16"]:
     """bf16 for networks where there are units for it."""
-    from cryojax_seg.segmenters import in_bfloat16
-
     if backend == "cpu":
         return "f32"
     try:

@@ -1,0 +1,244 @@
+"""How a tomogram is segmented: what computes, which tiles, and what memory that takes."""
+
+import dataclasses
+import logging
+import math
+from typing import Any, Literal, TypedDict, Unpack
+
+import jax.numpy as jnp
+import numpy as np
+
+from cryojax_seg.core import LocalOperator, Normalized, Segmenter, Tiling, Tomogram, probabilities
+from cryojax_seg.core.tiling import (
+    WASTE,
+    bytes_per_voxel,
+    compile_tiles,
+    memory_for,
+    plan_tiles,
+    tiling_of,
+)
+from cryojax_seg.core.types import Logits, Shape
+from cryojax_seg.inference.engine import Engine, Name, Precision, bounded, choose
+from cryojax_seg.inference.model import Model
+from cryojax_seg.inference.normalized import normalized
+from cryojax_seg.io import check_memory, read_tomogram
+from cryojax_seg.io.files import PathLike
+from cryojax_seg.segmenters import Truncated, fit_halo, fit_normalization
+
+log = logging.getLogger(__name__)
+
+BASE = 0.9 * 2**30  # bytes that the process takes without tiles: libraries, compiled programs
+
+
+class How(TypedDict, total=False):
+    """How a tomogram is segmented; all of it has a default.
+
+    Attributes:
+        threshold: probability above which a voxel belongs to the class, for models of one class;
+            0.5 by default.
+        probabilities: also give a map for each class but the background; False by default.
+        memory: GiB that the process may use at most; 2 by default.
+        tile: edge of the tiles in voxels; by default the largest that fit the memory.
+        halo: context around each tile in voxels. "exact" uses the full receptive field; "auto",
+            the default, the smallest halo that changes logits by less than 0.1.
+        contrast: whether structure is "dark" or "bright" in the file; by default as in the data
+            the model was trained on.
+        voxel_size: angstrom, where the file does not know it.
+        engine: what computes, or its name; by default the fastest that is installed.
+        precision: of the products of networks; by default f32 on a CPU, and elsewhere bf16 where
+            that keeps 99.5 % of the labels.
+    """
+
+    threshold: float
+    probabilities: bool
+    memory: float
+    tile: int | None
+    halo: int | Literal["auto", "exact"]
+    contrast: Literal["dark", "bright"] | None
+    voxel_size: Any
+    engine: Engine | Name
+    precision: Precision
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelsAndMaps:
+    """Turns logits ``(z, y, x, class)`` into int8 labels and, if wanted, float16 maps.
+
+    Attributes:
+        threshold: probability above which a voxel belongs to the one class there is.
+        maps: whether a map is wanted for each class but the background.
+
+    >>> labels, probability = LabelsAndMaps(0.5, True)(jnp.full((1, 1, 1, 1), 3.0))
+    >>> int(labels[0, 0, 0]), round(float(probability[0, 0, 0]), 2)
+    (1, 0.95)
+    """
+
+    threshold: float
+    maps: bool
+
+    def __call__(self, logits: Logits) -> Any:
+        p = probabilities(logits)
+        one = p.shape[-1] == 1
+        labels = p[..., 0] > self.threshold if one else jnp.argmax(p, -1)
+        shown = range(0 if one else 1, p.shape[-1]) if self.maps else ()
+        return labels.astype(jnp.int8), *(p[..., i].astype(jnp.float16) for i in shown)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spared:
+    """What more memory would spare.
+
+    Attributes:
+        memory: GiB to allow.
+        waste: voxels that would be computed for each voxel of the volume.
+    """
+
+    memory: float
+    waste: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How one tomogram is segmented; its text says so in words.
+
+    Attributes:
+        tomogram: as it was read.
+        volume: the same, normalized as it is read.
+        segmenter: fitted to it.
+        tiling: how it is cut.
+        postprocess: what becomes of logits.
+        engine: what computes.
+    """
+
+    tomogram: Tomogram
+    volume: Normalized
+    segmenter: Segmenter
+    tiling: Tiling
+    postprocess: LabelsAndMaps
+    engine: Engine
+
+    @property
+    def memory(self) -> float:
+        """GiB that the process takes at most."""
+        size = math.prod(self.tiling.padded) * bytes_per_voxel(self.segmenter, self.postprocess)
+        return (size + BASE) / 2**30
+
+    @property
+    def spared(self) -> Spared | None:
+        """What more memory would spare; None where that is hardly anything."""
+        return spared_by_memory(self.segmenter, self.tiling, self.postprocess)
+
+    def compile(self) -> None:
+        """Compiles what the plan runs, for a later process that shares the compilation cache."""
+        program = self.engine.program(self.segmenter, self.tiling.padded)
+        if program is None:
+            compile_tiles(self.segmenter, self.tiling, self.postprocess)
+        else:  # a program of its own compiles when it is called
+            program(np.zeros(self.tiling.padded, np.float32))
+
+    def __str__(self) -> str:
+        tiling, segmenter = self.tiling, self.segmenter
+        of = f" of {segmenter.segmenter.halo}" if isinstance(segmenter, Truncated) else ""
+        tiles = "1 tile" if tiling.count == 1 else f"{tiling.count} tiles"
+        return (
+            f"{_times(tiling.shape)} voxels in {tiles} of {_times(tiling.tile)} with a halo of "
+            f"{tiling.halo} voxels{of}: {tiling.waste:.2f} voxels computed for each, about "
+            f"{self.memory:.1f} GiB of memory at most"
+        )
+
+
+def _times(shape: Shape) -> str:
+    return " x ".join(map(str, shape))
+
+
+def spared_by_memory(operator: LocalOperator, tiling: Tiling, postprocess: Any) -> Spared | None:
+    """What more memory would spare of a tiling; None where that is hardly anything."""
+    if tiling.waste <= WASTE:
+        return None
+    memory, better = memory_for(operator, tiling.shape, answer=postprocess)
+    if better.waste > 0.9 * tiling.waste:
+        return None
+    return Spared(math.ceil((memory + BASE) / 2**30 * 10) / 10, better.waste)
+
+
+def check_how(**how: Unpack[How]) -> None:
+    """Raises a ValueError that names the first setting without meaning."""
+    threshold, memory = how.get("threshold", 0.5), how.get("memory", 2.0)
+    tile, halo = how.get("tile"), how.get("halo", "auto")
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must lie between 0 and 1, got {threshold:g}")
+    if not memory * 2**30 > BASE:
+        raise ValueError(f"memory must be above {BASE / 2**30:g} GiB, got {memory:g}")
+    if tile is not None and tile < 1:
+        raise ValueError(f"tile is a number of voxels above 0, got {tile}")
+    if halo not in ("auto", "exact") and not (isinstance(halo, int) and halo >= 0):
+        raise ValueError(f"halo is a number of voxels, 'auto' or 'exact', got {halo!r}")
+
+
+def plan(model: Model, tomogram: Tomogram | PathLike, **how: Unpack[How]) -> Plan:
+    """Measures the intensities of a tomogram and cuts it into tiles; nothing is segmented yet.
+
+    Args:
+        model: see `load`.
+        tomogram: at hand, or the path of a file.
+        how: see `How`.
+
+    Raises:
+        ValueError: naming a setting without meaning, or one that this model has no use for.
+        FileError: if the tomogram cannot be read, or holds no two different values.
+
+    >>> from cryojax_seg.segmenters import LinearVote
+    >>> noise = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
+    >>> print(plan(Model(LinearVote(2)), Tomogram(noise), engine="jax").tiling.count)
+    1
+    """
+    check_how(**how)
+    segmenter, card, halo = model.segmenter, model.card, how.get("halo", "auto")
+    threshold = how.get("threshold", 0.5)
+    if len(segmenter.classes) > 1 and threshold != 0.5:
+        raise ValueError(
+            f"threshold is for models of one class; this one has {', '.join(segmenter.classes)} "
+            "and takes the most probable"
+        )
+    if not isinstance(tomogram, Tomogram):
+        tomogram = read_tomogram(tomogram, how.get("voxel_size"))
+    engine = how.get("engine", "auto")
+    if not isinstance(engine, Engine):
+        engine = choose(engine, how.get("precision", "auto"), segmenter)
+    _warn_if_other_voxels(tomogram, card.voxel_size)
+    volume = normalized(tomogram, how.get("contrast") or card.contrast)
+    postprocess = LabelsAndMaps(threshold, how.get("probabilities", False))
+    # Statistics are best measured as in training.
+    fitted = fit_normalization(segmenter, volume, patch=card.patch or 64)
+
+    def cut(segmenter: Segmenter) -> Tiling:
+        if (tile := how.get("tile")) is not None:
+            return tiling_of(segmenter, volume.shape, tile)
+        memory = how.get("memory", 2.0) * 2**30 - BASE
+        return plan_tiles(segmenter, volume.shape, memory, postprocess)
+
+    tiling = cut(fitted)
+    # Of one tile too where the halo is most of the work, unless it had to be measured first.
+    known = halo != "auto" or card.halo is not None
+    if halo != "exact" and (tiling.count > 1 or (known and tiling.waste > WASTE)):
+        if halo == "auto" and card.halo is None:
+            fitted = fit_halo(fitted, volume)[0]
+        else:
+            fitted = Truncated(fitted, card.halo if halo == "auto" else halo)  # pyright: ignore
+        tiling = cut(fitted)
+    # A block as it is read and as it is computed; the rest depends on the method.
+    advice = f"its tiles have a halo of {tiling.halo} voxels: give a smaller halo"
+    check_memory(tomogram.name, 8 * math.prod(tiling.padded), advice)
+    engine = bounded(engine, fitted, volume, tomogram.name)
+    return Plan(tomogram, volume, engine.segmenter(fitted), tiling, postprocess, engine)
+
+
+def _warn_if_other_voxels(tomogram: Tomogram, trained: tuple[float, ...] | None) -> None:
+    if tomogram.voxel_size is None or trained is None:
+        return
+    ratios = [a / b for a, b in zip(tomogram.voxel_size, trained, strict=True)]
+    if max(ratios) > 1.1 or min(ratios) < 0.9:
+        log.warning(
+            f"{tomogram.name}: has voxels of {tomogram.voxel_size[0]:.4g} A, the model was trained "
+            f"on {trained[0]:.4g} A; bin or rescale the tomogram to that"
+        )
