@@ -25,17 +25,21 @@ class Quantity:
         possible: the least and the largest size that can be meant; 0 always can.
         usual: the sizes that a guess must have.
         others: names of units that are mistaken for it, and how they are converted.
+        signed: whether a number below 0 may be a mistaken unit; else it is wrong in any unit.
     """
 
     unit: str
     possible: tuple[Number, Number]
     usual: tuple[Number, Number]
     others: tuple[tuple[str, Convert], ...]
+    signed: bool = False
 
     def guesses(self, value: Number) -> list[tuple[str, Number]]:
         """Units that explain a value which cannot be meant, each with what it is in this one."""
         low, high = self.possible
         if not math.isfinite(value) or value == 0 or low <= abs(value) <= high:
+            return []
+        if value < 0 and not self.signed:
             return []
         found = [(name, convert(value)) for name, convert in self.others]
         return [(n, v) for n, v in found if self.usual[0] <= abs(v) <= self.usual[1]]
@@ -51,12 +55,14 @@ DEFOCUS = Quantity(
     (1e-3, 50),
     (0.5, 15),
     (("angstrom", _times(1e-4)), ("nanometre", _times(1e-3)), ("metre", _times(1e6))),
+    signed=True,
 )
 DEFOCUS_ANGSTROM = Quantity(
     "angstrom",
     (200, 1e6),
     (5e3, 1.5e5),
     (("micrometre", _times(1e4)), ("nanometre", _times(10)), ("metre", _times(1e10))),
+    signed=True,
 )
 VOXEL_SIZE = Quantity(
     "angstrom",
@@ -70,7 +76,7 @@ DISTANCE = Quantity("angstrom", (8, 1e5), (10, 1e4), (_NANOMETRE, _METRE))
 THICKNESS = Quantity(
     "angstrom", (250, 1e5), (300, 1e4), (_NANOMETRE, ("micrometre", _times(1e4)), _METRE)
 )
-TILT = Quantity("degree", (1.7, 90), (5, 90), _DEGREES)
+TILT = Quantity("degree", (1.7, 90), (5, 90), _DEGREES, signed=True)
 VOLTAGE = Quantity(
     "kilovolt", (1, 3000), (40, 1500), (("volt", _times(1e-3)), ("megavolt", _times(1e3)))
 )
@@ -93,6 +99,7 @@ LEARNING_RATE = Quantity(
         ("thousandths", lambda value: value / 1000 if value > 0 else math.inf),
         ("an exponent of 10", lambda value: 10.0**value if -9 < value < 0 else math.inf),
     ),
+    signed=True,
 )
 
 

@@ -372,7 +372,7 @@ def test_turning_data_and_wedge_turns_the_answer(tilt_axis):
     wedge = MissingWedge((-60.0, 40.0), tilt_axis)
     conditioned = WedgeConditioned(vote, wedge, 0.7, (0.3, -0.2), radius=2)
     volume = jnp.asarray(rng.normal(size=(9, 9, 9)), jnp.float32)
-    run, turn = jax.jit(conditioned.under), jax.jit(move)
+    run, turn = jax.jit(conditioned.logits_given_wedge), jax.jit(move)
     upright = run(volume, canonical(wedge))
     np.testing.assert_allclose(jax.jit(conditioned)(volume), upright, atol=1e-5)
     changed = 0

@@ -40,7 +40,7 @@ class Pick:
     volumes: Annotated[
         Positional[tuple[Path, ...]], arg(metavar="MAP ...", help_behavior_hint="(one or more)")
     ]
-    """Probability map of each class, or one label volume; or with --template the tomogram."""
+    """Probability map of each class, or one label volume, or the tomogram to find a template in."""
     output: Output
     """Table of picks: .star (RELION 3.1), .tbl (Dynamo) or .csv."""
     diameter: Annotated[tuple[float, ...], default("ANGSTROM ...", "required")] = ()
@@ -49,9 +49,9 @@ class Pick:
     """Names of the classes of several maps."""
     label: Annotated[tuple[int, ...], default("N ...", "all, each a class")] = ()
     """Labels to pick in a label volume."""
-    threshold: Annotated[float | None, default("SCORE", "0.5; with --template 6 deviations")] = None
-    """Lowest probability of a voxel of a particle, or with --method peaks or --template lowest
-    probability or correlation of a pick (no unit)."""
+    threshold: Annotated[float | None, default("SCORE", "0.5; 6 deviations for a template")] = None
+    """Lowest probability of a voxel of a particle; for peaks and templates the lowest probability
+    or correlation of a pick (no unit)."""
     method: Annotated[
         Literal["balls", "peaks", "regions"] | None, default("METHOD", "balls; of a template peaks")
     ] = None
@@ -74,7 +74,7 @@ class Pick:
     annotated: Annotated[Path | None, default("TABLE", "none")] = None
     """Table of all true particles of this volume: chooses the threshold."""
     beta: float = 4.0
-    """How much more recall counts than precision, with --annotated (no unit)."""
+    """With --annotated: how much more recall counts than precision (no unit)."""
     template: Annotated[Path | None, default("MAP", "none")] = None
     """Density of the particle, bright, on voxels of the tomogram's size: an MRC cube."""
     angle: float = 15.0

@@ -1,6 +1,7 @@
 """What is told of annotated tomograms before training, and what blank parts do to the commands."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,8 @@ def test_mirrored_labels_are_noticed(write, balls, capsys, axis, name):
     assert f"l.mrc: mirrored along {name}, these labels would fit" in capsys.readouterr().err
 
 
-def test_blank_parts_are_not_learned_from(write, balls, capsys):
+def test_blank_parts_are_not_learned_from(write, balls, capsys, caplog):
+    caplog.set_level(logging.INFO, "cryojax_seg")
     volume, labels = balls
     around = ((0, 4), (8, 0), (0, 20))
     whole, marks = np.pad(volume + 30, around), np.pad(labels, around)
@@ -111,7 +113,7 @@ def test_blank_parts_are_not_learned_from(write, balls, capsys):
     assert np.array_equal(example.volume[inside], alone.volume)
     assert np.array_equal(example.measured, alone.volume)
     assert np.array_equal(example.weights == 0, blank) and not example.volume[blank].any()
-    said = capsys.readouterr().err
+    said = capsys.readouterr().err + caplog.text
     share = f"{100 * blank.mean():.0f} % of the volume is blank (one value repeated exactly)"
     assert share in said and "1 labelled voxels lie where" in said
 
