@@ -200,7 +200,7 @@ def box_numbers(path: PathLike, names: Sequence[str], table: PathLike) -> np.nda
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "two.mrcs"
     >>> write_boxes(path, [np.zeros((4, 4, 4)), np.ones((4, 4, 4))], 2, 4, 10.0)
-    >>> box_numbers(path, ["2@two.mrcs", "000001@a/two.mrcs"], "t.star").tolist()
+    >>> box_numbers(path, ["2@a/two.mrcs", "000001@a/two.mrcs"], "t.star").tolist()
     [1, 0]
     """
     path = Path(path)

@@ -25,7 +25,7 @@ class AnisotropicDiffusion(LocalOperator):
         ValueError: for no steps, a contrast that is not positive, or another rate.
 
     >>> flat = jnp.full((4, 4, 4), 2.0)
-    >>> bool((AnisotropicDiffusion(3)(flat) == flat).all())
+    >>> bool((AnisotropicDiffusion(3)(flat)[..., 0] == flat).all())
     True
     """
 

@@ -71,7 +71,7 @@ def killed_twice(folder, options):
         write(job, where, blocks)
 
     def counts(labels, work):
-        if labels.name == "c.labels.mrc":
+        if "c.labels.mrc" in labels.name:  # it has its name only when all is done
             kill("end")
         return shares(labels, work)
 
@@ -95,7 +95,7 @@ def test_workers_that_are_killed_cost_nothing(run, trained, series, tmp_path, ca
     for name in "bc":
         assert said.count(f"{name}.mrc: its worker died, perhaps for lack of memory; it will") == 1
     assert "b.labels.mrc: going on after 5 of 8 tiles" in said
-    assert printed.count("membrane") == 3 and "c.labels.mrc: is done already" in printed
+    assert printed.count("membrane") == 4  # c had all its tiles, and no name yet
     expected = [f"{n}.labels.mrc" for n in "abcd"]
     assert sorted(notes(log)) == [f"{name}:{tile}" for name in expected for tile in range(8)]
     assert names(out) == expected
