@@ -136,7 +136,7 @@ def test_what_may_pass_is_tried_again_and_the_rest_is_listed(tmp_path, capsys, m
     assert sorted(line.strip() for line in listed.splitlines()) == [
         "deadly: its worker died, perhaps for lack of memory",
         "defect: TypeError: this program",
-        "wrong: wrong: is not a tomogram",
+        "wrong: is not a tomogram",
     ]
 
 
