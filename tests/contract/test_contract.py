@@ -273,6 +273,6 @@ def test_the_list_is_complete(every_case):
     operators = [case.build() for case in every_case]
     chains = [operator for operator in operators if isinstance(operator, Chain)]
     found = {type(o) for o in (*operators, *(r for chain in chains for r in chain.restorers))}
-    # What computes in 16 bits has no differences to compare with; see tests/test_precision.py.
+    # What computes in 16 bits has no differences to compare with; see segmenters/test_precision.py.
     packages = (cryojax_seg.segmenters, cryojax_seg.restore, combinators)
     assert found == concrete(LocalOperator, *packages) - {Bfloat16}
