@@ -115,14 +115,14 @@ def check(name: str, value: Any, quantity: Quantity) -> None:
         quantity: what kind it is of.
 
     Raises:
-        ValueError: such as "--defocus is in micrometre: 35000 looks like angstrom, give 3.5".
+        ValueError: such as "defocus is in micrometre: 35000 looks like angstrom, give 3.5".
 
-    >>> check("--voltage", 300.0, VOLTAGE)
+    >>> check("voltage", 300.0, VOLTAGE)
     >>> try:
-    ...     check("--voltage", 300_000.0, VOLTAGE)
+    ...     check("voltage", 300_000.0, VOLTAGE)
     ... except ValueError as error:
     ...     print(error)
-    --voltage is in kilovolt: 300000 looks like volt, give 300
+    voltage is in kilovolt: 300000 looks like volt, give 300
     """
     values = list(value) if isinstance(value, tuple | list) else [value]
     if not values or not all(isinstance(v, float | int) for v in values):

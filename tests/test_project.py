@@ -20,9 +20,10 @@ from cryojax_seg.cli import arguments
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cryojax_seg"
 
-# What each layer may import beside `text`, which shows values in messages, and `units`, which
-# checks numbers. `training` may use the atomic files of io.
+# What each layer may import beside `errors`, `text`, which shows values in messages, and `units`,
+# which checks numbers. `training` may use the atomic files of io.
 LAYERS = {
+    "errors": set(),
     "text": set(),
     "units": set(),
     "core": set(),
@@ -60,7 +61,7 @@ def imported(path):
 def test_imports_run_one_way(layer):
     alone = PACKAGE / f"{layer}.py"
     for path in [alone] if alone.exists() else (PACKAGE / layer).rglob("*.py"):
-        extra = imported(path) - LAYERS[layer] - {layer, "text", "units"}
+        extra = imported(path) - LAYERS[layer] - {layer, "errors", "text", "units"}
         assert not extra, f"{path.relative_to(ROOT)} imports {extra}"
 
 
@@ -101,6 +102,59 @@ def test_files_of_json_and_yaml_are_read_in_one_place():
         if path.name not in ("plain.py", "processes.py"):
             found = re.findall(r"json\.loads?\((?!json\.dumps)|yaml\.\w*load", path.read_text())
             assert not found, path
+
+
+def strings(path):
+    """The strings in a file, with their lines."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [
+        (n.lineno, n.value)
+        for n in nodes
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    ]
+
+
+def test_only_the_command_line_names_options():
+    """The library names parameters; `cli.console.message` adds the options."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.relative_to(PACKAGE).parts[0] != "cli":
+            found = [(line, s) for line, s in strings(path) if re.search(r"(?<![-\w`])--[a-z]", s)]
+            assert not found, f"{path.relative_to(ROOT)}: {found}"
+
+
+# Files of the command line that still compute; none may be added.
+COMPUTING = {
+    "annotated.py",
+    "average.py",
+    "compare.py",
+    "demo.py",
+    "evaluate.py",
+    "extract.py",
+    "measured/counting.py",
+    "measured/files.py",
+    "measured/measuring.py",
+    "measured/reading.py",
+    "measured/scene.py",
+    "particle_files.py",
+    "pick.py",
+    "pick_maps.py",
+    "picture.py",
+    "report/__init__.py",
+    "restored.py",
+    "restorers.py",
+    "segment.py",
+    "simulate.py",
+}
+
+
+def test_the_command_line_computes_nothing():
+    array = {"numpy", "jax", "scipy", "skimage"}
+    for path in sorted((PACKAGE / "cli").rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
+        names += [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)]
+        found = {name.split(".")[0] for name in names} & array
+        assert not found or path.relative_to(PACKAGE / "cli").as_posix() in COMPUTING, (path, found)
 
 
 def test_no_module_is_overgrown():

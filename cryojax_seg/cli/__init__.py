@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (ValueError, OSError, TrainingError) as error:
             if os.environ.get("CRYOJAX_SEG_TRACEBACK"):
                 traceback.print_exc()
-            console.error(str(error))
+            console.error(error)
             return 2
         except MemoryError:
             console.error("out of memory; use smaller tiles (--tile) or patches (--patch)")

@@ -124,7 +124,7 @@ def _attempt(settle, prepare, work, item) -> _Outcome:
             expected = isinstance(error, (ValueError, OSError))
             if not expected or os.environ.get("CRYOJAX_SEG_TRACEBACK"):
                 traceback.print_exc()
-            reason = str(error) if expected else f"{type(error).__name__}: {error}"
+            reason = console.message(error) if expected else f"{type(error).__name__}: {error}"
             passing = _may_pass(error)
     return _Outcome(printed.getvalue().rstrip(), said.getvalue().rstrip(), reason, passing)
 

@@ -8,24 +8,46 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from cryojax_seg.errors import Mendable
 from cryojax_seg.text import shortened
 from cryojax_seg.training.progress import display, spoken
 
 PROGRAM = "cryojax-seg"
+# Values of the options that messages name.
+_METAVARS = {
+    "voxel_size": " ANGSTROM",
+    "coordinates_voxel_size": " ANGSTROM",
+    "name": " NAME",
+    "ignore": " VALUE",
+}
 
 
 def _line(text: str) -> str:
     return shortened(" ".join(text.split()))
 
 
-def error(message: str) -> None:
-    """One line on the error stream."""
-    print(f"{PROGRAM}: error: {_line(message)}", file=sys.stderr)
+def message(problem: Exception | str) -> str:
+    """Return the text of an error or a warning, with the options that mend it.
+
+    >>> from cryojax_seg.errors import ParameterError
+    >>> message(ParameterError("a.mrc: has no voxel size; give voxel_size", "voxel_size"))
+    'a.mrc: has no voxel size; give voxel_size (--voxel-size ANGSTROM)'
+    """
+    if not isinstance(problem, Mendable) or not problem.parameters:
+        return str(problem)
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in problem.parameters)
+    metavar = _METAVARS.get(problem.parameters[-1], "") if len(problem.parameters) == 1 else ""
+    return f"{problem} ({flags}{metavar})"
 
 
-def warn(message: str) -> None:
-    """One line on the error stream."""
-    print(f"{PROGRAM}: warning: {_line(message)}", file=sys.stderr)
+def error(problem: Exception | str) -> None:
+    """Print an error as one line on the error stream."""
+    print(f"{PROGRAM}: error: {_line(message(problem))}", file=sys.stderr)
+
+
+def warn(problem: Exception | str) -> None:
+    """Print a warning as one line on the error stream."""
+    print(f"{PROGRAM}: warning: {_line(message(problem))}", file=sys.stderr)
 
 
 class _Lines(logging.Handler):
@@ -45,7 +67,7 @@ def warnings_as_lines() -> Iterator[None]:
     with warnings.catch_warnings():
         cache = "Error (reading|writing) persistent compilation cache"
         warnings.filterwarnings("ignore", cache)
-        warnings.showwarning = lambda message, *_, **__: warn(str(message))
+        warnings.showwarning = lambda message, *_, **__: warn(message)
         logger, lines = logging.getLogger("cryojax_seg"), _Lines()
         former = logger.level, logger.propagate
         logger.addHandler(lines)

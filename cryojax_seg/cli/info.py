@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from cryojax_seg.cli import many
+from cryojax_seg.cli import console, many
 from cryojax_seg.cli.arguments import VoxelSize
+from cryojax_seg.errors import Mendable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,4 +59,5 @@ def _show(found: Any) -> None:
     for name, value in found.facts.items():
         print(f"  {name.ljust(width)}  {value}")
     for warning in found.warnings:
-        print(f"  warning: {warning}")
+        parameters = ("voxel_size",) if "voxel_size" in warning else ()
+        print(f"  warning: {console.message(Mendable(warning, *parameters))}")

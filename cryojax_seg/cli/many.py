@@ -121,8 +121,8 @@ def each(items: Sequence[Item], work: Callable[[Item], None], name: Callable[[It
         except (ValueError, OSError) as error:
             if len(items) == 1:
                 raise
-            console.error(str(error))
-            failures.append(failure(name(item), str(error)))
+            console.error(error)
+            failures.append(failure(name(item), console.message(error)))
     conclude(failures, len(items))
 
 

@@ -5,6 +5,7 @@ import dataclasses
 from cryojax_seg.core.blocks import Readable
 from cryojax_seg.core.types import Array
 from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.errors import ParameterError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +36,16 @@ class Tomogram:
             )
 
     def require_voxel_size(self) -> tuple[float, float, float]:
-        """The voxel size in angstrom, or a ValueError that says how to give one."""
+        """Return the voxel size in angstrom, one per axis (z, y, x).
+
+        Raises:
+            ParameterError: if it is unknown.
+        """
         if self.voxel_size is None:
-            raise ValueError(
-                f"{self.name}: the voxel size is unknown, and this needs a length; give it with "
-                "--voxel-size ANGSTROM (or Tomogram(voxel_size=...))"
+            raise ParameterError(
+                f"{self.name}: the voxel size is unknown, and this needs a length; give "
+                "voxel_size in angstrom, as in Tomogram(voxel_size=...)",
+                "voxel_size",
             )
         return self.voxel_size
 

@@ -157,12 +157,12 @@ def stored_ignore(ignore: int | None, dtype: np.dtype) -> int | None:
 def not_annotated_hint(ignore: int) -> str:
     """What to do if the structure itself has the ignore value.
 
-    >>> not_annotated_hint(255)
-    '255 counts as not annotated; if it is the structure, give --ignore -1 or divide by 255'
+    >>> not_annotated_hint(255)[:57]
+    '255 counts as not annotated; if it is the structure, give'
     """
     return (
-        f"{ignore} counts as not annotated; if it is the structure, give --ignore "
-        f"{-2 if ignore == -1 else -1} or divide by {ignore}"
+        f"{ignore} counts as not annotated; if it is the structure, give another ignore value "
+        f"({-2 if ignore == -1 else -1}) or divide by {ignore}"
     )
 
 
@@ -206,8 +206,9 @@ def _check_voxel_size(size: tuple[float, ...] | None, tomogram: Tomogram, name: 
     if any(abs(a - b) > 0.01 * b for a, b in zip(size, wanted, strict=True)):
         raise FileError(
             f"{name}: has voxel size {_text(size)} A, the tomogram {_text(wanted)} A (z, y, x); "
-            "they differ by more than 1 %. Correct the wrong header, or give the right one with "
-            "--voxel-size ANGSTROM"
+            "they differ by more than 1 %. Correct the wrong header, or give the right "
+            "voxel_size",
+            "voxel_size",
         )
 
 
@@ -276,7 +277,9 @@ def _check_values(
     declared = ", ".join(f"{value} {label}" for value, label in enumerate(names))
     raise FileError(
         f"{name}: has the values {_listed(unknown)}, known are {declared} and the ignore value "
-        f"{ignore} ({often}); declare the classes (--classes) or the ignore value"
+        f"{ignore} ({often}); declare the classes or the ignore value",
+        "classes",
+        "ignore",
     )
 
 
@@ -290,9 +293,8 @@ def _warn_if_unlikely(result: Annotation, ignore: int | None, name: str) -> None
     if not foreground.any():
         ignored = ignore is not None and not result.weights.all()
         hint = f"; {not_annotated_hint(ignore)}" if ignored and ignore is not None else ""
-        warnings.warn(
-            f"{name}: no voxel has a label other than 0{hint}", HeaderWarning, stacklevel=3
-        )
+        problem = f"{name}: no voxel has a label other than 0{hint}"
+        warnings.warn(HeaderWarning(problem, *["ignore"][: bool(hint)]), stacklevel=3)
     elif ignore is not None and result.weights.all() and foreground.mean() <= _SPARSE:
         warnings.warn(
             f"{name}: only {int(foreground.sum())} of {foreground.size} slices hold labels and "

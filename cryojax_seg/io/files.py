@@ -12,28 +12,31 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from cryojax_seg.errors import Mendable, ParameterError
 from cryojax_seg.io.disk import disk_full_explained
 from cryojax_seg.text import shortened, size_text
 
 PathLike = str | os.PathLike[str]
 
 
-class FileError(ValueError):
+class FileError(ParameterError):
     """A file is refused; the message names it and says what to do, on one line of bounded length.
+
+    Where a parameter of the call mends it, `parameters` names that one.
 
     >>> len(str(FileError("a.star: the word " + 10**6 * "x" + " is no number")))
     500
     """
 
-    def __init__(self, message: str):
-        super().__init__(shortened(message))
+    def __init__(self, message: str, *parameters: str):
+        super().__init__(shortened(message), *parameters)
 
 
 class BusyError(FileError):
     """Another process is writing the file; later it may be done, or free again."""
 
 
-class HeaderWarning(UserWarning):
+class HeaderWarning(Mendable, UserWarning):
     """A file was read, but what it says about itself is suspicious."""
 
 
@@ -215,9 +218,15 @@ def partial_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
-def exists_already(path: Path) -> str:
-    """The message of a refusal to replace something."""
-    return f"{path}: exists already; choose another name or allow overwriting (--overwrite)"
+def exists_already(path: Path) -> FileError:
+    """Return the error that refuses to replace a file or folder.
+
+    >>> exists_already(Path("a.mrc"))
+    FileError('a.mrc: exists already; choose another name or allow overwriting')
+    """
+    return FileError(
+        f"{path}: exists already; choose another name or allow overwriting", "overwrite"
+    )
 
 
 def target_path(path: PathLike, overwrite: bool) -> Path:
@@ -228,7 +237,7 @@ def target_path(path: PathLike, overwrite: bool) -> Path:
     if not os.access(target.parent, os.W_OK):
         raise FileError(f"{path}: no permission to write into {target.parent}")
     if target.exists() and not overwrite:
-        raise FileError(exists_already(Path(path)))
+        raise exists_already(Path(path))
     return target
 
 
@@ -274,7 +283,7 @@ def publish_file(temporary: Path, target: Path, overwrite: bool) -> None:
         except OSError:
             # A killed process may have given it the name already, and not taken the first away.
             if target.exists() and not os.path.samefile(temporary, target):
-                raise FileError(exists_already(target)) from None
+                raise exists_already(target) from None
         else:
             temporary.unlink()
             return
@@ -288,7 +297,7 @@ def publish_folder(temporary: Path, target: Path, overwrite: bool) -> None:
     former = former_folder(target)
     if target.exists():
         if not overwrite:
-            raise FileError(exists_already(target))
+            raise exists_already(target)
         remove(former)
         target.rename(former)
     try:

@@ -217,7 +217,7 @@ def _zyx(fields, name: str) -> tuple[float, float, float]:
 def _voxel_size(fields, warnings: list[str]) -> tuple[float, float, float] | None:
     cell = _zyx(fields, "cella")
     grid = [int(fields[name]) for name in ("mz", "my", "mx")]
-    unknown = "voxel size unknown, give it with --voxel-size ANGSTROM"
+    unknown = "voxel size unknown; give voxel_size in angstrom"
     if cell == (0.0, 0.0, 0.0):
         warnings.append(f"cell is 0: {unknown}")
         return None

@@ -123,9 +123,10 @@ def write_mrc(
 
 
 def warn(path: PathLike, notes: list[str]) -> None:
-    """One HeaderWarning a note, each naming the file."""
+    """Give one HeaderWarning for each note, each naming the file."""
     for note in notes:
-        warnings.warn(f"{path}: {note}", HeaderWarning, stacklevel=3)
+        parameters = ("voxel_size",) if "voxel_size" in note else ()
+        warnings.warn(HeaderWarning(f"{path}: {note}", *parameters), stacklevel=3)
 
 
 def non_finite_warnings(data: np.ndarray) -> list[str]:

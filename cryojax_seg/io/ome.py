@@ -161,9 +161,7 @@ def _axes(axes: list[Any]) -> tuple[Zyx | None, tuple[str, ...]]:
     z, y, x = known
     if z is None or y is None or x is None:
         missing = "no unit" if stated == [None] * 3 else "units " + ", ".join(map(str, stated))
-        return None, (
-            f"the axes have {missing}: voxel size unknown, give it with --voxel-size ANGSTROM",
-        )
+        return None, (f"the axes have {missing}: voxel size unknown; give voxel_size in angstrom",)
     return (z, y, x), ()
 
 

@@ -115,7 +115,7 @@ class OutputSet:
     def _check(self) -> None:
         for target in self._targets:
             if target.exists() and not self._overwrite:
-                raise FileError(exists_already(target))
+                raise exists_already(target)
             if target.exists() and target.is_dir() != (target in self._own):
                 kind = "a folder" if target in self._own else "a file"
                 raise FileError(f"{target}: exists and is not {kind}; choose another name")

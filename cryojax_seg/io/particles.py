@@ -160,7 +160,7 @@ def particles_of(
     stated = table.pixel_size()
     if coordinates_voxel_size is not None:
         given = np.full(len(table), float(coordinates_voxel_size))
-        stated = PixelSize("--coordinates-voxel-size", given)
+        stated = PixelSize("coordinates_voxel_size", given)
     if table.dialect == "star":
         return relion.parse(table.columns, table.tables, table.path, size, shape, stated)
     parse = dynamo.parse if table.dialect == "dynamo" else spreadsheet.parse
@@ -183,7 +183,7 @@ def rows_of_tomogram(
     found = table.names()
     if found is None:
         if name is not None:
-            raise FileError(f"{table.path}: has no column with names of tomograms for --name")
+            raise FileError(f"{table.path}: has no column with names of tomograms", "name")
         return list(range(len(table))), None
     return rows_of(tomogram, found[1], found[0], name, table.path)
 

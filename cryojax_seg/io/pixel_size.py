@@ -68,8 +68,9 @@ def voxels(
     if stated.of_images and other.any():
         raise FileError(
             f"{path}: describes boxes with pixels of {stated}, the tomogram has voxels of "
-            f"{voxel_size:.5g} A, and the coordinates may be in either; say which with "
-            "--coordinates-voxel-size ANGSTROM"
+            f"{voxel_size:.5g} A, and the coordinates may be in either; give the voxel "
+            "size of the coordinates",
+            "coordinates_voxel_size",
         )
     factors = np.where(other, stated.sizes / voxel_size, 1.0)
     return coordinates * factors[:, None], voxel_size

@@ -56,8 +56,8 @@ def check_places(outputs: Iterable[PathLike], inputs: Iterable[PathLike] = ()) -
             if source == target or (
                 source.exists() and target.exists() and os.path.samefile(source, target)
             ):
-                raise FileError(f"{output}: is the input itself; choose another name (--output)")
+                raise FileError(f"{output}: is the input itself; choose another name", "output")
             if source.is_relative_to(target):
                 raise FileError(
-                    f"{output}: contains {path}, which is read; choose another name (--output)"
+                    f"{output}: contains {path}, which is read; choose another name", "output"
                 )

@@ -156,8 +156,9 @@ def _shift(
         shift = _taken_or_zero(table, _SHIFT, path)
         if size is None and np.any(shift != 0):
             raise FileError(
-                f"{path}: has shifts in angstrom (rlnOriginXAngst) but no voxel size; give it "
-                "with --voxel-size ANGSTROM"
+                f"{path}: has shifts in angstrom (rlnOriginXAngst) but no voxel size; give "
+                "voxel_size in angstrom",
+                "voxel_size",
             )
         return shift / (size or 1.0)
     if not former:

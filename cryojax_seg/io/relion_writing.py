@@ -48,8 +48,9 @@ def tables(particles: Particles, path: Path, shape: Shape | None) -> dict[str, T
     size, count = particles.voxel_size, len(particles)
     if size is None:
         raise FileError(
-            f"{path}: RELION's tables need the voxel size of the tomogram; give it with "
-            "--voxel-size ANGSTROM (or Particles(voxel_size=...))"
+            f"{path}: RELION's tables need the voxel size of the tomogram; give "
+            "voxel_size in angstrom, as in Particles(voxel_size=...)",
+            "voxel_size",
         )
     table = dict(particles.columns)
     optics = _optics(particles, path, size, series=shape is not None)

@@ -90,7 +90,7 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
         facts["levels"] = str(len(read_multiscale(Path(path)).levels))
     kind, of_values, odd = _voxels(tomogram)
     if size is None and not any("voxel size unknown" in note for note in found):
-        odd.append("voxel size unknown; give it with --voxel-size ANGSTROM where lengths matter")
+        odd.append("voxel size unknown; give voxel_size in angstrom where lengths matter")
     return Description(str(path), kind, facts | of_values, (*found, *odd))
 
 

@@ -84,7 +84,7 @@ def _boxes(path: Path, voxel_size: VoxelSize | None) -> Summary:
         "voxel size": "unknown" if size is None else f"{size:g} A",
         "table": path.with_suffix(".star").name if path.with_suffix(".star").is_file() else "none",
     }
-    odd = () if size else ("voxel size unknown; give it with --voxel-size ANGSTROM to average",)
+    odd = () if size else ("voxel size unknown; give voxel_size in angstrom to average",)
     return "boxes", facts, odd
 
 

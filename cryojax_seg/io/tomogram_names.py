@@ -127,8 +127,8 @@ def rows_of(
             else f"none of which is called {shortened(own, 60)} ({some}{more})"
         )
         raise FileError(
-            f"{path}: has particles {of}, {which}; say which name in its column {label} to take "
-            "with --name NAME"
+            f"{path}: has particles {of}, {which}; give the name to take from its column {label}",
+            "name",
         )
     return [row for row, n in enumerate(names) if n == found[0]], found[0]
 

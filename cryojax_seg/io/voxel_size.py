@@ -57,8 +57,8 @@ def common_voxel_size(tomograms: Sequence[Tomogram]) -> tuple[float, float, floa
             raise FileError(
                 f"{known[small].name}: has voxels of {_text(sizes[small])} A (z, y, x), and "
                 f"{known[large].name} of {_text(sizes[large])} A; they are to be used together, so "
-                "bin or rescale them to one voxel size, or give the right one with --voxel-size "
-                "ANGSTROM"
+                "bin or rescale them to one voxel size, or give the right one",
+                "voxel_size",
             )
     if len(known) < len(tomograms):
         unknown = next(t for t in tomograms if t.voxel_size is None)
@@ -90,12 +90,12 @@ def voxel_size_warnings(voxel_size: tuple[float, float, float]) -> list[str]:
         worst = low if low < 0.5 else high
         found.append(
             f"voxel size {worst:g} A is outside 0.5 to 100 A (nanometres taken for angstrom?); "
-            "give the right one with --voxel-size ANGSTROM"
+            "give the right voxel_size in angstrom"
         )
     if voxel_size == (1.0, 1.0, 1.0):
         found.append(
             "voxel size is exactly 1 A, which programs write when they do not know it; "
-            "give the right one with --voxel-size ANGSTROM"
+            "give the right voxel_size in angstrom"
         )
     if high > 1.01 * low:
         found.append("voxel size differs between axes: " + ", ".join(f"{v:g}" for v in voxel_size))

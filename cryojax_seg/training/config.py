@@ -5,14 +5,15 @@ import math
 from typing import Any, Literal
 
 from cryojax_seg import units
+from cryojax_seg.errors import Mendable
 from cryojax_seg.text import shortened
 
 
-class TrainingError(RuntimeError):
+class TrainingError(Mendable, RuntimeError):
     """Training cannot start, cannot go on, or cannot be resumed; the message says what to do."""
 
-    def __init__(self, message: str):
-        super().__init__(shortened(message))
+    def __init__(self, message: str, *parameters: str):
+        super().__init__(shortened(message), *parameters)
 
 
 def _require(ok: bool, message: str) -> None:

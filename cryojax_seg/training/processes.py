@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from cryojax_seg.errors import Mendable, ParameterError
 from cryojax_seg.training.config import TrainingError
 
 # A process that fails alone waits for the others at its end this long, and then takes them along.
@@ -23,7 +24,7 @@ _PATIENCE = 30
 
 
 def join(
-    coordinator: str | None = None, count: int | None = None, index: int | None = None
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
     """Makes this process one of several that train together. Before JAX touches a device.
 
@@ -31,24 +32,30 @@ def join(
 
     Args:
         coordinator: address and port of the first process, ``"node1:29400"``.
-        count: number of processes.
-        index: of this process, from 0.
+        processes: how many there are.
+        process: index of this one, from 0.
 
     Raises:
-        ValueError: if nothing says what the arguments are, or the index is not below the number.
+        ParameterError: if nothing says what the arguments are.
+        ValueError: if the index is not below the number.
         RuntimeError: if JAX is in use already, or the others do not come.
     """
     # JAX would take SIGTERM for itself; here the training loop asks for it (see `signals`).
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(coordinator, count, index, shutdown_timeout_seconds=_PATIENCE)
+        jax.distributed.initialize(
+            coordinator, processes, process, shutdown_timeout_seconds=_PATIENCE
+        )
     except ValueError as error:
         if coordinator is not None:
             raise
-        raise ValueError(
+        raise ParameterError(
             "cannot join other processes: neither Slurm nor Open MPI started this one, so the "
-            "address of the first, their number and which this is must be given (--coordinator, "
-            "--processes, --process)"
+            "address of the first (coordinator), their number (processes) and the index of this "
+            "one (process) must be given",
+            "coordinator",
+            "processes",
+            "process",
         ) from error
     # Connections are made by the first exchange, and on CPUs all must come to it within 30 s.
     int(largest(0))
@@ -174,12 +181,13 @@ def from_first(work: Callable[[], Any]) -> Any:
         try:
             answer = {"value": work()}
         except Exception as error:
-            failure, answer = error, {"error": str(error)}
+            parameters = error.parameters if isinstance(error, Mendable) else ()
+            failure, answer = error, {"error": str(error), "parameters": parameters}
     answer = json.loads(_bytes_from_first(json.dumps(answer).encode()))
     if failure is not None:
         raise failure
     if "error" in answer:
-        raise TrainingError(f"the first process failed: {answer['error']}")
+        raise TrainingError(f"the first process failed: {answer['error']}", *answer["parameters"])
     return answer["value"]
 
 

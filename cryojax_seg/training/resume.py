@@ -114,8 +114,9 @@ def _newest(
         return None
     if not resume:
         raise TrainingError(
-            f"{folder}: already holds a run; continue it with resume=True (--resume), or choose "
-            "another folder"
+            f"{folder}: already holds a run; continue it with resume=True, or choose "
+            "another folder",
+            "resume",
         )
     rundir.check_same(folder, description)
     restored = checkpoint.restore(store, template)

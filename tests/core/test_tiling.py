@@ -248,7 +248,7 @@ def test_normalize_is_robust_and_honest():
 def test_tomogram_says_what_is_wrong():
     with pytest.raises(ValueError, match=r"cell\.mrc.*three axes"):
         Tomogram(np.zeros((3, 3)), name="cell.mrc")
-    with pytest.raises(ValueError, match="--voxel-size"):
+    with pytest.raises(ValueError, match="voxel_size"):
         Tomogram(np.zeros((3, 3, 3))).require_voxel_size()
     assert Tomogram(np.zeros((3, 3, 3)), (8.0, 8.0, 8.0)).require_voxel_size() == (8.0, 8.0, 8.0)
 

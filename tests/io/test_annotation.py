@@ -78,7 +78,7 @@ def test_masks_of_0_and_255(write, labels, dtype):
         with pytest.warns(HeaderWarning, match="read as a mask: 255 is label 1"):
             result = read_labels(path, TOMOGRAM, ignore=ignore)
         assert np.array_equal(result.labels, labels == 1) and result.weights.all()
-    with pytest.warns(HeaderWarning, match="255|-1.*counts as not annotated.*--ignore"):
+    with pytest.warns(HeaderWarning, match="255|-1.*counts as not annotated.*another ignore value"):
         assert not read_labels(path, TOMOGRAM).labels.any()
 
 
@@ -169,7 +169,7 @@ def test_unknown_values(write, labels):
     path = write(labels)
     refused(path, "values 2, known are 0 background, 1 membrane", classes=("membrane",))
     names = ("background", "membrane", "filament")
-    refused(path, "values 255", "--classes", classes=names, ignore=None)
+    refused(path, "values 255", "declare the classes", classes=names, ignore=None)
     refused(write(labels - 3, name="n.mrc"), "negative labels -3")
 
 

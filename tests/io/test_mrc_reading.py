@@ -128,7 +128,7 @@ def test_voxel_size(mrc_bytes, put, phantom, fields, expected, words):
 def test_unknown_voxel_size_says_what_to_do(mrc_bytes, put, phantom):
     with pytest.warns(HeaderWarning, match="voxel size unknown"):
         tomogram = read_mrc(put("v.mrc", mrc_bytes(phantom, cella=(0, 0, 0))))
-    with pytest.raises(ValueError, match=r"v\.mrc.*--voxel-size"):
+    with pytest.raises(ValueError, match=r"v\.mrc.*voxel_size"):
         tomogram.require_voxel_size()
 
 

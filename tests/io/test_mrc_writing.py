@@ -148,7 +148,7 @@ def test_existing_file_is_refused(tmp_path, phantom):
     path = tmp_path / "a.mrc"
     write_mrc(path, phantom, voxel_size=10.0)
     before = path.read_bytes()
-    with pytest.raises(FileError, match="exists already.*--overwrite"):
+    with pytest.raises(FileError, match="exists already.*allow overwriting"):
         write_mrc(path, phantom + 1)
     assert path.read_bytes() == before
     write_mrc(path, phantom + 1, voxel_size=10.0, overwrite=True)

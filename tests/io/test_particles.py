@@ -137,7 +137,7 @@ def test_turns_and_shifts_of_pseudo_subtomograms_are_composed(tmp_path):
     values = (30.0, 20.0, 10.0, 4.0, 8.0, -2.0, *box, *own)
     table = {label: (repr(v),) for label, v in zip(labels, values, strict=True)}
     io.write_star(tmp_path / "p.star", {"particles": table})
-    with pytest.raises(io.FileError, match="no voxel size; give it with --voxel-size"):
+    with pytest.raises(io.FileError, match="no voxel size; give voxel_size"):
         io.read_particles(tmp_path / "p.star")
     found = io.read_particles(tmp_path / "p.star", voxel_size=2.0)
     rotation = relion_matrix(*box) @ relion_matrix(*own)
@@ -216,9 +216,10 @@ def test_coordinates_are_scaled_from_the_pixels_that_the_table_states(
 def test_pixels_of_boxes_need_not_be_those_of_the_coordinates(tmp_path, name):
     star_table(tmp_path / "p.star", {"rlnImagePixelSize": "5"}, XYZ | {"rlnImageName": ("1@b",)})
     io.write_particles(tmp_path / "p.tbl", Particles([[10.0, 20, 30]], voxel_size=5.0))
-    complaint = "pixels of 5 A .*, the tomogram has voxels of 10 A, .*--coordinates-voxel-size"
-    with pytest.raises(io.FileError, match=complaint):
+    complaint = "pixels of 5 A .*, the tomogram has voxels of 10 A, .*the coordinates"
+    with pytest.raises(io.FileError, match=complaint) as refused:
         io.read_particles(tmp_path / name, voxel_size=10.0)
+    assert refused.value.parameters == ("coordinates_voxel_size",)
 
 
 def test_optics_groups_have_pixels_of_their_own(tmp_path):
@@ -344,5 +345,5 @@ def test_unequal_lengths_and_unknown_voxels_are_refused(tmp_path):
     for wrong in ([1.5], [1e308], [np.nan]):
         with pytest.raises(ValueError, match="classes must be whole numbers"):
             Particles([[0.0, 0, 0]], classes=wrong)
-    with pytest.raises(io.FileError, match="need the voxel size .* --voxel-size ANGSTROM"):
+    with pytest.raises(io.FileError, match="need the voxel size .* voxel_size"):
         io.write_particles(tmp_path / "p.star", Particles([[0.0, 0, 0]]))

@@ -32,7 +32,7 @@ def test_given_voxel_size(mrc_bytes, put, phantom):
 def test_constant_volume(mrc_bytes, put):
     path = put("t.mrc", mrc_bytes(np.ones((3, 4, 5), np.float32), cella=(0, 0, 0)))
     assert [w.split(";")[0] for w in describe(path).warnings] == [
-        "cell is 0: voxel size unknown, give it with --voxel-size ANGSTROM",
+        "cell is 0: voxel size unknown",
         "all voxels have the same value",
     ]
 

@@ -1,0 +1,26 @@
+"""Errors and warnings that name the parameter which mends them.
+
+Everything may import this, and it loads nothing. The library names parameters as Python does; the
+command line adds the option of the same name when it prints the message.
+"""
+
+
+class Mendable(Exception):
+    """A problem that a parameter of the call mends.
+
+    Attributes:
+        parameters: the names of those parameters; empty if none mends it.
+    """
+
+    def __init__(self, message: str, *parameters: str):
+        super().__init__(message)
+        self.parameters = parameters
+
+
+class ParameterError(Mendable, ValueError):
+    """A parameter is missing or wrong; the message says what to give, on one line.
+
+    >>> error = ParameterError("a.mrc: has no voxel size; give voxel_size", "voxel_size")
+    >>> str(error), error.parameters
+    ('a.mrc: has no voxel size; give voxel_size', ('voxel_size',))
+    """
