@@ -52,7 +52,7 @@ def rod(along, across, extent, radius) -> Array:
     return length(jnp.maximum(a, 0.0), jnp.maximum(b, 0.0)) + jnp.minimum(jnp.maximum(a, b), 0.0)
 
 
-def bent_reach(extent: float, radius: float, curvature: float) -> float:
+def bent_bounding_radius(extent: float, radius: float, curvature: float) -> float:
     """Radius of a ball around the middle of a bent rod."""
     return math.hypot(radius, extent / 2 * math.sqrt(1 + abs(curvature) * radius))
 

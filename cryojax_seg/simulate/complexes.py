@@ -28,7 +28,7 @@ class GaussianComplex(Structure):
     weighted by their shares in the density at a point, the distance to the envelope is
     ``r - sqrt(r^2 - q)``: exact for one Gaussian and where one outweighs the others, and of first
     order anywhere near the envelope. It is kept below 1.5 times what the root mean square distance
-    to the centres gives for ``r``, which is less and is what `body` is.
+    to the centres gives for ``r``, which is less and is what `excluded_volume` is.
 
     Attributes:
         centres: ``(n, 3)`` angstrom, zyx.
@@ -80,7 +80,7 @@ class GaussianComplex(Structure):
         first_order, least = self._distances(points)
         return jnp.where(first_order > 0, jnp.minimum(first_order, 1.5 * least), first_order)
 
-    def body(self, points: Points) -> Values:
+    def excluded_volume(self, points: Points) -> Values:
         return jnp.minimum(*self._distances(points))
 
     def labels(self, points: Points) -> Classes:
@@ -95,7 +95,9 @@ class GaussianComplex(Structure):
     @functools.cached_property
     def _volume(self) -> float:
         centres, sigma = np.asarray(self.centres, np.float32), float(self.sigma)
-        axis = np.arange(-self.reach(), self.reach(), sigma / 4, dtype=np.float32)
+        axis = np.arange(
+            -self.bounding_radius(), self.bounding_radius(), sigma / 4, dtype=np.float32
+        )
         # A Gaussian is a product over the axes, so the sum over centres is a matrix product.
         z, y, x = np.exp(-np.square((axis - centres.T[..., None]) / sigma) / 2)
         weighted = (z * np.asarray(self.weights, np.float32)[:, None]).T
@@ -106,7 +108,7 @@ class GaussianComplex(Structure):
         """The volume inside the level, by counting cells of a quarter sigma, to about 1 %."""
         return {"volume": self._volume}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         centres = np.asarray(self.centres, np.float64)
         peak = max(float(np.asarray(self.weights).sum()), 1.0)
         # Beyond this even all Gaussians together are below 3e-4.
@@ -269,6 +271,6 @@ class MapDensity(Structure):
         """The volume of the voxels above the level."""
         return {"volume": self.volume}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         voxel = np.asarray(self.voxel_size, np.float64)
         return float(np.linalg.norm((np.array(self.values.shape) + 1) / 2 * voxel))

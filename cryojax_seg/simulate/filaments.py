@@ -16,7 +16,7 @@ from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array
 from cryojax_seg.simulate.arcs import (
     arc_coordinates,
-    bent_reach,
+    bent_bounding_radius,
     hexagonal,
     presence,
     rod,
@@ -41,7 +41,7 @@ class Microtubule(Structure):
 
     The distance is to the cylinder through the middle of the wall, negative in the lumen; past its
     open ends it is to their rims (to first order if curved) and above 0. The lumen is background,
-    but belongs to `body`.
+    but belongs to `excluded_volume`.
 
     Attributes:
         length: along the axis, angstrom.
@@ -111,7 +111,7 @@ class Microtubule(Structure):
         wall = jnp.abs(distance) <= jnp.asarray(self.wall, distance.dtype)
         return jnp.where(wall, MICROTUBULE, 0).astype(jnp.int32)
 
-    def body(self, points: Points) -> Values:
+    def excluded_volume(self, points: Points) -> Values:
         points, extent, wall = floats(points, self.length, self.wall)
         s, z, u = arc_coordinates(points, self.curvature)
         return rod(s, length(z, u), extent + 2 * wall, self.radius + wall)
@@ -120,9 +120,9 @@ class Microtubule(Structure):
         extent = float(self.length)
         return {"length": extent, "area": 2 * math.pi * self.radius * extent}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         radial, _, along = (float(w) for w in np.asarray(self.widths))
-        return bent_reach(
+        return bent_bounding_radius(
             float(self.length) + float(self.monomer) + 8 * along,
             self.radius + 4 * radial,
             float(self.curvature),
@@ -179,12 +179,12 @@ class ActinHelix:
         beyond = jnp.maximum(jnp.abs(s) - extent / 2, 0.0)
         return length(beyond, z, u) - jnp.asarray(self.radius, s.dtype)
 
-    def reach(self, extent: float, aside: float, curvature: float) -> float:
+    def bounding_radius(self, extent: float, aside: float, curvature: float) -> float:
         """Of a filament whose axis is `aside` of the one that is bent."""
         tail = 4 * float(self.sigma)
         across = aside + max(float(self.radius), float(self.offset) + tail)
         ends = 2 * max(float(self.radius), tail + float(self.rise) / 2)
-        return bent_reach(extent + ends, across, curvature)
+        return bent_bounding_radius(extent + ends, across, curvature)
 
 
 @register_pytree
@@ -222,8 +222,8 @@ class ActinFilament(Structure):
     def measurements(self) -> dict[str, float]:
         return {"length": float(self.length)}
 
-    def reach(self) -> float:
-        return self.helix.reach(float(self.length), 0.0, float(self.curvature))
+    def bounding_radius(self) -> float:
+        return self.helix.bounding_radius(float(self.length), 0.0, float(self.curvature))
 
 
 @register_pytree
@@ -290,6 +290,6 @@ class ActinBundle(Structure):
         aside = float(self.curvature) * float(self.spacing) * hexagonal(self.count)[:, 1]
         return {"length": float(self.length) * float((1 - aside).sum())}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         aside = float(self.spacing) * float(np.linalg.norm(hexagonal(self.count), axis=1).max())
-        return self.helix.reach(float(self.length), aside, float(self.curvature))
+        return self.helix.bounding_radius(float(self.length), aside, float(self.curvature))

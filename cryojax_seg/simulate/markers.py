@@ -33,8 +33,8 @@ class Marker(Structure):
     def measurements(self) -> dict[str, float]:
         return self.solid().measurements()
 
-    def reach(self) -> float:
-        return self.solid().reach()
+    def bounding_radius(self) -> float:
+        return self.solid().bounding_radius()
 
 
 @register_pytree
@@ -97,7 +97,7 @@ class Boulder(Surface):
     def measurements(self) -> dict[str, float]:
         return {}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         return float(self.radius) * (1 + 2 * float(self.roughness))
 
 
@@ -115,7 +115,7 @@ class IceCrystal(Marker):
         level: density inside.
 
     >>> import jax
-    >>> IceCrystal.random(jax.random.key(0), 400.0).reach()
+    >>> IceCrystal.random(jax.random.key(0), 400.0).bounding_radius()
     560.0
     """
 

@@ -70,7 +70,7 @@ class Membrane(Structure):
         lumen = jnp.where(self.envelope(points) < 0, LUMEN, 0)
         return jnp.where(lipid, MEMBRANE, lumen).astype(jnp.int32)
 
-    def body(self, points: Points) -> Values:
+    def excluded_volume(self, points: Points) -> Values:
         room = jnp.minimum(self.envelope(points), jnp.abs(self.distance(points)))
         return room - jnp.asarray(self._half(), room.dtype)
 
@@ -111,5 +111,5 @@ class Bilayer(Membrane):
     def measurements(self) -> dict[str, float]:
         return self.surface.measurements()
 
-    def reach(self) -> float:
-        return self.surface.reach() + self._margin()
+    def bounding_radius(self) -> float:
+        return self.surface.bounding_radius() + self._margin()

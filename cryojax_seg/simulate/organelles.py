@@ -42,7 +42,7 @@ class Mitochondrion(Membrane):
         gap: between the middles of outer and inner membrane, angstrom; about 200.
         cristae: how many.
         crista_width: between the middles of a crista's two membranes, angstrom; about 200.
-        crista_reach: how far a crista's tip gets across the matrix, 0 to 1.
+        crista_length: how far a crista's tip gets across the matrix, 0 to 1.
         matrix: density of the matrix, which is crowded with protein.
     """
 
@@ -50,17 +50,17 @@ class Mitochondrion(Membrane):
     gap: Any = 180.0
     cristae: int = dataclasses.field(default=5, metadata={"static": True})
     crista_width: Any = 180.0
-    crista_reach: Any = 0.75
+    crista_length: Any = 0.75
     matrix: Any = 0.15
 
     def __post_init__(self):
         super().__post_init__()
-        check_positive(self, "semi_axes", "gap", "crista_width", "crista_reach")
+        check_positive(self, "semi_axes", "gap", "crista_width", "crista_length")
 
     def _depths(self, points: Points) -> tuple[Values, Values]:
         """Signed distances to the outer membrane and to the matrix."""
         points, axes, gap, width, crossing = floats(
-            points, self.semi_axes, self.gap, self.crista_width, self.crista_reach
+            points, self.semi_axes, self.gap, self.crista_width, self.crista_length
         )
         outer = Ellipsoid(axes).distance(points)
         y, x = points[..., 1], points[..., 2]
@@ -93,8 +93,8 @@ class Mitochondrion(Membrane):
     def measurements(self) -> dict[str, float]:
         return Ellipsoid(self.semi_axes).measurements()
 
-    def reach(self) -> float:
-        return Ellipsoid(self.semi_axes).reach() + self._margin()
+    def bounding_radius(self) -> float:
+        return Ellipsoid(self.semi_axes).bounding_radius() + self._margin()
 
 
 @register_pytree
@@ -154,10 +154,10 @@ class GolgiStack(Membrane):
         each = [sac.measurements() for _, sac in self._sacs(*(float(n) for n in numbers))]
         return {name: sum(one[name] for one in each) for name in ("area", "volume")}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         numbers = self.radius, self.spacing, self.half_thickness, self.bend
         sacs = list(self._sacs(*(float(n) for n in numbers)))
-        return max(abs(height) + sac.reach() for height, sac in sacs) + self._margin()
+        return max(abs(height) + sac.bounding_radius() for height, sac in sacs) + self._margin()
 
 
 @register_pytree
@@ -224,5 +224,5 @@ class NuclearEnvelope(Membrane):
         area, volume = sizes + count * pore
         return {"area": float(area), "volume": float(volume)}
 
-    def reach(self) -> float:
-        return Cup(self.radius, self.opening, self.width / 2).reach() + self._margin()
+    def bounding_radius(self) -> float:
+        return Cup(self.radius, self.opening, self.width / 2).bounding_radius() + self._margin()

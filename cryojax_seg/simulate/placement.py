@@ -1,8 +1,8 @@
-"""Finding room: random places at which structures do not overlap.
+"""Places structures at random positions and rotations without overlap.
 
-Random sequential adsorption on a lattice. The distance from every lattice point to the nearest
-body is kept, so a candidate is drawn only where its middle has room and is accepted if the points
-of its body are free.
+The method is random sequential adsorption on a lattice. Each lattice point stores its distance to
+the nearest excluded volume, so a candidate is proposed only where its centre has enough clearance,
+and it is accepted if all points of its excluded volume are free.
 """
 
 import functools
@@ -13,39 +13,53 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cryojax_seg.core.types import Key, Shape
-from cryojax_seg.simulate.scene import Placed, body_at, body_points
+from cryojax_seg.simulate.scene import Placed, excluded_points, excluded_volume_at
 from cryojax_seg.simulate.structures import Structure
 
 
 def generator(key: Key) -> np.random.Generator:
-    """A NumPy generator that continues a JAX key: placing is a loop on the host."""
+    """Return a NumPy generator seeded by a JAX key, for the placement loop on the host."""
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
 
 
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
-    """A uniformly random rotation matrix, ``(3, 3)``."""
+    """Return a uniformly distributed rotation matrix ``(3, 3)``."""
     return Rotation.from_quat(rng.normal(size=4)).as_matrix()
 
 
 def facing(direction: np.ndarray, rng: np.random.Generator, axis: int = 0) -> np.ndarray:
-    """A rotation that takes an axis (0, 1, 2: z, y, x) to a direction, at random about it."""
+    """Return a rotation that maps an axis onto a direction, with a random angle about it.
+
+    Args:
+        direction: ``(3,)`` zyx, of any length.
+        rng: draws the angle.
+        axis: 0, 1 or 2 for z, y or x.
+    """
     first = np.asarray(direction, float) / np.linalg.norm(direction)
     side = np.cross(first, np.eye(3)[np.argmin(np.abs(first))])
     side /= np.linalg.norm(side)
-    turn = rng.uniform(0, 2 * np.pi)
-    second = np.cos(turn) * side + np.sin(turn) * np.cross(first, side)
+    angle = rng.uniform(0, 2 * np.pi)
+    second = np.cos(angle) * side + np.sin(angle) * np.cross(first, side)
     columns = np.stack([first, second, np.cross(first, second)], axis=1)
-    return np.roll(columns, axis, axis=1)  # a cyclic order keeps it a rotation
+    return np.roll(columns, axis, axis=1)  # a cyclic permutation keeps the determinant at 1
 
 
-class Room:
-    """The room that is left in a volume.
+class Occupancy:
+    """Records which part of a volume is occupied, and finds free places for structures.
 
     Args:
         shape: voxels along z, y, x.
         voxel_size: angstrom.
-        rng: drawn from for every place.
-        gap: angstrom that stay free between any two bodies.
+        rng: draws positions and rotations.
+        gap: smallest distance between two excluded volumes, angstrom.
+
+    >>> from cryojax_seg.simulate import Occupancy, Solid, Sphere
+    >>> occupancy = Occupancy((16, 16, 16), 10.0, np.random.default_rng(0))
+    >>> ball = occupancy.place(Solid(Sphere(30.0)), "ball")
+    >>> ball.name, occupancy.free_at(np.asarray(ball.centre)[None])
+    ('ball', False)
+    >>> occupancy.place(Solid(Sphere(300.0)), "too large") is None
+    True
     """
 
     def __init__(
@@ -61,27 +75,27 @@ class Room:
         self._templates: dict[int, tuple[Structure, np.ndarray, float]] = {}
 
     def add(self, placed: Placed) -> None:
-        """Takes the room of an object that is there."""
-        reach = min(placed.structure.reach(), 2 * np.linalg.norm(self.extent))
-        reach += 100.0  # beyond, the distance only guides where to try
-        count = 8 * int(np.ceil((2 * reach / self.spacing + 2) / 8))  # few sizes, few programs
+        """Mark the excluded volume of a placed structure as occupied."""
+        radius = min(placed.structure.bounding_radius(), 2 * np.linalg.norm(self.extent))
+        radius += 100.0  # a margin: distances close to the structure also guide later proposals
+        count = 8 * int(np.ceil((2 * radius / self.spacing + 2) / 8))  # few sizes to compile
         count = np.minimum(count, self.clearance.shape)
-        first = np.round((np.asarray(placed.centre) - reach) / self.spacing).astype(int)
+        first = np.round((np.asarray(placed.centre) - radius) / self.spacing).astype(int)
         first = np.clip(first, 0, np.array(self.clearance.shape) - count)
-        body = _lattice(placed, jnp.asarray(first), tuple(int(c) for c in count), self.spacing)
+        distance = _lattice(placed, jnp.asarray(first), tuple(int(c) for c in count), self.spacing)
         where = tuple(slice(a, a + n) for a, n in zip(first, count, strict=True))
-        self.clearance[where] = np.minimum(self.clearance[where], np.asarray(body))
+        self.clearance[where] = np.minimum(self.clearance[where], np.asarray(distance))
 
     def free_volume(self) -> float:
-        """Cubic angstrom that no body takes."""
+        """Return the volume outside every excluded volume, in cubic angstrom."""
         return float((self.clearance > 0).mean() * np.prod(self.extent + self.spacing))
 
     def free_at(self, points: np.ndarray, inside: bool = True) -> bool:
-        """Whether all points (angstrom) are free; those outside the volume count as `not inside`.
+        """Return whether all points are free.
 
         Args:
-            points: ``(n, 3)``.
-            inside: whether all points must be within the volume.
+            points: ``(n, 3)``, angstrom.
+            inside: whether points outside the volume count as occupied.
         """
         index = np.round(points / self.spacing).astype(int)
         within = ((points >= 0) & (points <= self.extent)).all(-1)
@@ -99,44 +113,44 @@ class Room:
         tries: int = 50,
         centres: np.ndarray | None = None,
     ) -> Placed | None:
-        """Puts a structure where there is room for it.
+        """Place a structure at a random free position and mark its excluded volume.
 
         Args:
-            structure: what is placed.
-            name: what the instance is called.
-            rotation: of the generator, gives a rotation matrix for each try.
-            inside: whether all of it must be within the volume, or only its middle.
-            tries: how many places are tried.
-            centres: ``(n, 3)`` angstrom, to choose from; None for any.
+            structure: the structure to place.
+            name: name of the placed instance.
+            rotation: function of the generator that returns a rotation matrix for each try.
+            inside: whether the whole structure must lie within the volume, or only its centre.
+            tries: number of positions to try.
+            centres: candidate centres ``(n, 3)``, angstrom; None for any free position.
 
         Returns:
-            the placed structure, its room taken; None if none of the tries fitted.
+            the placed structure, or None if no try succeeded.
         """
         if id(structure) not in self._templates:
-            # The structure is kept too: an id is its own only while it lives.
+            # Keep the structure as well, because an id is unique only while its object lives.
             self._templates[id(structure)] = structure, *_template(structure)
         _, points, inner = self._templates[id(structure)]
         if centres is None:
-            centres = self._roomy(inner, inside)
+            centres = self._free_centres(inner, inside)
         if not len(centres):
             return None
         for row in self.rng.integers(len(centres), size=tries):
             jitter = self.rng.uniform(-0.5, 0.5, 3) * self.spacing
-            turn = rotation(self.rng)
+            matrix = rotation(self.rng)
             centre = centres[row] + jitter
-            if self.free_at(points @ turn.T + centre, inside):
+            if self.free_at(points @ matrix.T + centre, inside):
                 dtype = np.float32
-                placed = Placed(structure, centre.astype(dtype), turn.astype(dtype), name)
+                placed = Placed(structure, centre.astype(dtype), matrix.astype(dtype), name)
                 self.add(placed)
                 return placed
         return None
 
-    def _roomy(self, inner: float, inside: bool) -> np.ndarray:
-        """Lattice points ``(n, 3)``, angstrom, with this much room around them: a few at random."""
+    def _free_centres(self, inner: float, inside: bool) -> np.ndarray:
+        """Return random lattice points ``(n, 3)``, angstrom, with at least this clearance."""
 
         def fitting(cells):
             fits = self.clearance[tuple(cells.T)] > max(inner, 0.0) + self.gap
-            if inside:  # as far from the faces as its shortest half axis
+            if inside:  # keep the shortest half axis away from the faces
                 at = cells * self.spacing
                 fits &= ((at >= inner) & (at <= self.extent - inner)).all(-1)
             return cells[fits] * self.spacing
@@ -147,13 +161,13 @@ class Room:
 
 
 def _template(structure: Structure) -> tuple[np.ndarray, float]:
-    """Points of the body in its own frame, and how far inside the origin is."""
-    points = body_points(structure)
-    return points, -float(body_at(structure, jnp.zeros((1, 3)))[0])
+    """Return points in the excluded volume, and the depth of the origin below its surface."""
+    points = excluded_points(structure)
+    return points, -float(excluded_volume_at(structure, jnp.zeros((1, 3)))[0])
 
 
 @functools.partial(jax.jit, static_argnames=("count", "spacing"))
 def _lattice(placed: Placed, first, count: tuple[int, ...], spacing: float):
     axes = [jnp.arange(n, dtype=jnp.int32) + a for n, a in zip(count, first, strict=True)]
     grid = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), -1)
-    return placed.body(grid.astype(jnp.result_type(float)) * spacing)
+    return placed.excluded_volume(grid.astype(jnp.result_type(float)) * spacing)

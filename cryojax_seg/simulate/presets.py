@@ -1,7 +1,7 @@
-"""Scenes as microscopists know them. Each preset is a function of a key, a shape and a voxel size.
+"""Builds typical cellular scenes from a random key, a shape and a voxel size.
 
-Sizes are in angstrom and do not depend on the voxel size. What a preset asks for and cannot place
-is in `Scene.notes`; what can never fit is refused before anything is drawn.
+Structure sizes are in angstrom and do not depend on the voxel size. `Scene.notes` lists structures
+that did not fit. A volume that is too small for a preset is refused before anything is placed.
 """
 
 import dataclasses
@@ -15,16 +15,16 @@ from cryojax_seg.simulate.filaments import ActinBundle, ActinFilament, Microtubu
 from cryojax_seg.simulate.markers import GoldBead
 from cryojax_seg.simulate.membranes import Bilayer
 from cryojax_seg.simulate.organelles import GolgiStack, Mitochondrion
-from cryojax_seg.simulate.placement import Room, facing, generator
+from cryojax_seg.simulate.placement import Occupancy, facing, generator
 from cryojax_seg.simulate.populate import (
     Species,
     add_filaments,
+    add_macromolecules,
+    add_membrane_proteins,
     add_vesicles,
     check_crowding,
-    crowd,
-    missing,
     random_thickness,
-    stud,
+    shortfall_notes,
 )
 from cryojax_seg.simulate.reticulum import Reticulum
 from cryojax_seg.simulate.scene import Placed, Scene
@@ -32,13 +32,13 @@ from cryojax_seg.simulate.sheets import Cisterna, Disc, WavedSheet
 from cryojax_seg.simulate.structures import Solid
 from cryojax_seg.simulate.types import MEMBRANE
 
-FRACTION = 0.12  # of the volume that vesicles are to fill
+FRACTION = 0.12  # volume fraction that vesicles fill
 
 
-def _room(
+def _empty_volume(
     key: Key, shape: Shape, voxel_size: float, least: float, preset: str, crowding: float = 0.0
-) -> Room:
-    """An empty volume, refused if its shortest edge is below `least` angstrom."""
+) -> Occupancy:
+    """Return an empty volume; refuse it if its shortest edge is below `least` angstrom."""
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape must be three sizes of 1 or more, got {tuple(shape)}")
     if not (np.isfinite(voxel_size) and voxel_size > 0):
@@ -51,20 +51,20 @@ def _room(
             "each axis"
         )
     check_crowding(crowding)
-    return Room(tuple(shape), voxel_size, generator(key))
+    return Occupancy(tuple(shape), voxel_size, generator(key))
 
 
 def _scene(
-    room: Room,
+    occupancy: Occupancy,
     placed: list[Placed],
     notes: list[str],
     crowding: float = 0.0,
     species: Species | None = None,
 ) -> Scene:
-    """What was placed, with a crowd in the room that is left."""
-    molecules, less = crowd(room, crowding, species)
-    objects, notes = tuple(placed + molecules), notes + less
-    return Scene(objects, room.shape, room.voxel_size, notes=tuple(notes))
+    """Return the scene of the placed structures, with macromolecules in the remaining volume."""
+    molecules, shortfall = add_macromolecules(occupancy, crowding, species)
+    objects, notes = tuple(placed + molecules), notes + shortfall
+    return Scene(objects, occupancy.shape, occupancy.voxel_size, notes=tuple(notes))
 
 
 def vesicles(
@@ -76,15 +76,15 @@ def vesicles(
     proteins: int = 0,
     sheet: bool = True,
 ) -> Scene:
-    """Vesicles, spherical and ellipsoidal, beside a waved sheet, with macromolecules between.
+    """Build spherical and ellipsoidal vesicles, a waved membrane sheet and macromolecules.
 
     Args:
-        key: random key: the same key, the same scene.
+        key: random key; the same key gives the same scene.
         shape: voxels along z, y, x.
         voxel_size: angstrom.
-        crowding: volume of macromolecules over free volume, 0 to 0.3.
-        species: the macromolecules by name; None for ribosomes, proteasomes and small proteins.
-        proteins: how many proteins stand in each vesicle's membrane.
+        crowding: total volume of the macromolecules divided by the free volume, 0 to 0.3.
+        species: macromolecules by name; None for ribosomes, proteasomes and small proteins.
+        proteins: number of membrane proteins in each vesicle.
         sheet: whether a membrane crosses the volume.
 
     Raises:
@@ -95,25 +95,27 @@ def vesicles(
     >>> sorted({p.name for p in scene.objects})
     ['sheet', 'vesicle']
     """
-    room = _room(key, shape, voxel_size, 220.0, "vesicles", crowding)
-    extent = room.extent
+    occupancy = _empty_volume(key, shape, voxel_size, 220.0, "vesicles", crowding)
+    extent = occupancy.extent
     placed = []
     if sheet:
-        # A sheet that faces the beam is all but lost in the wedge: this one is steep.
-        tilt, turn = np.deg2rad(room.rng.uniform(50, 90)), room.rng.uniform(0, 2 * np.pi)
+        # The missing wedge hides a sheet whose normal lies along the beam, so this one is steep.
+        rng = occupancy.rng
+        tilt, azimuth = np.deg2rad(rng.uniform(50, 90)), rng.uniform(0, 2 * np.pi)
         flat = np.sin(tilt)
-        normal = np.array([np.cos(tilt), flat * np.sin(turn), flat * np.cos(turn)])
-        centre = (room.extent / 2 - 0.3 * extent.min() * normal).astype(np.float32)
-        turned = facing(normal, room.rng).astype(np.float32)
+        normal = np.array([np.cos(tilt), flat * np.sin(azimuth), flat * np.cos(azimuth)])
+        centre = (occupancy.extent / 2 - 0.3 * extent.min() * normal).astype(np.float32)
+        rotation = facing(normal, rng).astype(np.float32)
         surface = WavedSheet(np.float32(30.0), np.float32(400.0))
-        placed.append(
-            Placed(Bilayer(surface, thickness=random_thickness(room.rng)), centre, turned, "sheet")
-        )
-        room.add(placed[0])
-    found = add_vesicles(room, FRACTION, 0.3 * extent.min())
-    notes = [] if found else ["no vesicle found room"]
-    studs = [p for one in found for p in stud(one, room, proteins)] if proteins else []
-    return _scene(room, placed + found + studs, notes, crowding, species)
+        bilayer = Bilayer(surface, thickness=random_thickness(rng))
+        placed.append(Placed(bilayer, centre, rotation, "sheet"))
+        occupancy.add(placed[0])
+    found = add_vesicles(occupancy, FRACTION, 0.3 * extent.min())
+    notes = [] if found else ["no vesicle fitted"]
+    placed += found
+    if proteins:
+        placed += [p for one in found for p in add_membrane_proteins(one, occupancy, proteins)]
+    return _scene(occupancy, placed, notes, crowding, species)
 
 
 def organelles(
@@ -123,17 +125,18 @@ def organelles(
     crowding: float = 0.1,
     species: Species | None = None,
 ) -> Scene:
-    """A mitochondrion, endoplasmic reticulum, a Golgi-like stack, vesicles, macromolecules.
+    """Build a mitochondrion, endoplasmic reticulum, a Golgi stack, vesicles and macromolecules.
 
-    Args: as `vesicles`.
+    Args:
+        key, shape, voxel_size, crowding, species: as in `vesicles`.
 
     Raises:
         ValueError: if the volume is thinner than 600 angstrom or crowding is out of range.
     """
-    room = _room(key, shape, voxel_size, 600.0, "organelles", crowding)
-    extent = room.extent
-    rng, wide = room.rng, float(np.sort(extent)[1])
-    # As large as life, or as the volume: cut by its faces, as a tomogram cuts them.
+    occupancy = _empty_volume(key, shape, voxel_size, 600.0, "organelles", crowding)
+    extent = occupancy.extent
+    rng, wide = occupancy.rng, float(np.sort(extent)[1])
+    # Organelles have their natural size unless the volume is smaller; its faces may cut them.
     size = np.clip(0.5 * wide, 450.0, 2500.0)
     axes = (size * np.array([1.0, rng.uniform(1.2, 2.0), 1.0])).astype(np.float32)
     golgi = GolgiStack(np.float32(np.clip(0.35 * wide, 300.0, 2500.0)))
@@ -151,12 +154,12 @@ def organelles(
         (Mitochondrion(axes), golgi, maze),
         strict=False,
     ):
-        centres = corner * room.extent + rng.normal(0, 0.05 * wide, (300, 3))
-        one = room.place(structure, name, inside=False, tries=300, centres=centres)
+        centres = corner * occupancy.extent + rng.normal(0, 0.05 * wide, (300, 3))
+        one = occupancy.place(structure, name, inside=False, tries=300, centres=centres)
         placed += [] if one is None else [one]
-    notes = missing(placed, dict.fromkeys(("mitochondrion", "Golgi stack", "reticulum"), 1))
-    placed += add_vesicles(room, FRACTION / 3, 0.2 * extent.min())
-    return _scene(room, placed, notes, crowding, species)
+    notes = shortfall_notes(placed, dict.fromkeys(("mitochondrion", "Golgi stack", "reticulum"), 1))
+    placed += add_vesicles(occupancy, FRACTION / 3, 0.2 * extent.min())
+    return _scene(occupancy, placed, notes, crowding, species)
 
 
 def cytoskeleton(
@@ -168,35 +171,35 @@ def cytoskeleton(
     microtubules: int | None = None,
     filaments: int | None = None,
 ) -> Scene:
-    """Microtubules of 13 and 14 protofilaments, actin filaments and a bundle of them.
+    """Build microtubules of 13 and 14 protofilaments, actin filaments and an actin bundle.
 
     Args:
-        key, shape, voxel_size, crowding, species: as `vesicles`.
-        microtubules: how many; None for one in each (600 angstrom)^3, at least one.
-        filaments: of actin; None for two in each (600 angstrom)^3, at least two.
+        key, shape, voxel_size, crowding, species: as in `vesicles`.
+        microtubules: their number; None for one per (600 angstrom)^3, at least one.
+        filaments: number of actin filaments; None for two per (600 angstrom)^3, at least two.
 
     Raises:
         ValueError: if the volume is thinner than 300 angstrom or crowding is out of range.
     """
-    room = _room(key, shape, voxel_size, 300.0, "cytoskeleton", crowding)
-    extent = room.extent
+    occupancy = _empty_volume(key, shape, voxel_size, 300.0, "cytoskeleton", crowding)
+    extent = occupancy.extent
     blocks = float(np.prod(extent)) / 600.0**3
     tubes = max(1, min(round(blocks), 12)) if microtubules is None else microtubules
     actin = max(2, min(2 * round(blocks), 24)) if filaments is None else filaments
     length = np.float32(1.2 * np.linalg.norm(extent[1:]))  # from face to face
     placed = []
     for i in range(tubes):
-        # Bent like the real ones: radii of curvature of micrometres.
-        bend = np.float32(room.rng.normal(0, 1 / 30000.0))
+        # The radius of curvature is several micrometres, as in cells.
+        bend = np.float32(occupancy.rng.normal(0, 1 / 30000.0))
         tube = Microtubule(length, bend, protofilaments=13 if i % 2 == 0 else 14)
-        placed += add_filaments(room, tube, "microtubule", 1, 12.0)
+        placed += add_filaments(occupancy, tube, "microtubule", 1, 12.0)
     bundle = ActinBundle(np.float32(0.6 * extent[1:].min()))
-    placed += add_filaments(room, bundle, "actin bundle", 1, 8.0) if actin > 2 else []
+    placed += add_filaments(occupancy, bundle, "actin bundle", 1, 8.0) if actin > 2 else []
     for _ in range(actin):
-        bend = np.float32(room.rng.normal(0, 1 / 20000.0))
-        placed += add_filaments(room, ActinFilament(length / 2, bend), "actin", 1, 15.0)
-    notes = missing(placed, {"microtubule": tubes, "actin": actin})
-    return _scene(room, placed, notes, crowding, species)
+        bend = np.float32(occupancy.rng.normal(0, 1 / 20000.0))
+        placed += add_filaments(occupancy, ActinFilament(length / 2, bend), "actin", 1, 15.0)
+    notes = shortfall_notes(placed, {"microtubule": tubes, "actin": actin})
+    return _scene(occupancy, placed, notes, crowding, species)
 
 
 def crowded(
@@ -207,35 +210,36 @@ def crowded(
     species: Species | None = None,
     beads: int = 1,
 ) -> Scene:
-    """Everything at once: reticulum, vesicles, filaments, gold beads, a crowd of macromolecules.
+    """Build vesicles, a Golgi stack, filaments, gold beads and many macromolecules.
 
     Args:
-        key, shape, voxel_size, crowding, species: as `vesicles`.
-        beads: gold beads of 10 nm.
+        key, shape, voxel_size, crowding, species: as in `vesicles`.
+        beads: number of gold beads of 10 nm diameter.
 
     Raises:
         ValueError: if the volume is thinner than 300 angstrom or crowding is out of range.
     """
-    room = _room(key, shape, voxel_size, 300.0, "crowded", crowding)
-    extent = room.extent
+    occupancy = _empty_volume(key, shape, voxel_size, 300.0, "crowded", crowding)
+    extent = occupancy.extent
     length = np.float32(1.2 * np.linalg.norm(extent[1:]))
     blocks = float(np.prod(extent)) / 600.0**3
     count = max(1, min(round(blocks), 6))
     placed = []
     for i in range(count):
         tube = Microtubule(length, protofilaments=13 if i % 2 == 0 else 14)
-        placed += add_filaments(room, tube, "microtubule", 1, 12.0)
-    placed += add_filaments(room, ActinFilament(length / 2), "actin", 2 * count, 15.0)
+        placed += add_filaments(occupancy, tube, "microtubule", 1, 12.0)
+    placed += add_filaments(occupancy, ActinFilament(length / 2), "actin", 2 * count, 15.0)
     if extent.min() >= 600:
-        stack = room.place(GolgiStack(np.float32(0.25 * extent.min())), "Golgi stack", inside=False)
+        golgi = GolgiStack(np.float32(0.25 * extent.min()))
+        stack = occupancy.place(golgi, "Golgi stack", inside=False)
         placed += [] if stack is None else [stack]
-    notes = missing(placed, {"microtubule": count, "actin": 2 * count})
-    found = add_vesicles(room, FRACTION, 0.25 * extent.min())
-    placed += found + [p for one in found for p in stud(one, room, 6)]
+    notes = shortfall_notes(placed, {"microtubule": count, "actin": 2 * count})
+    found = add_vesicles(occupancy, FRACTION, 0.25 * extent.min())
+    placed += found + [p for one in found for p in add_membrane_proteins(one, occupancy, 6)]
     gold = GoldBead(np.float32(50.0))
-    placed += [b for _ in range(beads) if (b := room.place(gold, "gold bead")) is not None]
-    notes += missing(placed, {"gold bead": beads})
-    return _scene(room, placed, notes, crowding, species)
+    placed += [b for _ in range(beads) if (b := occupancy.place(gold, "gold bead")) is not None]
+    notes += shortfall_notes(placed, {"gold bead": beads})
+    return _scene(occupancy, placed, notes, crowding, species)
 
 
 def contrast_drift(
@@ -246,14 +250,14 @@ def contrast_drift(
     species: Species | None = None,
     least: float = 0.35,
 ) -> Scene:
-    """`vesicles` whose contrast falls across the volume, as uneven thickness makes it.
+    """Build `vesicles` whose contrast changes across the volume, as in ice of uneven thickness.
 
     Args:
-        key, shape, voxel_size, crowding, species: as `vesicles`.
-        least: contrast at the low end of x; it rises to 1 at the other.
+        key, shape, voxel_size, crowding, species: as in `vesicles`.
+        least: contrast at the low end of x; it rises to 1 at the high end.
 
     Raises:
-        ValueError: as `vesicles`; if `least` is not within 0 to 1.
+        ValueError: as for `vesicles`, and if `least` is not within 0 to 1.
     """
     if not 0 < least <= 1:
         raise ValueError(f"least must be above 0 and at most 1, got {least}")
@@ -263,26 +267,26 @@ def contrast_drift(
 
 
 def threshold_dilemma(key: Key, shape: Shape, voxel_size: float) -> Scene:
-    """Structure at density 1.0 in a background of 0, one region of it at 0.4.
+    """Build structures of density 1.0, in one half of the volume 0.4, on a background of 0.
 
-    Three thick flat cisternae, labelled as membranes. Imaged with noise of standard deviation 0.5
-    (`WedgeImaging(sigma=0.5, exponent=0.0, wedge=None)`) no threshold finds the faint part
-    and leaves the background alone.
+    The structures are three thick flat cisternae, labelled as membranes. Imaged with noise of
+    standard deviation 0.5 (`WedgeImaging(sigma=0.5, exponent=0.0, wedge=None)`), no threshold
+    finds the faint half without also selecting background.
 
     Args:
         key: random key.
-        shape, voxel_size: as `vesicles`.
+        shape, voxel_size: as in `vesicles`.
 
     Raises:
         ValueError: if the volume is thinner than 160 angstrom.
     """
-    room = _room(key, shape, voxel_size, 160.0, "threshold_dilemma")
-    reach = 0.3 * room.extent.min()
-    flat = Cisterna(np.float32(reach - 1.5 * voxel_size), np.float32(1.5 * voxel_size))
+    occupancy = _empty_volume(key, shape, voxel_size, 160.0, "threshold_dilemma")
+    radius = 0.3 * occupancy.extent.min()
+    flat = Cisterna(np.float32(radius - 1.5 * voxel_size), np.float32(1.5 * voxel_size))
     solid = Solid(flat, MEMBRANE, 1.0, np.float32(0.2 * voxel_size))
-    found = [room.place(solid, "structure", tries=200) for _ in range(3)]
+    found = [occupancy.place(solid, "structure", tries=200) for _ in range(3)]
     placed = [p for p in found if p is not None]
-    scene = _scene(room, placed, missing(placed, {"structure": 3}))
+    scene = _scene(occupancy, placed, shortfall_notes(placed, {"structure": 3}))
     contrast = np.ones(shape, np.float32)
     contrast[:, :, shape[2] // 2 :] = 0.4
     return dataclasses.replace(scene, contrast=contrast)
@@ -295,30 +299,30 @@ def flat_bilayers(
     angles: tuple[float, ...] = (0.0, 30.0, 60.0, 90.0),
     azimuth: float = 0.0,
 ) -> Scene:
-    """Flat round bilayers at chosen angles, for what the missing wedge does to each.
+    """Build flat round bilayers at given angles, which the missing wedge affects differently.
 
     Args:
         key: random key.
-        shape, voxel_size: as `vesicles`.
-        angles: degrees between the normal of each and the beam, 0 to 90.
-        azimuth: degrees from x towards y of the direction into which the normals lean.
+        shape, voxel_size: as in `vesicles`.
+        angles: angle between the normal of each bilayer and the beam, degrees, 0 to 90.
+        azimuth: direction in which the normals tilt, degrees from x towards y.
 
     Raises:
         ValueError: if the volume is thinner than 200 angstrom or an angle is out of range.
     """
     if not all(0 <= a <= 90 for a in angles):
         raise ValueError(f"angles must be within 0 to 90 degrees, got {angles}")
-    room = _room(key, shape, voxel_size, 200.0, "flat_bilayers")
-    placed, lean, extent = [], np.deg2rad(azimuth), room.extent
-    # As large as leaves each its share of the volume.
+    occupancy = _empty_volume(key, shape, voxel_size, 200.0, "flat_bilayers")
+    placed, direction, extent = [], np.deg2rad(azimuth), occupancy.extent
+    # Give every bilayer an equal share of the volume.
     share = (np.prod(extent) / max(len(angles), 1)) ** (1 / 3)
     radius = np.float32(min(0.3 * extent.min(), 0.33 * share))
     for angle in angles:
         a = np.deg2rad(angle)
-        normal = np.array([np.cos(a), np.sin(a) * np.sin(lean), np.sin(a) * np.cos(lean)])
+        normal = np.array([np.cos(a), np.sin(a) * np.sin(direction), np.sin(a) * np.cos(direction)])
         disc = Bilayer(Disc(radius))
-        one = room.place(
+        one = occupancy.place(
             disc, f"bilayer {angle:g}", lambda rng, n=normal: facing(n, rng), tries=300
         )
         placed += [] if one is None else [one]
-    return _scene(room, placed, missing(placed, {f"bilayer {a:g}": 1 for a in angles}))
+    return _scene(occupancy, placed, shortfall_notes(placed, {f"bilayer {a:g}": 1 for a in angles}))

@@ -124,11 +124,11 @@ def _blocks(group: list[Placed], poses: tuple, shape: Shape, voxel_size: float):
         return index, np.tile(starts, (len(group), 1))
     middles = (starts + (BLOCK - 1) / 2) * voxel_size
     structure = group[0].structure
-    reach = structure.reach() + 0.87 * BLOCK * voxel_size  # half the diagonal of a block
+    radius = structure.bounding_radius() + 0.87 * BLOCK * voxel_size  # half the diagonal of a block
     near = []
     for i, placed in enumerate(group):
         far = np.linalg.norm(middles - np.asarray(placed.centre), axis=-1)
-        block = np.flatnonzero(far < reach)
+        block = np.flatnonzero(far < radius)
         near.append(np.stack([np.full_like(block, i), block], -1))
     index, block = np.concatenate(near).T
     index, starts = index.astype(np.int32), starts[block]
@@ -174,7 +174,7 @@ def _touched(structure: Structure, poses, index, starts, voxel_size: float):
         pose, start = pair
         placed = Placed(structure, *pose)
         points = (offsets + start.astype(offsets.dtype)[None, None, None]) * voxel_size
-        return placed.body(points).min() < np.sqrt(3) * cell / 2 * voxel_size + TAIL
+        return placed.excluded_volume(points).min() < np.sqrt(3) * cell / 2 * voxel_size + TAIL
 
     return jax.lax.map(touched, (poses, starts))
 

@@ -100,5 +100,5 @@ class Reticulum(Membrane):
             "volume": 2 * half * area + 2 / 3 * half**3 * curvature + math.pi / 2 * half**2 * edge,
         }
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         return float(self.extent) + self._margin()

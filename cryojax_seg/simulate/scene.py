@@ -1,7 +1,7 @@
-"""Structures at places, and everything that is true about the volume they make.
+"""Scenes: structures with positions and rotations, and their exact measurements.
 
-A scene is a frozen tree of numbers; the gradient of what `render` draws reaches
-every radius, thickness, centre and rotation. Voxel ``i`` is at ``i * voxel_size`` angstrom.
+A scene is a frozen pytree of numbers, so rendered volumes have gradients with respect to every
+radius, thickness, centre and rotation. Voxel ``i`` is at ``i * voxel_size`` angstrom.
 """
 
 import dataclasses
@@ -22,7 +22,9 @@ from cryojax_seg.simulate.types import Classes, Points, Values
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Placed:
-    """A structure at a place: ``lab = rotation @ own + centre``, angstrom, zyx.
+    """A structure with a position and a rotation in the volume.
+
+    Points transform as ``lab = rotation @ own + centre``, in angstrom, zyx.
 
     >>> from cryojax_seg.simulate import Bilayer, Placed, Sphere
     >>> vesicle = Placed(Bilayer(Sphere(100.0)), (150.0, 150.0, 200.0))
@@ -36,30 +38,30 @@ class Placed:
     name: str = dataclasses.field(default="", metadata={"static": True})
 
     def own(self, points: Points) -> Points:
-        """Points of the lab in the frame of the structure."""
+        """Return points of the volume in the frame of the structure."""
         shifted = points - jnp.broadcast_to(jnp.asarray(self.centre, points.dtype), points.shape)
         if self.rotation is None:
             return shifted
         return shifted @ jnp.asarray(self.rotation, points.dtype)  # R^T p, for rows
 
     def distance(self, points: Points) -> Values:
-        """Signed distance of the structure at points of the lab."""
+        """Return the signed distance of the structure at points of the volume."""
         return self.structure.distance(self.own(points))
 
     def density(self, points: Points) -> Values:
-        """Density of the structure at points of the lab."""
+        """Return the density of the structure at points of the volume."""
         return self.structure.density(self.own(points))
 
     def labels(self, points: Points) -> Classes:
-        """Classes of the structure at points of the lab."""
+        """Return the class labels of the structure at points of the volume."""
         return self.structure.labels(self.own(points))
 
-    def body(self, points: Points) -> Values:
-        """Signed distance to the room that the structure takes up, at points of the lab."""
-        return self.structure.body(self.own(points))
+    def excluded_volume(self, points: Points) -> Values:
+        """Return the signed distance to the excluded volume at points of the volume."""
+        return self.structure.excluded_volume(self.own(points))
 
     def normal(self, points: Points) -> Points:
-        """Unit normals in the lab."""
+        """Return unit normals in the frame of the volume."""
         normals = self.structure.normal(self.own(points))
         if self.rotation is None:
             return normals
@@ -69,15 +71,21 @@ class Placed:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """What is in a volume.
+    """The structures in a volume.
 
     Attributes:
-        objects: in the order in which they are drawn. Densities add; the label of a later object
+        objects: placed structures in rendering order. Densities add; the label of a later object
             replaces that of an earlier one, but a lumen only fills background.
         shape: voxels along z, y, x.
         voxel_size: angstrom.
-        contrast: ``(z, y, x)`` factor on the density, as uneven thickness causes; None for 1.
-        notes: what could not be done as asked, a sentence each.
+        contrast: ``(z, y, x)`` factor on the density, for ice of uneven thickness; None for 1.
+        notes: one sentence for each request that could not be met.
+
+    >>> from cryojax_seg.simulate import Placed, Scene, Solid, Sphere
+    >>> ball = Placed(Solid(Sphere(40.0)), (80.0, 80.0, 80.0), name="ball")
+    >>> scene = Scene((ball,), (16, 16, 16), 10.0)
+    >>> [p.name for p in scene.objects], scene.shape
+    (['ball'], (16, 16, 16))
     """
 
     objects: tuple[Placed, ...]
@@ -95,10 +103,17 @@ class Scene:
 
 
 def measurements(scene: Scene) -> list[dict[str, Any]]:
-    """A row for each object: its name, classes, place and what is known of it exactly.
+    """Return one row per object: its name, centre, rotation and exact measurements.
 
-    Area in square angstrom, volume in cubic angstrom, length in angstrom, of the whole object;
-    `inside` says which part of its body lies within the volume (1 if all of it does).
+    Measurements refer to the whole object: area in square angstrom, volume in cubic angstrom,
+    length in angstrom. `inside` is the fraction of its excluded volume that lies within the scene.
+
+    >>> from cryojax_seg.simulate import Placed, Scene, Solid, Sphere, measurements
+    >>> ball = Placed(Solid(Sphere(40.0)), (80.0, 80.0, 80.0), name="ball")
+    >>> scene = Scene((ball,), (16, 16, 16), 10.0)
+    >>> (row,) = measurements(scene)
+    >>> row["name"], row["inside"], round(row["area"])
+    ('ball', 1.0, 20106)
     """
     rows = []
     for i, placed in enumerate(scene.objects):
@@ -116,37 +131,40 @@ def measurements(scene: Scene) -> list[dict[str, Any]]:
     return rows
 
 
-def body_points(structure: Structure) -> np.ndarray:
-    """Points ``(n, 3)``, in the frame of the structure, that its body holds.
+def excluded_points(structure: Structure) -> np.ndarray:
+    """Return points ``(n, 3)`` inside the excluded volume, in the frame of the structure.
 
-    A lattice of a sixteenth of its reach finds the box it lies in (a filament's is long and thin),
-    and a lattice of as many points in that box gives the points. Of an endless structure they cover
-    a micrometre around the origin. One size of lattice: one program for each kind of structure.
+    A coarse lattice with a spacing of a sixteenth of the bounding radius finds the bounding box
+    (long and thin for a filament); a lattice of the same size within that box gives the points.
+    For an unbounded structure they cover a micrometre around the origin. All lattices have one
+    size, so each kind of structure is compiled once.
     """
 
     def lattice(half):
         axes = [np.linspace(-h, h, 33) for h in half]
         points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-        return points, np.asarray(body_at(structure, jnp.asarray(points, jnp.result_type(float))))
+        return points, np.asarray(
+            excluded_volume_at(structure, jnp.asarray(points, jnp.result_type(float)))
+        )
 
-    reach = min(structure.reach(), 1e4)
-    points, distance = lattice((reach,) * 3)
-    near = points[distance <= reach / 16]
+    radius = min(structure.bounding_radius(), 1e4)
+    points, distance = lattice((radius,) * 3)
+    near = points[distance <= radius / 16]
     if not len(near):
         return np.zeros((1, 3))
-    points, distance = lattice(np.minimum(np.abs(near).max(0) + reach / 16, reach))
+    points, distance = lattice(np.minimum(np.abs(near).max(0) + radius / 16, radius))
     return points[distance <= 0] if (distance <= 0).any() else np.zeros((1, 3))
 
 
 @jax.jit
-def body_at(structure: Structure, points: Points) -> Values:
-    """`Structure.body`, compiled."""
-    return structure.body(points)
+def excluded_volume_at(structure: Structure, points: Points) -> Values:
+    """Evaluate `Structure.excluded_volume`, compiled."""
+    return structure.excluded_volume(points)
 
 
 def part_inside(placed: Placed, shape: Shape, voxel_size: float) -> float:
-    """Fraction of the body of an object that lies in the volume, to about 1 %."""
-    points = body_points(placed.structure)
+    """Return the fraction of an object's excluded volume within the volume, to about 1 %."""
+    points = excluded_points(placed.structure)
     rotation = np.eye(3) if placed.rotation is None else np.asarray(placed.rotation)
     index = (points @ rotation.T + np.asarray(placed.centre)) / voxel_size
     within = (index >= -0.5) & (index <= np.array(shape) - 0.5)
@@ -154,5 +172,13 @@ def part_inside(placed: Placed, shape: Shape, voxel_size: float) -> float:
 
 
 def particles(scene: Scene) -> tuple[Placed, ...]:
-    """The macromolecules of a scene, with their centres and rotations."""
+    """Return the macromolecules of a scene, with their centres and rotations.
+
+    >>> from cryojax_seg.simulate import Placed, Scene, Solid, Sphere, particles
+    >>> from cryojax_seg.simulate.complexes import apoferritin
+    >>> complex_ = Placed(apoferritin(), (80.0, 80.0, 80.0), name="apoferritin")
+    >>> scene = Scene((Placed(Solid(Sphere(20.0)), (30.0, 30.0, 30.0)), complex_), (16,) * 3, 10.0)
+    >>> [p.name for p in particles(scene)]
+    ['apoferritin']
+    """
     return tuple(p for p in scene.objects if isinstance(p.structure, GaussianComplex | MapDensity))

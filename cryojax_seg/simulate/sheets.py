@@ -29,7 +29,7 @@ class Plane(Surface):
     def measurements(self) -> dict[str, float]:
         return {}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         return math.inf
 
 
@@ -64,7 +64,7 @@ class WavedSheet(Surface):
     def measurements(self) -> dict[str, float]:
         return {}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         return math.inf
 
 
@@ -94,7 +94,7 @@ class Disc(Surface):
     def measurements(self) -> dict[str, float]:
         return {"area": math.pi * float(self.radius) ** 2}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         return float(self.radius)
 
 
@@ -134,7 +134,7 @@ class Cap(Surface):
     def measurements(self) -> dict[str, float]:
         return {"area": 2 * math.pi * float(self.radius) ** 2 * (1 - math.cos(self.opening))}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         return 2 * float(self.radius) * math.sin(float(self.opening) / 2)
 
 
@@ -171,7 +171,7 @@ class Cisterna(Surface):
             "volume": 2 * pi * r**2 * h + pi**2 * r * h**2 + 4 / 3 * pi * h**3,
         }
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         return float(self.radius) + float(self.half_thickness)
 
 
@@ -220,5 +220,5 @@ class Cup(Surface):
         area, volume = shell_sizes(*numbers) + rim_sizes(*numbers)
         return {"area": float(area), "volume": float(volume)}
 
-    def reach(self) -> float:
-        return Cap(self.radius, self.opening).reach() + float(self.half_thickness)
+    def bounding_radius(self) -> float:
+        return Cap(self.radius, self.opening).bounding_radius() + float(self.half_thickness)

@@ -36,10 +36,10 @@ class Structure(abc.ABC):
         """Those of "area" (A^2), "volume" (A^3) and "length" (A) that it has."""
 
     @abc.abstractmethod
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         """Radius in angstrom of a ball around the origin that holds all its density and labels."""
 
-    def body(self, points: Points) -> Values:
+    def excluded_volume(self, points: Points) -> Values:
         """Signed distance to all the room it takes up, its lumen included: nothing else fits."""
         return self.distance(points)
 
@@ -93,5 +93,5 @@ class Solid(Structure):
     def measurements(self) -> dict[str, float]:
         return self.surface.measurements()
 
-    def reach(self) -> float:
-        return self.surface.reach() + 4 * float(self.edge)
+    def bounding_radius(self) -> float:
+        return self.surface.bounding_radius() + 4 * float(self.edge)

@@ -78,7 +78,7 @@ class Surface(abc.ABC):
         """Those of "area" (A^2), "volume" (A^3) and "length" (A) that it has, exactly."""
 
     @abc.abstractmethod
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         """Radius in angstrom of a ball around the origin that holds the surface."""
 
     def normal(self, points: Points) -> Points:
@@ -112,7 +112,7 @@ class Sphere(Surface):
         r = float(self.radius)
         return {"area": 4 * math.pi * r**2, "volume": 4 / 3 * math.pi * r**3}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         return float(self.radius)
 
 
@@ -172,7 +172,7 @@ class Ellipsoid(Surface):
         area = 4 * math.pi * scipy.special.elliprg((a * b) ** 2, (a * c) ** 2, (b * c) ** 2)
         return {"area": float(area), "volume": 4 / 3 * math.pi * a * b * c}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         return max(float(v) for v in np.asarray(self.semi_axes))
 
 
@@ -206,7 +206,7 @@ class Torus(Surface):
         big, small = float(self.radius), float(self.tube_radius)
         return {"area": 4 * math.pi**2 * big * small, "volume": 2 * math.pi**2 * big * small**2}
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         return float(self.radius) + float(self.tube_radius)
 
 
@@ -242,5 +242,5 @@ class Capsule(Surface):
             "length": extent,
         }
 
-    def reach(self) -> float:
+    def bounding_radius(self) -> float:
         return float(self.length) / 2 + float(self.radius)

@@ -51,7 +51,7 @@ def test_one_gaussian_is_a_ball(x64):
 def test_complexes_have_their_mass_and_volume(name):
     """The integral by counting is the exact one to 0.1 %, the volume above the level to 1 %."""
     body = LIKE[name]()
-    values = np.asarray(density(body, box(body.reach(), 6.0)), np.float64)
+    values = np.asarray(density(body, box(body.bounding_radius(), 6.0)), np.float64)
     np.testing.assert_allclose(values.sum() * 6.0**3, body.integral(), rtol=1e-3)
     np.testing.assert_allclose(body.integral() / PROTEIN_VOLUME / 1e6, MEGADALTON[name], rtol=1e-3)
     above = (values > 0.4).sum() * 6.0**3
@@ -63,7 +63,7 @@ def test_complexes_have_their_mass_and_volume(name):
 def test_distance_of_a_complex_near_its_envelope(name):
     """Against voxels of 3 angstrom: within 5 angstrom of it, half are off by less than 0.8."""
     body = LIKE[name]()
-    points = box(body.reach(), 3.0)
+    points = box(body.bounding_radius(), 3.0)
     inside = np.asarray(density(body, points)) > 0.4
     outer = scipy.ndimage.distance_transform_edt(~inside, 3.0) - 1.5
     inner = scipy.ndimage.distance_transform_edt(inside, 3.0) - 1.5
@@ -78,7 +78,7 @@ def test_distance_of_a_complex_near_its_envelope(name):
     far = truth > 20
     ratio = d[far] / truth[far]
     assert ratio.min() > 0.6 and ratio.max() < 1.5
-    assert (np.asarray(body.body(points)) - truth)[far].max() < 15
+    assert (np.asarray(body.excluded_volume(points)) - truth)[far].max() < 15
 
 
 def test_ribosome_is_two_subunits_of_ribosome_size():
@@ -146,7 +146,7 @@ def test_a_map_is_its_voxels_and_what_lies_between():
     halfway = (voxels[:, :, :-1] + [0, 0, 3.0]).astype(np.float32)
     mean = (values[:, :, 1:] + values[:, :, :-1]) / 2
     np.testing.assert_allclose(body.density(halfway), mean, atol=1e-5)
-    outside = np.array([[0.0, 0.0, 40.0], [body.reach(), 0, 0]], np.float32)
+    outside = np.array([[0.0, 0.0, 40.0], [body.bounding_radius(), 0, 0]], np.float32)
     np.testing.assert_allclose(body.density(outside), 0.0, atol=1e-6)
 
 
@@ -197,7 +197,7 @@ def test_gold_outshines_protein_and_is_of_no_class():
     r = np.linalg.norm(points, axis=-1)
     np.testing.assert_allclose(bead.density(points[r < 40]), 10.0, atol=1e-3)
     assert not np.asarray(bead.labels(points)).any()
-    np.testing.assert_allclose(bead.body(points), r - 50.0, atol=1e-4)
+    np.testing.assert_allclose(bead.excluded_volume(points), r - 50.0, atol=1e-4)
 
 
 def test_ice_is_an_irregular_lump_of_its_size(key):
@@ -209,7 +209,7 @@ def test_ice_is_an_irregular_lump_of_its_size(key):
     inside = np.asarray(distance(lump, (directions * r[:, None]).astype(np.float32))) < 0
     radius = 200 + 4.0 * inside.sum(1)
     assert 0.08 < radius.std() / 400 < 0.2 and abs(radius.mean() / 400 - 1) < 0.15
-    assert radius.max() <= lump.boulder.reach() + 4.0
+    assert radius.max() <= lump.boulder.bounding_radius() + 4.0
     other = IceCrystal.random(jax.random.key(1), 400.0, roughness=0.15)
     assert not np.allclose(other.boulder.phases, lump.boulder.phases)
     ball = IceCrystal.random(key, 400.0, roughness=0.0)

@@ -120,8 +120,10 @@ def test_microtubule_is_open_and_takes_up_its_lumen():
     np.testing.assert_allclose(density(tube, axis), 0.0, atol=1e-6)
     assert not np.asarray(labels(tube, axis)).any()
     np.testing.assert_array_equal(tube.inside(axis), [True, True, False, False])
-    np.testing.assert_array_equal(np.asarray(tube.body(axis)) < 0, [True, True, False, False])
-    np.testing.assert_allclose(tube.body(axis)[3], 80.0, atol=1e-3)
+    np.testing.assert_array_equal(
+        np.asarray(tube.excluded_volume(axis)) < 0, [True, True, False, False]
+    )
+    np.testing.assert_allclose(tube.excluded_volume(axis)[3], 80.0, atol=1e-3)
     np.testing.assert_allclose(tube.distance(axis)[3], math.hypot(100, tube.radius), rtol=1e-6)
 
 

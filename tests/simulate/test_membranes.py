@@ -61,7 +61,9 @@ def test_labels_of_a_vesicle():
     r = np.asarray(points)[:, 2]
     expected = np.where(r < 180, LUMEN, np.where(r <= 220, MEMBRANE, BACKGROUND))
     np.testing.assert_array_equal(vesicle.labels(points), expected)
-    np.testing.assert_allclose(vesicle.body(points), np.minimum(r - 220, r + 1e9), atol=1e-3)
+    np.testing.assert_allclose(
+        vesicle.excluded_volume(points), np.minimum(r - 220, r + 1e9), atol=1e-3
+    )
 
 
 def test_an_open_sheet_closes_round_its_edge():

@@ -6,8 +6,8 @@ import pytest
 
 from cryojax_seg.simulate import (
     Bilayer,
+    Occupancy,
     Placed,
-    Room,
     Sphere,
     WedgeImaging,
     measurements,
@@ -16,14 +16,14 @@ from cryojax_seg.simulate import (
     simulate,
 )
 from cryojax_seg.simulate.placement import facing, random_rotation
-from cryojax_seg.simulate.populate import crowd, globule, stud
+from cryojax_seg.simulate.populate import add_macromolecules, add_membrane_proteins, globule
 
 SHAPE, VOXEL = (32, 40, 48), 10.0
 KEY = jax.random.key(7)
 
 
 def room(seed=0, shape=SHAPE):
-    return Room(shape, VOXEL, np.random.default_rng(seed))
+    return Occupancy(shape, VOXEL, np.random.default_rng(seed))
 
 
 def test_rotations_turn_and_nothing_else():
@@ -62,20 +62,20 @@ def test_a_crowd_has_the_volume_asked_for_and_says_so_otherwise():
     space = room()
     free = space.free_volume()
     assert free == pytest.approx(np.prod(SHAPE) * VOXEL**3, rel=0.05)
-    placed, notes = crowd(space, 0.1, {"globule": globule()})
+    placed, notes = add_macromolecules(space, 0.1, {"globule": globule()})
     volume = sum(p.structure.measurements()["volume"] for p in placed)
     assert notes == []
     assert volume / free == pytest.approx(0.1, abs=0.005)
     full = room()
     full.clearance[:, :, 4:] = -1.0  # a wall leaves a thin slice
     full.clearance[::3] = -1.0
-    placed, notes = crowd(full, 0.3, {"globule": globule()})
-    assert len(notes) == 1 and "crowding 0.3 asked for" in notes[0]
+    placed, notes = add_macromolecules(full, 0.3, {"globule": globule()})
+    assert len(notes) == 1 and "crowding of 0.3 was requested" in notes[0]
     assert f"{len(placed)} macromolecules" in notes[0]
 
 
 def test_a_dense_crowd_of_small_proteins_is_reached():
-    placed, notes = crowd(room(shape=(24, 24, 24)), 0.28, {"globule": globule()})
+    placed, notes = add_macromolecules(room(shape=(24, 24, 24)), 0.28, {"globule": globule()})
     assert notes == [] and len(placed) > 20
 
 
@@ -83,7 +83,7 @@ def test_membrane_proteins_stand_on_the_membrane():
     space = room()
     vesicle = Placed(Bilayer(Sphere(np.float32(100.0))), np.float32([150, 200, 240]))
     space.add(vesicle)
-    proteins = stud(vesicle, space, 5)
+    proteins = add_membrane_proteins(vesicle, space, 5)
     assert len(proteins) == 5
     for protein in proteins:
         offset = protein.centre - vesicle.centre

@@ -59,7 +59,7 @@ def evaluate(structure, points):
         structure.density(points),
         structure.labels(points),
         structure.distance(points),
-        structure.body(points),
+        structure.excluded_volume(points),
         structure.normal(points),
     )
 
@@ -78,7 +78,7 @@ def cloud(reach):
 
 
 def test_values_are_in_range(structure):
-    points = cloud(structure.reach())
+    points = cloud(structure.bounding_radius())
     density, labels, distance, body, normal = (np.asarray(v) for v in evaluate(structure, points))
     for values in (density, distance, body, normal):
         assert np.isfinite(values).all() and values.dtype == np.float32
@@ -95,16 +95,20 @@ def test_values_are_in_range(structure):
 
 def test_nothing_is_beyond_reach(structure):
     """Density below 1e-3, and no label, outside the ball."""
-    points = cloud(structure.reach())
+    points = cloud(structure.bounding_radius())
     r = np.maximum(np.linalg.norm(points, axis=-1, keepdims=True), 1e-3)
-    out = points * np.maximum(1, structure.reach() * (1.001 + np.arange(len(r))[:, None] % 3) / r)
-    out[np.linalg.norm(out, axis=-1) < structure.reach()] += 10 * structure.reach()
+    out = points * np.maximum(
+        1, structure.bounding_radius() * (1.001 + np.arange(len(r))[:, None] % 3) / r
+    )
+    out[np.linalg.norm(out, axis=-1) < structure.bounding_radius()] += (
+        10 * structure.bounding_radius()
+    )
     density, labels, *_ = evaluate(structure, out.astype(np.float32))
     assert np.abs(density).max() < 1e-3 and not np.asarray(labels).any()
 
 
 def test_jit_is_eager(structure):
-    points = cloud(structure.reach())
+    points = cloud(structure.bounding_radius())
     density, labels, *_ = evaluate(structure, points)
     np.testing.assert_allclose(density, structure.density(points), atol=1e-4)
     assert (np.asarray(labels) == np.asarray(structure.labels(points))).mean() > 0.99
@@ -116,14 +120,14 @@ def test_gradients_reach_every_leaf(structure):
     """Finite, also with kinks among the points; and the density depends on some of them."""
     leaves = jax.tree.map(jnp.asarray, structure)
     total = jax.jit(jax.grad(lambda s, p: jnp.square(s.density(p)).sum(), argnums=(0, 1)))
-    *parameters, points = jax.tree.leaves(total(leaves, cloud(structure.reach())))
+    *parameters, points = jax.tree.leaves(total(leaves, cloud(structure.bounding_radius())))
     assert all(np.isfinite(g).all() for g in (*parameters, points))
     assert any(np.abs(g).max() > 0 for g in parameters)
 
 
 def test_float64_points_give_float64(structure, x64):
     """And agree with float32 to its rounding of coordinates."""
-    points = cloud(structure.reach())
+    points = cloud(structure.bounding_radius())
     double = jax.jit(lambda s, p: (s.density(p), s.distance(p)))(structure, points.astype(float))
     assert [v.dtype for v in double] == [jnp.float64] * 2
     single = evaluate(structure, points)
@@ -135,7 +139,7 @@ def test_measurements_are_plain_numbers(structure):
     sizes = structure.measurements()
     assert set(sizes) <= {"area", "volume", "length"}
     assert all(type(v) is float and v > 0 for v in sizes.values())
-    assert type(structure.reach()) is float
+    assert type(structure.bounding_radius()) is float
 
 
 def test_structures_are_frozen_pytrees(structure):

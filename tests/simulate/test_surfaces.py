@@ -38,14 +38,14 @@ def grid(reach, count):
 
 def scattered(surface, count=4000, margin=1.2, seed=0):
     """Points in the cube around the surface, none of them special."""
-    reach = margin * surface.reach()
+    reach = margin * surface.bounding_radius()
     return np.random.default_rng(seed).uniform(-reach, reach, (count, 3))
 
 
 @over(CLOSED)
 def test_voxelised_volume_is_the_analytic_one(name):
     """Voxels at the surface count by how deep it cuts them: 0.2 %."""
-    points, step = grid(CLOSED[name].reach() + 20.0, 80)
+    points, step = grid(CLOSED[name].bounding_radius() + 20.0, 80)
     filled = np.clip(0.5 - np.asarray(distance(CLOSED[name], points)) / step, 0, 1)
     volume = filled.sum(dtype=np.float64) * step**3
     np.testing.assert_allclose(volume, CLOSED[name].measurements()["volume"], rtol=2e-3)
@@ -54,7 +54,7 @@ def test_voxelised_volume_is_the_analytic_one(name):
 @over(CLOSED)
 def test_voxelised_area_is_the_analytic_one(name):
     """Coarea: the integral of a Gaussian of the distance; its width adds (sigma/r)^2. 0.5 %."""
-    points, step = grid(CLOSED[name].reach() + 40.0, 96)
+    points, step = grid(CLOSED[name].bounding_radius() + 40.0, 96)
     d = np.asarray(distance(CLOSED[name], points), np.float64)
     delta = np.exp(-np.square(d / step) / 2) / (math.sqrt(2 * math.pi) * step)
     area = delta.sum() * step**3
@@ -65,7 +65,7 @@ def test_voxelised_area_is_the_analytic_one(name):
 def test_voxelised_area_of_a_sheet_with_an_edge(name):
     """Round the edge the Gaussian of the distance adds its half tube, exactly known: 0.5 %."""
     surface, rim = OPEN[name]
-    points, step = grid(surface.reach() + 40.0, 96)
+    points, step = grid(surface.bounding_radius() + 40.0, 96)
     d = np.asarray(distance(surface, points), np.float64)
     delta = np.exp(-np.square(d / step) / 2) / (math.sqrt(2 * math.pi) * step)
     edge = 2 * math.pi * rim * step * math.sqrt(math.pi / 2)
@@ -76,7 +76,7 @@ def test_voxelised_area_of_a_sheet_with_an_edge(name):
 
 def test_length_of_a_tube_is_its_volume_over_its_cross_section():
     tube = CLOSED["capsule"]
-    points, step = grid(tube.reach() + 20.0, 80)
+    points, step = grid(tube.bounding_radius() + 20.0, 80)
     filled = np.clip(0.5 - np.asarray(distance(tube, points)) / step, 0, 1)
     ends = 4 / 3 * math.pi * 120.0**3
     length = (filled.sum(dtype=np.float64) * step**3 - ends) / (math.pi * 120.0**2)
@@ -94,15 +94,15 @@ def test_the_distance_is_one(name, x64):
     np.testing.assert_allclose(normal(surface, points), slope, atol=1e-6)
     foot = points - d[:, None] * slope
     np.testing.assert_allclose(distance(surface, foot), 0.0, atol=1e-5)
-    assert np.all(np.linalg.norm(foot, axis=-1) <= surface.reach() + 1e-5)
+    assert np.all(np.linalg.norm(foot, axis=-1) <= surface.bounding_radius() + 1e-5)
 
 
 @over(CLOSED)
 def test_inside_is_negative(name):
     surface = CLOSED[name]
     points = scattered(surface).astype(np.float32)
-    far = np.array([[0, 0, 3.0], [0, 3.0, 0], [-3.0, 0, 0]], np.float32) * surface.reach()
-    assert (np.asarray(distance(surface, far)) > surface.reach()).all()
+    far = np.array([[0, 0, 3.0], [0, 3.0, 0], [-3.0, 0, 0]], np.float32) * surface.bounding_radius()
+    assert (np.asarray(distance(surface, far)) > surface.bounding_radius()).all()
     np.testing.assert_array_equal(surface.inside(points), np.asarray(distance(surface, points)) < 0)
     assert surface.inside(points).any()
 
