@@ -31,14 +31,14 @@ class Scene:
     normals: np.ndarray | None = None
     shift: float = 0.0
 
-    def annotated(self, name: str, slices: Sequence[int] | None = None) -> training.Annotated:
+    def annotated(self, name: str, slices: Sequence[int] | None = None) -> training.Example:
         """As training takes it, with the annotation of these z slices alone."""
         weights = self.weights
         if slices is not None:
             weights = np.zeros_like(weights)
             weights[list(slices)] = self.weights[list(slices)]
-        return training.Annotated(
-            self.volume, self.labels, weights, self.wedge, name, normals=self.normals
+        return training.Example(
+            self.volume, self.labels, weights, self.wedge, self.normals, name=name
         )
 
 

@@ -27,7 +27,7 @@ def narrow(method: str, width: int, volume: Volume, seed: int) -> core.Segmenter
 def train_method(
     method: str,
     classes: tuple[str, ...],
-    examples: list[training.Annotated],
+    examples: list[training.Example],
     seed: int,
     *,
     steps: int,

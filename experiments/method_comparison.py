@@ -102,7 +102,7 @@ def phantom(seed: int, snr: float, drift: bool, half_tilt: int, edge: int):
     return volume, np.asarray(one.labels == 1, np.int32)
 
 
-def examples_of(seed: int, config: Config) -> list[training.Annotated]:
+def examples_of(seed: int, config: Config) -> list[training.Example]:
     """Training scenes, their conditions drawn from those that are tested."""
     rng = np.random.default_rng(seed)
     examples = []
@@ -111,7 +111,7 @@ def examples_of(seed: int, config: Config) -> list[training.Annotated]:
         condition = (float(snr), bool(drift), int(tilt))
         volume, labels = phantom(100 * seed + i, *condition, config.edge)
         weights = np.ones(volume.shape, np.float32)
-        examples.append(training.Annotated(volume, labels, weights, wedge_of(condition[2])))
+        examples.append(training.Example(volume, labels, weights, wedge_of(condition[2])))
     return examples
 
 

@@ -104,7 +104,7 @@ def objective_of(variant: Variant) -> losses.Objective | None:
 
 def train(
     method: str,
-    examples: list[training.Annotated],
+    examples: list[training.Example],
     config: Config,
     seed: int,
     variant: Variant = "plain",
@@ -142,7 +142,7 @@ def score(logits: np.ndarray, target: Scene) -> dict:
     }
 
 
-def calibrated(segmenter, known: training.Annotated, target: Scene) -> dict:
+def calibrated(segmenter, known: training.Example, target: Scene) -> dict:
     """ECE on the target after calibration on other slices of the volume that was learned from."""
     fitted = segmenters.fit_normalization(segmenter, known.volume)
     scores = {}
@@ -180,8 +180,8 @@ def runs(config: Config) -> list[tuple[str, str | None, Variant]]:
 
 def run(
     data: str,
-    examples: list[training.Annotated],
-    known: training.Annotated | None,
+    examples: list[training.Example],
+    known: training.Example | None,
     tests: list[Scene],
     config: Config,
     records: Rows,

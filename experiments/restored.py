@@ -52,7 +52,7 @@ def sheet(scales: tuple[float, ...], volume: np.ndarray) -> np.ndarray:
 
 
 def unet(
-    examples: list[training.Annotated],
+    examples: list[training.Example],
     network: Network,
     seed: int,
     objective: losses.Objective | None = None,
@@ -68,8 +68,8 @@ def unet(
     return training.train(both, examples, settings, objective=objective, progress=False).operator
 
 
-def annotated(one: Labelled, volume: np.ndarray) -> training.Annotated:
-    return training.Annotated(
+def annotated(one: Labelled, volume: np.ndarray) -> training.Example:
+    return training.Example(
         volume, one.labels, one.weights, one.noisy.wedge, halves=one.noisy.halves
     )
 

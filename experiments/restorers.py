@@ -130,7 +130,7 @@ def run(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> tuple[R
 def trained(
     module: core.LocalOperator,
     goal: losses.Objective,
-    examples: list[training.Annotated],
+    examples: list[training.Example],
     effort: Effort,
     seed: int,
 ) -> core.LocalOperator:

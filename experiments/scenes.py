@@ -19,10 +19,10 @@ def phantom(seed: int, edge: int, snr: float, wedge: core.MissingWedge = WEDGE) 
     return simulate(scene, WedgeImaging(snr=snr, wedge=wedge), imaging_key)
 
 
-def example(one: Phantom, wedge: core.MissingWedge = WEDGE) -> training.Annotated:
+def example(one: Phantom, wedge: core.MissingWedge = WEDGE) -> training.Example:
     """A phantom with dense labels of its membrane."""
     labels = np.asarray(one.labels == 1, np.int32)
-    return training.Annotated(
+    return training.Example(
         core.normalize(np.asarray(one.density), "bright"),
         labels,
         np.ones(labels.shape, np.float32),

@@ -70,16 +70,16 @@ def labels_of(task: str, one: Phantom) -> np.ndarray:
     return np.asarray(one.labels == (MEMBRANE if task == "membranes" else ACTIN), np.int32)
 
 
-def example(task: str, one: Phantom) -> training.Annotated:
+def example(task: str, one: Phantom) -> training.Example:
     labels = labels_of(task, one)
     volume, weights = core.normalize(np.asarray(one.density), "bright"), np.ones(labels.shape)
     normals = np.asarray(one.truth.normals)
-    return training.Annotated(volume, labels, weights.astype(np.float32), WEDGE, normals=normals)
+    return training.Example(volume, labels, weights.astype(np.float32), WEDGE, normals=normals)
 
 
 def examples_of(
     task: str, count: int, seed: int, edge: int, snr: float, vesicles: bool
-) -> list[training.Annotated]:
+) -> list[training.Example]:
     """Objects at random orientations; or every second scene of membranes is of vesicles."""
     rng, found = np.random.default_rng(seed), []
     for i in range(count):
@@ -92,7 +92,7 @@ def examples_of(
     return found
 
 
-def joined(examples: list[training.Annotated]) -> training.Annotated:
+def joined(examples: list[training.Example]) -> training.Example:
     """Scenes one behind the other, the voxels that see two of them not annotated."""
     weights = [np.array(e.weights) for e in examples]
     for w in weights:
@@ -101,4 +101,4 @@ def joined(examples: list[training.Annotated]) -> training.Annotated:
         np.concatenate([np.asarray(getattr(e, name)) for e in examples])
         for name in ("volume", "labels")
     )
-    return training.Annotated(volume, labels, np.concatenate(weights), WEDGE)
+    return training.Example(volume, labels, np.concatenate(weights), WEDGE)

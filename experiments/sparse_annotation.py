@@ -152,7 +152,7 @@ def annotate(kind: str, amount: float, one: Phantom, seed: int) -> np.ndarray:
     raise ValueError(f"unknown kind of annotation {kind!r}")
 
 
-def train(variant: str, annotated: training.Annotated, config: Config, seed: int) -> core.Segmenter:
+def train(variant: str, annotated: training.Example, config: Config, seed: int) -> core.Segmenter:
     classes = ("membrane",)
     if variant == TOMOSEG:
         return training.train(

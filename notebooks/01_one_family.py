@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -42,7 +44,7 @@ volume.shape, truth.mean().round(3)
 # %%
 weights = np.zeros_like(volume)
 weights[[12, 24, 36]] = 1
-example = training.Annotated(volume, truth, weights, phantom.wedge, "phantom")
+example = training.Example(volume, truth, weights, phantom.wedge, name="phantom")
 
 # %% [markdown]
 # ## Four members of the family

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -122,11 +124,8 @@ def noisy(seed: int):
 examples = []
 for seed in (10, 11, 12):
     one, volume, labels = noisy(seed)
-    everywhere = np.ones_like(volume)
     normals = np.asarray(one.truth.normals)
-    examples.append(
-        training.Annotated(volume, labels, everywhere, wedge, f"{seed}", normals=normals)
-    )
+    examples.append(training.Example(volume, labels, wedge=wedge, normals=normals, name=f"{seed}"))
 unseen, volume, truth = noisy(13)
 plain = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
 goals = {"plain": plain, "insisting": losses.visibility_weighted(plain, emphasis=2.0)}

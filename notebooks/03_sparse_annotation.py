@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -66,7 +68,7 @@ for axis, z in zip(axes, (10, 24, 38), strict=True):
 # Two slices teach, one is held back to say how good the answer is and how sure it should be.
 
 # %%
-example = training.Annotated(volume, annotation.labels, annotation.weights, wedge, "my tomogram")
+example = training.Example(volume, annotation.labels, annotation.weights, wedge, name="my tomogram")
 learned, held_out = training.split_annotation(example, fraction=0.34)
 print(
     "learning from",

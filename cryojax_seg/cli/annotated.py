@@ -16,7 +16,7 @@ def read_examples(options: "Train") -> tuple[list[Any], Any, tuple[str, ...]]:
         ValueError: naming the file, if something does not fit.
     """
     from cryojax_seg import core, inference, io
-    from cryojax_seg.training import Annotated as Example
+    from cryojax_seg.training import Example
 
     wedge = None
     if options.tilt_range is not None:
@@ -37,8 +37,8 @@ def read_examples(options: "Train") -> tuple[list[Any], Any, tuple[str, ...]]:
             annotation.labels,
             weights,
             wedge,
-            tomogram.name,
             missing=missing if missing.any() else None,
+            name=tomogram.name,
         )
         _warn_if_unlikely(example, path, options.contrast)
         examples.append(example)

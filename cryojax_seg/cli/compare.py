@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import math
-import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,55 +73,6 @@ class Compare:
     """Replace an earlier comparison."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Fold:
-    """One division of the annotated slices.
-
-    Attributes:
-        scored: z indices that are held out.
-        learned: z indices that are learned from.
-        shown: first and last + 1 of the slices that are nearer to these than to other held-out
-            ones: what this fold predicts, so that every slice is predicted once.
-    """
-
-    scored: tuple[int, ...]
-    learned: tuple[int, ...]
-    shown: tuple[int, int]
-
-
-def divide(annotated: tuple[int, ...], count: int, gap: int, depth: int) -> list[Fold]:
-    """The folds: groups of neighbouring slices.
-
-    Raises:
-        ValueError: if there is no slice left to learn from.
-
-    >>> [fold.scored for fold in divide((3, 9, 15, 21), 2, 2, 24)]
-    [(3, 9), (15, 21)]
-    >>> [fold.shown for fold in divide((3, 9, 15, 21), 2, 2, 24)]
-    [(0, 12), (12, 24)]
-    """
-    import numpy as np
-
-    if len(annotated) < 2:
-        raise ValueError(
-            f"{len(annotated)} slice is annotated; cross-validation needs at least two (--slices)"
-        )
-    groups = np.array_split(np.asarray(sorted(annotated)), min(count, len(annotated)))
-    groups = [tuple(int(z) for z in group) for group in groups]
-    borders = [(a[-1] + b[0] + 1) // 2 for a, b in zip(groups, groups[1:], strict=False)]
-    borders = [0, *borders, depth]
-    folds = []
-    for i, scored in enumerate(groups):
-        learned = tuple(z for z in annotated if min(abs(z - s) for s in scored) > gap)
-        if not learned:
-            raise ValueError(
-                f"no annotated slice is farther than --gap {gap} voxels from slices "
-                f"{scored[0]} to {scored[-1]}; annotate more, or use a smaller --gap"
-            )
-        folds.append(Fold(scored, learned, (borders[i], borders[i + 1])))
-    return folds
-
-
 def chosen(names: str) -> list[str]:
     """The methods that are named.
 
@@ -162,6 +111,7 @@ def run(options: Compare) -> None:
 
 def _compare(options: Compare, names: list[str], outputs: Any) -> None:
     """Trains, scores and reports into a folder that is held."""
+    from cryojax_seg import training
     from cryojax_seg.cli import report
     from cryojax_seg.core import keep_compiled, keep_memory
 
@@ -183,39 +133,28 @@ def _compare(options: Compare, names: list[str], outputs: Any) -> None:
         seed=options.seed,
     )
     (example,), voxel_size, classes = annotated.read_examples(training_options)
-    slices = tuple(int(z) for z in (example.weights > 0).any((1, 2)).nonzero()[0])
     try:
-        folds = divide(slices, options.folds, options.gap, len(example.volume))
+        training.folds_of(example, options.folds, options.gap)
     except ValueError as error:
         raise ValueError(f"{options.labels}: {error}") from None
-    for fold in folds:
-        if not (example.labels * (example.weights > 0))[list(fold.learned)].any():
-            raise ValueError(
-                f"{options.labels}: without slices {fold.scored[0]} to {fold.scored[-1]} no label "
-                "is left to learn from; annotate more slices, or use more --folds"
-            )
     _start(options, example)
-    console.say(
-        f"{len(slices)} annotated slices in {len(folds)} groups, {len(names)} method(s): "
-        f"{len(folds) * len(names)} trainings"
+    found = training.cross_validation(
+        example,
+        names,
+        classes=classes,
+        voxel_size=voxel_size,
+        folds=options.folds,
+        gap=options.gap,
+        steps=options.steps,
+        patch=options.patch,
+        seed=options.seed,
+        folder=options.output / FOLDS,
     )
-    results = {}
-    for name in names:
-        parts = []
-        for k, fold in enumerate(folds):
-            path = options.output / FOLDS / f"{name.replace(':', '.')}-{k}.npz"
-            if not path.exists():
-                console.say(f"{name}: learning from {len(fold.learned)} slices, group {k + 1}")
-                _fold(path, name, training_options, example, classes, fold)
-            parts.append(path)
-        results[name] = report.gather(parts, folds, example, voxel_size, classes)
-        found = results[name].scores
-        dice, ece = (console.number(found[key]) for key in ("dice", "ece"))
-        console.say(f"{name}: Dice {dice}, ECE {ece}")
-    title = f"{options.tomogram.name}: {len(slices)} annotated slices"
-    content = report.content(title, results, folds, example, classes, plain(options))
+    count = sum(len(fold.scored) for fold in found.folds)
+    title = f"{options.tomogram.name}: {count} annotated slices"
+    content = report.content(title, found.methods, found.folds, example, classes, plain(options))
     report.write(outputs.place(options.output / REPORT), content)
-    scores = {name: result.scores for name, result in results.items()}
+    scores = {name: result.scores for name, result in found.methods.items()}
     _write(outputs.place(options.output / SCORES), {"options": plain(options), "methods": scores})
     columns = ("method", "Dice", "precision", "recall", "surface Dice", "ECE", "training s")
     keys = ("dice", "precision", "recall", "surface_dice", "ece", "training_seconds")
@@ -297,7 +236,6 @@ def _start(options: Compare, example: Any) -> None:
             "--output, or --overwrite it"
         )
     _write(state, now)  # first: without it nobody could tell whose folds they are
-    folds.mkdir(exist_ok=True)
 
 
 def _write(path: Path, content: Any) -> None:
@@ -305,45 +243,3 @@ def _write(path: Path, content: Any) -> None:
 
     with io.atomic_write(path) as file:
         file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def _fold(
-    path: Path, method: str, options: train.Train, example, classes: tuple[str, ...], fold: Fold
-) -> None:
-    """Trains on the slices of a fold and keeps its probabilities where it is shown."""
-    import jax
-    import numpy as np
-    from flax import nnx
-
-    from cryojax_seg import core, io, segmenters, training
-
-    inside = np.zeros(len(example.volume), bool)
-    inside[list(fold.learned)] = True
-    weights = np.where(inside[:, None, None], example.weights, 0).astype(example.weights.dtype)
-    learned = dataclasses.replace(example, weights=weights)
-    segmenter = methods.build(method, classes, example.measured, options.seed)
-    config = train.train_config(options, method, [learned], segmenter)
-    start = time.perf_counter()
-    result = training.train(segmenter, [learned], config, objective=methods.objective(method))
-    trained = time.perf_counter()
-    patch = max(config.patch_shape)
-    fitted = segmenters.fit_normalization(result.operator, example.measured, patch=patch)
-    low, high = fold.shown
-    first = low // fitted.stride * fitted.stride
-    shape = (high - first, *example.volume.shape[1:])
-    tile = dataclasses.replace(core.plan_tiles(fitted, shape), origin=(first, 0, 0))
-    logits = core.apply(fitted, example.volume, tile)[low - first :]
-    probabilities = np.asarray(core.probabilities(logits), np.float16)
-    if example.missing is not None:
-        probabilities[example.missing[low:high]] = 0
-    seconds = (trained - start, time.perf_counter() - trained)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(segmenter, nnx.Param)))
-    with io.atomic_write(path) as file:
-        with open(file, "wb") as stream:
-            np.savez_compressed(
-                stream,
-                probabilities=probabilities,
-                seconds=np.asarray(seconds),
-                parameters=parameters,
-                voxels=math.prod(shape),
-            )

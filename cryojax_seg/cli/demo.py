@@ -124,7 +124,7 @@ def _data(options: Demo, shape: tuple[int, int, int]):
 
     from cryojax_seg.core import MissingWedge, keep_compiled, keep_memory, normalize
     from cryojax_seg.simulate import WedgeImaging, presets, simulate
-    from cryojax_seg.training import Annotated as Example
+    from cryojax_seg.training import Example
 
     keep_compiled()
     keep_memory()
@@ -136,7 +136,7 @@ def _data(options: Demo, shape: tuple[int, int, int]):
     weights[list(slices)] = 1
     labels = (np.asarray(cell.labels) == 1).astype(np.int32)  # the rest is background
     volume = normalize(np.asarray(cell.density), "bright")
-    return cell, Example(volume, labels, weights, cell.wedge, "phantom"), slices
+    return cell, Example(volume, labels, weights, cell.wedge, name="phantom"), slices
 
 
 def _segmenter(method: Method, example, options: Demo):

@@ -135,14 +135,25 @@ def _train_in(run: Any, options: Train) -> None:
     core.keep_compiled()
     core.keep_memory()
     examples, voxel_size, classes = annotated.read_examples(options)
-    held_out: list[training.Annotated] = []
+    held_out: list[training.Example] = []
     if options.validation > 0:
         pairs = [training.split_annotation(e, options.validation, options.seed) for e in examples]
         examples, held_out = [a for a, _ in pairs], [b for _, b in pairs]
         annotated.check_held_out(examples, held_out, classes)
     segmenter = methods.build(options.method, classes, examples[0].measured, options.seed)
     goal, seen, checked = methods.objective(options.method), examples, held_out
-    config = train_config(options, options.method, examples, segmenter)
+    config = methods.configured(
+        options.method,
+        segmenter,
+        examples,
+        steps=options.steps,
+        batch=options.batch,
+        patch=options.patch,
+        learning_rate=options.learning_rate,
+        precision=options.precision,
+        patience=options.patience,
+        seed=options.seed,
+    )
     restorer = None if options.restorer is None else restorers.saved(options.restorer)
     if restorer is not None and options.joint:
         segmenter, goal = restorers.jointly(restorer, segmenter, goal, options.joint)
@@ -236,34 +247,6 @@ def _check(options: Train) -> None:
     if options.resume and options.overwrite:
         raise ValueError("--resume and --overwrite exclude each other")
     run_folder.check(options)
-
-
-def train_config(options: Train, method: str, examples, segmenter):
-    """The training configuration: the defaults of a method, and what was asked for."""
-    from cryojax_seg.training import TrainConfig
-
-    chosen = methods.defaults(method)
-    patch: tuple[int, int, int]
-    if options.patch is not None:
-        patch = (options.patch, options.patch, options.patch)
-    else:  # a small volume takes a smaller patch
-        stride, shapes = segmenter.stride, [e.volume.shape for e in examples]
-        z, y, x = (max(min(n) // stride * stride, stride) for n in zip(*shapes, strict=True))
-        patch = (min(chosen.patch[0], z), min(chosen.patch[1], y), min(chosen.patch[2], x))
-    steps = chosen.steps if options.steps is None else options.steps
-    return TrainConfig(
-        steps=steps,
-        batch=chosen.batch if options.batch is None else options.batch,
-        patch=patch,
-        learning_rate=options.learning_rate or chosen.learning_rate,
-        ema=chosen.ema,
-        seed=options.seed,
-        precision=options.precision,
-        patience=options.patience,
-        # The statistics of each tomogram are measured anew, which must stay a small part of all.
-        validate_every=max(33 * (len(examples) + 1), min(100, steps // 5)),
-        checkpoint_every=max(1, min(200, steps // 2)),
-    )
 
 
 def _halo(segmenter, volume) -> int | None:

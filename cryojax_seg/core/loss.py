@@ -153,6 +153,17 @@ def finite(batch: Annotation) -> jax.Array:
     return jnp.where(jnp.isfinite(batch.volume), batch.volume, 0.0)
 
 
+def labels_of(batch: Annotation) -> tuple[Any, Any]:
+    """Return the labels and weights of a batch.
+
+    Raises:
+        ValueError: if the batch has no labels.
+    """
+    if batch.labels is None:
+        raise ValueError("a supervised loss needs labels: training.Example(..., labels=...)")
+    return batch.labels, batch.weights
+
+
 def logits_of(segmenter: Any, volumes: Array, wedges: Any = None) -> Any:
     """Logits of a batch of volumes; the segmenter is told the wedge of each where it is known."""
     if wedges is None:
@@ -169,6 +180,6 @@ def supervised(loss: Loss) -> Objective:
     def objective(segmenter: Any, batch: Annotation) -> Scalar:
         wedges = getattr(batch, "wedge", None)
         logits = logits_of(segmenter, finite(batch), wedges)
-        return loss(logits, batch.labels, batch.weights)
+        return loss(logits, *labels_of(batch))
 
     return objective

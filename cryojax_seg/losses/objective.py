@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from cryojax_seg.core.loss import Loss, Objective, finite
+from cryojax_seg.core.loss import Loss, Objective, finite, labels_of
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import BATCH_AXIS, Annotation, Array, Scalar
 
@@ -53,7 +53,7 @@ def deep_supervision(loss: Loss, factors: Sequence[float] = (1.0, 0.5, 0.25)) ->
         used = list(zip(factors, logits, strict=False))
         total = sum(factor for factor, _ in used)
         parts = [
-            factor / total * loss(_enlarge(coarse, batch.volume.shape), batch.labels, batch.weights)
+            factor / total * loss(_enlarge(coarse, batch.volume.shape), *labels_of(batch))
             for factor, coarse in used
         ]
         return sum(parts[1:], start=parts[0])

@@ -22,10 +22,11 @@ from cryojax_seg.core.types import Array, Scalar, Volume
 from cryojax_seg.core.wedge import MissingWedge
 
 _SOURCE = {
-    "wedge": "the missing wedge of the tomogram: training.Annotated(..., wedge=MissingWedge(...))",
-    "normals": "the normals of the true surfaces: training.Annotated(..., normals=...)",
-    "halves": "the half tomograms: training.Annotated(..., halves=...)",
-    "truth": "the density without noise: training.Annotated(..., truth=...), of simulations",
+    "labels": "labels: training.Example(..., labels=...)",
+    "wedge": "the missing wedge of the tomogram: training.Example(..., wedge=MissingWedge(...))",
+    "normals": "the normals of the true surfaces: training.Example(..., normals=...)",
+    "halves": "the half tomograms: training.Example(..., halves=...)",
+    "truth": "the density without noise: training.Example(..., truth=...), of simulations",
     "key": "random keys: training.train gives them, else Batch(..., key=jax.random.split(...))",
 }
 
@@ -59,7 +60,7 @@ def visibility_weights(
     """
     if not emphasis >= -1:
         raise ValueError(f"emphasis must be at least -1 (weights are not negative), got {emphasis}")
-    require("visibility_weighted", batch, "normals", "wedge")
+    require("visibility_weighted", batch, "labels", "normals", "wedge")
     seen = jax.vmap(lambda wedge, normal: wedge.visibility(normal, extent, thickness))(
         batch.wedge, batch.normals
     )
@@ -306,7 +307,7 @@ def hallucination(measured: float = 0.0) -> Objective:
     """
 
     def objective(segmenter: Segmenter, batch: Any) -> Scalar:
-        require("hallucination", batch, "wedge")
+        require("hallucination", batch, "labels", "wedge")
         volumes = finite(batch)
         logits = logits_of(segmenter, volumes, batch.wedge)
         missing, seen = jax.vmap(invented_energy)(logits, batch.labels, batch.weights, batch.wedge)

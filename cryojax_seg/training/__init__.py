@@ -4,12 +4,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cryojax_seg.training.batch import Annotated as Annotated
-    from cryojax_seg.training.batch import Batch as Batch
-    from cryojax_seg.training.batch import split_annotation as split_annotation
+    from cryojax_seg.training.comparison import CrossValidation as CrossValidation
+    from cryojax_seg.training.comparison import HeldOut as HeldOut
+    from cryojax_seg.training.comparison import cross_validation as cross_validation
     from cryojax_seg.training.config import Augmentation as Augmentation
     from cryojax_seg.training.config import TrainConfig as TrainConfig
     from cryojax_seg.training.config import TrainingError as TrainingError
+    from cryojax_seg.training.example import Batch as Batch
+    from cryojax_seg.training.example import Example as Example
+    from cryojax_seg.training.example import split_annotation as split_annotation
+    from cryojax_seg.training.folds import Fold as Fold
+    from cryojax_seg.training.folds import folds_of as folds_of
     from cryojax_seg.training.loop import Result as Result
     from cryojax_seg.training.loop import train as train
     from cryojax_seg.training.phantoms import simulated as simulated
@@ -18,9 +23,14 @@ if TYPE_CHECKING:
     from cryojax_seg.training.step import make_step as make_step
 
 _HOME = {
-    "Annotated": "batch",
-    "Batch": "batch",
-    "split_annotation": "batch",
+    "CrossValidation": "comparison",
+    "HeldOut": "comparison",
+    "cross_validation": "comparison",
+    "Fold": "folds",
+    "folds_of": "folds",
+    "Batch": "example",
+    "Example": "example",
+    "split_annotation": "example",
     "Augmentation": "config",
     "TrainConfig": "config",
     "TrainingError": "config",
@@ -33,13 +43,18 @@ _HOME = {
 }
 
 __all__ = [
-    "Annotated",
     "Augmentation",
     "Batch",
+    "CrossValidation",
+    "Example",
+    "Fold",
+    "HeldOut",
     "Result",
     "TrainConfig",
     "TrainState",
     "TrainingError",
+    "cross_validation",
+    "folds_of",
     "make_step",
     "simulated",
     "split_annotation",

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.ndimage import map_coordinates
 
 from cryojax_seg.core import fourier
-from cryojax_seg.core.rotation import cube_rotations, move, rotation_from_vector
+from cryojax_seg.core.rotation import cube_rotations, rotation_from_vector
 from cryojax_seg.core.types import Key, Volume
-from cryojax_seg.training.batch import Batch
+from cryojax_seg.training.companions import COMPANIONS, Companion
 from cryojax_seg.training.config import Augmentation
+from cryojax_seg.training.example import Batch
 
 Change = Callable[[Batch, Key], Batch]
 
@@ -30,8 +30,8 @@ def augment(batch: Batch, key: Key, flips: jax.Array, config: Augmentation) -> B
         config: probabilities and strengths.
     """
     changes: list[tuple[float, Change]] = [
-        (config.rotate, rotate_cube),
-        (config.turn, lambda patch, k: turn(patch, k, config.turn_angle)),
+        (config.rotate90, rotate90),
+        (config.rotate, lambda patch, k: rotate(patch, k, config.rotate_angle)),
         (config.noise, lambda patch, k: add_noise(patch, k, config.noise_strength)),
         (config.narrow, lambda patch, k: narrow_wedge(patch, k, config.narrow_angles)),
         (config.amplitude, lambda patch, k: scale_amplitudes(patch, k, config.amplitude_strength)),
@@ -62,28 +62,21 @@ def _maybe(flag: jax.Array, changed: Batch, patch: Batch) -> Batch:
     return jax.tree.map(lambda a, b: jnp.where(flag, a, b), changed, patch)
 
 
+def _companions(patch: Batch, change: Callable[[Companion, jax.Array], jax.Array]) -> Batch:
+    """The patch with all that belongs to its volume changed according to its kind."""
+    arrays = {name: getattr(patch, name) for name in COMPANIONS}
+    changed = {n: change(COMPANIONS[n], a) for n, a in arrays.items() if a is not None}
+    return dataclasses.replace(patch, **changed)
+
+
 def _moved(patch: Batch, matrix: jax.Array) -> Batch:
-    """Everything but the wedge, turned by a signed permutation matrix."""
-    names = ["volume", "labels", "weights"]
-    moved = dict(zip(names, move(matrix, *(getattr(patch, n) for n in names)), strict=True))
-    if patch.normals is not None:
-        (turned,) = move(matrix, patch.normals)
-        moved["normals"] = _turned_vectors(turned, matrix)
-    if patch.halves is not None:
-        moved["halves"] = jnp.stack(move(matrix, *patch.halves))
-    if patch.truth is not None:
-        (moved["truth"],) = move(matrix, patch.truth)
-    return dataclasses.replace(patch, **moved)
-
-
-def _turned_vectors(vectors: jax.Array, matrix: jax.Array) -> jax.Array:
-    return jnp.einsum("ij,zyxj->zyxi", matrix.astype(vectors.dtype), vectors)
+    """Everything but the wedge, rotated or flipped by a signed permutation matrix."""
+    return _companions(patch, lambda kind, array: kind.moved(array, matrix))
 
 
 def _each(patch: Batch, change: Callable[[Volume], Volume]) -> Batch:
-    """The patch with its volume and its halves changed in the same way."""
-    halves = None if patch.halves is None else jax.vmap(change)(patch.halves)
-    return dataclasses.replace(patch, volume=change(patch.volume), halves=halves)
+    """The patch with everything that was measured changed in the same way."""
+    return _companions(patch, lambda kind, array: kind.changed(array, change))
 
 
 def flip(patch: Batch, key: Key, flips: jax.Array) -> Batch:
@@ -93,17 +86,17 @@ def flip(patch: Batch, key: Key, flips: jax.Array) -> Batch:
 
 
 def rotate_by(patch: Batch, matrix: jax.Array) -> Batch:
-    """The patch and its wedge turned by a signed permutation matrix of integers (zyx order)."""
-    return _turned_wedge(_moved(patch, matrix), matrix.astype(patch.volume.dtype))
+    """The patch and its wedge rotated by a signed permutation matrix of integers (zyx order)."""
+    return _rotated_wedge(_moved(patch, matrix), matrix.astype(patch.volume.dtype))
 
 
-def rotate_cube(patch: Batch, key: Key) -> Batch:
+def rotate90(patch: Batch, key: Key) -> Batch:
     """A random one of `cube_rotations`."""
     table = cube_rotations(patch.volume.shape)
     return rotate_by(patch, jnp.asarray(table)[_below(key, len(table))])
 
 
-def _turned_wedge(patch: Batch, matrix: jax.Array) -> Batch:
+def _rotated_wedge(patch: Batch, matrix: jax.Array) -> Batch:
     if patch.wedge is None:
         return patch
     return dataclasses.replace(patch, wedge=patch.wedge.rotate(matrix))
@@ -118,10 +111,10 @@ def rotation_matrix(key: Key, angle: float) -> jax.Array:
     return jnp.asarray(rotation_from_vector(-theta * axis / length))
 
 
-def turn(patch: Batch, key: Key, angle: float) -> Batch:
-    """A small rotation: linear interpolation for the volume, nearest voxel for the annotation.
+def rotate(patch: Batch, key: Key, angle: float) -> Batch:
+    """A rotation by up to `angle` degrees: linear interpolation for densities, else nearest voxels.
 
-    What turns in from outside is the mirrored volume, with weight 0.
+    Voxels that come from outside the patch hold the mirrored volume, with weight 0.
     """
     matrix = rotation_matrix(key, angle)
     grids = jnp.meshgrid(
@@ -133,23 +126,8 @@ def turn(patch: Batch, key: Key, angle: float) -> Batch:
         for i in range(3)
     ]
 
-    def interpolated(volume):
-        return map_coordinates(volume, source, order=1, mode="reflect")
-
-    patch = _each(patch, interpolated)
-    if patch.truth is not None:
-        patch = dataclasses.replace(patch, truth=interpolated(patch.truth))
-    volume, normals = patch.volume, patch.normals
-    if normals is not None:
-        nearest = [map_coordinates(normals[..., i], source, order=0) for i in range(3)]
-        normals = _turned_vectors(jnp.stack(nearest, axis=-1), matrix)
-    labels = map_coordinates(patch.labels.astype(volume.dtype), source, order=0, mode="nearest")
-    labels = labels.astype(patch.labels.dtype)
-    weights = map_coordinates(patch.weights, source, order=0, mode="nearest")
-    for coordinate, size in zip(source, patch.volume.shape, strict=True):
-        weights = jnp.where((coordinate >= 0) & (coordinate <= size - 1), weights, 0.0)
-    patch = dataclasses.replace(patch, labels=labels, weights=weights, normals=normals)
-    return _turned_wedge(patch, matrix)
+    patch = _companions(patch, lambda kind, array: kind.rotated(array, source, matrix))
+    return _rotated_wedge(patch, matrix)
 
 
 def add_noise(patch: Batch, key: Key, strength: float) -> Batch:

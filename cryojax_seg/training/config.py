@@ -25,17 +25,17 @@ def _require(ok: bool, message: str) -> None:
 class Augmentation:
     """How often and how strongly patches are changed. Probabilities are per patch, 0 switches off.
 
-    Nothing that is on by default changes the missing wedge. What turns a patch turns its wedge.
+    Nothing that is on by default changes the missing wedge. A rotated patch has a rotated wedge.
     """
 
     flip: bool = True
     """Flip by the symmetries of the tomogram's own missing wedge, and no others."""
-    rotate: float = 0.0
+    rotate90: float = 0.0
     """Probability of a random rotation of the cube (multiples of 90 degrees, exact)."""
-    turn: float = 0.0
-    """Probability of a rotation by any angle up to `turn_angle` (interpolated)."""
-    turn_angle: float = 20.0
-    """Largest angle of `turn`, degrees."""
+    rotate: float = 0.0
+    """Probability of a rotation by any angle up to `rotate_angle` (interpolated)."""
+    rotate_angle: float = 20.0
+    """Largest angle of `rotate`, degrees."""
     intensity: float = 0.5
     """Probability of a random gain, offset and linear brightness gradient."""
     intensity_strength: float = 0.1
@@ -56,7 +56,7 @@ class Augmentation:
     """Standard deviation of its logarithm."""
 
     def __post_init__(self):
-        for name in ("rotate", "turn", "intensity", "noise", "blank", "narrow", "amplitude"):
+        for name in ("rotate90", "rotate", "intensity", "noise", "blank", "narrow", "amplitude"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"augmentation {name} is a probability, got {value}")
         low, high = self.narrow_angles
@@ -99,7 +99,8 @@ class TrainConfig:
     seed: int = 0
     """All randomness is a function of this and the step."""
     voxels_per_class: int = 32768
-    """Annotated voxels per class and tomogram that patches are drawn around."""
+    """Annotated voxels per class and tomogram that patches are drawn around (without labels, voxels
+    per tomogram)."""
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     """Random changes of the patches."""
     precision: Literal["f32", "bf16"] = "f32"

@@ -17,8 +17,8 @@ from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.losses import Objective
 from cryojax_seg.segmenters import fit_normalization
 from cryojax_seg.training import checkpoint, processes, rundir, validate
-from cryojax_seg.training.batch import Annotated
 from cryojax_seg.training.config import TrainConfig, TrainingError
+from cryojax_seg.training.example import Example
 from cryojax_seg.training.record import NotFinite, recording
 from cryojax_seg.training.resume import Best, on_host, starting_point
 from cryojax_seg.training.sampling import Samples, exact_margin, places, prepare
@@ -59,10 +59,10 @@ class Result(Generic[Operator]):
 
 def train(
     operator: Operator,
-    examples: Sequence[Annotated],
+    examples: Sequence[Example],
     config: TrainConfig,
     *,
-    validation: Sequence[Annotated] = (),
+    validation: Sequence[Example] = (),
     objective: Objective | None = None,
     learn: Any = None,
     run: str | os.PathLike[str] | None = None,
@@ -115,6 +115,7 @@ def train(
     if validation and not classes:
         raise ValueError("validation compares labels, and a restorer gives none")
     for example in validation:
+        example.require_labels("validation")
         example.check_labels(classes)
     mesh = processes.data_mesh(config.batch + config.unannotated)
     margin = exact_margin(operator, patch) if config.margin is None else config.margin
@@ -163,8 +164,8 @@ class _Task:
     parts: Parts
     step: Step
     samples: Samples
-    examples: Sequence[Annotated]
-    validation: Sequence[Annotated]
+    examples: Sequence[Example]
+    validation: Sequence[Example]
     margin: int
     folder: Path | None
 

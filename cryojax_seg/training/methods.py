@@ -11,7 +11,14 @@ weights)`` or ``objective(segmenter, batch)``, in the place of its own.
 import dataclasses
 import importlib
 import inspect
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from cryojax_seg.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from cryojax_seg.core import Segmenter
+    from cryojax_seg.training.example import Example
 
 Method = Literal[
     "unet",
@@ -148,6 +155,64 @@ def defaults(method: str) -> Defaults:
             return Defaults(400, 2, (40, 40, 40), 1e-2, 0.95)
         case _:
             return Defaults()
+
+
+def configured(
+    method: str,
+    segmenter: "Segmenter",
+    examples: Sequence["Example"],
+    *,
+    steps: int | None = None,
+    batch: int | None = None,
+    patch: int | None = None,
+    learning_rate: float | None = None,
+    precision: Literal["f32", "bf16"] = "f32",
+    patience: int = 0,
+    seed: int = 0,
+) -> TrainConfig:
+    """Return how a method is trained on these examples.
+
+    What is not given is the default of the method; a small volume takes a smaller patch.
+
+    Args:
+        method: its name; see `known`.
+        segmenter: of that method, whose stride patches are a multiple of.
+        examples: that it is to learn from.
+        steps: of the optimizer.
+        batch: patches per step.
+        patch: edge of the patches, voxels.
+        learning_rate: peak learning rate.
+        precision, patience, seed: see `TrainConfig`.
+
+    >>> import numpy as np
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> from cryojax_seg.training import Example
+    >>> small = Example(np.zeros((16, 64, 64), np.float32))
+    >>> configured("threshold", GlobalThreshold(), [small], steps=10).patch_shape
+    (16, 40, 40)
+    """
+    usual = defaults(method)
+    steps = usual.steps if steps is None else steps
+    edges: tuple[int, int, int]
+    if patch is not None:
+        edges = (patch, patch, patch)
+    else:
+        stride, shapes = segmenter.stride, [e.volume.shape for e in examples]
+        z, y, x = (max(min(n) // stride * stride, stride) for n in zip(*shapes, strict=True))
+        edges = (min(usual.patch[0], z), min(usual.patch[1], y), min(usual.patch[2], x))
+    return TrainConfig(
+        steps=steps,
+        batch=usual.batch if batch is None else batch,
+        patch=edges,
+        learning_rate=learning_rate or usual.learning_rate,
+        ema=usual.ema,
+        seed=seed,
+        precision=precision,
+        patience=patience,
+        # The statistics of each tomogram are measured anew, which must stay a small part of all.
+        validate_every=max(33 * (len(examples) + 1), min(100, steps // 5)),
+        checkpoint_every=max(1, min(200, steps // 2)),
+    )
 
 
 def objective(method: str):

@@ -11,7 +11,7 @@ from cryojax_seg.core import Normalized, measure_intensity
 from cryojax_seg.core.types import Key, Shape
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.simulate import Scene, WedgeImaging, presets, simulate
-from cryojax_seg.training.batch import Annotated
+from cryojax_seg.training.example import Example
 
 Kind = Callable[[Key, Shape, float], Scene]
 KINDS = (presets.vesicles, presets.organelles, presets.cytoskeleton, presets.crowded)
@@ -27,7 +27,7 @@ def simulated(
     snr: tuple[float, float] = (0.05, 1.0),
     kinds: Sequence[Kind] = KINDS,
     seed: int = 0,
-) -> list[Annotated]:
+) -> list[Example]:
     """Phantoms with their truth, for `losses.noise2clean`.
 
     The noise is that of `simulate.WedgeImaging` (power as one over the root of the frequency), of a
@@ -69,7 +69,5 @@ def simulated(
         volume = np.asarray(Normalized(density, intensity)[:])
         # The mean of a density is not measured, and differs between truth and reconstruction.
         truth = ((truth - truth.mean()) * intensity.gain + volume.mean()).astype(np.float32)
-        nothing, everywhere = np.zeros(truth.shape, np.int8), np.ones(truth.shape, np.float32)
-        name = f"phantom {number}"
-        examples.append(Annotated(volume, nothing, everywhere, wedge, name, truth=truth))
+        examples.append(Example(volume, wedge=wedge, truth=truth, name=f"phantom {number}"))
     return examples

@@ -8,7 +8,7 @@ from cryojax_seg.core.blocks import Readable
 from cryojax_seg.core.intensity import measured_box
 from cryojax_seg.core.types import Array
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.training.batch import Annotated
+from cryojax_seg.training.example import Example
 
 
 def unlabelled(
@@ -20,7 +20,7 @@ def unlabelled(
     count: int = 8,
     seed: int = 0,
     name: str = "tomogram",
-) -> list[Annotated]:
+) -> list[Example]:
     """What a restorer learns from: the tomogram, or random blocks of one that is larger than those.
 
     Blank parts of a `core.Normalized` volume are left out.
@@ -54,7 +54,6 @@ def unlabelled(
         pair = None
         if halves is not None:
             pair = np.stack([np.asarray(half[where], np.float32) for half in halves])
-        nothing, everywhere = np.zeros(block.shape, np.int8), np.ones(block.shape, np.float32)
         label = name if whole else f"{name}, block {number}"
-        examples.append(Annotated(block, nothing, everywhere, wedge, label, halves=pair))
+        examples.append(Example(block, wedge=wedge, halves=pair, name=label))
     return examples

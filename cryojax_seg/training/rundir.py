@@ -22,8 +22,9 @@ from cryojax_seg.io.outputs import is_leftover
 from cryojax_seg.io.places import folder_made
 from cryojax_seg.io.plain import parse_json, read_json_object
 from cryojax_seg.text import shown, size_text
-from cryojax_seg.training.batch import Annotated
+from cryojax_seg.training.companions import COMPANIONS
 from cryojax_seg.training.config import FREE, TrainConfig, TrainingError
+from cryojax_seg.training.example import Example
 
 LOCK, DESCRIPTION, METRICS = "lock", "run.json", "metrics.jsonl"
 CHECKPOINTS, MODEL, CONFIG = "checkpoints", "model", "config.yaml"
@@ -97,7 +98,7 @@ def clear(folder: Path) -> None:
 
 
 def describe(
-    operator: LocalOperator, config: TrainConfig, examples: Sequence[Annotated]
+    operator: LocalOperator, config: TrainConfig, examples: Sequence[Example]
 ) -> dict[str, Any]:
     """What must be equal for a run to be resumed, as plain values."""
     return {
@@ -111,10 +112,13 @@ def describe(
     }
 
 
-def fingerprint(example: Annotated) -> str:
-    """SHA-256 of the arrays of an example."""
+def fingerprint(example: Example) -> str:
+    """Return the SHA-256 of the arrays of an example."""
     digest = hashlib.sha256()
-    for array in (example.volume, example.labels, example.weights):
+    for name in COMPANIONS:
+        array = getattr(example, name)
+        if array is None:
+            continue
         digest.update(f"{array.dtype.str} {array.shape}".encode())
         for plane in array:  # plane by plane: a memory map is never in memory as a whole
             digest.update(np.ascontiguousarray(plane).data)

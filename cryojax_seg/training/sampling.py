@@ -1,4 +1,4 @@
-"""Patches around annotated voxels, drawn inside the jitted step.
+"""Patches around annotated voxels, or anywhere without labels, drawn inside the jitted step.
 
 The host prepares once; then a batch is a pure function of the data and a key, so the state of the
 data pipeline is the step number and a resumed run sees the same patches.
@@ -17,7 +17,8 @@ from cryojax_seg.core.operator import LocalOperator, is_local
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Key
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.training.batch import Annotated, Batch
+from cryojax_seg.training.companions import COMPANIONS, present
+from cryojax_seg.training.example import Batch, Example
 
 # Array sizes are rounded up, so that a step compiled for one annotation serves the next: edges to
 # multiples of this, in voxels, and lists of voxels to powers of two.
@@ -30,32 +31,26 @@ class Samples:
     """Everything `draw` needs, on the device.
 
     Attributes:
-        volumes, labels, weights: one array ``(z, y, x)`` per tomogram, cropped to what patches
-            can reach and padded by mirror images where they reach beyond (weight 0 there).
-        shapes: int32 ``(tomogram, 3)``, what they can reach; the arrays are rounded up.
-        voxels: int32 ``(tomogram, class, voxel, 3)``, annotated voxels; zeros follow the last.
-        counts: int32 ``(tomogram, class)``, how many of them there are.
+        arrays: for each tomogram, its companions by name (see `companions`), ``(z, y, x, ...)``,
+            cropped to what patches can reach and padded by mirror images where they reach beyond
+            (weight 0 there).
+        shapes: int32 ``(tomogram, 3)``, what patches can reach; the arrays are rounded up.
+        voxels: int32 ``(tomogram, class, voxel, 3)``, voxels that patches are drawn around; zeros
+            follow the last. Those of an unlabelled tomogram stand in the first class.
+        counts: int32 ``(tomogram, class)``, the number of these voxels.
         wedges: the missing wedge of each tomogram in one common form, stacked; None if none is
             known.
         flips: bool ``(tomogram, 8, 3)``, the flips that leave its wedge unchanged.
-        offsets: int32 ``(tomogram, 3)``, voxel 0 of the array in the tomogram.
-        normals: int8 ``(z, y, x, 3)`` per tomogram, in units of 1/127; None if no example has any.
-        halves: ``(z, y, x, 2)`` per tomogram; None unless every example has them.
-        truths: ``(z, y, x)`` per tomogram; None unless every example has one.
+        offsets: int32 ``(tomogram, 3)``, voxel 0 of the arrays in the tomogram.
     """
 
-    volumes: tuple[Any, ...]
-    labels: tuple[Any, ...]
-    weights: tuple[Any, ...]
+    arrays: tuple[dict[str, Any], ...]
     shapes: Any
     voxels: Any
     counts: Any
     wedges: Any
     flips: Any
     offsets: Any
-    normals: Any = None
-    halves: Any = None
-    truths: Any = None
 
 
 def canonical(wedge: MissingWedge | None) -> MissingWedge:
@@ -80,26 +75,26 @@ def _flips(wedge: MissingWedge | None) -> np.ndarray:
     return np.tile(table, (8 // len(table), 1))  # they form a group, so there are 1, 2, 4 or 8
 
 
-def _context(example: Annotated, patch: tuple[int, int, int], margin: int, everywhere: bool):
+def _context(example: Example, patch: tuple[int, int, int], margin: int, everywhere: bool):
     """The part of an example that patches can reach, as indices along each axis (mirrored).
 
     For each axis: the indices, which of them are within the volume, the first, and how many there
     are before rounding up.
     """
-    indices = []
+    indices, drawn = [], example.drawn
     for axis, edge in enumerate(patch):
         size = example.volume.shape[axis]
-        planes = np.flatnonzero(example.weights.any(tuple(a for a in range(3) if a != axis)))
+        planes = np.flatnonzero(drawn.any(tuple(a for a in range(3) if a != axis)))
         start = max(int(planes[0]) - edge + 1 + margin, -margin)
         stop = min(int(planes[-1]) + edge - margin, size + margin)
         if everywhere:
             start, stop = -margin, size + margin
         short = max(edge - (stop - start), 0)
         start, stop = start - short // 2, stop + short - short // 2
-        reach = stop - start
-        index = np.arange(start, start + -(-reach // ROUNDING) * ROUNDING)
+        extent = stop - start
+        index = np.arange(start, start + -(-extent // ROUNDING) * ROUNDING)
         folded = mirror(start, start + index.size, size)
-        indices.append((folded, (index >= 0) & (index < size), start, reach))
+        indices.append((folded, (index >= 0) & (index < size), start, extent))
     return indices
 
 
@@ -111,7 +106,7 @@ def exact_margin(operator: LocalOperator, patch: tuple[int, int, int]) -> int:
 
 
 def prepare(
-    examples: Sequence[Annotated],
+    examples: Sequence[Example],
     classes: tuple[str, ...],
     patch: tuple[int, int, int],
     margin: int = 0,
@@ -119,82 +114,89 @@ def prepare(
     seed: int = 0,
     everywhere: bool = False,
 ) -> Samples:
-    """Checks the examples and puts what `draw` needs on the device.
+    """Check the examples and put what `draw` needs on the device.
 
     Args:
-        examples: at least one.
+        examples: at least one; labelled, or unlabelled, or both.
         classes: of the segmenter; none for a restorer.
         patch: edges of the patches, voxels.
         margin: border of a patch without loss; volumes are continued by mirror images so that
             voxels at their faces can be drawn too, as `core.apply` does.
-        limit: annotated voxels kept per class and tomogram (a random subset).
+        limit: voxels kept per class and tomogram (a random subset).
         seed: of that subset.
         everywhere: keep whole volumes, so that `draw` can take patches that nobody annotated.
 
     Raises:
-        ValueError: without examples, or for labels that stand for no class.
+        ValueError: without examples, for labels that stand for no class, or for an unlabelled
+            example among labelled ones of which no patch would be drawn.
     """
     if not examples:
-        raise ValueError("at least one annotated tomogram is needed")
+        raise ValueError("at least one example is needed")
     if 2 * margin >= min(patch):
         raise ValueError(f"a margin of {margin} voxels leaves nothing of patches of {patch}")
-    rng = np.random.default_rng(seed)
-    values = max(len(classes), 2)
-    arrays, voxels, offsets, shapes, normals, halves, truths = [], [], [], [], [], [], []
-    has_normals = any(example.normals is not None for example in examples)
-    has_halves = all(example.halves is not None for example in examples)
-    has_truth = all(example.truth is not None for example in examples)
+    labelled = any(example.labels is not None for example in examples)
     for example in examples:
         example.check_labels(classes)
+        if labelled and example.labels is None and not everywhere:
+            raise ValueError(
+                f"{example.name}: is not labelled as other examples are, so no patch of it would "
+                "be drawn; train with `unannotated` patches to use it"
+            )
+    rng, values = np.random.default_rng(seed), range(max(len(classes), 2))
+    companions = present(examples)
+    arrays, voxels, offsets, shapes = [], [], [], []
+    for example in examples:
         axes = _context(example, patch, margin, everywhere)
         where = np.ix_(*[folded for folded, *_ in axes])
-        real = [inside for _, inside, *_ in axes]
-        inside = real[0][:, None, None] & real[1][:, None] & real[2]
-        weights = np.where(inside, example.weights[where], 0).astype(np.float32)
-        labels = np.where(weights > 0, example.labels[where], 0).astype(np.int8)
-        arrays.append((np.asarray(example.volume[where], np.float32), labels, weights))
+        within = [inside for _, inside, *_ in axes]
+        inside = within[0][:, None, None] & within[1][:, None] & within[2]
+        kept = {}
+        for name, companion in companions.items():
+            given = getattr(example, name)
+            if given is None:
+                given = np.broadcast_to(np.float32(0), companion.shape(example.volume.shape))
+            kept[name] = companion.kept(given, where, inside)
+        if labelled:  # the labels of voxels that are not annotated are arbitrary
+            kept["labels"] = np.where(kept["weights"] > 0, kept["labels"], 0).astype(np.int8)
+        arrays.append(kept)
         offsets.append([start for *_, start, _ in axes])
-        shapes.append([reach for *_, reach in axes])
-        if has_normals:
-            given = example.normals
-            vectors = np.zeros((*weights.shape, 3)) if given is None else given[where]
-            normals.append(np.rint(127 * vectors * inside[..., None]).astype(np.int8))
-        if has_halves and example.halves is not None:
-            halves.append(np.stack([h[where] for h in example.halves], -1).astype(np.float32))
-        if has_truth and example.truth is not None:
-            truths.append(np.asarray(example.truth[where], np.float32))
-        per_class = []
-        for value in range(values):
-            found = np.flatnonzero((weights > 0) & (labels == value))
-            if found.size > limit:
-                found = np.sort(rng.choice(found, limit, replace=False))
-            per_class.append(np.stack(np.unravel_index(found, weights.shape), -1))
-        voxels.append(per_class)
-    counts = np.array([[len(v) for v in per_class] for per_class in voxels], np.int32)
-    room = 1 << int(counts.max() - 1).bit_length()
-    table = np.zeros((*counts.shape, room, 3), np.int32)
-    for i, per_class in enumerate(voxels):
-        for j, found in enumerate(per_class):
-            table[i, j, : len(found)] = found
+        shapes.append([extent for *_, extent in axes])
+        drawn = kept["weights"] > 0 if labelled else inside & example.drawn[where]
+        label = kept["labels"] if labelled else np.zeros(drawn.shape, np.int8)
+        voxels.append([_some(drawn & (label == c), limit, rng) for c in values])
     wedges = [canonical(example.wedge) for example in examples]
     known = any(example.wedge is not None for example in examples)
-    volumes, labels, weights = zip(*arrays, strict=True)
+    table, counts = _table(voxels)
     return jax.device_put(
         Samples(
-            volumes=volumes,
-            labels=labels,
-            weights=weights,
+            arrays=tuple(arrays),
             shapes=np.array(shapes, np.int32),
             voxels=table,
             counts=counts,
             wedges=jax.tree.map(lambda *leaves: jnp.stack(leaves), *wedges) if known else None,
             flips=np.stack([_flips(example.wedge) for example in examples]),
             offsets=np.array(offsets, np.int32),
-            normals=tuple(normals) or None,
-            halves=tuple(halves) or None,
-            truths=tuple(truths) or None,
         )
     )
+
+
+def _some(mask: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices ``(voxel, 3)`` of the voxels of a mask, or of a random subset of so many."""
+    found = np.flatnonzero(mask)
+    if found.size > limit:
+        found = np.sort(rng.choice(found, limit, replace=False))
+    return np.stack(np.unravel_index(found, mask.shape), -1)
+
+
+def _table(voxels: list[list[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of voxels for each tomogram and class as one array, and their lengths."""
+    counts = np.array([[len(found) for found in classes] for classes in voxels], np.int32)
+    length = 1 << int(counts.max() - 1).bit_length()
+    table = np.zeros((*counts.shape, length, 3), np.int32)
+    for i, classes in enumerate(voxels):
+        for j, found in enumerate(classes):
+            table[i, j, : len(found)] = found
+    return table, counts
 
 
 def _pick(chance: jax.Array, allowed: jax.Array) -> jax.Array:
@@ -251,23 +253,16 @@ def draw(
     margin: int = 0,
     anywhere: int = 0,
 ) -> tuple[Batch, jax.Array]:
-    """A batch of patches, balanced over the annotated classes.
+    """Draw a batch of patches, balanced over the annotated classes.
 
-    Each patch holds an annotated voxel of a class chosen uniformly, anywhere inside its margin;
-    `anywhere` more patches are drawn from the whole tomograms, annotated or not.
+    Each patch holds an annotated voxel of a class chosen uniformly, anywhere inside its margin, or
+    any measured voxel if nothing is labelled; `anywhere` more patches are drawn from the whole
+    tomograms, annotated or not.
 
     Returns:
         the batch, and for each patch the flips ``(batch, 8, 3)`` that keep its wedge.
     """
     examples, origins = places(samples, key, count, patch, margin, anywhere)
-    tomograms = zip(samples.volumes, samples.labels, samples.weights, strict=True)
-    each: list[dict[str, Any]] = [
-        {"volume": v, "labels": label, "weights": w} for v, label, w in tomograms
-    ]
-    more = {"normals": samples.normals, "halves": samples.halves, "truth": samples.truths}
-    for name, arrays in more.items():
-        for arrays_of_one, array in zip(each, arrays or (), strict=False):
-            arrays_of_one[name] = array
 
     def cut(where):
         example, origin = where
@@ -275,22 +270,17 @@ def draw(
         def patch_of(arrays):
             parts = {}
             for name, array in arrays.items():
-                more = array.ndim - 3
-                start = (*origin, *(0,) * more)
-                parts[name] = jax.lax.dynamic_slice(array, start, (*patch, *array.shape[3:]))
-            parts["labels"] = parts["labels"].astype(jnp.int32)
-            if "normals" in parts:
-                parts["normals"] = parts["normals"].astype(jnp.float32) / 127
-            if "halves" in parts:
-                parts["halves"] = jnp.moveaxis(parts["halves"], -1, 0)
+                start = (*origin, *(0,) * (array.ndim - 3))
+                block = jax.lax.dynamic_slice(array, start, (*patch, *array.shape[3:]))
+                parts[name] = COMPANIONS[name].cut(block)
             return parts
 
-        branches = [lambda _, arrays=arrays: patch_of(arrays) for arrays in each]
+        branches = [lambda _, arrays=arrays: patch_of(arrays) for arrays in samples.arrays]
         return jax.lax.switch(example, branches, None)
 
     # A loop and not vmap, which would cut the patch out of every tomogram and then choose.
     parts = jax.lax.map(cut, (examples, origins))
-    if margin:
+    if margin and "weights" in parts:
         inner = np.zeros(patch, np.float32)
         inner[(slice(margin, -margin),) * 3] = 1
         parts["weights"] = parts["weights"] * inner[None]

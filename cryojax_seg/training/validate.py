@@ -10,8 +10,8 @@ from cryojax_seg.core import segmenter as core
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.tiling import Tiling, apply_tiles, fewest
 from cryojax_seg.segmenters import fit_normalization
-from cryojax_seg.training.batch import Annotated
 from cryojax_seg.training.config import TrainConfig
+from cryojax_seg.training.example import Example
 
 SHARE = 0.04  # of the time of training; compiling it takes some more, of 5 % in all
 _STEP = 3.0  # times that a training step computes each of its patches, forwards and backwards
@@ -35,7 +35,7 @@ def affordable(config: TrainConfig) -> float:
 
 def dice(
     segmenter: Segmenter,
-    examples: Sequence[Annotated],
+    examples: Sequence[Example],
     patch: int,
     seed: int = 0,
     voxels: float | int = math.inf,
@@ -85,7 +85,7 @@ def dice(
 
 
 def _chosen(
-    examples: Sequence[Annotated], context: int, stride: int, voxels: float | int, seed: int
+    examples: Sequence[Example], context: int, stride: int, voxels: float | int, seed: int
 ) -> list[tuple[int, Tiling]]:
     """Tiles, each with the number of its example: those with annotation, or some of them."""
     boxes = [annotated(example, stride) for example in examples]
@@ -115,12 +115,12 @@ def _where(tile: Tiling) -> tuple[slice, ...]:
     return tuple(slice(o, o + n) for o, n in zip(tile.origin, tile.shape, strict=True))
 
 
-def annotated(example: Annotated, stride: int) -> tuple[slice, ...]:
+def annotated(example: Example, stride: int) -> tuple[slice, ...]:
     """The smallest box that holds all annotation, from multiples of the stride on.
 
     >>> v, w = np.zeros((8, 8, 8), np.float32), np.zeros((8, 8, 8), np.float32)
     >>> w[3, :, 5:] = 1
-    >>> annotated(Annotated(v, v.astype(int), w), 2)
+    >>> annotated(Example(v, v.astype(int), w), 2)
     (slice(2, 4, None), slice(0, 8, None), slice(4, 8, None))
     """
     box = []
@@ -131,7 +131,7 @@ def annotated(example: Annotated, stride: int) -> tuple[slice, ...]:
 
 
 def _with_classes_first(
-    tiles: Sequence[tuple[int, Tiling]], examples: Sequence[Annotated]
+    tiles: Sequence[tuple[int, Tiling]], examples: Sequence[Example]
 ) -> list[tuple[int, Tiling]]:
     """The tiles in an order in which the first few have as many classes as there are."""
     seen: set[int] = set()

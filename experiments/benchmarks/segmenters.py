@@ -33,7 +33,7 @@ from cryojax_seg.core import keep_memory
 from cryojax_seg.core.neighbourhood import gaussian
 from cryojax_seg.segmenters import UNet
 from cryojax_seg.segmenters.ridge import symmetric_eigenvalues
-from cryojax_seg.training import Annotated, TrainConfig, make_step
+from cryojax_seg.training import Example, TrainConfig, make_step
 from cryojax_seg.training.sampling import prepare
 from cryojax_seg.training.step import initial_state, take_apart
 from experiments.common import claim, write_results
@@ -205,7 +205,7 @@ def training_step(config: Config):
     shape = (config.edge + 16,) * 3
     labels = rng.integers(0, 2, shape).astype(np.int32)
     volume = rng.normal(size=shape).astype(np.float32)
-    example = Annotated(volume, labels, np.ones(shape, np.float32))
+    example = Example(volume, labels, np.ones(shape, np.float32))
     settings = TrainConfig(steps=100, batch=2, patch=config.edge)
     net = UNet(config.width, config.depth, norm="instance", rngs=nnx.Rngs(0))
     samples = prepare([example], net.classes, settings.patch_shape)

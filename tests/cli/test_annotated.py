@@ -77,11 +77,11 @@ def test_classes_without_voxels_are_named(write, balls, capsys):
 
 
 def test_classes_that_would_all_be_held_out_are_named(balls, capsys):
-    from cryojax_seg.training import Annotated
+    from cryojax_seg.training import Example
 
     volume, labels = balls
-    whole = Annotated(volume, labels.astype(np.int32), np.ones(SHAPE, np.float32))
-    none = Annotated(volume, 0 * labels.astype(np.int32), np.ones(SHAPE, np.float32))
+    whole = Example(volume, labels.astype(np.int32), np.ones(SHAPE, np.float32))
+    none = Example(volume, 0 * labels.astype(np.int32), np.ones(SHAPE, np.float32))
     with pytest.raises(ValueError, match="class ball would be held out"):
         annotated.check_held_out([none], [whole], ("ball",))
     annotated.check_held_out([whole], [none], ("ball",))

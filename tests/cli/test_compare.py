@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cryojax_seg import evaluate, io
-from cryojax_seg.cli import compare, report
+from cryojax_seg.training.comparison import read_fold
+from cryojax_seg.training.folds import divide
 
 LABELS = "membrane.mrc"
 
@@ -37,7 +38,7 @@ def compare_main(arguments):
 
 def test_folds_divide_the_slices_and_keep_their_distance():
     annotated = tuple(range(5, 25))
-    folds = compare.divide(annotated, 3, 2, 40)
+    folds = divide(annotated, 3, 2, 40)
     assert sorted(z for fold in folds for z in fold.scored) == list(annotated)
     for fold in folds:
         assert min(abs(a - b) for a in fold.scored for b in fold.learned) == 3
@@ -70,7 +71,7 @@ def test_a_fold_is_what_training_without_its_slices_gives(files, compared):
     )  # fmt: skip
     (example,), _, classes = annotated.read_examples(options)
     start = methods.build("vote", classes, example.volume, 0)
-    config = train.train_config(options, "vote", [example], start)
+    config = methods.configured("vote", start, [example], steps=3, patch=16)
     result = training.train(
         start, [example], config, objective=methods.objective("vote"), progress=False
     )
@@ -113,7 +114,7 @@ def test_an_interrupted_comparison_goes_on_with_what_is_missing(files, compared,
         ({"methods": "cryojax_seg.segmenters:otsu"}, "no segmenter called 'otsu'"),
         ({"methods": "cryojax_seg.core:Segmenter"}, "Segmenter lacks __call__"),
         ({"slices": ("8",)}, "at least two"),
-        ({"slices": ("8", "9")}, "no annotated slice is farther than --gap 2"),
+        ({"slices": ("8", "9")}, "no annotated slice is farther than the gap of 2"),
         ({"more": ("--folds", "1")}, "--folds must be at least 2"),
         ({"more": ("--resume",)}, "there is no comparison to --resume"),
     ],
@@ -136,20 +137,20 @@ def test_a_damaged_fold_is_named(compared, tmp_path):
     raw = (compared / "folds" / "vote-0.npz").read_bytes()
     path.write_bytes(raw)
     with np.load(path) as file:
-        shape = file["probabilities"].shape
-    assert report.read_fold(path, shape)["probabilities"].shape == shape
+        shape, key = file["probabilities"].shape, str(file["key"])
+    assert read_fold(path, shape, key)["probabilities"].shape == shape
     other = io_bytes(probabilities=np.zeros(shape, np.float16), seconds=np.array([1.0, 2.0]))
     pickled = io_bytes(probabilities=np.array([{}], object))
     for content in (raw[:100], raw[:-30], b"PK" + raw[9:], other, pickled, raw[::-1]):
         path.write_bytes(content)
-        with pytest.raises(io.FileError, match=r"a.npz: is damaged.*--resume"):
-            report.read_fold(path, shape)
+        with pytest.raises(io.FileError, match=r"a.npz: is damaged.*made again"):
+            read_fold(path, shape, key)
     path.write_bytes(b"")
     with pytest.raises(io.FileError, match=r"a.npz: is empty"):
-        report.read_fold(path, shape)
+        read_fold(path, shape, key)
     path.write_bytes(raw)
     with pytest.raises(io.FileError, match=r"a.npz: is damaged or of another"):
-        report.read_fold(path, (9, 9, 9, 1))
+        read_fold(path, (9, 9, 9, 1), key)
 
 
 def io_bytes(**arrays):

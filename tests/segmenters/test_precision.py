@@ -91,7 +91,7 @@ def test_labels_disagree_where_logits_are_near_zero_only():
 def test_training_in_bfloat16_learns_as_in_float32():
     v = volume((24, 24, 24))
     labels = (v > 0.5).astype(np.int32)
-    example = training.Annotated(v, labels, np.ones(v.shape, np.float32))
+    example = training.Example(v, labels, np.ones(v.shape, np.float32))
     ends = []
     for precision in ("f32", "bf16"):
         config = training.TrainConfig(

@@ -17,7 +17,7 @@ WEDGE = MissingWedge((-50.0, 60.0))
 filtered = jax.jit(MissingWedge.apply)
 transfer = jax.jit(MissingWedge.transfer, static_argnums=1)
 EVERYTHING = Augmentation(
-    rotate=0.5, turn=0.5, intensity=1.0, noise=0.5, blank=0.5, narrow=0.5, amplitude=0.5
+    rotate90=0.5, rotate=0.5, intensity=1.0, noise=0.5, blank=0.5, narrow=0.5, amplitude=0.5
 )
 
 
@@ -50,7 +50,7 @@ def test_cube_rotations_turn_the_wedge_with_the_patch():
 
 def test_random_cube_rotations_are_proper_and_all_occur():
     keys = jax.random.split(jax.random.key(0), 400)
-    after = jax.jit(jax.vmap(lambda k: A.rotate_cube(patch((4, 4, 4)), k)))(keys)
+    after = jax.jit(jax.vmap(lambda k: A.rotate90(patch((4, 4, 4)), k)))(keys)
     matrices = np.asarray(after.wedge.rotation).round().astype(int)
     np.testing.assert_allclose(np.linalg.det(matrices), 1.0)
     assert len({tuple(m.ravel().tolist()) for m in matrices}) == 24
@@ -59,7 +59,7 @@ def test_random_cube_rotations_are_proper_and_all_occur():
 def test_a_flat_box_is_only_rotated_onto_itself():
     before = patch((4, 8, 8))
     keys = jax.random.split(jax.random.key(0), 100)
-    after = jax.jit(jax.vmap(lambda k: A.rotate_cube(before, k)))(keys)
+    after = jax.jit(jax.vmap(lambda k: A.rotate90(before, k)))(keys)
     matrices = np.asarray(after.wedge.rotation).round().astype(int)
     assert (np.abs(matrices[:, 0, 0]) == 1).all()
     assert len({tuple(m.ravel().tolist()) for m in matrices}) == 8
@@ -97,7 +97,7 @@ def test_turn_is_a_rotation_of_volume_annotation_and_wedge():
     weights = jnp.ones(sheet.shape)
     before = Batch(sheet, (sheet > 0.5).astype(jnp.int32), weights, canonical(WEDGE))
     key = jax.random.key(4)
-    after = jax.jit(A.turn, static_argnums=2)(before, key, 30.0)
+    after = jax.jit(A.rotate, static_argnums=2)(before, key, 30.0)
     matrix = jax.jit(A.rotation_matrix, static_argnums=1)(key, 30.0)
     np.testing.assert_allclose(matrix @ matrix.T, jnp.eye(3), atol=1e-5)
     assert float(jnp.abs(matrix - jnp.eye(3)).max()) > 0.1

@@ -22,7 +22,7 @@ import pytest
 
 from cryojax_seg import losses
 from cryojax_seg.segmenters import LinearVote
-from cryojax_seg.training import Annotated, Augmentation, TrainingError, checkpoint, rundir, train
+from cryojax_seg.training import Augmentation, Example, TrainingError, checkpoint, rundir, train
 from cryojax_seg.training.signals import Interrupts
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -326,7 +326,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_finite_state(tmp_path):
     given = worker.example("bad.mrc")
     volume = given.volume.copy()
     volume[10, 3, 3] = 1000.0
-    example = Annotated(volume, given.labels, given.weights, given.wedge, given.name)
+    example = Example(volume, given.labels, given.weights, given.wedge, name=given.name)
 
     def objective(segmenter, batch):
         value = losses.supervised(losses.cross_entropy)(segmenter, batch)

@@ -22,9 +22,9 @@ from cryojax_seg.segmenters import (
     fit_normalization,
 )
 from cryojax_seg.training import (
-    Annotated,
     Augmentation,
     Batch,
+    Example,
     TrainConfig,
     TrainingError,
     train,
@@ -142,7 +142,7 @@ def test_validation_dice_is_the_set_formula_on_annotated_voxels():
     volume = rng.normal(size=(9, 8, 7)).astype(np.float32)
     truth = rng.integers(0, 2, volume.shape)
     weights = (rng.uniform(size=volume.shape) > 0.5) * (np.arange(9) == 4)[:, None, None]
-    example = Annotated(volume, truth, weights.astype(np.float32))
+    example = Example(volume, truth, weights.astype(np.float32))
     found, true = (volume > 0.3) & weights, (truth > 0) & weights
     expected = 2 * (found & true).sum() / (found.sum() + true.sum())
     np.testing.assert_allclose(validate.dice(GlobalThreshold(0.3), [example], 8), expected)
@@ -161,7 +161,7 @@ def test_a_validation_computes_what_it_may(monkeypatch):
     truth[:, :6, :6], truth[:, 90:, 90:] = 1, 2
     weights = np.zeros(volume.shape, np.float32)
     weights[[7, 21]] = 1
-    example, vote = Annotated(volume, truth, weights), LinearVote(radius=3, classes=("a", "b", "c"))
+    example, vote = Example(volume, truth, weights), LinearVote(radius=3, classes=("a", "b", "c"))
     seen, run = [], tiling._run
     monkeypatch.setattr(
         tiling, "_run", lambda s, b, *rest: seen.append(b.shape) or run(s, b, *rest)
@@ -180,7 +180,7 @@ def test_a_validation_computes_what_it_may(monkeypatch):
     assert validate.dice(vote, [example], 16, 0, 1e9) == all_of_it
     seen.clear()
     weights[:], weights[7] = 0, 1
-    validate.dice(vote, [Annotated(volume, truth, weights)], 16)
+    validate.dice(vote, [Example(volume, truth, weights)], 16)
     assert sum(map(math.prod, seen)) / (96 * 96) <= 9  # a slice, 4 of context on both sides
 
 
@@ -188,7 +188,7 @@ def test_drawn_tiles_have_every_class():
     volume = np.random.default_rng(0).normal(size=(8, 64, 64)).astype(np.float32)
     truth = np.zeros(volume.shape, np.int32)
     truth[:, :4, :4], truth[:, 60:, 60:] = 1, 2
-    example = Annotated(volume, truth, np.ones(volume.shape, np.float32))
+    example = Example(volume, truth, np.ones(volume.shape, np.float32))
     for seed in range(5):
         tiles = validate._chosen([example], 0, 1, 2 * 8 * 16 * 16, seed)
         assert sum(math.prod(tile.padded) for _, tile in tiles) <= 2 * 8 * 16 * 16

@@ -8,7 +8,7 @@ from flax import nnx
 
 from cryojax_seg.core import MissingWedge, Segmenter
 from cryojax_seg.segmenters import ConvNet
-from cryojax_seg.training import Annotated, sampling, split_annotation
+from cryojax_seg.training import Example, sampling, split_annotation
 from cryojax_seg.training.sampling import canonical, exact_margin, prepare
 
 draw = jax.jit(sampling.draw, static_argnums=(2, 3, 4))
@@ -23,7 +23,7 @@ def coded(shape, name="a", offset=0, seed=0):
     weights[shape[0] // 2] = 1.0
     weights[-3:, -4:, -5:] = 0.5
     labels[weights == 0] = -7  # must never be looked at
-    return Annotated(volume, labels, weights, name=name)
+    return Example(volume, labels, weights, name=name)
 
 
 SHAPE = (12, 10, 14)
@@ -74,7 +74,7 @@ def test_a_rare_class_is_in_half_of_the_patches():
     labels = np.zeros((16, 16, 16), int)
     labels[3, 4, 5] = 1
     ones = np.ones(labels.shape, np.float32)
-    samples = prepare([Annotated(ones, labels, ones)], ("rare",), (4, 4, 4))
+    samples = prepare([Example(ones, labels, ones)], ("rare",), (4, 4, 4))
     batch, _ = draw(samples, jax.random.key(1), 200, (4, 4, 4), 0)
     share = float((batch.labels.reshape(200, -1) > 0).any(1).mean())
     assert 0.4 < share < 0.65
@@ -86,7 +86,7 @@ def test_a_rare_class_is_in_half_of_the_patches():
 def test_only_annotated_classes_are_asked_for():
     labels = np.full((8, 8, 8), 2)
     ones = np.ones(labels.shape, np.float32)
-    samples = prepare([Annotated(ones, labels, ones)], ("none", "a", "b"), (4, 4, 4))
+    samples = prepare([Example(ones, labels, ones)], ("none", "a", "b"), (4, 4, 4))
     batch, _ = draw(samples, jax.random.key(1), 20, (4, 4, 4), 0)
     assert (np.asarray(batch.labels) == 2).all()
 
@@ -147,7 +147,7 @@ def test_examples_with_different_wedges_share_a_batch():
     examples = []
     for i, wedge in enumerate(wedges):
         a = coded((8, 8, 8), str(i), offset=10_000 * i)
-        examples.append(Annotated(a.volume, a.labels, a.weights, wedge, a.name))
+        examples.append(Example(a.volume, a.labels, a.weights, wedge, name=a.name))
     samples = prepare(examples, ("thing",), (4, 4, 4))
     batch, flips = draw(samples, jax.random.key(0), 12, (4, 4, 4), 0)
     assert flips.shape == (12, 8, 3)
@@ -176,7 +176,7 @@ def test_exact_margin():
 def bad(**changes):
     a = coded((4, 4, 4))
     fields = {"volume": a.volume, "labels": a.labels, "weights": a.weights, "name": "x.mrc"}
-    return lambda: Annotated(**(fields | changes))
+    return lambda: Example(**(fields | changes))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def bad(**changes):
         (bad(labels=np.zeros((4, 4, 4))), "x.mrc: labels must be integers"),
         (bad(weights=np.full((4, 4, 4), np.nan)), "x.mrc: weights must be finite"),
         (bad(weights=np.zeros((4, 4, 4))), "x.mrc: no voxel is annotated"),
-        (bad(volume=np.full((4, 4, 4), np.nan)), "x.mrc: the volume has NaN"),
+        (bad(volume=np.full((4, 4, 4), np.nan)), "x.mrc: volume must be finite"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused_by_name(make, message):
@@ -199,17 +199,17 @@ def test_a_label_without_a_class_is_refused_by_name():
     volume = np.zeros((4, 4, 4), np.float32)
     labels = np.zeros(volume.shape, int)
     labels[0, 0, :2] = 2, -1
-    example = Annotated(volume, labels, np.ones(volume.shape), name="x.mrc")
+    example = Example(volume, labels, np.ones(volume.shape), name="x.mrc")
     with pytest.raises(ValueError, match=r"x.mrc: annotated voxels have the label \[-1, 2\]"):
         prepare([example], ("thing",), (2, 2, 2))
-    with pytest.raises(ValueError, match="at least one annotated tomogram"):
+    with pytest.raises(ValueError, match="at least one example"):
         prepare([], ("thing",), (2, 2, 2))
 
 
 def test_split_holds_out_one_block_and_keeps_every_voxel_once():
     example = coded((20, 8, 8))
     labels = np.where(np.arange(20)[:, None, None] % 2, 1, 0) * np.ones((20, 8, 8), int)
-    example = Annotated(example.volume, labels, np.ones((20, 8, 8)), name="a")
+    example = Example(example.volume, labels, np.ones((20, 8, 8)), name="a")
     for seed in range(3):
         train, held = split_annotation(example, 0.3, seed)
         np.testing.assert_array_equal(train.weights + held.weights, example.weights)
@@ -226,7 +226,7 @@ def test_split_divides_a_single_slice_and_prefers_blocks_with_all_classes():
     labels[2, 0] = 1
     labels[2, 11] = 1  # rows 1 to 10 lack the class
     for seed in range(4):
-        train, held = split_annotation(Annotated(volume, labels, weights), 0.25, seed)
+        train, held = split_annotation(Example(volume, labels, weights), 0.25, seed)
         rows = np.flatnonzero(held.weights.any((0, 2)))
         assert len(rows) == 3
         assert rows[0] == 0 or rows[-1] == 11
@@ -236,7 +236,7 @@ def test_split_divides_a_single_slice_and_prefers_blocks_with_all_classes():
 def test_split_refuses_what_cannot_be_divided():
     weights = np.zeros((3, 3, 3))
     weights[1, 1, 1] = 1
-    example = Annotated(np.zeros((3, 3, 3), np.float32), np.zeros((3, 3, 3), int), weights)
+    example = Example(np.zeros((3, 3, 3), np.float32), np.zeros((3, 3, 3), int), weights)
     with pytest.raises(ValueError, match="too little is annotated"):
         split_annotation(example)
     with pytest.raises(ValueError, match="between 0 and 1"):

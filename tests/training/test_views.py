@@ -11,7 +11,7 @@ from cryojax_seg import losses
 from cryojax_seg.core import MissingWedge
 from cryojax_seg.core.rotation import cube_rotations
 from cryojax_seg.segmenters import LinearVote
-from cryojax_seg.training import Annotated, Augmentation, Batch, TrainConfig, sampling, train
+from cryojax_seg.training import Augmentation, Batch, Example, TrainConfig, sampling, train
 from cryojax_seg.training import augment as A
 from cryojax_seg.training.sampling import canonical, prepare
 
@@ -33,7 +33,7 @@ def example(seed=0, **changes):
     arguments = {"wedge": MissingWedge((-60.0, 50.0)), "normals": normals, "halves": halves}
     arguments["truth"] = 2 * volume
     labels = (volume > 0).astype(int)
-    return Annotated(volume, labels, weights, **{**arguments, **changes})
+    return Example(volume, labels, weights, **{**arguments, **changes})
 
 
 def test_normals_halves_and_truth_are_cut_with_the_volume():
@@ -49,7 +49,7 @@ def test_normals_halves_and_truth_are_cut_with_the_volume():
 
 def test_an_example_without_normals_has_none_and_halves_need_all():
     samples = prepare([example(0), example(1, normals=None, halves=None)], ("thing",), EDGE)
-    assert samples.halves is None and samples.truths is not None
+    assert "halves" not in samples.arrays[0] and "truth" in samples.arrays[0]
     batch, _ = draw(samples, jax.random.key(0), 30, EDGE)
     lengths = np.linalg.norm(batch.normals, axis=-1).reshape(30, -1)
     has = lengths.min(1) > 0.9
@@ -73,11 +73,11 @@ def test_unannotated_patches_come_from_everywhere():
 
 
 def test_wrong_normals_and_halves_are_refused_by_name():
-    for name, value in (
-        ("normals", np.zeros((*SHAPE, 2), np.float32)),
-        ("halves", np.full((2, *SHAPE), np.nan, np.float32)),
+    for name, value, problem in (
+        ("normals", np.zeros((*SHAPE, 2), np.float32), "normals have shape"),
+        ("halves", np.full((2, *SHAPE), np.nan, np.float32), "halves must be finite"),
     ):
-        with pytest.raises(ValueError, match=f"{name} must be finite and have shape"):
+        with pytest.raises(ValueError, match=problem):
             example(0, **{name: value})
 
 
@@ -104,7 +104,7 @@ def test_normals_turn_with_the_sample_and_keep_their_visibility():
         np.testing.assert_array_equal(after.truth, 2 * after.volume)
 
 
-@pytest.mark.parametrize("name", ["turn", "noise", "narrow", "amplitude", "intensity", "blank"])
+@pytest.mark.parametrize("name", ["rotate", "noise", "narrow", "amplitude", "intensity", "blank"])
 def test_the_volume_stays_the_mean_of_its_halves(name):
     """Whatever changes the volume changes both halves with it; all changes are affine."""
     config = Augmentation(**{"intensity": 0.0, name: 1.0})
@@ -115,7 +115,7 @@ def test_the_volume_stays_the_mean_of_its_halves(name):
     assert not np.allclose(after.volume, batch.volume, atol=1e-3)
     np.testing.assert_allclose(after.halves.mean(1), after.volume, atol=2e-5)
     # The truth moves with the volume, and is not spoiled with it.
-    truth = 2 * (after.volume if name == "turn" else batch.volume)
+    truth = 2 * (after.volume if name == "rotate" else batch.volume)
     np.testing.assert_allclose(after.truth, truth, atol=2e-5)
     difference = np.asarray(after.halves[0, 0] - after.halves[0, 1])
     if name == "noise":  # independent in the halves

@@ -13,7 +13,7 @@ import numpy as np
 
 from cryojax_seg.core import MissingWedge
 from cryojax_seg.segmenters import LinearVote
-from cryojax_seg.training import Annotated, Augmentation, TrainConfig, split_annotation, train
+from cryojax_seg.training import Augmentation, Example, TrainConfig, split_annotation, train
 
 
 def example(name="toy", seed=0):
@@ -24,7 +24,7 @@ def example(name="toy", seed=0):
     volume = (1.5 * labels + rng.normal(size=labels.shape)).astype(np.float32)
     weights = np.zeros(labels.shape, np.float32)
     weights[[2, 6, 10, 14]] = 1.0
-    return Annotated(volume, labels, weights, MissingWedge((-60.0, 60.0)), name)
+    return Example(volume, labels, weights, MissingWedge((-60.0, 60.0)), name=name)
 
 
 def config(**changes):
@@ -35,7 +35,7 @@ def config(**changes):
         "learning_rate": 0.2,
         "validate_every": 10,
         "checkpoint_every": 3,
-        "augmentation": Augmentation(rotate=0.5),
+        "augmentation": Augmentation(rotate90=0.5),
     }
     return TrainConfig(**(values | changes))
 

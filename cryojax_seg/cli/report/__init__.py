@@ -1,10 +1,8 @@
 """The report of ``cryojax-seg compare``: scores, charts and slices in one file."""
 
 import base64
-import dataclasses
 import io
 import json
-import zipfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from PIL import Image
 from cryojax_seg import evaluate
 from cryojax_seg.cli.evaluate import BINS
 from cryojax_seg.core import label_names
-from cryojax_seg.io.files import FileError, check_memory, existing_file
+from cryojax_seg.training.comparison import HeldOut
 
 EDGE = 384  # pixels of a picture, at most
 PICTURES = {"z": 24, "y": 12, "x": 12}
@@ -33,105 +31,7 @@ COLOURS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What one method made of the slices that it did not learn from.
-
-    Attributes:
-        probabilities: float16 ``(z, y, x, class)``, each slice by the fold that it belongs to.
-        predicted: labels ``(z, y, x)``.
-        scores: plain values; None where a score is not defined.
-        reliability: confidence and accuracy of bins that have voxels.
-    """
-
-    probabilities: np.ndarray
-    predicted: np.ndarray
-    scores: dict[str, Any]
-    reliability: list[list[float]]
-
-
-def gather(paths, folds, example, voxel_size, classes) -> Result:
-    """Puts the folds of a method together and scores them on the annotated slices."""
-    parts = []
-    for path, fold in zip(paths, folds, strict=True):
-        shown = (fold.shown[1] - fold.shown[0], *example.volume.shape[1:], len(classes))
-        parts.append(read_fold(path, shown))
-    p = np.concatenate([part["probabilities"] for part in parts])
-    predicted = p.argmax(-1) if p.shape[-1] > 1 else (p[..., 0] > 0.5).astype(np.int64)
-    truth, weights = example.labels, example.weights
-    overlaps = evaluate.overlap(predicted, truth, weights, classes)
-    per_fold = []
-    for fold in folds:
-        here = np.zeros(len(truth), bool)
-        here[list(fold.scored)] = True
-        scores = evaluate.overlap(
-            predicted, truth, np.where(here[:, None, None], weights, 0), classes
-        )
-        per_fold.append(_mean([s.dice for s in scores.values()]))
-    size = (1.0, 1.0, 1.0) if voxel_size is None else voxel_size
-    rows = {}
-    for label, (name, counts) in enumerate(overlaps.items(), 1):
-        rows[name] = {k: getattr(counts, k) for k in ("dice", "iou", "precision", "recall")}
-        rows[name]["surface_dice"] = evaluate.surface_dice(
-            predicted == label, truth == label, 2 * float(np.mean(size)), size, weights
-        )
-    means = {key: _mean([row[key] for row in rows.values()]) for key in next(iter(rows.values()))}
-    wide = p.astype(np.float32)
-    if p.shape[-1] > 1:  # float16 rounds; the classes must add up to one
-        wide /= wide.sum(-1, keepdims=True)
-    diagram = evaluate.reliability(wide, truth, weights, bins=10)
-    seconds = np.sum([part["seconds"] for part in parts], axis=0)
-    scores = {
-        **means,
-        "dice_by_group": per_fold,
-        "ece": evaluate.expected_calibration_error(wide, truth, weights),
-        "brier": evaluate.brier_score(wide, truth, weights),
-        "training_seconds": float(seconds[0]),
-        "parameters": int(parts[0]["parameters"]),
-        "voxels_per_second": float(sum(int(part["voxels"]) for part in parts) / seconds[1]),
-        "classes": rows,
-    }
-    kept = diagram.weight > 0
-    curve = [
-        [float(c), float(a)]
-        for c, a in zip(diagram.confidence[kept], diagram.accuracy[kept], strict=True)
-    ]
-    return Result(p, predicted, scores, curve)
-
-
-def read_fold(path: Path, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """What one fold kept: probabilities of this shape, seconds, parameters and voxels.
-
-    Raises:
-        FileError: naming the file, if it is damaged or of another comparison.
-    """
-    kinds = {"probabilities": (shape, "f"), "seconds": ((2,), "f")}
-    kinds |= {"parameters": ((), "iu"), "voxels": ((), "iu")}
-    found = {}
-    existing_file(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        check_memory(path, size, "remove it")
-        with np.load(path, allow_pickle=False) as file:
-            for name, (wanted, kind) in kinds.items():
-                found[name] = file[name]
-                if found[name].shape != wanted or found[name].dtype.kind not in kind:
-                    raise ValueError(f"{name} are {found[name].shape} {found[name].dtype}")
-    except Exception as error:  # a damaged archive surfaces as any of a dozen types
-        raise FileError(
-            f"{path}: is damaged or of another comparison ({error}); remove it, and --resume makes "
-            "it again"
-        ) from error
-    return found
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else None
-
-
-def content(title: str, results: dict[str, Result], folds, example, classes, options) -> dict:
+def content(title: str, results: dict[str, HeldOut], folds, example, classes, options) -> dict:
     """Everything that the report shows, as plain values; pictures are data addresses."""
     recall, note = _recall(results, example)
     return {
@@ -149,7 +49,7 @@ def content(title: str, results: dict[str, Result], folds, example, classes, opt
     }
 
 
-def _recall(results: dict[str, Result], example) -> tuple[dict[str, Any], str]:
+def _recall(results: dict[str, HeldOut], example) -> tuple[dict[str, Any], str]:
     """Recall of the foreground in bins of visibility, and how the visibility is known."""
     if example.wedge is None:
         return {}, "Give --tilt-range to see how recall depends on the missing wedge."
@@ -186,7 +86,7 @@ def _recall(results: dict[str, Result], example) -> tuple[dict[str, Any], str]:
     return curves, f"Directions are those of {source}. Bars: 95 % intervals, 50 voxels as one."
 
 
-def _pictures(results: dict[str, Result], example) -> dict[str, list[dict[str, Any]]]:
+def _pictures(results: dict[str, HeldOut], example) -> dict[str, list[dict[str, Any]]]:
     finite = example.volume[np.isfinite(example.volume)]
     low, high = np.percentile(finite[:: max(1, finite.size // 10**6)], (0.5, 99.5))
     grey = np.clip((np.nan_to_num(example.volume) - low) / max(high - low, 1e-6) * 255, 0, 255)

@@ -1,4 +1,4 @@
-"""The values that training works on: an annotated tomogram on the host, a batch on the device."""
+"""The values that training works on: an example on the host, a batch on the device."""
 
 import dataclasses
 import functools
@@ -9,6 +9,7 @@ import numpy as np
 from cryojax_seg.core.blank import inner_box
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.training.companions import COMPANIONS
 
 
 @register_pytree
@@ -20,9 +21,9 @@ class Batch:
 
     Attributes:
         volume: ``(batch, z, y, x)``, normalized, structure bright.
-        labels: int32 ``(batch, z, y, x)``.
-        weights: ``(batch, z, y, x)``; 0 where not annotated.
-        wedge: the `MissingWedge` of each patch, turned with it; None if that is of no interest.
+        labels: int32 ``(batch, z, y, x)``; None without labels.
+        weights: ``(batch, z, y, x)``; 0 where not annotated. None without labels.
+        wedge: the `MissingWedge` of each patch, rotated with it; None if unknown.
         normals: ``(batch, z, y, x, 3)`` unit normals (zyx) of the true surfaces, 0 where there is
             none; None if unknown.
         halves: ``(batch, 2, z, y, x)``, the half tomograms; None if there are none.
@@ -31,8 +32,8 @@ class Batch:
     """
 
     volume: Any
-    labels: Any
-    weights: Any
+    labels: Any = None
+    weights: Any = None
     wedge: Any = None
     normals: Any = None
     halves: Any = None
@@ -41,84 +42,97 @@ class Batch:
 
 
 @dataclasses.dataclass(frozen=True)
-class Annotated:
-    """A tomogram and what is known about some of its voxels. Checked when made.
+class Example:
+    """A tomogram and everything that is known of it. Checked when made.
 
     Attributes:
         volume: float ``(z, y, x)``, normalized (see `core.normalize`), structure bright.
-        labels: integers of the same shape; what stands where the weight is 0 does not matter.
-        weights: finite and not negative, of the same shape; 0 means not annotated.
+        labels: integers of the same shape; values where the weight is 0 do not matter. None if
+            the tomogram is not labelled.
+        weights: finite and not negative, of the same shape; 0 means not annotated. By default 1
+            everywhere if there are labels, else None.
         wedge: the missing wedge of the tomogram; None if unknown.
-        name: for messages.
-        normals: ``(z, y, x, 3)`` unit normals (zyx) of the surfaces of the truth, 0 where there is
-            none; None if unknown. For losses that weigh by visibility.
+        normals: ``(z, y, x, 3)`` unit normals (zyx) of the true surfaces, 0 where there is none;
+            None if unknown. For losses that weigh by visibility.
         halves: ``(2, z, y, x)`` half tomograms, normalized as the volume; None if there are none.
         truth: the density without noise and wedge, of a simulation, normalized as the volume; None
             if unknown.
         missing: bool of the same shape, where the tomogram holds no data (`core.Intensity`); None
             if it does everywhere. Statistics leave these voxels out.
+        name: for messages.
 
     Raises:
         ValueError: naming the example, if an array cannot be trained on.
 
     >>> import numpy as np
     >>> v = np.zeros((4, 4, 4), np.float32)
-    >>> Annotated(v, v.astype(int), np.zeros_like(v), name="a.mrc")
+    >>> Example(v).labels is None, Example(v, v.astype(int)).weights.sum()
+    (True, np.float32(64.0))
+    >>> Example(v, v.astype(int), np.zeros_like(v), name="a.mrc")
     Traceback (most recent call last):
     ValueError: a.mrc: no voxel is annotated (every weight is 0)
     """
 
     volume: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray
+    labels: Any = None
+    weights: Any = None
     wedge: MissingWedge | None = None
-    name: str = "example"
     normals: np.ndarray | None = None
     halves: np.ndarray | None = None
     truth: np.ndarray | None = None
     missing: np.ndarray | None = None
+    name: str = "example"
+
+    def __post_init__(self):
+        volume = self.volume
+        if volume.ndim != 3 or 0 in volume.shape:
+            raise ValueError(f"{self.name}: a volume (z, y, x) is needed, got {volume.shape}")
+        if self.weights is not None and self.labels is None:
+            raise ValueError(f"{self.name}: has weights but no labels that they belong to")
+        weights = np.ones(volume.shape, np.float32) if self.weights is None else self.weights
+        object.__setattr__(self, "weights", None if self.labels is None else weights)
+        for name, companion in COMPANIONS.items():
+            array, shape = getattr(self, name), companion.shape(volume.shape)
+            if array is not None and array.shape != shape:
+                raise ValueError(f"{self.name}: {name} have shape {array.shape}, not {shape}")
+            if array is not None and not np.isfinite(array).all():
+                raise ValueError(
+                    f"{self.name}: {name} must be finite, without NaN or infinite voxels"
+                    + ("; core.normalize replaces them" if name == "volume" else "")
+                )
+        if self.labels is None:
+            return
+        if not np.issubdtype(self.labels.dtype, np.integer):
+            raise ValueError(f"{self.name}: labels must be integers, not {self.labels.dtype}")
+        if weights.min() < 0:
+            raise ValueError(f"{self.name}: weights must not be negative")
+        if not weights.any():
+            raise ValueError(f"{self.name}: no voxel is annotated (every weight is 0)")
 
     @functools.cached_property
     def measured(self) -> np.ndarray:
         """The part of the volume that statistics are measured on: a box with hardly any gaps."""
         return self.volume if self.missing is None else self.volume[inner_box(self.missing)]
 
-    def __post_init__(self):
-        volume, labels, weights = self.volume, self.labels, self.weights
-        if volume.ndim != 3 or 0 in volume.shape:
-            raise ValueError(f"{self.name}: a volume (z, y, x) is needed, got {volume.shape}")
-        for what, array in (("labels", labels), ("weights", weights)):
-            if array.shape != volume.shape:
-                raise ValueError(
-                    f"{self.name}: {what} have shape {array.shape}, the volume {volume.shape}"
-                )
-        shapes = {
-            "normals": (*volume.shape, 3),
-            "halves": (2, *volume.shape),
-            "truth": volume.shape,
-        }
-        for what, shape in shapes.items():
-            array = getattr(self, what)
-            if array is not None and (array.shape != shape or not np.isfinite(array).all()):
-                raise ValueError(
-                    f"{self.name}: {what} must be finite and have shape {shape}, got {array.shape}"
-                )
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"{self.name}: labels must be integers, not {labels.dtype}")
-        if not np.isfinite(weights).all() or weights.min() < 0:
-            raise ValueError(f"{self.name}: weights must be finite and not negative")
-        if not weights.any():
-            raise ValueError(f"{self.name}: no voxel is annotated (every weight is 0)")
-        if not np.isfinite(volume).all():
-            raise ValueError(
-                f"{self.name}: the volume has NaN or infinite voxels; core.normalize replaces them"
-            )
+    @property
+    def drawn(self) -> np.ndarray:
+        """The annotated voxels, or without labels all that hold data: bool ``(z, y, x)``."""
+        if self.labels is not None:
+            return self.weights > 0
+        return np.ones(self.volume.shape, bool) if self.missing is None else ~self.missing
+
+    def require_labels(self, purpose: str) -> None:
+        """Raise a ValueError that names the example and the purpose unless it has labels."""
+        if self.labels is None:
+            raise ValueError(f"{self.name}: has no labels, which {purpose} needs")
 
     def check_labels(self, classes: tuple[str, ...]) -> None:
-        """Raises a ValueError unless every annotated label stands for one of these classes.
+        """Raise a ValueError unless every annotated label stands for one of these classes.
 
         Nothing on the device notices a wrong label: -1 trains on the last class.
         """
+        if self.labels is None:
+            return
         count = max(len(classes), 2)
         values = np.unique(self.labels[self.weights > 0])
         wrong = values[(values < 0) | (values >= count)]
@@ -131,9 +145,9 @@ class Annotated:
 
 
 def split_annotation(
-    example: Annotated, fraction: float = 0.25, seed: int = 0
-) -> tuple[Annotated, Annotated]:
-    """Holds out a block of the annotation: two examples of one volume with disjoint weights.
+    example: Example, fraction: float = 0.25, seed: int = 0
+) -> tuple[Example, Example]:
+    """Hold out a block of the annotation: return two examples of one volume with disjoint weights.
 
     The block is a run of consecutive annotated z slices with about `fraction` of them; if there
     are too few slices for that (``fraction * slices < 1``) a run of y rows, or of x columns, in
@@ -145,17 +159,19 @@ def split_annotation(
         the training and the validation example.
 
     Raises:
-        ValueError: if the annotation cannot be divided, or fraction is not between 0 and 1.
+        ValueError: if there is no annotation or it cannot be divided, or fraction is not between 0
+            and 1.
 
     >>> import numpy as np
     >>> v, w = np.zeros((8, 4, 4), np.float32), np.zeros((8, 4, 4), np.float32)
     >>> w[[0, 2, 4, 6]] = 1
-    >>> train, held_out = split_annotation(Annotated(v, v.astype(int), w), 0.25)
+    >>> train, held_out = split_annotation(Example(v, v.astype(int), w), 0.25)
     >>> int(train.weights.any((1, 2)).sum()), int(held_out.weights.any((1, 2)).sum())
     (3, 1)
     """
     if not 0 < fraction < 1:
         raise ValueError(f"the validation fraction must be between 0 and 1, got {fraction}")
+    example.require_labels("a split of the annotation")
     known = example.weights > 0
     for axis in range(3):
         planes = np.flatnonzero(known.any(tuple(a for a in range(3) if a != axis)))
