@@ -35,7 +35,7 @@ LAYERS = {
     "evaluate": {"core"},
     "particles": {"core"},
     "measure": {"core"},
-    "training": {"core", "segmenters", "losses", "simulate", "io"},
+    "training": {"core", "segmenters", "losses", "simulate", "evaluate", "io"},
     "io": {"core"},
     "inference": {"core", "segmenters", "export", "io"},
     "datasets": {"core", "io"},
@@ -124,11 +124,8 @@ def test_only_the_command_line_names_options():
 
 # Files of the command line that still compute; none may be added.
 COMPUTING = {
-    "annotated.py",
     "average.py",
-    "compare.py",
     "demo.py",
-    "evaluate.py",
     "extract.py",
     "measured/counting.py",
     "measured/files.py",

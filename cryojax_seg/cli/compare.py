@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from cryojax_seg.cli import annotated, console, train
+from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -117,32 +117,25 @@ def _compare(options: Compare, names: list[str], outputs: Any) -> None:
 
     keep_compiled()
     keep_memory()
-    training_options = train.Train(
-        tomograms=(options.tomogram,),
-        labels=(options.labels,),
-        output=options.output,
+    data = training.read_examples(
+        [options.tomogram],
+        [options.labels],
+        voxel_size=options.voxel_size,
+        contrast=options.contrast,
+        tilt_range=options.tilt_range,
+        tilt_axis=options.tilt_axis,
         classes=options.classes,
         slices=options.slices,
         ignore=options.ignore,
-        steps=options.steps,
-        patch=options.patch,
-        tilt_range=options.tilt_range,
-        tilt_axis=options.tilt_axis,
-        contrast=options.contrast,
-        voxel_size=options.voxel_size,
-        seed=options.seed,
     )
-    (example,), voxel_size, classes = annotated.read_examples(training_options)
-    try:
-        training.folds_of(example, options.folds, options.gap)
-    except ValueError as error:
-        raise ValueError(f"{options.labels}: {error}") from None
+    (example,) = data.examples
+    training.folds_of(example, options.folds, options.gap)  # refuses before anything is written
     _start(options, example)
     found = training.cross_validation(
         example,
         names,
-        classes=classes,
-        voxel_size=voxel_size,
+        classes=data.classes,
+        voxel_size=data.voxel_size,
         folds=options.folds,
         gap=options.gap,
         steps=options.steps,
@@ -152,7 +145,9 @@ def _compare(options: Compare, names: list[str], outputs: Any) -> None:
     )
     count = sum(len(fold.scored) for fold in found.folds)
     title = f"{options.tomogram.name}: {count} annotated slices"
-    content = report.content(title, found.methods, found.folds, example, classes, plain(options))
+    content = report.content(
+        title, found.methods, found.folds, example, data.classes, plain(options)
+    )
     report.write(outputs.place(options.output / REPORT), content)
     scores = {name: result.scores for name, result in found.methods.items()}
     _write(outputs.place(options.output / SCORES), {"options": plain(options), "methods": scores})

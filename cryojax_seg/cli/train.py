@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cryojax_seg.cli import annotated, console, restorers, run_folder, together
+from cryojax_seg.cli import console, restorers, run_folder, together
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -134,12 +134,20 @@ def _train_in(run: Any, options: Train) -> None:
 
     core.keep_compiled()
     core.keep_memory()
-    examples, voxel_size, classes = annotated.read_examples(options)
-    held_out: list[training.Example] = []
+    data = training.read_examples(
+        options.tomograms,
+        options.labels,
+        voxel_size=options.voxel_size,
+        contrast=options.contrast,
+        tilt_range=options.tilt_range,
+        tilt_axis=options.tilt_axis,
+        classes=options.classes,
+        slices=options.slices,
+        ignore=options.ignore,
+    )
+    examples, held_out, classes = list(data.examples), [], data.classes
     if options.validation > 0:
-        pairs = [training.split_annotation(e, options.validation, options.seed) for e in examples]
-        examples, held_out = [a for a, _ in pairs], [b for _, b in pairs]
-        annotated.check_held_out(examples, held_out, classes)
+        examples, held_out = training.hold_out(examples, classes, options.validation, options.seed)
     segmenter = methods.build(options.method, classes, examples[0].measured, options.seed)
     goal, seen, checked = methods.objective(options.method), examples, held_out
     config = methods.configured(
@@ -181,7 +189,7 @@ def _train_in(run: Any, options: Train) -> None:
     if restorer is not None and not options.joint:
         both = core.Chain([restorer, result.operator])
         result = dataclasses.replace(result, operator=both)
-    from_first(lambda: _finish(options, config, result, examples, held_out, voxel_size))
+    from_first(lambda: _finish(options, config, result, examples, held_out, data.voxel_size))
     if result.stopped in signal.Signals.__members__:
         raise SystemExit(128 + signal.Signals[result.stopped])
 

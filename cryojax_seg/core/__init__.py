@@ -20,6 +20,7 @@ from cryojax_seg.core.operator import LocalOperator as LocalOperator
 from cryojax_seg.core.operator import hyperparameters as hyperparameters
 from cryojax_seg.core.particles import Particles as Particles
 from cryojax_seg.core.segmenter import Segmenter as Segmenter
+from cryojax_seg.core.segmenter import class_names as class_names
 from cryojax_seg.core.segmenter import label_names as label_names
 from cryojax_seg.core.segmenter import labels as labels
 from cryojax_seg.core.segmenter import probabilities as probabilities

@@ -26,6 +26,11 @@ from cryojax_seg.evaluate.restoration import Audit as Audit
 from cryojax_seg.evaluate.restoration import Invention as Invention
 from cryojax_seg.evaluate.restoration import audit as audit
 from cryojax_seg.evaluate.restoration import invention as invention
+from cryojax_seg.evaluate.scores import VISIBILITY_BINS as VISIBILITY_BINS
+from cryojax_seg.evaluate.scores import Calibration as Calibration
+from cryojax_seg.evaluate.scores import ClassScores as ClassScores
+from cryojax_seg.evaluate.scores import Scores as Scores
+from cryojax_seg.evaluate.scores import score as score
 from cryojax_seg.evaluate.surface import boundary_iou as boundary_iou
 from cryojax_seg.evaluate.surface import hausdorff95 as hausdorff95
 from cryojax_seg.evaluate.surface import surface_dice as surface_dice

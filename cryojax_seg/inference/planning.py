@@ -20,9 +20,9 @@ from cryojax_seg.core.tiling import (
 from cryojax_seg.core.types import Logits, Shape
 from cryojax_seg.inference.engine import Engine, Name, Precision, bounded, choose
 from cryojax_seg.inference.model import Model
-from cryojax_seg.inference.normalized import normalized
 from cryojax_seg.io import check_memory, read_tomogram
 from cryojax_seg.io.files import PathLike
+from cryojax_seg.io.normalized import normalized
 from cryojax_seg.segmenters import Truncated, fit_halo, fit_normalization
 
 log = logging.getLogger(__name__)

@@ -33,6 +33,7 @@ from cryojax_seg.io.modules import ForeignModuleError as ForeignModuleError
 from cryojax_seg.io.modules import ModelError as ModelError
 from cryojax_seg.io.mrc import read_mrc as read_mrc
 from cryojax_seg.io.mrc import write_mrc as write_mrc
+from cryojax_seg.io.normalized import normalized as normalized
 from cryojax_seg.io.ome import zarr_folders as zarr_folders
 from cryojax_seg.io.output import MrcOutput as MrcOutput
 from cryojax_seg.io.output import Output as Output
@@ -64,6 +65,7 @@ from cryojax_seg.io.summary import Description as Description
 from cryojax_seg.io.summary import describe as describe
 from cryojax_seg.io.tiff import read_tiff as read_tiff
 from cryojax_seg.io.tomogram_names import tomogram_name as tomogram_name
+from cryojax_seg.io.volume import read_probabilities as read_probabilities
 from cryojax_seg.io.volume import read_tomogram as read_tomogram
 from cryojax_seg.io.voxel_size import common_voxel_size as common_voxel_size
 from cryojax_seg.io.zarr import ZarrOutput as ZarrOutput

@@ -1,10 +1,13 @@
 """Any volume file, told apart by its content rather than by its name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.io.files import PathLike, existing_file
+from cryojax_seg.io.files import FileError, PathLike, existing_file
 from cryojax_seg.io.mrc import read_mrc
 from cryojax_seg.io.tiff import is_tiff, read_tiff
 from cryojax_seg.io.voxel_size import VoxelSize
@@ -28,3 +31,22 @@ def read_tomogram(
         return read_zarr(path, voxel_size, mmap)
     reader = read_tiff if is_tiff(existing_file(path)) else read_mrc
     return reader(path, voxel_size, mmap)
+
+
+def read_probabilities(paths: Sequence[PathLike], shape: tuple[int, ...]) -> np.ndarray:
+    """Read probability maps ``(z, y, x, class)``, one file for each class but the background.
+
+    Args:
+        paths: of the maps, in the order of the labels.
+        shape: ``(z, y, x)`` that each must have.
+
+    Raises:
+        FileError: naming the file, if it has another shape or values outside 0 to 1.
+    """
+    maps = [np.asarray(read_tomogram(path).density, np.float32) for path in paths]
+    for path, values in zip(paths, maps, strict=True):
+        if values.shape != shape:
+            raise FileError(f"{path}: has shape {values.shape} (z, y, x), the labels {shape}")
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            raise FileError(f"{path}: holds values outside 0 to 1; is it a probability map?")
+    return np.stack(maps, axis=-1)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from cryojax_seg.training.loop import Result as Result
     from cryojax_seg.training.loop import train as train
     from cryojax_seg.training.phantoms import simulated as simulated
+    from cryojax_seg.training.reading import Examples as Examples
+    from cryojax_seg.training.reading import hold_out as hold_out
+    from cryojax_seg.training.reading import read_examples as read_examples
     from cryojax_seg.training.restoring import unlabelled as unlabelled
     from cryojax_seg.training.step import TrainState as TrainState
     from cryojax_seg.training.step import make_step as make_step
@@ -36,6 +39,9 @@ _HOME = {
     "TrainingError": "config",
     "Result": "loop",
     "train": "loop",
+    "Examples": "reading",
+    "hold_out": "reading",
+    "read_examples": "reading",
     "unlabelled": "restoring",
     "simulated": "phantoms",
     "TrainState": "step",
@@ -47,6 +53,7 @@ __all__ = [
     "Batch",
     "CrossValidation",
     "Example",
+    "Examples",
     "Fold",
     "HeldOut",
     "Result",
@@ -55,7 +62,9 @@ __all__ = [
     "TrainingError",
     "cross_validation",
     "folds_of",
+    "hold_out",
     "make_step",
+    "read_examples",
     "simulated",
     "split_annotation",
     "train",

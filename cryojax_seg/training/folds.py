@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cryojax_seg.errors import ParameterError
 from cryojax_seg.training.example import Example
 
 
@@ -34,7 +35,7 @@ def divide(annotated: Sequence[int], count: int, gap: int, depth: int) -> list[F
         depth: slices of the volume.
 
     Raises:
-        ValueError: if there are too few slices, or none is left to learn from.
+        ParameterError: if there are too few slices, or none is left to learn from.
 
     >>> [fold.scored for fold in divide((3, 9, 15, 21), 2, 2, 24)]
     [(3, 9), (15, 21)]
@@ -42,8 +43,9 @@ def divide(annotated: Sequence[int], count: int, gap: int, depth: int) -> list[F
     [(0, 12), (12, 24)]
     """
     if len(annotated) < 2:
-        raise ValueError(
-            f"{len(annotated)} slice is annotated; cross-validation needs at least two"
+        raise ParameterError(
+            f"{len(annotated)} slice is annotated; cross-validation needs at least two",
+            "slices",
         )
     groups = np.array_split(np.asarray(sorted(annotated)), min(count, len(annotated)))
     groups = [tuple(int(z) for z in group) for group in groups]
@@ -53,9 +55,10 @@ def divide(annotated: Sequence[int], count: int, gap: int, depth: int) -> list[F
     for i, scored in enumerate(groups):
         learned = tuple(z for z in annotated if min(abs(z - s) for s in scored) > gap)
         if not learned:
-            raise ValueError(
+            raise ParameterError(
                 f"no annotated slice is farther than the gap of {gap} voxels from slices "
-                f"{scored[0]} to {scored[-1]}; annotate more, or use a smaller gap"
+                f"{scored[0]} to {scored[-1]}; annotate more, or use a smaller gap",
+                "gap",
             )
         folds.append(Fold(scored, learned, (borders[i], borders[i + 1])))
     return folds
@@ -65,7 +68,7 @@ def folds_of(example: Example, count: int = 3, gap: int = 2) -> list[Fold]:
     """Divide the annotated slices of an example into folds (see `divide`).
 
     Raises:
-        ValueError: also if a fold has no labelled voxel to learn from.
+        ParameterError: also if a fold has no labelled voxel to learn from.
 
     >>> labels = np.ones((6, 4, 4), int)
     >>> [f.learned for f in folds_of(Example(np.zeros((6, 4, 4), np.float32), labels), 2, 1)]
@@ -74,12 +77,16 @@ def folds_of(example: Example, count: int = 3, gap: int = 2) -> list[Fold]:
     example.require_labels("cross-validation")
     known = example.weights > 0
     annotated = np.flatnonzero(known.any((1, 2))).tolist()
-    folds = divide(annotated, count, gap, len(example.volume))
+    try:
+        folds = divide(annotated, count, gap, len(example.volume))
+    except ParameterError as error:
+        raise ParameterError(f"{example.name}: {error}", *error.parameters) from None
     for fold in folds:
         if not (example.labels * known)[list(fold.learned)].any():
-            raise ValueError(
-                f"without slices {fold.scored[0]} to {fold.scored[-1]} no label is left to learn "
-                "from; annotate more slices, or use more folds"
+            raise ParameterError(
+                f"{example.name}: without slices {fold.scored[0]} to {fold.scored[-1]} no label "
+                "is left to learn from; annotate more slices, or use more folds",
+                "folds",
             )
     return folds
 

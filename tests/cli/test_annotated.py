@@ -1,14 +1,11 @@
-"""What is told of annotated tomograms before training, and what blank parts do to the commands."""
+"""What blank parts do to the commands, and what they tell of annotations and scores."""
 
 import json
-import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cryojax_seg import io
-from cryojax_seg.cli import annotated, train
 
 SHAPE = (16, 40, 40)
 QUICK = ("--method", "threshold", "--steps", "2", "--patch", "16")
@@ -33,90 +30,6 @@ def write(tmp_path):
         return tmp_path / name
 
     return to_file
-
-
-def options(tomograms, labels, **more):
-    return train.Train(tomograms=tuple(tomograms), labels=tuple(labels), output=Path("run"), **more)
-
-
-@pytest.mark.filterwarnings("ignore:.*cell is 0")
-def test_tomograms_of_several_voxel_sizes_are_refused(write, balls, capsys):
-    volume, labels = balls
-    a, b = write("a.mrc", volume, 10.0), write("b.mrc", volume, 5.0)
-    c, d = write("c.mrc", volume, 10.4), write("d.mrc", volume, None)
-    marks = [write("l.mrc", labels, None)] * 2
-    with pytest.raises(io.FileError) as refused:
-        annotated.read_examples(options((a, b), marks))
-    for word in (str(a), str(b), "10, 10, 10 A", "5, 5, 5 A"):
-        assert word in str(refused.value)
-    assert refused.value.parameters == ("voxel_size",)
-    _, size, _ = annotated.read_examples(options((a, c), marks))
-    assert size == pytest.approx((10.2, 10.2, 10.2))
-    with pytest.warns(io.HeaderWarning, match="d.mrc: its voxel size is unknown, and .*a.mrc"):
-        _, size, _ = annotated.read_examples(options((a, d), marks))
-    assert size == (10.0, 10.0, 10.0)
-    _, size, _ = annotated.read_examples(options((a, b), marks, voxel_size=8.0))
-    assert size == (8.0, 8.0, 8.0)
-
-
-def test_classes_without_voxels_are_named(write, balls, capsys):
-    volume, labels = balls
-    a, marks = write("a.mrc", volume), write("l.mrc", labels)
-    with pytest.raises(io.FileError, match=r"l.mrc: .* label 2 \(tube\); annotate some"):
-        annotated.read_examples(options([a], [marks], classes=("ball", "tube")))
-    gap = write("gap.mrc", 2 * labels)
-    _, _, classes = annotated.read_examples(options([a], [gap]))
-    assert classes == ("background", "class1", "class2")
-    assert "label 1 (class1); nothing can be learned" in capsys.readouterr().err
-    stray = np.where(np.arange(labels.size).reshape(SHAPE) < 3, 30, labels).astype(np.int8)
-    with pytest.raises(io.FileError, match="value 30: 3 voxels"):
-        annotated.read_examples(options([a], [write("stray.mrc", stray)]))
-    stray = np.where(stray == 30, 200, stray.astype(np.int16))
-    with pytest.raises(io.FileError, match="value 200: 3 voxels"):
-        annotated.read_examples(options([a], [write("stray.mrc", stray)]))
-
-
-def test_classes_that_would_all_be_held_out_are_named(balls, capsys):
-    from cryojax_seg.training import Example
-
-    volume, labels = balls
-    whole = Example(volume, labels.astype(np.int32), np.ones(SHAPE, np.float32))
-    none = Example(volume, 0 * labels.astype(np.int32), np.ones(SHAPE, np.float32))
-    with pytest.raises(ValueError, match="class ball would be held out"):
-        annotated.check_held_out([none], [whole], ("ball",))
-    annotated.check_held_out([whole], [none], ("ball",))
-    assert "no voxel of the class ball is held out" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("axis", "name"), [(1, "y"), (0, "z")])
-def test_mirrored_labels_are_noticed(write, balls, capsys, axis, name):
-    volume, labels = balls
-    a = write("a.mrc", volume)
-    annotated.read_examples(options([a], [write("l.mrc", labels)]))
-    assert "mirrored" not in capsys.readouterr().err
-    annotated.read_examples(options([a], [write("l.mrc", np.flip(labels, axis))]))
-    assert f"l.mrc: mirrored along {name}, these labels would fit" in capsys.readouterr().err
-
-
-def test_blank_parts_are_not_learned_from(write, balls, capsys, caplog):
-    caplog.set_level(logging.INFO, "cryojax_seg")
-    volume, labels = balls
-    around = ((0, 4), (8, 0), (0, 20))
-    whole, marks = np.pad(volume + 30, around), np.pad(labels, around)
-    marks[0, 0, 0] = 1
-    a, marked = write("a.mrc", whole), write("l.mrc", marks)
-    (example,), _, _ = annotated.read_examples(options([a], [marked]))
-    (alone,), _, _ = annotated.read_examples(
-        options([write("b.mrc", volume + 30)], [write("m.mrc", labels)])
-    )
-    inside = np.s_[:-4, 8:, :-20]
-    blank = np.pad(np.zeros(SHAPE, bool), around, constant_values=True)
-    assert np.array_equal(example.volume[inside], alone.volume)
-    assert np.array_equal(example.measured, alone.volume)
-    assert np.array_equal(example.weights == 0, blank) and not example.volume[blank].any()
-    said = capsys.readouterr().err + caplog.text
-    share = f"{100 * blank.mean():.0f} % of the volume is blank (one value repeated exactly)"
-    assert share in said and "1 labelled voxels lie where" in said
 
 
 @pytest.fixture(scope="module")

@@ -62,14 +62,12 @@ def test_the_scores_are_those_of_the_predictions_kept(files, compared):
 def test_a_fold_is_what_training_without_its_slices_gives(files, compared):
     """Prediction on a range of slices equals that on the whole volume, cut."""
     from cryojax_seg import core, segmenters, training
-    from cryojax_seg.cli import annotated, train
     from cryojax_seg.training import methods
 
-    options = train.Train(
-        (files / "tomogram.mrc",), (files / LABELS,), compared, method="vote", steps=3, patch=16,
-        slices=(16, 20), tilt_range=(-60.0, 60.0),
-    )  # fmt: skip
-    (example,), _, classes = annotated.read_examples(options)
+    data = training.read_examples(
+        [files / "tomogram.mrc"], [files / LABELS], slices=(16, 20), tilt_range=(-60.0, 60.0)
+    )
+    (example,), classes = data.examples, data.classes
     start = methods.build("vote", classes, example.volume, 0)
     config = methods.configured("vote", start, [example], steps=3, patch=16)
     result = training.train(
@@ -114,7 +112,10 @@ def test_an_interrupted_comparison_goes_on_with_what_is_missing(files, compared,
         ({"methods": "cryojax_seg.segmenters:otsu"}, "no segmenter called 'otsu'"),
         ({"methods": "cryojax_seg.core:Segmenter"}, "Segmenter lacks __call__"),
         ({"slices": ("8",)}, "at least two"),
-        ({"slices": ("8", "9")}, "no annotated slice is farther than the gap of 2"),
+        (
+            {"slices": ("8", "9")},
+            "the gap of 2 voxels from slices 8 to 8; annotate more, or use a smaller gap (--gap)",
+        ),
         ({"more": ("--folds", "1")}, "--folds must be at least 2"),
         ({"more": ("--resume",)}, "there is no comparison to --resume"),
     ],

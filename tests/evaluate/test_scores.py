@@ -1,11 +1,15 @@
 """Scores against scikit-image, SciPy, brute force and analytic shapes."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
 from scipy.spatial.distance import cdist
 
 from cryojax_seg import evaluate
+from cryojax_seg.core import MissingWedge
+from cryojax_seg.errors import ParameterError
 from cryojax_seg.evaluate.surface import _boundary
 
 
@@ -211,3 +215,59 @@ def test_recall_by_visibility_counts_what_it_says(rng):
         evaluate.recall_by_visibility(found, truth, visibility, bins=[0.5, 0.5])
     with pytest.raises(ValueError, match="not finite"):
         evaluate.recall_by_visibility(found, ~truth, visibility)
+
+
+def test_all_scores_by_one_call_are_those_of_the_functions():
+    rng = np.random.default_rng(5)
+    true = np.zeros((16, 16, 16), np.int64)
+    true[3:9, 3:12, 3:12], true[11:14] = 1, 2
+    predicted = np.roll(true, 1, 1)
+    weights = np.ones(true.shape)
+    size = (10.0, 12.0, 12.0)
+    wedge = MissingWedge((-60.0, 60.0))
+    p = rng.uniform(0, 0.5, (*true.shape, 2))
+    found = evaluate.score(
+        predicted, true, weights=weights, classes=("a", "b"), voxel_size=size, wedge=wedge,
+        probabilities=p,
+    )  # fmt: skip
+    counts = evaluate.overlap(predicted, true, weights, ("background", "a", "b"))
+    assert found.unit == "angstrom" and found.tolerance == pytest.approx(2 * 34 / 3)
+    for label, name in enumerate("ab", 1):
+        one, masks = found.classes[name], (predicted == label, true == label)
+        assert one.overlap == counts[name]
+        assert one.surface_dice == evaluate.surface_dice(*masks, found.tolerance, size)
+        assert one.boundary_iou == evaluate.boundary_iou(*masks, found.tolerance, size)
+        assert one.hausdorff95 == evaluate.hausdorff95(*masks, size)
+        assert one.betti_error == evaluate.betti_error(*masks)
+        seen = wedge.visibility(evaluate.mask_normals(masks[1]))
+        recall = evaluate.recall_by_visibility(
+            *masks, seen, evaluate.VISIBILITY_BINS, voxels_per_sample=50.0
+        )
+        assert one.recall_bins == tuple(recall)
+    dice = [counts[name].dice for name in "ab"]
+    assert found.mean["dice"] == pytest.approx(sum(dice) / 2)
+    together = evaluate.overlap((predicted > 0).astype(int), (true > 0).astype(int))["foreground"]
+    assert found.foreground == together
+    whole = np.concatenate([1 - p.sum(-1, keepdims=True), p], -1).astype(np.float32)
+    assert found.calibration is not None
+    assert found.calibration.brier == pytest.approx(evaluate.brier_score(whole, true))
+    plain = json.loads(json.dumps(found.as_dict()))
+    assert plain["classes"]["a"]["dice"] == dice[0] and plain["tolerance_unit"] == "angstrom"
+    assert len(plain["classes"]["b"]["by_visibility"]) == 5
+
+
+def test_what_cannot_be_scored_names_the_parameter():
+    true = np.zeros((4, 4, 4), np.int64)
+    true[0, 0, 0] = 2
+    weights = np.ones(true.shape)
+    weights[1] = 0
+    part = evaluate.score(true, true, weights=weights)
+    assert part.unit == "voxels" and part.classes["class2"].betti_error is None
+    with pytest.raises(ParameterError, match="a label 2, but only 1 classes are named"):
+        evaluate.score(true, true, classes=("a",))
+    with pytest.raises(ParameterError, match="1 probabilities for 2 classes"):
+        evaluate.score(true, true, probabilities=np.zeros((4, 4, 4, 1)))
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        evaluate.score(true, true, probabilities=np.full((4, 4, 4, 2), 2.0))
+    with pytest.raises(ValueError, match="same volume on the same grid"):
+        evaluate.score(true, true[:2])

@@ -1,5 +1,7 @@
 """Annotated examples, splits of them, and the patches that are drawn around their voxels."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,10 @@ import pytest
 from flax import nnx
 
 from cryojax_seg.core import MissingWedge, Segmenter
-from cryojax_seg.segmenters import ConvNet
-from cryojax_seg.training import Example, sampling, split_annotation
+from cryojax_seg.losses import dice, supervised
+from cryojax_seg.segmenters import ConvNet, otsu
+from cryojax_seg.training import Batch, Example, sampling, split_annotation
+from cryojax_seg.training.companions import COMPANIONS
 from cryojax_seg.training.sampling import canonical, exact_margin, prepare
 
 draw = jax.jit(sampling.draw, static_argnums=(2, 3, 4))
@@ -241,3 +245,46 @@ def test_split_refuses_what_cannot_be_divided():
         split_annotation(example)
     with pytest.raises(ValueError, match="between 0 and 1"):
         split_annotation(example, 1.0)
+
+
+def test_unlabelled_examples_are_drawn_from_all_that_is_measured():
+    volume = np.arange(16**3, dtype=np.float32).reshape(16, 16, 16)
+    missing = np.zeros(volume.shape, bool)
+    missing[:8] = True
+    samples = prepare([Example(volume, missing=missing)], (), (4, 4, 4))
+    assert list(samples.arrays[0]) == ["volume"]
+    np.testing.assert_array_equal(samples.counts, [[8 * 16 * 16, 0]])
+    batch, _ = draw(samples, jax.random.key(0), 300, (4, 4, 4), 1)
+    assert batch.labels is None and batch.weights is None
+    measured = np.isin(np.asarray(batch.volume)[:, 1:-1, 1:-1, 1:-1], volume[~missing])
+    assert measured.any((1, 2, 3)).all()  # inside the margin, as around annotated voxels
+    assert np.asarray(batch.volume).min() < 8 * 256
+
+
+def test_labelled_and_unlabelled_examples_share_a_batch():
+    labelled, other = coded(SHAPE), Example(coded(SHAPE, offset=10_000).volume, name="b.mrc")
+    with pytest.raises(ValueError, match=r"b.mrc: is not labelled .* `unannotated` patches"):
+        prepare([labelled, other], ("thing",), (6, 6, 6))
+    samples = prepare([labelled, other], ("thing",), (6, 6, 6), everywhere=True)
+    assert samples.counts[1].sum() == 0
+    batch, _ = jax.jit(sampling.draw, static_argnums=(2, 3, 4, 5))(
+        samples, jax.random.key(0), 20, (6, 6, 6), 0, 40
+    )
+    second = np.asarray(batch.volume[:, 0, 0, 0]) >= 10_000
+    assert not second[:20].any() and second[20:].any()
+    assert not np.asarray(batch.weights)[second].any()
+
+
+def test_an_example_and_a_batch_have_a_field_for_each_companion():
+    for value in (Example, Batch):
+        assert set(COMPANIONS) <= {field.name for field in dataclasses.fields(value)}
+
+
+def test_what_needs_labels_says_so():
+    plain = Example(np.zeros((8, 8, 8), np.float32), name="a.mrc")
+    with pytest.raises(ValueError, match=r"a.mrc: has no labels, which a split"):
+        split_annotation(plain)
+    with pytest.raises(ValueError, match=r"a.mrc: has weights but no labels"):
+        dataclasses.replace(plain, weights=np.ones((8, 8, 8)))
+    with pytest.raises(ValueError, match=r"a supervised loss needs labels"):
+        supervised(dice)(otsu(plain.volume), Batch(jnp.zeros((1, 8, 8, 8))))

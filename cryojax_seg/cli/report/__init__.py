@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from cryojax_seg import evaluate
-from cryojax_seg.cli.evaluate import BINS
 from cryojax_seg.core import label_names
 from cryojax_seg.training.comparison import HeldOut
 
@@ -76,7 +75,12 @@ def _recall(results: dict[str, HeldOut], example) -> tuple[dict[str, Any], str]:
     curves = {}
     for name, result in results.items():
         bins = evaluate.recall_by_visibility(
-            result.predicted > 0, truth, visibility, BINS, example.weights, voxels_per_sample=50.0
+            result.predicted > 0,
+            truth,
+            visibility,
+            evaluate.VISIBILITY_BINS,
+            example.weights,
+            voxels_per_sample=50.0,
         )
         curves[name] = [
             [(b.low + b.high) / 2, b.recall, *b.interval]

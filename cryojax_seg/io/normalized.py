@@ -9,7 +9,7 @@ from cryojax_seg.core import Normalized, Tomogram, measure_intensity
 from cryojax_seg.io.files import FileError
 from cryojax_seg.text import percent
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("cryojax_seg.io")
 
 
 def normalized(tomogram: Tomogram, contrast: Literal["dark", "bright"]) -> Normalized:

@@ -1,0 +1,117 @@
+"""Annotated tomograms are read as examples, and what is unlikely of them is logged."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from cryojax_seg import io
+from cryojax_seg.errors import ParameterError
+from cryojax_seg.training import Example, read_examples
+from cryojax_seg.training.reading import check_held_out
+
+SHAPE = (16, 40, 40)
+
+
+@pytest.fixture(scope="module")
+def balls():
+    """A noisy volume with dark balls, and their labels."""
+    rng = np.random.default_rng(0)
+    volume, labels, grid = rng.normal(size=SHAPE), np.zeros(SHAPE, np.int8), np.indices(SHAPE)
+    for centre in ((5, 9, 30), (8, 28, 10), (11, 14, 8), (4, 30, 32)):
+        away = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True))
+        volume -= 5 * np.exp(-away / 8)
+        labels[away <= 9] = 1
+    return volume.astype(np.float32), labels
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to_file(name, values, size=10.0):
+        io.write_mrc(tmp_path / name, values, voxel_size=size, overwrite=True)
+        return tmp_path / name
+
+    return to_file
+
+
+@pytest.mark.filterwarnings("ignore:.*cell is 0")
+def test_tomograms_of_several_voxel_sizes_are_refused(write, balls, caplog):
+    volume, labels = balls
+    a, b = write("a.mrc", volume, 10.0), write("b.mrc", volume, 5.0)
+    c, d = write("c.mrc", volume, 10.4), write("d.mrc", volume, None)
+    marks = [write("l.mrc", labels, None)] * 2
+    with pytest.raises(io.FileError) as refused:
+        read_examples((a, b), marks)
+    for word in (str(a), str(b), "10, 10, 10 A", "5, 5, 5 A"):
+        assert word in str(refused.value)
+    assert refused.value.parameters == ("voxel_size",)
+    size = read_examples((a, c), marks).voxel_size
+    assert size == pytest.approx((10.2, 10.2, 10.2))
+    with pytest.warns(io.HeaderWarning, match="d.mrc: its voxel size is unknown, and .*a.mrc"):
+        size = read_examples((a, d), marks).voxel_size
+    assert size == (10.0, 10.0, 10.0)
+    size = read_examples((a, b), marks, voxel_size=8.0).voxel_size
+    assert size == (8.0, 8.0, 8.0)
+
+
+def test_classes_without_voxels_are_named(write, balls, caplog):
+    volume, labels = balls
+    a, marks = write("a.mrc", volume), write("l.mrc", labels)
+    with pytest.raises(io.FileError, match=r"l.mrc: .* label 2 \(tube\); annotate some"):
+        read_examples([a], [marks], classes=("ball", "tube"))
+    gap = write("gap.mrc", 2 * labels)
+    classes = read_examples([a], [gap]).classes
+    assert classes == ("background", "class1", "class2")
+    assert "label 1 (class1); nothing can be learned" in caplog.text
+    stray = np.where(np.arange(labels.size).reshape(SHAPE) < 3, 30, labels).astype(np.int8)
+    with pytest.raises(io.FileError, match="value 30: 3 voxels"):
+        read_examples([a], [write("stray.mrc", stray)])
+    stray = np.where(stray == 30, 200, stray.astype(np.int16))
+    with pytest.raises(io.FileError, match="value 200: 3 voxels"):
+        read_examples([a], [write("stray.mrc", stray)])
+
+
+def test_classes_that_would_all_be_held_out_are_named(balls, caplog):
+    volume, labels = balls
+    whole = Example(volume, labels.astype(np.int32), np.ones(SHAPE, np.float32))
+    none = Example(volume, 0 * labels.astype(np.int32), np.ones(SHAPE, np.float32))
+    with pytest.raises(ValueError, match="class ball would be held out"):
+        check_held_out([none], [whole], ("ball",))
+    check_held_out([whole], [none], ("ball",))
+    assert "no voxel of the class ball is held out" in caplog.text
+
+
+@pytest.mark.parametrize(("axis", "name"), [(1, "y"), (0, "z")])
+def test_mirrored_labels_are_noticed(write, balls, caplog, axis, name):
+    volume, labels = balls
+    a = write("a.mrc", volume)
+    read_examples([a], [write("l.mrc", labels)])
+    assert "mirrored" not in caplog.text
+    read_examples([a], [write("l.mrc", np.flip(labels, axis))])
+    assert f"l.mrc: mirrored along {name}, these labels would fit" in caplog.text
+
+
+def test_blank_parts_are_not_learned_from(write, balls, caplog):
+    caplog.set_level(logging.INFO, "cryojax_seg")
+    volume, labels = balls
+    around = ((0, 4), (8, 0), (0, 20))
+    whole, marks = np.pad(volume + 30, around), np.pad(labels, around)
+    marks[0, 0, 0] = 1
+    a, marked = write("a.mrc", whole), write("l.mrc", marks)
+    (example,) = read_examples([a], [marked]).examples
+    (alone,) = read_examples([write("b.mrc", volume + 30)], [write("m.mrc", labels)]).examples
+    inside = np.s_[:-4, 8:, :-20]
+    blank = np.pad(np.zeros(SHAPE, bool), around, constant_values=True)
+    assert np.array_equal(example.volume[inside], alone.volume)
+    assert np.array_equal(example.measured, alone.volume)
+    assert np.array_equal(example.weights == 0, blank) and not example.volume[blank].any()
+    said = caplog.text
+    share = f"{100 * blank.mean():.0f} % of the volume is blank (one value repeated exactly)"
+    assert share in said and "1 labelled voxels lie where" in said
+
+
+def test_files_must_come_in_pairs(write, balls):
+    a = write("a.mrc", balls[0])
+    for labels in ((), (a, a)):
+        with pytest.raises(ParameterError, match="as many labels in the same order"):
+            read_examples([a], labels)
