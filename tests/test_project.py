@@ -35,9 +35,9 @@ LAYERS = {
     "evaluate": {"core"},
     "particles": {"core"},
     "measure": {"core"},
-    "training": {"core", "segmenters", "losses", "simulate", "evaluate", "io"},
+    "training": {"core", "segmenters", "losses", "simulate", "restore", "evaluate", "io"},
     "io": {"core"},
-    "inference": {"core", "segmenters", "export", "io"},
+    "inference": {"core", "segmenters", "export", "restore", "evaluate", "io", "training"},
     "datasets": {"core", "io"},
     "cli": {
         *("core", "segmenters", "restore", "losses", "simulate", "training", "evaluate", "io"),
@@ -137,8 +137,6 @@ COMPUTING = {
     "pick_maps.py",
     "picture.py",
     "report/__init__.py",
-    "restored.py",
-    "restorers.py",
     "segment.py",
     "simulate.py",
 }

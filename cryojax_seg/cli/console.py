@@ -18,6 +18,7 @@ _METAVARS = {
     "voxel_size": " ANGSTROM",
     "coordinates_voxel_size": " ANGSTROM",
     "name": " NAME",
+    "halves": " EVEN ODD",
     "ignore": " VALUE",
 }
 

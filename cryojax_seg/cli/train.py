@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cryojax_seg.cli import console, restorers, run_folder, together
+from cryojax_seg.cli import console, run_folder, together
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -129,8 +129,9 @@ def _train(options: Train) -> None:
 
 def _train_in(run: Any, options: Train) -> None:
     """Trains and saves in a folder that is held."""
-    from cryojax_seg import core, training
+    from cryojax_seg import core, inference, training
     from cryojax_seg.training.processes import from_first
+    from cryojax_seg.training.restorers import BORDER
 
     core.keep_compiled()
     core.keep_memory()
@@ -162,14 +163,14 @@ def _train_in(run: Any, options: Train) -> None:
         patience=options.patience,
         seed=options.seed,
     )
-    restorer = None if options.restorer is None else restorers.saved(options.restorer)
+    restorer = None if options.restorer is None else inference.load_restorer(options.restorer)[0]
     if restorer is not None and options.joint:
-        segmenter, goal = restorers.jointly(restorer, segmenter, goal, options.joint)
-        border = min(restorers.BORDER, min(config.patch_shape) // 5)
+        segmenter, goal = training.jointly(restorer, segmenter, goal, options.joint)
+        border = min(BORDER, min(config.patch_shape) // 5)
         config = dataclasses.replace(config, margin=border)
     elif restorer is not None:  # which stays as it is, so that whole volumes can be restored first
         patch = max(config.patch_shape)
-        seen, checked = (restorers.restored(restorer, es, patch) for es in (examples, held_out))
+        seen, checked = (training.restored(restorer, es, patch) for es in (examples, held_out))
     from_first(lambda: run_folder.begin(options))
     known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
     console.say(

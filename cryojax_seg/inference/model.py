@@ -5,10 +5,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cryojax_seg.core import MissingWedge, Segmenter, Symmetrized, hyperparameters
+from cryojax_seg.core import (
+    LocalOperator,
+    MissingWedge,
+    Segmenter,
+    Symmetrized,
+    hyperparameters,
+)
 from cryojax_seg.io import ModelCard, load_model
 from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.io.modules import flat_state
@@ -41,11 +48,25 @@ class Model:
 
         It decides whether an interrupted job goes on.
         """
-        told = [type(self.segmenter).__name__, hyperparameters(self.segmenter)]
-        content = hashlib.sha256(json.dumps([told, dataclasses.asdict(self.card)]).encode())
-        for name, value in sorted(flat_state(self.segmenter).items()):
-            content.update(name.encode() + np.asarray(value).tobytes())
-        return content.hexdigest()
+        return operator_digest(self.segmenter, dataclasses.asdict(self.card))
+
+
+def operator_digest(operator: LocalOperator, *others: Any) -> str:
+    """Return a text that is equal for operators only if they compute the same.
+
+    Args:
+        operator: a segmenter or restorer.
+        others: plain values that must be equal as well.
+
+    >>> from cryojax_seg.restore import Gaussian
+    >>> operator_digest(Gaussian(1.0)) == operator_digest(Gaussian(2.0))
+    False
+    """
+    told = [type(operator).__name__, hyperparameters(operator)]
+    content = hashlib.sha256(json.dumps([told, *others]).encode())
+    for name, value in sorted(flat_state(operator).items()):
+        content.update(name.encode() + np.asarray(value).tobytes())
+    return content.hexdigest()
 
 
 def load(path: PathLike, allow: Sequence[str] = ()) -> Model:
@@ -67,9 +88,44 @@ def load(path: PathLike, allow: Sequence[str] = ()) -> Model:
     >>> load(folder).segmenter.classes
     ('foreground',)
     """
-    nested = Path(path) / "model"
-    folder = nested if nested.is_dir() else Path(path)
-    segmenter, card = load_model(folder, allow)
+    segmenter, card = load_model(_folder(path), allow)
     if not isinstance(segmenter, Segmenter):
         raise FileError(f"{path}: is a {type(segmenter).__name__}, which gives no labels")
     return Model(segmenter, card)
+
+
+def load_restorer(path: PathLike, allow: Sequence[str] = ()) -> tuple[LocalOperator, ModelCard]:
+    """Load the restorer in a run folder of `cryojax-seg restore`, or in a model folder.
+
+    Args:
+        path: the folder NAME.run, or NAME.run/model.
+        allow: modules outside of this package that it may import, see `io.load_model`.
+
+    Returns:
+        the restorer, for `restore` and `restore_file`, and its card.
+
+    Raises:
+        ForeignModuleError: if it needs a module that is not allowed.
+        FileError: if there is no model, or a segmenter.
+
+    >>> import tempfile
+    >>> from cryojax_seg import io
+    >>> from cryojax_seg.restore import Gaussian
+    >>> folder = Path(tempfile.mkdtemp()) / "model"
+    >>> io.save_model(folder, Gaussian(2.0))
+    >>> type(load_restorer(folder.parent)[0]).__name__
+    'Gaussian'
+    """
+    folder = _folder(path)
+    restorer, card = load_model(folder, allow)
+    if isinstance(restorer, Segmenter):
+        raise FileError(
+            f"{folder}: is a {type(restorer).__name__}, not a restorer; make one with "
+            "`cryojax-seg restore`"
+        )
+    return restorer, card
+
+
+def _folder(path: PathLike) -> Path:
+    nested = Path(path) / "model"
+    return nested if nested.is_dir() else Path(path)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from cryojax_seg.training.comparison import HeldOut as HeldOut
     from cryojax_seg.training.comparison import cross_validation as cross_validation
     from cryojax_seg.training.config import Augmentation as Augmentation
+    from cryojax_seg.training.config import Interrupted as Interrupted
     from cryojax_seg.training.config import TrainConfig as TrainConfig
     from cryojax_seg.training.config import TrainingError as TrainingError
     from cryojax_seg.training.example import Batch as Batch
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from cryojax_seg.training.reading import Examples as Examples
     from cryojax_seg.training.reading import hold_out as hold_out
     from cryojax_seg.training.reading import read_examples as read_examples
+    from cryojax_seg.training.restorers import fit_restorer as fit_restorer
+    from cryojax_seg.training.restorers import jointly as jointly
+    from cryojax_seg.training.restorers import restored as restored
     from cryojax_seg.training.restoring import unlabelled as unlabelled
     from cryojax_seg.training.step import TrainState as TrainState
     from cryojax_seg.training.step import make_step as make_step
@@ -35,6 +39,7 @@ _HOME = {
     "Example": "example",
     "split_annotation": "example",
     "Augmentation": "config",
+    "Interrupted": "config",
     "TrainConfig": "config",
     "TrainingError": "config",
     "Result": "loop",
@@ -42,6 +47,9 @@ _HOME = {
     "Examples": "reading",
     "hold_out": "reading",
     "read_examples": "reading",
+    "fit_restorer": "restorers",
+    "jointly": "restorers",
+    "restored": "restorers",
     "unlabelled": "restoring",
     "simulated": "phantoms",
     "TrainState": "step",
@@ -56,15 +64,19 @@ __all__ = [
     "Examples",
     "Fold",
     "HeldOut",
+    "Interrupted",
     "Result",
     "TrainConfig",
     "TrainState",
     "TrainingError",
     "cross_validation",
+    "fit_restorer",
     "folds_of",
     "hold_out",
+    "jointly",
     "make_step",
     "read_examples",
+    "restored",
     "simulated",
     "split_annotation",
     "train",

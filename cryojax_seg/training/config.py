@@ -2,11 +2,16 @@
 
 import dataclasses
 import math
+import signal
 from typing import Any, Literal
 
 from cryojax_seg import units
 from cryojax_seg.errors import Mendable
 from cryojax_seg.text import shortened
+
+RestorerMethod = Literal[
+    "equivariant", "n2n", "deepdewedge", "isonet", "isonet2", "energy", "simulated"
+]
 
 
 class TrainingError(Mendable, RuntimeError):
@@ -14,6 +19,20 @@ class TrainingError(Mendable, RuntimeError):
 
     def __init__(self, message: str, *parameters: str):
         super().__init__(shortened(message), *parameters)
+
+
+class Interrupted(TrainingError):
+    """A signal ended the training after everything was saved; resuming goes on from there.
+
+    Attributes:
+        signal: which one.
+        steps: finished steps.
+    """
+
+    def __init__(self, signal: signal.Signals, steps: int):
+        super().__init__(f"training was interrupted by {signal.name} after step {steps}")
+        self.signal = signal
+        self.steps = steps
 
 
 def _require(ok: bool, message: str) -> None:

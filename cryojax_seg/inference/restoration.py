@@ -1,0 +1,302 @@
+"""Restoration from file to file: a filter or a network is made, applied, and audited."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal, Unpack
+
+from cryojax_seg.core import LocalOperator, MissingWedge, Normalized
+from cryojax_seg.core.ctf import ContrastTransfer
+from cryojax_seg.errors import ParameterError
+from cryojax_seg.evaluate.restoration import Audit, audit
+from cryojax_seg.inference import restored
+from cryojax_seg.inference.model import operator_digest
+from cryojax_seg.inference.restored import Given
+from cryojax_seg.inference.segmentation import Progress
+from cryojax_seg.io import (
+    MODEL_FILES,
+    FileError,
+    ModelCard,
+    OutputSet,
+    check_places,
+    folder_made,
+    is_begun,
+    is_half_published,
+    model_digest,
+    read_tomogram,
+    save_model,
+    zarr_folders,
+)
+from cryojax_seg.io.files import PathLike, exists_already
+from cryojax_seg.restore import ctf_deconvolution
+from cryojax_seg.training import rundir
+from cryojax_seg.training.config import RestorerMethod
+from cryojax_seg.training.restorers import (
+    Learning,
+    check_learning,
+    fit_restorer,
+    fit_wiener_to,
+    schedule,
+)
+
+AUDIT, SPREAD = "audit.json", "spread.mrc"
+
+
+@dataclasses.dataclass(frozen=True)
+class Deconvolution:
+    """Wiener's deconvolution of the contrast transfer, see `restore.ctf_deconvolution`.
+
+    Attributes:
+        transfer: of the microscope.
+        strength: the assumed signal-to-noise ratio grows with it (no unit).
+        phase_flipped: whether the signs of the transfer were corrected before reconstruction.
+    """
+
+    transfer: ContrastTransfer
+    strength: float = 1.0
+    phase_flipped: bool = False
+
+
+Method = RestorerMethod | Literal["wiener"] | Deconvolution | LocalOperator
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What `restore_file` did.
+
+    Attributes:
+        volume: the restored volume that was written.
+        run: the folder with the model, its checkpoints, audit.json and spread.mrc.
+        audit: how the restored volume relates to the data; None if the file was done already.
+        seconds: that it took.
+    """
+
+    volume: Path
+    run: Path
+    audit: Audit | None
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """The arguments of `restore_file`."""
+
+    source: Path
+    target: Path
+    wedge: MissingWedge
+    method: Method
+    halves: tuple[Path, ...] | None
+    samples: int
+    memory: float
+    contrast: Literal["dark", "bright"]
+    voxel_size: Any
+    resume: bool
+    overwrite: bool
+    progress: Progress | None
+    learning: Learning
+
+    @property
+    def run(self) -> Path:
+        """The folder of the model and its checkpoints."""
+        return self.target.with_suffix(".run")
+
+    @property
+    def name(self) -> str:
+        """The method in one word."""
+        if isinstance(self.method, str):
+            return self.method
+        kind = type(self.method).__name__
+        return kind.lower() if isinstance(self.method, Deconvolution) else kind
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that are read."""
+        return [self.source, *(self.halves or ())]
+
+    def job(self) -> dict[str, Any]:
+        """What decides about the result, as plain values."""
+        method = self.method
+        keys = ("wedge", "halves", "samples", "contrast", "voxel_size", "learning")
+        values = {key: getattr(self, key) for key in keys}
+        told = operator_digest(method) if isinstance(method, LocalOperator) else method
+        return {"restore": told, **values}
+
+
+def restore_file(
+    source: PathLike,
+    target: PathLike,
+    wedge: MissingWedge,
+    *,
+    method: Method = "equivariant",
+    halves: tuple[PathLike, PathLike] | None = None,
+    samples: int = 4,
+    memory: float = 2.0,
+    contrast: Literal["dark", "bright"] = "dark",
+    voxel_size: Any = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **learning: Unpack[Learning],
+) -> Restored:
+    """Restore a tomogram: fit a filter or train a network, apply it, and audit the result.
+
+    Beside the target NAME.mrc the folder NAME.run is written, with the model, checkpoints and
+    audit.json. All of it appears when it is complete. A training that was interrupted goes on with
+    ``resume=True``.
+
+    Args:
+        source: a tomogram: MRC, TIFF or OME-Zarr.
+        target: the restored volume, .mrc or .zarr, with the contrast and grid of the source.
+        wedge: what was measured of the source.
+        method: "equivariant" and the others of `training.fit_restorer` train a network; "energy"
+            also writes NAME.run/spread.mrc, a map of the standard deviation of its samples.
+            "wiener" and a `Deconvolution` are filters. Any restorer will do as well, such as one
+            of another tomogram, see `load_restorer`.
+        halves: two tomograms of the same series with independent noise.
+        samples: answers of "energy" whose mean and spread are written.
+        memory: GiB that the process may use at most while the restorer is applied.
+        contrast: whether structure is darker or brighter than its surroundings.
+        voxel_size: angstrom, where the file does not know it.
+        resume: go on with a run that was interrupted, or apply it again.
+        overwrite: replace an existing target and its run.
+        progress: called with the tiles that are done and those there are; a training shows its
+            own progress if this is given.
+        learning: see `training.restorers.Learning`.
+
+    Raises:
+        FileError: if a file cannot be read, or exists.
+        BusyError: if another process is writing the target.
+        ValueError: for settings without meaning, or that the method lacks.
+        TrainingError: if the run folder is in use, or holds a run of other settings.
+        Interrupted: if a signal ended the training; what it did is kept.
+        OSError: if the disk is full.
+    """
+    pair = None if halves is None else tuple(Path(half) for half in halves)
+    task = _Task(
+        Path(source), Path(target), wedge, method, pair, samples, memory, contrast, voxel_size,
+        resume, overwrite, progress, learning,
+    )  # fmt: skip
+    start = time.monotonic()
+    _check(task)
+    inside = [task.run / rundir.MODEL, task.run / AUDIT]
+    if method == "energy":
+        inside.append(task.run / SPREAD)
+    with (
+        folder_made(task.target.parent),
+        rundir.exclusive(task.run) as run,
+        OutputSet(
+            task.job(),
+            [task.target, *inside],
+            task.inputs,
+            overwrite or resume,
+            zarr_folders([task.target]) | {task.run / rundir.MODEL: MODEL_FILES},
+        ) as outputs,
+    ):
+        if outputs.finished:
+            return Restored(task.target, task.run, None, 0.0)
+        _check_run(task, bool(outputs.recorded))
+        found = _restore(task, run, outputs)
+    return Restored(task.target, task.run, found, time.monotonic() - start)
+
+
+def _restore(task: _Task, run: rundir.Held, outputs: OutputSet) -> Audit:
+    """Restores into outputs and a run folder that are held."""
+    given = restored.read(task.source, task.halves, task.contrast, task.voxel_size)
+    tomogram, volume = given.tomogram, given.volume
+    begun = bool(outputs.recorded)  # by the same call, which was interrupted
+    if task.overwrite and not begun:
+        rundir.clear(task.run)
+        for name in (AUDIT, SPREAD):
+            (task.run / name).unlink(missing_ok=True)
+    outputs.record()
+    restorer, steps = _restorer(task, given, run, task.resume or begun)
+    patch = schedule(task.name, volume.shape, **task.learning).patch
+    low, high = task.wedge.tilt_range
+    card = ModelCard(
+        voxel_size=tomogram.voxel_size,
+        contrast=task.contrast,
+        tilt_range=(float(low), float(high)),
+        patch=patch,
+        provenance={"method": task.name, **steps},
+    )
+    model = outputs.place(task.run / rundir.MODEL)
+    save_model(model, restorer, card, overwrite=True)
+    if task.method == "energy":
+        restored.write_samples(
+            restorer, given, task.target, task.run / SPREAD, outputs,
+            wedge=task.wedge, samples=task.samples, seed=task.learning.get("seed", 0),
+            patch=patch, memory=task.memory,
+        )  # fmt: skip
+    else:
+        if task.method in ("wiener", "simulated") or isinstance(task.method, Deconvolution):
+            # Filters are linear, and the tomogram is the mean of its halves; phantoms have none.
+            given = dataclasses.replace(given, halves=None)
+        restored.write(
+            restorer, given, task.target, outputs,
+            model=model_digest(model), patch=patch, memory=task.memory, progress=task.progress,
+        )  # fmt: skip
+    written = read_tomogram(outputs.staged(task.target)).density
+    found = audit(volume, Normalized(written, volume.intensity), task.wedge)
+    text = json.dumps(dataclasses.asdict(found), indent=1)
+    outputs.place(task.run / AUDIT).write_text(text + "\n")
+    return found
+
+
+def _restorer(
+    task: _Task, given: Given, run: rundir.Held, resume: bool
+) -> tuple[LocalOperator, dict[str, int]]:
+    """The restorer of this method, and the steps of its training if it learned."""
+    method, sizes = task.method, given.tomogram.voxel_size
+    size = None if sizes is None else sum(sizes) / 3
+    if isinstance(method, LocalOperator):
+        return method, {}
+    try:
+        if method == "wiener":
+            return fit_wiener_to(given.volume, given.halves), {}
+        if isinstance(method, Deconvolution):
+            return ctf_deconvolution(
+                method.transfer,
+                sum(given.tomogram.require_voxel_size()) / 3,
+                strength=method.strength,
+                phase_flipped=method.phase_flipped,
+            ), {}
+    except ParameterError:
+        raise
+    except ValueError as error:
+        raise FileError(f"{task.source}: {error}") from None
+    result = fit_restorer(
+        given.volume, task.wedge, given.halves,
+        method=method, voxel_size=size, name=str(task.source),
+        run=run, resume=resume, progress=task.progress is not None, **task.learning,
+    )  # fmt: skip
+    return result.operator, {"steps": result.steps}
+
+
+def _check(task: _Task) -> None:
+    """What can be told to be wrong before anything is read."""
+    if task.target.suffix not in (".mrc", ".zarr"):
+        raise ValueError(f"{task.target}: is not a file that ends in .mrc or .zarr")
+    check_learning(task.name, task.halves, **task.learning)
+    restored.check_memory(task.memory)
+    if task.method == "energy" and task.samples < 2:
+        raise ValueError(f"samples must be 2 or more, got {task.samples}")
+    if task.resume and task.overwrite:
+        raise ParameterError("resume and overwrite exclude each other", "resume", "overwrite")
+    check_places([task.target, task.run], task.inputs)
+    if task.target.exists() and not task.overwrite and not is_half_published(task.target):
+        raise exists_already(task.target)
+    _check_run(task, is_begun(task.target))
+
+
+def _check_run(task: _Task, begun: bool) -> None:
+    """What the folder of the run holds; `begun` by the same call, it may go on."""
+    used = rundir.is_used(task.run)
+    if used and not begun and not task.resume and not task.overwrite:
+        raise FileError(
+            f"{task.run}: holds a run; resume or overwrite it, or choose another target",
+            "resume",
+            "overwrite",
+        )
+    if task.resume and not used:
+        raise FileError(f"{task.run}: there is no run to resume", "resume")

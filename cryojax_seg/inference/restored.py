@@ -1,0 +1,202 @@
+"""A restorer applied to one tomogram, tile by tile, on the scale of that tomogram."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cryojax_seg.core import LocalOperator, MissingWedge, Normalized, Tiling, Tomogram
+from cryojax_seg.core.tiling import apply_tiles, plan_tiles
+from cryojax_seg.core.types import Array
+from cryojax_seg.errors import ParameterError
+from cryojax_seg.inference.planning import BASE, spared_by_memory
+from cryojax_seg.inference.segmentation import Progress
+from cryojax_seg.io import OutputSet, TileJob, read_tomogram, write_mrc
+from cryojax_seg.io.files import PathLike
+from cryojax_seg.io.normalized import check_halves, normalized, on_scale
+from cryojax_seg.restore import draws
+from cryojax_seg.segmenters import fit_normalization
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What is restored.
+
+    Attributes:
+        tomogram: as it was read.
+        volume: the same, normalized as it is read.
+        halves: its two halves on that scale; None without.
+    """
+
+    tomogram: Tomogram
+    volume: Normalized
+    halves: tuple[Normalized, ...] | None
+
+
+def restore(
+    restorer: LocalOperator,
+    tomogram: Tomogram | PathLike,
+    *,
+    halves: Sequence[Tomogram | PathLike] | None = None,
+    contrast: Literal["dark", "bright"] = "dark",
+    patch: int = 64,
+    memory: float = 2.0,
+    voxel_size: Any = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Restore a tomogram in memory: float32 ``(z, y, x)`` on its own scale and grid.
+
+    Args:
+        restorer: a filter such as `restore.Gaussian`, or a trained one, see `load_restorer`.
+        tomogram: at hand, or the path of a file.
+        halves: two tomograms of the same series with independent noise; then each is restored,
+            and the mean is returned.
+        contrast: whether structure is darker or brighter than its surroundings.
+        patch: edge of the patches the restorer learned from, see `segmenters.fit_normalization`.
+        memory: GiB that the tiles may use at most.
+        voxel_size: angstrom, where the file does not know it.
+        progress: called with the tiles that are done and those there are.
+
+    Raises:
+        FileError: if a tomogram cannot be read or holds no two different values, or the halves do
+            not belong to it.
+        ParameterError: for too little memory.
+
+    >>> from cryojax_seg.restore import Gaussian
+    >>> noise = np.random.default_rng(0).normal(9.0, 1.0, (16, 16, 16)).astype(np.float32)
+    >>> smooth = restore(Gaussian(2.0), Tomogram(noise))
+    >>> bool(abs(smooth.mean() - 9.0) < 0.1), bool(smooth.std() < 0.2)
+    (True, True)
+    """
+    check_memory(memory)
+    given = read(tomogram, halves, contrast, voxel_size)
+    fitted = fit_normalization(restorer, (given.halves or (given.volume,))[0], patch=patch)
+    tiling = plan_tiles(fitted, given.volume.shape, memory * 2**30 - BASE, _density)
+    found = np.empty(given.volume.shape, np.float32)
+    for where, block in _tiles(fitted, given, tiling, 0, progress):
+        found[where] = block
+    return found
+
+
+def read(
+    tomogram: Tomogram | PathLike,
+    halves: Sequence[Tomogram | PathLike] | None,
+    contrast: Literal["dark", "bright"],
+    voxel_size: Any = None,
+) -> Given:
+    """Read a tomogram and its halves, and measure how to normalize them.
+
+    Raises:
+        FileError: if one cannot be read or holds no two different values, or the halves do not
+            belong to the tomogram.
+    """
+    tomogram, *pair = (
+        one if isinstance(one, Tomogram) else read_tomogram(one, voxel_size)
+        for one in (tomogram, *(halves or ()))
+    )
+    if pair:
+        check_halves(tomogram, pair)
+    volume = normalized(tomogram, contrast)
+    return Given(tomogram, volume, tuple(on_scale(h, volume) for h in pair) if pair else None)
+
+
+def _density(channels: Array) -> Array:
+    """The one channel of a restorer."""
+    return channels[..., 0]
+
+
+def _tiles(
+    fitted: LocalOperator, given: Given, tiling: Tiling, done: int, progress: Progress | None
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Where each tile lies, and the mean of the restored sources on the scale of the tomogram."""
+    sources = given.halves or (given.volume,)
+    streams = [apply_tiles(fitted, source, tiling, _density, done) for source in sources]
+    report = progress or (lambda done, count: None)
+    report(done, tiling.count)
+    for number, parts in enumerate(zip(*streams, strict=True), done + 1):
+        where = parts[0][0]
+        mean = np.mean([block for _, block in parts], axis=0)
+        yield where, given.volume.restored(where, mean)
+        report(number, tiling.count)
+
+
+def write(
+    restorer: LocalOperator,
+    given: Given,
+    target: Path,
+    outputs: OutputSet,
+    *,
+    model: str,
+    patch: int,
+    memory: float,
+    progress: Progress | None,
+) -> None:
+    """Write the restored volume tile by tile, or go on where an earlier run was.
+
+    Args:
+        restorer: applied to the tomogram, or to each of the halves, if it was given any.
+        given: see `read`.
+        target: one of the outputs.
+        outputs: which this process holds.
+        model: digest of the restorer, which must be the same to go on.
+        patch, memory, progress: as for `restore`.
+    """
+    fitted = fit_normalization(restorer, (given.halves or (given.volume,))[0], patch=patch)
+    tiling = plan_tiles(fitted, given.volume.shape, memory * 2**30 - BASE, _density)
+    if spared := spared_by_memory(fitted, tiling, _density):
+        log.info(
+            f"{given.tomogram.name}: {tiling.waste:.2f} voxels are computed for each of the "
+            f"tomogram; {spared.memory:g} GiB of memory would make that {spared.waste:.2f}"
+        )
+    description = {"model": model, "tiling": dataclasses.asdict(tiling)}
+    volumes = [(target, np.float32)]
+    with TileJob(description, volumes, tiling.shape, given.tomogram, True, outputs) as job:
+        for where, block in _tiles(fitted, given, tiling, job.done, progress):
+            job.write(where, [block])
+
+
+def write_samples(
+    restorer: LocalOperator,
+    given: Given,
+    target: Path,
+    spread: Path,
+    outputs: OutputSet,
+    *,
+    wedge: MissingWedge,
+    samples: int,
+    seed: int,
+    patch: int,
+    memory: float,
+) -> None:
+    """Write the mean of several answers of a restorer, and their standard deviation.
+
+    Args:
+        restorer: trained with `losses.adversarial`.
+        given: see `read`.
+        target, spread: of the outputs, the mean and the standard deviation.
+        outputs: which this process holds.
+        wedge, samples, seed: see `restore.draws`.
+        patch, memory: as for `restore`.
+    """
+    volume = given.volume
+    fitted = fit_normalization(restorer, volume, patch=patch)
+    tiling = plan_tiles(fitted, volume.shape, memory * 2**30 - BASE)
+    whole = np.asarray(volume[:, :, :])  # its wedge is filled with noise as a whole
+    mean, deviation = draws(fitted, whole, wedge, samples, seed, tiling)
+    deviation[volume.missing(np.s_[:, :, :])] = 0
+    scaled = deviation / abs(volume.intensity.gain)
+    write_mrc(outputs.place(spread), scaled, given.tomogram, overwrite=True)
+    with TileJob({}, [(target, np.float32)], mean.shape, given.tomogram, True, outputs) as job:
+        everywhere = (slice(None),) * 3
+        job.write(everywhere, [volume.restored(everywhere, mean)])
+
+
+def check_memory(memory: float) -> None:
+    """Raise a ParameterError unless a process fits into so many GiB."""
+    if not memory * 2**30 > BASE:
+        raise ParameterError(f"memory must be above {BASE / 2**30:g} GiB, got {memory:g}", "memory")
