@@ -8,7 +8,7 @@ import io
 import operator
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,7 +100,10 @@ def parse(argv: list[str], commands: Mapping[str, type]) -> Any:
     words = [*_words(config), "--config", str(path)] if config else []
     messages = io.StringIO()
     try:
-        with contextlib.redirect_stderr(messages):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stderr(messages))
+            if not _writes_to_output(argv):  # where the output is no terminal, text has no box
+                stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             options = tyro.cli(
                 union,
                 args=[command, *words, *rest],
@@ -126,21 +129,24 @@ def _description(kind: type, argv: list[str], name: str) -> str:
     return text if argv[0] == name else text.split("\n")[0]
 
 
-def _summary(box: str) -> str:
-    """One line of tyro's message: what is wrong, and what was probably meant.
+def _writes_to_output(words: Sequence[str]) -> bool:
+    """Return whether arguments ask for help or a completion script instead of work."""
+    return any(word in ("-h", "--help") or word.startswith("--tyro-") for word in words)
 
-    The message has a title, rules or a box, and indented explanations.
+
+def _summary(message: str) -> str:
+    """Return one line of tyro's message: the mistake, and the option that was probably meant.
+
+    The message is a title, then paragraphs between blank lines and lines of dashes.
     """
-    box = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip("│ ") for line in box.splitlines()]
-    lines = ["" if re.match(r"[╭╰─]|-{9}", line) else line for line in lines]
-    # The title is in the upper edge of the box, or above the first rule.
+    lines = [line.strip() for line in message.splitlines()]
+    lines = ["" if set(line) <= {"-"} else line for line in lines]
     _, *paragraphs = [p.strip().split("\n") for p in re.split(r"\n{2,}", "\n".join(["", *lines]))]
     first = paragraphs[0]
-    if first[0].startswith("Missing"):
-        names = [line for line in first[1:] if line.startswith("-") or line.isupper()]
+    names = [line for line in first[1:] if line.startswith("-") or line.isupper()]
+    if first[0].startswith("Missing") and names:
         return f"{first[0]} {'; '.join(names)}"
-    text = " ".join(first).replace("{None}|", "").rstrip(".")
+    text = " ".join(first).replace("{None}|", "").rstrip(". ")
     for paragraph in paragraphs[1:]:
         if paragraph[0].startswith("Perhaps you meant") and len(paragraph) > 1:
             return f"{text} (perhaps you meant {paragraph[1].split(' ')[0]})"

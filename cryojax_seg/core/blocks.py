@@ -1,5 +1,6 @@
 """Parts of a volume that need not fit in memory: read, normalized and forgotten again."""
 
+import math
 import mmap
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -48,6 +49,42 @@ def read(volume: Readable | Array, start: Sequence[int], stop: Sequence[int]) ->
         if index.size != block.shape[axis] or index[0] != low:
             block = np.take(block, index - low, axis)
     return block
+
+
+def random_starts(
+    box: Sequence[slice],
+    edges: Sequence[int],
+    count: int,
+    seed: int = 0,
+    *,
+    stride: int = 1,
+    distinct: bool = False,
+) -> list[list[int]]:
+    """Return the first voxels of random blocks inside a box of a volume.
+
+    Along an axis where the block is longer than the box, the block starts where the box does.
+
+    Args:
+        box: part of the volume, a slice for each axis, such as `core.measured_box` returns.
+        edges: lengths of a block along z, y, x, in voxels.
+        count: number of blocks.
+        seed: seed of the positions.
+        stride: every start is a multiple of this.
+        distinct: draw no start twice; there may then be fewer blocks than `count`.
+
+    >>> random_starts((slice(0, 4), slice(8, 20), slice(5, 7)), (4, 4, 4), 2, stride=2)
+    [[0, 16, 6], [0, 14, 6]]
+    """
+    rng = np.random.default_rng(seed)
+    lows = [-(-s.start // stride) for s in box]
+    highs = [max((s.stop - e) // stride, 0) + 1 for s, e in zip(box, edges, strict=True)]
+    rooms = [(a, max(b, a + 1)) for a, b in zip(lows, highs, strict=True)]
+    if distinct:
+        spans = [b - a for a, b in rooms]
+        chosen = rng.choice(math.prod(spans), min(count, math.prod(spans)), replace=False)
+        found = np.stack(np.unravel_index(chosen, spans), axis=-1) + lows
+        return (stride * found).tolist()
+    return [[stride * int(rng.integers(a, b)) for a, b in rooms] for _ in range(count)]
 
 
 def release(volume: Any) -> None:

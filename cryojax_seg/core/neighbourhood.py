@@ -233,8 +233,8 @@ def _along(volume: Volume, taps: Float[Array, " tap"], axis: int) -> Volume:
     return sum((taps[i] * v for i, v in enumerate(shifted)), jnp.zeros_like(volume))
 
 
-def _banded(volume: Volume, taps: Float[Array, " tap"], axis: int) -> Volume:
-    """The same as one product with a banded matrix."""
+def banded(volume: Volume, taps: Float[Array, " tap"], axis: int) -> Volume:
+    """Correlate with taps along one axis, as a product with a banded matrix; zero outside."""
     position = jnp.arange(volume.shape[axis])
     tap = position[None, :] - position[:, None] + taps.shape[0] // 2
     inside = (tap >= 0) & (tap < taps.shape[0])
@@ -247,7 +247,7 @@ def _along_jvp(axis, primals, tangents):
     # Transposing the shifts would unroll into hundreds of additions that take seconds to compile.
     # A matrix product has cheap derivatives, and on a patch it is as fast.
     (volume, taps), (volume_dot, taps_dot) = primals, tangents
-    tangent = _banded(volume_dot, taps, axis) + _banded(volume, taps_dot, axis)
+    tangent = banded(volume_dot, taps, axis) + banded(volume, taps_dot, axis)
     return _along(volume, taps, axis), tangent
 
 

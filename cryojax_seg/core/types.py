@@ -4,12 +4,12 @@ Arrays are ``(z, y, x)``, channels and classes come last, and there is no batch 
 made with `jax.vmap`.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Bool, Float, Int, Integer, PRNGKeyArray, Real, Shaped
 
 Array = jax.Array | np.ndarray  # NumPy arrays are welcome wherever JAX arrays are
 
@@ -24,6 +24,14 @@ Spectrum = Shaped[Array, "z y half_x"]
 Scalar = Float[Array, ""]
 Key = PRNGKeyArray
 Shape = tuple[int, ...]  # (z, y, x)
+TiltAxis = Literal["y", "x"]
+Contrast = Literal["dark", "bright"]  # of structure, against its surroundings
+
+# Volumes of any dtype of a kind, whose shapes need not agree with those of other arguments.
+MaskArray = Bool[Array, "_z _y _x"]
+LabelArray = Integer[Array, "_z _y _x"]
+WeightArray = Real[Array, "_z _y _x"]
+ProbabilityArray = Real[Array, "_z _y _x"]
 
 # The axis that `jax.vmap` makes has a name, so that a network can normalise over it in training.
 BATCH_AXIS = "batch"

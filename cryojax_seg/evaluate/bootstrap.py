@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Array, Real
 
-from cryojax_seg.evaluate.overlap import WeightArray, annotated
+from cryojax_seg.core.types import WeightArray
+from cryojax_seg.evaluate.overlap import annotated
 
 
 def bootstrap_ratio(

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy import ndimage
 
-from cryojax_seg.evaluate.overlap import LabelArray, WeightArray, annotated, same_shape
+from cryojax_seg.core.types import LabelArray, WeightArray
+from cryojax_seg.evaluate.overlap import annotated, same_shape
 
 Binning = Literal["width", "mass"]
 ProbabilityArray = Float[np.ndarray, "_z _y _x class"] | Float[Array, "_z _y _x class"]

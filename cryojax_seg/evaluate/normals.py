@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from cryojax_seg.evaluate.surface import MaskArray
+from cryojax_seg.core.types import MaskArray
 
 
 def mask_normals(mask: MaskArray, sigma: float = 2.0) -> np.ndarray:

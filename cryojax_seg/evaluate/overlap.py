@@ -3,11 +3,10 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Array, Integer, Real
+
+from cryojax_seg.core.types import LabelArray, WeightArray
 
 # Names with an underscore are not compared: unequal shapes get the error of `same_shape`.
-LabelArray = Integer[np.ndarray, "_z _y _x"] | Integer[Array, "_z _y _x"]
-WeightArray = Real[np.ndarray, "_z _y _x"] | Real[Array, "_z _y _x"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float
 from scipy import ndimage
 
 from cryojax_seg.core import fourier, measured_box
-from cryojax_seg.core.blocks import Readable, read
+from cryojax_seg.core.blocks import Readable, random_starts, read
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.evaluate.visibility import PredictedBin, precision_by_visibility
 
@@ -84,12 +84,8 @@ def audit(
         2.0,
         1.0,
     )
-    rng = np.random.default_rng(seed)
     sums = np.zeros((6, shells + 1))
-    for _ in range(count):
-        start = [
-            int(rng.integers(s.start, s.stop - e + 1)) for s, e in zip(box, shape, strict=True)
-        ]
+    for start in random_starts(box, shape, count, seed):
         stop = [a + e for a, e in zip(start, shape, strict=True)]
         a, b = (np.fft.rfftn(_centred(read(v, start, stop)) * window) for v in (given, restored))
         seen, missing = transfer * twice, (1 - transfer) * twice

@@ -1,12 +1,10 @@
 """How near two surfaces are: the scores for structures a few voxels thick."""
 
 import numpy as np
-from jaxtyping import Array, Bool
 from scipy import ndimage
 
-from cryojax_seg.evaluate.overlap import WeightArray, annotated, same_shape
-
-MaskArray = Bool[np.ndarray, "_z _y _x"] | Bool[Array, "_z _y _x"]
+from cryojax_seg.core.types import MaskArray, WeightArray
+from cryojax_seg.evaluate.overlap import annotated, same_shape
 
 
 def _boundary(mask: np.ndarray, known: np.ndarray) -> np.ndarray:

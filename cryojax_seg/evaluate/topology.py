@@ -6,8 +6,8 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import euler_number
 
+from cryojax_seg.core.types import MaskArray
 from cryojax_seg.evaluate.overlap import same_shape
-from cryojax_seg.evaluate.surface import MaskArray
 
 
 def _pieces(mask: np.ndarray, connectivity: int) -> int:

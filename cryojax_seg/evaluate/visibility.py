@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Array, Real
 from scipy import ndimage
 
+from cryojax_seg.core.types import LabelArray, MaskArray, WeightArray
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.evaluate.bootstrap import bin_edges, bin_of, bootstrap_ratio
 from cryojax_seg.evaluate.normals import mask_normals
-from cryojax_seg.evaluate.overlap import LabelArray, WeightArray, annotated, same_shape
-from cryojax_seg.evaluate.surface import MaskArray
+from cryojax_seg.evaluate.overlap import annotated, same_shape
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cryojax_seg.core.neighbourhood import gaussian_taps
+from cryojax_seg.core.neighbourhood import banded, gaussian_taps
 from cryojax_seg.core.types import Array, Volume
 from cryojax_seg.measure.thickness import Spacing
 from cryojax_seg.measure.windows import FIRST, SECOND
@@ -58,7 +58,8 @@ def level_set_curvature(
     def derivative(order: tuple[int, int, int]) -> Array:
         result = padded
         for axis, (r, s) in enumerate(zip(radii, sizes, strict=True)):
-            result = _along(result, scale / s, r, axis, order[axis]) / s ** order[axis]
+            taps = gaussian_taps(scale / s, r, order[axis], volume.dtype)
+            result = banded(result, taps, axis) / s ** order[axis]
         return result[inner]
 
     gz, gy, gx = (derivative(order) for order in FIRST)
@@ -84,13 +85,3 @@ def level_set_curvature(
         jnp.where(flat, 0.0, adjugate / (squared * squared)) / unit**2,
         jnp.where(flat[..., None], 0.0, normal),
     )
-
-
-def _along(volume: Array, scale: float, radius: int, axis: int, order: int) -> Array:
-    """A Gaussian, or its derivative, along one axis: a product with a banded matrix."""
-    taps = gaussian_taps(scale, radius, order, volume.dtype)
-    place = jnp.arange(volume.shape[axis])
-    tap = place[None, :] - place[:, None] + radius
-    inside = (tap >= 0) & (tap <= 2 * radius)
-    matrix = jnp.where(inside, taps[jnp.clip(tap, 0, 2 * radius)], 0)
-    return jnp.moveaxis(jnp.tensordot(matrix, volume, ((1,), (axis,))), 0, axis)

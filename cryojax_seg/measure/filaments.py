@@ -7,18 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from cryojax_seg.core.types import MaskArray, ProbabilityArray
 from cryojax_seg.measure import network
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.objects import instances
 from cryojax_seg.measure.spatial import is_background
-from cryojax_seg.measure.tracing import (
-    MaskArray,
-    ProbabilityArray,
-    TracingLimits,
-    refit,
-    trace_filaments,
-)
+from cryojax_seg.measure.tracing import TracingLimits, refit, trace_filaments
 from cryojax_seg.measure.uncertainty import interval, mask_draws
 
 _MARGIN = 12  # voxels around an object, so that only faces of the volume cut it

@@ -5,17 +5,17 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Array, Bool, Real
+from jaxtyping import Bool, Real
 from scipy import ndimage, stats
 from scipy.spatial import KDTree
 
+from cryojax_seg.core.types import MaskArray, ProbabilityArray
 from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.neighbours import holds, membrane_distance, nearest_median
 from cryojax_seg.measure.pairs import PairCorrelation, Points, Region, pair_correlation
-from cryojax_seg.measure.tracing import ProbabilityArray, check_voxel_size
+from cryojax_seg.measure.tracing import check_voxel_size
 from cryojax_seg.measure.uncertainty import LEVEL, interval, mask_draws
 
-MaskArray = Bool[np.ndarray, "_z _y _x"] | Bool[Array, "_z _y _x"]
 _AVOGADRO = 6.02214076e23
 _RANDOM = 4000  # points that say what chance would give
 _DRAWS = 200

@@ -5,16 +5,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Array, Bool, Real
 from scipy import ndimage
 
+from cryojax_seg.core.types import MaskArray, ProbabilityArray
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.fitting import fit
 from cryojax_seg.measure.joining import angle, joined
 from cryojax_seg.measure.skeleton import branches, closed
-
-MaskArray = Bool[np.ndarray, "_z _y _x"] | Bool[Array, "_z _y _x"]
-ProbabilityArray = Real[np.ndarray, "_z _y _x"] | Real[Array, "_z _y _x"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from cryojax_seg.core import LocalOperator, measured_box
-from cryojax_seg.core.blocks import Readable, read
+from cryojax_seg.core.blocks import Readable, random_starts, read
 from cryojax_seg.core.operator import Layer, Operator
 from cryojax_seg.core.parameters import filled
 from cryojax_seg.core.types import BATCH_AXIS, Array, Features, at_least_float32
@@ -161,13 +161,7 @@ def _measure(
 
 
 def _probes(volume: Readable | Array, edges: list[int], count: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    box = measured_box(volume)
-    spans = [max(s.stop - s.start - e, 0) + 1 for s, e in zip(box, edges, strict=True)]
-    count = min(count, int(np.prod(spans)))
-    chosen = rng.choice(int(np.prod(spans)), count, replace=False)
-    origins = np.stack(np.unravel_index(chosen, spans), axis=-1)
-    starts = (origins + [s.start for s in box]).tolist()
+    starts = random_starts(measured_box(volume), edges, count, seed, distinct=True)
     stops = [[a + e for a, e in zip(start, edges, strict=True)] for start in starts]
     return np.stack([read(volume, *ends) for ends in zip(starts, stops, strict=True)])
 

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from cryojax_seg.core import Chain, LocalOperator, Segmenter, labels
-from cryojax_seg.core.blocks import Readable, read
+from cryojax_seg.core.blocks import Readable, random_starts, read
 from cryojax_seg.core.intensity import measured_box
 from cryojax_seg.core.loss import Objective
 from cryojax_seg.core.types import Array, Logits, Volume
@@ -107,11 +107,8 @@ def disagreement(
     """
     box = measured_box(volume)
     edges = [max(min(edge, s.stop - s.start) // stride, 1) * stride for s in box]
-    rng = np.random.default_rng(seed)
     shares = []
-    for _ in range(count):
-        pairs = zip(box, edges, strict=True)
-        start = [int(rng.integers(s.start, max(s.stop - e, s.start) + 1)) for s, e in pairs]
+    for start in random_starts(box, edges, count, seed):
         block = read(volume, start, [a + e for a, e in zip(start, edges, strict=True)])
         first, second = (np.asarray(labels(jnp.asarray(run(block)))) for run in (one, other))
         shares.append(float((first != second).mean()))

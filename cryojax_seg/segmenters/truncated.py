@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from cryojax_seg.core import Segmenter, measured_box
-from cryojax_seg.core.blocks import Readable, read
+from cryojax_seg.core.blocks import Readable, random_starts, read
 from cryojax_seg.core.operator import require_local
 from cryojax_seg.core.types import Array, Logits, Volume
 
@@ -87,12 +87,7 @@ def fit_halo(
     stride = segmenter.stride
     widest = -(-segmenter.halo // stride)  # in strides
     core = -(-core // stride) * stride
-    rng = np.random.default_rng(seed)
-    box = measured_box(volume)
-    rooms = [(-(-s.start // stride), max((s.stop - core) // stride, 0) + 1) for s in box]
-    origins = [
-        [stride * int(rng.integers(a, max(b, a + 1))) for a, b in rooms] for _ in range(count)
-    ]
+    origins = random_starts(measured_box(volume), [core] * 3, count, seed, stride=stride)
 
     def answers(strides: int) -> np.ndarray:
         pad = strides * stride

@@ -19,9 +19,9 @@ from jaxtyping import Float
 
 from cryojax_seg.core import ctf
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.core.types import Array, Key, Number, Volume
+from cryojax_seg.core.types import Array, Key, Number, TiltAxis, Volume
 from cryojax_seg.simulate.instrument import Detector, Halves, Microscope, Misalignment, Slab
-from cryojax_seg.simulate.projection import Angles, Images, TiltAxis, handedness, project
+from cryojax_seg.simulate.projection import Angles, Images, handedness, project
 
 Order = Literal["dose_symmetric", "bidirectional", "unidirectional"]
 

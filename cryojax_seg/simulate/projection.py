@@ -11,15 +11,12 @@ bin (De Man & Basu 2002, with parallel rays). The shadow is at most sqrt 2 wide,
 share it; their weights sum to 1, depend on (z, x) only, and are the same for every y.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from cryojax_seg.core.types import Array, Shape, Volume
+from cryojax_seg.core.types import Array, Shape, TiltAxis, Volume
 
-TiltAxis = Literal["y", "x"]
 Angles = Float[Array, " tilt"]
 Images = Float[Array, "tilt y x"]
 

@@ -8,7 +8,6 @@ under a temporary name and renamed when it is complete.
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -20,6 +19,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import v1
 
 import cryojax_seg
+from cryojax_seg.io.files import sync, sync_tree
 from cryojax_seg.io.plain import read_json_object
 from cryojax_seg.training.config import TrainingError
 from cryojax_seg.training.rundir import explained
@@ -100,11 +100,11 @@ def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 3
         # Short keys: names of parameters may hold characters that a path must not.
         _write(temporary / _ARRAYS, {f"a{i}": a for i, a in enumerate(arrays.values())})
         (temporary / _MANIFEST).write_text(json.dumps(manifest))
-        _sync(temporary)
+        sync_tree(temporary)
         if target.exists():
             shutil.rmtree(target)  # the same step of the same run, or one that is not sound
         temporary.rename(target)
-        _sync_one(folder)
+        sync(folder)
     except Exception as error:  # Orbax and its storage raise many types for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         raise explained(error, target) from error
@@ -128,19 +128,6 @@ def _load(path: Path) -> Any:
         setattr(context.multiprocessing, name, value)
     with context:
         return v1.load(str(path.absolute()))
-
-
-def _sync(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        _sync_one(path)
-
-
-def _sync_one(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read(path: Path, template: Any) -> tuple[Any, dict[str, Any]]:

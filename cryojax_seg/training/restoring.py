@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cryojax_seg.core.blocks import Readable
+from cryojax_seg.core.blocks import Readable, random_starts
 from cryojax_seg.core.intensity import measured_box
 from cryojax_seg.core.types import Array
 from cryojax_seg.core.wedge import MissingWedge
@@ -42,14 +42,11 @@ def unlabelled(
     shape = [s.stop - s.start for s in box]
     size = [min(edge, n) for n in shape]
     whole = float(np.prod(shape)) <= count * float(np.prod(size))
-    rng = np.random.default_rng(seed)
+    starts = [[s.start for s in box]] if whole else random_starts(box, size, count, seed)
+    edges = shape if whole else size
     examples = []
-    for number in range(1 if whole else count):
-        where = box
-        if not whole:
-            pairs = zip(box, size, strict=True)
-            starts = [int(rng.integers(s.start, s.stop - e + 1)) for s, e in pairs]
-            where = tuple(slice(a, a + e) for a, e in zip(starts, size, strict=True))
+    for number, start in enumerate(starts):
+        where = tuple(slice(a, a + e) for a, e in zip(start, edges, strict=True))
         block = np.asarray(volume[where], np.float32)
         pair = None
         if halves is not None:

@@ -1,10 +1,14 @@
 """The options of each command, as its ``--help`` has them."""
 
+import contextlib
 import dataclasses
 import html
 import inspect
+import io
+import os
 import re
-import warnings
+import unittest.mock
+from collections.abc import Iterator
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
@@ -24,15 +28,36 @@ class Option:
 
 def groups(command: str) -> dict[str, list[Option]]:
     """The arguments of a command, by the title of the group that ``--help`` shows them in."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        parser = tyro.extras.get_parser(COMMANDS[command], config=(FlagCreatePairsOff,))
-    found = {}
-    for group in parser._action_groups:
-        options = [_option(action) for action in group._group_actions if action.dest != "help"]
-        if options:
-            found[group.title or "options"] = options
-    return found
+    found: dict[str, list[Option]] = {}
+    for title, lines in _sections(_help(command)):
+        options: list[Option] = []
+        for line in lines:
+            spelling, _, text = line[2:].partition("  ")
+            if spelling:
+                options.append(Option(spelling.replace("{None}|", ""), text.strip()))
+            elif options:
+                last = options.pop()
+                options.append(Option(last.spelling, f"{last.help} {text.strip()}".strip()))
+        found[title] = [option for option in options if option.spelling != "-h, --help"]
+    return {title: options for title, options in found.items() if options}
+
+
+def _help(command: str) -> str:
+    """What ``--help`` prints where the output is no terminal, in lines as long as they need be."""
+    printed = io.StringIO()
+    wide = unittest.mock.patch.dict(os.environ, COLUMNS="9999")
+    with wide, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        tyro.cli(COMMANDS[command], args=["--help"], prog=command, config=(FlagCreatePairsOff,))
+    return printed.getvalue()
+
+
+def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Title and lines of each group of arguments; a line of dashes stands under the title."""
+    lines = [*text.splitlines(), ""]
+    for number, line in enumerate(lines):
+        if set(line.strip()) == {"-"}:
+            end = next(i for i in range(number, len(lines)) if not lines[i].strip())
+            yield lines[number - 1].strip(), lines[number + 1 : end]
 
 
 def markdown(command: str) -> str:
@@ -50,12 +75,6 @@ PLACE = "This section shows what `cryojax-seg {} --help` prints."
 def description(command: str) -> str:
     """The docstring of a command."""
     return _escaped(inspect.cleandoc(COMMANDS[command].__doc__ or ""))
-
-
-def _option(action) -> Option:
-    names = ", ".join(action.option_strings)
-    value = re.sub(r"^\{None\}\|", "", action.metavar or "")
-    return Option(" ".join(filter(None, (names, value))), " ".join((action.help or "").split()))
 
 
 def _escaped(text: str) -> str:
