@@ -22,7 +22,6 @@ _SUBPACKAGES = (
     "export",
     "io",
     "inference",
-    "datasets",
 )
 
 __all__ = ["__version__", *_SUBPACKAGES]

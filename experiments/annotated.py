@@ -8,8 +8,9 @@ from scipy.ndimage import map_coordinates
 from scipy.optimize import minimize
 from scipy.spatial import KDTree
 
-from cryojax_seg import core, datasets, training
+from cryojax_seg import core, training
 from cryojax_seg.io.paint import offset_from_path, sample_path
+from experiments import datasets
 
 WALL, LUMEN, NEAR = (80.0, 130.0), 70.0, 160.0  # angstrom from the axis
 

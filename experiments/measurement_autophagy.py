@@ -6,7 +6,7 @@
 Four published label volumes of yeast autophagy (up to 342 x 928 x 928 voxels of 1.408 nm; the
 mid-surfaces of inner and outer membranes, one voxel thick; from Anna-Bieber/autophagy-tomo-
 analysis, MIT) go through ``cryojax-seg measure`` in a process of its own, whose time and peak
-memory are taken. Needs the data set ``autophagy`` (see `cryojax_seg.datasets`).
+memory are taken. Needs the data set ``autophagy`` (see `datasets.py`).
 
 The labels are open: tilt series do not show the membranes that face the beam, and gaps remain where
 a membrane is tangent to the tilt axis. What the autophagosome encloses is therefore given within z
@@ -33,7 +33,8 @@ from scipy import ndimage
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import datasets, io, measure
+from cryojax_seg import io, measure
+from experiments import datasets
 from experiments.common import claim, results_folder, write_results
 
 VOXEL_NM = 1.408

@@ -4,7 +4,7 @@
     python experiments/real_microtubules.py --tiny      # under a minute, for the tests
 
 Every method trains on five z slices of a real 13-protofilament microtubule and is scored on a 14-
-protofilament one it never saw. Needs the data set ``cylindra_mt`` (see `cryojax_seg.datasets`).
+protofilament one it never saw. Needs the data set ``cylindra_mt`` (see `datasets.py`).
 ``unet insist`` and ``unet both`` are the U-Net with losses that know the wedge (`wedge_losses.py`):
 weights ``1 + 2 (1 - visibility)`` on the wall, and with them consistency under rotations of the
 whole tomogram, annotated or not.
@@ -48,9 +48,10 @@ import tyro
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import core, datasets, evaluate, losses, segmenters, training
+from cryojax_seg import core, evaluate, losses, segmenters, training
 from cryojax_seg.training.methods import known as known_method
 from cryojax_seg.training.methods import parts
+from experiments import datasets
 from experiments.annotated import Scene, patch_scene, scene
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.fitting import is_network, train_method

@@ -67,7 +67,8 @@ import tyro
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import core, datasets, evaluate, losses
+from cryojax_seg import core, evaluate, losses
+from experiments import datasets
 from experiments.common import Rows, claim, interval, results_folder
 from experiments.restored import LOW, METHODS, Network, annotated, answer, found, score, unet
 from experiments.restorers import (

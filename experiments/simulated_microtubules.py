@@ -11,7 +11,7 @@ deviations of the noise).
 
 Then a U-Net is trained on simulated volumes alone, fully annotated, and scored on the real
 microtubule as in `real_microtubules.py`, whose results for five annotated real slices stand beside
-it. Needs the data set ``cylindra_mt`` (see `cryojax_seg.datasets`).
+it. Needs the data set ``cylindra_mt`` (see `datasets.py`).
 """
 
 import dataclasses
@@ -31,7 +31,6 @@ from scipy.stats import wasserstein_distance
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import datasets
 from cryojax_seg.core import MissingWedge, fourier, normalize
 from cryojax_seg.simulate import (
     Acquisition,
@@ -48,6 +47,7 @@ from cryojax_seg.simulate import (
 from cryojax_seg.simulate import Scene as Simulated
 from cryojax_seg.simulate.placement import facing
 from cryojax_seg.simulate.types import MICROTUBULE
+from experiments import datasets
 from experiments import real_microtubules as real
 from experiments.annotated import Scene, refine, scene
 from experiments.common import RESULTS, claim, results_folder, write_results

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryojax_seg import datasets
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from experiments import datasets
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -83,7 +85,6 @@ def test_committed_results_have_the_agreed_format(path):
 @needs_microtubules
 def test_the_wall_is_where_the_density_is():
     """The labels of the real volume: bright wall, dark lumen, and a wedge that hides the top."""
-    sys.path.insert(0, str(ROOT))
     from experiments.real_microtubules import scene
 
     s = scene("14pf")
@@ -97,7 +98,6 @@ def test_the_wall_is_where_the_density_is():
 
 def test_annotations_are_what_they_are_called():
     """Strokes of both classes; boxes with membrane; negatives with none; evenly spread slices."""
-    sys.path.insert(0, str(ROOT))
     from experiments.scenes import phantom
     from experiments.sparse_annotation import SIDE, annotate
 
@@ -116,7 +116,6 @@ def test_annotations_are_what_they_are_called():
 
 def test_an_interrupted_experiment_keeps_what_is_done(tmp_path, monkeypatch):
     """Also when it was killed while it wrote; records of another config are not used."""
-    sys.path.insert(0, str(ROOT))
     from experiments import common
 
     monkeypatch.setattr(common, "results_folder", lambda tiny: tmp_path)

@@ -38,7 +38,6 @@ LAYERS = {
     "training": {"core", "segmenters", "losses", "simulate", "restore", "evaluate", "io"},
     "io": {"core"},
     "inference": {"core", "segmenters", "export", "restore", "evaluate", "io", "training"},
-    "datasets": {"core", "io"},
     "cli": {
         *("core", "segmenters", "restore", "losses", "simulate", "training", "evaluate", "io"),
         *("export", "measure", "particles", "inference"),
@@ -72,7 +71,7 @@ def test_every_layer_is_known():
 
 def test_every_package_is_an_attribute():
     found = {p.parent.name for p in PACKAGE.glob("*/__init__.py")} - {"cli"}
-    assert found == set(cryojax_seg._SUBPACKAGES) - {"datasets"}
+    assert found == set(cryojax_seg._SUBPACKAGES)
     for name in cryojax_seg._SUBPACKAGES:
         assert getattr(cryojax_seg, name).__name__ == f"cryojax_seg.{name}"
 

@@ -44,7 +44,7 @@ def folder(name: str) -> Path:
             return place / name
     raise MissingData(
         f"the data set {name} is not in {' or '.join(str(p) for p in places)}; set {VARIABLE} to "
-        f"a folder that holds {name}/ (see cryojax_seg.datasets)"
+        f"a folder that holds {name}/ (see experiments/datasets.py)"
     )
 
 
