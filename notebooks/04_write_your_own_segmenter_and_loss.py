@@ -31,7 +31,7 @@ import numpy as np
 from flax import nnx
 
 from cryojax_seg import core, evaluate, losses
-from cryojax_seg.core.neighbourhood import conv3d
+from cryojax_seg.core.convolution import conv3d
 
 sys.path.insert(0, str(Path.cwd()))  # the checkout, for its experiments
 

@@ -1,6 +1,7 @@
 """The contract, the values and the array operations everything else is built on."""
 
 from cryojax_seg.core import blocks as blocks
+from cryojax_seg.core import convolution as convolution
 from cryojax_seg.core import fourier as fourier
 from cryojax_seg.core import neighbourhood as neighbourhood
 from cryojax_seg.core import tiling as tiling

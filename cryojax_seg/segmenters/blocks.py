@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cryojax_seg.core.neighbourhood import conv3d, downsample, upsample
+from cryojax_seg.core.convolution import conv3d, downsample, upsample
 from cryojax_seg.core.parameters import filled
 from cryojax_seg.core.types import Array, Features, at_least_float32
 from cryojax_seg.segmenters.normalization import Normalization, standardized

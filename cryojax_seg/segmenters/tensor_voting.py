@@ -19,7 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from cryojax_seg.core.neighbourhood import conv3d
+from cryojax_seg.core.convolution import conv3d
 from cryojax_seg.core.parameters import (
     exponential,
     learnable,

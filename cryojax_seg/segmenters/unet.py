@@ -8,8 +8,8 @@ from flax import nnx
 from jaxtyping import Float
 
 from cryojax_seg.core import Segmenter
+from cryojax_seg.core.convolution import depth_to_space, space_to_depth
 from cryojax_seg.core.loss import Objective, combine, cross_entropy, dice
-from cryojax_seg.core.neighbourhood import depth_to_space, space_to_depth
 from cryojax_seg.core.segmenter import check_divisible
 from cryojax_seg.core.types import Array, Logits, Volume
 from cryojax_seg.losses.objective import deep_supervision as at_every_scale

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jax.typing import ArrayLike
 
-from cryojax_seg.core.neighbourhood import conv3d
+from cryojax_seg.core.convolution import conv3d
 from cryojax_seg.core.parameters import Numbers, claim, exponential, learnable, learnable_log
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Logits, Volume

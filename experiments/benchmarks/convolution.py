@@ -1,4 +1,4 @@
-"""How much faster is `core.neighbourhood.conv3d` than XLA's own 3D convolution on this machine?
+"""How much faster is `core.convolution.conv3d` than XLA's own 3D convolution on this machine?
 
     python experiments/benchmarks/convolution.py            # 1 minute on 2 cores
 
@@ -19,7 +19,7 @@ import tyro
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
-from cryojax_seg.core import neighbourhood
+from cryojax_seg.core import convolution
 from experiments.common import claim, write_results
 
 
@@ -82,7 +82,7 @@ def main(config: Config) -> None:
         volume = jax.random.normal(keys[0], (edge, edge, edge, inputs))
         kernel = jax.random.normal(keys[1], (3, 3, 3, inputs, outputs)) / (27 * inputs) ** 0.5
         cotangent = jax.random.normal(keys[2], (edge, edge, edge, outputs))
-        pair = (native, neighbourhood.conv3d)
+        pair = (native, convolution.conv3d)
         forward = alternating(pair, (volume, kernel), config.repeats)
         both = [with_gradient(f) for f in pair]
         gradient = alternating(both, (volume, kernel, cotangent), config.repeats)

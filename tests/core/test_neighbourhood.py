@@ -1,5 +1,3 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,80 +6,7 @@ import scipy.ndimage
 from jax.test_util import check_grads
 
 from cryojax_seg.core import neighbourhood as nb
-
-
-def native(volume, kernel):
-    return jax.lax.conv_general_dilated(
-        volume[None], kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
-    )[0]
-
-
-CASES = [
-    ((6, 7, 8, 1), (3, 3, 3, 1, 4)),
-    ((6, 8, 8, 2), (5, 3, 3, 2, 3)),
-    ((5, 12, 9, 4), (3, 3, 3, 4, 6)),
-    ((6, 7, 8, 3), (2, 4, 3, 3, 2)),  # even kernels pad more at the end
-    ((1, 3, 2, 5), (3, 5, 3, 5, 4)),  # thinner than the kernel
-    ((6, 7, 8, 3), (1, 1, 1, 3, 2)),
-]
-
-
-@pytest.mark.parametrize("shape, kernel_shape", CASES, ids=str)
-def test_conv3d_is_the_native_convolution(shape, kernel_shape, key):
-    keys = jax.random.split(key, 3)
-    volume, kernel = jax.random.normal(keys[0], shape), jax.random.normal(keys[1], kernel_shape)
-    cotangent = jax.random.normal(keys[2], (*shape[:3], kernel_shape[-1]))
-
-    @partial(jax.jit, static_argnums=0)
-    def with_gradient(conv, volume, kernel):
-        value, pull = jax.vjp(conv, volume, kernel)
-        return value, *pull(cotangent)
-
-    expected = with_gradient(native, volume, kernel)
-    for ours, reference in zip(with_gradient(nb.conv3d, volume, kernel), expected, strict=True):
-        np.testing.assert_allclose(ours, reference, atol=1e-5 * float(jnp.abs(reference).max()))
-
-
-def test_conv3d_against_scipy(key):
-    volume, kernel = jax.random.normal(key, (2, 7, 7, 7))
-    ours = nb.conv3d(volume[..., None], kernel[:5, 1:6, :7, None, None])[..., 0]
-    expected = scipy.ndimage.correlate(
-        np.asarray(volume, np.float64), np.asarray(kernel[:5, 1:6, :7]), mode="constant"
-    )
-    np.testing.assert_allclose(ours, expected, atol=2e-5)
-
-
-def test_conv3d_blocks_of_a_large_plane(key):
-    """A plane too big for one block is cut into rows; rows that do not divide are not."""
-    for height in (96, 97):
-        volume = jax.random.normal(key, (2, height, 100, 8))
-        kernel = jax.random.normal(key, (3, 3, 3, 8, 2))
-        assert nb._rows(volume.shape, 27, 4) in ((48, 32, 97) if height == 97 else (48, 32))
-        np.testing.assert_allclose(nb.conv3d(volume, kernel), native(volume, kernel), atol=2e-4)
-
-
-@pytest.mark.parametrize("channels", [1, 4])
-def test_conv3d_gradients_in_float64(channels, x64, key):
-    volume = jax.random.normal(key, (4, 5, 3, channels), jnp.float64)
-    kernel = jax.random.normal(key, (3, 3, 3, channels, 2), jnp.float64)
-    conv = jax.jit(lambda v, k: nb.conv3d(v, k))
-    check_grads(conv, (volume, kernel), order=1, modes=("rev",))
-    batched = jax.vmap(nb.conv3d, in_axes=(0, None))(jnp.stack([volume, 2 * volume]), kernel)
-    np.testing.assert_allclose(batched[1], 2 * nb.conv3d(volume, kernel), rtol=1e-12)
-
-
-def test_strided_forms_equal_the_strided_convolutions(key):
-    volume = jax.random.normal(key, (4, 6, 8, 3))
-    kernel = jax.random.normal(key, (2, 2, 2, 3, 5))
-    expected = jax.lax.conv_general_dilated(
-        volume[None], kernel, (2, 2, 2), "VALID", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
-    )[0]
-    np.testing.assert_allclose(nb.downsample(volume, kernel), expected, atol=1e-5)
-    # The transposed convolution is the adjoint of the one with inputs and outputs swapped.
-    up = nb.upsample(volume, kernel)
-    other = jax.random.normal(jax.random.key(9), up.shape)
-    down = nb.downsample(other, kernel.swapaxes(3, 4))
-    np.testing.assert_allclose(jnp.vdot(up, other), jnp.vdot(volume, down), rtol=1e-4)
+from cryojax_seg.core.convolution import conv3d
 
 
 @pytest.mark.parametrize("orders", [(0, 0, 0), (1, 0, 0), (0, 2, 0), (1, 0, 1)])
@@ -129,8 +54,8 @@ def test_nothing_leaks_beyond_the_neighbourhood():
         (nb.gaussian(volume, 1.0, 3), 3),
         (nb.box(volume, 2), 2),
         (nb.dilate(volume), 1),
-        (nb.conv3d(volume[..., None], jnp.ones((5, 5, 5, 1, 2)))[..., 0], 2),
-        (nb.conv3d(jnp.stack([volume] * 3, -1), jnp.ones((3, 3, 3, 3, 2)))[..., 0], 1),
+        (conv3d(volume[..., None], jnp.ones((5, 5, 5, 1, 2)))[..., 0], 2),
+        (conv3d(jnp.stack([volume] * 3, -1), jnp.ones((3, 3, 3, 3, 2)))[..., 0], 1),
     ):
         bad = np.argwhere(np.isnan(out))
         assert np.abs(bad - 7).max() == radius

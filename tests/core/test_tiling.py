@@ -16,8 +16,8 @@ from cryojax_seg.core import (
     Tomogram,
     apply,
     apply_tiles,
+    convolution,
     measure_intensity,
-    neighbourhood,
     normalize,
     plan_tiles,
     tiling,
@@ -27,7 +27,7 @@ from cryojax_seg.segmenters import UNet
 
 
 class Blocks(Segmenter):
-    """A stride-2 local function: sums of 3x3x3 neighbourhoods, then of 2x2x2 blocks of them.
+    """A stride-2 local function: sums of 3x3x3 convolutions, then of 2x2x2 blocks of them.
 
     On whole numbers its arithmetic is exact, so that any difference is one of the tiling.
     """
@@ -40,9 +40,9 @@ class Blocks(Segmenter):
     classes = property(lambda self: ("a", "b"))
 
     def __call__(self, volume):
-        fine = neighbourhood.conv3d(volume[..., None], self.kernel[...])
-        coarse = neighbourhood.space_to_depth(fine).sum(-1, keepdims=True)
-        spread = neighbourhood.depth_to_space(jnp.repeat(coarse, 8, -1))
+        fine = convolution.conv3d(volume[..., None], self.kernel[...])
+        coarse = convolution.space_to_depth(fine).sum(-1, keepdims=True)
+        spread = convolution.depth_to_space(jnp.repeat(coarse, 8, -1))
         return jnp.concatenate([fine, spread], -1)
 
 

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from cryojax_seg import core, losses, training
-from cryojax_seg.core.neighbourhood import conv3d
+from cryojax_seg.core.convolution import conv3d
 from cryojax_seg.segmenters import (
     Bfloat16,
     ConvNet,
