@@ -1,4 +1,4 @@
-"""How values and messages are shown: on one line, never long, and harmless to a terminal."""
+"""Show values and messages on one short line that is harmless to a terminal."""
 
 import reprlib
 
@@ -7,7 +7,7 @@ _TAIL = 110  # of them at its end, where messages say what to do
 
 
 def shortened(text: object, longest: int = LONGEST) -> str:
-    """A text on one line of at most so many characters; what is left out is in the middle.
+    """Return a text on one line of at most so many characters, shortened in the middle.
 
     Line breaks become spaces, and characters that cannot be printed are shown by their codes, so
     that a name from a file can neither break a line nor command a terminal.
@@ -30,7 +30,7 @@ def shortened(text: object, longest: int = LONGEST) -> str:
 
 
 def shown(value: object, longest: int = 100) -> str:
-    """A value as Python writes it, without ever building the text of a large or deep one.
+    """Return a value as Python writes it, abbreviated if it is large or deep.
 
     >>> shown([1, "two"]), shown(list(range(10**6)))
     ("[1, 'two']", '[0, 1, 2, 3, 4, 5, ...]')
@@ -42,7 +42,7 @@ def shown(value: object, longest: int = 100) -> str:
 
 
 def size_text(nbytes: int) -> str:
-    """A number of bytes for people.
+    """Return a number of bytes with a readable unit.
 
     >>> size_text(3 * 2**30)
     '3.0 GiB'
@@ -65,7 +65,7 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 
 
 
 def percent(share: float) -> str:
-    """A share in percent, with two significant digits and never an exponent.
+    """Return a fraction in percent, with two significant digits and no exponent.
 
     >>> percent(1.0), percent(0.253), percent(0.0312), percent(0.00031), percent(0.0)
     ('100 %', '25 %', '3.1 %', '0.031 %', '0 %')

@@ -1,4 +1,4 @@
-"""The units that numbers are given in, and the mistake of giving one in another unit.
+"""Recognise numbers that were given in the wrong unit.
 
 Everything may import this, and it loads nothing.
 """
@@ -18,7 +18,7 @@ def _times(factor: Number) -> Convert:
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """What kind of number is asked for.
+    """A kind of number with its unit and its plausible sizes.
 
     Attributes:
         unit: that it is given in.
@@ -35,7 +35,7 @@ class Quantity:
     signed: bool = False
 
     def guesses(self, value: Number) -> list[tuple[str, Number]]:
-        """Units that explain a value which cannot be meant, each with what it is in this one."""
+        """Return units that explain an implausible value, each with the value in this unit."""
         low, high = self.possible
         if not math.isfinite(value) or value == 0 or low <= abs(value) <= high:
             return []
@@ -104,7 +104,7 @@ LEARNING_RATE = Quantity(
 
 
 def check(name: str, value: Any, quantity: Quantity) -> None:
-    """Refuses a number, or several, that can only be meant in another unit, with the guess.
+    """Refuse numbers that make sense only in another unit, and suggest the converted value.
 
     What is no plain number passes, as arrays and what JAX traces; so does what no other unit
     explains: whether that is allowed is for others to say.
@@ -141,5 +141,5 @@ def check(name: str, value: Any, quantity: Quantity) -> None:
 
 
 def _short(value: Number) -> str:
-    """Four digits, without an exponent where that is no longer."""
+    """Return four digits, without an exponent if that is no longer."""
     return f"{float(f'{value:.4g}'):.9g}"

@@ -1,4 +1,4 @@
-"""Segmenters for other engines than JAX."""
+"""Export segmenters to inference engines other than JAX."""
 
 from cryojax_seg.export.openvino import OpenVINOProgram as OpenVINOProgram
 from cryojax_seg.export.openvino import installed as installed

@@ -1,4 +1,4 @@
-"""Networks as OpenVINO graphs, built from the parameters: for fast inference on CPUs.
+"""Build OpenVINO graphs from the parameters of networks, for fast inference on CPUs.
 
 Nothing is traced: each block of `segmenters.blocks` has a method here that adds the same block to a
 graph, so both files are read side by side. Needs the extra ``cryojax-seg[openvino]``.
@@ -31,12 +31,12 @@ _WRAPPERS = (Truncated, Tempered, Isotonic, Symmetrized)
 
 
 def installed() -> bool:
-    """Whether the extra is there; imports nothing."""
+    """Return whether the extra is installed; nothing is imported."""
     return importlib.util.find_spec("openvino") is not None
 
 
 def supports(segmenter: Segmenter) -> bool:
-    """Whether there is a graph for segmenters of this class, and of those it wraps.
+    """Return whether a graph can be built for this segmenter and those it wraps.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> supports(Truncated(LinearVote(3), 1)), supports(GlobalThreshold(0.5))
@@ -46,7 +46,7 @@ def supports(segmenter: Segmenter) -> bool:
 
 
 def require(segmenter: Segmenter) -> None:
-    """Raises a ValueError that says what to do unless `openvino_model` can build the graph.
+    """Raise a ValueError that says what to do unless `openvino_model` can build the graph.
 
     Statistics that are not fitted are not its business.
     """
@@ -79,7 +79,7 @@ def _openvino() -> Any:
 
 
 def openvino_model(segmenter: Segmenter, shape: Shape | None = None) -> Any:
-    """The segmenter as an ``openvino.Model`` in float32, with the same logits up to rounding.
+    """Return the segmenter as an ``openvino.Model`` in float32, with equal logits to rounding.
 
     Its input is ``volume``, float32 ``(z, y, x)``, normalized, structure bright. Its output is
     ``logits``, float32 ``(z, y, x, class)``.
@@ -113,7 +113,7 @@ def openvino_model(segmenter: Segmenter, shape: Shape | None = None) -> Any:
 def write_openvino(
     segmenter: Segmenter, xml: Path, weights: Path, shape: Shape | None = None
 ) -> None:
-    """Writes the graph (.xml) and its float32 parameters (.bin).
+    """Write the graph (.xml) and its float32 parameters (.bin).
 
     The graph carries halo, stride and classes as runtime information under ``cryojax_seg``. Where
     it is read both files must have the same name but for the ending.
@@ -129,7 +129,7 @@ def write_openvino(
 
 
 class OpenVINOProgram:
-    """A segmenter compiled for the CPU and blocks of one shape: call it with one, get its logits.
+    """A segmenter compiled for the CPU and blocks of one shape; calling it returns logits.
 
     What `core.apply_tiles` takes as its `program`, for the shape ``tiling.padded``.
 
@@ -178,7 +178,7 @@ class OpenVINOProgram:
 
 
 class _Blocks:
-    """Adds blocks to a graph: nodes of ``(1, channel, z, y, x)`` to such nodes."""
+    """Add blocks to a graph, from nodes ``(1, channel, z, y, x)`` to such nodes."""
 
     def __init__(self, ops: Any):
         self.ops = ops  # an operation set of openvino
@@ -226,7 +226,7 @@ class _Blocks:
         return (votes - _channels(vote.threshold)) / _array(vote.softness)
 
     def isotonic(self, calibrated: Isotonic, x: Any) -> Any:
-        """Its value at the first knot, and what each piece of the line adds to that."""
+        """Add the value at the first knot and the contribution of each piece of the line."""
         x = self.logits(calibrated.segmenter, x)
         knots, values = _array(calibrated.knots), _array(calibrated.values)
         y = self.ops.constant(values[:1])
@@ -282,7 +282,7 @@ class _Blocks:
         return spread + _channels(block.bias)
 
     def convolve(self, x: Any, kernel: np.ndarray, stride: int = 1) -> Any:
-        """Cross-correlation with a kernel ``(kz, ky, kx, in, out)``, padded if `stride` is 1."""
+        """Cross-correlate with a kernel ``(kz, ky, kx, in, out)``, padded if `stride` is 1."""
         pad = [n // 2 if stride == 1 else 0 for n in kernel.shape[:3]]
         kernel = np.ascontiguousarray(kernel.transpose(4, 3, 0, 1, 2))
         return self.ops.convolution(x, kernel, [stride] * 3, pad, pad, [1, 1, 1])
@@ -293,5 +293,5 @@ def _array(values: Any) -> np.ndarray:
 
 
 def _channels(values: Any) -> np.ndarray:
-    """A number per channel, as ``(1, channel, 1, 1, 1)``."""
+    """Return a number per channel as ``(1, channel, 1, 1, 1)``."""
     return _array(values).reshape(1, -1, 1, 1, 1)

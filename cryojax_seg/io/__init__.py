@@ -1,4 +1,4 @@
-"""Files in and out: volumes, annotations and saved models, refused clearly or read rightly."""
+"""Read and write volumes, annotations, particles and saved models; refuse damaged files clearly."""
 
 from cryojax_seg.io.annotation import Annotation as Annotation
 from cryojax_seg.io.annotation import annotate as annotate

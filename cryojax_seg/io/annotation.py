@@ -1,4 +1,4 @@
-"""Annotations: label volumes, checked against the tomogram they belong to.
+"""Read label volumes and check them against the tomogram they belong to.
 
 On disk a label volume holds integers: 0 is background, 1, 2, ... are classes, and one value (255
 by default) marks voxels that nobody annotated; signed bytes, as MRC mode 0 has them, hold 255 as
@@ -29,7 +29,7 @@ _SPARSE = 0.25  # share of slices with labels under which unlabelled slices look
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """What somebody knows about a tomogram.
+    """Labels of a tomogram, and weights that say which voxels were annotated.
 
     Attributes:
         labels: int32 ``(z, y, x)``; 0 where not annotated.
@@ -43,7 +43,7 @@ class Annotation:
 
     @property
     def slices(self) -> tuple[int, ...]:
-        """The z indices with at least one annotated voxel."""
+        """Return the z indices of slices with at least one annotated voxel."""
         return tuple(np.flatnonzero(self.weights.any((1, 2))).tolist())
 
 
@@ -53,7 +53,7 @@ def annotate(
     annotated: np.ndarray | Sequence[int] | None = None,
     name: str = "annotation",
 ) -> Annotation:
-    """Splits integer labels with an ignore value into labels and weights.
+    """Split integer labels with an ignore value into labels and weights.
 
     Args:
         values: integers ``(z, y, x)``.
@@ -94,7 +94,7 @@ def read_labels(
     offset: int = 0,
     highest: int | None = HIGHEST,
 ) -> Annotation:
-    """Reads a label volume (MRC, TIFF or OME-Zarr) and checks it.
+    """Read a label volume (MRC, TIFF or OME-Zarr) and check it.
 
     Args:
         path: the label volume.
@@ -145,7 +145,7 @@ def read_labels(
 
 
 def stored_ignore(ignore: int | None, dtype: np.dtype) -> int | None:
-    """The ignore value as labels of this type hold it: signed bytes hold 255 as -1.
+    """Return the ignore value as labels of this type store it; signed bytes store 255 as -1.
 
     >>> stored_ignore(255, np.dtype(np.int8)), stored_ignore(255, np.dtype(np.int16))
     (-1, 255)
@@ -155,7 +155,7 @@ def stored_ignore(ignore: int | None, dtype: np.dtype) -> int | None:
 
 
 def not_annotated_hint(ignore: int) -> str:
-    """What to do if the structure itself has the ignore value.
+    """Return advice for the case that the structure itself has the ignore value.
 
     >>> not_annotated_hint(255)[:57]
     '255 counts as not annotated; if it is the structure, give'
@@ -217,7 +217,7 @@ def _text(size: Sequence[float]) -> str:
 
 
 def _counts(values: np.ndarray, name: str) -> dict[int, int]:
-    """How often each value occurs, slice by slice; refuses what is not an integer."""
+    """Count each value, slice by slice; refuse values that are not integers."""
     counts: dict[int, int] = {}
     for z, section in enumerate(values):
         found, times = np.unique(section, return_counts=True)

@@ -1,4 +1,4 @@
-"""Boxes of particles on disk: one stack of volumes, or a file for each."""
+"""Read and write boxes of particles, in one stack of volumes or in one file each."""
 
 import math
 import os
@@ -42,7 +42,7 @@ def write_boxes(
     voxel_size: VoxelSize | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes boxes as they come: never more than one is in memory, and all appear at once.
+    """Write boxes from an iterator with one box in memory; the finished files appear together.
 
     Args:
         path: a name that ends in .mrcs or .mrc becomes one stack of volumes (MRC2014, space group
@@ -138,7 +138,7 @@ def _write_stack(
 
 
 def read_boxes(path: PathLike) -> np.ndarray:
-    """The boxes that `write_boxes` wrote, memory-mapped: ``(n, z, y, x)`` float32.
+    """Return memory-mapped boxes that `write_boxes` wrote, as float32 ``(n, z, y, x)``.
 
     Also stacks of volumes of other programs, in 32-bit floats; and folders of MRC files of one
     shape, which are read, in the order of their names, where 2 comes before 10.
@@ -158,7 +158,7 @@ def read_boxes(path: PathLike) -> np.ndarray:
 
 
 def boxes_voxel_size(path: PathLike) -> float | None:
-    """The voxel size of boxes in angstrom; None if their header does not say.
+    """Return the voxel size of boxes in angstrom, or None if their header does not state it.
 
     Raises:
         FileError: if this is no stack of cubes.
@@ -173,7 +173,7 @@ def boxes_voxel_size(path: PathLike) -> float | None:
 
 
 def box_files(folder: Path) -> list[Path]:
-    """The MRC files of a folder of boxes, 2.mrc before 10.mrc.
+    """Return the MRC files of a folder of boxes in numerical order (2.mrc before 10.mrc).
 
     Raises:
         FileError: if there is none.
@@ -187,7 +187,7 @@ def box_files(folder: Path) -> list[Path]:
 
 
 def box_numbers(path: PathLike, names: Sequence[str], table: PathLike) -> np.ndarray:
-    """Which of the boxes of `read_boxes` each row of a table names, from 0.
+    """Return for each row of a table the index of its box in the result of `read_boxes`, from 0.
 
     Args:
         path: the stack or the folder.
@@ -235,13 +235,13 @@ def box_numbers(path: PathLike, names: Sequence[str], table: PathLike) -> np.nda
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """A key to sort by, in which numbers within names count as numbers."""
+    """Return a sort key that compares numbers within names as numbers."""
     parts = re.split(r"(\d+)", path.name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _stack_header(path: Path) -> tuple[Any, int]:
-    """The header of a stack of volumes, checked against its size, and where its voxels begin."""
+    """Read the header of a stack of volumes, check it, and find where the voxels begin."""
     with open(path, "rb") as file:
         raw = file.read(headers.LENGTH)
     if len(raw) < headers.LENGTH or raw[208:211] != b"MAP":

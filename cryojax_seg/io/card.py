@@ -1,4 +1,4 @@
-"""The card of a saved model: what inference must know of the data that it was trained on."""
+"""Describe the data that a model was trained on, as inference needs it, on a model card."""
 
 import dataclasses
 from typing import Any, Literal
@@ -11,7 +11,7 @@ _LARGEST_PATCH = 4096  # voxels
 
 @dataclasses.dataclass(frozen=True)
 class ModelCard:
-    """What a model needs to be told about the data it is for.
+    """Properties of the data that a model was trained on, and how to train it again.
 
     Attributes:
         voxel_size: angstrom (z, y, x) of the training data; None if unknown.
@@ -34,7 +34,7 @@ class ModelCard:
 
 
 def read_card(stated: dict[str, Any]) -> ModelCard:
-    """The card that a model's description states.
+    """Read the card from a model's description.
 
     Raises:
         ModelError: if a field is missing, or holds a value that makes no sense.
@@ -56,7 +56,7 @@ def read_card(stated: dict[str, Any]) -> ModelCard:
 
 
 def _voxels(value: Any, name: str, least: int, most: int) -> int | None:
-    """A number of voxels, or None."""
+    """Return a number of voxels, or None."""
     if value is None:
         return None
     if type(value) is not int or not least <= value <= most:
@@ -67,7 +67,7 @@ def _voxels(value: Any, name: str, least: int, most: int) -> int | None:
 
 
 def _numbers(values: Any, count: int, name: str, above: float, below: float) -> Any:
-    """So many numbers between two others, as a tuple; None for None."""
+    """Return a tuple of `count` numbers between two limits; None for None."""
     if values is None:
         return None
     real = isinstance(values, list) and all(type(v) in (int, float) for v in values)

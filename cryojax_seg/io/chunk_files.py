@@ -1,4 +1,4 @@
-"""The files of a Zarr array: counted, and none that leads elsewhere or cannot be read.
+"""Count the files of a Zarr array, and refuse files that lie elsewhere or are unreadable.
 
 Zarr gives voxels whose chunk is missing the fill value, and TensorStore follows every link. So an
 incomplete copy reads like a complete one, and a pipe in the place of a chunk never ends.
@@ -17,7 +17,7 @@ _METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 
 def count_chunks(folder: Path, shape: Sequence[int], chunk: Sequence[int]) -> tuple[int, int]:
-    """How many chunk files (or shards) an array has, and how many it would have if none were empty.
+    """Count the chunk files (or shards) of an array, and those it has when none is empty.
 
     Args:
         folder: of the array.
@@ -59,7 +59,7 @@ def count_chunks(folder: Path, shape: Sequence[int], chunk: Sequence[int]) -> tu
 
 
 def check_metadata(folder: Path) -> None:
-    """Refuses metadata that lie elsewhere, are no file, or are no JSON of reasonable depth.
+    """Refuse metadata that lie elsewhere, are no file, or are no JSON of reasonable depth.
 
     Raises:
         FileError: naming the file.
@@ -76,7 +76,7 @@ def _check_inside(path: Path, root: Path) -> None:
 
 
 def _is_key(name: str, grid: Sequence[int]) -> bool:
-    """Whether this is the name of a chunk of the grid, in any of the ways that Zarr writes it.
+    """Return whether this names a chunk of the grid, in any spelling that Zarr uses.
 
     >>> [_is_key(name, (2, 3)) for name in ("c/1/2", "1.2", "1/2", "1/3", "1", "x/1/2")]
     [True, True, True, False, False, False]

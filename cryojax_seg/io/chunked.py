@@ -1,4 +1,4 @@
-"""Volumes on disk in chunks, through TensorStore: parts are read when they are asked for."""
+"""Read parts of chunked volumes on disk when they are indexed, through TensorStore."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ _CACHE = 2**26  # bytes of chunks that are kept: parts that are read one after a
 
 @final
 class Chunked:
-    """A volume ``(z, y, x)`` on disk whose parts are read when they are asked for.
+    """A volume ``(z, y, x)`` on disk that reads its parts when they are indexed.
 
     Slices along one, two or all axes give NumPy arrays; `np.asarray` reads it whole. Nothing else
     is understood, so that no loop over sections decodes every chunk again for each of them.
@@ -60,7 +60,7 @@ class Chunked:
 
 
 def open_volume(described: Multiscale, level: Level) -> tuple[Chunked, list[str]]:
-    """The array of one level, after the checks that need no voxels, and what is odd about it.
+    """Open the array of one level after checks that need no voxels; also return warnings.
 
     Raises:
         FileError: if it is no volume of real numbers or damaged.
@@ -98,7 +98,7 @@ def open_volume(described: Multiscale, level: Level) -> tuple[Chunked, list[str]
 
 
 def _missing(store: ts.TensorStore, level: Level) -> list[str]:
-    """A note on chunks that are not there, and so are read as the fill value.
+    """Return a warning about missing chunks, which are read as the fill value.
 
     Volumes of this package say how many were written; others may leave out those that hold
     nothing but the fill value, or may be an incomplete copy.
@@ -123,13 +123,13 @@ def _missing(store: ts.TensorStore, level: Level) -> list[str]:
 
 
 def _chunk(store: ts.TensorStore) -> tuple[int, ...]:
-    """What is decoded at a time, which is less than a file where chunks are in shards."""
+    """Return the shape that is decoded at a time, smaller than a file if chunks lie in shards."""
     stated = store.chunk_layout.read_chunk.shape or (None,) * store.rank
     return tuple(c or n for c, n in zip(stated, store.shape, strict=True))
 
 
 def open_store(driver: str, folder: Path, cache: int, **options: Any) -> ts.TensorStore:
-    """An array in a folder, with a bound on the bytes that are kept in memory; see `ts.open`."""
+    """Open an array in a folder with a bounded cache in memory; see `ts.open`."""
     store = {"driver": "file", "path": f"{folder.absolute()}/"}
     context = ts.Context({"cache_pool": {"total_bytes_limit": cache}})
     spec = {"driver": driver, "kvstore": store, **options.pop("spec", {})}
@@ -137,7 +137,7 @@ def open_store(driver: str, folder: Path, cache: int, **options: Any) -> ts.Tens
 
 
 def region(where: Any, shape: Shape) -> tuple[slice, ...]:
-    """Slices along all axes, within the volume, which TensorStore does not see to itself.
+    """Return slices along all axes, clipped to the volume, which TensorStore does not do.
 
     >>> region(np.s_[-3:, :100], (5, 6, 7))
     (slice(2, 5, 1), slice(0, 6, 1), slice(0, 7, 1))
@@ -153,5 +153,5 @@ def region(where: Any, shape: Shape) -> tuple[slice, ...]:
 
 
 def reason(error: Exception) -> str:
-    """The part of TensorStore's message that is for people."""
+    """Return the readable part of TensorStore's message."""
     return str(error).split(" [")[0]

@@ -1,4 +1,4 @@
-"""Columns of words as numbers and back, with every digit."""
+"""Convert columns of words to numbers and back without losing a digit."""
 
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from cryojax_seg.text import shortened, shown
 
 
 def numbers(table: Table, labels: Sequence[str], path: Path) -> np.ndarray:
-    """Columns as float64 ``(rows, labels)``.
+    """Return columns as float64 ``(rows, labels)``.
 
     Raises:
         FileError: naming the file, and the column that is missing or the row that is no number.
@@ -46,7 +46,7 @@ def numbers(table: Table, labels: Sequence[str], path: Path) -> np.ndarray:
 def take_numbers(
     table: MutableMapping[str, list[str]], labels: Sequence[str], path: Path
 ) -> np.ndarray:
-    """The same, and takes the columns out of the table."""
+    """Return columns as `numbers` does, and remove them from the table."""
     found = numbers(table, labels, path)
     for label in labels:
         del table[label]
@@ -54,7 +54,7 @@ def take_numbers(
 
 
 def take_integers(table: MutableMapping[str, list[str]], label: str, path: Path) -> np.ndarray:
-    """A column of whole numbers as int64 ``(rows,)``, taken out of the table.
+    """Return a column of whole numbers as int64 ``(rows,)``, and remove it from the table.
 
     Raises:
         FileError: as `numbers`, and for a number that is not whole or not exact as a float.
@@ -71,7 +71,7 @@ def take_integers(table: MutableMapping[str, list[str]], label: str, path: Path)
 
 
 def words(values: np.ndarray) -> list[str]:
-    """Numbers in the fewest digits that read back exactly.
+    """Return numbers as words in the fewest digits that read back exactly.
 
     >>> words(np.array([0.1, 2.0])), words(np.array([3]))
     (['0.1', '2.0'], ['3'])

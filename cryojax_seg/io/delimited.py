@@ -1,4 +1,4 @@
-"""Spreadsheets as text: commas, semicolons or tabs between the cells, and commas in numbers."""
+"""Read spreadsheets saved as text with commas, semicolons or tabs, and decimal commas."""
 
 import csv
 import re
@@ -17,7 +17,7 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
 
 def coordinate_labels(heading: Iterable[str]) -> tuple[str, str, str] | None:
-    """The columns that hold z, y and x; None if there are none.
+    """Return the names of the columns with z, y and x, or None if there are none.
 
     >>> coordinate_labels(["index", "axis-0", "axis-1", "axis-2"])
     ('axis-0', 'axis-1', 'axis-2')
@@ -27,7 +27,7 @@ def coordinate_labels(heading: Iterable[str]) -> tuple[str, str, str] | None:
 
 
 def read_rows(text: str, path: Path) -> list[list[str]]:
-    r"""The cells of each row, without the spaces around them and without empty rows.
+    r"""Return the cells of each row, stripped of spaces; leave out empty rows.
 
     The delimiter is the one that sets the names of the axes apart, else one that the first row
     has: semicolons and tabs come before commas, which may be in numbers.
@@ -51,7 +51,7 @@ def read_rows(text: str, path: Path) -> list[list[str]]:
 
 
 def read_columns(text: str, path: Path) -> dict[str, list[str]]:
-    r"""The columns of a table by their headings, those without one left out.
+    r"""Return the columns of a table by their headings; leave out columns without one.
 
     Raises:
         FileError: if a heading stands twice or a row has another number of cells.
@@ -77,7 +77,7 @@ def read_columns(text: str, path: Path) -> dict[str, list[str]]:
 def with_decimal_points(
     table: Mapping[str, Sequence[str]], labels: Iterable[str], path: Path
 ) -> dict[str, list[str]]:
-    """The table with decimal points where these columns have decimal commas.
+    """Return the table with decimal points where these columns have decimal commas.
 
     Raises:
         FileError: if the commas may as well set thousands apart.

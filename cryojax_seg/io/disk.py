@@ -1,4 +1,4 @@
-"""A disk that is full: said once, with the output and the free space."""
+"""Explain a full disk once, with the output and the free space."""
 
 import contextlib
 import errno
@@ -26,14 +26,14 @@ class DiskFullError(OSError):
 
     @classmethod
     def renamed(cls, error: OSError, target: str | os.PathLike[str]) -> "DiskFullError":
-        """The same error, said of what the user asked for and not of a part of it."""
+        """Return the same error with the path that the user asked for instead of a part of it."""
         reason = error.reason if isinstance(error, cls) else str(error.strerror)
         return cls(error.errno, target, reason)
 
 
 @contextlib.contextmanager
 def disk_full_explained(target: Path) -> Iterator[None]:
-    """Says of a full disk what was being written and how much is free: once, by the outermost."""
+    """Turn a full disk into a `DiskFullError` that names the output, in the outermost block."""
     try:
         yield
     except OSError as error:

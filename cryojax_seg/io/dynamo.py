@@ -1,4 +1,4 @@
-"""Dynamo's tables of particles: 26 columns of numbers or more, which have no headings."""
+"""Read and write Dynamo's tables of particles, 26 or more columns without headings."""
 
 import re
 import warnings
@@ -24,7 +24,7 @@ DYNAMO = (
 
 
 def read_columns(path: Path) -> dict[str, list[str]]:
-    """The columns of a table by Dynamo's names.
+    """Return the columns of a table by Dynamo's names.
 
     Raises:
         FileError: if there are fewer than 26, or not as many in each row.
@@ -42,7 +42,7 @@ def read_columns(path: Path) -> dict[str, list[str]]:
 
 
 def tomogram_names(table: Table, path: Path) -> tuple[str, ...]:
-    """Column 20, the number of the tomogram, or its file where an index (.doc) lists those."""
+    """Return column 20, the number of the tomogram, or its file if an index (.doc) lists files."""
     found = [f"{value:g}" for value in numbers(table, ("tomo",), path)[:, 0].tolist()]
     beside = sorted(path.parent.glob("*.doc"))
     likely = [path.with_suffix(".doc"), path.with_name("indices_column20.doc")]
@@ -56,7 +56,7 @@ def tomogram_names(table: Table, path: Path) -> tuple[str, ...]:
 
 
 def pixel_size(table: Table, path: Path) -> PixelSize | None:
-    """Column 36, where it is not 0; boxes may have been binned after they were cut."""
+    """Return column 36 unless it is 0; boxes may have been binned after they were cut."""
     if "apix" not in table:
         return None
     return sizes_in(numbers(table, ("apix",), path)[:, 0], "apix, column 36", of_images=True)
@@ -65,7 +65,7 @@ def pixel_size(table: Table, path: Path) -> PixelSize | None:
 def parse(
     words_of: Table, path: Path, voxel_size: float | None, stated: PixelSize | None
 ) -> Particles:
-    """Particles from the columns of a table; see `io.read_particles`."""
+    """Return the particles in the columns of a table; see `io.read_particles`."""
     table = {name: list(column) for name, column in words_of.items()}
     where = numbers(table, ("z", "y", "x"), path) - 1
     # The shift is kept apart from the voxel when it is written, so that no digit is lost.
@@ -85,7 +85,7 @@ def parse(
 
 
 def write(path: Path, particles: Particles, overwrite: bool) -> None:
-    """Writes a table; see `io.write_particles`."""
+    """Write a table; see `io.write_particles`."""
     count = len(particles)
     numbered = [int(n[3:]) for n in particles.columns if re.fullmatch(r"col[1-9]\d{0,2}", n)]
     width = max([len(DYNAMO), *numbered])

@@ -1,4 +1,4 @@
-"""Euler angles as cryo-EM programs write them, and the rotations they stand for."""
+"""Convert between rotation matrices and the Euler angles that cryo-EM programs write."""
 
 import numpy as np
 from jaxtyping import Float
@@ -7,7 +7,7 @@ from cryojax_seg.core.types import Array
 
 
 def _about_z(angle: np.ndarray) -> np.ndarray:
-    """RELION's elementary matrix about z, xyz order: it turns the axes, not the vectors."""
+    """Return RELION's elementary matrix about z (xyz order), which rotates axes, not vectors."""
     c, s, zero, one = np.cos(angle), np.sin(angle), 0 * angle, 1 + 0 * angle
     rows = ((c, s, zero), (-s, c, zero), (zero, zero, one))
     return np.stack([np.stack(row, -1) for row in rows], -2)
@@ -20,7 +20,7 @@ def _about_y(angle: np.ndarray) -> np.ndarray:
 
 
 def euler_angles(rotations: Float[Array, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
-    """RELION's rot, tilt and psi in degrees, of matrices that turn the reference into the sample.
+    """Return RELION's rot, tilt and psi (degrees) of rotations from reference to sample.
 
     RELION's matrix of the three angles takes the reference to the sample; it is the inverse of
     intrinsic turns by them about z, y and z (Heymann et al. 2005, J. Struct. Biol. 151:196). At
@@ -45,7 +45,7 @@ def euler_angles(rotations: Float[Array, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
 
 
 def euler_matrices(angles: Float[Array, "n 3"]) -> Float[np.ndarray, "n 3 3"]:
-    """The rotations of RELION's angles: the inverse of `euler_angles`.
+    """Return the rotations of RELION's angles; this inverts `euler_angles`.
 
     Args:
         angles: rot, tilt and psi in degrees.

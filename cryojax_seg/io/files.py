@@ -1,4 +1,4 @@
-"""What every reader and writer shares: refusals, warnings, and writes that are all or nothing."""
+"""Define the errors and warnings of all readers, and writes that complete or leave nothing."""
 
 import contextlib
 import errno
@@ -33,7 +33,7 @@ class FileError(ParameterError):
 
 
 class BusyError(FileError):
-    """Another process is writing the file; later it may be done, or free again."""
+    """Another process is writing the file; try again later."""
 
 
 class HeaderWarning(Mendable, UserWarning):
@@ -41,7 +41,7 @@ class HeaderWarning(Mendable, UserWarning):
 
 
 def existing_file(path: PathLike) -> Path:
-    """The path of a readable, non-empty regular file, or a FileError that says what is there."""
+    """Return the path of a readable, non-empty regular file, or raise a FileError."""
     path = Path(path)
     try:
         mode = path.stat().st_mode
@@ -68,7 +68,7 @@ def check_memory(
     nbytes: int,
     advice: str = "decompress it so that it can be memory-mapped, or bin or crop it first",
 ) -> None:
-    """Refuses to hold more bytes than this machine has, before anything is allocated."""
+    """Raise a FileError if an array needs more bytes than this machine has; allocate nothing."""
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not a POSIX machine: a fixed, generous bound
@@ -82,7 +82,7 @@ def check_memory(
 
 @contextlib.contextmanager
 def atomic_write(path: PathLike, overwrite: bool = True) -> Iterator[Path]:
-    """Writes a file completely or not at all.
+    """Write a file completely or not at all.
 
     Yields the path of a temporary file in the same folder, with the same suffix. When the block
     ends the file is flushed to disk and renamed to `path`; when it raises, the temporary is
@@ -125,7 +125,7 @@ def atomic_write(path: PathLike, overwrite: bool = True) -> Iterator[Path]:
 def atomic_folder(
     path: PathLike, overwrite: bool = False, own: Sequence[str] = ()
 ) -> Iterator[Path]:
-    """Like `atomic_write`, for a folder of files: yields an empty temporary folder beside it.
+    """Write a folder completely or not at all; yield an empty temporary folder to fill.
 
     An existing folder is moved aside and removed only after the new one is in place.
 
@@ -150,7 +150,7 @@ def atomic_folder(
 
 
 def check_own(folder: Path, own: Sequence[str]) -> None:
-    """Raises a FileError that names the first file in a folder which is not one of its own.
+    """Raise a FileError that names the first foreign file in a folder.
 
     Args:
         folder: that shall be replaced; it may be absent.
@@ -180,7 +180,7 @@ def _matches(inside: Path, pattern: str) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, or a folder with all that is in it; what is absent is no error."""
+    """Remove a file, or a folder with its contents; do nothing if it is absent."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -188,7 +188,7 @@ def remove(path: Path) -> None:
 
 
 def real_path(path: PathLike) -> Path:
-    """The absolute path without links; a FileError for a link that leads to itself.
+    """Return the absolute path without links; raise a FileError for a link that leads to itself.
 
     >>> real_path("/").is_absolute()
     True
@@ -204,13 +204,13 @@ def real_path(path: PathLike) -> Path:
 
 
 def former_folder(path: PathLike) -> Path:
-    """Where `atomic_folder` keeps the former folder for the instant between two renames."""
+    """Return the path at which `atomic_folder` keeps the former folder between two renames."""
     path = Path(path)
     return path.with_name(f".former-{path.name}")
 
 
 def partial_path(target: Path) -> Path:
-    """Where a volume that is written part by part lies until it is complete.
+    """Return the path of a volume that is written part by part until it is complete.
 
     >>> partial_path(Path("a/b.mrc")).name
     '.b.mrc.partial'
@@ -230,7 +230,7 @@ def exists_already(path: Path) -> FileError:
 
 
 def target_path(path: PathLike, overwrite: bool) -> Path:
-    """The real path, so that a link is written through, after the checks that need no writing."""
+    """Return the real path of an output after checks that write nothing."""
     target = real_path(path)
     if not target.parent.is_dir():
         raise FileError(f"{path}: there is no folder {target.parent}; make it first")
@@ -242,7 +242,7 @@ def target_path(path: PathLike, overwrite: bool) -> Path:
 
 
 def open_fresh(path: Path) -> BinaryIO:
-    """Opens a new file for writing.
+    """Open a new file for writing.
 
     What has that name is not emptied but loses it: after a kill it may be another name of a
     finished file.
@@ -252,7 +252,7 @@ def open_fresh(path: Path) -> BinaryIO:
 
 
 def _temporary(target: Path) -> Path:
-    """A name in the same folder; what dead processes of this machine left there is removed."""
+    """Return a temporary name in the same folder; remove leftovers of dead processes."""
     host = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:24]
     # The end of the name keeps the suffix, which some writers take the format from.
     tail = target.name[-150:]
@@ -276,7 +276,7 @@ def _alive(pid: int) -> bool:
 
 
 def publish_file(temporary: Path, target: Path, overwrite: bool) -> None:
-    """Renames a complete file; without `overwrite` a file that appeared meanwhile is refused."""
+    """Rename a complete file; without `overwrite`, refuse to replace a file that appeared."""
     if not overwrite:
         try:
             os.link(temporary, target)  # unlike a rename, refuses an existing file atomically
@@ -292,7 +292,7 @@ def publish_file(temporary: Path, target: Path, overwrite: bool) -> None:
 
 
 def publish_folder(temporary: Path, target: Path, overwrite: bool) -> None:
-    """Renames a complete folder; with `overwrite` in the place of the one that is there."""
+    """Rename a complete folder; with `overwrite`, replace the one that is there."""
     sync_tree(temporary)
     former = former_folder(target)
     if target.exists():
@@ -311,14 +311,14 @@ def publish_folder(temporary: Path, target: Path, overwrite: bool) -> None:
 
 
 def sync_tree(path: Path) -> None:
-    """Flushes a file, or a folder with all that is in it, to disk."""
+    """Flush a file, or a folder with its contents, to disk."""
     for inside in path.rglob("*") if path.is_dir() else ():
         sync(inside)
     sync(path)
 
 
 def sync(path: Path) -> None:
-    """Flushes a file or a folder to disk, where the system can."""
+    """Flush a file or a folder to disk if the system can."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:

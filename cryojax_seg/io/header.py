@@ -1,4 +1,4 @@
-"""The 1024-byte header of an MRC file, read in Python integers and believed only when checked.
+"""Read the 1024-byte header of an MRC file in Python integers, and check every field.
 
 Field positions, modes and space groups: MRC2014 (Cheng et al. 2015, J. Struct. Biol. 192:146).
 The IMOD stamp and flags (bytes 152 to 160): IMOD's description of its MRC files.
@@ -45,7 +45,7 @@ _MAGIC = (
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a checked header says.
+    """Fields of a checked header.
 
     Attributes:
         stored: shape of the data block, slowest axis first (sections, rows, columns).
@@ -77,7 +77,7 @@ class Header:
 
 
 def parse(raw: bytes, name: str, size: int | None, stack_as_volume: bool = False) -> Header:
-    """Reads and checks a header.
+    """Read and check a header.
 
     Args:
         raw: the first 1024 bytes of the file, or as many as there are.
@@ -163,7 +163,7 @@ def _positive(fields, name: str, field: str) -> int:
 
 
 def _consistent(fields, size: int) -> bool:
-    """Whether sizes, mode and extended header add up to exactly this file."""
+    """Return whether sizes, mode and extended header add up to the size of this file."""
     counts = [int(fields[n]) for n in ("nx", "ny", "nz")]
     kind = DTYPES.get(int(fields["mode"]))
     if kind is None or min(counts) <= 0:
@@ -196,7 +196,7 @@ def _dtype(fields, raw: bytes, name: str, order: str, warnings: list[str]) -> np
 
 
 def _axes(fields, warnings: list[str]) -> tuple[int, int, int]:
-    """Stored axis 2 runs along mapc, 1 along mapr, 0 along maps, where 1, 2, 3 are x, y, z."""
+    """Return the stored axes in the order z, y, x; maps, mapr, mapc count x, y, z from 1."""
     stored = [int(fields[name]) for name in ("maps", "mapr", "mapc")]
     if sorted(stored) != [1, 2, 3]:
         order = ", ".join(map(str, reversed(stored)))

@@ -1,4 +1,4 @@
-"""Which process writes an output: a lock file that says who holds it."""
+"""Let one process at a time write an output, by a lock file that names its holder."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ _HOST = f" host {platform.node()}"
 
 
 def lock_path(target: Path) -> Path:
-    """Where the lock of an output lies.
+    """Return the path of the lock file of an output.
 
     >>> lock_path(Path("a/b.mrc")).name
     '.b.mrc.partial.lock'
@@ -24,7 +24,7 @@ def lock_path(target: Path) -> Path:
 
 
 class Lock:
-    """A lock file that this process holds, until `release`.
+    """A lock file that this process holds until `release`.
 
     The file names process and machine for people; what counts is an advisory lock of the system,
     which ends with the process. So the lock of a dead process is taken over, and its number is
@@ -72,7 +72,7 @@ class Lock:
             path.write_text(f"pid {os.getpid()}{_HOST}")
 
     def remove(self) -> None:
-        """Removes the file; the lock is still held, but no longer seen."""
+        """Remove the file; the lock is still held but no longer visible."""
         if not self._named:
             return  # what is there now belongs to another process
         self._named = False
@@ -83,7 +83,7 @@ class Lock:
                 self._path.write_text("")
 
     def release(self) -> None:
-        """Removes the file and gives the lock up; a second call changes nothing."""
+        """Remove the file and release the lock; a second call changes nothing."""
         if self._lock.is_locked:
             self.remove()
             self._lock.release()
@@ -91,7 +91,7 @@ class Lock:
 
 @contextlib.contextmanager
 def held(path: Path, name: PathLike, other_machines: bool = True) -> Iterator[Lock]:
-    """Holds a `Lock` while a block runs."""
+    """Hold a `Lock` while a block runs."""
     lock = Lock(path, name, other_machines)
     try:
         yield lock

@@ -1,4 +1,4 @@
-"""Triangle meshes as OBJ, PLY and STL files."""
+"""Write triangle meshes as OBJ, PLY and STL files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ def write_mesh(
     values: Mapping[str, np.ndarray] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes a triangle mesh; the suffix says how: OBJ (text), PLY or STL (binary).
+    """Write a triangle mesh in the format of the suffix: OBJ (text), PLY or STL (binary).
 
     Coordinates become (x, y, z), and each triangle is turned so that it faces as before.
 

@@ -1,4 +1,4 @@
-"""A saved model: a folder with a description in JSON and its arrays beside it. Never a pickle.
+"""Save and load models as folders with a JSON description and arrays; pickle is never used.
 
 ``model.json`` holds the class and hyperparameters, the classes, what the training data were, the
 versions and a SHA-256 of every array, of the array file and of itself. ``arrays.npz`` holds the
@@ -59,7 +59,7 @@ def save_model(
     card: ModelCard | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes a model folder, completely or not at all.
+    """Write a model folder completely or not at all.
 
     Raises:
         ModelError: if it could not be loaded again: the class is not defined at the top of a
@@ -99,7 +99,7 @@ def save_model(
 
 
 def load_model(path: PathLike, allow: Sequence[str] = ()) -> tuple[Any, ModelCard]:
-    """The segmenter or restorer in a model folder, and its card, verified.
+    """Load and verify the segmenter or restorer in a model folder, and its card.
 
     Everything is checked before it is used: the format version, the SHA-256 of description and
     arrays, shapes, types and finiteness. A model folder imports no code by itself: it is built of
@@ -138,7 +138,7 @@ def load_model(path: PathLike, allow: Sequence[str] = ()) -> tuple[Any, ModelCar
 
 
 def read_description(path: PathLike) -> dict[str, Any]:
-    """The content of ``model.json``, its checksum and format version verified."""
+    """Read ``model.json`` and verify its checksum and format version."""
     path = Path(path)
     file = path / "model.json"
     if not path.is_dir():
@@ -176,7 +176,7 @@ def read_description(path: PathLike) -> dict[str, Any]:
 
 
 def model_digest(path: PathLike) -> str:
-    """A text that two saved models share only if they compute the same.
+    """Return a digest that two saved models share only if they compute the same.
 
     Raises:
         ModelError: as `load_model`.
@@ -186,13 +186,13 @@ def model_digest(path: PathLike) -> str:
 
 
 def _modules(operator: LocalOperator) -> list[str]:
-    """The modules that define the classes of an operator."""
+    """Return the modules that define the classes of an operator."""
     parts = [m for _, m in nnx.iter_modules(operator) if isinstance(m, LocalOperator)]
     return [operator_name(type(part)).partition(":")[0] for part in parts]
 
 
 def _describe(operator: LocalOperator) -> dict[str, Any]:
-    """Class and hyperparameters, as they will be read."""
+    """Return class and hyperparameters as they will be read."""
     cls = type(operator)
     if "<locals>" in cls.__qualname__ or registered_operator(operator_name(cls)) is not cls:
         raise ModelError(
@@ -247,7 +247,7 @@ def _read_arrays(path: Path, content: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _read_array(raw: bytes, name: str, stated: dict[str, Any]) -> np.ndarray:
-    """One array, its header compared with the description before the data are touched."""
+    """Read one array after comparing its header with the description."""
     dtype, shape = jnp.dtype(stated["dtype"]), tuple(stated["shape"])
     stream = io.BytesIO(raw)
     if np.lib.format.read_magic(stream) != (1, 0):
@@ -267,12 +267,12 @@ def _read_array(raw: bytes, name: str, stated: dict[str, Any]) -> np.ndarray:
 
 
 def _storage(dtype: np.dtype) -> np.dtype:
-    """NumPy has no name for JAX's small floats on disk: they are stored as integers."""
+    """Return the type on disk; JAX's small floats, unknown to NumPy, are stored as integers."""
     return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
 
 
 def _pack(arrays: dict[str, np.ndarray]) -> bytes:
-    """The same bytes for the same arrays: an uncompressed npz without times of day."""
+    """Return an uncompressed npz without timestamps, so that equal arrays give equal bytes."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():

@@ -1,4 +1,4 @@
-"""Operators from plain descriptions: classes that are imported already or allowed by name."""
+"""Rebuild operators from descriptions, of classes already imported or allowed by name."""
 
 import importlib
 import inspect
@@ -44,7 +44,7 @@ class ForeignModuleError(ModelError):
 
 
 def operator_class(name: Any, allow: Sequence[str] = ()) -> type[LocalOperator]:
-    """The class that a saved model calls ``MODULE:CLASS``.
+    """Return the class that a saved model calls ``MODULE:CLASS``.
 
     Args:
         name: see `core.operator.operator_name`.
@@ -74,7 +74,7 @@ def operator_class(name: Any, allow: Sequence[str] = ()) -> type[LocalOperator]:
 
 
 def rebuild(description: Any, count: int, allow: Sequence[str] = ()) -> Any:
-    """The operator (or value) that `core.hyperparameters` described, with abstract parameters.
+    """Rebuild the operator that `core.hyperparameters` described, with abstract parameters.
 
     Parameters of operators that hold no other operator are `jax.ShapeDtypeStruct`. Nothing is
     allocated on a file's word: as soon as more than `count` values are needed it is refused.
@@ -141,7 +141,7 @@ def _check_reach(name: str, operator: LocalOperator) -> None:
 
 
 def flat_state(module: nnx.Module) -> dict[str, Any]:
-    """Every array of a module by its path: parameters and whatever other state there is.
+    """Return every array of a module by its path: parameters and other state.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> list(flat_state(GlobalThreshold(2.0)))
@@ -152,7 +152,7 @@ def flat_state(module: nnx.Module) -> dict[str, Any]:
 
 
 def with_state(module: nnx.Module, values: dict[str, np.ndarray]) -> Any:
-    """The same module with its arrays replaced by these, keyed as in `flat_state`."""
+    """Return the module with its arrays replaced by these, keyed as in `flat_state`."""
     graph, state = nnx.split(module)
     leaves = []
     for path, leaf in nnx.to_flat_state(state):

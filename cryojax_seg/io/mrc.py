@@ -1,4 +1,4 @@
-"""MRC volumes in and out: nothing is allocated on a header's word, nothing is half written."""
+"""Read and write MRC volumes; check headers before allocating, and never leave half a file."""
 
 import bz2
 import gzip
@@ -35,7 +35,7 @@ def read_mrc(
     mmap: bool | Literal["auto"] = "auto",
     stack_as_volume: bool = False,
 ) -> Tomogram:
-    """Reads an MRC volume (also .rec, .map, .st; gzip and bzip2 are recognised by content).
+    """Read an MRC volume (also .rec, .map, .st; gzip and bzip2 are recognised by content).
 
     The header is checked against the size of the file before anything is allocated. Modes 0, 1,
     2, 6 and 12 are read, in either byte order and any axis order; bytes are unsigned where IMOD's
@@ -93,7 +93,7 @@ def write_mrc(
     voxel_size: VoxelSize | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes a volume as MRC2014, completely or not at all.
+    """Write a volume as MRC2014, completely or not at all.
 
     Floats become mode 2 (float16: mode 12), integers the smallest of modes 0, 1 and 6 that holds
     them (16-bit types keep theirs). NaN and infinite voxels are written, with a `HeaderWarning`.
@@ -130,7 +130,7 @@ def warn(path: PathLike, notes: list[str]) -> None:
 
 
 def non_finite_warnings(data: np.ndarray) -> list[str]:
-    """A note with the number of NaN and infinite voxels, if there are any."""
+    """Return a warning with the number of NaN and infinite voxels, if there are any."""
     if data.dtype.kind != "f":
         return []
     bad = 0
@@ -141,7 +141,7 @@ def non_finite_warnings(data: np.ndarray) -> list[str]:
 
 
 def compressed_opener(path: Path):
-    """`gzip.open` or `bz2.open` where the first bytes say so, else None."""
+    """Return `gzip.open` or `bz2.open` if the first bytes ask for it, else None."""
     with open(path, "rb") as file:
         magic = file.read(3)
     return gzip.open if magic[:2] == b"\x1f\x8b" else bz2.open if magic == b"BZh" else None
@@ -160,7 +160,7 @@ def _read_plain(path: Path, header: headers.Header, mmap: bool | str) -> np.ndar
 
 
 def _read_stream(path: Path, opener, stack_as_volume: bool):
-    """Header, data and notes of a compressed file; never more than the declared block is kept."""
+    """Read header, data and warnings of a compressed file; keep at most the declared block."""
     try:
         with opener(path, "rb") as file:
             raw = file.read(headers.LENGTH)
@@ -227,7 +227,7 @@ def mrc_header(
     like: Tomogram | None = None,
     voxel_size: VoxelSize | None = None,
 ) -> Any:
-    """The header of an array that is stored as this type; arguments as of `write_mrc`."""
+    """Return the header of an array stored as this type; see `write_mrc` for the arguments."""
     if like is not None and voxel_size is None:
         voxel_size = like.voxel_size
     size = (0.0, 0.0, 0.0) if voxel_size is None else voxel_size_zyx(voxel_size)
@@ -250,7 +250,7 @@ def mrc_header(
 
 
 def _statistics(array: np.ndarray) -> tuple[float, float, float, float]:
-    """Minimum, maximum, mean and standard deviation of the finite voxels, section by section."""
+    """Return minimum, maximum, mean and standard deviation of the finite voxels."""
     low, high, count, mean, squares = math.inf, -math.inf, 0, 0.0, 0.0
     for section in array:
         values = section.astype(np.float64)

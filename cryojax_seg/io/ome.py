@@ -1,4 +1,4 @@
-"""What OME-Zarr says about a volume (NGFF 0.5, and 0.4 for reading): checked, never believed."""
+"""Read and check the metadata of OME-Zarr volumes (NGFF 0.5, and 0.4 for reading)."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -46,7 +46,7 @@ class Level:
 
 @dataclasses.dataclass(frozen=True)
 class Multiscale:
-    """What the metadata says.
+    """Content of the metadata of a volume.
 
     Attributes:
         driver: TensorStore's driver for the arrays, "zarr3" or "zarr".
@@ -62,19 +62,19 @@ class Multiscale:
 
 
 class _Refused(Exception):
-    """What is wrong, and what to do about it."""
+    """Metadata are refused; the message says what is wrong and what to do."""
 
     def __init__(self, what: str, remedy: str = "correct it, or copy the folder again"):
         super().__init__(f"{what}; {remedy}")
 
 
 def metadata_file(folder: Path) -> Path | None:
-    """The file with the metadata of a Zarr group or array, if there is one."""
+    """Return the file with the metadata of a Zarr group or array, if there is one."""
     return next((folder / name for name in _DRIVERS if (folder / name).is_file()), None)
 
 
 def read_multiscale(folder: Path) -> Multiscale:
-    """Reads and checks the metadata of an OME-Zarr volume; of several images the first.
+    """Read and check the metadata of an OME-Zarr volume; of several images, use the first.
 
     Raises:
         FileError: if the folder holds no volume with the axes z, y, x, or its metadata is damaged;
@@ -95,7 +95,7 @@ def read_multiscale(folder: Path) -> Multiscale:
 
 
 def _image(file: Path) -> dict[str, Any]:
-    """The first entry of multiscales."""
+    """Return the first entry of multiscales."""
     try:
         content = read_json(file)
     except OSError as error:
@@ -138,7 +138,7 @@ def _multiscale(folder: Path, driver: str, image: dict[str, Any]) -> Multiscale:
 
 
 def _written(image: dict[str, Any], count: int) -> list[int | None]:
-    """Chunk files of each level, where that was noted down."""
+    """Return the recorded number of chunk files of each level, or None."""
     noted = image.get("metadata")
     numbers = noted.get("chunks") if isinstance(noted, dict) else None
     if not isinstance(numbers, list) or [type(n) for n in numbers] != [int] * count:
@@ -147,7 +147,7 @@ def _written(image: dict[str, Any], count: int) -> list[int | None]:
 
 
 def _axes(axes: list[Any]) -> tuple[Zyx | None, tuple[str, ...]]:
-    """Angstrom per unit along z, y, x, None if unknown, with a note on why."""
+    """Return angstrom per unit along z, y, x (None if unknown), and warnings."""
     names = [_entry(axis, "name", str) for axis in axes]
     kinds = [axis.get("type") for axis in axes]
     spatial = all(kind in ("space", None) for kind in kinds[-3:]) and "space" not in kinds[:-3]
@@ -168,7 +168,7 @@ def _axes(axes: list[Any]) -> tuple[Zyx | None, tuple[str, ...]]:
 def _transformation(
     entries: list[Any], axes: list[Any], needed: bool = False
 ) -> tuple[list[float], list[float]]:
-    """Scale and translation, a number for each axis."""
+    """Return scale and translation, a number for each axis."""
     ones, zeros = [1.0] * len(axes), [0.0] * len(axes)
     if not (entries or needed):
         return ones, zeros
@@ -198,7 +198,7 @@ def _angstrom(lengths: Any, unit: Zyx) -> Zyx:
 
 
 def _inside(folder: Path, path: str) -> Path:
-    """The folder of a data set, which must lie in that of the volume, also behind links."""
+    """Return the folder of a data set, which must lie in that of the volume, links resolved."""
     try:
         place, root = (folder / path).resolve(), folder.resolve()
         found = place.is_dir()
@@ -215,7 +215,7 @@ def _inside(folder: Path, path: str) -> Path:
 
 
 def _entry(holder: Any, key: str, kind: type) -> Any:
-    """An entry of a JSON object, if it is of this type."""
+    """Return an entry of a JSON object; refuse it unless it has this type."""
     found = holder.get(key) if _is_object(holder) else None
     if not isinstance(found, kind):
         word = {dict: "an object", list: "a list", str: "a text"}[kind]
@@ -229,7 +229,7 @@ def _is_object(value: Any) -> bool:
 
 
 def level_factors(shape: Shape) -> list[tuple[int, ...]]:
-    """By how much each level is coarser than the finest, along each axis.
+    """Return by how much each level is coarser than the finest, along each axis.
 
     >>> level_factors((5, 130, 300))
     [(1, 1, 1), (2, 2, 2), (4, 4, 4)]
@@ -253,7 +253,7 @@ def group_metadata(
     method: str,
     chunks: list[int],
 ) -> dict[str, Any]:
-    """The zarr.json of a volume whose levels are coarser by these factors.
+    """Return the zarr.json of a volume whose levels are coarser by these factors.
 
     Args:
         name: of the volume.
@@ -294,7 +294,7 @@ def group_metadata(
 
 
 def zarr_folders(paths: Iterable[Path]) -> dict[Path, Sequence[str]]:
-    """Of some outputs those that are OME-Zarr by their name, with the files in them.
+    """Return those outputs that are OME-Zarr by name, each with the names of its files.
 
     >>> list(zarr_folders([Path("a.mrc"), Path("b.zarr")]))
     [PosixPath('b.zarr')]

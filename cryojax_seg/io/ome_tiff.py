@@ -1,4 +1,4 @@
-"""The XML of an OME-TIFF: checked against the files it speaks of before anything is made of it.
+"""Check the XML of an OME-TIFF against the files it names before it is used.
 
 tifffile fills planes that are missing with zeros, and makes a list of as many planes as the XML
 claims. So planes, sizes and files are counted here first.
@@ -15,7 +15,7 @@ _SMALLEST_PAGE = 18  # bytes that describe a page, at least
 
 
 def check_ome(xml: str, page: tuple[int, int], count: int, path: Path) -> None:
-    """Refuses a file whose planes are not all there, in it or in the files of the set beside it.
+    """Refuse a file whose planes are not all in it or in the files of its set beside it.
 
     Args:
         xml: the description in its first page.
@@ -84,7 +84,7 @@ def _check_pixels(
 
 
 def _of_the_set(name: str, path: Path) -> Path:
-    """Another file of the set, which must lie beside this one."""
+    """Return another file of the set, which must lie beside this one."""
     if name.lower() == path.name.lower():
         return path
     if not name or Path(name).name != name or "\\" in name:
@@ -102,7 +102,7 @@ def _of_the_set(name: str, path: Path) -> Path:
 
 
 def _count(element: ElementTree.Element, name: str, path: Path, least: int = 1) -> int:
-    """An attribute that is a number; absent ones are the least."""
+    """Return an attribute that is a number; an absent one counts as the least."""
     text = element.attrib.get(name, str(least))
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise FileError(f"{path}: its OME-XML has {name} {shown(text)}; a whole number is needed")

@@ -1,4 +1,4 @@
-"""Volumes that are written part by part: resumable, and seen by nobody before they are complete."""
+"""Write volumes part by part, resumable, and invisible until they are complete."""
 
 import os
 import time
@@ -32,26 +32,26 @@ _EVERY = 5.0  # seconds between two records of how far a job is
 
 @runtime_checkable
 class Output(Protocol):
-    """A volume under way. What is written lies in ``.NAME.partial`` beside it until `finish`."""
+    """A volume being written. Its parts lie in ``.NAME.partial`` beside it until `finish`."""
 
     def write(self, where: tuple[slice, ...], block: np.ndarray) -> None:
-        """Puts a block ``(z, y, x)`` where it belongs."""
+        """Write a block ``(z, y, x)`` at its place."""
         ...
 
     def flush(self) -> None:
-        """Returns when everything that was written is on disk."""
+        """Return when everything that was written is on disk."""
         ...
 
     def seal(self) -> None:
-        """Completes what was written, under its hidden name."""
+        """Complete the volume under its hidden name."""
         ...
 
     def finish(self) -> None:
-        """Seals the volume and gives it its name."""
+        """Seal the volume and give it its name."""
         ...
 
     def discard(self) -> None:
-        """Removes what was written."""
+        """Remove what was written."""
         ...
 
 
@@ -137,13 +137,13 @@ class MrcOutput:
 
 
 def open_output(path: Path, *arguments: Any, **options: Any) -> Output:
-    """A `MrcOutput`, or for names that end in .zarr a `ZarrOutput`; same arguments."""
+    """Return a `ZarrOutput` for names that end in .zarr, else an `MrcOutput`."""
     kind = ZarrOutput if path.suffix == ".zarr" else MrcOutput
     return kind(path, *arguments, **options)
 
 
 class TileJob:
-    """Volumes that one job writes tile by tile, and how far it is.
+    """Volumes that one job writes tile by tile, with a record of its progress.
 
     Within a ``with`` statement: when that is left normally the volumes are finished; when it is
     left by an exception, or the process dies, they wait for the same job to go on. What is kept
@@ -214,7 +214,7 @@ class TileJob:
             self._outputs.append(output)
 
     def write(self, where: tuple[slice, ...], blocks: Sequence[np.ndarray]) -> None:
-        """Writes the next tile: a block for each volume."""
+        """Write the next tile, a block for each volume."""
         for output, block in zip(self._outputs, blocks, strict=True):
             output.write(where, block)
         self.done += 1

@@ -1,4 +1,4 @@
-"""The outputs of one command: held by one process, and published as one."""
+"""Write the outputs of one command in one process, and publish them together."""
 
 import json
 import os
@@ -122,17 +122,17 @@ class OutputSet:
             check_own(target, self._own.get(target, ()))
 
     def place(self, target: PathLike) -> Path:
-        """Where an output is to be written: under its own name, in a hidden folder beside it."""
+        """Return the path to write an output to: its own name in a hidden folder beside it."""
         hidden = _hidden(self._target(target))
         hidden.mkdir(exist_ok=True)
         return hidden / self._target(target).name
 
     def staged(self, target: PathLike) -> Path:
-        """Where an output lies that was written and is not published yet."""
+        """Return the path of an output that was written and is not published yet."""
         return _staged(self._target(target))
 
     def record(self, **values: Any) -> None:
-        """Keeps what is written if the statement is left by an error, for the same job to go on."""
+        """Keep what is written when the block ends by an error, so that the same job can resume."""
         self.recorded |= {"job": self._job, **values}
         with atomic_write(self._journal) as file:
             file.write_text(json.dumps(self.recorded))
@@ -186,7 +186,7 @@ class OutputSet:
 
 
 def plain_values(values: Any) -> Any:
-    """The values as JSON gives them back, to compare with what a file says.
+    """Return the values as JSON reads them back, to compare them with those in a file.
 
     >>> plain_values({"shape": (1, 2)})
     {'shape': [1, 2]}
@@ -195,7 +195,7 @@ def plain_values(values: Any) -> Any:
 
 
 def journal_path(target: Path) -> Path:
-    """Where it stands how far the job of this first output is.
+    """Return the path of the journal of the job with this first output.
 
     >>> journal_path(Path("a/b.mrc")).name
     '.b.mrc.partial.json'
@@ -205,7 +205,7 @@ def journal_path(target: Path) -> Path:
 
 
 def is_half_published(target: PathLike) -> bool:
-    """Whether a killed process has left outputs, of which this is the first, to be published.
+    """Return whether a killed process left outputs to publish, of which this is the first.
 
     Only an `OutputSet` may do that, and does when it is entered.
     """
@@ -213,7 +213,7 @@ def is_half_published(target: PathLike) -> bool:
 
 
 def is_begun(target: PathLike) -> bool:
-    """Whether outputs, of which this is the first, were begun by a process that did not end well.
+    """Return whether an interrupted process began outputs, of which this is the first.
 
     An `OutputSet` tells whether it was the same job.
     """
@@ -221,7 +221,7 @@ def is_begun(target: PathLike) -> bool:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a file or folder is what a killed process left of an output.
+    """Return whether a file or folder is what a killed process left of an output.
 
     >>> is_leftover(Path(".a.mrc.partial.lock")), is_leftover(Path("a.mrc"))
     (True, False)
@@ -232,7 +232,7 @@ def is_leftover(path: Path) -> bool:
 
 
 def _hidden(target: Path) -> Path:
-    """The folder in which an output lies under its own name."""
+    """Return the hidden folder in which an output lies under its own name."""
     return target.with_name(f".{target.name}.staged")
 
 
@@ -247,7 +247,7 @@ def _forget(target: Path) -> None:
 
 
 def _publish(journal: Path, names: Sequence[str], overwrite: bool) -> None:
-    """Gives all outputs of a journal their names, or those that have not got them yet."""
+    """Give all outputs of a journal their names, unless they have them already."""
     for name in reversed(names):
         target = Path(os.path.normpath(journal.parent / name))
         staged = _staged(target)
@@ -262,7 +262,7 @@ def _publish(journal: Path, names: Sequence[str], overwrite: bool) -> None:
 
 
 def _read(journal: Path) -> dict[str, Any]:
-    """The content of a journal; nothing where there is none, or it is damaged."""
+    """Return the content of a journal; nothing if it is missing or damaged."""
     try:
         found = read_json_object(journal)
     except (OSError, ValueError):
@@ -273,6 +273,6 @@ def _read(journal: Path) -> dict[str, Any]:
 
 
 def _states(inputs: Sequence[PathLike]) -> list[Any]:
-    """What tells a changed input from the same: its name, size and time."""
+    """Return name, size and time of each input, which tell whether it changed."""
     states = [(Path(path).name, Path(path)) for path in inputs if Path(path).exists()]
     return [[name, path.stat().st_size, path.stat().st_mtime_ns] for name, path in states]

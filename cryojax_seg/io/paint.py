@@ -1,4 +1,4 @@
-"""Coordinates and centre-lines painted as labels.
+"""Paint coordinates and centre-lines as labels.
 
 Lengths are voxels and coordinates are voxel centres in (z, y, x) order.
 """
@@ -37,7 +37,7 @@ def paint_points(
     label: int = 1,
     name: str = "points",
 ) -> Annotation:
-    """A ball at every point.
+    """Paint a ball at every point.
 
     Args:
         shape: of the volume.
@@ -72,7 +72,7 @@ def paint_path(
     extend: float | int = 0.0,
     name: str = "path",
 ) -> Annotation:
-    """Everything within a distance of a smooth curve through the points.
+    """Paint all voxels within a distance of a smooth curve through the points.
 
     A tube wall between 8 and 13 with its inside and its near surroundings not annotated is
     ``radius=[(0, 16, 255), (8, 13, 1)]``. The ends of the curve are round.
@@ -97,7 +97,7 @@ def paint_path(
 
 
 def sample_path(points, extend: float | int = 0.0, name: str = "path") -> np.ndarray:
-    """Points 0.1 voxel apart on a spline through the given ones, ``(m, 3)``.
+    """Return points ``(m, 3)``, 0.1 voxel apart, on a spline through the given points.
 
     The spline is cubic (of lower degree through two or three points) in the length of the
     polygon, so a straight line stays one.
@@ -125,7 +125,7 @@ def sample_path(points, extend: float | int = 0.0, name: str = "path") -> np.nda
 def offset_from_path(
     shape: Shape, points, extend: float | int = 0.0, within: float | int = np.inf
 ) -> np.ndarray:
-    """From the nearest point of the curve to every voxel, float32 ``(z, y, x, 3)`` in voxels.
+    """Return the vector from the nearest point of a curve to every voxel.
 
     Its length is the distance to the curve, its direction the normal of the tube around it.
     Voxels farther than `within` get infinite offsets.
@@ -144,7 +144,7 @@ def offset_from_path(
 
 
 def read_points(path: PathLike, key: str | None = None) -> np.ndarray:
-    """Coordinates from CSV or JSON as float64 ``(n, 3)`` in (z, y, x) order.
+    """Read coordinates from CSV or JSON as float64 ``(n, 3)`` in (z, y, x) order.
 
     CSV: columns named z, y, x in any order, napari's axis-0, axis-1, axis-2, or three columns
     without a heading, which are z, y, x; with commas, semicolons or tabs between them. JSON: a list
@@ -219,7 +219,7 @@ def _bands(radius, label: int, name: str) -> list[Band]:
 
 
 def _nearest(shape: Shape, samples: np.ndarray, within: float | int):
-    """Box of voxels near the samples, their coordinates, distances and nearest samples."""
+    """Return a box around the samples, with coordinates, distances and nearest samples."""
     reach = within if np.isfinite(within) else 1e9
     low = np.clip(np.floor(samples.min(0) - reach), 0, shape).astype(int)
     high = np.clip(np.ceil(samples.max(0) + reach) + 1, 0, shape).astype(int)

@@ -1,4 +1,4 @@
-"""Tables of particles as RELION, Dynamo and spreadsheets have them."""
+"""Read and write tables of particles of RELION, Dynamo and spreadsheets."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _PARTICLES_FILE = "rlnTomoParticlesFile"
 
 @dataclasses.dataclass(frozen=True)
 class ParticleTable:
-    """A table of particles as it stands in its file, in words.
+    """A table of particles with the words of its file, not yet interpreted.
 
     Attributes:
         path: the file.
@@ -45,7 +45,7 @@ class ParticleTable:
 
     @property
     def centred(self) -> bool:
-        """Whether coordinates are angstrom from the middle of the tomogram (RELION 5)."""
+        """Whether coordinates are angstrom from the centre of the tomogram (RELION 5)."""
         return self.dialect == "star" and set(relion.CENTRED) <= set(self.columns)
 
     @property
@@ -54,17 +54,17 @@ class ParticleTable:
         return self.columns.get(relion.IMAGE)
 
     def take(self, rows: Sequence[int]) -> "ParticleTable":
-        """Some of the rows, by their numbers."""
+        """Return some of the rows, by their numbers."""
         columns = {k: tuple(column[i] for i in rows) for k, column in self.columns.items()}
         return dataclasses.replace(self, columns=columns)
 
     def unshifted(self) -> "ParticleTable":
-        """The particles where their boxes were cut out, without the shifts found since."""
+        """Return the particles where their boxes were cut out, without later shifts."""
         kept = {k: column for k, column in self.columns.items() if k not in relion.SHIFTS}
         return dataclasses.replace(self, columns=kept)
 
     def names(self) -> tuple[str, Sequence[str]] | None:
-        """The column that tells tomograms apart, and the name of each row; None if there is none.
+        """Return the column with names of tomograms and its words, or None if there is none.
 
         The names of a Dynamo table are in a file of type .doc beside it, else they are numbers.
         """
@@ -76,7 +76,7 @@ class ParticleTable:
         return label, self.columns[label]
 
     def pixel_size(self) -> PixelSize | None:
-        """The size of the pixels of its coordinates; None if the table does not say."""
+        """Return the pixel size of the coordinates, or None if the table does not state it."""
         if self.dialect == "star":
             return relion.pixel_size(self.columns, self.tables.get("optics", {}), self.path)
         return (dynamo if self.dialect == "dynamo" else spreadsheet).pixel_size(
@@ -84,13 +84,13 @@ class ParticleTable:
         )
 
     def image_size(self) -> PixelSize | None:
-        """The size of the pixels of the boxes it names; None if the table does not say."""
+        """Return the pixel size of the boxes, or None if the table does not state it."""
         if self.dialect == "star":
             return relion.image_size(self.columns, self.tables.get("optics", {}), self.path)
         return self.pixel_size()
 
     def flat_images(self) -> str | None:
-        """The label that says that its images are 2D stacks (RELION 5); None if none does."""
+        """Return the label that marks the images as 2D stacks (RELION 5), or None."""
         stacks = self.tables.get("general", {}).get("rlnTomoSubTomosAre2DStacks", ())
         dimensions = self.tables.get("optics", {}).get("rlnImageDimensionality", ())
         if self.images is None:
@@ -101,7 +101,7 @@ class ParticleTable:
 
 
 def read_table(path: PathLike) -> ParticleTable:
-    """Reads a table of particles as it stands: RELION (.star), Dynamo (.tbl) or CSV (.csv).
+    """Read a table of particles without interpreting it: RELION (.star), Dynamo (.tbl) or CSV.
 
     A set of RELION (``optimisation_set.star``) stands for the file of particles that it names.
 
@@ -133,7 +133,7 @@ def read_table(path: PathLike) -> ParticleTable:
 
 
 def _named_file(path: Path, name: str) -> Path:
-    """A file that a file of RELION names from the folder of the project, which is above it."""
+    """Return a file that RELION names relative to its project folder, above this file."""
     folder = path.resolve().parent
     found = next((f / name for f in (folder, *folder.parents) if (f / name).is_file()), None)
     if found is None or found.resolve() == path.resolve():
@@ -150,7 +150,7 @@ def particles_of(
     shape: Shape | None = None,
     coordinates_voxel_size: float | int | None = None,
 ) -> Particles:
-    """The particles of a table that was read; arguments and errors are those of `read_particles`.
+    """Return the particles of a table; arguments and errors are those of `read_particles`.
 
     >>> table = ParticleTable(Path("a.csv"), {"z": ("2",), "y": ("4",), "x": ("6",)})
     >>> particles_of(table, 10.0, coordinates_voxel_size=5.0).coordinates
@@ -170,7 +170,7 @@ def particles_of(
 def rows_of_tomogram(
     table: ParticleTable, tomogram: PathLike, name: str | None = None
 ) -> tuple[list[int], str | None]:
-    """The rows that belong to a tomogram, and the name they bear; see `tomogram_names.rows_of`.
+    """Return the rows that belong to a tomogram, and its name in the table.
 
     Args:
         table: of the particles of any number of tomograms.
@@ -194,7 +194,7 @@ def read_particles(
     shape: Shape | None = None,
     coordinates_voxel_size: float | int | None = None,
 ) -> Particles:
-    """Reads a table of particles: RELION (.star), Dynamo (.tbl) or CSV (.csv).
+    """Read a table of particles: RELION (.star), Dynamo (.tbl) or CSV (.csv).
 
     - RELION 3.1 and its forerunners: ``rlnCoordinateX`` are voxels of the tomogram from its first
       voxel. RELION 4 and 5: they are pixels of the tilt series, and
@@ -237,7 +237,7 @@ def write_particles(
     shape: Shape | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes a table of particles that `read_particles` reads back exactly.
+    """Write a table of particles that `read_particles` reads back exactly.
 
     Coordinates come back bit for bit (for RELION 5 where they exceed 1e-30 voxels; to 1e-15 where
     the table is in pixels of a tilt series), rotations to 1e-9. A Dynamo table has no place for

@@ -1,4 +1,4 @@
-"""The size of the pixels that a table counts in, which need not be that of the tomogram."""
+"""Convert coordinates from the pixels of a table to the voxels of the tomogram."""
 
 import dataclasses
 from pathlib import Path
@@ -12,7 +12,7 @@ _SAME = 0.01  # sizes that differ less, relative to one another, differ by round
 
 @dataclasses.dataclass(frozen=True)
 class PixelSize:
-    """What a table says of its pixels.
+    """Pixel sizes that a table states.
 
     Attributes:
         label: of the column that says so.
@@ -26,7 +26,7 @@ class PixelSize:
     of_images: bool = False
 
     def differs_from(self, voxel_size: float) -> np.ndarray:
-        """Which particles are in pixels of another size, by more than 1 %.
+        """Return which particles are in pixels that differ in size by more than 1 %.
 
         >>> PixelSize("apix", np.array([10.0, 5.0])).differs_from(10.05).tolist()
         [False, True]
@@ -39,14 +39,14 @@ class PixelSize:
 
 
 def sizes_in(values: np.ndarray, label: str, of_images: bool = False) -> PixelSize | None:
-    """What a column says; None if it is not positive, which programs write for unknown."""
+    """Return the sizes in a column; None unless all are positive, as 0 means unknown."""
     return PixelSize(label, values, of_images) if (values > 0).all() else None
 
 
 def voxels(
     coordinates: np.ndarray, stated: PixelSize | None, voxel_size: float | None, path: Path
 ) -> tuple[np.ndarray, float | None]:
-    """Coordinates in voxels of the tomogram, and the size of those.
+    """Return coordinates in voxels of the tomogram, and the voxel size in angstrom.
 
     Args:
         coordinates: ``(n, 3)`` in pixels of the table.

@@ -1,4 +1,4 @@
-"""Where outputs must not lie."""
+"""Check that outputs do not lie where they would destroy something."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from cryojax_seg.io.files import FileError, PathLike, real_path
 
 @contextlib.contextmanager
 def folder_made(folder: Path) -> Iterator[None]:
-    """Makes a folder and those above it for a block, and removes what was made and stays empty.
+    """Make a folder and its parents for a block; remove those that stay empty afterwards.
 
     >>> import tempfile
     >>> place = Path(tempfile.mkdtemp())
@@ -31,7 +31,7 @@ def folder_made(folder: Path) -> Iterator[None]:
 
 
 def check_places(outputs: Iterable[PathLike], inputs: Iterable[PathLike] = ()) -> None:
-    """Refuses outputs with which something that is needed could be lost.
+    """Refuse outputs that would replace an input or the current folder.
 
     Args:
         outputs: files and folders that a command writes as wholes.

@@ -1,4 +1,4 @@
-"""Plain values from JSON and YAML of strangers: bounded in size and depth, refused by name."""
+"""Read plain values from untrusted JSON and YAML, with bounds on size and depth."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ _TOO_DEEP = f"is nested more than {_DEEPEST} levels deep"
 
 
 def read_json(path: PathLike, largest: int = LARGEST) -> Any:
-    """The content of a JSON file.
+    """Return the content of a JSON file.
 
     Args:
         path: the file, in UTF-8.
@@ -38,7 +38,7 @@ def read_json(path: PathLike, largest: int = LARGEST) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value that a JSON text stands for.
+    """Return the value of a JSON text.
 
     Raises:
         ValueError: if it is too deeply nested or no JSON.
@@ -55,7 +55,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json_object(path: PathLike, largest: int = LARGEST) -> dict[str, Any]:
-    """The content of a JSON file that must be an object; see `read_json`."""
+    """Return the content of a JSON file that must be an object; see `read_json`."""
     value = read_json(path, largest)
     if not isinstance(value, dict):
         raise FileError(f"{path}: holds {shown(value)} where a JSON object is needed")
@@ -63,7 +63,7 @@ def read_json_object(path: PathLike, largest: int = LARGEST) -> dict[str, Any]:
 
 
 def read_yaml(path: PathLike) -> Any:
-    """The content of a YAML file, plain values only.
+    """Return the content of a YAML file of plain values.
 
     Raises:
         FileError: if it is missing, too large, too deeply nested or no plain YAML, or grows by its
@@ -91,7 +91,7 @@ def read_yaml(path: PathLike) -> Any:
 
 
 def read_bytes(path: PathLike, largest: int) -> bytes:
-    """The content of a file that must not have more bytes than this.
+    """Return the content of a file of at most so many bytes.
 
     Raises:
         FileError: if it is missing, empty or too large; it names the file.
@@ -107,7 +107,7 @@ def read_bytes(path: PathLike, largest: int) -> bytes:
 
 
 def _check(value: Any, characters: int) -> None:
-    """Refuses what is nested too deeply, and what anchors made larger than the text it came from.
+    """Refuse values nested too deeply, or made larger than their text by anchors.
 
     Level by level, so that nothing is visited more often than the text has characters.
     """

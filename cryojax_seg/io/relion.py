@@ -1,4 +1,4 @@
-"""RELION's tables of particles, read: corner or centred coordinates, shifts, turns and pixels."""
+"""Read RELION's tables of particles: coordinates, shifts, rotations and pixel sizes."""
 
 import decimal
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _EXACT = decimal.Context(prec=60)
 
 
 def of_particles(label: str, table: Table, optics: Table, path: Path) -> np.ndarray | None:
-    """Numbers ``(n,)`` that a table has itself, or its optics groups; None if neither has.
+    """Return numbers ``(n,)`` from a table or its optics groups; None if neither has them.
 
     Raises:
         FileError: if the groups differ and a particle is of none of them.
@@ -56,7 +56,7 @@ def of_particles(label: str, table: Table, optics: Table, path: Path) -> np.ndar
 
 
 def image_size(table: Table, optics: Table, path: Path) -> PixelSize | None:
-    """The size of the pixels of the particles' images.
+    """Return the pixel size of the particles' images.
 
     Magnified pixels of the detector are micrometres; without a magnification they are angstrom, as
     programs of today write them.
@@ -75,7 +75,7 @@ def image_size(table: Table, optics: Table, path: Path) -> PixelSize | None:
 
 
 def pixel_size(table: Table, optics: Table, path: Path) -> PixelSize | None:
-    """The size of the pixels of corner coordinates, ``rlnCoordinateX``.
+    """Return the pixel size of corner coordinates, ``rlnCoordinateX``.
 
     From version 4 on they are those of the tilt series, before that those of the micrograph (the
     tomogram). Where neither is known they are taken to be those of the images.
@@ -100,7 +100,7 @@ def parse(
     shape: Shape | None,
     stated: PixelSize | None,
 ) -> Particles:
-    """Particles from the tables of a STAR file; see `io.read_particles`.
+    """Return the particles in the tables of a STAR file; see `io.read_particles`.
 
     A shift is taken away as RELION does it, ``x - A_box @ origin / voxel size``.
 
@@ -150,7 +150,7 @@ def parse(
 def _shift(
     table: dict[str, list[str]], images: PixelSize | None, size: float | None, path: Path
 ) -> np.ndarray | None:
-    """Shifts in voxels ``(n, 3)``, taken out of the table: those in angstrom, else in pixels."""
+    """Return shifts in voxels ``(n, 3)`` and remove their columns, in angstrom or pixels."""
     former = {label: table.pop(label) for label in _SHIFT_PIXELS if label in table}
     if set(_SHIFT) & set(table):
         shift = _taken_or_zero(table, _SHIFT, path)
@@ -170,7 +170,7 @@ def _shift(
 
 
 def _taken_or_zero(table: dict[str, list[str]], labels: tuple[str, ...], path: Path) -> np.ndarray:
-    """Columns taken out of the table; what is missing is 0, as it is for RELION."""
+    """Return columns and remove them from the table; missing ones are 0, as for RELION."""
     count = len(next(iter(table.values()), []))
     missing = {label: ["0"] * count for label in labels if label not in table}
     table.update(missing)
@@ -178,7 +178,7 @@ def _taken_or_zero(table: dict[str, list[str]], labels: tuple[str, ...], path: P
 
 
 def decentred(column: list[str], size: float, length: int) -> np.ndarray:
-    """``x / size + length / 2`` in decimals, so that what `centred` wrote comes back exactly."""
+    """Return ``x / size + length / 2`` in decimals, so that it inverts `centred` exactly."""
     voxel = decimal.Decimal(size)
     half = decimal.Decimal(length) / 2
     values = [_EXACT.add(_EXACT.divide(decimal.Decimal(w), voxel), half) for w in column]
@@ -186,7 +186,7 @@ def decentred(column: list[str], size: float, length: int) -> np.ndarray:
 
 
 def centred(value: float, size: float, length: int) -> str:
-    """``(value - length / 2) * size`` in as few digits as bring the value back exactly."""
+    """Return ``(value - length / 2) * size`` in the fewest digits that read back exactly."""
     offset = _EXACT.subtract(decimal.Decimal(value), decimal.Decimal(length) / 2)
     exact = _EXACT.multiply(offset, decimal.Decimal(size))
     for digits in range(15, 60):

@@ -1,4 +1,4 @@
-"""RELION's tables of particles, written: in the form of version 3.1, or of version 5."""
+"""Write RELION's tables of particles, in the form of version 3.1 or of version 5."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ _STACKS = "rlnTomoSubTomosAre2DStacks"
 
 
 def tables(particles: Particles, path: Path, shape: Shape | None) -> dict[str, Table]:
-    """The tables of a STAR file, in the form of version 3.1, or of version 5 if `shape` is given.
+    """Return the tables of a STAR file of version 3.1, or of version 5 if `shape` is given.
 
     Corner coordinates are in pixels of the tilt series where the optics table knows those, and in
     voxels of the tomogram elsewhere, as the table then says.
@@ -82,7 +82,7 @@ def tables(particles: Particles, path: Path, shape: Shape | None) -> dict[str, T
 
 
 def _groups(particles: Particles) -> tuple[dict[str, Sequence[str]], int]:
-    """The optics table that the particles came with, or a new one, and the number of its groups."""
+    """Return the optics table of the particles, or a new one, and the number of its groups."""
     optics = dict[str, Sequence[str]](particles.tables.get("optics", {}))
     if not next(iter(optics.values()), ()):
         groups = sorted(set(particles.columns.get(GROUP, ()))) or ["1"]
@@ -93,7 +93,7 @@ def _groups(particles: Particles) -> tuple[dict[str, Sequence[str]], int]:
 def _optics(
     particles: Particles, path: Path, size: float, series: bool
 ) -> dict[str, Sequence[str]]:
-    """The optics table for images with pixels of this size; with `series` of a tilt series too."""
+    """Return the optics table for images of this pixel size, also of a tilt `series`."""
     optics, rows = _groups(particles)
     own = [repr(float(size))] * rows
     known = optics.get(SERIES) or (own if series else None)
@@ -111,7 +111,7 @@ def _optics(
 
 
 def with_boxes(particles: Particles, names: Sequence[str], edge: int) -> Particles:
-    """The particles with boxes that were just cut out; what is said of former images is left out.
+    """Return the particles with new boxes; leave out columns that describe former images.
 
     Args:
         particles: those in the boxes.

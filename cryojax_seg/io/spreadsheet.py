@@ -1,4 +1,4 @@
-"""Particles in a CSV file, as spreadsheets, napari and scripts write them."""
+"""Read and write particles in CSV files of spreadsheets, napari and scripts."""
 
 import csv
 from pathlib import Path
@@ -18,21 +18,21 @@ _ANGLES, _SIZE = ("rot", "tilt", "psi"), "voxel_size_angstrom"
 
 
 def read_columns(path: Path) -> dict[str, list[str]]:
-    """The columns of a file, with decimal points in those that are numbers."""
+    """Return the columns of a file, with decimal points in those that are numbers."""
     table = read_delimited(read_text(path), path)
     labels = (*(coordinate_labels(table) or ()), *_ANGLES, "score", "class", _SIZE)
     return with_decimal_points(table, labels, path)
 
 
 def pixel_size(table: Table, path: Path) -> PixelSize | None:
-    """The column voxel_size_angstrom."""
+    """Return the column voxel_size_angstrom."""
     return sizes_in(numbers(table, (_SIZE,), path)[:, 0], _SIZE) if _SIZE in table else None
 
 
 def parse(
     words_of: Table, path: Path, voxel_size: float | None, stated: PixelSize | None
 ) -> Particles:
-    """Particles from the columns of a file; see `io.read_particles`."""
+    """Return the particles in the columns of a file; see `io.read_particles`."""
     table = {name: list(column) for name, column in words_of.items()}
     axes = coordinate_labels(table) or ("z", "y", "x")
     where, size = voxels(take_numbers(table, axes, path), stated, voxel_size, path)
@@ -46,7 +46,7 @@ def parse(
 
 
 def write(path: Path, particles: Particles, overwrite: bool) -> None:
-    """Writes a file; see `io.write_particles`."""
+    """Write a file; see `io.write_particles`."""
     table = {name: words(particles.coordinates[:, i]) for i, name in enumerate("zyx")}
     angles = euler_angles(particles.rotations)
     table |= {name: words(angles[:, i]) for i, name in enumerate(_ANGLES)}

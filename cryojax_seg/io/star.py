@@ -1,4 +1,4 @@
-"""The STAR format: tables of words, read and written with nothing lost."""
+"""Read and write STAR files, tables of words, without losing anything."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _CLOSING = {mark: re.compile(mark + r"(?=\s|$)") for mark in "'\""}  # a quote b
 
 
 def _words(line: str) -> list[str]:
-    """The words of a line up to a comment; quotes enclose one, and end before a space."""
+    """Return the words of a line up to a comment; quotes enclose a word with spaces."""
     if not any(mark in line for mark in "'\"#"):
         return line.split()
     # An opening quote after the last closing one encloses nothing. To know that beforehand keeps
@@ -41,7 +41,7 @@ def _words(line: str) -> list[str]:
 
 
 def read_star(path: PathLike) -> dict[str, dict[str, tuple[str, ...]]]:
-    """The tables of a STAR file, by the names of their blocks; a pair is a table of one row.
+    """Return the tables of a STAR file by the names of their blocks; pairs make one row.
 
     Words are kept as they are written. Of the grammar (Hall 1991, J. Chem. Inf. Comput. Sci.
     31:326) what cryo-EM programs use is read: blocks, loops, pairs, quotes and comments.
@@ -101,7 +101,7 @@ def read_star(path: PathLike) -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 def quoted(word: str) -> str:
-    """A word as STAR writes it: in quotes where it is empty, has spaces or looks like syntax.
+    """Return a word as STAR writes it, quoted if it is empty, has spaces or looks like syntax.
 
     >>> quoted("a"), quoted("a b"), quoted("#1")
     ('a', '"a b"', '"#1"')
@@ -116,7 +116,7 @@ def quoted(word: str) -> str:
 
 
 def write_star(path: PathLike, blocks: Mapping[str, Table], overwrite: bool = False) -> None:
-    """Writes tables as loops, completely or not at all.
+    """Write tables as loops, completely or not at all.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""What a file is, for people: a tomogram, a label volume or a model, with what is odd about it."""
+"""Describe a file for people: its kind, its facts and what is suspicious about it."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ _FEW = 64  # an integer volume with no more values than this, from 0 or -1 up, i
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What `describe` found.
+    """Result of `describe`.
 
     Attributes:
         path: the file or folder.
@@ -42,7 +42,7 @@ class Description:
 
 
 def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description:
-    """Says what a tomogram, a label volume, a saved model, boxes or a table of particles is.
+    """Describe a tomogram, a label volume, a saved model, boxes or a table of particles.
 
     Volumes are told apart by their voxels: integers with few values are labels. Of volumes larger
     than memory should hold, evenly spaced slices are looked at.
@@ -95,7 +95,7 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
 
 
 def _bytes(path: Path) -> int:
-    """Of a file, or of all files in a folder."""
+    """Return the bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else path.rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file())
 
@@ -105,7 +105,7 @@ def _joined(values: Any, unit: str) -> str:
 
 
 def _voxels(tomogram: Tomogram) -> tuple[str, dict[str, str], list[str]]:
-    """Kind, facts and oddities that the voxels themselves show."""
+    """Return the kind, facts and warnings that follow from the voxels."""
     density = tomogram.density
     step = max(1, -(-math.prod(density.shape) // _SAMPLED))
     part = np.asarray(density[::step])

@@ -1,4 +1,4 @@
-"""What boxes of particles and their tables are, for people."""
+"""Describe boxes of particles and their tables for people."""
 
 from collections import Counter
 from pathlib import Path
@@ -23,7 +23,7 @@ Summary = tuple[str, dict[str, str], tuple[str, ...]]  # kind, facts and warning
 
 
 def describe_particles(path: Path, voxel_size: VoxelSize | None = None) -> Summary | None:
-    """Kind, facts and warnings of boxes or a table; None if the file is neither.
+    """Return kind, facts and warnings of boxes or a table; None if the file is neither.
 
     Args:
         path: any file or folder.
@@ -50,7 +50,7 @@ def describe_particles(path: Path, voxel_size: VoxelSize | None = None) -> Summa
 
 
 def _stack_fields(path: Path) -> tuple[int, ...]:
-    """nx, ny, nz, mz and the space group of an MRC file; -1 for those of other files."""
+    """Return nx, ny, nz, mz and the space group of an MRC file; -1 for other files."""
     if not path.is_file():
         return (-1,) * 5
     with open(path, "rb") as file:
@@ -63,7 +63,7 @@ def _stack_fields(path: Path) -> tuple[int, ...]:
 
 
 def _is_folder_of_boxes(folder: Path) -> bool:
-    """Whether a folder holds MRC files, and all of them cubes of one size."""
+    """Return whether a folder holds MRC files that are all cubes of one size."""
     if (folder / "model.json").exists() or metadata_file(folder):
         return False
     shapes = {_stack_fields(file)[:3] for file in folder.glob("*.mrc")}
@@ -126,7 +126,7 @@ def _table(table: ParticleTable) -> Summary:
 
 
 def _axes(table: ParticleTable) -> tuple[str, ...] | None:
-    """The columns with z, y and x; None if there are none."""
+    """Return the columns with z, y and x, or None if there are none."""
     if table.dialect == "csv":
         return coordinate_labels(table.columns)
     if table.dialect == "dynamo":

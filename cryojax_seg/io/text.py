@@ -1,4 +1,4 @@
-"""Text that other programs wrote, whatever they encode it in."""
+"""Read text that other programs wrote, in any common encoding."""
 
 import codecs
 import re
@@ -11,7 +11,7 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_text(path: Path, kind: str = "a table") -> str:
-    r"""The text of a file, with a line feed at the end of each line.
+    r"""Return the text of a file with line feeds as line ends.
 
     UTF-8 is read with or without a byte order mark, UTF-16 with one, and all else as Latin-1 of
     Windows, which is what older spreadsheets write.
@@ -33,7 +33,7 @@ def read_text(path: Path, kind: str = "a table") -> str:
 
 
 def decoded(raw: bytes, path: PathLike, kind: str = "a table") -> str:
-    """The same of bytes that were read already."""
+    """Return the text of bytes with line feeds as line ends."""
     try:
         text = raw.decode("utf-16" if raw.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""TIFF stacks as volumes: pages are z, and ImageJ's or OME's calibration is the voxel size."""
+"""Read TIFF stacks as volumes, with pages along z and ImageJ's or OME's voxel size."""
 
 import contextlib
 import logging
@@ -34,7 +34,7 @@ _ONLY: dict[str, Any] = {
 
 
 def is_tiff(path: PathLike) -> bool:
-    """Whether the first bytes are those of a TIFF or BigTIFF file."""
+    """Return whether the first bytes are those of a TIFF or BigTIFF file."""
     with open(path, "rb") as file:
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -44,7 +44,7 @@ def read_tiff(
     voxel_size: VoxelSize | None = None,
     mmap: bool | Literal["auto"] = "auto",
 ) -> Tomogram:
-    """Reads a TIFF stack of real numbers as a volume, page by page along z.
+    """Read a TIFF stack of real numbers as a volume, with pages along z.
 
     Numbers of 64 bit come as 32, and integers must fit.
 
@@ -83,7 +83,7 @@ def read_tiff(
 
 
 def _check_description(file: tifffile.TiffFile, path: Path) -> None:
-    """What OME's XML claims, before tifffile believes it."""
+    """Check OME's XML before tifffile uses it."""
     first: Any = file.pages.first
     if file.is_ome:
         shape = (first.imagelength, first.imagewidth)
@@ -94,7 +94,7 @@ def _check_description(file: tifffile.TiffFile, path: Path) -> None:
 
 @contextlib.contextmanager
 def _complaints() -> Iterator[list[str]]:
-    """What tifffile finds wrong with the structure of a file, kept instead of printed."""
+    """Collect the messages of tifffile about the structure of a file."""
     found: list[str] = []
 
     def keep(record: logging.LogRecord) -> bool:
@@ -192,12 +192,12 @@ def _check_size(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: 
 
 
 def _contiguous(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
-    """Whether the voxels are one block of bytes of this very file, not of another of its set."""
+    """Return whether the voxels are one block of bytes in this file, not in another of its set."""
     return series.dataoffset is not None and series.keyframe.parent is file
 
 
 def _pages(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> list[Any]:
-    """The page of each plane, None where it is missing; of one block of bytes only the first."""
+    """Return the page of each plane (None if missing), or only the first of one block of bytes."""
     return [series.keyframe] if _contiguous(file, series) else list(series)
 
 
@@ -226,7 +226,7 @@ def _read(file, series, path: Path, mmap: bool | str) -> np.ndarray:
 
 @contextlib.contextmanager
 def _opened(handle: tifffile.FileHandle) -> Iterator[None]:
-    """The file of a set, which tifffile closes when it knows its pages."""
+    """Open a file of a set, which tifffile closes when it knows its pages."""
     closed = handle.closed
     if closed:
         handle.open()
@@ -238,7 +238,7 @@ def _opened(handle: tifffile.FileHandle) -> Iterator[None]:
 
 
 def _narrowed(data: np.ndarray, path: Path) -> np.ndarray:
-    """Numbers of 64 bit in 32, which everything else here takes; napari writes labels as int64.
+    """Return 64-bit numbers in 32 bits; napari writes labels as int64.
 
     Raises:
         FileError: for integers that do not fit.
@@ -255,7 +255,7 @@ def _narrowed(data: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _read_lzw(path: Path, shape, dtype: np.dtype, pages: list[Any]) -> np.ndarray:
-    """LZW pages through Pillow, because tifffile needs a further package for them."""
+    """Read LZW pages through Pillow, as tifffile needs a further package for them."""
     from PIL import Image
 
     data = np.empty(shape, dtype)
@@ -290,7 +290,7 @@ def _voxel_size(file: tifffile.TiffFile) -> tuple[float, float, float] | None:
 
 
 def _ome_voxel_size(xml: str) -> tuple[float, float, float] | None:
-    """PhysicalSizeX and its siblings; by pattern, since parsing a stranger's XML is a risk."""
+    """Return PhysicalSizeX, Y and Z, found by pattern, as parsing untrusted XML is a risk."""
     lengths, units = [], []
     for axis in "ZYX":
         length = re.search(rf'PhysicalSize{axis}="([-+0-9.eE]+)"', xml)

@@ -1,4 +1,4 @@
-"""Which particles of a table are of which tomogram: its names, and what programs add to them."""
+"""Match names of tomograms in a table with files, whatever programs add to the names."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ _ADDED = re.compile(
 
 
 def name_column(labels: Iterable[str]) -> str | None:
-    """The column that tells tomograms apart; None if there is none.
+    """Return the column with names of tomograms, or None if there is none.
 
     >>> name_column(["z", "Tomo Name"])
     'Tomo Name'
@@ -38,7 +38,7 @@ def name_column(labels: Iterable[str]) -> str | None:
 
 
 def tomogram_name(path: PathLike) -> str:
-    """The name of a tomogram from that of its file, or of a probability map that was made of it.
+    """Return the name of a tomogram from that of its file or of its probability map.
 
     >>> tomogram_name("a/TS_01_10.00Apx.mrc"), tomogram_name("my cell.ribosome.probability.mrc")
     ('TS_01_10.00Apx', 'my_cell')
@@ -50,7 +50,7 @@ def tomogram_name(path: PathLike) -> str:
 
 
 def matching_names(tomogram: PathLike, names: Iterable[str]) -> list[str]:
-    """The names that may be those of a tomogram: those of the best kind of agreement only.
+    """Return the names that agree best with that of a tomogram.
 
     That is first the end of its path, then its name, then its name but for what programs add
     (``rec_TS_01``, ``TS_01_Vol``, ``TS_01_10.00Apx``), then the name of its folder. Numbers are
@@ -84,7 +84,7 @@ def matching_names(tomogram: PathLike, names: Iterable[str]) -> list[str]:
 def rows_of(
     tomogram: PathLike, names: Sequence[str], label: str, name: str | None, path: Path
 ) -> tuple[list[int], str | None]:
-    """The rows of a table that belong to a tomogram, and the name they bear.
+    """Return the rows of a table that belong to a tomogram, and its name there.
 
     Args:
         tomogram: its file.
@@ -138,14 +138,14 @@ def _is_number(name: str) -> bool:
 
 
 def _numbered_alike(first: str, second: str) -> bool:
-    """Whether names differ only in their numbers, so that they are of one series."""
+    """Return whether names differ only in their numbers, as those of one series do."""
     words = [_WORDS.findall(tomogram_name(name).lower()) for name in (first, second)]
     letters = [re.sub(r"\d+", "", "".join(_core(own) or own)) for own in words]
     return letters[0] == letters[1]
 
 
 def _dressed(first: str, second: str) -> bool:
-    """Whether two names are equal but for what programs add before and after them."""
+    """Return whether two names are equal but for what programs add before and after them."""
     words = [_WORDS.findall(name.lower()) for name in (first, second)]
     short, long = sorted((_core(own) or own for own in words), key=len)
     if not short or (len(short) == 1 and _is_number(short[0])):
@@ -158,7 +158,7 @@ def _dressed(first: str, second: str) -> bool:
 
 
 def _core(words: list[str]) -> list[str]:
-    """The words without what programs add at the ends; empty if only a number is left."""
+    """Return the words without those that programs add; empty if only a number is left."""
     start, end = 0, len(words)
     while start < end and _ADDED.fullmatch(words[start]):
         start += 1
@@ -168,5 +168,5 @@ def _core(words: list[str]) -> list[str]:
 
 
 def _is_added(word: str) -> bool:
-    """Whether a word may stand beside a name: one of letters, which numbers no tomograms."""
+    """Return whether a word may be an addition to a name, made of letters, not a number."""
     return _ADDED.fullmatch(word) is not None or (word.isalpha() and len(word) > 1)

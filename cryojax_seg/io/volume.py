@@ -1,4 +1,4 @@
-"""Any volume file, told apart by its content rather than by its name."""
+"""Read any volume file; its content decides the format, not its name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def read_tomogram(
     voxel_size: VoxelSize | None = None,
     mmap: bool | Literal["auto"] = "auto",
 ) -> Tomogram:
-    """Reads a volume: MRC (.mrc, .rec, .map, also gzip and bzip2), a TIFF stack or OME-Zarr.
+    """Read a volume: MRC (.mrc, .rec, .map, also gzip and bzip2), a TIFF stack or OME-Zarr.
 
     The first bytes of a file decide which it is; OME-Zarr is a folder. See `read_mrc`, `read_tiff`
     and `read_zarr` for the arguments and for what is refused.

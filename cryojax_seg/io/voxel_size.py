@@ -1,4 +1,4 @@
-"""Voxel sizes in angstrom: one number or three, and which of them look wrong."""
+"""Check voxel sizes in angstrom, given as one number or three."""
 
 import math
 import warnings
@@ -22,7 +22,7 @@ VoxelSize = float | int | tuple[float | int, float | int, float | int]
 
 
 def voxel_size_zyx(voxel_size: VoxelSize) -> tuple[float, float, float]:
-    """One length or three as (z, y, x) in angstrom; refuses what is not a length.
+    """Return one length or three as (z, y, x) in angstrom; refuse what is not a length.
 
     >>> voxel_size_zyx(13.48)
     (13.48, 13.48, 13.48)
@@ -35,7 +35,7 @@ def voxel_size_zyx(voxel_size: VoxelSize) -> tuple[float, float, float]:
 
 
 def common_voxel_size(tomograms: Sequence[Tomogram]) -> tuple[float, float, float] | None:
-    """The voxel size that tomograms share to 5 %: the mean of those known; None if none is.
+    """Return the mean of the known voxel sizes, which must agree to 5 %; None if none is known.
 
     Warns with a `HeaderWarning` where some are known and others are not.
 
@@ -77,7 +77,7 @@ def _text(size: tuple[float, float, float]) -> str:
 
 
 def voxel_size_warnings(voxel_size: tuple[float, float, float]) -> list[str]:
-    """What is suspicious about a voxel size in angstrom.
+    """Return warnings about a suspicious voxel size in angstrom.
 
     >>> voxel_size_warnings((10.0, 10.0, 10.0))
     []

@@ -1,4 +1,4 @@
-"""OME-Zarr volumes in and out, chunk by chunk: neither way holds a whole volume in memory."""
+"""Read and write OME-Zarr volumes by chunks, without a whole volume in memory."""
 
 import collections
 import contextlib
@@ -37,7 +37,7 @@ _UNDER_WAY = 1  # chunks that are written while the caller goes on
 
 
 def is_zarr(path: PathLike) -> bool:
-    """Whether this is the folder of an OME-Zarr volume that can be read (NGFF 0.4 or 0.5)."""
+    """Return whether this is the folder of an OME-Zarr volume (NGFF 0.4 or 0.5)."""
     try:
         ome.read_multiscale(Path(path))
     except FileError:
@@ -51,7 +51,7 @@ def read_zarr(
     mmap: bool | Literal["auto"] = "auto",
     level: int = 0,
 ) -> Tomogram:
-    """Opens an OME-Zarr volume: NGFF 0.5 (Zarr 3) or 0.4 (Zarr 2); no voxel is read.
+    """Open an OME-Zarr volume, NGFF 0.5 (Zarr 3) or 0.4 (Zarr 2), without reading voxels.
 
     Voxel size and origin are those of the scale and translation, converted from the unit of the
     axes. Axes of length 1 before z, y, x are dropped.
@@ -153,7 +153,7 @@ class ZarrOutput:
         self._store = self._resumed() if resume else self._started()
 
     def write(self, where: tuple[slice, ...], block: np.ndarray) -> None:
-        """Puts a block ``(z, y, x)`` where it belongs; may return before it is on disk.
+        """Write a block ``(z, y, x)`` at its place; this may return before it is on disk.
 
         Raises:
             ValueError: if the block has not the shape of that part, or this is finished.
@@ -173,12 +173,12 @@ class ZarrOutput:
             self._put(self._store, cell, block[inside].astype(self.dtype))
 
     def flush(self) -> None:
-        """Returns when everything that was written is on disk."""
+        """Return when everything that was written is on disk."""
         while self._pending:
             self._wait()
 
     def seal(self) -> None:
-        """Adds the coarser levels and the metadata."""
+        """Add the coarser levels and the metadata."""
         self._check_unfinished()
         self.flush()
         if self._odd:
@@ -196,13 +196,13 @@ class ZarrOutput:
             (self._partial / "zarr.json").write_text(json.dumps(content, indent=2))
 
     def finish(self) -> None:
-        """Seals the volume and gives the folder its name."""
+        """Seal the volume and give the folder its name."""
         self.seal()
         with disk_full_explained(self._target):
             publish_folder(self._partial, self._target, self._overwrite)
 
     def discard(self) -> None:
-        """Removes what was written."""
+        """Remove what was written."""
         for part in self._pending:  # what is under way would make the folder anew
             with contextlib.suppress(*FAILURES):
                 part.result()
@@ -228,7 +228,7 @@ class ZarrOutput:
         return store
 
     def _array(self, name: str, shape: tuple[int, ...]) -> ts.TensorStore:
-        """A new array of this volume; what an earlier attempt left of it is removed."""
+        """Create an array of this volume; remove what an earlier attempt left of it."""
         metadata = {
             "shape": shape,
             "data_type": self.dtype.name,
@@ -247,7 +247,7 @@ class ZarrOutput:
             return open_store("zarr3", self._partial / name, 0, **options)
 
     def _files(self, name: str, shape: tuple[int, ...]) -> int:
-        """Chunk files of an array; there are none where a volume is 0."""
+        """Return the number of chunk files of an array; chunks that are all 0 have none."""
         return count_chunks(self._partial / name, shape, [min(n, EDGE) for n in shape])[0]
 
     def _coarser(self, fine: ts.TensorStore, name: str) -> ts.TensorStore:
@@ -258,13 +258,13 @@ class ZarrOutput:
         return coarse
 
     def _put(self, store: ts.TensorStore, where: tuple[slice, ...], block: np.ndarray) -> None:
-        """Starts to write a block that nobody else will change."""
+        """Start to write a block that nobody else will change."""
         self._pending.append(store[where].write(block, can_reference_source_data_indefinitely=True))
         while len(self._pending) > _UNDER_WAY:
             self._wait()
 
     def _wait(self) -> None:
-        """Returns when the oldest part under way is on disk."""
+        """Return when the oldest pending part is on disk."""
         with self._failure_explained():
             self._pending[0].result()
         self._pending.popleft()  # a failure stays, so that no later flush says that all is well
@@ -289,7 +289,7 @@ def write_zarr(
     voxel_size: VoxelSize | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes a volume as OME-Zarr (NGFF 0.5, Zarr 3), completely or not at all.
+    """Write a volume as OME-Zarr (NGFF 0.5, Zarr 3), completely or not at all.
 
     Chunks have 128 voxels along each axis and a checksum. Levels are added by halving the volume
     until no axis is longer than 128; voxels are combined to their mean, those of integers and bool
@@ -330,7 +330,7 @@ def write_zarr(
 
 
 def _by_chunk(part: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
-    """The pieces of a part that lie in different chunks.
+    """Yield the pieces of a part that lie in different chunks.
 
     >>> [piece[0] for piece in _by_chunk((slice(100, 300),))]
     [slice(100, 128, None), slice(128, 256, None), slice(256, 300, None)]
