@@ -40,7 +40,7 @@ import tyro
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, segmenters, training
-from cryojax_seg.core.rotation import cube_rotations, move
+from cryojax_seg.core.rotation import cube_rotations, rotate_on_grid
 from cryojax_seg.simulate import Phantom
 from cryojax_seg.training.methods import known, objective
 from experiments.common import Rows, claim, interval, results_folder
@@ -90,8 +90,8 @@ def averaged(segmenter: core.Segmenter, volume: np.ndarray, motions: list[np.nda
     """The mean logit over motions of a cube."""
     total = np.zeros((*volume.shape, len(segmenter.classes)), np.float32)
     for matrix in motions:
-        logits = core.apply(segmenter, np.asarray(move(matrix, volume)[0]))
-        total += np.asarray(move(matrix.T, logits)[0])
+        logits = core.apply(segmenter, np.asarray(rotate_on_grid(matrix, volume)[0]))
+        total += np.asarray(rotate_on_grid(matrix.T, logits)[0])
     return total / len(motions)
 
 

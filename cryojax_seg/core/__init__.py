@@ -1,4 +1,4 @@
-"""The contract, the values and the array operations everything else is built on."""
+"""Defines the operator contract, the data values and the array operations of the package."""
 
 from cryojax_seg.core import blocks as blocks
 from cryojax_seg.core import convolution as convolution

@@ -1,9 +1,9 @@
-"""Blank parts of a volume: where one value repeats exactly, nothing was measured.
+"""Finds blank parts of a volume, where one value repeats exactly and nothing was measured.
 
-Programs fill what they did not reconstruct with a constant: margins, slices at the top and bottom,
-the corners of a rotated volume. A value that is merely frequent is no such constant. Each grey
-value of an 8-bit tomogram is frequent, and so is the limit to which a program clips. What tells a
-constant from those is that it fills whole patches of neighbours, with a sharp edge to the sample.
+Reconstruction programs fill regions without data with a constant: margins, slices at the top and
+bottom, the corners of a rotated volume. A frequent value alone is not such a constant, because each
+grey value of an 8-bit tomogram is frequent, and so is the limit of clipped intensities. A fill
+constant differs from these: it fills whole patches of neighbours, with a sharp edge to the sample.
 """
 
 import dataclasses
@@ -14,27 +14,30 @@ from scipy import ndimage
 
 from cryojax_seg.core.blocks import Readable, blocks, release
 
-SIDE = 8  # voxels along a square patch, in any plane of two axes, that one value fills
-_GROWTH = 4  # voxels by which filled patches grow into equal neighbours, such as corners
-REACH = SIDE - 1 + _GROWTH  # voxels around a block that decide what is blank in it
-_FEWEST = 32  # voxels of a patch in a volume that is thinner than a patch is wide
-_LEAST = 0.003  # share of the volume from which on a constant is looked at
-_COMMON = 1e-4  # share of the sample from which on a grey value is expected to repeat
-_FAR = 8.0  # deviations from the median that no clipped value has
-_STEPS = 0.9  # share of neighbours of patches that are the next grey values, where all is smooth
-_REST = 0.01  # share of an inner box that may be missing
-_BORDERS = 4096  # neighbours of filled patches that are kept of each block
+SIDE = 8  # edge, in voxels, of a filled square patch in the plane of any two axes
+_GROWTH = 4  # voxels by which filled patches grow into neighbours of equal value
+HALO = SIDE - 1 + _GROWTH  # voxels around a block that affect its blank mask
+_FEWEST = 32  # smallest number of voxels in a patch, where the volume is thinner than SIDE
+_LEAST = 0.003  # smallest share of the volume that a fill constant covers
+_COMMON = 1e-4  # share of the sample above which a grey value counts as common
+_FAR = 8.0  # a value this many deviations from the median is not a clipping limit
+_STEPS = 0.9  # in a smooth volume, this share of neighbours of patches are adjacent grey values
+_REST = 0.01  # largest share of missing voxels in an inner box
+_BORDERS = 4096  # number of neighbours of filled patches sampled per block
 
 
 @dataclasses.dataclass(frozen=True)
 class Blank:
-    """The constants that stand where nothing was measured.
+    """The fill constants of a volume.
 
     Attributes:
-        values: constants that the sample does not have, so that every voxel of them is blank.
-        patches: constants that the sample has too, because it has few grey values: only voxels in
-            filled patches are blank.
-        share: of the volume.
+        values: constants that do not occur in the sample, so every voxel with this value is blank.
+        patches: constants that also occur in the sample, because it has few grey values; only
+            voxels in filled patches are blank.
+        share: blank share of the volume.
+
+    >>> Blank(values=(0.0,), share=0.5).mask(np.array([[[0.0, 3.0]]])).tolist()
+    [[[True, False]]]
     """
 
     values: tuple[float, ...] = ()
@@ -42,12 +45,12 @@ class Blank:
     share: float = 0.0
 
     @property
-    def reach(self) -> int:
-        """How many voxels around a block decide what is blank in it."""
-        return REACH if self.patches else 0
+    def halo(self) -> int:
+        """Return the number of voxels around a block that affect its blank mask."""
+        return HALO if self.patches else 0
 
     def mask(self, block: np.ndarray) -> np.ndarray:
-        """Where a block ``(z, y, x)`` is blank.
+        """Return a mask of the blank voxels of a block ``(z, y, x)``.
 
         >>> Blank((0.0,)).mask(np.array([[[0.0, 1.0]]])).tolist()
         [[[True, False]]]
@@ -67,15 +70,15 @@ class Blank:
 
 @dataclasses.dataclass(frozen=True)
 class Census:
-    """The values of a volume, counted in one pass that never holds the volume.
+    """The value statistics of a volume, gathered in one pass over its blocks.
 
     Attributes:
-        loose: float32, every `step`-th finite voxel outside of filled patches.
-        filled: how many voxels of each value lie in filled patches.
-        borders: ``(pairs, 2)``: values of filled patches and of other values beside them.
-        finite: voxels that are neither NaN nor infinite.
-        size: voxels.
-        step: of `loose`.
+        loose: every `step`-th finite voxel outside filled patches, float32.
+        filled: number of voxels in filled patches, by value.
+        borders: ``(pairs, 2)``, the value of a filled patch and the value of a voxel beside it.
+        finite: number of voxels that are neither NaN nor infinite.
+        size: number of voxels.
+        step: sampling step of `loose`.
     """
 
     loose: np.ndarray
@@ -86,7 +89,7 @@ class Census:
     step: int
 
     def sample(self, blank: Blank) -> np.ndarray:
-        """A sample of the finite voxels that are not blank."""
+        """Return a sample of the finite voxels that are not blank."""
         natural = [v for v in self.filled if v not in (*blank.values, *blank.patches)]
         counts = [-(-self.filled[v] // self.step) for v in natural]
         loose = self.loose
@@ -96,7 +99,7 @@ class Census:
 
 
 def filled(block: np.ndarray) -> np.ndarray:
-    """Where a block ``(z, y, x)`` lies in a square patch of one value, in a plane of two axes.
+    """Return a mask of the voxels in square patches of one value, in the plane of any two axes.
 
     >>> volume = np.arange(4096.0).reshape(16, 16, 16)
     >>> volume[3, 4:13, 2:10] = 7
@@ -109,7 +112,7 @@ def filled(block: np.ndarray) -> np.ndarray:
     for a, b in itertools.combinations(range(block.ndim), 2):
         if sides[a] * sides[b] < _FEWEST:
             continue
-        # A patch is equal rows, the first voxels of which are equal.
+        # A patch consists of constant rows whose first voxels are equal.
         rows = _all(equal[b], b, sides[b] - 1)
         if not rows.any():
             continue
@@ -129,7 +132,7 @@ def _along(array: np.ndarray, axis: int, start: int, stop: int | None) -> np.nda
 
 
 def _all(mask: np.ndarray, axis: int, length: int) -> np.ndarray:
-    """Whether this and the following voxels, `length` in all, are true; shorter by length - 1."""
+    """Return whether `length` voxels from each one on are true; shorter by length - 1."""
     done = 1
     while done < length:
         step = min(done, length - done)
@@ -139,13 +142,13 @@ def _all(mask: np.ndarray, axis: int, length: int) -> np.ndarray:
 
 
 def _spread(mask: np.ndarray, axis: int, length: int) -> np.ndarray:
-    """Whether this or a preceding voxel, `length` in all, is true; longer by length - 1."""
+    """Return whether any of the `length` voxels up to each one is true; longer by length - 1."""
     widths = [(length - 1, length - 1) if a == axis else (0, 0) for a in range(mask.ndim)]
     return ~_all(~np.pad(mask, widths), axis, length)
 
 
 def census(density: Readable, step: int) -> Census:
-    """Counts the values of a volume; `step` is that of the sample outside of filled patches."""
+    """Count the values of a volume; sample every `step`-th voxel outside filled patches."""
     loose, counts, borders, finite = [], {}, [], 0
     for where in blocks(density.shape):
         block = np.asarray(density[where])
@@ -169,7 +172,7 @@ def census(density: Readable, step: int) -> Census:
 
 
 def _count(values: np.ndarray, counts: dict[float, int]) -> None:
-    """Adds how often each value occurs; run by run, since they come in long runs."""
+    """Add the number of occurrences of each value to `counts`, run by run for speed."""
     heads = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
     lengths = np.diff(np.append(heads, values.size))
     found, index = np.unique(values[heads], return_inverse=True)
@@ -178,7 +181,7 @@ def _count(values: np.ndarray, counts: dict[float, int]) -> None:
 
 
 def _borders(block: np.ndarray, full: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Pairs of the value of a filled patch and another value beside it."""
+    """Return pairs of the value of a filled patch and the different value of a voxel beside it."""
     pairs = []
     for axis in range(block.ndim):
         halves = [(_along(m, axis, 0, -1), _along(m, axis, 1, None)) for m in (block, full, good)]
@@ -191,10 +194,10 @@ def _borders(block: np.ndarray, full: np.ndarray, good: np.ndarray) -> np.ndarra
 
 
 def find_blank(counted: Census) -> Blank:
-    """The constants that fill blank parts.
+    """Return the constants that fill blank parts.
 
-    A value that fills patches is a constant unless the sample explains it: it is the limit of
-    clipping or one of few grey values, and the values beside its patches are near it.
+    A value that fills patches is a fill constant unless the sample explains it: the value is a
+    clipping limit or one of few grey values, and the values beside its patches are close to it.
     """
     fillers = {v: n for v, n in counted.filled.items() if n >= _LEAST * counted.size}
     loose = counted.loose
@@ -215,19 +218,19 @@ def find_blank(counted: Census) -> Blank:
 
 
 def _neighbours(value: float, levels: np.ndarray) -> slice:
-    """The next grey values below and above, and the value itself if it is one."""
+    """Return the slice of the adjacent grey values, including the value itself if present."""
     low, high = np.searchsorted(levels, value, "left"), np.searchsorted(levels, value, "right")
     return slice(max(int(low) - 1, 0), int(high) + 1)
 
 
 def _explained(value: float, near: np.ndarray, repeats: bool, counted: Census) -> bool:
-    """Whether clipping or few grey values explain that this one fills patches.
+    """Return whether clipping or a small number of grey values explains the filled patches.
 
     Args:
-        value: that fills patches.
-        near: the grey values next to it.
-        repeats: whether so frequent a value is expected.
-        counted: the volume.
+        value: the value of the filled patches.
+        near: the adjacent grey values.
+        repeats: whether grey values this frequent are expected in the volume.
+        counted: the value statistics of the volume.
     """
     loose = counted.loose.astype(np.float64)
     limit = bool(value <= loose.min() or value >= loose.max())
@@ -240,19 +243,21 @@ def _explained(value: float, near: np.ndarray, repeats: bool, counted: Census) -
     if beside.size == 0:
         return False
     gradual = np.median(np.abs(beside - value)) < 0.5 * np.median(np.abs(loose - value))
-    # The steps of a smooth volume with few grey values lead from each to the next.
+    # In a smooth volume with few grey values, neighbours differ by at most one grey value.
     steps = repeats and np.mean((beside >= near[0]) & (beside <= near[-1])) > _STEPS
     return bool(gradual or steps)
 
 
 def inner_box(missing: np.ndarray) -> tuple[slice, ...]:
-    """A large box with hardly any missing voxels: the face that misses most goes, again and again.
+    """Return a large box with hardly any missing voxels.
+
+    The face with the largest share of missing voxels is removed repeatedly.
 
     Args:
         missing: bool ``(z, y, x)``.
 
     Returns:
-        the whole volume where every voxel is missing.
+        one slice per axis; the whole volume if every voxel is missing.
 
     >>> missing = np.zeros((4, 8, 8), bool)
     >>> missing[:, 5:] = True

@@ -1,4 +1,4 @@
-"""Parts of a volume that need not fit in memory: read, normalized and forgotten again."""
+"""Reads volumes block by block, so that they need not fit in memory."""
 
 import math
 import mmap
@@ -9,12 +9,12 @@ import numpy as np
 
 from cryojax_seg.core.types import Array
 
-EDGE = 128  # of the blocks of a pass over a volume, voxels; that of the chunks of most Zarr files
+EDGE = 128  # block edge in voxels, which equals the chunk edge of most Zarr files
 
 
 @runtime_checkable
 class Readable(Protocol):
-    """An array ``(z, y, x)``, a memory map, or anything that gives parts of itself as arrays."""
+    """Represents an array, memory map or other object ``(z, y, x)`` whose parts can be read."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -26,7 +26,7 @@ class Readable(Protocol):
 
 
 def mirror(start: int, stop: int, size: int) -> np.ndarray:
-    """Indices start..stop-1 into an axis of this size, continued by mirror images.
+    """Return the indices ``start..stop - 1`` of an axis that is continued by mirroring.
 
     >>> mirror(-2, 5, 3).tolist()
     [1, 0, 0, 1, 2, 2, 1]
@@ -36,7 +36,7 @@ def mirror(start: int, stop: int, size: int) -> np.ndarray:
 
 
 def read(volume: Readable | Array, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
-    """The float32 block from `start` to `stop`, mirrored where it reaches beyond the volume.
+    """Read a float32 block, mirrored where it extends beyond the volume.
 
     >>> read(np.arange(3.0).reshape(1, 1, 3), (0, 0, -2), (1, 1, 5)).tolist()
     [[[1.0, 0.0, 0.0, 1.0, 2.0, 2.0, 1.0]]]
@@ -88,10 +88,10 @@ def random_starts(
 
 
 def release(volume: Any) -> None:
-    """Tells the system that the pages of a memory map are not needed for now.
+    """Tell the operating system that the pages of a memory map are not needed for now.
 
-    They stay on disk, or in the system's cache of it, but no longer count as memory of this
-    process. Of other arrays, also of maps whose changes are private, nothing is touched.
+    The data stay on disk or in the page cache but no longer count as memory of this process.
+    Other arrays, including copy-on-write maps, are not affected.
     """
     mapped = None
     while volume is not None and not isinstance(volume, mmap.mmap):
@@ -103,7 +103,7 @@ def release(volume: Any) -> None:
 
 
 def blocks(shape: Sequence[int], edge: int = EDGE) -> Iterator[tuple[slice, ...]]:
-    """Where the blocks of a volume lie, each at most `edge` voxels long.
+    """Yield the slices of consecutive blocks of a volume, each at most `edge` voxels long.
 
     >>> list(blocks((2, 3), 2))
     [(slice(0, 2, None), slice(0, 2, None)), (slice(0, 2, None), slice(2, 3, None))]

@@ -1,4 +1,4 @@
-"""Segmenters made of other operators."""
+"""Combines operators into segmenters."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import numpy as np
 from flax import nnx
 
 from cryojax_seg.core.operator import LocalOperator
-from cryojax_seg.core.parameters import claim
+from cryojax_seg.core.parameters import reserve
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Array, Logits, Volume
 from cryojax_seg.core.wedge import MissingWedge
 
 
 class Chain(Segmenter):
-    """A segmenter behind restorers: each operator reads the output of the one before.
+    """Applies restorers and then a segmenter; each operator reads the output of the previous one.
 
     Args:
         operators: any number of restorers (one channel each), then one segmenter.
@@ -42,31 +42,40 @@ class Chain(Segmenter):
 
     @property
     def restorers(self) -> Sequence[LocalOperator]:
-        """The operators before the segmenter."""
+        """Return the operators before the segmenter."""
         return list(self.operators)[:-1]
 
     @property
     def segmenter(self) -> Segmenter:
-        """The last operator."""
+        """Return the last operator."""
         segmenter: Any = self.operators[-1]
         return segmenter
 
     def __call__(self, volume: Volume) -> Logits:
-        return self.segmenter(self.restored(volume))
+        return self.segmenter(self.restore(volume))
 
-    def restored(self, volume: Volume) -> Volume:
-        """The volume ``(z, y, x)`` that the segmenter reads."""
+    def restore(self, volume: Volume) -> Volume:
+        """Return the restored volume ``(z, y, x)``, which is the input of the segmenter."""
         for operator in self.restorers:
             volume = operator(volume)[..., 0]
         return volume
 
 
 class Symmetrized(Segmenter):
-    """The mean logit over the flips that leave this wedge unchanged.
+    """Averages logits over all flips that leave the missing wedge unchanged.
 
-    Test-time averaging as part of the function, and exact: the data distribution is invariant
-    under these flips and no others. One view is computed after another, so that all take the
-    memory, and the compilation, of one.
+    The data distribution is invariant under these flips and no others, so this form of test-time
+    augmentation introduces no bias. Flips are computed one after another, so memory and compile
+    time are those of a single pass.
+
+    Args:
+        segmenter: the segmenter to average.
+        wedge: missing wedge of the data.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> symmetrized = Symmetrized(GlobalThreshold(0.5), MissingWedge((-60.0, 60.0)))
+    >>> len(symmetrized.flips), symmetrized(jnp.ones((2, 2, 2))).shape
+    (8, (2, 2, 2, 1))
     """
 
     def __init__(self, segmenter: Segmenter, wedge: MissingWedge):
@@ -94,12 +103,21 @@ class Symmetrized(Segmenter):
 
 
 class Stacked(Segmenter):
-    """A learned linear vote over the logits of several segmenters.
+    """Combines the logits of several segmenters by a learned linear map.
 
-    ``logit_c = bias_c + sum_m kernel_{m,c} logit_m``: filter responses become the input channels
-    of one classifier, which is how single-class filters tell several classes apart. The initial
-    kernel is the mean of the members for one class; for several classes member m votes for class
-    ``1 + m mod (K - 1)`` and against the background.
+    ``logit_c = bias_c + sum_m kernel_{m,c} logit_m``: the responses of single-class filters become
+    the input channels of a multi-class classifier. For one class the initial kernel averages the
+    members; for several classes member m votes for class ``1 + m mod (K - 1)`` and against the
+    background.
+
+    Args:
+        segmenters: the members.
+        classes: names of the classes, background first if there are several.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> stacked = Stacked([GlobalThreshold(0.0), GlobalThreshold(1.0)], ("membrane",))
+    >>> float(stacked(jnp.full((1, 1, 1), 2.0))[0, 0, 0, 0])  # the mean of 2 and 1
+    1.5
     """
 
     def __init__(self, segmenters: Sequence[Segmenter], classes: Sequence[str]):
@@ -108,7 +126,7 @@ class Stacked(Segmenter):
         self.stride = math.lcm(*(segmenter.stride for segmenter in segmenters))
         self.classes = tuple(classes)
         inputs = sum(len(segmenter.classes) for segmenter in segmenters)
-        claim((inputs, len(classes)))
+        reserve((inputs, len(classes)))
         kernel = np.zeros((inputs, len(classes)), np.float32)
         if len(classes) == 1:
             kernel[:, 0] = 1.0 / inputs

@@ -1,4 +1,4 @@
-"""Convolutions on ``(z, y, x, channel)`` volumes, at the rate of the machine.
+"""Computes convolutions of arrays ``(z, y, x, channel)`` at the speed of the machine.
 
 XLA's 3D convolution is the slowest path there is on a CPU, and its gradient is slower still.
 `conv3d` gives the same numbers by the fastest way that the machine has: oneDNN where jaxlib carries
@@ -80,8 +80,8 @@ def _products(volume, kernel, pads):
         before = jax.lax.dynamic_slice(out, (z, y, 0, 0), planes.shape)
         return jax.lax.dynamic_update_slice(out, before + planes, (z, y, 0, 0))
 
-    # Written in place and not stacked by `lax.map`, whose stack under vmap has the batch in its
-    # middle: what reads it next, such as the mean of a channel, would be three times slower.
+    # Blocks are written in place. `lax.map` under vmap would put the batch axis in the middle and
+    # make the next operation, such as a mean over a channel, three times slower.
     out = jnp.zeros((depth + kz - 1, height, width, outputs), wide)
     out = jax.lax.fori_loop(0, depth * height // rows, block, out)
     first = kz - 1 - pads[0][0]
@@ -108,7 +108,7 @@ def _kernel_gradient(volume, cotangent, kernel, pads):
         part = jnp.matmul(columns.T, outer.reshape(rows * width, -1), preferred_element_type=wide)
         return total + part, None
 
-    wide = at_least_float32(volume.dtype)  # of many small parts
+    wide = at_least_float32(volume.dtype)  # for a sum of many small parts
     zero = jnp.zeros((ky * kx * channels, kz * outputs), wide)
     total, _ = jax.lax.scan(block, zero, jnp.arange(depth * height // rows))
     total = total.astype(kernel.dtype)
@@ -181,7 +181,7 @@ def conv3d(volume: Features, kernel: Kernel) -> Float[Array, "z y x out"]:
 
 
 def space_to_depth(volume: Features, size: int = 2) -> Array:
-    """Moves blocks of ``size^3`` voxels into channels: ``(z, y, x, c) -> (z/s, y/s, x/s, s^3 c)``.
+    """Move blocks of ``size^3`` voxels into channels: ``(z, y, x, c) -> (z/s, y/s, x/s, s^3 c)``.
 
     >>> import jax.numpy as jnp
     >>> space_to_depth(jnp.zeros((4, 4, 4, 3))).shape
@@ -194,7 +194,7 @@ def space_to_depth(volume: Features, size: int = 2) -> Array:
 
 
 def depth_to_space(volume: Features, size: int = 2) -> Array:
-    """The inverse of `space_to_depth`.
+    """Move channels into blocks of voxels; the inverse of `space_to_depth`.
 
     >>> import jax.numpy as jnp
     >>> v = jnp.arange(64.0).reshape(4, 4, 4, 1)
@@ -208,19 +208,18 @@ def depth_to_space(volume: Features, size: int = 2) -> Array:
 
 
 def downsample(volume: Features, kernel: Float[Array, "2 2 2 in out"]) -> Array:
-    """The 2x2x2 convolution of stride 2, ``(z, y, x, in) -> (z/2, y/2, x/2, out)``.
+    """Apply a 2x2x2 convolution of stride 2, ``(z, y, x, in) -> (z/2, y/2, x/2, out)``.
 
-    Written as a matrix product over blocks, which equals the strided convolution exactly and is
-    the fastest form on every device.
+    It is computed as a matrix product over blocks, which is exact and fastest on every device.
     """
     inputs, outputs = kernel.shape[3:]
     return space_to_depth(volume) @ kernel.reshape(8 * inputs, outputs)
 
 
 def upsample(volume: Features, kernel: Float[Array, "2 2 2 in out"]) -> Array:
-    """The 2x2x2 transposed convolution of stride 2, ``(z, y, x, in) -> (2z, 2y, 2x, out)``.
+    """Apply a 2x2x2 transposed convolution of stride 2, ``(z, y, x, in) -> (2z, 2y, 2x, out)``.
 
-    Voxel ``2r + d`` of the output is ``volume[r] @ kernel[d]``: no voxel is written twice.
+    Voxel ``2r + d`` of the output is ``volume[r] @ kernel[d]``, so each output is written once.
     """
     inputs, outputs = kernel.shape[3:]
     spread = kernel.transpose(3, 0, 1, 2, 4).reshape(inputs, 8 * outputs)

@@ -1,6 +1,6 @@
-"""What the microscope does to each spatial frequency: transfer, radiation damage, detector.
+"""Models contrast transfer, radiation damage and detector response by spatial frequency.
 
-Signs, written down once. Defocus is positive under focus. The intensity of a weak phase object of
+Sign conventions: defocus is positive under focus. The intensity of a weak phase object of
 phase ``p`` is ``1 + 2 CTF * p`` with
 
     CTF(k) = -sin(chi(k) + arcsin w) exp(-B k^2 / 4)
@@ -26,7 +26,7 @@ _PLANCK_TIMES_C = 12398.419843320026  # eV angstrom
 
 
 def wavelength(voltage_kv: Number) -> Number:
-    """Relativistic wavelength of an electron, angstrom: ``hc / sqrt(E^2 + 2 E m c^2)``.
+    """Return the relativistic electron wavelength in angstrom, ``hc / sqrt(E^2 + 2 E m c^2)``.
 
     >>> round(wavelength(300.0), 6)
     0.019687
@@ -36,7 +36,9 @@ def wavelength(voltage_kv: Number) -> Number:
 
 
 def interaction_constant(voltage_kv: Number) -> Number:
-    """Phase per projected potential, radian per volt and angstrom (Kirkland 2010, equation 5.6).
+    """Return the phase shift per projected potential, in radians per volt and angstrom.
+
+    Source: Kirkland 2010, equation 5.6.
 
     >>> round(interaction_constant(300.0), 7)
     0.0006526
@@ -47,10 +49,10 @@ def interaction_constant(voltage_kv: Number) -> Number:
 
 
 def check_between(name: str, value: Any, low: float | int, high: float | int) -> None:
-    """Refuses a plain number outside its range; traced and array values pass unchecked.
+    """Refuse a plain number outside its range; traced and array values are not checked.
 
     Raises:
-        ValueError: with the name and the range.
+        ValueError: if the value lies outside the range.
     """
     if isinstance(value, float | int) and not low <= value <= high:
         raise ValueError(f"{name} must be between {low} and {high}, got {value}")
@@ -59,17 +61,17 @@ def check_between(name: str, value: Any, low: float | int, high: float | int) ->
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class ContrastTransfer:
-    """The contrast transfer function, as in the formula above; every number has a gradient.
+    """Contrast transfer function of the formula above, differentiable in every parameter.
 
     Attributes:
         defocus: mean of the two principal defoci, angstrom, positive under focus.
         astigmatism: the greater principal defocus minus the other, angstrom.
-        azimuth: of the axis with the greater defocus, degrees from x towards y.
-        spherical_aberration: millimetre.
-        voltage: kilovolt.
+        azimuth: direction of the greater defocus, degrees from x towards y.
+        spherical_aberration: C_s, millimetres.
+        voltage: acceleration voltage, kilovolts.
         amplitude_contrast: w, between 0 and 1.
-        phase_shift: of a phase plate, degrees.
-        b_factor: of the envelope, square angstrom.
+        phase_shift: phase shift of a phase plate, degrees.
+        b_factor: B of the envelope, square angstrom.
 
     >>> transfer = ContrastTransfer(defocus=30_000.0)
     >>> [round(float(transfer(0.0, k)), 2) for k in (0.0, 0.02, 0.04)]
@@ -97,11 +99,11 @@ class ContrastTransfer:
     def __call__(
         self, k_y: Number | Float[Array, "..."], k_x: Number | Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        """The transfer at frequencies in cycles per angstrom, which broadcast."""
+        """Return the transfer at frequencies in cycles per angstrom; the arguments broadcast."""
         k_y, k_x = jnp.asarray(k_y), jnp.asarray(k_x)
         azimuth = jnp.deg2rad(self.azimuth)
         squared = jnp.square(k_y) + jnp.square(k_x)
-        # k^2 cos 2(angle - azimuth), without an angle that k = 0 does not have
+        # k^2 cos 2(angle - azimuth), without the angle, which is undefined at k = 0
         stretched = (jnp.square(k_x) - jnp.square(k_y)) * jnp.cos(2 * azimuth)
         stretched += 2 * k_x * k_y * jnp.sin(2 * azimuth)
         length = wavelength(self.voltage)
@@ -116,13 +118,14 @@ class ContrastTransfer:
 
 
 def critical_exposure(k: Float[Array, "..."], voltage_kv: Number = 300.0) -> Float[Array, "..."]:
-    """Exposure at which the signal's amplitude at `k` falls to exp(-1/2), electrons per A^2.
+    """Return the exposure, in electrons per A^2, at which the amplitude falls to exp(-1/2).
 
     ``0.245 k^-1.665 + 2.81`` at 300 kV, 0.8 of that at 200 kV (Grant & Grigorieff 2015, equation 3
-    and page 8), linear between.
+    and page 8), interpolated linearly between.
 
     Args:
         k: frequencies, cycles per angstrom; 0 is never damaged.
+        voltage_kv: acceleration voltage, kilovolts.
 
     >>> [round(float(critical_exposure(jnp.array(k))), 1) for k in (0.05, 0.1, 0.25)]
     [38.7, 14.1, 5.3]
@@ -134,7 +137,7 @@ def critical_exposure(k: Float[Array, "..."], voltage_kv: Number = 300.0) -> Flo
 def damage(
     k: Float[Array, "..."], exposure: Number, voltage_kv: Number = 300.0
 ) -> Float[Array, "..."]:
-    """Share of the amplitude at `k` left after this accumulated `exposure`: ``exp(-D / 2 D_c)``.
+    """Return the amplitude that remains at `k` after an accumulated exposure, ``exp(-D / 2 D_c)``.
 
     >>> round(float(damage(jnp.array(0.1), 14.1)), 2)
     0.61
@@ -143,11 +146,12 @@ def damage(
 
 
 def detector_mtf(k: Float[Array, "..."], at_nyquist: Number) -> Float[Array, "..."]:
-    """Modulation transfer of a detector at `k` cycles per pixel: a Gaussian, 1 at 0.
+    """Return the modulation transfer of a detector, modelled as a Gaussian that is 1 at 0.
 
     Args:
-        at_nyquist: its value at half a cycle per pixel, between 0 and 1. Images binned b times
-            keep ``at_nyquist**(1 / b^2)`` of the detector's own.
+        k: frequencies, cycles per pixel.
+        at_nyquist: value at half a cycle per pixel, between 0 and 1. For images binned b times it
+            is ``at_nyquist**(1 / b^2)`` of the unbinned detector.
 
     >>> round(float(detector_mtf(jnp.array(0.25), 0.5)), 3)
     0.841

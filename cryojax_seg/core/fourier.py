@@ -1,8 +1,8 @@
-"""One FFT convention for the package.
+"""Defines the FFT convention of the package.
 
-Real volumes go through ``rfftn`` over their three axes with no normalisation, ``irfftn`` inverts it
-and is always told the shape (an odd last axis is lost otherwise). The zero frequency is in the
-corner, frequencies are in cycles per voxel, or per angstrom where a voxel size is given.
+`rfftn` transforms the three axes of a real volume without normalisation. `irfftn` inverts it and
+always takes the shape, without which an odd last axis would be lost. The zero frequency is in the
+corner. Frequencies are in cycles per voxel, or per angstrom if a voxel size is given.
 """
 
 import jax
@@ -17,21 +17,21 @@ Spacing = tuple[float, ...]  # voxel size along z, y, x
 
 
 def rfftn(volume: Volume) -> Spectrum:
-    """Unnormalised Fourier transform of a real volume, shape ``(z, y, x//2+1)``."""
+    """Return the unnormalised Fourier transform of a real volume, ``(z, y, x // 2 + 1)``."""
     return jnp.fft.rfftn(volume)
 
 
 def irfftn(spectrum: Spectrum, shape: Shape) -> Volume:
-    """Inverse of `rfftn` for a volume of this shape."""
+    """Invert `rfftn` for a volume of this shape."""
     return jnp.fft.irfftn(spectrum, s=shape)
 
 
 def frequencies(
     shape: Shape, voxel_size: Spacing = _UNIT
 ) -> tuple[Float[Array, "z 1 1"], Float[Array, "1 y 1"], Float[Array, "1 1 half_x"]]:
-    """Frequencies of the rfftn grid along z, y, x, ready to broadcast.
+    """Return the frequencies of the rfftn grid along z, y, x, ready to broadcast.
 
-    In cycles per voxel, or in cycles per unit of `voxel_size` where one is given.
+    They are in cycles per voxel, or in cycles per unit of `voxel_size` if it is given.
 
     >>> kz, ky, kx = frequencies((4, 4, 4))
     >>> kx.shape, float(kx[0, 0, -1])
@@ -44,13 +44,13 @@ def frequencies(
 
 
 def radius(shape: Shape, voxel_size: Spacing = _UNIT) -> Float[Array, "z y half_x"]:
-    """Length of the frequency vector on the rfftn grid (same units as `frequencies`)."""
+    """Return the length of the frequency vectors of the rfftn grid, as in `frequencies`."""
     kz, ky, kx = frequencies(shape, voxel_size)
     return jnp.sqrt(jnp.square(kz) + jnp.square(ky) + jnp.square(kx))
 
 
 def apply_gain(volume: Volume, gain: Float[Array, "z y half_x"]) -> Volume:
-    """The volume with every frequency multiplied by a real gain on the rfftn grid."""
+    """Multiply the Fourier transform of a volume by a real gain on the rfftn grid."""
     spectrum = rfftn(volume)
     return irfftn(spectrum * gain.astype(spectrum.dtype), volume.shape)
 
@@ -61,29 +61,28 @@ def _edge(distance: Array, width: Number) -> Array:
 
 
 def low_pass(volume: Volume, cutoff: Number, width: Number = 0.02) -> Volume:
-    """Keeps frequencies below `cutoff` (cycles per voxel), with a logistic edge of this `width`.
+    """Keep frequencies below `cutoff` (cycles per voxel), with a logistic edge of this `width`.
 
-    >>> import jax.numpy as jnp
-        >>> v = jnp.ones((4, 4, 4))
-        >>> bool(jnp.allclose(low_pass(v, 0.25), v, atol=1e-4))
-        True
+    >>> v = jnp.ones((4, 4, 4))
+    >>> bool(jnp.allclose(low_pass(v, 0.25), v, atol=1e-4))
+    True
     """
     return apply_gain(volume, _edge(cutoff - radius(volume.shape), width))
 
 
 def high_pass(volume: Volume, cutoff: Number, width: Number = 0.02) -> Volume:
-    """Keeps frequencies above `cutoff` (cycles per voxel): the volume minus its `low_pass`."""
+    """Keep frequencies above `cutoff` (cycles per voxel) by subtracting the `low_pass` volume."""
     return volume - low_pass(volume, cutoff, width)
 
 
 def band_pass(volume: Volume, low: Number, high: Number, width: Number = 0.02) -> Volume:
-    """Keeps frequencies between `low` and `high` (cycles per voxel)."""
+    """Keep frequencies between `low` and `high` (cycles per voxel)."""
     k = radius(volume.shape)
     return apply_gain(volume, _edge(high - k, width) * _edge(k - low, width))
 
 
 def multiplicity(shape: Shape) -> Float[Array, "1 1 half_x"]:
-    """How often each frequency of the rfftn grid stands in the full transform: once or twice.
+    """Return how often each frequency of the rfftn grid occurs in the full transform, 1 or 2.
 
     >>> multiplicity((4, 4, 4)).ravel().tolist()
     [1.0, 2.0, 1.0]
@@ -93,10 +92,10 @@ def multiplicity(shape: Shape) -> Float[Array, "1 1 half_x"]:
 
 
 def hann_tapers(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hann windows along z, y and x, ready to broadcast, without the zeros at their ends.
+    """Return Hann windows along z, y and x, ready to broadcast, without the zeros at their ends.
 
-    A volume times all three has no jump between opposite faces, which the Fourier transform would
-    take for structure.
+    Multiplied by all three, a volume has no jump between opposite faces, which would otherwise
+    appear as structure in its Fourier transform.
 
     >>> [taper.shape for taper in hann_tapers((4, 5, 6))]
     [(4, 1, 1), (1, 5, 1), (1, 1, 6)]
@@ -106,8 +105,8 @@ def hann_tapers(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _shells(shape: Shape) -> tuple[Array, Array, int]:
-    # The number of the shell of each frequency (one grid step wide on the shortest axis), and how
-    # often the frequency counts.
+    # The shell index of each frequency (shells are one grid step of the shortest axis wide) and the
+    # multiplicity of each frequency.
     count = min(shape) // 2 + 1
     index = jnp.round(radius(shape) * min(shape)).astype(jnp.int32)
     counts = jnp.broadcast_to(multiplicity(shape), index.shape)
@@ -115,37 +114,36 @@ def _shells(shape: Shape) -> tuple[Array, Array, int]:
 
 
 def shell_sum(values: Float[Array, "z y half_x"], shape: Shape) -> Float[Array, " shell"]:
-    """Sum over spherical shells of a real quantity on the rfftn grid of a volume of this shape.
+    """Sum a real quantity on the rfftn grid of a volume of this shape over spherical shells.
 
     Shells are one grid step of the shortest axis wide, from the zero frequency to its Nyquist
-    frequency; the conjugate half that rfftn leaves out is counted.
+    frequency. The conjugate half that rfftn omits is included.
     """
     index, counts, count = _shells(shape)
     return jnp.zeros(count + 1, values.dtype).at[index].add(values * counts)[:count]
 
 
 def shell_expand(values: Float[Array, " shell"], shape: Shape) -> Float[Array, "z y half_x"]:
-    """The value of its shell at every frequency of the rfftn grid: the inverse of `shell_average`.
+    """Assign each frequency of the rfftn grid the value of its shell; inverse of `shell_average`.
 
-        Beyond the last shell (in the corners) that of the last.
+    Frequencies in the corners, beyond the last shell, get the value of the last shell.
 
-    >>> import jax.numpy as jnp
-        >>> k = radius((8, 8, 8))
-        >>> flat = shell_expand(shell_average(jnp.ones_like(k), (8, 8, 8)), (8, 8, 8))
-        >>> bool((flat == 1).all())
-        True
+    >>> k = radius((8, 8, 8))
+    >>> flat = shell_expand(shell_average(jnp.ones_like(k), (8, 8, 8)), (8, 8, 8))
+    >>> bool((flat == 1).all())
+    True
     """
     index, _, count = _shells(shape)
     return jnp.asarray(values)[jnp.minimum(index, count - 1)]
 
 
 def shell_average(values: Float[Array, "z y half_x"], shape: Shape) -> Float[Array, " shell"]:
-    """Mean over spherical shells (see `shell_sum`): of ``abs(rfftn(v))**2``, the power spectrum."""
+    """Average over the spherical shells of `shell_sum`; ``abs(rfftn(v))**2`` gives the spectrum."""
     return shell_sum(values, shape) / shell_sum(jnp.ones_like(values), shape)
 
 
 def fourier_shell_correlation(first: Volume, second: Volume) -> Float[Array, " shell"]:
-    """Fourier shell correlation of two volumes of one shape; shells as in `shell_sum`.
+    """Return the Fourier shell correlation of two volumes of one shape, by shells of `shell_sum`.
 
     ``FSC(s) = Re sum(A conj(B)) / sqrt(sum |A|^2 sum |B|^2)`` (Harauz & van Heel 1986). A shell in
     which a volume has no energy gives 0.

@@ -1,4 +1,4 @@
-"""Intensities: what is normal in a tomogram, measured once and applied part by part."""
+"""Normalizes intensities: statistics are measured once per volume and applied block by block."""
 
 import dataclasses
 from typing import Any, Literal
@@ -10,18 +10,23 @@ from cryojax_seg.core.blocks import EDGE, Readable, blocks, release
 from cryojax_seg.core.types import Array
 
 Contrast = Literal["dark", "bright"]
-_MOST = 2**24  # voxels whose median is taken exactly; of larger volumes every n-th in each block
+_MOST = 2**24  # voxels; larger volumes are subsampled to find their median
 
 
 @dataclasses.dataclass(frozen=True)
 class Intensity:
-    """A robust z-score with structure bright: ``(value - centre) * gain``, 0 where is no data.
+    """Maps intensities to a robust z-score in which structure is bright.
+
+    The normalized value is ``(value - centre) * gain``, and 0 where there is no data.
 
     Attributes:
         centre: the median.
-        gain: one over the deviation; negative where structure is dark.
-        damaged: the share of voxels that are NaN or infinite.
-        blank: what fills the parts of the volume where nothing was measured.
+        gain: the inverse deviation; negative if structure is dark.
+        damaged: share of voxels that are NaN or infinite.
+        blank: fill constants of the parts of the volume without data.
+
+    >>> Intensity(centre=2.0, gain=-0.5).apply(np.array([0.0, 4.0])).tolist()
+    [1.0, -1.0]
     """
 
     centre: float
@@ -30,7 +35,7 @@ class Intensity:
     blank: Blank = Blank()
 
     def missing(self, block: np.ndarray) -> np.ndarray:
-        """Where a block holds no data: it is blank, NaN or infinite there.
+        """Return a mask of the voxels without data, which are blank, NaN or infinite.
 
         >>> Intensity(2.0, 1.0, blank=Blank((0.0,))).missing(np.array([0.0, 4.0, np.nan])).tolist()
         [True, False, True]
@@ -38,7 +43,9 @@ class Intensity:
         return self.blank.mask(block) | ~np.isfinite(block)
 
     def apply(self, block: np.ndarray, missing: np.ndarray | None = None) -> np.ndarray:
-        """The normalized block, float32; 0 where it is `missing`, which is found unless given.
+        """Return the normalized float32 block, with 0 where `missing` is true.
+
+        `missing` is computed from the block by default.
 
         >>> Intensity(2.0, -0.5).apply(np.array([0.0, 4.0, np.nan])).tolist()
         [1.0, -1.0, 0.0]
@@ -49,10 +56,10 @@ class Intensity:
         result[self.missing(block) if missing is None else missing] = 0
         return result
 
-    def restored(self, normalized: np.ndarray) -> np.ndarray:
-        """Normalized values on the scale of the volume again.
+    def denormalize(self, normalized: np.ndarray) -> np.ndarray:
+        """Map normalized values back to the original intensity scale.
 
-        >>> Intensity(2.0, -0.5).restored(np.array([1.0, -1.0])).tolist()
+        >>> Intensity(2.0, -0.5).denormalize(np.array([1.0, -1.0])).tolist()
         [0.0, 4.0]
         """
         return normalized / self.gain + self.centre
@@ -60,7 +67,7 @@ class Intensity:
 
 @dataclasses.dataclass(frozen=True)
 class Normalized:
-    """A volume that is normalized as it is read.
+    """Represents a volume that is normalized block by block as it is read.
 
     >>> v = Normalized(np.full((2, 2, 2), 3.0), Intensity(1.0, 2.0))
     >>> v.shape, v[0, :1].tolist()
@@ -86,7 +93,7 @@ class Normalized:
         return self.intensity.apply(*self._read(index))
 
     def missing(self, index) -> np.ndarray:
-        """Where this part of the volume holds no data; see `Intensity.missing`.
+        """Return a mask of the voxels without data in a part of the volume.
 
         >>> volume = Normalized(np.array([[[0.0, 4.0]]]), Intensity(2.0, 1.0, blank=Blank((0.0,))))
         >>> volume.missing(np.s_[:, :, :1]).tolist()
@@ -94,17 +101,17 @@ class Normalized:
         """
         return self._read(index)[1]
 
-    def restored(self, index, normalized: np.ndarray) -> np.ndarray:
-        """Normalized values of a part on the scale of the density; blank voxels as they were."""
-        answer = self.intensity.restored(normalized)
+    def denormalize(self, index, normalized: np.ndarray) -> np.ndarray:
+        """Map normalized values of a part back to the density scale; keep blank voxels."""
+        values = self.intensity.denormalize(normalized)
         if not self.intensity.blank.share:
-            return answer
+            return values
         part, missing = self._read(index)
-        return np.where(missing & np.isfinite(part), part.astype(answer.dtype), answer)
+        return np.where(missing & np.isfinite(part), part.astype(values.dtype), values)
 
     def _read(self, index) -> tuple[np.ndarray, np.ndarray]:
-        """A part of the density, and where it holds no data."""
-        outer, inner = _around(index, self.shape, self.intensity.blank.reach)
+        """Return a part of the density and the mask of its voxels without data."""
+        outer, inner = _around(index, self.shape, self.intensity.blank.halo)
         part = np.asarray(self.density[outer])
         missing = self.intensity.missing(part)
         release(self.density)
@@ -112,9 +119,9 @@ class Normalized:
 
 
 def measured_box(volume: Readable | Array) -> tuple[slice, ...]:
-    """The box within which statistics of a volume are measured: it has hardly any blank parts.
+    """Return a box of the volume with hardly any blank parts, in which to measure statistics.
 
-    All of a volume that has none, or that is not `Normalized`, since nothing is known of it.
+    The box is the whole volume if it has no blank parts or is not a `Normalized` volume.
 
     >>> half = np.pad(np.random.default_rng(0).normal(size=(16, 16, 16)), ((0, 0), (0, 16), (0, 0)))
     >>> measured_box(Normalized(half, measure_intensity(half, "dark")))
@@ -135,9 +142,9 @@ def measured_box(volume: Readable | Array) -> tuple[slice, ...]:
     )
 
 
-def _around(index, shape: tuple[int, ...], reach: int) -> tuple[Any, Any]:
-    """The index of a part with `reach` voxels around it, and of the part within that."""
-    if reach == 0:
+def _around(index, shape: tuple[int, ...], halo: int) -> tuple[Any, Any]:
+    """Return the index of a part with `halo` voxels around it, and of the part within that."""
+    if halo == 0:
         return index, np.s_[...]
     index = index if isinstance(index, tuple) else (index,)
     if not all(isinstance(i, slice | int | np.integer) for i in index):
@@ -147,23 +154,24 @@ def _around(index, shape: tuple[int, ...], reach: int) -> tuple[Any, Any]:
         start, stop, step = i.indices(n) if isinstance(i, slice) else (i % n, i % n + 1, 1)
         if step < 1:
             start, stop = 0, n
-        low = max(start - reach, 0)
-        outer.append(slice(low, min(stop + reach, n)))
+        low = max(start - halo, 0)
+        outer.append(slice(low, min(stop + halo, n)))
         whole = i if step < 1 else slice(start - low, max(stop - low, 0), step)
         inner.append(whole if isinstance(i, slice) else start - low)
     return tuple(outer), tuple(inner)
 
 
 def measure_intensity(density: Readable, contrast: Contrast) -> Intensity:
-    """Median and deviation of the voxels that hold data, in one pass that never holds the volume.
+    """Measure the median and deviation of the voxels with data, in one pass over blocks.
 
-    Voxels that are not finite and blank parts are left out. The deviation is 1.4826 times the
-    median absolute deviation (the standard deviation, for Gaussian noise). Where more than half of
-    the voxels are equal that is zero and the standard deviation is used instead.
+    Non-finite voxels and blank parts are excluded. The deviation is 1.4826 times the median
+    absolute deviation, which equals the standard deviation for Gaussian noise. If it is zero,
+    because more than half of the voxels are equal, the standard deviation is used instead.
 
     Args:
         density: ``(z, y, x)``, any real dtype.
-        contrast: "dark" if structure is darker than its surroundings, as reconstructions come.
+        contrast: "dark" if structure is darker than its surroundings, as is usual in
+            reconstructions, or "bright".
 
     Raises:
         ValueError: if no voxel is finite or all finite voxels are equal.
@@ -175,13 +183,13 @@ def measure_intensity(density: Readable, contrast: Contrast) -> Intensity:
     ((0.0,), 0.5, 3.0, 1.0)
     """
     size = int(np.prod(density.shape))
-    # An odd step shares no factor with the edge of a block, so no columns are preferred.
+    # An odd step shares no factor with the block edge, so the sample covers all columns.
     counted = census(density, 1 if size <= _MOST else 2 * (size // _MOST) + 1)
     if counted.finite == 0:
         raise ValueError("the volume has no finite voxel, so it cannot be normalized")
     blank = find_blank(counted)
     values = counted.sample(blank)
-    # Two steps, so that a large offset does not eat the digits of the deviation.
+    # Subtract the median first, so that a large offset does not cost precision.
     median = np.median(values)
     centred = values.astype(np.float64) - median
     scale = 1.4826 * np.median(np.abs(centred))
@@ -195,9 +203,10 @@ def measure_intensity(density: Readable, contrast: Contrast) -> Intensity:
 
 
 def normalize(density: Readable, contrast: Contrast) -> np.ndarray:
-    """Robust z-score with structure bright, of a volume that fits in memory.
+    """Return the robust z-score, with structure bright, of a volume that fits in memory.
 
-    Args: as `measure_intensity`.
+    Args:
+        density, contrast: as in `measure_intensity`.
 
     Returns:
         float32 array of the same shape.

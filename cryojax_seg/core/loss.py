@@ -1,13 +1,13 @@
-"""The loss that every segmenter has by default, and how losses become objectives.
+"""Defines the default loss of segmenters, and turns losses into objectives.
 
-A loss is ``loss(logits, labels, weights) -> scalar``. Everywhere in this package ``logits`` has the
-classes last, ``labels`` and ``weights`` have the same leading axes (any number: with or without a
-batch). One class means a sigmoid and labels 0 and 1, several mean a softmax and labels from 0. A
-voxel of weight 0 is not annotated: its logit is replaced before anything is computed, so that even
-a NaN there changes neither value nor gradient. Labels are checked on the host when the data are
-prepared; here they are trusted.
+A loss is a function ``loss(logits, labels, weights) -> scalar``. ``logits`` has the classes last;
+``labels`` and ``weights`` have the same leading axes, with or without a batch axis. One class means
+a sigmoid and labels 0 and 1; several classes mean a softmax and labels from 0. A voxel of weight 0
+is not annotated: its logit is replaced before anything is computed, so that even a NaN there
+affects neither the value nor the gradient. Labels are validated on the host when the data are
+prepared, not here.
 
-An objective is ``objective(segmenter, batch) -> scalar``: it may ask for more than labels.
+An objective is a function ``objective(segmenter, batch) -> scalar``; it may use more than labels.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,10 +29,10 @@ Objective = Callable[[Any, Any], Scalar]
 def annotated(
     logits: VoxelLogits, labels: VoxelLabels, weights: VoxelWeights
 ) -> tuple[VoxelLogits, Float[Array, "*voxels class"], VoxelWeights]:
-    """Logits, one-hot targets and weights with every unannotated voxel set to zero.
+    """Return logits, one-hot targets and weights with every unannotated voxel set to zero.
 
-    For one class the target is the label itself. The replacement is made on the inputs because
-    ``where`` on an output leaves NaN in the gradient.
+    For one class the target is the label itself. The inputs are replaced, because ``where`` on an
+    output would leave NaN in the gradient.
     """
     known = weights > 0  # False for a NaN weight as well
     labels = jnp.where(known, labels, 0)
@@ -44,13 +44,13 @@ def annotated(
 
 
 def weighted_mean(values: VoxelWeights, weights: VoxelWeights) -> Scalar:
-    """``sum(w v) / sum(w)``, and 0 with gradient 0 where no voxel is annotated."""
+    """Return ``sum(w v) / sum(w)``, or 0 with gradient 0 if no voxel is annotated."""
     total = weights.sum()
     return (weights * values).sum() / jnp.where(total > 0, total, 1.0)
 
 
 def log_probability(logits: VoxelLogits, target: VoxelLogits) -> tuple[VoxelWeights, VoxelWeights]:
-    """``log p`` and ``log(1 - p)`` of the probability p of the label, exact when saturated."""
+    """Return ``log p`` and ``log(1 - p)`` for the probability p of the label, without overflow."""
     if logits.shape[-1] == 1:
         score = jnp.where(target[..., 0] > 0, logits[..., 0], -logits[..., 0])
         return jax.nn.log_sigmoid(score), jax.nn.log_sigmoid(-score)
@@ -61,7 +61,7 @@ def log_probability(logits: VoxelLogits, target: VoxelLogits) -> tuple[VoxelWeig
 
 
 def cross_entropy(logits: VoxelLogits, labels: VoxelLabels, weights: VoxelWeights) -> Scalar:
-    """Weighted mean of ``-log p(label)`` (nats).
+    """Return the weighted mean of ``-log p(label)``, in nats.
 
     >>> import jax.numpy as jnp
     >>> logits = jnp.zeros((2, 2, 2, 3))
@@ -83,13 +83,13 @@ def tversky(
     beta: float | Scalar = 0.7,
     smooth: float | Scalar = 0.5,
 ) -> Scalar:
-    """One minus the Tversky index, averaged over the classes.
+    """Return one minus the Tversky index, averaged over the classes.
 
-    ``T = (TP + s) / (TP + alpha FP + beta FN + s)`` of each class, with ``TP = sum w p y``,
-    ``FP = sum w p (1 - y)``, ``FN = sum w (1 - p) y`` over every voxel given, the batch included
-    (Salehi et al. 2017). ``beta > alpha`` asks for recall. The smoothing stands in numerator and
-    denominator: a class that is absent and not predicted is perfect, and nothing annotated gives
-    loss 0 with gradient 0. It is in units of weighted voxels.
+    For each class ``T = (TP + s) / (TP + alpha FP + beta FN + s)``, with ``TP = sum w p y``,
+    ``FP = sum w p (1 - y)`` and ``FN = sum w (1 - p) y`` over all voxels, including the batch axis
+    (Salehi et al. 2017). ``beta > alpha`` favours recall. The smoothing s, in weighted voxels,
+    enters numerator and denominator: a class that is absent and not predicted scores 1, and data
+    without annotation give loss 0 with gradient 0.
 
     >>> import jax.numpy as jnp
     >>> sure = jnp.array([[50.0], [-50.0]])
@@ -103,7 +103,7 @@ def tversky(
     true = (weighted * p * target).sum(voxels)
     false_positive = (weighted * p * (1.0 - target)).sum(voxels)
     false_negative = (weighted * (1.0 - p) * target).sum(voxels)
-    # 1 - T without the difference, which would round: exactly 0 where nothing is wrong.
+    # Compute 1 - T without a difference of nearly equal numbers, so that a perfect score gives 0.
     wrong = alpha * false_positive + beta * false_negative
     everything = true + wrong + smooth
     return (wrong / jnp.where(everything > 0, everything, 1.0)).mean()
@@ -112,10 +112,11 @@ def tversky(
 def dice(
     logits: VoxelLogits, labels: VoxelLabels, weights: VoxelWeights, smooth: float | Scalar = 1.0
 ) -> Scalar:
-    """One minus the soft Dice coefficient ``(2 sum w p y + s) / (sum w p + sum w y + s)``.
+    """Return one minus the soft Dice coefficient, averaged over the classes.
 
-    Averaged over the classes (Milletari et al. 2016, with plain instead of squared sums): the
-    Tversky index with ``alpha = beta = 1/2`` and half the smoothing.
+    The coefficient is ``(2 sum w p y + s) / (sum w p + sum w y + s)`` (Milletari et al. 2016, with
+    plain instead of squared sums), which equals the Tversky index with ``alpha = beta = 1/2`` and
+    half the smoothing.
 
     >>> import jax.numpy as jnp
     >>> wrong = jnp.array([[-50.0], [50.0]])
@@ -126,7 +127,7 @@ def dice(
 
 
 def combine(*losses: Loss, factors: Sequence[float] | None = None) -> Loss:
-    """The weighted sum of several losses; factors default to 1.
+    """Return the weighted sum of several losses; factors default to 1.
 
     >>> from cryojax_seg.losses import cross_entropy, dice
     >>> import jax.numpy as jnp
@@ -147,9 +148,9 @@ def combine(*losses: Loss, factors: Sequence[float] | None = None) -> Loss:
 
 
 def finite(batch: Annotation) -> jax.Array:
-    """The volumes of a batch without NaN."""
-    # A NaN voxel reads as 0, the median of a normalized volume: multiplied by a zero cotangent it
-    # would still make the gradient of every parameter NaN.
+    """Return the volumes of a batch with non-finite voxels set to 0."""
+    # 0 is the median of a normalized volume. A NaN voxel would make the gradient of every parameter
+    # NaN, even where its cotangent is zero.
     return jnp.where(jnp.isfinite(batch.volume), batch.volume, 0.0)
 
 
@@ -165,16 +166,23 @@ def labels_of(batch: Annotation) -> tuple[Any, Any]:
 
 
 def logits_of(segmenter: Any, volumes: Array, wedges: Any = None) -> Any:
-    """Logits of a batch of volumes; the segmenter is told the wedge of each where it is known."""
+    """Return the logits of a batch of volumes, given the wedge of each volume if it is known."""
     if wedges is None:
         return jax.vmap(segmenter, axis_name=BATCH_AXIS)(volumes)
     return jax.vmap(segmenter.logits_given_wedge, axis_name=BATCH_AXIS)(volumes, wedges)
 
 
 def supervised(loss: Loss) -> Objective:
-    """The objective that applies a loss to the logits of every volume in the batch at once.
+    """Return the objective that applies a loss to the logits of all volumes of a batch.
 
-    A batch may have a `wedge`, which a segmenter that wants to know it is told.
+    If the batch has a `wedge`, the logits are those of `Segmenter.logits_given_wedge`.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> from cryojax_seg.training import Batch
+    >>> volume = jnp.array([-9.0, 9.0]).reshape(1, 1, 1, 2)  # one volume of two voxels
+    >>> batch = Batch(volume, (volume > 0).astype(int), jnp.ones_like(volume))
+    >>> round(float(supervised(cross_entropy)(GlobalThreshold(0.0), batch)), 4)
+    0.0001
     """
 
     def objective(segmenter: Any, batch: Annotation) -> Scalar:

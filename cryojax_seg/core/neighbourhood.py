@@ -1,4 +1,4 @@
-"""Windows over a neighbourhood of every voxel of a ``(z, y, x)`` volume.
+"""Computes windows over a neighbourhood of every voxel of a volume ``(z, y, x)``.
 
 Gaussians and their derivatives, means over boxes, and the largest and smallest neighbour.
 """
@@ -14,7 +14,7 @@ from cryojax_seg.core.types import Array, Number, Volume
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _along(volume: Volume, taps: Float[Array, " tap"], axis: int) -> Volume:
-    # Shift and add: one pass over memory when XLA fuses it, and NaN stays within the radius.
+    # XLA fuses the shifted sums into one pass over memory, and NaN spreads only by the radius.
     radius, length = taps.shape[0] // 2, volume.shape[axis]
     pad = [(radius, radius) if a == axis else (0, 0) for a in range(3)]
     padded = jnp.pad(volume, pad)
@@ -33,22 +33,22 @@ def banded(volume: Volume, taps: Float[Array, " tap"], axis: int) -> Volume:
 
 @_along.defjvp
 def _along_jvp(axis, primals, tangents):
-    # Transposing the shifts would unroll into hundreds of additions that take seconds to compile.
-    # A matrix product has cheap derivatives, and on a patch it is as fast.
+    # The transpose of the shifts would unroll into hundreds of additions that take seconds to
+    # compile. A matrix product has cheap derivatives and is as fast on a patch.
     (volume, taps), (volume_dot, taps_dot) = primals, tangents
     tangent = banded(volume_dot, taps, axis) + banded(volume, taps_dot, axis)
     return _along(volume, taps, axis), tangent
 
 
 def gaussian_taps(scale: Number, radius: int, order: int = 0, dtype=None) -> Float[Array, " tap"]:
-    """Taps of a Gaussian of this standard deviation (voxels) or of its derivative.
+    """Return the taps of a Gaussian or of its derivative of this order.
 
-    Correlating with them is exact on polynomials up to degree `order`: the taps of order 0 sum to
-    1, of order 1 they differentiate a ramp exactly, of order 2 a parabola.
+    Correlation with them is exact for polynomials up to degree `order`: taps of order 0 sum to 1,
+    taps of order 1 differentiate a linear function exactly, taps of order 2 a parabola.
 
     Args:
         scale: standard deviation in voxels; differentiable.
-        radius: taps reach from ``-radius`` to ``radius``.
+        radius: taps extend from ``-radius`` to ``radius``.
         order: 0, 1 or 2.
 
     >>> [round(float(t), 3) for t in gaussian_taps(1.0, 1)]
@@ -70,13 +70,13 @@ def gaussian_taps(scale: Number, radius: int, order: int = 0, dtype=None) -> Flo
 def gaussian(
     volume: Volume, scale: Number, radius: int, orders: tuple[int, int, int] = (0, 0, 0)
 ) -> Volume:
-    """Gaussian window (or a derivative of it) around every voxel; zero outside the volume.
+    """Smooth a volume with a Gaussian or its derivative; the volume is zero outside.
 
     Args:
         volume: ``(z, y, x)``.
         scale: standard deviation in voxels; differentiable.
-        radius: the window is cut off beyond this many voxels, which makes it exactly local.
-        orders: how often to differentiate along z, y, x; 0, 1 or 2 each.
+        radius: radius in voxels at which the window is truncated, which makes it exactly local.
+        orders: order of the derivative along z, y and x; 0, 1 or 2 each.
 
     >>> import jax.numpy as jnp
     >>> x = jnp.broadcast_to(jnp.arange(9.0), (9, 9, 9))
@@ -89,7 +89,7 @@ def gaussian(
 
 
 def box(volume: Volume, radius: int) -> Volume:
-    """Mean over the cube of edge ``2 radius + 1`` around every voxel; zero outside the volume.
+    """Average over the cube of edge ``2 radius + 1`` around every voxel; zero outside the volume.
 
     >>> import jax.numpy as jnp
     >>> float(box(jnp.ones((5, 5, 5)), 1)[2, 2, 2])
@@ -111,7 +111,7 @@ def _largest(volume: Volume, axis: int) -> Volume:
 
 
 def dilate(volume: Volume, connectivity: int = 3) -> Volume:
-    """The largest value among a voxel and its neighbours.
+    """Return the largest value among each voxel and its neighbours.
 
     Args:
         volume: ``(z, y, x)``, any real values.
@@ -130,10 +130,10 @@ def dilate(volume: Volume, connectivity: int = 3) -> Volume:
         z, y, x = (_largest(volume, axis) for axis in range(3))
         return jnp.maximum(jnp.maximum(z, y), x)
     raise ValueError(
-        f"connectivity is 1 (faces) or 3 (faces, edges and corners), not {connectivity}"
+        f"connectivity must be 1 (faces) or 3 (faces, edges and corners), not {connectivity}"
     )
 
 
 def erode(volume: Volume, connectivity: int = 3) -> Volume:
-    """The smallest value among a voxel and its neighbours; see `dilate`."""
+    """Return the smallest value among each voxel and its neighbours; see `dilate`."""
     return -dilate(-volume, connectivity)

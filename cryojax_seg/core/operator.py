@@ -1,8 +1,8 @@
-"""The contract: a local operator computes each output voxel from a neighbourhood of the input.
+"""Defines local operators, which compute each output voxel from a neighbourhood of the input.
 
-``p_r = f_theta({I_{r+delta} : |delta|_inf <= halo})``. A Gaussian filter, a scalar threshold
-(halo 0) and a 3D U-Net (a halo of some tens of voxels) are the same kind of object, so one code
-tiles, trains, saves and scores them all.
+The contract is ``p_r = f_theta({I_{r+delta} : |delta|_inf <= halo})``. A scalar threshold (halo 0),
+a Gaussian filter and a 3D U-Net (a halo of tens of voxels) all satisfy it, so the same code tiles,
+trains, saves and scores them.
 """
 
 import abc
@@ -20,19 +20,30 @@ from cryojax_seg.core.wedge import MissingWedge
 
 
 class LocalOperator(nnx.Module):
-    """Abstract local function of a volume. Concrete operators are final: compose them.
+    """Abstract base of local functions of a volume. Concrete operators are final: compose them.
 
-    A restorer is a local operator with one channel, the restored density; a `Segmenter` adds the
+    A restorer is a local operator with one channel, the restored density. A `Segmenter` adds the
     names of its classes.
 
     Attributes:
-        halo: the largest ``|delta|_inf`` in voxels that can reach an output; 0 for a threshold.
-        stride: shifting the input by `stride` voxels shifts the output; ``2**depth`` for a U-Net,
-            else 1. Every axis of an input must be a multiple of it.
+        halo: largest distance ``|delta|_inf`` in voxels from which the input can affect an output
+            voxel; 0 for a threshold.
+        stride: a shift of the input by `stride` voxels shifts the output equally; ``2**depth`` for
+            a U-Net, otherwise 1. Every axis of an input must be a multiple of it.
 
-    Every constructor argument except `rngs` is readable as an attribute of the same name, which
-    is what `hyperparameters` and the saved models rely on. A class registers itself under its
-    `operator_name` when it is defined, so that saved models find it.
+    Every constructor argument except `rngs` is readable as an attribute of the same name;
+    `hyperparameters` and saved models rely on this. A class registers itself under its
+    `operator_name` when it is defined, so that saved models can find it.
+
+    >>> import jax
+    >>> class Negative(LocalOperator):
+    ...     def __init__(self):
+    ...         self.halo, self.stride = 0, 1
+    ...
+    ...     def __call__(self, volume):
+    ...         return -volume[..., None]
+    >>> Negative()(jnp.ones((1, 1, 2)))[..., 0].tolist()
+    [[[-1.0, -1.0]]]
     """
 
     halo: int
@@ -44,9 +55,9 @@ class LocalOperator(nnx.Module):
 
     @abc.abstractmethod
     def __call__(self, volume: Volume) -> Features:
-        """The channels ``(z, y, x, channel)`` of a volume ``(z, y, x)`` whose structure is bright.
+        """Return the channels ``(z, y, x, channel)`` of a volume ``(z, y, x)``.
 
-        The call is pure: it has no state and no randomness.
+        Structure is bright in the volume. The function is pure: it has no state and no randomness.
         """
 
 
@@ -56,9 +67,9 @@ _OPERATORS: dict[str, type[LocalOperator]] = {}
 
 
 def operator_name(cls: type) -> str:
-    """The name by which saved models refer to a class: ``MODULE:CLASS``.
+    """Return the name ``MODULE:CLASS`` by which saved models refer to a class.
 
-    Classes of this package are named by their public subpackage, whatever file they are in.
+    Classes of this package are named by their public subpackage, not by their file.
 
     >>> from cryojax_seg.segmenters import UNet
     >>> operator_name(UNet)
@@ -70,7 +81,7 @@ def operator_name(cls: type) -> str:
 
 
 def registered_operator(name: str) -> type[LocalOperator] | None:
-    """The concrete operator that was defined under this name; None if there is none.
+    """Return the concrete operator class registered under this name, or None.
 
     >>> registered_operator("cryojax_seg.core:Stacked").__name__
     'Stacked'
@@ -80,10 +91,10 @@ def registered_operator(name: str) -> type[LocalOperator] | None:
 
 
 class Layer(nnx.Module):
-    """Abstract part of an operator that may depend on the whole input.
+    """Abstract base of network layers that may depend on the whole input.
 
     Attributes:
-        is_local: whether the output depends on a neighbourhood alone. False for a normalisation
+        is_local: whether each output depends only on a neighbourhood. False for a normalisation
             that computes its statistics from the input.
     """
 
@@ -93,7 +104,7 @@ class Layer(nnx.Module):
 
 
 def is_local(operator: nnx.Module) -> bool:
-    """Whether the halo of an operator holds: no layer depends on the whole input.
+    """Return whether an operator is local, so that no layer depends on the whole input.
 
     >>> from cryojax_seg.segmenters import UNet
     >>> is_local(UNet(2, 1, norm="instance", rngs=nnx.Rngs(0)))
@@ -104,19 +115,23 @@ def is_local(operator: nnx.Module) -> bool:
 
 
 def require_local(operator: nnx.Module) -> None:
-    """Raises a ValueError if an operator has a layer that depends on the whole input."""
+    """Refuse an operator with a layer that depends on the whole input.
+
+    Raises:
+        ValueError: if the operator is not local.
+    """
     if not is_local(operator):
         raise ValueError(
             f"this {type(operator).__name__} normalises by statistics of its whole input, so its "
-            "halo does not hold: call fit_normalization(operator, volume) first, which freezes them"
+            "halo does not hold; freeze them first with fit_normalization(operator, volume)"
         )
 
 
 def hyperparameters(operator: LocalOperator) -> dict[str, Any]:
-    """The constructor arguments that rebuild this operator, as plain Python values.
+    """Return the constructor arguments that rebuild this operator, as plain Python values.
 
-    Learnable arguments are read at their present value, nested operators become
-    ``{"class": name, "arguments": {...}}`` and so do missing wedges.
+    Learnable arguments have their current values. Nested operators and missing wedges become
+    ``{"class": name, "arguments": {...}}``.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> hyperparameters(GlobalThreshold(2.0))["threshold"]
@@ -137,9 +152,9 @@ def _plain(value: Any) -> Any:
         value = value[...]
     if isinstance(value, (jax.Array, np.ndarray, np.generic)):
         value = np.asarray(value)
-        if value.dtype == jnp.bfloat16:  # which NumPy cannot print
+        if value.dtype == jnp.bfloat16:  # NumPy cannot format bfloat16
             value = value.astype(np.float32)
-        # float32 values print shortest that way, and read back to the same float32.
+        # The shortest decimal form of a float32 reads back as the same float32.
         return value.astype(str).astype(float).tolist()
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(v) for v in value]

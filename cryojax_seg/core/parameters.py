@@ -1,4 +1,4 @@
-"""How the methods hold their numbers: learnable values, positive ones as logarithms."""
+"""Creates learnable parameters; positive ones are stored as logarithms."""
 
 import contextlib
 import math
@@ -16,58 +16,59 @@ from cryojax_seg.core.types import Array, Logits, Scalar, Volume
 
 Numbers = ArrayLike | Sequence[float | int]
 
-_room: ContextVar[list[int] | None] = ContextVar("room", default=None)
+_remaining: ContextVar[list[int] | None] = ContextVar("remaining", default=None)
 
 
 @contextlib.contextmanager
-def room_for(count: int) -> Iterator[None]:
-    """Within it modules that are made may hold so many values in all, so that a description from a
-    file cannot fill the memory.
+def parameter_limit(count: int) -> Iterator[None]:
+    """Limit the total number of parameters that modules created in this context may hold.
 
-    >>> with room_for(8):
+    The limit keeps a model description read from a file from exhausting memory.
+
+    >>> with parameter_limit(8):
     ...     _ = filled((2, 2))
     ...     _ = filled((2, 3))
     Traceback (most recent call last):
         ...
-    ValueError: it needs more parameters than there are
+    ValueError: the operator needs more parameters than its file contains
     """
-    token = _room.set([count])
+    token = _remaining.set([count])
     try:
         yield
     finally:
-        _room.reset(token)
+        _remaining.reset(token)
 
 
-def claim(shape: Sequence[int]) -> None:
-    """Says that an array of this shape is about to be made.
+def reserve(shape: Sequence[int]) -> None:
+    """Count an array of this shape, which is about to be created, towards `parameter_limit`.
 
     Raises:
-        ValueError: within `room_for`, if there is none for it.
+        ValueError: if the limit is exceeded.
     """
-    room = _room.get()
-    if room is not None:
-        room[0] -= math.prod(shape)
-        if room[0] < 0:
-            raise ValueError("it needs more parameters than there are")
+    remaining = _remaining.get()
+    if remaining is not None:
+        remaining[0] -= math.prod(shape)
+        if remaining[0] < 0:
+            raise ValueError("the operator needs more parameters than its file contains")
 
 
 def filled(shape: Sequence[int], value: float = 0.0) -> Array:
-    """A float32 array of equal values, which a parameter starts from."""
-    claim(shape)
-    # Through NumPy, as jnp.full would compile a program for every size.
+    """Return a float32 array of equal values, the initial value of a parameter."""
+    reserve(shape)
+    # jnp.full would compile a program for every size.
     return jnp.asarray(np.full(tuple(shape), value, np.float32))
 
 
 def learnable(value: Numbers) -> nnx.Param:
-    """A float32 parameter of any sign."""
+    """Return a float32 parameter of any sign."""
     return nnx.Param(jnp.asarray(value, jnp.float32))
 
 
 def learnable_log(name: str, value: Numbers) -> nnx.Param:
-    """The logarithm of a positive parameter, so that no gradient step can make it negative.
+    """Return the logarithm of a positive parameter, which no gradient step can make negative.
 
     Raises:
-        ValueError: naming the parameter, if a value is not positive and finite.
+        ValueError: if a value is not positive and finite.
     """
     numbers = np.asarray(value, np.float32)
     if not (np.isfinite(numbers).all() and (numbers > 0).all()):
@@ -76,31 +77,32 @@ def learnable_log(name: str, value: Numbers) -> nnx.Param:
 
 
 def exponential(name: str) -> Any:
-    """A property that reads ``self.log_NAME`` as the positive number it stands for."""
+    """Return a property that is the exponential of ``self.log_NAME``."""
     return property(lambda self: jnp.exp(getattr(self, f"log_{name}")[...]))
 
 
 def window_radii(
-    name: str, scales: Sequence[float | int], radii: Sequence[int] | None, reach: float = 4.0
+    name: str, scales: Sequence[float | int], radii: Sequence[int] | None, truncate: float = 4.0
 ) -> tuple[int, ...]:
-    """Where Gaussian windows of these scales (voxels) are cut off: at `reach` scales by default.
+    """Return the radii in voxels at which Gaussian windows of these scales are truncated.
 
-    The radii are fixed while the scales are learned, because they are the neighbourhood.
+    The default is `truncate` times the scale. The radii define the halo, so they stay fixed while
+    the scales are learned.
     """
     if len(scales) == 0:
         raise ValueError(f"{name} needs at least one value")
     if radii is None:
-        return tuple(max(1, math.ceil(reach * float(s))) for s in scales)
+        return tuple(max(1, math.ceil(truncate * float(s))) for s in scales)
     if len(radii) != len(scales) or min(radii) < 1:
         raise ValueError(f"{name} {tuple(scales)} need one radius of 1 or more each, not {radii}")
     return tuple(int(r) for r in radii)
 
 
 def one_class(method: str, classes: Sequence[str]) -> tuple[str, ...]:
-    """The class of a method with one response.
+    """Return the only class of a method with a single response.
 
     Raises:
-        ValueError: for several classes, naming the combinator that makes them.
+        ValueError: if there are several classes; the message suggests `Stacked`.
     """
     if len(classes) != 1:
         raise ValueError(
@@ -111,10 +113,10 @@ def one_class(method: str, classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def per_threshold(name: str, value: Numbers, classes: Sequence[str]) -> np.ndarray:
-    """A value per threshold: a scalar for one class, ``(K - 1,)`` for K classes.
+    """Return one value per threshold: a scalar for one class, ``(K - 1,)`` for K classes.
 
     Raises:
-        ValueError: naming the parameter, if there are no classes or the count does not fit.
+        ValueError: if there are no classes, or the number of values does not match.
     """
     if len(classes) == 0:
         raise ValueError("classes needs at least one name")
@@ -134,12 +136,12 @@ def bands(
     softness: Scalar,
     classes: tuple[str, ...],
 ) -> Logits:
-    """Logits of the intensity bands that one or more thresholds cut out.
+    """Return the logits of the intensity bands between one or more thresholds.
 
     One class: ``(I - t) / softness``. K classes: ``logit_0 = 0`` and
     ``logit_k = sum_{j <= k} (I - t_j) / softness`` with the thresholds in ascending order.
-    Neighbouring logits are equal exactly at their threshold and the increments fall with k, so
-    the largest logit is the band.
+    Adjacent logits are equal at their threshold and the increments decrease with k, so the largest
+    logit belongs to the band that contains I.
     """
     steps = (volume[..., None] - jnp.sort(thresholds, axis=-1)) / softness
     if len(classes) == 1:

@@ -1,4 +1,4 @@
-"""Particles as a value: where they are, how they are turned, and what else a table says of them."""
+"""Represents particles by their positions, rotations and further table columns."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-Table = Mapping[str, Sequence[str]]  # columns of words by label
+Table = Mapping[str, Sequence[str]]  # columns of strings by label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,18 +14,17 @@ class Particles:
     """Positions and poses of particles in one or several tomograms.
 
     Attributes:
-        coordinates: float64 ``(n, 3)``, voxels from the centre of the first voxel, zyx.
-        rotations: float64 ``(n, 3, 3)``, zyx order, ``lab = R @ reference``; by default unit
-            matrices.
-        scores: float64 ``(n,)``, higher is better; None if there are none.
-        classes: int64 ``(n,)``; None if there are none.
-        columns: what else is known of each particle, as words by label, such as "rlnTomoName".
+        coordinates: float64 ``(n, 3)``, zyx, voxels from the centre of the first voxel.
+        rotations: float64 ``(n, 3, 3)``, zyx, ``lab = R @ reference``; identity by default.
+        scores: float64 ``(n,)``, higher is better; None without scores.
+        classes: int64 ``(n,)``; None without classes.
+        columns: further values of each particle as strings, by label such as "rlnTomoName".
         voxel_size: angstrom; None if unknown.
-        tables: other tables of the file the particles came from, such as "optics", as they were.
+        tables: other tables of the particle file, such as "optics", unchanged.
 
     Raises:
         ValueError: if the lengths differ, a coordinate or rotation is not finite, or a class is not
-            a whole number.
+            an integer.
 
     >>> two = Particles(np.array([[1.0, 2, 3], [4, 5, 6]]), columns={"rlnTomoName": ("a", "b")})
     >>> len(two), two.rotations.shape
@@ -34,7 +33,7 @@ class Particles:
     {'rlnTomoName': ('b',)}
     """
 
-    # Not checked by shape: lists are welcome.
+    # Shapes are not annotated, because lists are accepted too.
     coordinates: Any
     rotations: Any = None
     scores: Any = None
@@ -53,7 +52,7 @@ class Particles:
         for name, kind in (("scores", np.float64), ("classes", np.int64)):
             given = getattr(self, name)
             if name == "classes" and given is not None:
-                _check_whole(np.asarray(given))
+                _check_integers(np.asarray(given))
             values[name] = None if given is None else np.asarray(given, kind).reshape(-1)
         values["columns"] = {k: tuple(map(str, v)) for k, v in self.columns.items()}
         lengths = {k: len(v) for k, v in values.items() if k != "columns" and v is not None}
@@ -63,7 +62,7 @@ class Particles:
                 raise ValueError(f"Particles: {length} {name} for {count} coordinates")
         for name in ("coordinates", "rotations"):
             if not np.isfinite(values[name]).all():
-                raise ValueError(f"Particles: {name} must be finite; drop or mend those rows")
+                raise ValueError(f"Particles: {name} must be finite; remove or correct those rows")
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -71,7 +70,7 @@ class Particles:
         return len(self.coordinates)
 
     def take(self, index: Any) -> "Particles":
-        """Some of the particles, by a mask or by their numbers."""
+        """Return the particles selected by a mask or by indices."""
         chosen = np.arange(len(self))[index]
         return dataclasses.replace(
             self,
@@ -83,8 +82,8 @@ class Particles:
         )
 
 
-def _check_whole(classes: np.ndarray) -> None:
-    """Refuses what int64 would change without a word: fractions, and numbers beyond its range."""
+def _check_integers(classes: np.ndarray) -> None:
+    """Refuse values that conversion to int64 would change: fractions and huge numbers."""
     if (
         classes.dtype.kind == "f"
         and not ((classes == np.rint(classes)) & (np.abs(classes) < 2.0**53)).all()

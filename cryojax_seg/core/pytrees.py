@@ -1,4 +1,4 @@
-"""Registration of dataclasses as pytrees whose structures differ between classes."""
+"""Registers dataclasses as pytrees whose structures differ between classes."""
 
 import dataclasses
 from typing import TypeVar
@@ -9,15 +9,16 @@ T = TypeVar("T")
 
 
 def register_pytree(cls: type[T]) -> type[T]:
-    """What `jax.tree_util.register_dataclass` does, with structures that tell classes apart.
+    """Register a dataclass as a pytree whose structure differs from that of other classes.
 
-    With that one, in JAX 0.10.2, the structures of two classes with equally many leaves and equal
-    static fields compare equal. They hash differently, but now and then a hash table compares them
-    all the same, and a function under `jax.jit` that takes either runs the code of the other: of
-    400 classes passed to one function 70 got the answer of another.
+    With `jax.tree_util.register_dataclass` in JAX 0.10.2, the structures of two classes with the
+    same number of leaves and equal static fields compare equal. Their hashes differ, but hash
+    tables occasionally compare them anyway, and then `jax.jit` runs the program of the wrong class:
+    of 400 classes passed to one function, 70 got the result of another class.
 
     Args:
-        cls: a dataclass; fields with ``metadata={"static": True}`` are part of the structure.
+        cls: dataclass to register; fields with ``metadata={"static": True}`` are part of the
+            structure.
 
     >>> one, other = (register_pytree(dataclasses.make_dataclass(n, ["x"])) for n in "AB")
     >>> jax.tree.structure(one(1.0)) == jax.tree.structure(other(1.0))

@@ -1,4 +1,4 @@
-"""Rotations: those that map a grid of voxels onto itself, and any by its rotation vector."""
+"""Computes rotations that map the voxel grid onto itself, and rotations from rotation vectors."""
 
 import itertools
 
@@ -11,7 +11,9 @@ from cryojax_seg.core.types import Array, Shape
 
 
 def cube_rotations(shape: Shape) -> np.ndarray:
-    """The proper rotations that map a box of this shape onto itself, as ``(count, 3, 3)`` integers.
+    """Return the proper rotations ``(count, 3, 3)`` that map a box of this shape onto itself.
+
+    They are signed permutation matrices of integers in zyx order.
 
     >>> len(cube_rotations((8, 8, 8))), len(cube_rotations((4, 8, 8)))
     (24, 8)
@@ -25,16 +27,16 @@ def cube_rotations(shape: Shape) -> np.ndarray:
     return np.stack([m for m in matrices if np.linalg.det(m) > 0])
 
 
-def move(matrix: Array, *arrays: Array) -> tuple[jax.Array, ...]:
-    """Arrays ``(z, y, x, ...)`` turned by a signed permutation matrix that keeps their shape.
+def rotate_on_grid(matrix: Array, *arrays: Array) -> tuple[jax.Array, ...]:
+    """Rotate arrays ``(z, y, x, ...)`` by a signed permutation matrix that keeps their shape.
 
-    The content at r comes from ``M^T r``, with coordinates from the middle, in one gather each;
-    the matrix (integers, zyx order) may be traced. (Chains of conditional flips compute the same,
-    but compilers duplicate them exponentially.)
+    Each array is gathered once: the value at r comes from ``M^T r``, with coordinates relative to
+    the centre. The matrix (integers, zyx order) may be traced. (Chains of conditional flips would
+    compute the same, but compilers duplicate them exponentially.)
 
     >>> import jax.numpy as jnp
     >>> line = jnp.arange(3).reshape(1, 1, 3)
-    >>> move(jnp.diag(jnp.array([1, -1, -1])), line)[0].ravel().tolist()
+    >>> rotate_on_grid(jnp.diag(jnp.array([1, -1, -1])), line)[0].ravel().tolist()
     [2, 1, 0]
     """
     shape = arrays[0].shape[:3]
@@ -46,26 +48,29 @@ def move(matrix: Array, *arrays: Array) -> tuple[jax.Array, ...]:
     return tuple(jnp.asarray(a).reshape(-1, *a.shape[3:])[index] for a in arrays)
 
 
-def transpose(matrix: np.ndarray, array: Array) -> jax.Array:
-    """The same for a matrix known beforehand: an array of any shape, transposed and flipped.
+def rotate_by_transposing(matrix: np.ndarray, array: Array) -> jax.Array:
+    """Rotate an array of any shape by a concrete signed permutation matrix.
+
+    The result equals that of `rotate_on_grid`, but the array is transposed and flipped.
 
     >>> import jax.numpy as jnp
     >>> about_x = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    >>> transpose(about_x, jnp.zeros((2, 3, 4))).shape
+    >>> rotate_by_transposing(about_x, jnp.zeros((2, 3, 4))).shape
     (3, 2, 4)
     """
     matrix = np.asarray(matrix)
     order = np.abs(matrix).argmax(1).tolist()
     signs = matrix[np.arange(3), order]
-    turned = jnp.transpose(jnp.asarray(array), (*order, *range(3, array.ndim)))
-    return jnp.flip(turned, [axis for axis in range(3) if signs[axis] < 0])
+    rotated = jnp.transpose(jnp.asarray(array), (*order, *range(3, array.ndim)))
+    return jnp.flip(rotated, [axis for axis in range(3) if signs[axis] < 0])
 
 
 def rotation_from_vector(vector: Float[Array, "3"]) -> Float[Array, "3 3"]:
-    """The right-handed rotation about a vector (zyx) by its length in radians, in zyx order.
+    """Return the right-handed rotation about a vector (zyx) by its length in radians.
 
-    Rodrigues' formula ``I + sin(t)/t K + (1 - cos(t))/t^2 K^2``, by its series near 0, so that it
-    is smooth there: for small vectors this is what gradients of poses are taken in.
+    The matrix, in zyx order, follows from Rodrigues' formula
+    ``I + sin(t)/t K + (1 - cos(t))/t^2 K^2``. Near 0 its series is used, so that gradients with
+    respect to small rotations are finite.
 
     >>> import jax.numpy as jnp
     >>> quarter = rotation_from_vector(jnp.array([jnp.pi / 2, 0.0, 0.0]))  # about z
@@ -78,7 +83,7 @@ def rotation_from_vector(vector: Float[Array, "3"]) -> Float[Array, "3 3"]:
     rows = ((zero, x, -y), (-x, zero, z), (y, -z, zero))
     cross = jnp.stack([jnp.stack(row) for row in rows])
     square = z * z + y * y + x * x
-    small = square < 1e-4  # the next terms of the series are below 1e-9
+    small = square < 1e-4  # the remaining terms of the series are below 1e-9
     safe = jnp.where(small, 1.0, square)
     angle = jnp.sqrt(safe)
     first = jnp.where(small, 1 - square / 6 + square * square / 120, jnp.sin(angle) / angle)

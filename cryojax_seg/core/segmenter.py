@@ -1,4 +1,4 @@
-"""Segmenters: local operators whose channels are the logits of named classes."""
+"""Defines segmenters, local operators whose channels are the logits of named classes."""
 
 from collections.abc import Sequence
 
@@ -13,39 +13,49 @@ from cryojax_seg.errors import ParameterError
 
 
 class Segmenter(LocalOperator):
-    """Abstract voxel classifier. Concrete methods are final: compose, do not subclass them.
+    """Abstract base of voxel classifiers. Concrete methods are final: compose them.
 
     Attributes:
-        classes: class names. One name means one sigmoid score; several mean a softmax, and the
-            first is the background (label 0).
+        classes: class names. One name means a sigmoid; several mean a softmax, and the first is
+            the background (label 0).
+
+    >>> class Brightest(Segmenter):
+    ...     def __init__(self, threshold):
+    ...         self.threshold, self.classes = threshold, ("bright",)
+    ...         self.halo, self.stride = 0, 1
+    ...
+    ...     def __call__(self, volume):
+    ...         return (volume - self.threshold)[..., None]
+    >>> labels(Brightest(1.0)(jnp.array([[[0.0, 2.0]]]))).tolist()
+    [[[0, 1]]]
     """
 
     classes: tuple[str, ...]
 
     def default_loss(self) -> Objective:
-        """The objective that training minimises unless it is told otherwise.
+        """Return the objective that training minimises by default.
 
-        Cross-entropy plus Dice, unless a method says otherwise.
+        It is cross-entropy plus Dice unless a method overrides it.
         """
         return supervised(combine(cross_entropy, dice))
 
     def logits_at_scales(self, volume: Volume) -> tuple[Features, ...]:
-        """Logits at each scale that the method computes, finest first.
+        """Return the logits at each scale that the method computes, finest first.
 
-        Only the finest, unless a method says otherwise.
+        Only the finest scale is computed unless a method overrides this.
         """
         return (self(volume),)
 
     def logits_given_wedge(self, volume: Volume, wedge: MissingWedge) -> Logits:
-        """Logits of a volume with this missing wedge, whose numbers may be traced.
+        """Return the logits of a volume with this missing wedge, whose numbers may be traced.
 
-        Training calls it with the wedge of each patch. Most methods ignore the wedge.
+        Training passes the wedge of each patch. Most methods ignore it.
         """
         return self(volume)
 
 
 def probabilities(logits: Logits) -> Logits:
-    """Class probabilities: the sigmoid of one class, the softmax over several.
+    """Return class probabilities: the sigmoid for one class, the softmax for several.
 
     >>> float(probabilities(jnp.zeros((1, 1, 1, 1)))[0, 0, 0, 0])
     0.5
@@ -54,7 +64,9 @@ def probabilities(logits: Logits) -> Logits:
 
 
 def labels(logits: Logits) -> Labels:
-    """The most probable label: for one class 1 where the logit is positive, else the argmax.
+    """Return the most probable label of each voxel.
+
+    For one class the label is 1 where the logit is positive; otherwise it is the argmax.
 
     >>> labels(jnp.array([-1.0, 2.0]).reshape(1, 1, 2, 1)).tolist()
     [[[0, 1]]]
@@ -65,7 +77,7 @@ def labels(logits: Logits) -> Labels:
 
 
 def label_names(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """The name of each label value, background first.
+    """Return the name of each label value, background first.
 
     >>> label_names(("membrane",))
     ('background', 'membrane')
@@ -97,9 +109,13 @@ def class_names(names: Sequence[str], highest: int) -> tuple[str, ...]:
 
 
 def check_divisible(shape: Sequence[int], stride: int) -> None:
-    """Raises a ValueError unless every axis is a multiple of `stride` (at least once)."""
+    """Refuse a shape unless every axis is a positive multiple of `stride`.
+
+    Raises:
+        ValueError: if an axis is not such a multiple.
+    """
     if any(n % stride or n == 0 for n in shape[:3]):
         raise ValueError(
-            f"a volume of shape {tuple(shape[:3])} needs every axis to be a multiple of the "
-            f"stride {stride}; core.apply(...) pads and crops for you"
+            f"every axis of the volume must be a multiple of the stride {stride}, but its shape is "
+            f"{tuple(shape[:3])}; core.apply(...) pads and crops automatically"
         )

@@ -1,4 +1,4 @@
-"""Exact tiling: a local function gives the same answer tile by tile as on the whole volume."""
+"""Applies local operators tile by tile, with exactly the result of the whole volume."""
 
 import dataclasses
 import functools
@@ -17,26 +17,26 @@ from cryojax_seg.core.types import Array, Logits, Shape, Volume
 
 Tile = int | tuple[int, ...] | None
 Where = tuple[slice, ...]
-Answer = Callable[[Logits], Any]
+Postprocess = Callable[[Logits], Any]
 Program = Callable[[np.ndarray], Logits]
 
-MEMORY = 1.5e9  # bytes that tiles may take unless somebody says otherwise
-WASTE = 2.0  # voxels computed for each voxel that are worth a word
+MEMORY = 1.5e9  # default limit of the memory of tiles, bytes
+WASTE = 2.0  # computed voxels per voxel of the volume above which tiling is wasteful
 
 
-def logits_themselves(logits: Logits) -> Logits:
-    """The answer of `apply_tiles` if no other is asked for."""
+def unchanged(logits: Logits) -> Logits:
+    """Return the logits unchanged, the default postprocessing of `apply_tiles`."""
     return logits
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _run(operator: LocalOperator, block: Volume, halo: int, answer: Answer) -> Any:
-    return answer(operator(block)[_inner(block.shape, halo)])
+def _run(operator: LocalOperator, block: Volume, halo: int, postprocess: Postprocess) -> Any:
+    return postprocess(operator(block)[_inner(block.shape, halo)])
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _answered(logits: Logits, answer: Answer) -> Any:
-    return answer(logits)
+def _postprocessed(logits: Logits, postprocess: Postprocess) -> Any:
+    return postprocess(logits)
 
 
 def _inner(shape: Shape, halo: int) -> Where:
@@ -49,14 +49,14 @@ def _up(n: int, multiple: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:
-    """How a volume is cut into tiles of one shape; iterating gives where each lies in the volume.
+    """Division of a volume into tiles of one shape; iteration yields the slices of each tile.
 
     Attributes:
-        shape: of the volume, ``(z, y, x)``, or of the part of it that is wanted.
-        tile: of a tile without its halo.
+        shape: shape ``(z, y, x)`` of the volume or of the part to compute.
+        tile: shape of a tile without its halo.
         halo: voxels that are read around each tile.
-        origin: where that part begins in the volume, multiples of the stride. It is cut as if it
-            were the volume, but the halos of its tiles are read from what lies around it.
+        origin: first voxel of the part within the volume, multiples of the stride. The halos of
+            its tiles are read from the surrounding volume.
 
     >>> cut = Tiling((5, 8, 8), (4, 8, 8), 2)
     >>> cut.count, [where[0] for where in cut], cut.waste
@@ -82,28 +82,33 @@ class Tiling:
 
     @property
     def padded(self) -> tuple[int, ...]:
-        """Shape of a tile with its halo, which is what is computed."""
+        """Return the shape of a tile with its halo."""
         return tuple(t + 2 * self.halo for t in self.tile)
 
     @property
     def waste(self) -> float:
-        """Voxels that are computed for each voxel of the volume; 1 would be no waste."""
+        """Return the number of computed voxels per voxel of the volume; 1 means no waste."""
         return self.count * math.prod(self.padded) / math.prod(self.shape)
 
 
 def tiling_of(operator: LocalOperator, shape: Shape, tile: Tile) -> Tiling:
-    """Tiles of this edge in voxels, for all axes or each, rounded up to the stride; None: one tile.
+    """Return the tiling for a tile edge in voxels, which is rounded up to the stride.
+
+    Args:
+        operator: any segmenter or restorer.
+        shape: shape of the volume, ``(z, y, x)``.
+        tile: one edge for all axes, one edge per axis, or None for a single tile.
 
     Raises:
-        ValueError: for a volume that has not three axes, or an empty one.
+        ValueError: for a volume that is empty or does not have three axes.
     """
     if len(shape) != 3 or 0 in shape:
-        raise ValueError(f"expected a volume (z, y, x) with voxels in it, got shape {shape}")
+        raise ValueError(f"expected a non-empty volume (z, y, x), got shape {shape}")
     require_local(operator)
     stride = operator.stride
-    wanted = shape if tile is None else (tile,) * 3 if isinstance(tile, int) else tile
-    size = tuple(_up(min(t, n), stride) for t, n in zip(wanted, shape, strict=True))
-    # The origin of a tile with its halo stays on the stride.
+    edges = shape if tile is None else (tile,) * 3 if isinstance(tile, int) else tile
+    size = tuple(_up(min(t, n), stride) for t, n in zip(edges, shape, strict=True))
+    # Round the halo up as well, so that blocks start at multiples of the stride.
     return Tiling(tuple(shape), size, _up(operator.halo, stride))
 
 
@@ -111,51 +116,57 @@ def apply_tiles(
     operator: LocalOperator,
     volume: Readable | Array,
     tile: Tile | Tiling = None,
-    answer: Answer = logits_themselves,
+    postprocess: Postprocess = unchanged,
     first: int = 0,
     program: Program | None = None,
 ) -> Iterator[tuple[Where, Any]]:
-    """The answer tile by tile: pairs of where the tile lies and its logits ``(z, y, x, class)``.
+    """Yield the slices and the logits ``(z, y, x, class)`` of each tile.
 
-    Each tile is read with the operator's halo around it (mirrored at the faces of the volume) at
-    an origin that is a multiple of its stride, and the halo is cropped, so tiles fit together
-    exactly: no blending, no seams. All tiles have one shape, so the operator is compiled once.
-    While a tile is computed the next is read and the one before is in the hands of the caller.
+    Each tile is read with the operator's halo around it (mirrored at the faces of the volume), at
+    an origin that is a multiple of the stride, and its halo is cropped. Tiles therefore fit
+    together exactly, without blending or seams. All tiles have one shape, so the operator is
+    compiled once. While one tile is computed, the next is read and the caller uses the previous
+    one.
 
     Args:
         operator: any segmenter or restorer.
         volume: ``(z, y, x)``, normalized, structure bright; see `core.Normalized` for one that is
             too large for the memory.
-        tile: see `tiling_of`; or a plan, see `plan_tiles`.
-        answer: what is wanted of the logits, computed where they are: a function of logits to
-            arrays ``(z, y, x, ...)``. Compiled once for each function, so name one, or use a
-            frozen dataclass that can be called.
-        first: tiles to skip, which are done already.
-        program: computes the logits instead of the operator, of float32 blocks of the shape that
-            `Tiling.padded` says, such as `export.OpenVINOProgram`. It runs in a thread of its own,
+        tile: see `tiling_of`, or a plan from `plan_tiles`.
+        postprocess: function from logits to arrays ``(z, y, x, ...)``, which runs on the device
+            and whose results are returned. It is compiled once per function object, so pass a
+            named function or a callable frozen dataclass.
+        first: number of tiles to skip because they are already done.
+        program: function that computes the logits of float32 blocks of shape `Tiling.padded` in
+            place of the operator, such as `export.OpenVINOProgram`. It runs in a separate thread,
             one block at a time.
 
     Raises:
-        ValueError: for a volume that has not three axes, or an empty one.
+        ValueError: for a volume that is empty or does not have three axes.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> tiles = apply_tiles(GlobalThreshold(0.5), np.ones((4, 4, 6), np.float32), tile=4)
+    >>> [(where[2], logits.shape) for where, logits in tiles]
+    [(slice(0, 4, None), (4, 4, 4, 1)), (slice(4, 6, None), (4, 4, 2, 1))]
     """
     tiling = tile if isinstance(tile, Tiling) else tiling_of(operator, volume.shape, tile)
 
     def run(program: Program, block: np.ndarray) -> Any:
-        return _answered(program(block)[_inner(block.shape, tiling.halo)], answer)
+        return _postprocessed(program(block)[_inner(block.shape, tiling.halo)], postprocess)
 
     def finished(where: Where, running: Any) -> tuple[Where, Any]:
-        kept = tuple(slice(0, s.stop - s.start) for s in where)
+        size = tuple(slice(0, s.stop - s.start) for s in where)
         done = running.result() if isinstance(running, Future) else running
-        return where, jax.tree.map(lambda a: np.asarray(a)[kept], done)
+        return where, jax.tree.map(lambda a: np.asarray(a)[size], done)
 
     pending = None
     with ThreadPoolExecutor(1) as worker:
         for where in itertools.islice(tiling, first, None):
             start = [o + s.start - tiling.halo for o, s in zip(tiling.origin, where, strict=True)]
             block = read(volume, start, [a + n for a, n in zip(start, tiling.padded, strict=True)])
-            # Either way this returns before it is done.
+            # Both forms return before the result is ready.
             if program is None:
-                running = _run(operator, block, tiling.halo, answer)
+                running = _run(operator, block, tiling.halo, postprocess)
             else:
                 running = worker.submit(run, program, block)
             if pending is not None:
@@ -166,11 +177,11 @@ def apply_tiles(
 
 
 def compile_tiles(
-    operator: LocalOperator, tiling: Tiling, answer: Answer = logits_themselves
+    operator: LocalOperator, tiling: Tiling, postprocess: Postprocess = unchanged
 ) -> jax.stages.Compiled:
-    """The program that `apply_tiles` runs for each tile; see `core.keep_compiled`."""
+    """Return the compiled program that `apply_tiles` runs for each tile."""
     block = jax.ShapeDtypeStruct(tiling.padded, np.float32)
-    return _run.lower(operator, block, tiling.halo, answer).compile()
+    return _run.lower(operator, block, tiling.halo, postprocess).compile()
 
 
 def apply(
@@ -178,10 +189,10 @@ def apply(
     volume: Readable | Array,
     tile: Tile | Tiling = None,
 ) -> np.ndarray:
-    """The channels ``(z, y, x, channel)`` of a volume of any size, or a part; see `apply_tiles`.
+    """Return the channels ``(z, y, x, channel)`` of a volume of any size; see `apply_tiles`.
 
-    They are the logits of a segmenter, and the one restored density of a restorer. The result does
-    not depend on `tile`, but for a segmenter that was `Truncated`.
+    The channels are the logits of a segmenter or the restored density of a restorer. The result
+    does not depend on `tile`, except for a `Truncated` segmenter.
 
     >>> import numpy as np
     >>> from cryojax_seg.segmenters import GlobalThreshold
@@ -199,57 +210,58 @@ def apply(
     return out
 
 
-@functools.lru_cache(maxsize=4)  # by identity: the parameters do not matter
-def bytes_per_voxel(operator: LocalOperator, answer: Answer = logits_themselves) -> float:
-    """Memory that a tile takes for each voxel that is computed, by the compiler's account.
+@functools.lru_cache(maxsize=4)  # keyed by identity, because the parameters do not matter
+def bytes_per_voxel(operator: LocalOperator, postprocess: Postprocess = unchanged) -> float:
+    """Return the memory of a tile per computed voxel, in bytes, as reported by the compiler.
 
-    Compiles the operator once on a small block.
+    The operator is compiled once on a small block.
     """
     edge = _up(64, operator.stride)
     block = jax.ShapeDtypeStruct((edge,) * 3, np.float32)
-    analysis = _run.lower(operator, block, 0, answer).compile().memory_analysis()
-    if analysis is None:  # not every backend says
+    analysis = _run.lower(operator, block, 0, postprocess).compile().memory_analysis()
+    if analysis is None:  # some backends report nothing
         return 1000.0
-    # Because reading and writing overlap, one block is computed while the next is normalized, each
-    # is copied once to where it is computed, and two answers are about.
-    around = 24 * edge**3 + 2 * analysis.output_size_in_bytes
-    return (analysis.temp_size_in_bytes + around) / edge**3
+    # Reading and writing overlap: one block is computed while the next is normalized, each block is
+    # copied to the device, and two results exist at a time.
+    buffers = 24 * edge**3 + 2 * analysis.output_size_in_bytes
+    return (analysis.temp_size_in_bytes + buffers) / edge**3
 
 
 def plan_tiles(
     operator: LocalOperator,
     shape: Shape,
     memory: float = MEMORY,
-    answer: Answer = logits_themselves,
+    postprocess: Postprocess = unchanged,
 ) -> Tiling:
-    """The tiling that computes the fewest voxels of all whose tiles take at most `memory` bytes.
+    """Return the tiling with the fewest computed voxels whose tiles fit in `memory` bytes.
 
-    Halos are computed again for every tile, so tiles are as large as they may be, slabs rather
-    than cubes where that wastes less, and of sizes that divide the volume evenly.
+    Halos are computed again for every tile. Tiles are therefore as large as possible, slabs rather
+    than cubes where that is cheaper, and divide the volume evenly.
 
     Args:
         operator: any segmenter or restorer.
-        shape: of the volume, ``(z, y, x)``.
-        memory: bytes.
-        answer: as for `apply_tiles`.
+        shape: shape of the volume, ``(z, y, x)``.
+        memory: limit in bytes.
+        postprocess: as in `apply_tiles`.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> plan_tiles(GlobalThreshold(0.5), (64, 128, 128)).count
     1
     """
     whole = tiling_of(operator, shape, None)
-    return fewest(whole, operator.stride, memory / bytes_per_voxel(operator, answer))
+    return cheapest_tiling(whole, operator.stride, memory / bytes_per_voxel(operator, postprocess))
 
 
-def fewest(whole: Tiling, stride: int, most: float | int) -> Tiling:
-    """The tiling that computes the fewest voxels with at most so many in a tile with its halo.
+def cheapest_tiling(whole: Tiling, stride: int, most: float | int) -> Tiling:
+    """Return the tiling with the fewest computed voxels for a limited tile size.
 
     Args:
-        whole: the volume as one tile.
-        stride: that the edges of the tiles are multiples of.
-        most: voxels. Where no tile is that small, tiles of 16 voxels are taken.
+        whole: tiling of the volume as a single tile.
+        stride: tile edges are multiples of it.
+        most: largest number of voxels in a tile with its halo. If no tile is that small, tiles
+            have an edge of 16 voxels.
 
-    >>> cut = fewest(Tiling((64, 64, 64), (64, 64, 64), 4), 1, 64_000.0)
+    >>> cut = cheapest_tiling(Tiling((64, 64, 64), (64, 64, 64), 4), 1, 64_000.0)
     >>> cut.tile, cut.waste <= 2
     ((32, 32, 32), True)
     """
@@ -261,19 +273,19 @@ def fewest(whole: Tiling, stride: int, most: float | int) -> Tiling:
         smallest = tuple(min(_up(16, stride), edge) for edge in whole.tile)
         return dataclasses.replace(whole, tile=smallest)
     computed = np.where(fits, cuts.computed, np.inf)
-    # Of tilings with the same work the one with the largest tiles.
+    # Among tilings of equal cost, choose the one with the largest tiles.
     equal = computed == computed.min()
     return cuts.tiling(whole, int(np.where(equal, cuts.voxels, 0).argmax()))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Cuts:
-    """All ways to cut a volume evenly, as an array with an axis for each of the volume's.
+    """All even divisions of a volume, in arrays with one axis per axis of the volume.
 
     Attributes:
-        sizes: the edges of tiles along each axis.
-        voxels: of a tile with its halo.
-        computed: of all tiles together.
+        sizes: possible tile edges along each axis.
+        voxels: number of voxels in a tile with its halo.
+        computed: number of voxels in all tiles with their halos.
     """
 
     sizes: list[np.ndarray]
@@ -281,14 +293,14 @@ class _Cuts:
     computed: np.ndarray
 
     def tiling(self, whole: Tiling, number: int) -> Tiling:
-        """One of them, by its place in the flat arrays."""
+        """Return the division at this index of the flattened arrays."""
         chosen = np.unravel_index(number, self.voxels.shape)
         tile = tuple(int(size[i]) for size, i in zip(self.sizes, chosen, strict=True))
         return dataclasses.replace(whole, tile=tile)
 
 
 def _cuts(whole: Tiling, stride: int) -> _Cuts:
-    # The smallest size for each number of tiles along an axis: larger ones only compute more.
+    # For each number of tiles along an axis only the smallest tile edge is useful.
     sizes = [np.unique([_up(-(-n // k), stride) for k in range(1, n + 1)]) for n in whole.shape]
     counts = [-(-n // size) for n, size in zip(whole.shape, sizes, strict=True)]
     voxels = functools.reduce(np.multiply.outer, [size + 2.0 * whole.halo for size in sizes])
@@ -299,15 +311,21 @@ def memory_for(
     operator: LocalOperator,
     shape: Shape,
     waste: float = WASTE,
-    answer: Answer = logits_themselves,
+    postprocess: Postprocess = unchanged,
 ) -> tuple[float, Tiling]:
-    """The least memory in which no more than `waste` voxels are computed for each of the volume.
+    """Return the least memory for which tiling computes at most `waste` voxels per voxel.
 
-    Where even the whole volume as one tile, or the best cut, computes more, as a halo that is wide
-    for a small volume makes it, the memory in which the waste is the least there is.
+    If no tiling is that cheap, because the halo is wide for a small volume, return the least
+    memory for which the waste is as small as possible.
+
+    Args:
+        operator: any segmenter or restorer.
+        shape: shape of the volume, ``(z, y, x)``.
+        waste: computed voxels per voxel of the volume.
+        postprocess: as in `apply_tiles`.
 
     Returns:
-        bytes for `plan_tiles`, and the tiling that it then gives.
+        the memory in bytes for `plan_tiles`, and the resulting tiling.
 
     >>> from cryojax_seg.segmenters import LinearVote
     >>> memory, tiling = memory_for(LinearVote(2), (64, 64, 64))
@@ -316,8 +334,8 @@ def memory_for(
     """
     whole = tiling_of(operator, shape, None)
     cuts = _cuts(whole, operator.stride)
-    wanted = max(waste, whole.waste) * math.prod(whole.shape)  # no cut computes less than the whole
-    least = np.where(cuts.computed <= wanted, cuts.voxels, np.inf).min()
-    each = bytes_per_voxel(operator, answer)
-    tiling = fewest(whole, operator.stride, float(least))
-    return float(least) * each * (1 + 1e-6), tiling  # more, as rounding would take the last voxel
+    limit = max(waste, whole.waste) * math.prod(whole.shape)  # a single tile computes the least
+    least = np.where(cuts.computed <= limit, cuts.voxels, np.inf).min()
+    each = bytes_per_voxel(operator, postprocess)
+    tiling = cheapest_tiling(whole, operator.stride, float(least))
+    return float(least) * each * (1 + 1e-6), tiling  # a margin for rounding

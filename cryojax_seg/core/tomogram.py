@@ -1,4 +1,4 @@
-"""A tomogram at the boundary of the package: density with its physical meaning."""
+"""Represents a tomogram: a density with its voxel size, origin and missing wedge."""
 
 import dataclasses
 
@@ -10,15 +10,23 @@ from cryojax_seg.errors import ParameterError
 
 @dataclasses.dataclass(frozen=True)
 class Tomogram:
-    """A reconstruction and what is known about it.
+    """A reconstructed volume and its metadata.
 
     Attributes:
         density: array ``(z, y, x)``, any real dtype; may be a memory map or chunks on disk.
-        voxel_size: angstrom per voxel along z, y, x; None when the file does not say.
-        origin: angstrom, position of voxel (0, 0, 0) along z, y, x.
-        wedge: the missing wedge of the acquisition; None when unknown.
-        name: where it came from, for messages.
-        start: index of voxel (0, 0, 0) along z, y, x in the volume this one was cut from.
+        voxel_size: angstrom per voxel along z, y, x; None if unknown.
+        origin: position of voxel (0, 0, 0) along z, y, x, angstrom.
+        wedge: missing wedge of the acquisition; None if unknown.
+        name: source of the data, for messages.
+        start: index of voxel (0, 0, 0) along z, y, x in the volume from which this one was cut.
+
+    Raises:
+        ValueError: if the density does not have three axes.
+
+    >>> import numpy as np
+    >>> tomogram = Tomogram(np.zeros((2, 3, 4), np.float32), voxel_size=(10.0, 10.0, 10.0))
+    >>> tomogram.density.shape, tomogram.require_voxel_size()
+    ((2, 3, 4), (10.0, 10.0, 10.0))
     """
 
     density: Array | Readable
@@ -31,7 +39,7 @@ class Tomogram:
     def __post_init__(self):
         if self.density.ndim != 3:
             raise ValueError(
-                f"{self.name}: a tomogram has three axes (z, y, x), this array has shape "
+                f"{self.name}: a tomogram has three axes (z, y, x), but this array has shape "
                 f"{self.density.shape}"
             )
 
@@ -43,16 +51,16 @@ class Tomogram:
         """
         if self.voxel_size is None:
             raise ParameterError(
-                f"{self.name}: the voxel size is unknown, and this needs a length; give "
-                "voxel_size in angstrom, as in Tomogram(voxel_size=...)",
+                f"{self.name}: the voxel size is unknown but needed here; give voxel_size in "
+                "angstrom, as in Tomogram(voxel_size=...)",
                 "voxel_size",
             )
         return self.voxel_size
 
     def corner(self) -> tuple[float, float, float]:
-        """Where voxel (0, 0, 0) lies (angstrom, zyx) in the frame in which viewers show the file.
+        """Return the position of voxel (0, 0, 0) in viewer coordinates, angstrom, zyx.
 
-        That is the origin; where it is 0, the start counts instead, as in ChimeraX.
+        It is the origin, or, if the origin is 0, the start times the voxel size, as in ChimeraX.
 
         >>> import numpy as np
         >>> Tomogram(np.zeros((2, 2, 2)), (10.0, 10.0, 10.0), start=(3, 0, 1)).corner()

@@ -1,7 +1,7 @@
-"""Shapes of the arrays that travel through the package, named once.
+"""Defines names for array types.
 
-Arrays are ``(z, y, x)``, channels and classes come last, and there is no batch axis: batches are
-made with `jax.vmap`.
+Arrays are ``(z, y, x)`` with channels or classes last, and there is no batch axis: `jax.vmap`
+adds one.
 """
 
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, PRNGKeyArray, Real, Shaped
 
-Array = jax.Array | np.ndarray  # NumPy arrays are welcome wherever JAX arrays are
+Array = jax.Array | np.ndarray  # NumPy arrays are accepted wherever JAX arrays are
 
 Number = float | Float[Array, ""]
 Volume = Float[Array, "z y x"]
@@ -33,15 +33,15 @@ LabelArray = Integer[Array, "_z _y _x"]
 WeightArray = Real[Array, "_z _y _x"]
 ProbabilityArray = Real[Array, "_z _y _x"]
 
-# The axis that `jax.vmap` makes has a name, so that a network can normalise over it in training.
+# Name of the batch axis that `jax.vmap` adds, over which batch normalisation averages.
 BATCH_AXIS = "batch"
 
 
 @runtime_checkable
 class Annotation(Protocol):
-    """A volume and what is known of its voxels: ``(z, y, x)``, or with a batch axis first."""
+    """Represents an annotated volume ``(z, y, x)``, optionally with a leading batch axis."""
 
-    # Properties, so that frozen values fit too.
+    # Read-only properties, so that frozen dataclasses match.
     @property
     def volume(self) -> Any: ...
     @property
@@ -51,7 +51,7 @@ class Annotation(Protocol):
 
 
 def at_least_float32(dtype: Any) -> Any:
-    """The type to add many numbers of this type in.
+    """Return the type in which to sum many numbers of this type: float32 or wider.
 
     >>> at_least_float32(jnp.bfloat16) == jnp.float32, at_least_float32(jnp.float64) == jnp.float64
     (True, True)

@@ -1,6 +1,6 @@
-"""The missing wedge as a value: a few numbers that travel with the data.
+"""Represents the missing wedge of a tilt series by a few numbers.
 
-Convention. The beam is z. The sample is tilted about y (or x) by the right-hand rule, so a
+Conventions: the beam is along z. The sample is tilted about y (or x) by the right-hand rule, so a
 projection at tilt ``a`` measures the central plane spanned by the tilt axis and by the direction
 ``(k_z, k_x) = (sin a, cos a)`` for tilt about y, ``(k_z, k_y) = (-sin a, cos a)`` for tilt about x.
 A symmetric range of ``+-a`` about y thus measures ``|k_z| <= |k_x| tan a``, whatever ``k_y`` is.
@@ -21,21 +21,24 @@ from cryojax_seg.core import fourier
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Key, Number, Shape, Spectrum, Volume
 
-# A wedge for tilts about x is one for tilts about y in a sample that was turned by this matrix.
+# A wedge of tilts about x equals one of tilts about y, rotated by this matrix.
 _X_FROM_Y = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class MissingWedge:
-    """Which Fourier coefficients a single-axis tilt series measured.
+    """Describes which Fourier coefficients a single-axis tilt series measured.
 
     Attributes:
         tilt_range: lowest and highest tilt angle in degrees, within -90 to 90.
         tilt_axis: "y" or "x".
-        softness: width of the edge of the measured region in cycles per voxel; 0 is a hard edge.
-        rotation: ``(3, 3)`` matrix in zyx order that turned the sample since it was measured;
-            None for none.
+        softness: width of the edge of the measured region, cycles per voxel; 0 is a hard edge.
+        rotation: ``(3, 3)`` matrix in zyx order by which the volume was rotated after
+            reconstruction; None if it was not rotated.
+
+    Raises:
+        ValueError: for an invalid tilt range or tilt axis.
 
     >>> wedge = MissingWedge((-60.0, 60.0))
     >>> wedge.transfer((32, 32, 32)).shape
@@ -44,7 +47,7 @@ class MissingWedge:
     ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
     """
 
-    # Not checked by shape: jax rebuilds a pytree with batched, traced or placeholder leaves.
+    # Shapes are not annotated: JAX rebuilds pytrees with batched, traced or placeholder leaves.
     tilt_range: Any
     tilt_axis: Literal["y", "x"] = dataclasses.field(default="y", metadata={"static": True})
     softness: Any = 0.0
@@ -63,19 +66,19 @@ class MissingWedge:
             raise ValueError(f"tilt_axis {self.tilt_axis!r} must be 'y' or 'x'")
 
     def _sector(self):
-        """Normals in the (horizontal, beam) plane of the two edges of the measured sector."""
+        """Return the (horizontal, beam) normals of the two edges of the measured sector."""
         low, high = (jnp.deg2rad(jnp.asarray(a, jnp.result_type(float))) for a in self.tilt_range)
         return (jnp.sin(high), -jnp.cos(high)), (-jnp.sin(low), jnp.cos(low))
 
     def _frame(self, z, y, x):
-        """The horizontal and beam components of a vector, in the frame of the acquisition."""
+        """Return the horizontal and beam components of a vector in the frame of the acquisition."""
         if self.rotation is not None:
             r = jnp.asarray(self.rotation, jnp.result_type(float))
             z, y, x = (r[0, i] * z + r[1, i] * y + r[2, i] * x for i in range(3))  # R^T k
         return (x, z) if self.tilt_axis == "y" else (-y, z)
 
     def _measured(self, z, y, x):
-        """Transfer at one set of frequencies."""
+        """Return the transfer at the given frequencies."""
         u, w = self._frame(z, y, x)
         sign = jnp.where(u < 0, -1.0, 1.0)  # M(-k) = M(k)
         u, w = u * sign, w * sign
@@ -87,22 +90,22 @@ class MissingWedge:
             distance = horizontal * u + beam * w
             hard &= distance >= -1e-6
             soft *= jax.nn.sigmoid(distance / width)
-        # On the tilt axis (u = w = 0) every projection measures.
+        # Every projection measures the tilt axis (u = w = 0).
         on_axis = (jnp.abs(u) < 1e-7) & (jnp.abs(w) < 1e-7)
         return jnp.where(on_axis, 1.0, jnp.where(softness > 0, soft, hard.astype(u.dtype)))
 
     def transfer(
         self, shape: Shape, voxel_size: fourier.Spacing = (1.0, 1.0, 1.0)
     ) -> Float[Array, "z y half_x"]:
-        """The Fourier mask of a volume of this shape, in rfftn layout, between 0 and 1.
+        """Return the Fourier mask of a volume in rfftn layout, with values between 0 and 1.
 
-        Evaluated analytically as ``M(R^T k)``: nothing is interpolated or stored. A frequency on a
-        Nyquist plane stands for several (its alias has the opposite sign), and is kept only if all
-        of them are, so that the mask is Hermitian for every rotation and filtering is idempotent.
+        The mask is evaluated analytically as ``M(R^T k)``, without interpolation. A frequency on a
+        Nyquist plane is kept only if its alias of opposite sign is also measured, so that the mask
+        is Hermitian for every rotation and filtering is idempotent.
 
         Args:
-            shape: (z, y, x) of the volume.
-            voxel_size: only the ratios matter; `softness` is per unit of the smallest.
+            shape: shape of the volume, ``(z, y, x)``.
+            voxel_size: only the ratios matter; `softness` refers to the smallest voxel size.
         """
         smallest = min(voxel_size)
         kz, ky, kx = fourier.frequencies(shape, tuple(v / smallest for v in voxel_size))
@@ -122,21 +125,21 @@ class MissingWedge:
         return jnp.broadcast_to(mask, (shape[0], shape[1], shape[2] // 2 + 1))
 
     def apply(self, volume: Volume) -> Volume:
-        """The volume as this acquisition would have measured it."""
+        """Return the volume with unmeasured Fourier coefficients removed."""
         spectrum = fourier.rfftn(volume)
         return fourier.irfftn(
             spectrum * self.transfer(volume.shape).astype(spectrum.dtype), volume.shape
         )
 
     def rotate(self, rotation: Float[Array, "3 3"]) -> "MissingWedge":
-        """The wedge of a sample that is turned by this matrix (zyx order) after measurement."""
+        """Return the wedge of a volume that is rotated by this matrix (zyx order)."""
         rotation = jnp.asarray(rotation, jnp.result_type(float))
         if self.rotation is not None:
             rotation = rotation @ jnp.asarray(self.rotation, rotation.dtype)
         return dataclasses.replace(self, rotation=rotation)
 
     def as_numbers(self) -> "MissingWedge":
-        """The same wedge with plain numbers in tuples: hashable, fit for a static attribute.
+        """Return the wedge with plain numbers in tuples, which is hashable and can be static.
 
         >>> MissingWedge((-60.0, 60.0)).rotate(jnp.eye(3)).as_numbers().rotation[0]
         (1.0, 0.0, 0.0)
@@ -148,25 +151,27 @@ class MissingWedge:
         return MissingWedge((low, high), self.tilt_axis, float(self.softness), rotation)
 
     def symmetries(self) -> tuple[tuple[int, ...], ...]:
-        """The sets of array axes whose joint flip leaves this wedge unchanged.
+        """Return the sets of array axes whose joint flip leaves this wedge unchanged.
 
-        Found by evaluating the transfer, so that asymmetric tilt ranges and rotations are right.
-        Needs concrete numbers: call it outside `jax.jit`.
+        The transfer is compared numerically, which covers asymmetric tilt ranges and rotations.
+        Call this outside `jax.jit`, because it needs concrete numbers.
         """
         rng = np.random.default_rng(0)
         k = rng.uniform(-0.5, 0.5, (3, 4096)).astype(jnp.result_type(float))
-        measured = jax.jit(MissingWedge._measured)  # in one program, not one for each operation
+        measured = jax.jit(
+            MissingWedge._measured
+        )  # compile one program instead of one per operation
         reference = measured(self, *k)
-        kept = []
+        unchanged = []
         for count in range(4):
             for axes in itertools.combinations(range(3), count):
                 flipped = [-k[i] if i in axes else k[i] for i in range(3)]
                 if np.abs(measured(self, *flipped) - reference).mean() < 1e-3:
-                    kept.append(axes)
-        return tuple(kept)
+                    unchanged.append(axes)
+        return tuple(unchanged)
 
     def about_y(self) -> "MissingWedge":
-        """The same wedge as tilts about y, with a rotation matrix: one form for all wedges."""
+        """Return the same wedge expressed by tilts about y and a rotation matrix."""
         dtype = np.asarray(0.0, jnp.result_type(float)).dtype
         rotation = jnp.eye(3, dtype=dtype) if self.rotation is None else jnp.asarray(self.rotation)
         if self.tilt_axis == "x":
@@ -174,12 +179,13 @@ class MissingWedge:
         return MissingWedge(self.tilt_range, "y", self.softness, rotation)
 
     def moments(self) -> Float[Array, "3 3"]:
-        """Second moments of the measured directions, ``3 E[M(k) k k^T]`` over unit vectors k (zyx).
+        """Return the second moments of the measured directions, a ``(3, 3)`` tensor in zyx order.
 
-        The unit matrix if everything was measured, smaller along the directions that were not; a
-        tensor, so that ``wedge.rotate(R).moments()`` is ``R T R^T``. With a the tilt angles from
-        low to high, ``T_axis = (high - low) / pi`` along the tilt axis, and across it the integrals
-        of ``2 cos^2 a, 2 sin^2 a, 2 sin a cos a`` over pi. A hard edge is assumed.
+        The tensor is ``T = 3 E[M(k) k k^T]`` over unit vectors k. It is the identity if everything
+        was measured, and smaller along unmeasured directions; ``wedge.rotate(R).moments()`` is
+        ``R T R^T``. Along the tilt axis ``T = (high - low) / pi``; across it the components are
+        the integrals of ``2 cos^2 a``, ``2 sin^2 a`` and ``2 sin a cos a`` over the tilt angles a,
+        divided by pi. A hard edge is assumed.
 
         >>> moments = MissingWedge((-60.0, 60.0)).moments()
         >>> [round(float(m), 2) for m in jnp.diag(moments)]
@@ -198,14 +204,14 @@ class MissingWedge:
     def visibility(
         self, normals: Float[Array, "*n 3"], extent: Number = 6.0, thickness: Number = 1.5
     ) -> Float[Array, "*n"]:
-        """Fraction of the Fourier energy of a planar patch that the tilt series measured.
+        """Return the measured fraction of the Fourier energy of a planar patch.
 
         The patch is a Gaussian sheet, ``exp(-s^2 / 2 t^2)`` across and ``exp(-r^2 / 2 e^2)``
-        along, so its power spectrum is a Gaussian too, and so is its marginal in the plane
-        ``(k_horizontal, k_beam)`` across the tilt axis. There the wedge is a double sector, and a
-        linear map that whitens a centred Gaussian takes sectors to sectors, whose probability is
-        their angle over pi. With ``m`` the normal in that plane, ``q = (e/t)^2 - 1`` and
-        ``a, b`` the directions of the lowest and highest tilt::
+        along. Its power spectrum is a Gaussian, and so is the marginal in the plane
+        ``(k_horizontal, k_beam)`` perpendicular to the tilt axis, where the measured region is a
+        double sector. A linear map that whitens this Gaussian maps sectors to sectors, whose
+        probability is their angle divided by pi. With ``m`` the normal in that plane,
+        ``q = (e/t)^2 - 1`` and ``a, b`` the directions of the lowest and highest tilt::
 
             w = atan2(sin(high - low) sqrt(1 + q m.m),
                       cos(high - low) (1 + q m.m) - q (a.m)(b.m)) / pi
@@ -216,11 +222,11 @@ class MissingWedge:
             thickness: standard deviation t of its profile, voxels.
 
         Returns:
-            values between 0 (lost in the wedge) and 1. Differentiable in all arguments, the tilt
-            range included.
+            values between 0 (entirely in the missing wedge) and 1, differentiable in all arguments
+            including the tilt range.
 
         >>> w = MissingWedge((-60.0, 60.0))
-        >>> n = jnp.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])   # facing x; facing the beam
+        >>> n = jnp.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])   # normals along x and along the beam
         >>> [round(float(v), 2) for v in w.visibility(n, extent=18.0)]
         [0.97, 0.09]
         """
@@ -234,19 +240,20 @@ class MissingWedge:
         along_low = jnp.cos(low) * u + jnp.sin(low) * w
         along_high = jnp.cos(high) * u + jnp.sin(high) * w
         angle = jnp.arctan2(
-            jnp.abs(jnp.sin(high - low)) * jnp.sqrt(stretch),  # of 180 degrees it rounds below 0
+            jnp.abs(jnp.sin(high - low))
+            * jnp.sqrt(stretch),  # for 180 degrees it may round below 0
             jnp.cos(high - low) * stretch - q * along_low * along_high,
         )
         return angle / jnp.pi
 
 
 def unmeasured_noise(volume: Volume, transfer: Spectrum, key: Key) -> Volume:
-    """Noise at the frequencies that were not measured, as strong as the volume where it was.
+    """Return noise at the unmeasured frequencies, with the power of the volume at measured ones.
 
     Args:
-        volume: ``(z, y, x)``; its power per measured coefficient is that of the noise.
-        transfer: measured share of each frequency on the rfftn grid, `MissingWedge.transfer`.
-        key: of the noise.
+        volume: ``(z, y, x)``; the noise has the same power per coefficient.
+        transfer: measured share of each frequency on the rfftn grid, see `MissingWedge.transfer`.
+        key: random key of the noise.
 
     >>> wedge = MissingWedge((-60.0, 60.0))
     >>> transfer = wedge.transfer((8, 8, 8))
@@ -261,17 +268,17 @@ def unmeasured_noise(volume: Volume, transfer: Spectrum, key: Key) -> Volume:
 
 
 def estimate_wedge(volume: np.ndarray) -> MissingWedge | None:
-    """The tilt axis and range that a volume's own power spectrum shows, to about 2 degrees.
+    """Estimate the tilt axis and range from the power spectrum of a volume, to about 2 degrees.
 
-    Directions in the plane across the tilt axis that no projection measured carry hardly any
-    power. The measured sector ends where the power per degree, between 0.1 and 0.45 cycles per
-    voxel, falls below a third of its median.
+    In the plane perpendicular to the tilt axis, unmeasured directions carry hardly any power. The
+    measured sector ends where the power per degree, between 0.1 and 0.45 cycles per voxel, falls
+    below a third of its median.
 
     Args:
-        volume: ``(z, y, x)`` as reconstructed: a filter that fills the wedge hides it.
+        volume: ``(z, y, x)`` as reconstructed; a restoration that fills the wedge hides it.
 
     Returns:
-        a hard-edged wedge; None if neither axis shows one.
+        a hard-edged wedge, or None if neither axis shows one.
 
     >>> noise = np.random.default_rng(0).normal(size=(48, 48, 48)).astype(np.float32)
     >>> wedge = estimate_wedge(np.asarray(MissingWedge((-50.0, 60.0)).apply(noise)))
@@ -289,9 +296,9 @@ def estimate_wedge(volume: np.ndarray) -> MissingWedge | None:
         plane = power.mean(across)
         u = kx[0] if tilt_axis == "y" else -ky[:, :, 0]
         w = kz[:, :, 0]
-        reach = np.hypot(u, w)
+        radius = np.hypot(u, w)
         angle = np.rad2deg(np.arctan2(w * np.where(u < 0, -1, 1), np.abs(u)))
-        used = (reach > 0.1) & (reach < 0.45) & (u != 0)
+        used = (radius > 0.1) & (radius < 0.45) & (u != 0)
         bins = np.clip(np.floor(angle[used] + 90).astype(int), 0, 179)
         total = np.bincount(bins, plane[used], 180)
         count = np.bincount(bins, minlength=180)
@@ -303,6 +310,6 @@ def estimate_wedge(volume: np.ndarray) -> MissingWedge | None:
     tilt_axis = min(found, key=lambda a: np.minimum(found[a][:15], found[a][-15:]).min())
     measured = found[tilt_axis] > 1 / 3
     inside = np.flatnonzero(measured)
-    if inside[-1] - inside[0] >= 160:  # no stage tilts that far: resampling, not a wedge
+    if inside[-1] - inside[0] >= 160:  # no stage tilts that far, so resampling caused the edge
         return None
     return MissingWedge((float(inside[0] - 90), float(inside[-1] - 89)), tilt_axis)

@@ -155,7 +155,7 @@ def spared_by_memory(operator: LocalOperator, tiling: Tiling, postprocess: Any) 
     """What more memory would spare of a tiling; None where that is hardly anything."""
     if tiling.waste <= WASTE:
         return None
-    memory, better = memory_for(operator, tiling.shape, answer=postprocess)
+    memory, better = memory_for(operator, tiling.shape, postprocess=postprocess)
     if better.waste > 0.9 * tiling.waste:
         return None
     return Spared(math.ceil((memory + BASE) / 2**30 * 10) / 10, better.waste)

@@ -121,7 +121,7 @@ def _tiles(
     for number, parts in enumerate(zip(*streams, strict=True), done + 1):
         where = parts[0][0]
         mean = np.mean([block for _, block in parts], axis=0)
-        yield where, given.volume.restored(where, mean)
+        yield where, given.volume.denormalize(where, mean)
         report(number, tiling.count)
 
 
@@ -193,7 +193,7 @@ def write_samples(
     write_mrc(outputs.place(spread), scaled, given.tomogram, overwrite=True)
     with TileJob({}, [(target, np.float32)], mean.shape, given.tomogram, True, outputs) as job:
         everywhere = (slice(None),) * 3
-        job.write(everywhere, [volume.restored(everywhere, mean)])
+        job.write(everywhere, [volume.denormalize(everywhere, mean)])
 
 
 def check_memory(memory: float) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from cryojax_seg.core.operator import LocalOperator, registered_operator
-from cryojax_seg.core.parameters import room_for
+from cryojax_seg.core.parameters import parameter_limit
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.io.files import FileError
 from cryojax_seg.text import shortened, shown
@@ -93,7 +93,7 @@ def rebuild(description: Any, count: int, allow: Sequence[str] = ()) -> Any:
     >>> m.classes
     ('foreground',)
     """
-    with room_for(2 * count + _SPARE):  # what cannot be abstract is made a second time
+    with parameter_limit(2 * count + _SPARE):  # what cannot be abstract is made a second time
         return _rebuild(description, allow)
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from cryojax_seg.core import fourier
 from cryojax_seg.core.loss import Objective
 from cryojax_seg.core.operator import LocalOperator
-from cryojax_seg.core.rotation import move
+from cryojax_seg.core.rotation import rotate_on_grid
 from cryojax_seg.core.types import BATCH_AXIS, Array, Features, Scalar, Volume
 from cryojax_seg.core.wedge import MissingWedge, unmeasured_noise
 from cryojax_seg.losses.self_supervised import split
@@ -94,8 +94,8 @@ def adversarial(
             first, second = jnp.where(swap, pair[::-1], pair)
             noise = [unmeasured_noise(first, mask, key) for key in (keys[2], keys[3])]
             matrix = turning(wedge, shape, keys[4])
-            (view,) = move(matrix, pair.mean(0))
-            (residual,) = move(matrix, (pair[0] - pair[1]) / 2)
+            (view,) = rotate_on_grid(matrix, pair.mean(0))
+            (residual,) = rotate_on_grid(matrix, (pair[0] - pair[1]) / 2)
             there = wedge.rotate(matrix.astype(dtype)).transfer(shape).astype(dtype)
             return first + noise[0], second, noise[1], view, residual, there
 

@@ -26,7 +26,7 @@ from cryojax_seg.core import fourier
 from cryojax_seg.core.combinators import Chain
 from cryojax_seg.core.loss import Objective
 from cryojax_seg.core.operator import LocalOperator
-from cryojax_seg.core.rotation import move
+from cryojax_seg.core.rotation import rotate_on_grid
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import BATCH_AXIS, Array, Key, Scalar, Shape, Volume
 from cryojax_seg.core.wedge import MissingWedge
@@ -153,7 +153,7 @@ def restorer_of(operator: LocalOperator) -> Callable[[Volume], Volume]:
         ValueError: if nothing in the operator restores.
     """
     if isinstance(operator, Chain) and operator.restorers:
-        return operator.restored
+        return operator.restore
     if isinstance(operator, Segmenter):
         raise ValueError(
             f"a loss of restoration needs a restorer, or a core.Chain with restorers, not a "
@@ -222,7 +222,9 @@ def restoration(
 
         def turned(base: Array, target: Array, wedge: MissingWedge, mask: Array, keys: Array):
             matrix = turning(wedge, shape, keys[2])
-            base, target = (jax.vmap(lambda v: move(matrix, v)[0])(pair) for pair in (base, target))
+            base, target = (
+                jax.vmap(lambda v: rotate_on_grid(matrix, v)[0])(pair) for pair in (base, target)
+            )
             there = transfer(wedge.rotate(matrix.astype(mask.dtype)), shape).astype(mask.dtype)
             inputs = _filter(base, mask)
             if recipe.base == "filled":

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from cryojax_seg.core import fourier
 from cryojax_seg.core.loss import Objective, VoxelLogits, finite, logits_of
-from cryojax_seg.core.rotation import cube_rotations, move
+from cryojax_seg.core.rotation import cube_rotations, rotate_on_grid
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Array, Scalar, Volume
 from cryojax_seg.core.wedge import MissingWedge
@@ -261,7 +261,7 @@ def equivariant(
                 fill = fill + _like_noise(left, transfer, key[0])
             estimate = _measured(student, transfer) + fill - _measured(fill, transfer)
             matrix = turning(wedge, student.shape, key[1])
-            estimate, p = move(matrix, estimate, p)
+            estimate, p = rotate_on_grid(matrix, estimate, p)
             return _measured(estimate, transfer), p, wedge.rotate(matrix.astype(transfer.dtype))
 
         inputs, wanted, wedges = jax.vmap(turned)(students, p, batch.wedge, keys)

@@ -7,7 +7,7 @@ from jax.core import Tracer
 from cryojax_seg.core import Segmenter
 from cryojax_seg.core.neighbourhood import gaussian
 from cryojax_seg.core.parameters import Numbers, learnable, window_radii
-from cryojax_seg.core.rotation import cube_rotations, move, transpose
+from cryojax_seg.core.rotation import cube_rotations, rotate_by_transposing, rotate_on_grid
 from cryojax_seg.core.types import Logits, Volume
 from cryojax_seg.core.wedge import MissingWedge
 
@@ -70,12 +70,16 @@ class WedgeConditioned(Segmenter):
             table = jnp.asarray(cube_rotations(volume.shape))
             fit = (table.astype(wedge.rotation.dtype) * wedge.rotation[None]).sum((1, 2))
             matrix = table[jnp.argmax(fit)]
-            logits = self._upright(move(matrix.T, volume)[0], _turn_back(wedge, matrix))
-            return move(matrix, logits)[0]
+            logits = self._upright(
+                rotate_on_grid(matrix.T, volume)[0], _undo_rotation(wedge, matrix)
+            )
+            return rotate_on_grid(matrix, logits)[0]
         table = cube_rotations((1, 1, 1))
         matrix = table[np.argmax((table * np.asarray(wedge.rotation)).sum((1, 2)))]
-        logits = self._upright(transpose(matrix.T, volume), _turn_back(wedge, matrix))
-        return transpose(matrix, logits)
+        logits = self._upright(
+            rotate_by_transposing(matrix.T, volume), _undo_rotation(wedge, matrix)
+        )
+        return rotate_by_transposing(matrix, logits)
 
     def _upright(self, volume: Volume, wedge: MissingWedge) -> Logits:
         moments = wedge.moments().astype(volume.dtype)
@@ -90,5 +94,5 @@ class WedgeConditioned(Segmenter):
         return self.segmenter(volume + gains[0] * steered + gains[1] * plain)
 
 
-def _turn_back(wedge: MissingWedge, matrix) -> MissingWedge:
+def _undo_rotation(wedge: MissingWedge, matrix) -> MissingWedge:
     return wedge.rotate(jnp.asarray(matrix.T, jnp.result_type(float)))

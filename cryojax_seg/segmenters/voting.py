@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from cryojax_seg.core.convolution import conv3d
-from cryojax_seg.core.parameters import Numbers, claim, exponential, learnable, learnable_log
+from cryojax_seg.core.parameters import Numbers, exponential, learnable, learnable_log, reserve
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Logits, Volume
 
@@ -50,7 +50,7 @@ class LinearVote(Segmenter):
         self.radius = radius
         self.halo, self.stride, self.classes = radius, 1, tuple(classes)
         count = len(classes)
-        claim((2 * radius + 1,) * 3 + (count,))
+        reserve((2 * radius + 1,) * 3 + (count,))
         brightness = np.arange(count) / (count - 1) if count > 1 else np.ones(1)
         offset = np.arange(-radius, radius + 1) / max(radius / 2, 1)
         taps = np.exp(-0.5 * offset**2)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
-from cryojax_seg.core.rotation import move
+from cryojax_seg.core.rotation import rotate_on_grid
 from cryojax_seg.core.types import Shape
 
 Grid = tuple[np.ndarray, ...]  # indices of an open mesh, as `numpy.ix_` returns them
@@ -86,7 +86,7 @@ class Scalar(Companion):
         return np.asarray(array[where], np.float32)
 
     def moved(self, array: jax.Array, matrix: jax.Array) -> jax.Array:
-        return move(matrix, array)[0]
+        return rotate_on_grid(matrix, array)[0]
 
     def rotated(self, array: jax.Array, source: Source, matrix: jax.Array) -> jax.Array:
         return _interpolated(array, source)
@@ -109,7 +109,7 @@ class Label(Companion):
         return block.astype(self.dtype)
 
     def moved(self, array: jax.Array, matrix: jax.Array) -> jax.Array:
-        return move(matrix, array)[0]
+        return rotate_on_grid(matrix, array)[0]
 
     def rotated(self, array: jax.Array, source: Source, matrix: jax.Array) -> jax.Array:
         nearest = map_coordinates(array.astype(jnp.float32), source, order=0, mode="nearest")
@@ -136,7 +136,7 @@ class Vector(Companion):
         return block.astype(jnp.float32) / 127
 
     def moved(self, array: jax.Array, matrix: jax.Array) -> jax.Array:
-        return _rotated_vectors(move(matrix, array)[0], matrix)
+        return _rotated_vectors(rotate_on_grid(matrix, array)[0], matrix)
 
     def rotated(self, array: jax.Array, source: Source, matrix: jax.Array) -> jax.Array:
         nearest = [map_coordinates(array[..., i], source, order=0) for i in range(3)]
@@ -161,7 +161,7 @@ class Pair(Companion):
         return jnp.moveaxis(block, -1, 0)
 
     def moved(self, array: jax.Array, matrix: jax.Array) -> jax.Array:
-        return jnp.stack(move(matrix, *array))
+        return jnp.stack(rotate_on_grid(matrix, *array))
 
     def rotated(self, array: jax.Array, source: Source, matrix: jax.Array) -> jax.Array:
         return jax.vmap(lambda half: _interpolated(half, source))(array)

@@ -8,7 +8,7 @@ import numpy as np
 
 from cryojax_seg.core import segmenter as core
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.tiling import Tiling, apply_tiles, fewest
+from cryojax_seg.core.tiling import Tiling, apply_tiles, cheapest_tiling
 from cryojax_seg.segmenters import fit_normalization
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
@@ -93,7 +93,7 @@ def _chosen(
     largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
     whole = Tiling(largest, tuple(-(-n // stride) * stride for n in largest), context)
     enough = voxels >= math.prod(whole.padded)
-    cut = fewest(whole, stride, voxels if enough else voxels / _FEWEST)
+    cut = cheapest_tiling(whole, stride, voxels if enough else voxels / _FEWEST)
     tiles = []
     for number, (box, example) in enumerate(zip(boxes, examples, strict=True)):
         for inside in dataclasses.replace(cut, shape=shapes[number]):

@@ -128,7 +128,7 @@ def test_parts_are_blank_as_the_whole_is(sample):
 def test_a_volume_keeps_its_blank_parts(sample):
     whole, blank = padded(sample, ((0, 0), (0, 16), (0, 0)), 7.0)
     volume = Normalized(whole, measure_intensity(whole, "dark"))
-    back = volume.restored(EVERYWHERE, np.full(whole.shape, 2.0))
+    back = volume.denormalize(EVERYWHERE, np.full(whole.shape, 2.0))
     assert (back[blank] == 7).all()
     assert np.allclose(back[~blank], 2 / volume.intensity.gain + volume.intensity.centre)
 

@@ -80,7 +80,7 @@ def test_a_constant_volume_has_no_seams_or_borders():
 def test_refusals():
     with pytest.raises(ValueError, match="volume"):
         apply(Blocks(), np.zeros((3, 4), np.float32))
-    with pytest.raises(ValueError, match="voxels"):
+    with pytest.raises(ValueError, match="non-empty"):
         apply(Blocks(), np.zeros((3, 0, 4), np.float32))
 
 

@@ -355,19 +355,19 @@ def test_a_large_network_on_paper_costs_nothing(saved):
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
-        ("unet", {"depth": 12}, "more parameters than there are"),
+        ("unet", {"depth": 12}, "more parameters than its file"),
         ("unet", {"depth": 1000}, "depth 0 to 16"),
         ("unet", {"depth": 10**9}, "cannot be built with depth"),
-        ("unet", {"width": 4000, "depth": 9}, "more parameters than there are"),
-        ("vote", {"radius": 400}, "more parameters than there are"),
-        ("vote", {"radius": 2000}, "more parameters than there are|voxels around each"),
+        ("unet", {"width": 4000, "depth": 9}, "more parameters than its file"),
+        ("vote", {"radius": 400}, "more parameters than its file"),
+        ("vote", {"radius": 2000}, "more parameters than its file|voxels around each"),
         ("vote", {"radius": 10**6}, "cannot be built with radius"),
-        ("convnet", {"layers": 4000}, "more parameters than there are"),
-        ("convnet", {"kernel": 4001}, "more parameters than there are"),
+        ("convnet", {"layers": 4000}, "more parameters than its file"),
+        ("convnet", {"kernel": 4001}, "more parameters than its file"),
         ("local", {"scales": [1e9], "radii": None}, "voxels around each"),
         ("local", {"scales": [1.0], "radii": [4000]}, "voxels around each"),
         ("means", {"search": 4000}, "voxels around each"),
-        ("stacked", {"classes": [str(i) for i in range(10**5)]}, "more parameters than there are"),
+        ("stacked", {"classes": [str(i) for i in range(10**5)]}, "more parameters than its file"),
     ],
 )
 def test_a_description_out_of_all_proportion_costs_nothing(saved, name, arguments, words):

@@ -11,7 +11,7 @@ from flax import nnx
 
 from cryojax_seg import losses
 from cryojax_seg.core import Chain, LocalOperator, MissingWedge
-from cryojax_seg.core.rotation import transpose
+from cryojax_seg.core.rotation import rotate_by_transposing
 from cryojax_seg.losses import self_supervised as under_test
 from cryojax_seg.losses.wedge import turning
 from cryojax_seg.segmenters import GlobalThreshold
@@ -49,7 +49,7 @@ def masked(v, mask):
 
 
 def turned(v):
-    return np.asarray(transpose(MATRIX, v), np.float64)
+    return np.asarray(rotate_by_transposing(MATRIX, v), np.float64)
 
 
 def like(v, reference):

@@ -12,7 +12,7 @@ from jax.test_util import check_grads
 
 from cryojax_seg import losses
 from cryojax_seg.core import MissingWedge, Segmenter
-from cryojax_seg.core.rotation import cube_rotations, move, transpose
+from cryojax_seg.core.rotation import cube_rotations, rotate_by_transposing, rotate_on_grid
 from cryojax_seg.losses import wedge as under_test
 from cryojax_seg.segmenters import GlobalThreshold, LinearVote, WedgeConditioned
 from cryojax_seg.training import Batch
@@ -372,7 +372,7 @@ def test_turning_data_and_wedge_turns_the_answer(tilt_axis):
     wedge = MissingWedge((-60.0, 40.0), tilt_axis)
     conditioned = WedgeConditioned(vote, wedge, 0.7, (0.3, -0.2), radius=2)
     volume = jnp.asarray(rng.normal(size=(9, 9, 9)), jnp.float32)
-    run, turn = jax.jit(conditioned.logits_given_wedge), jax.jit(move)
+    run, turn = jax.jit(conditioned.logits_given_wedge), jax.jit(rotate_on_grid)
     upright = run(volume, canonical(wedge))
     np.testing.assert_allclose(jax.jit(conditioned)(volume), upright, atol=1e-5)
     changed = 0
@@ -386,10 +386,10 @@ def test_turning_data_and_wedge_turns_the_answer(tilt_axis):
 
 def test_known_and_traced_rotations_move_alike():
     rng = np.random.default_rng(0)
-    cube, turn = rng.normal(size=(4, 4, 4, 2)).astype(np.float32), jax.jit(move)
+    cube, turn = rng.normal(size=(4, 4, 4, 2)).astype(np.float32), jax.jit(rotate_on_grid)
     for matrix in cube_rotations((4, 4, 4)):
         (gathered,) = turn(matrix, cube)
-        np.testing.assert_array_equal(transpose(matrix, cube), gathered)
+        np.testing.assert_array_equal(rotate_by_transposing(matrix, cube), gathered)
 
 
 def test_a_batch_tells_the_segmenter_its_wedge():
