@@ -18,7 +18,7 @@ from cryojax_seg.core.rotation import rotate_on_grid
 from cryojax_seg.core.types import BATCH_AXIS, Array, Features, Scalar, Volume
 from cryojax_seg.core.wedge import MissingWedge, unmeasured_noise
 from cryojax_seg.losses.self_supervised import split
-from cryojax_seg.losses.wedge import require, turning
+from cryojax_seg.losses.wedge import random_rotation, require
 
 
 class EnergyTrained(LocalOperator):
@@ -58,8 +58,8 @@ def adversarial(
         L_E = E(R y) - E(view(x_1)) + penalty |dE/dy|^2,    view(x) = A_(M_R) x + R (v_1 - v_2) / 2
 
     Each in the part of the other. E compares measurements, as in AmbientGAN (Bora et al. 2018): the
-    data, turned, have the wedge ``M_R``; so has the view of the estimate, with real noise. What was
-    put into the wedge of y is seen there, and must look like what was measured elsewhere. The
+    data, rotated, have the wedge ``M_R``; so has the view of the estimate, with real noise. What
+    was put into the wedge of y is seen there, and must look like what was measured elsewhere. The
     penalty is that of Mescheder et al. 2018, by the squared change of E along a random direction
     (finite differences: it needs no second derivative). Each of both treats the other as constant.
 
@@ -93,7 +93,7 @@ def adversarial(
             swap = jax.random.bernoulli(keys[1])
             first, second = jnp.where(swap, pair[::-1], pair)
             noise = [unmeasured_noise(first, mask, key) for key in (keys[2], keys[3])]
-            matrix = turning(wedge, shape, keys[4])
+            matrix = random_rotation(wedge, shape, keys[4])
             (view,) = rotate_on_grid(matrix, pair.mean(0))
             (residual,) = rotate_on_grid(matrix, (pair[0] - pair[1]) / 2)
             there = wedge.rotate(matrix.astype(dtype)).transfer(shape).astype(dtype)
@@ -103,11 +103,11 @@ def adversarial(
             halves, masks, batch.wedge, keys
         )
         gain = jax.vmap(fourier.apply_gain)
-        answers = restored(inputs)
-        data = jnp.square(gain(targets - answers, masks)).mean()
-        repeated = restored(gain(answers, masks) + again)
-        loss = data + consistency * jnp.square(repeated - answers).mean()
-        fake = gain(answers, theres) + residuals
+        outputs = restored(inputs)
+        data = jnp.square(gain(targets - outputs, masks)).mean()
+        repeated = restored(gain(outputs, masks) + again)
+        loss = data + consistency * jnp.square(repeated - outputs).mean()
+        fake = gain(outputs, theres) + residuals
         loss = loss + energy * judge(constant, fake).mean()
 
         direction = jax.vmap(lambda k: jax.random.normal(k[0], shape, dtype))(keys)

@@ -1,8 +1,8 @@
 """What a restorer can learn from the tomogram alone: one loss for the whole family of methods.
 
 Notation: ``f`` restores a volume, ``v_1, v_2`` are half tomograms of independent noise, ``A_M v``
-is v with only the measured frequencies M, ``R`` a rotation of the cube and ``M_R`` the wedge turned
-with the sample. With each half in the part of the first::
+is v with only the measured frequencies M, ``R`` a rotation of the cube, ``M_R`` the rotated wedge.
+With each half in the part of the first::
 
     loss = observed |A_M (v_2 - f(v_1))|^p + | W^(1/2) F (R t_2 - f(A_M R b_1)) |^p
     W    = seen M_R M + lost M_R (1 - M) + never (1 - M_R)
@@ -30,7 +30,7 @@ from cryojax_seg.core.rotation import rotate_on_grid
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import BATCH_AXIS, Array, Key, Scalar, Shape, Volume
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.losses.wedge import require, turning
+from cryojax_seg.losses.wedge import random_rotation, require
 
 Part = Literal["data", "filled", "estimate"]
 Transfer = Callable[[MissingWedge, Shape], Array]
@@ -44,10 +44,11 @@ class Recipe:
         halves: whether base and target come from two halves; else from the tomogram itself.
         observed: factor of the term without rotation.
         everywhere: let that term compare all frequencies, and not the measured ones alone.
-        base, target: of the turned term: the ``"data"`` v; v with its wedge ``"filled"`` from f(v),
-            a constant for the gradient; or the ``"estimate"`` f(v), through which gradients flow.
+        base, target: of the rotated term: the ``"data"`` v; v with its wedge ``"filled"`` from
+            f(v), a constant for the gradient; or the ``"estimate"`` f(v), with its
+            gradient.
         seen, lost, never: factors of frequencies that the input shows; that were measured, and that
-            the rotation took away; that were never measured. All 0: no turned term.
+            the rotation took away; that were never measured. All 0: no rotated term.
         noise: standard deviation of noise added to the input, of the tomogram's.
         reinject: add to what fills the wedge the noise that f removed (IsoNet2).
         power: 2 for squares, 1 for absolute values.
@@ -66,21 +67,21 @@ class Recipe:
     power: Literal[1, 2] = 2
 
     @property
-    def turns(self) -> bool:
+    def rotates(self) -> bool:
         return self.seen > 0 or self.lost > 0 or self.never > 0
 
 
 # Noise2noise on even and odd halves (Lehtinen et al. 2018; cryoCARE, Buchholz et al. 2019).
 NOISE2NOISE = Recipe(halves=True, observed=1.0, everywhere=True)
-# IsoNet (Liu et al. 2022): the network's own answer fills the wedge, and counts as the truth.
+# IsoNet (Liu et al. 2022): the network's own output fills the wedge, and counts as the truth.
 ISONET = Recipe(
     halves=False, base="filled", target="filled", seen=1.0, lost=1.0, never=1.0, noise=0.1, power=1
 )
-# IsoNet2 (Liu et al. 2025), noise2noise with mask weights: its own answers do not count.
+# IsoNet2 (Liu et al. 2025), noise2noise with mask weights: its own outputs do not count.
 ISONET2 = Recipe(halves=True, base="filled", target="filled", seen=1.0, lost=20.0, reinject=True)
 # DeepDeWedge (Wiedemann & Heckel 2024): the target is data, the input is refilled.
 DEEPDEWEDGE = Recipe(halves=True, base="filled", target="data", seen=1.0, lost=2.0)
-# Equivariant imaging in one stage (Chen et al. 2021; ICECREAM, 2026): the estimate is turned,
+# Equivariant imaging in one stage (Chen et al. 2021; ICECREAM, 2026): the estimate is rotated,
 # measured again, and must come back.
 EQUIVARIANT = Recipe(
     halves=True, observed=1.0, base="estimate", target="estimate", seen=2.0, lost=2.0
@@ -128,14 +129,14 @@ def _size(difference: Array, power: int) -> Scalar:
     return jnp.abs(difference).mean() if power == 1 else jnp.square(difference).mean()
 
 
-def _refilled(data: Array, answers: Array, transfer: Array, key: Key, reinject: bool) -> Array:
+def _refilled(data: Array, outputs: Array, transfer: Array, key: Key, reinject: bool) -> Array:
     """The data, with what the restorer says where nothing was measured."""
     if reinject:
-        # The halves differ by their noise alone, and so do the answers by what is left of it.
-        before, after = (jnp.std(pair[0] - pair[-1]) / 2**0.5 for pair in (data, answers))
+        # The halves differ by their noise alone, and so do the outputs by what is left of it.
+        before, after = (jnp.std(pair[0] - pair[-1]) / 2**0.5 for pair in (data, outputs))
         removed = jnp.sqrt(jnp.abs(jnp.square(before) - jnp.square(after)) + 1e-12)
-        answers = answers + removed * jax.random.normal(key, answers.shape, answers.dtype)
-    return data - _filter(data, 1 - transfer) + _filter(answers, 1 - transfer)
+        outputs = outputs + removed * jax.random.normal(key, outputs.shape, outputs.dtype)
+    return data - _filter(data, 1 - transfer) + _filter(outputs, 1 - transfer)
 
 
 def _like(volumes: Array, reference: Array) -> Array:
@@ -212,16 +213,16 @@ def restoration(
             left = data[:, ::-1] - parts["estimate"]
             seen = left if recipe.everywhere else jax.vmap(_filter)(left, masks)
             total = total + recipe.observed * _size(seen, recipe.power)
-        if not recipe.turns:
+        if not recipe.rotates:
             return total
         if "filled" in (recipe.base, recipe.target):
-            answers = jax.lax.stop_gradient(parts["estimate"])
+            outputs = jax.lax.stop_gradient(parts["estimate"])
             parts["filled"] = jax.vmap(
                 lambda d, a, m, k: _refilled(d, a, m, k[1], recipe.reinject)
-            )(data, answers, masks, keys)
+            )(data, outputs, masks, keys)
 
-        def turned(base: Array, target: Array, wedge: MissingWedge, mask: Array, keys: Array):
-            matrix = turning(wedge, shape, keys[2])
+        def rotated(base: Array, target: Array, wedge: MissingWedge, mask: Array, keys: Array):
+            matrix = random_rotation(wedge, shape, keys[2])
             base, target = (
                 jax.vmap(lambda v: rotate_on_grid(matrix, v)[0])(pair) for pair in (base, target)
             )
@@ -234,7 +235,7 @@ def restoration(
             weight = recipe.seen * there * mask + recipe.lost * there * (1 - mask)
             return inputs, target[::-1], weight + recipe.never * (1 - there)
 
-        inputs, targets, weights = jax.vmap(turned)(
+        inputs, targets, weights = jax.vmap(rotated)(
             parts[recipe.base], parts[recipe.target], batch.wedge, masks, keys
         )
         left = targets - restored(inputs)

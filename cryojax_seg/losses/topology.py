@@ -27,12 +27,12 @@ Mask = Bool[Array, "*batch z y x"]
 Pool = Callable[[Soft, Mask], Soft]
 
 
-def _window(x: Array, axis: int, fill: float | bool, reach: int = 1) -> list[Array]:
-    """The array shifted by -reach to reach along an axis, `fill` coming in."""
-    pads = [(reach, reach) if a == axis % x.ndim else (0, 0) for a in range(x.ndim)]
+def _window(x: Array, axis: int, fill: float | bool, radius: int = 1) -> list[Array]:
+    """The array shifted by -radius to radius along an axis, `fill` coming in."""
+    pads = [(radius, radius) if a == axis % x.ndim else (0, 0) for a in range(x.ndim)]
     padded = jnp.pad(x, pads, constant_values=fill)
     size = x.shape[axis]
-    return [jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(2 * reach + 1)]
+    return [jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(2 * radius + 1)]
 
 
 def _pooled(pool: Callable[..., Any], p: Soft, connectivity: int) -> Soft:

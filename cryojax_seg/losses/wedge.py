@@ -5,7 +5,7 @@ than its labels: the missing wedge of every patch, the normals of the true surfa
 tomograms, a random key. What is missing is named in the error.
 
 Notation: ``A_M v`` is the volume v with only the measured frequencies M, ``R`` a rotation of the
-cube, ``M_R`` the wedge turned with the sample, ``p(x)`` the foreground probabilities of a volume x.
+cube, ``M_R`` the wedge rotated with the sample, ``p(x)`` the foreground probabilities of volume x.
 """
 
 import dataclasses
@@ -190,8 +190,8 @@ def _like_noise(residual: Volume, transfer: Array, key: Array) -> Volume:
     return fourier.apply_gain(jax.random.normal(key, shape, residual.dtype), gain)
 
 
-def turning(wedge: MissingWedge, shape: tuple[int, ...], key: Array) -> Array:
-    """A random rotation of the grid that moves the wedge: ``(3, 3)`` integers, zyx order.
+def random_rotation(wedge: MissingWedge, shape: tuple[int, ...], key: Array) -> Array:
+    """Return a random rotation of the grid that moves the wedge: ``(3, 3)`` integers, zyx order.
 
     Among the rotations of the cube that keep the shape, those whose wedge differs from the given
     one by at least half of what the most different one does.
@@ -218,7 +218,7 @@ def disagreement(wanted: Array, found: Array, wedge: MissingWedge) -> tuple[Scal
 def equivariant(
     halves: bool = False, noise: bool = True, widths: tuple[float, ...] = (0.7, 2.0)
 ) -> Objective:
-    """Turning the sample must turn the answer, although another part of it then goes missing.
+    """Penalise predictions that do not rotate with the sample.
 
     No labels: a membrane that the tilt series shows here must be found again after the rotation
     that hides it. With the estimate of the sample ``e = A_M x + (1 - A_M)(D p(x) + noise)``
@@ -253,18 +253,18 @@ def equivariant(
             students = jnp.where(swapped, batch.halves[:, 1], batch.halves[:, 0])
         p = jax.lax.stop_gradient(_foreground(logits_of(segmenter, teachers, batch.wedge)))
 
-        def turned(student: Volume, p: Array, wedge: MissingWedge, key: Array):
+        def rotated(student: Volume, p: Array, wedge: MissingWedge, key: Array):
             transfer = wedge.transfer(student.shape).astype(student.dtype)
             density, left = explain(student, p, transfer, widths)
             fill = density
             if noise:
                 fill = fill + _like_noise(left, transfer, key[0])
             estimate = _measured(student, transfer) + fill - _measured(fill, transfer)
-            matrix = turning(wedge, student.shape, key[1])
+            matrix = random_rotation(wedge, student.shape, key[1])
             estimate, p = rotate_on_grid(matrix, estimate, p)
             return _measured(estimate, transfer), p, wedge.rotate(matrix.astype(transfer.dtype))
 
-        inputs, wanted, wedges = jax.vmap(turned)(students, p, batch.wedge, keys)
+        inputs, wanted, wedges = jax.vmap(rotated)(students, p, batch.wedge, keys)
         inputs = jax.lax.stop_gradient(inputs)
         q = _foreground(logits_of(segmenter, inputs, batch.wedge))
 

@@ -115,8 +115,8 @@ def cross_validation(
     ...     Example(labels.astype(np.float32), labels), ["threshold"], folds=2, steps=2, patch=8,
     ...     progress=False,
     ... )
-    >>> [fold.shown for fold in found.folds], found.methods["threshold"].scores["dice"]
-    ([(0, 8), (8, 16)], 1.0)
+    >>> [fold.shown for fold in found.folds], found.methods["threshold"].predicted.shape
+    ([(0, 8), (8, 16)], (16, 16, 16))
     """
     for name in names:
         methods.known(name)

@@ -223,8 +223,8 @@ def _anywhere(samples: Samples, key: Key, patch: tuple[int, int, int]):
     """Tomogram and origin of a patch that may lie anywhere."""
     chance = jax.random.uniform(key, (4,))
     example = jnp.floor(chance[0] * samples.shapes.shape[0]).astype(jnp.int32)
-    room = samples.shapes[example] - np.asarray(patch, np.int32) + 1
-    return example, jnp.floor(chance[1:] * room.astype(chance.dtype)).astype(jnp.int32)
+    free = samples.shapes[example] - np.asarray(patch, np.int32) + 1
+    return example, jnp.floor(chance[1:] * free.astype(chance.dtype)).astype(jnp.int32)
 
 
 def places(

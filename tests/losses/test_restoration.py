@@ -13,7 +13,7 @@ from cryojax_seg import losses
 from cryojax_seg.core import Chain, LocalOperator, MissingWedge
 from cryojax_seg.core.rotation import rotate_by_transposing
 from cryojax_seg.losses import self_supervised as under_test
-from cryojax_seg.losses.wedge import turning
+from cryojax_seg.losses.wedge import random_rotation
 from cryojax_seg.segmenters import GlobalThreshold
 from cryojax_seg.training import Batch
 from cryojax_seg.training.sampling import canonical
@@ -22,7 +22,7 @@ EDGE = 12
 SHAPE = (EDGE,) * 3
 WEDGE = MissingWedge((-60.0, 50.0))
 KEY = jax.random.key(3)
-MATRIX = np.asarray(turning(canonical(WEDGE), SHAPE, jax.random.split(KEY, 4)[2]))
+MATRIX = np.asarray(random_rotation(canonical(WEDGE), SHAPE, jax.random.split(KEY, 4)[2]))
 M = np.asarray(WEDGE.transfer(SHAPE), np.float64)
 MR = np.asarray(WEDGE.rotate(jnp.asarray(MATRIX, jnp.float32)).transfer(SHAPE), np.float64)
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

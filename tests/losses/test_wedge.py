@@ -182,7 +182,7 @@ def test_the_density_of_probabilities_is_the_least_squares_solution():
 def test_every_turning_moves_the_wedge():
     @jax.jit
     def turn(key):
-        matrix = under_test.turning(WEDGE, (8, 8, 8), key)
+        matrix = under_test.random_rotation(WEDGE, (8, 8, 8), key)
         turned = WEDGE.rotate(matrix.astype(jnp.float32))
         return matrix, jnp.abs(turned.transfer((16,) * 3) - WEDGE.transfer((16,) * 3)).mean()
 
@@ -208,7 +208,7 @@ def test_consistency_asks_for_the_measured_membrane_after_it_was_turned_away():
     """A segmenter that finds nothing after rotation is inconsistent; one whose answers turn is not.
 
     `Filled` is a threshold: it cannot see a sheet once it is in the wedge. The loss falls when the
-    volume has no wedge at all, where turning loses nothing.
+    volume has no wedge at all, where a rotation loses nothing.
     """
     density = sheet(FACING_X, reach=9.0)
     full = MissingWedge((-90.0, 90.0))
@@ -219,7 +219,7 @@ def test_consistency_asks_for_the_measured_membrane_after_it_was_turned_away():
 
 
 @pytest.mark.parametrize(("normal", "share"), [(FACING_BEAM, (0, 0.35)), (FACING_X, (0.65, 1))])
-def test_consistency_counts_what_was_measured_before_turning(normal, share):
+def test_consistency_counts_what_was_measured_before_the_rotation(normal, share):
     """Of a sheet that only one answer has, the difference is the measured part of its energy.
 
     Little of it for a sheet that faced the beam: what a small patch has beyond its plane wave.

@@ -38,7 +38,7 @@ def test_it_goes_on_with_the_folds_that_are_kept(example, tmp_path, monkeypatch)
         held = other.methods["threshold"]
         np.testing.assert_array_equal(held.probabilities, fresh.methods["threshold"].probabilities)
         assert held.scores["dice"] == fresh.methods["threshold"].scores["dice"] > 0.8
-    for changes in ({"seed": 1}, {"steps": 4}, {"gap": 1}):
+    for changes in ({"seed": 1}, {"steps": 4}, {"gap": 4}):
         with pytest.raises(io.FileError, match=r"threshold-0.npz: .* of another comparison"):
             compared(example, tmp_path, **changes)
     other = dataclasses.replace(example, volume=example.volume + 1)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from cryojax_seg.core import MissingWedge, Segmenter
 from cryojax_seg.losses import dice, supervised
-from cryojax_seg.segmenters import ConvNet, otsu
+from cryojax_seg.segmenters import ConvNet, GlobalThreshold
 from cryojax_seg.training import Batch, Example, sampling, split_annotation
 from cryojax_seg.training.companions import COMPANIONS
 from cryojax_seg.training.sampling import canonical, exact_margin, prepare
@@ -287,4 +287,4 @@ def test_what_needs_labels_says_so():
     with pytest.raises(ValueError, match=r"a.mrc: has weights but no labels"):
         dataclasses.replace(plain, weights=np.ones((8, 8, 8)))
     with pytest.raises(ValueError, match=r"a supervised loss needs labels"):
-        supervised(dice)(otsu(plain.volume), Batch(jnp.zeros((1, 8, 8, 8))))
+        supervised(dice)(GlobalThreshold(0.5), Batch(jnp.zeros((1, 8, 8, 8))))
