@@ -74,7 +74,7 @@ class Compare:
 
 
 def chosen(names: str) -> list[str]:
-    """The methods that are named.
+    """Return the methods that are named.
 
     Raises:
         ValueError: naming one that does not exist.
@@ -90,7 +90,7 @@ def chosen(names: str) -> list[str]:
 
 
 def run(options: Compare) -> None:
-    """Does what `Compare` says; a ValueError or OSError tells what is wrong in one line."""
+    """Run `Compare`; a ValueError or OSError says in one line what is wrong."""
     names = chosen(options.methods)
     _check(options)
     from cryojax_seg import io
@@ -110,7 +110,7 @@ def run(options: Compare) -> None:
 
 
 def _compare(options: Compare, names: list[str], outputs: Any) -> None:
-    """Trains, scores and reports into a folder that is held."""
+    """Train, score and report into a folder that is held."""
     from cryojax_seg import training
     from cryojax_seg.cli import report
     from cryojax_seg.core import keep_compiled, keep_memory
@@ -158,7 +158,7 @@ def _compare(options: Compare, names: list[str], outputs: Any) -> None:
 
 
 def _check(options: Compare) -> None:
-    """What can be told to be wrong before anything is read."""
+    """Refuse what is known to be wrong before anything is read."""
     if options.folds < 2:
         raise ValueError(f"--folds must be at least 2, got {options.folds}")
     if options.gap < 0:
@@ -176,7 +176,7 @@ def _inputs(options: Compare) -> list[Path]:
 
 
 def _check_folder(options: Compare) -> None:
-    """What the folder of the report holds, and whether that agrees with what is asked.
+    """Refuse a folder of the report that does not agree with the options.
 
     Without --resume too a comparison goes on that has the same options and no report yet.
     """
@@ -209,13 +209,13 @@ def _check_folder(options: Compare) -> None:
 
 
 def _resumable(options: Compare) -> dict[str, Any]:
-    """What must not change between the parts of a comparison, beside the content of the data."""
+    """Return what must not change between the parts of a comparison, beside the data."""
     of_this_call = ("methods", "output", "tomogram", "labels")
     return {k: v for k, v in plain(options).items() if k not in of_this_call}
 
 
 def _start(options: Compare, example: Any) -> None:
-    """The state of the comparison: that of an earlier one goes, or is of the same data."""
+    """Write the state of the comparison; that of an earlier one goes, or is of the same data."""
     from cryojax_seg import io
     from cryojax_seg.training import rundir
 

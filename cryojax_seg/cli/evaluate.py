@@ -48,7 +48,7 @@ class Evaluate:
 
 
 def run(options: Evaluate) -> None:
-    """Does what `Evaluate` says; a ValueError or OSError tells what is wrong in one line."""
+    """Run `Evaluate`; a ValueError or OSError says in one line what is wrong."""
     import json
 
     scores = score(options)
@@ -59,7 +59,7 @@ def run(options: Evaluate) -> None:
 
 
 def show(scores: dict, title: str) -> None:
-    """Prints the scores as a table."""
+    """Print the scores as a table."""
     tolerance = scores["tolerance"]
     unit = "A" if scores["tolerance_unit"] == "angstrom" else "voxels"
     columns = (
@@ -99,7 +99,7 @@ def show(scores: dict, title: str) -> None:
 
 
 def score(options: Evaluate) -> dict[str, Any]:
-    """All scores as plain values; None where a score is not defined."""
+    """Return all scores as plain values; None where a score is not defined."""
     from cryojax_seg import evaluate, io
     from cryojax_seg.core import MissingWedge
 
@@ -135,7 +135,7 @@ def score(options: Evaluate) -> dict[str, Any]:
 
 
 def _probabilities(paths: tuple[Path, ...], shape: tuple[int, ...]) -> Any:
-    """Probability maps ``(z, y, x, class)`` of this shape, one file for each class."""
+    """Read probability maps ``(z, y, x, class)`` of this shape, one file for each class."""
     from cryojax_seg import io
 
     return io.read_probabilities(paths, shape) if paths else None

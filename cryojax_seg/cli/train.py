@@ -3,11 +3,10 @@
 import contextlib
 import dataclasses
 import math
-import signal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cryojax_seg.cli import console, run_folder, together
+from cryojax_seg.cli import console, together
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -18,12 +17,12 @@ from cryojax_seg.cli.arguments import (
     default,
     plain,
 )
-from cryojax_seg.text import percent
 from cryojax_seg.training import methods
 
-_BY_METHOD = "by method"
+if TYPE_CHECKING:
+    from cryojax_seg.training import Fitted
+
 NOTHING = 0.05  # mean Dice below which a model is no use
-WIDE = 16  # voxels; of a smaller halo there is little to save
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Train:
 
 
 def run(options: Train) -> None:
-    """Does what `Train` says; a ValueError or OSError tells what is wrong in one line."""
+    """Run `Train`; a ValueError or OSError says in one line what is wrong."""
     where = (options.coordinator, options.processes, options.process)
     if not together.join(options.distributed, where):
         _check(options)
@@ -112,7 +111,7 @@ def run(options: Train) -> None:
 
 
 def _train(options: Train) -> None:
-    """Holds the run folder before anything in it is touched, then trains and saves."""
+    """Hold the run folder before anything in it is touched, then train and save."""
     from cryojax_seg.training import rundir
     from cryojax_seg.training.processes import from_first
 
@@ -121,17 +120,15 @@ def _train(options: Train) -> None:
 
         def hold() -> None:
             stack.enter_context(held)
-            run_folder.check(options)
+            _check_folder(options)
 
         from_first(hold)
         _train_in(rundir.Held(options.output), options)
 
 
 def _train_in(run: Any, options: Train) -> None:
-    """Trains and saves in a folder that is held."""
+    """Train and save in a folder that is held."""
     from cryojax_seg import core, inference, training
-    from cryojax_seg.training.processes import from_first
-    from cryojax_seg.training.restorers import BORDER
 
     core.keep_compiled()
     core.keep_memory()
@@ -146,15 +143,17 @@ def _train_in(run: Any, options: Train) -> None:
         slices=options.slices,
         ignore=options.ignore,
     )
-    examples, held_out, classes = list(data.examples), [], data.classes
-    if options.validation > 0:
-        examples, held_out = training.hold_out(examples, classes, options.validation, options.seed)
-    segmenter = methods.build(options.method, classes, examples[0].measured, options.seed)
-    goal, seen, checked = methods.objective(options.method), examples, held_out
-    config = methods.configured(
-        options.method,
-        segmenter,
-        examples,
+    restorer = None if options.restorer is None else inference.load_restorer(options.restorer)[0]
+    fitted = training.fit_model(
+        data,
+        run,
+        method=options.method,
+        validation=options.validation,
+        restorer=restorer,
+        joint=options.joint,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        provenance=plain(options),
         steps=options.steps,
         batch=options.batch,
         patch=options.patch,
@@ -163,63 +162,25 @@ def _train_in(run: Any, options: Train) -> None:
         patience=options.patience,
         seed=options.seed,
     )
-    restorer = None if options.restorer is None else inference.load_restorer(options.restorer)[0]
-    if restorer is not None and options.joint:
-        segmenter, goal = training.jointly(restorer, segmenter, goal, options.joint)
-        border = min(BORDER, min(config.patch_shape) // 5)
-        config = dataclasses.replace(config, margin=border)
-    elif restorer is not None:  # which stays as it is, so that whole volumes can be restored first
-        patch = max(config.patch_shape)
-        seen, checked = (training.restored(restorer, es, patch) for es in (examples, held_out))
-    from_first(lambda: run_folder.begin(options))
-    known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
-    console.say(
-        f"training {options.method} on {len(examples)} tomogram(s), {percent(known)} "
-        f"annotated: {config.steps} steps of {config.batch} patches "
-        + "x".join(map(str, config.patch_shape))
-    )
-    result = training.train(
-        segmenter,
-        seen,
-        config,
-        validation=checked,
-        objective=goal,
-        run=run,
-        resume=options.resume,
-    )
-    if restorer is not None and not options.joint:
-        both = core.Chain([restorer, result.operator])
-        result = dataclasses.replace(result, operator=both)
-    from_first(lambda: _finish(options, config, result, examples, held_out, data.voxel_size))
-    if result.stopped in signal.Signals.__members__:
-        raise SystemExit(128 + signal.Signals[result.stopped])
+    _show(options, fitted)
+    if fitted.interrupted is not None:
+        raise SystemExit(128 + fitted.interrupted)
 
 
-def _finish(options: Train, config, result, examples, held_out, voxel_size) -> None:
-    """Saves the model and says how good it is and what to do next."""
-    from cryojax_seg import io
-
-    folder, patch = options.output, max(config.patch_shape)
-    interrupted = result.stopped in signal.Signals.__members__
-    card = io.ModelCard(
-        voxel_size=voxel_size,
-        contrast=options.contrast,
-        tilt_range=options.tilt_range,
-        patch=patch,
-        halo=None if interrupted else _halo(result.operator, examples[0].measured),
-        provenance={"method": options.method, "config": plain(options)},
-    )
-    io.save_model(folder / "model", result.operator, card, overwrite=True)
-    found = None
-    if held_out and not interrupted:
-        console.say("scoring on the annotation that was held out")
-        found = _report(result.operator, held_out, patch, card.halo)
-    print(f"model: {folder / 'model'} ({result.stopped}, step {result.steps} of {config.steps})")
-    if interrupted:
+def _show(options: Train, fitted: "Fitted") -> None:
+    """Say how good the model is and what to do next."""
+    folder, result = options.output, fitted.result
+    if fitted.scores is not None:
+        ratios = {n: (s.dice, s.iou, s.precision, s.recall) for n, s in fitted.scores.items()}
+        rows = [(name, *map(console.number, values)) for name, values in ratios.items()]
+        console.table("held-out annotation", ("class", "Dice", "IoU", "precision", "recall"), rows)
+    step = f"step {result.steps} of {fitted.config.steps}"
+    print(f"model: {folder / 'model'} ({result.stopped}, {step})")
+    if fitted.interrupted is not None:
         console.say(f"interrupted; {folder} is kept; the same command with --resume goes on")
-    elif found is not None and found < NOTHING:
+    elif fitted.dice is not None and fitted.dice < NOTHING:
         console.warn(
-            f"this model finds next to nothing of what was held out (Dice {found:.3f}). Look "
+            f"this model finds next to nothing of what was held out (Dice {fitted.dice:.3f}). Look "
             "whether the labels lie on the structure and --contrast is right; then try more "
             "--steps, more annotated slices or another --method (cryojax-seg compare tells which)"
         )
@@ -230,7 +191,7 @@ def _finish(options: Train, config, result, examples, held_out, voxel_size) -> N
 
 
 def _check(options: Train) -> None:
-    """What can be told to be wrong before anything is read."""
+    """Refuse what is known to be wrong before anything is read."""
     if not options.tomograms:
         raise ValueError("no tomogram given; see cryojax-seg train --help")
     try:
@@ -255,46 +216,24 @@ def _check(options: Train) -> None:
         raise ValueError(f"{output}: exists and is not a folder; choose another --output")
     if options.resume and options.overwrite:
         raise ValueError("--resume and --overwrite exclude each other")
-    run_folder.check(options)
+    _check_folder(options)
 
 
-def _halo(segmenter, volume) -> int | None:
-    """How much of a wide halo matters, for `segment`."""
-    from cryojax_seg.segmenters import fit_halo
+def _check_folder(options: Train) -> None:
+    """Refuse a run folder that does not agree with the options."""
+    from cryojax_seg import io
+    from cryojax_seg.training import rundir
 
-    if segmenter.halo < WIDE:
-        return None
-    console.say("measuring how far a voxel reaches")
-    fitted, difference = fit_halo(segmenter, volume)
-    console.say(
-        f"halo: {fitted.halo} of {segmenter.halo} voxels matter, logits differ by {difference:.2g}"
-    )
-    return fitted.halo
-
-
-def _report(segmenter, held_out, patch: int, halo: int | None) -> float | None:
-    """Prints the scores on what was held out, with the halo that matters; the mean Dice."""
-    from cryojax_seg import core, evaluate, segmenters
-    from cryojax_seg.training.validate import annotated
-
-    total: dict[str, evaluate.Overlap] = {}
-    for example in held_out:
-        fitted = segmenters.fit_normalization(segmenter, example.measured, patch=patch)
-        fitted = fitted if halo is None else segmenters.Truncated(fitted, halo)
-        where = annotated(example, fitted.stride)
-        tile = core.plan_tiles(fitted, tuple(w.stop - w.start for w in where))
-        tile = dataclasses.replace(tile, origin=tuple(w.start for w in where))
-        predicted = core.labels(core.apply(fitted, example.volume, tile))
-        true, weights = example.labels[where], example.weights[where]
-        scores = evaluate.overlap(predicted, true, weights, fitted.classes)
-        total = {
-            name: score + total.get(name, evaluate.Overlap(0.0, 0.0, 0.0))
-            for name, score in scores.items()
-        }
-    rows = [
-        (name, *(console.number(v) for v in (s.dice, s.iou, s.precision, s.recall)))
-        for name, s in total.items()
-    ]
-    console.table("held-out annotation", ("class", "Dice", "IoU", "precision", "recall"), rows)
-    defined = [score.dice for score in total.values() if score.dice is not None]
-    return sum(defined) / len(defined) if defined else None
+    output, restorer = options.output, options.restorer
+    restorers = () if restorer is None else (restorer,)
+    io.check_places([output], [*options.tomograms, *options.labels, *restorers])
+    used = rundir.is_used(output)
+    if used and not options.resume and not options.overwrite:
+        raise ValueError(
+            f"{output}: holds files already; choose another --output, --resume that run, or "
+            "--overwrite it"
+        )
+    if options.resume and not used:
+        raise ValueError(f"{output}: there is no run to --resume")
+    if used:
+        rundir.check_model_folder(output)

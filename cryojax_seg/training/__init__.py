@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cryojax_seg.training.example import Batch as Batch
     from cryojax_seg.training.example import Example as Example
     from cryojax_seg.training.example import split_annotation as split_annotation
+    from cryojax_seg.training.fitting import Fitted as Fitted
+    from cryojax_seg.training.fitting import fit_model as fit_model
     from cryojax_seg.training.folds import Fold as Fold
     from cryojax_seg.training.folds import folds_of as folds_of
     from cryojax_seg.training.loop import Result as Result
@@ -33,6 +35,8 @@ _HOME = {
     "CrossValidation": "comparison",
     "HeldOut": "comparison",
     "cross_validation": "comparison",
+    "Fitted": "fitting",
+    "fit_model": "fitting",
     "Fold": "folds",
     "folds_of": "folds",
     "Batch": "example",
@@ -62,6 +66,7 @@ __all__ = [
     "CrossValidation",
     "Example",
     "Examples",
+    "Fitted",
     "Fold",
     "HeldOut",
     "Interrupted",
@@ -70,6 +75,7 @@ __all__ = [
     "TrainState",
     "TrainingError",
     "cross_validation",
+    "fit_model",
     "fit_restorer",
     "folds_of",
     "hold_out",

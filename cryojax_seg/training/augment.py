@@ -21,7 +21,7 @@ Change = Callable[[Batch, Key], Batch]
 
 
 def augment(batch: Batch, key: Key, flips: jax.Array, config: Augmentation) -> Batch:
-    """A batch with random changes.
+    """Return a batch with random changes.
 
     Args:
         batch: with the wedge of each patch.
@@ -54,7 +54,7 @@ def augment(batch: Batch, key: Key, flips: jax.Array, config: Augmentation) -> B
 
 
 def _below(key: Key, count: int) -> jax.Array:
-    """A random integer from 0 to count - 1, for small counts; compiles faster than `randint`."""
+    """Draw an integer from 0 to count - 1, for small counts; compiles faster than `randint`."""
     return jnp.floor(jax.random.uniform(key) * count).astype(jnp.int32)
 
 
@@ -63,35 +63,35 @@ def _maybe(flag: jax.Array, changed: Batch, patch: Batch) -> Batch:
 
 
 def _companions(patch: Batch, change: Callable[[Companion, jax.Array], jax.Array]) -> Batch:
-    """The patch with all that belongs to its volume changed according to its kind."""
+    """Change every companion of the volume of a patch according to its kind."""
     arrays = {name: getattr(patch, name) for name in COMPANIONS}
     changed = {n: change(COMPANIONS[n], a) for n, a in arrays.items() if a is not None}
     return dataclasses.replace(patch, **changed)
 
 
 def _moved(patch: Batch, matrix: jax.Array) -> Batch:
-    """Everything but the wedge, rotated or flipped by a signed permutation matrix."""
+    """Rotate or flip everything but the wedge by a signed permutation matrix."""
     return _companions(patch, lambda kind, array: kind.moved(array, matrix))
 
 
 def _each(patch: Batch, change: Callable[[Volume], Volume]) -> Batch:
-    """The patch with everything that was measured changed in the same way."""
+    """Change everything that was measured in the same way."""
     return _companions(patch, lambda kind, array: kind.changed(array, change))
 
 
 def flip(patch: Batch, key: Key, flips: jax.Array) -> Batch:
-    """One of the given flips ``(8, 3)``, each of which leaves the wedge as it is."""
+    """Apply one of the given flips ``(8, 3)``, each of which leaves the wedge as it is."""
     axes = flips[_below(key, flips.shape[0])]
     return _moved(patch, jnp.diag(jnp.where(axes, -1, 1)).astype(jnp.int32))
 
 
 def rotate_by(patch: Batch, matrix: jax.Array) -> Batch:
-    """The patch and its wedge rotated by a signed permutation matrix of integers (zyx order)."""
+    """Rotate a patch and its wedge by a signed permutation matrix of integers (zyx order)."""
     return _rotated_wedge(_moved(patch, matrix), matrix.astype(patch.volume.dtype))
 
 
 def rotate90(patch: Batch, key: Key) -> Batch:
-    """A random one of `cube_rotations`."""
+    """Rotate a patch by a random one of `cube_rotations`."""
     table = cube_rotations(patch.volume.shape)
     return rotate_by(patch, jnp.asarray(table)[_below(key, len(table))])
 
@@ -103,7 +103,7 @@ def _rotated_wedge(patch: Batch, matrix: jax.Array) -> Batch:
 
 
 def rotation_matrix(key: Key, angle: float) -> jax.Array:
-    """Rotation about a random axis by up to `angle` degrees, zyx order."""
+    """Draw a rotation about a random axis by up to `angle` degrees, in zyx order."""
     by_axis, by_angle = jax.random.split(key)
     axis = jax.random.normal(by_axis, (3,))
     theta = jnp.deg2rad(jax.random.uniform(by_angle, minval=-angle, maxval=angle))
@@ -112,7 +112,7 @@ def rotation_matrix(key: Key, angle: float) -> jax.Array:
 
 
 def rotate(patch: Batch, key: Key, angle: float) -> Batch:
-    """A rotation by up to `angle` degrees: linear interpolation for densities, else nearest voxels.
+    """Rotate by up to `angle` degrees: densities linearly interpolated, else nearest voxels.
 
     Voxels that come from outside the patch hold the mirrored volume, with weight 0.
     """
@@ -131,7 +131,7 @@ def rotate(patch: Batch, key: Key, angle: float) -> Batch:
 
 
 def add_noise(patch: Batch, key: Key, strength: float) -> Batch:
-    """White noise as this acquisition would have measured it; independent in the halves."""
+    """Add white noise as this acquisition would have measured it, independent in the halves."""
     by_noise, by_strength = jax.random.split(key)
     two = jax.random.normal(by_noise, (2, *patch.volume.shape), patch.volume.dtype)
     if patch.wedge is not None:
@@ -149,7 +149,7 @@ def _spread(volume: Volume) -> jax.Array:
 
 
 def narrow_wedge(patch: Batch, key: Key, angles: tuple[float, float]) -> Batch:
-    """The patch as a tomogram of a smaller tilt range shows it, at unchanged contrast.
+    """Show the patch as a tomogram of a smaller tilt range does, at unchanged contrast.
 
     The range becomes the intersection with ``(-a, a)``, a uniform between `angles`: still one
     wedge about the same axis, so that the wedge value stays exactly right. The labels stay, so a
@@ -168,7 +168,7 @@ def narrow_wedge(patch: Batch, key: Key, angles: tuple[float, float]) -> Batch:
 
 
 def scale_amplitudes(patch: Batch, key: Key, strength: float, terms: int = 4) -> Batch:
-    """A random smooth radial gain on the Fourier amplitudes, like another microscope's transfer.
+    """Apply a random smooth radial gain to the Fourier amplitudes, like another transfer function.
 
     The logarithm of the gain is a random cosine series in ``|k|``; the mean of the patch is kept.
     """
@@ -184,7 +184,7 @@ def scale_amplitudes(patch: Batch, key: Key, strength: float, terms: int = 4) ->
 
 
 def drift(patch: Batch, key: Key, strength: float) -> Batch:
-    """A random gain, offset and linear gradient of the brightness."""
+    """Apply a random gain, offset and linear gradient of the brightness."""
     gain, *offsets = strength * jax.random.normal(key, (5,), patch.volume.dtype)
     plane = jnp.broadcast_to(offsets[0], patch.volume.shape)
     for axis, slope in enumerate(offsets[1:]):
@@ -195,7 +195,7 @@ def drift(patch: Batch, key: Key, strength: float) -> Batch:
 
 
 def blank_cuboids(patch: Batch, key: Key, most: int = 3) -> Batch:
-    """Up to three cuboids, each edge up to a third of the patch, set to 0 (the median)."""
+    """Set up to three cuboids, each edge up to a third of the patch, to 0 (the median)."""
     by_count, by_edge, by_origin = jax.random.split(key, 3)
     shape = patch.volume.shape
     count = 1 + _below(by_count, most)

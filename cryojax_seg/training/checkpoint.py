@@ -61,7 +61,7 @@ def _seal(manifest: dict[str, Any]) -> str:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, newest first, sound or not."""
+    """List the checkpoints in a folder, newest first, sound or not."""
     found = [p for p in folder.glob("step-*") if _NAME.fullmatch(p.name)]
     return sorted(found, key=_step, reverse=True)
 
@@ -71,7 +71,7 @@ def _step(path: Path) -> int:
 
 
 def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 3) -> Path:
-    """Writes a checkpoint, waits until it is on disk, and removes the oldest beyond `keep`.
+    """Write a checkpoint, wait until it is on disk, and remove the oldest beyond `keep`.
 
     Of several processes the first alone calls this, and `restore`.
 
@@ -131,7 +131,7 @@ def _load(path: Path) -> Any:
 
 
 def _read(path: Path, template: Any) -> tuple[Any, dict[str, Any]]:
-    """Tree and meta of one checkpoint; a ValueError says what is wrong with it."""
+    """Read tree and meta of one checkpoint; a ValueError says what is wrong with it."""
     if not (path / _MANIFEST).is_file():
         raise ValueError(f"it has no {_MANIFEST}")
     try:
@@ -171,7 +171,7 @@ def _read(path: Path, template: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def restore(folder: Path, template: Any) -> Restored | None:
-    """The newest sound checkpoint; None if there is none at all.
+    """Read the newest sound checkpoint; return None if there is no checkpoint at all.
 
     Args:
         folder: of the checkpoints.

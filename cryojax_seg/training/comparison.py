@@ -33,7 +33,7 @@ _log = logging.getLogger("cryojax_seg.training")
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """What one method predicts for slices that it did not learn from.
+    """Hold what one method predicts for slices that it did not learn from.
 
     Attributes:
         probabilities: float16 ``(z, y, x, class)``, each slice by the fold that it belongs to.
@@ -63,7 +63,7 @@ class CrossValidation:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What is the same for all methods and folds."""
+    """Hold what is the same for all methods and folds."""
 
     example: Example
     classes: tuple[str, ...]
@@ -144,7 +144,7 @@ def cross_validation(
 
 
 def _key(task: _Task, name: str, fold: Fold, content: str) -> str:
-    """A digest of everything that the predictions of a fold depend on."""
+    """Return a digest of everything that the predictions of a fold depend on."""
     of = (name, task.classes, task.steps, task.patch, task.seed, dataclasses.astuple(fold))
     wedge = repr(task.example.wedge)
     return hashlib.sha256(json.dumps([of, content, wedge]).encode()).hexdigest()
@@ -153,7 +153,7 @@ def _key(task: _Task, name: str, fold: Fold, content: str) -> str:
 def _part(
     task: _Task, name: str, fold: Fold, number: int, path: Path | None, key: str
 ) -> dict[str, Any]:
-    """What a method predicts for one fold: kept before, or trained now."""
+    """Return what a method predicts for one fold: kept before, or trained now."""
     example = task.example
     if path is not None and path.exists():
         shape = (fold.shown[1] - fold.shown[0], *example.volume.shape[1:], len(task.classes))
@@ -168,7 +168,7 @@ def _part(
 
 
 def _trained(task: _Task, name: str, fold: Fold) -> dict[str, Any]:
-    """Trains on the slices of a fold, and predicts those that it shows."""
+    """Train on the slices of a fold, and predict those that it shows."""
     example, learned = task.example, restricted(task.example, fold.learned)
     segmenter = methods.build(name, task.classes, example.measured, task.seed)
     config = methods.configured(

@@ -161,17 +161,17 @@ class TrainConfig:
 
     @property
     def patch_shape(self) -> tuple[int, int, int]:
-        """Edges of a patch along z, y, x."""
+        """The edges of a patch along z, y, x."""
         z, y, x = (self.patch,) * 3 if isinstance(self.patch, int) else self.patch
         return z, y, x
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON or YAML; `from_dict` reads them back."""
+        """Return plain values for JSON or YAML; `from_dict` reads them back."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
-        """The inverse of `as_dict`; lists become tuples, and an unknown name is a ValueError.
+        """Invert `as_dict`; lists become tuples, and an unknown name is a ValueError.
 
         >>> config = TrainConfig(steps=7, augmentation=Augmentation(noise=0.5))
         >>> TrainConfig.from_dict(config.as_dict()) == config

@@ -69,7 +69,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
 ) -> Result[Operator]:
-    """Trains a segmenter on sparsely annotated tomograms, or a restorer by an objective.
+    """Train a segmenter on sparsely annotated tomograms, or a restorer by an objective.
 
     Uses all devices that divide the batch. With a run folder it writes checkpoints, ``run.json``
     and ``metrics.jsonl`` there, and SIGTERM, SIGUSR1 or SIGINT end it after the current step, or
@@ -170,7 +170,7 @@ class _Task:
     folder: Path | None
 
     def save(self, state: TrainState, best: Best) -> None:
-        """A checkpoint of this state, if there is a run folder."""
+        """Write a checkpoint of this state, if there is a run folder."""
         if self.folder is None:
             return
         store, step = self.folder / rundir.CHECKPOINTS, int(state.step)
@@ -180,12 +180,12 @@ class _Task:
         )
 
     def due(self, count: int) -> bool:
-        """Whether this step is followed by a validation."""
+        """Return whether this step is followed by a validation."""
         ends = count % self.config.validate_every == 0 or count == self.config.steps
         return bool(self.validation) and count > 0 and ends
 
     def judge(self, state: TrainState, best: Best, interrupts: Interrupts) -> float | None:
-        """The validation score of this state, for the record and for `best`.
+        """Return the validation score of this state, for the record and for `best`.
 
         None if a signal cut it short: it is made up for when the run is resumed.
         """
@@ -208,11 +208,11 @@ class _Task:
         return found
 
     def operator(self, state: TrainState, params: dict[str, Any]) -> Any:
-        """The operator with these parameters, on one device."""
+        """Return the operator with these parameters, on one device."""
         return self.parts.rebuild(*_on_one_device((params, state.fixed)))
 
     def patches(self, state: TrainState) -> str:
-        """Which patches the next step of this state sees, for messages."""
+        """Describe the patches that the next step of this state sees, for messages."""
         samples, seed, number = _on_one_device((self.samples, state.seed, state.step))
         key, _ = step_key(seed, number)
         numbers, origins = jax.jit(places, static_argnums=(2, 3, 4, 5))(
@@ -231,12 +231,12 @@ class _Task:
 
 
 def _on_one_device(tree: Any) -> Any:
-    """Arrays that are the same on all devices, on one of this process."""
+    """Return arrays that are the same on all devices, on one of this process."""
     return jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), tree)
 
 
 def _run(task: _Task, state: TrainState, best: Best, progress: bool) -> Result:
-    """Steps until the end, an interruption, or no improvement."""
+    """Take steps until the end, an interruption, or no improvement."""
     config, start = task.config, int(state.step)
     count = start
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The methods by name: how each is made for some classes, and how long it is trained by default.
+"""The methods by name: how each is made for some classes, and how it is trained by default.
 
 A segmenter of one's own has the name ``MODULE:CLASS``, as Python would import it. Comparisons and
 experiments take it as any other; it is made as ``CLASS(classes=..., rngs=...)``, the latter if its
@@ -12,7 +12,7 @@ import dataclasses
 import importlib
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from cryojax_seg.training.config import TrainConfig
 
@@ -56,7 +56,7 @@ class Defaults:
 
 
 def known(name: str) -> str:
-    """The name, if method and loss exist or, of one's own, can be imported.
+    """Return the name if its method and its loss exist, or can be imported if they are your own.
 
     Raises:
         ValueError: if one does not.
@@ -80,7 +80,7 @@ def known(name: str) -> str:
 
 
 def parts(name: str) -> tuple[str, str | None]:
-    """A method and the loss it is to be trained with; None for its own.
+    """Split a name into the method and the loss it is trained with; None for its own loss.
 
     >>> parts("unet@mine:loss"), parts("unet")
     (('unet', 'mine:loss'), ('unet', None))
@@ -90,7 +90,7 @@ def parts(name: str) -> tuple[str, str | None]:
 
 
 def own_objective(name: str) -> Any:
-    """The objective that ``MODULE:FUNCTION`` names; a loss of logits becomes one.
+    """Return the objective that ``MODULE:FUNCTION`` names; a loss of logits becomes one.
 
     Raises:
         ValueError: if there is no such function, or it takes neither (logits, labels, weights) nor
@@ -123,7 +123,7 @@ def _imported(name: str, kind: str, form: str) -> Any:
 
 
 def own(name: str) -> Any:
-    """The class that ``MODULE:CLASS`` names.
+    """Return the class that ``MODULE:CLASS`` names.
 
     Raises:
         ValueError: if there is no such module, or it has no such segmenter.
@@ -141,7 +141,7 @@ def own(name: str) -> Any:
 
 
 def defaults(method: str) -> Defaults:
-    """Networks learn long and slowly, filters with a handful of parameters fast.
+    """Return how a method is usually trained: networks long and slowly, filters fast.
 
     >>> defaults("unet").learning_rate < defaults("threshold").learning_rate
     True
@@ -157,18 +157,37 @@ def defaults(method: str) -> Defaults:
             return Defaults()
 
 
+class Settings(TypedDict, total=False):
+    """How a method is trained; what is absent or None is its default.
+
+    Attributes:
+        steps: optimizer steps.
+        batch: patches per step.
+        patch: edge of the patches, voxels. By default a small volume takes a smaller patch.
+        learning_rate: peak learning rate.
+        precision: "f32" or "bf16", of a network's products while it learns.
+        patience: validations without improvement after which training stops; 0 never stops early.
+        seed: of all randomness; 0 by default.
+    """
+
+    steps: int | None
+    batch: int | None
+    patch: int | None
+    learning_rate: float | None
+    precision: Literal["f32", "bf16"]
+    patience: int
+    seed: int
+
+
+def _given(value: Any, usual: Any) -> Any:
+    return usual if value is None else value
+
+
 def configured(
     method: str,
     segmenter: "Segmenter",
     examples: Sequence["Example"],
-    *,
-    steps: int | None = None,
-    batch: int | None = None,
-    patch: int | None = None,
-    learning_rate: float | None = None,
-    precision: Literal["f32", "bf16"] = "f32",
-    patience: int = 0,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> TrainConfig:
     """Return how a method is trained on these examples.
 
@@ -178,11 +197,7 @@ def configured(
         method: its name; see `known`.
         segmenter: of that method, whose stride patches are a multiple of.
         examples: that it is to learn from.
-        steps: of the optimizer.
-        batch: patches per step.
-        patch: edge of the patches, voxels.
-        learning_rate: peak learning rate.
-        precision, patience, seed: see `TrainConfig`.
+        settings: see `Settings`.
 
     >>> import numpy as np
     >>> from cryojax_seg.segmenters import GlobalThreshold
@@ -191,8 +206,8 @@ def configured(
     >>> configured("threshold", GlobalThreshold(), [small], steps=10).patch_shape
     (16, 40, 40)
     """
-    usual = defaults(method)
-    steps = usual.steps if steps is None else steps
+    usual, patch = defaults(method), settings.get("patch")
+    steps = _given(settings.get("steps"), usual.steps)
     edges: tuple[int, int, int]
     if patch is not None:
         edges = (patch, patch, patch)
@@ -202,13 +217,13 @@ def configured(
         edges = (min(usual.patch[0], z), min(usual.patch[1], y), min(usual.patch[2], x))
     return TrainConfig(
         steps=steps,
-        batch=usual.batch if batch is None else batch,
+        batch=_given(settings.get("batch"), usual.batch),
         patch=edges,
-        learning_rate=learning_rate or usual.learning_rate,
+        learning_rate=_given(settings.get("learning_rate"), usual.learning_rate),
         ema=usual.ema,
-        seed=seed,
-        precision=precision,
-        patience=patience,
+        seed=settings.get("seed", 0),
+        precision=settings.get("precision", "f32"),
+        patience=settings.get("patience", 0),
         # The statistics of each tomogram are measured anew, which must stay a small part of all.
         validate_every=max(33 * (len(examples) + 1), min(100, steps // 5)),
         checkpoint_every=max(1, min(200, steps // 2)),
@@ -216,7 +231,7 @@ def configured(
 
 
 def objective(method: str):
-    """The objective of a method; None for the default of `training.train`."""
+    """Return the objective of a method; None for the default of `training.train`."""
     from cryojax_seg import losses
 
     loss = parts(method)[1]
@@ -226,7 +241,7 @@ def objective(method: str):
 
 
 def build(method: str, classes: tuple[str, ...], volume, seed: int = 0):
-    """An untrained segmenter of this method.
+    """Return an untrained segmenter of this method.
 
     Filters that know one class vote for several with `core.Stacked`, each at two scales and
     beside the intensity.

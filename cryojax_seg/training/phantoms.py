@@ -1,4 +1,4 @@
-"""Simulated tomograms whose density is known: what a restorer can learn from before it sees any."""
+"""Simulated tomograms whose density is known, from which a restorer can learn."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ def simulated(
     kinds: Sequence[Kind] = KINDS,
     seed: int = 0,
 ) -> list[Example]:
-    """Phantoms with their truth, for `losses.noise2clean`.
+    """Simulate phantoms with their true density, for `losses.noise2clean`.
 
     The noise is that of `simulate.WedgeImaging` (power as one over the root of the frequency), of a
     signal-to-noise ratio that is drawn for each from a range, evenly in its logarithm; the wedge is

@@ -23,7 +23,7 @@ _last = [0.0]  # when something else was said
 def display(
     label: str, total: int, done: int = 0, tenths: bool = False, text: str = ""
 ) -> Iterator[Show]:
-    """Shows how far some work is, and how long it will still take, on the error stream.
+    """Show how far some work is, and how long it will still take, on the error stream.
 
     Where that is no terminal, lines appear: after every tenth of the steps if that is wanted, and
     whenever nothing was said for half a minute, even in the middle of a step.
@@ -49,13 +49,13 @@ def display(
 
 
 def spoken() -> None:
-    """Notes that a person was just told something, so that `alive` need not speak."""
+    """Note that a person was just told something, so that `alive` need not speak."""
     _last[0] = time.monotonic()
 
 
 @contextlib.contextmanager
 def alive(label: str) -> Iterator[None]:
-    """Says every half a minute that some work goes on, while nothing else tells how far it is.
+    """Say every half a minute that some work goes on, while nothing else tells how far it is.
 
     Args:
         label: of the work, such as the name of a command.
@@ -136,13 +136,13 @@ def _lines(label: str, total: int, done: int, tenths: bool, text: str) -> Iterat
 
 
 def _watched() -> bool:
-    """Whether lines are read as they come: those of a worker of a cluster are kept for later."""
+    """Return whether lines are read as they come: a worker of a cluster keeps them for later."""
     return sys.stderr is sys.__stderr__
 
 
 @contextlib.contextmanager
 def reporter(steps: int, start: int, show: bool) -> Iterator[Report]:
-    """A function that is told the metrics of each step.
+    """Return a function that is told the metrics of each step.
 
     Shows loss, learning rate, the last validation Dice, and the time left.
     """
@@ -168,7 +168,7 @@ def _text(metrics: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def tensorboard(folder: Path | None, wanted: bool) -> Iterator[Report]:
-    """A function that writes the metrics of each step for TensorBoard, if that is wanted.
+    """Return a function that writes the metrics of each step for TensorBoard, if that is wanted.
 
     Raises:
         TrainingError: if it is wanted and not installed, or there is no run folder.

@@ -14,6 +14,7 @@ from cryojax_seg.errors import ParameterError
 from cryojax_seg.training.example import Example, split_annotation
 
 Path = str | PathLike[str]
+Contrast = Literal["dark", "bright"]
 _log = logging.getLogger("cryojax_seg.training")
 
 
@@ -23,13 +24,17 @@ class Examples:
 
     Attributes:
         examples: one for each tomogram.
-        voxel_size: that they share, angstrom per axis (zyx); None if unknown.
         classes: of their labels, as in `core.Segmenter`.
+        voxel_size: that they share, angstrom per axis (zyx); None if unknown.
+        contrast: whether structure was darker or brighter than its surroundings in the files.
+        tilt_range: lowest and highest tilt, degrees; None if unknown.
     """
 
     examples: tuple[Example, ...]
-    voxel_size: tuple[float, float, float] | None
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ("foreground",)
+    voxel_size: tuple[float, float, float] | None = None
+    contrast: Contrast = "dark"
+    tilt_range: tuple[float, float] | None = None
 
 
 def read_examples(
@@ -37,7 +42,7 @@ def read_examples(
     labels: Sequence[Path],
     *,
     voxel_size: float | None = None,
-    contrast: Literal["dark", "bright"] = "dark",
+    contrast: Contrast = "dark",
     tilt_range: tuple[float, float] | None = None,
     tilt_axis: Literal["y", "x"] = "y",
     classes: Sequence[str] = (),
@@ -100,7 +105,8 @@ def read_examples(
         )
         _warn_if_unlikely(example, path, contrast)
         examples.append(example)
-    return Examples(tuple(examples), shared, _classes(examples, labels, classes, ignore))
+    found = _classes(examples, labels, classes, ignore)
+    return Examples(tuple(examples), found, shared, contrast, tilt_range)
 
 
 def _without(missing: np.ndarray, annotation: io.Annotation) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is known of every step: kept, shown, and written by the first process."""
+"""The numbers of every step, which the first process keeps, shows and writes."""
 
 import contextlib
 import time
@@ -48,7 +48,7 @@ class Record:
         self._clock = time.monotonic()
 
     def add(self, metrics: Metrics, score: float | None = None) -> None:
-        """Waits for the numbers of a step and reports them.
+        """Wait for the numbers of a step and report them.
 
         Raises:
             NotFinite: if they say that it was not finite.
@@ -79,7 +79,7 @@ def recording(
     progress: bool,
     score: float | None = None,
 ) -> Iterator[Record]:
-    """A record that begins after step `start`, with what the folder says of the steps before.
+    """Begin a record after step `start`, with what the folder says of the steps before.
 
     Args:
         config: of the run.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 def duration(seconds: float | int) -> str:
-    """A length of time as a person would say it.
+    """Return a length of time as a person would say it.
 
     >>> [duration(s) for s in (3.2, 71, 725, 4790, 200_000)]
     ['3 s', '71 s', '12 min', '1 h 20 min', '2 d 7 h']
@@ -42,7 +42,7 @@ class Remaining:
         self._first: tuple[float, int] | None = None
 
     def __call__(self, done: int) -> str:
-        """What is left after so many steps; nothing where that is not known."""
+        """Say what is left after so many steps; nothing where that is not known."""
         now = self._clock()
         if self._first is None:
             self._first = (now, done)

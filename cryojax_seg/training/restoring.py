@@ -1,4 +1,4 @@
-"""Examples without labels: what a restorer learns from."""
+"""Examples without labels, from which a restorer learns."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def unlabelled(
     seed: int = 0,
     name: str = "tomogram",
 ) -> list[Example]:
-    """What a restorer learns from: the tomogram, or random blocks of one that is larger than those.
+    """Return a tomogram without labels as one example, or random blocks of it if it is larger.
 
     Blank parts of a `core.Normalized` volume are left out.
 

@@ -1,4 +1,4 @@
-"""Where a run starts: at the beginning, or where its newest sound checkpoint ends."""
+"""The state that a run starts from: the initial one, or its newest sound checkpoint."""
 
 import dataclasses
 import warnings
@@ -39,7 +39,7 @@ class Best:
     judged: int = 0
 
     def consider(self, score: float, step: int, params: Arrays) -> None:
-        """Keeps these parameters if no others had a higher score."""
+        """Keep these parameters if no others had a higher score."""
         risen = self.score is None or score > self.score
         self.stale = 0 if risen else self.stale + 1
         self.judged = step
@@ -48,12 +48,12 @@ class Best:
             self.params = on_host(params)
 
     def meta(self) -> dict[str, Any]:
-        """Everything but the parameters, as plain values."""
+        """Return everything but the parameters, as plain values."""
         return {name: getattr(self, name) for name in ("score", "step", "stale", "judged")}
 
 
 def on_host(tree: Any) -> Any:
-    """Copies as NumPy arrays, also of arrays that every process has a replica of.
+    """Copy arrays to NumPy, also those that every process has a replica of.
 
     >>> on_host({"a": jax.numpy.ones(2)})
     {'a': array([1., 1.], dtype=float32)}
@@ -64,7 +64,7 @@ def on_host(tree: Any) -> Any:
 def starting_point(
     folder: Path, description: dict[str, Any], resume: bool, state: TrainState, best: Best
 ) -> tuple[TrainState, Best]:
-    """The state to start from: the given one for a new run, else the newest sound checkpoint.
+    """Return the state to start from: the given one for a new run, else the newest checkpoint.
 
     The first process reads, and the others are told: so all start from the same one, even where a
     file of another machine appears late.
@@ -105,7 +105,7 @@ def starting_point(
 def _newest(
     folder: Path, description: dict[str, Any], resume: bool, template: Any
 ) -> checkpoint.Restored | None:
-    """The checkpoint to go on from; None to start at step 0."""
+    """Return the checkpoint to go on from; None to start at step 0."""
     store = folder / rundir.CHECKPOINTS
     if not (folder / rundir.DESCRIPTION).exists():
         if checkpoint.checkpoints(store):

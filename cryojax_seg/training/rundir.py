@@ -8,11 +8,12 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from cryojax_seg.core.operator import LocalOperator, hyperparameters, operator_name
 from cryojax_seg.io.files import BusyError, atomic_write, check_own, remove
@@ -42,7 +43,7 @@ class Held:
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[Held]:
-    """Holds the run folder, which is made if absent, for this process (see `io.locks.Lock`).
+    """Hold the run folder, which is made if absent, for this process (see `io.locks.Lock`).
 
     The lock of a dead process is taken over with a warning. Of a process on another machine nothing
     is known: it is refused. A folder that was made here and stays empty is removed.
@@ -68,19 +69,34 @@ def exclusive(folder: Path) -> Iterator[Held]:
 
 
 def is_used(folder: Path) -> bool:
-    """Whether a folder holds anything but a lock and what a killed process left unfinished."""
+    """Return whether a folder holds anything but a lock and leftovers of a killed process."""
     return folder.is_dir() and any(
         path.name != LOCK and not is_leftover(path) for path in folder.iterdir()
     )
 
 
 def check_model_folder(folder: Path) -> None:
-    """Raises a FileError if the folder of the model, which is replaced at the end, holds more."""
+    """Raise a FileError if the folder of the model, which is replaced at the end, holds more."""
     check_own(folder / MODEL, FILES)
 
 
+def begin(folder: Path, config: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:
+    """Make a folder, which must be held, ready for a run, and write its configuration there.
+
+    Args:
+        folder: of the run.
+        config: plain values for ``config.yaml``; None writes none.
+        overwrite: remove what an earlier run wrote.
+    """
+    if overwrite:
+        clear(folder)
+    if config is not None:
+        with atomic_write(folder / CONFIG) as file:
+            file.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+
+
 def clear(folder: Path) -> None:
-    """Removes what an earlier run wrote into this folder, and nothing else; it must be held.
+    """Remove what an earlier run wrote into this folder, and nothing else; it must be held.
 
     Raises:
         FileError: if a folder that would go holds something else.
@@ -100,7 +116,7 @@ def clear(folder: Path) -> None:
 def describe(
     operator: LocalOperator, config: TrainConfig, examples: Sequence[Example]
 ) -> dict[str, Any]:
-    """What must be equal for a run to be resumed, as plain values."""
+    """Return what must be equal for a run to be resumed, as plain values."""
     return {
         "format": 1,
         "operator": {
@@ -126,7 +142,7 @@ def fingerprint(example: Example) -> str:
 
 
 def check_same(folder: Path, description: dict[str, Any]) -> None:
-    """Raises a TrainingError that lists what differs from the run in this folder."""
+    """Raise a TrainingError that lists what differs from the run in this folder."""
     path = folder / DESCRIPTION
     try:
         former = read_json_object(path)
@@ -159,7 +175,7 @@ def _compare(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes JSON completely or not at all."""
+    """Write JSON completely or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(values, indent=1))
 
@@ -168,7 +184,7 @@ class MetricsFile:
     """One JSON line per step, appended; after a resume each step still stands there once."""
 
     def __init__(self, path: Path, step: int, score: float | None = None):
-        """Opens the file, dropping lines after `step` and a last line that was torn.
+        """Open the file, dropping lines after `step` and a last line that was torn.
 
         A score is added to the line of `step`.
         """
@@ -182,7 +198,7 @@ class MetricsFile:
         self._file = open(path, "a", encoding="utf-8")
 
     def write(self, line: dict[str, Any]) -> None:
-        """Appends a line and hands it to the system.
+        """Append a line and hand it to the system.
 
         Raises:
             OSError: naming the file and the free space.
@@ -194,7 +210,7 @@ class MetricsFile:
             raise explained(error, self.path) from error
 
     def close(self) -> None:
-        """Closes the file; what could not be written was reported by `write`."""
+        """Close the file; `write` has reported what could not be written."""
         with contextlib.suppress(OSError):
             self._file.close()
 
@@ -208,12 +224,12 @@ def _sound_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl, one per step, in order."""
+    """Read the lines of a run's metrics.jsonl, one per step, in order."""
     return list(_sound_lines(Path(folder) / METRICS))
 
 
 def explained(error: BaseException, path: Path) -> OSError:
-    """An OSError that names what could not be written and how much space is left there."""
+    """Return an OSError that names what could not be written and how much space is left there."""
     folder = next(p for p in path.absolute().parents if p.exists())
     free = size_text(shutil.disk_usage(folder).free)
     return OSError(

@@ -54,7 +54,7 @@ class Samples:
 
 
 def canonical(wedge: MissingWedge | None) -> MissingWedge:
-    """The same wedge as numbers of fixed shapes about the y axis, so that wedges can be stacked.
+    """Return the same wedge as numbers of fixed shapes about the y axis, for stacking.
 
     An unknown wedge becomes a full tilt range: nothing is missing as far as anybody knows.
     """
@@ -76,7 +76,7 @@ def _flips(wedge: MissingWedge | None) -> np.ndarray:
 
 
 def _context(example: Example, patch: tuple[int, int, int], margin: int, everywhere: bool):
-    """The part of an example that patches can reach, as indices along each axis (mirrored).
+    """Return the part of an example that patches can cover, as mirrored indices along each axis.
 
     For each axis: the indices, which of them are within the volume, the first, and how many there
     are before rounding up.
@@ -99,7 +99,7 @@ def _context(example: Example, patch: tuple[int, int, int], margin: int, everywh
 
 
 def exact_margin(operator: LocalOperator, patch: tuple[int, int, int]) -> int:
-    """The halo where it is at most a quarter of the patch, else 0 (also for one without a halo)."""
+    """Return the halo if it is at most a quarter of the patch, else 0 (also without a halo)."""
     if not is_local(operator):  # before its statistics are fitted
         return 0
     return operator.halo if 4 * operator.halo <= min(patch) else 0
@@ -181,7 +181,7 @@ def prepare(
 
 
 def _some(mask: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
-    """Indices ``(voxel, 3)`` of the voxels of a mask, or of a random subset of so many."""
+    """Return the indices ``(voxel, 3)`` of a mask, or of a random subset of so many."""
     found = np.flatnonzero(mask)
     if found.size > limit:
         found = np.sort(rng.choice(found, limit, replace=False))
@@ -189,7 +189,7 @@ def _some(mask: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _table(voxels: list[list[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of voxels for each tomogram and class as one array, and their lengths."""
+    """Return the voxels of each tomogram and class as one array, and their counts."""
     counts = np.array([[len(found) for found in classes] for classes in voxels], np.int32)
     length = 1 << int(counts.max() - 1).bit_length()
     table = np.zeros((*counts.shape, length, 3), np.int32)
@@ -200,14 +200,14 @@ def _table(voxels: list[list[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pick(chance: jax.Array, allowed: jax.Array) -> jax.Array:
-    """One of the allowed indices, all equally likely, from a uniform number in [0, 1)."""
+    """Choose one of the allowed indices, all equally likely, by a uniform number in [0, 1)."""
     rank = jnp.cumsum(allowed) - 1
     wanted = jnp.floor(chance * allowed.sum().astype(chance.dtype)).astype(rank.dtype)
     return jnp.argmax(allowed & (rank == wanted))
 
 
 def _place(samples: Samples, key: Key, patch: tuple[int, int, int], margin: int):
-    """Tomogram and origin of one patch: class first, then tomogram, then voxel, then jitter."""
+    """Draw tomogram and origin of one patch: class first, then tomogram, voxel and jitter."""
     chance = jax.random.uniform(key, (6,))  # one call: each costs compilation time
     present = samples.counts > 0
     value = _pick(chance[0], present.any(0))
@@ -220,7 +220,7 @@ def _place(samples: Samples, key: Key, patch: tuple[int, int, int], margin: int)
 
 
 def _anywhere(samples: Samples, key: Key, patch: tuple[int, int, int]):
-    """Tomogram and origin of a patch that may lie anywhere."""
+    """Draw tomogram and origin of a patch that may lie anywhere."""
     chance = jax.random.uniform(key, (4,))
     example = jnp.floor(chance[0] * samples.shapes.shape[0]).astype(jnp.int32)
     free = samples.shapes[example] - np.asarray(patch, np.int32) + 1
@@ -235,7 +235,7 @@ def places(
     margin: int = 0,
     anywhere: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Which tomogram each patch of a batch comes from, and its origin in the prepared arrays."""
+    """Draw the tomogram of each patch of a batch, and its origin in the prepared arrays."""
     found = jax.vmap(lambda k: _place(samples, k, patch, margin))(jax.random.split(key, count))
     if not anywhere:
         return found

@@ -48,7 +48,7 @@ class TrainState:
 
 
 def learnable(names: tuple[str, ...]) -> Any:
-    """The nnx filter for parameters of these names, or inside sub-modules of these names.
+    """Return the nnx filter for parameters of these names, or in sub-modules of these names.
 
     No names means every parameter. A parameter stored as ``log_softness`` is found as ``softness``.
     """
@@ -68,7 +68,7 @@ class Parts:
 
 
 def take_apart(operator: LocalOperator, learn: Any = nnx.Param) -> Parts:
-    """Splits an operator into the arrays an nnx filter selects and the rest.
+    """Split an operator into the arrays an nnx filter selects and the rest.
 
     The arrays are copies, so that training may donate them.
 
@@ -105,7 +105,7 @@ def take_apart(operator: LocalOperator, learn: Any = nnx.Param) -> Parts:
 
 
 def schedule(config: TrainConfig) -> optax.Schedule:
-    """Linear warm-up, then a cosine down to a hundredth of the peak learning rate."""
+    """Return a linear warm-up, then a cosine down to a hundredth of the peak learning rate."""
     return optax.warmup_cosine_decay_schedule(
         init_value=0.01 * config.learning_rate,
         peak_value=config.learning_rate,
@@ -116,7 +116,7 @@ def schedule(config: TrainConfig) -> optax.Schedule:
 
 
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW with gradient clipping; scalars and vectors (thresholds, biases) do not decay."""
+    """Return AdamW with gradient clipping; scalars and vectors (as biases) do not decay."""
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.adamw(
@@ -128,7 +128,7 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def initial_state(parts: Parts, config: TrainConfig) -> TrainState:
-    """The state before the first step."""
+    """Return the state before the first step."""
     return TrainState(
         params=parts.params,
         fixed=parts.fixed,
@@ -140,7 +140,7 @@ def initial_state(parts: Parts, config: TrainConfig) -> TrainState:
 
 
 def step_key(seed: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The keys for sampling and augmentation of a step."""
+    """Return the keys for sampling and augmentation of a step."""
     by_sample, by_augment = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))
     return by_sample, by_augment
 
@@ -152,7 +152,7 @@ def make_step(
     margin: int = 0,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Step:
-    """The compiled step ``(state, samples) -> (state, metrics)``; the state given is used up.
+    """Compile the step ``(state, samples) -> (state, metrics)``; the state given is used up.
 
     A step whose loss, gradient or new parameters are not finite is the identity, so that the state
     is finite always and a repetition of the step shows the same again; ``metrics["finite"]`` tells.

@@ -3,13 +3,15 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from cryojax_seg.core import segmenter as core
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.tiling import Tiling, apply_tiles, cheapest_tiling
-from cryojax_seg.segmenters import fit_normalization
+from cryojax_seg.core.tiling import Tiling, apply, apply_tiles, cheapest_tiling, plan_tiles
+from cryojax_seg.evaluate import Overlap, overlap
+from cryojax_seg.segmenters import Truncated, fit_normalization
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
 
@@ -20,7 +22,7 @@ _FEWEST = 4  # tiles, if that is not too little for one
 
 
 def affordable(config: TrainConfig) -> float:
-    """Voxels that one validation may compute, so that all take `SHARE` of the time of training.
+    """Return the voxels one validation may compute, so that all take `SHARE` of the training time.
 
     It is counted, not measured: a run that is resumed, or repeated on another machine, validates
     at the same steps with the same voxels.
@@ -41,7 +43,7 @@ def dice(
     voxels: float | int = math.inf,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> float | None:
-    """Mean over the foreground classes of the Dice coefficient of all examples together.
+    """Return the mean over the foreground classes of the Dice of all examples together.
 
     Normalisation statistics are fitted to each volume first. A class that is neither annotated nor
     predicted has no Dice and is left out; with no class left the score is 1. Tiles are given a
@@ -84,10 +86,41 @@ def dice(
     return float((overlap[defined] / total[defined]).mean()) if defined.any() else 1.0
 
 
+def overlaps(
+    segmenter: Any, examples: Sequence[Example], patch: int, halo: int | None = None
+) -> dict[str, Overlap]:
+    """Return the overlap of each class but the background with all annotation of the examples.
+
+    Args:
+        segmenter: any local operator with classes; statistics are fitted to each volume first.
+        examples: annotated.
+        patch: as for `segmenters.fit_normalization`.
+        halo: voxels around a tile that matter; None for the exact halo.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> v = np.zeros((4, 4, 4), np.float32)
+    >>> v[1] = 1
+    >>> overlaps(GlobalThreshold(0.5), [Example(v, v.astype(int))], 4)["foreground"].dice
+    1.0
+    """
+    total: dict[str, Overlap] = {}
+    for example in examples:
+        fitted: Any = fit_normalization(segmenter, example.measured, patch=patch)
+        fitted = fitted if halo is None else Truncated(fitted, halo)
+        where = annotated(example, fitted.stride)
+        tile = plan_tiles(fitted, tuple(w.stop - w.start for w in where))
+        tile = dataclasses.replace(tile, origin=tuple(w.start for w in where))
+        predicted = core.labels(apply(fitted, example.volume, tile))
+        true, weights = example.labels[where], example.weights[where]
+        for name, score in overlap(predicted, true, weights, fitted.classes).items():
+            total[name] = score + total.get(name, Overlap(0.0, 0.0, 0.0))
+    return total
+
+
 def _chosen(
     examples: Sequence[Example], context: int, stride: int, voxels: float | int, seed: int
 ) -> list[tuple[int, Tiling]]:
-    """Tiles, each with the number of its example: those with annotation, or some of them."""
+    """Return tiles with the numbers of their examples: those with annotation, or some of them."""
     boxes = [annotated(example, stride) for example in examples]
     shapes = [tuple(b.stop - b.start for b in box) for box in boxes]
     largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
@@ -116,7 +149,7 @@ def _where(tile: Tiling) -> tuple[slice, ...]:
 
 
 def annotated(example: Example, stride: int) -> tuple[slice, ...]:
-    """The smallest box that holds all annotation, from multiples of the stride on.
+    """Return the smallest box that holds all annotation, from multiples of the stride on.
 
     >>> v, w = np.zeros((8, 8, 8), np.float32), np.zeros((8, 8, 8), np.float32)
     >>> w[3, :, 5:] = 1
@@ -133,7 +166,7 @@ def annotated(example: Example, stride: int) -> tuple[slice, ...]:
 def _with_classes_first(
     tiles: Sequence[tuple[int, Tiling]], examples: Sequence[Example]
 ) -> list[tuple[int, Tiling]]:
-    """The tiles in an order in which the first few have as many classes as there are."""
+    """Order the tiles so that the first few have as many classes as there are."""
     seen: set[int] = set()
     first, rest = [], []
     for number, tile in tiles:

@@ -1,0 +1,238 @@
+"""A method trained on annotated tomograms from start to end: a model that is scored and saved."""
+
+import contextlib
+import dataclasses
+import logging
+import math
+import signal
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from cryojax_seg.core import Chain, LocalOperator, Segmenter
+from cryojax_seg.errors import ParameterError
+from cryojax_seg.evaluate import Overlap
+from cryojax_seg.io import ModelCard, save_model
+from cryojax_seg.losses import Objective
+from cryojax_seg.segmenters import fit_halo
+from cryojax_seg.text import percent
+from cryojax_seg.training import methods, rundir, validate
+from cryojax_seg.training.config import TrainConfig
+from cryojax_seg.training.example import Example
+from cryojax_seg.training.loop import Result, train
+from cryojax_seg.training.processes import from_first
+from cryojax_seg.training.reading import Examples, hold_out
+from cryojax_seg.training.restorers import BORDER, jointly, restored
+
+WIDE = 16  # voxels; of a smaller halo there is little to save
+_log = logging.getLogger("cryojax_seg.training")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A trained model.
+
+    Attributes:
+        operator: the segmenter, behind its restorer if there is one.
+        card: what inference must know of the data.
+        config: how it was trained.
+        result: of `train`.
+        scores: overlap of each class but the background on the annotation that was held out; None
+            if nothing was, or the training was interrupted.
+    """
+
+    operator: Segmenter
+    card: ModelCard
+    config: TrainConfig
+    result: Result[Segmenter]
+    scores: dict[str, Overlap] | None
+
+    @property
+    def interrupted(self) -> signal.Signals | None:
+        """The signal that ended the training; None if it ended by itself."""
+        name = self.result.stopped
+        return signal.Signals[name] if name in signal.Signals.__members__ else None
+
+    @property
+    def dice(self) -> float | None:
+        """The mean Dice over the classes on the held-out annotation, where it is defined."""
+        known = [s.dice for s in (self.scores or {}).values() if s.dice is not None]
+        return sum(known) / len(known) if known else None
+
+
+def fit_model(
+    data: Examples,
+    run: str | PathLike[str] | None = None,
+    *,
+    method: str = "unet",
+    validation: float = 0.2,
+    restorer: LocalOperator | None = None,
+    joint: float = 0.0,
+    resume: bool = False,
+    overwrite: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    **settings: Unpack[methods.Settings],
+) -> Fitted:
+    """Train a method on annotated tomograms, score it on held-out annotation, and save the model.
+
+    Args:
+        data: as `read_examples` returns it.
+        run: folder of the run; its folder ``model`` is what `inference.load` loads. None keeps
+            nothing.
+        method: its name; see `methods.known`.
+        validation: fraction of the annotation that is held out, 0 for none. It decides which
+            parameters are kept.
+        restorer: that the tomograms pass first; it stays as it is.
+        joint: lets the restorer learn along, with this factor of its own loss.
+        resume: continue the run in that folder.
+        overwrite: replace a run in that folder.
+        provenance: plain values that say where the data come from, kept in the model's card and as
+            ``config.yaml`` in the folder.
+        progress: show loss, rate and time left on stderr.
+        settings: what differs from the defaults of the method; see `methods.Settings`.
+
+    Raises:
+        ParameterError: for an unknown method, a fraction or a factor without meaning, or a class
+            of which nothing would be left to learn from.
+        TrainingError: as `train`.
+
+    >>> labels = np.zeros((20, 16, 16), int)
+    >>> labels[:, 4:8] = 1
+    >>> one = Example(labels.astype(np.float32), labels)
+    >>> found = fit_model(
+    ...     Examples((one,)), method="threshold", steps=2, patch=8, progress=False
+    ... )
+    >>> found.result.steps, found.card.patch, sorted(found.scores)
+    (2, 8, ['foreground'])
+    """
+    methods.known(method)
+    if not 0 <= validation < 1:
+        raise ParameterError(
+            f"validation is a fraction from 0 to below 1, got {validation}", "validation"
+        )
+    if not 0 <= joint < math.inf:
+        raise ParameterError(f"joint is a factor, 0 or more, got {joint}", "joint")
+    if joint and restorer is None:
+        raise ParameterError("joint lets a restorer learn along; give one", "restorer")
+    if joint and any(example.wedge is None for example in data.examples):
+        raise ParameterError("joint needs the tilt range of every tomogram", "tilt_range")
+    seed = settings.get("seed", 0)
+    examples: Sequence[Example] = data.examples
+    held_out: Sequence[Example] = ()
+    if validation > 0:
+        examples, held_out = hold_out(examples, data.classes, validation, seed)
+    segmenter = methods.build(method, data.classes, examples[0].measured, seed)
+    config = methods.configured(method, segmenter, examples, **settings)
+    task = _Task(segmenter, examples, held_out, config, methods.objective(method))
+    seen = task if restorer is None else _behind(restorer, task, joint)
+    with contextlib.ExitStack() as stack:
+        if run is not None:
+            held = run if isinstance(run, rundir.Held) else _hold(Path(run), stack)
+            from_first(lambda: rundir.begin(held.folder, provenance, overwrite))
+            run = held
+        _log.info(f"training {method} on {_described(examples, config)}")
+        result = train(
+            seen.operator,
+            seen.examples,
+            seen.config,
+            validation=seen.held_out,
+            objective=seen.objective,
+            run=run,
+            resume=resume,
+            progress=progress,
+        )
+        if restorer is not None and not joint:
+            both = Chain([restorer, result.operator])
+            result = dataclasses.replace(result, operator=both)
+        stated = {"method": method, "config": dict(provenance or {})}
+        return _finished(data, dataclasses.replace(task, config=seen.config), result, run, stated)
+
+
+def _hold(folder: Path, stack: contextlib.ExitStack) -> rundir.Held:
+    """Holds the folder of the run until the stack ends; the first process does it for all."""
+    from_first(lambda: str(stack.enter_context(rundir.exclusive(folder)).folder))
+    return rundir.Held(folder)
+
+
+def _described(examples: Sequence[Example], config: TrainConfig) -> str:
+    known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
+    return (
+        f"{len(examples)} tomogram(s), {percent(known)} annotated: {config.steps} steps of "
+        f"{config.batch} patches " + "x".join(map(str, config.patch_shape))
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """What is trained, with what, and how."""
+
+    operator: Segmenter
+    examples: Sequence[Example]
+    held_out: Sequence[Example]
+    config: TrainConfig
+    objective: Objective | None
+
+
+def _behind(restorer: LocalOperator, task: _Task, joint: float) -> _Task:
+    """The task of a segmenter behind a restorer, which learns along or stays as it is."""
+    config, segmenter = task.config, task.operator
+    if joint:
+        both, objective = jointly(restorer, segmenter, task.objective, joint)
+        config = dataclasses.replace(config, margin=min(BORDER, min(config.patch_shape) // 5))
+        return _Task(both, task.examples, task.held_out, config, objective)
+    patch = max(config.patch_shape)  # it stays as it is, so whole volumes can be restored first
+    examples, held_out = (restored(restorer, es, patch) for es in (task.examples, task.held_out))
+    return dataclasses.replace(task, examples=examples, held_out=held_out)
+
+
+def _finished(
+    data: Examples,
+    task: _Task,
+    result: Result[Segmenter],
+    run: rundir.Held | None,
+    stated: dict[str, Any],
+) -> Fitted:
+    """Measures the halo, saves the model and scores it; the first process does it for all."""
+    interrupted = result.stopped in signal.Signals.__members__
+    patch = max(task.config.patch_shape)
+
+    def card(halo: int | None) -> ModelCard:
+        return ModelCard(
+            voxel_size=data.voxel_size,
+            contrast=data.contrast,
+            tilt_range=data.tilt_range,
+            patch=patch,
+            halo=halo,
+            provenance=stated,
+        )
+
+    def finish() -> dict[str, Any]:
+        halo = None if interrupted else _halo(result.operator, task.examples[0].measured)
+        if run is not None:
+            save_model(run.folder / rundir.MODEL, result.operator, card(halo), overwrite=True)
+        if interrupted or not task.held_out:
+            return {"halo": halo, "scores": None}
+        _log.info("scoring on the annotation that was held out")
+        scores = validate.overlaps(result.operator, task.held_out, patch, halo)
+        counts = {name: dataclasses.astuple(score) for name, score in scores.items()}
+        return {"halo": halo, "scores": counts}
+
+    found = from_first(finish)
+    scores = found["scores"] and {n: Overlap(*counts) for n, counts in found["scores"].items()}
+    return Fitted(result.operator, card(found["halo"]), task.config, result, scores)
+
+
+def _halo(operator: Segmenter, volume: np.ndarray) -> int | None:
+    """How much of a wide halo matters; None for all of it."""
+    if operator.halo < WIDE:
+        return None
+    _log.info("measuring the receptive field that matters")
+    fitted, difference = fit_halo(operator, volume)
+    _log.info(
+        f"halo: {fitted.halo} of {operator.halo} voxels matter, logits differ by {difference:.2g}"
+    )
+    return fitted.halo
