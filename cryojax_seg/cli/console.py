@@ -55,7 +55,8 @@ class _Lines(logging.Handler):
     """Shows what the library logs as lines on the error stream."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        (warn if record.levelno >= logging.WARNING else say)(record.getMessage())
+        problem = record.msg if isinstance(record.msg, Mendable) else record.getMessage()
+        (warn if record.levelno >= logging.WARNING else say)(message(problem))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 
 from cryojax_seg import evaluate, io
 from cryojax_seg.core import MissingWedge, class_names, label_names
-from cryojax_seg.errors import ParameterError
+from cryojax_seg.errors import Mendable, ParameterError
 from cryojax_seg.training.example import Example, split_annotation
 
 Path = str | PathLike[str]
@@ -134,10 +134,8 @@ def _warn_if_unlikely(example: Example, labels: Path, contrast: str) -> None:
     inside, outside = known & (example.labels > 0), known & (example.labels == 0)
     if inside.any() and outside.any() and volume[inside].mean() < volume[outside].mean() - 0.05:
         other = "bright" if contrast == "dark" else "dark"
-        _log.warning(
-            f"{example.name}: the labelled structure is not {contrast} there; is its contrast "
-            f"{other}?"
-        )
+        text = f"{example.name}: the labelled structure is not {contrast} there; is it {other}?"
+        _log.warning(Mendable(text, "contrast"))
     axes = evaluate.mirrored_axes(volume, example.labels, example.weights * (volume != 0))
     if axes:
         along = " and ".join("zyx"[axis] for axis in axes)

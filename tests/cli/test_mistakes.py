@@ -146,7 +146,7 @@ def test_warnings_are_lines_too(run, files, trained, tmp_path):
     words = ("train", files / "tomogram.mrc", "--labels", files / "sparse.mrc", "--steps", "1")
     words += ("--method", "threshold", "--contrast", "bright", "--patch", "16")
     status, _, errors = run(*words, "-o", tmp_path / "run")
-    assert status == 0 and "is it --contrast dark?" in errors
+    assert status == 0 and "is it dark? (--contrast)" in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
