@@ -31,7 +31,11 @@ _WRAPPERS = (Truncated, Tempered, Isotonic, Symmetrized)
 
 
 def installed() -> bool:
-    """Return whether the extra is installed; nothing is imported."""
+    """Return whether the extra is installed; nothing is imported.
+
+    >>> isinstance(installed(), bool)
+    True
+    """
     return importlib.util.find_spec("openvino") is not None
 
 
@@ -49,6 +53,11 @@ def require(segmenter: Segmenter) -> None:
     """Raise a ValueError that says what to do unless `openvino_model` can build the graph.
 
     Statistics that are not fitted are not its business.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> require(GlobalThreshold(0.5))
+    Traceback (most recent call last):
+    ValueError: ...
     """
     _openvino()
     if not supports(segmenter):
@@ -119,6 +128,8 @@ def write_openvino(
     it is read both files must have the same name but for the ending.
 
     Args: as `openvino_model`, which also says what is raised.
+
+    >>> write_openvino(LinearVote(3), Path("graph.xml"), Path("graph.bin"))  # doctest: +SKIP
     """
     model = openvino_model(segmenter, shape)
     for name in ("halo", "stride"):

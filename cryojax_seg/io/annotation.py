@@ -35,6 +35,11 @@ class Annotation:
         labels: int32 ``(z, y, x)``; 0 where not annotated.
         weights: float32 ``(z, y, x)``; 0 where not annotated, else 1.
         name: where it came from, for messages.
+
+    >>> known = Annotation(np.zeros((2, 3, 4), np.int32), np.zeros((2, 3, 4), np.float32))
+    >>> known.weights[1] = 1.0  # slice 1 is annotated, as background
+    >>> known.slices
+    (1,)
     """
 
     labels: np.ndarray
@@ -112,6 +117,15 @@ def read_labels(
 
     Raises:
         FileError: naming both files, if this is not an annotation of that tomogram.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from cryojax_seg.io import write_mrc
+    >>> file = Path(tempfile.mkdtemp()) / "labels.mrc"
+    >>> write_mrc(file, np.array([[[0, 1, 255]]], np.int16), voxel_size=10.0)
+    >>> read = read_labels(file, classes=("membrane",))
+    >>> read.labels.tolist(), read.weights.tolist()
+    ([[[0, 1, 0]]], [[[1.0, 1.0, 0.0]]])
     """
     with warnings.catch_warnings():
         # Masks rarely carry a voxel size; the one that matters is compared below.
@@ -177,8 +191,8 @@ def _annotated(given: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarr
     outside = [int(z) for z in given.ravel() if not 0 <= z < shape[0]]
     if outside or given.size == 0:
         raise FileError(
-            f"{name}: annotated slices {outside or 'none'}: z indices from 0 to {shape[0] - 1} "
-            "are needed"
+            f"{name}: annotated slices must be z indices from 0 to {shape[0] - 1}, got "
+            f"{outside or 'none'}"
         )
     known = np.zeros(shape, bool)
     known[given.astype(int)] = True
@@ -271,8 +285,8 @@ def _check_values(
     often = ", ".join(f"value {v}: {counts[v]} voxels" for v in sorted(unknown)[:6])
     if names is None:
         raise FileError(
-            f"{name}: has labels above {last}, the highest there can be ({often}). Correct stray "
-            "values; an instance map has to be turned into classes"
+            f"{name}: has labels above {last}, the highest allowed ({often}). Correct stray "
+            "values; convert an instance map to classes"
         )
     declared = ", ".join(f"{value} {label}" for value, label in enumerate(names))
     raise FileError(

@@ -145,6 +145,12 @@ def read_boxes(path: PathLike) -> np.ndarray:
 
     Raises:
         FileError: if this is no stack of cubes.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "boxes.mrcs"
+    >>> write_boxes(file, np.ones((2, 4, 4, 4), np.float32), 2, 4, voxel_size=10.0)
+    >>> read_boxes(file).shape
+    (2, 4, 4, 4)
     """
     path = Path(path)
     if path.is_dir():
@@ -162,6 +168,12 @@ def boxes_voxel_size(path: PathLike) -> float | None:
 
     Raises:
         FileError: if this is no stack of cubes.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "boxes.mrcs"
+    >>> write_boxes(file, np.zeros((2, 4, 4, 4), np.float32), 2, 4, voxel_size=10.0)
+    >>> boxes_voxel_size(file)
+    10.0
     """
     path = Path(path)
     if path.is_dir():

@@ -22,6 +22,10 @@ class ModelCard:
             measured; None if unknown.
         halo: voxels around a tile that were measured to matter; None for the exact halo.
         provenance: whatever else should be known about the training, as plain JSON values.
+
+    >>> card = ModelCard(voxel_size=(10.0, 10.0, 10.0), tilt_range=(-60.0, 60.0), patch=64)
+    >>> card.contrast, card.halo is None
+    ('dark', True)
     """
 
     voxel_size: tuple[float, float, float] | None = None

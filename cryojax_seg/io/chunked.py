@@ -28,6 +28,14 @@ class Chunked:
     Args:
         store: a TensorStore of three axes.
         name: where it came from, for messages.
+
+    >>> import tempfile
+    >>> from cryojax_seg.io import read_zarr, write_zarr
+    >>> file = Path(tempfile.mkdtemp()) / "t.zarr"
+    >>> write_zarr(file, np.arange(24, dtype=np.float32).reshape(2, 3, 4), voxel_size=10.0)
+    >>> density = read_zarr(file).density
+    >>> isinstance(density, Chunked), density[1:, 2:, 1:3].tolist()
+    (True, [[[21.0, 22.0]]])
     """
 
     def __init__(self, store: ts.TensorStore, name: str):

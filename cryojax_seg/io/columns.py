@@ -39,7 +39,7 @@ def numbers(table: Table, labels: Sequence[str], path: Path) -> np.ndarray:
         bad = np.flatnonzero(~np.isfinite(columns[-1]))
         if bad.size:
             row = int(bad[0])
-            raise FileError(f"{path}: row {row + 1} of {label} is {table[label][row]}; mend it")
+            raise FileError(f"{path}: row {row + 1} of {label} is {table[label][row]}; correct it")
     return np.stack(columns, -1)
 
 

@@ -69,7 +69,7 @@ def read_columns(text: str, path: Path) -> dict[str, list[str]]:
     twice = next((name for i, name in enumerate(heading) if name and name in heading[:i]), None)
     if twice is not None:
         raise FileError(
-            f"{path}: the column {shortened(twice, 60)} stands twice; remove one of them"
+            f"{path}: the column {shortened(twice, 60)} occurs twice; remove one of them"
         )
     return {name: [row[i] for row in body] for i, name in enumerate(heading) if name}
 

@@ -33,11 +33,20 @@ class FileError(ParameterError):
 
 
 class BusyError(FileError):
-    """Another process is writing the file; try again later."""
+    """Another process is writing the file; try again later.
+
+    >>> raise BusyError("labels.mrc: another process is writing it")
+    Traceback (most recent call last):
+    cryojax_seg.io.files.BusyError: labels.mrc: another process is writing it
+    """
 
 
 class HeaderWarning(Mendable, UserWarning):
-    """A file was read, but what it says about itself is suspicious."""
+    """A file was read, but what it says about itself is suspicious.
+
+    >>> HeaderWarning("t.mrc: voxel size unknown; give voxel_size", "voxel_size").parameters
+    ('voxel_size',)
+    """
 
 
 def existing_file(path: PathLike) -> Path:
@@ -68,7 +77,13 @@ def check_memory(
     nbytes: int,
     advice: str = "decompress it so that it can be memory-mapped, or bin or crop it first",
 ) -> None:
-    """Raise a FileError if an array needs more bytes than this machine has; allocate nothing."""
+    """Raise a FileError if an array needs more bytes than this machine has; allocate nothing.
+
+    >>> check_memory("small.mrc", 1024)
+    >>> check_memory("huge.mrc", 2**60)
+    Traceback (most recent call last):
+    cryojax_seg.io.files.FileError: huge.mrc: needs 1048576.0 TiB in memory and this machine has ...
+    """
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not a POSIX machine: a fixed, generous bound
@@ -133,6 +148,13 @@ def atomic_folder(
         path: where the folder shall be.
         overwrite: replace an existing folder, if it holds nothing but what `own` names.
         own: see `check_own`.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "notes"
+    >>> with atomic_folder(target) as temporary:
+    ...     _ = (temporary / "note.txt").write_text("done")
+    >>> [path.name for path in target.iterdir()]
+    ['note.txt']
     """
     target = target_path(path, overwrite)
     if target.exists() and not target.is_dir():

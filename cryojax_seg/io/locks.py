@@ -91,7 +91,16 @@ class Lock:
 
 @contextlib.contextmanager
 def held(path: Path, name: PathLike, other_machines: bool = True) -> Iterator[Lock]:
-    """Hold a `Lock` while a block runs."""
+    """Hold a `Lock` while a block runs.
+
+    >>> import tempfile
+    >>> output = Path(tempfile.mkdtemp()) / "labels.mrc"
+    >>> with held(lock_path(output), output):
+    ...     lock_path(output).exists()
+    True
+    >>> lock_path(output).exists()
+    False
+    """
     lock = Lock(path, name, other_machines)
     try:
         yield lock

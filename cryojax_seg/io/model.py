@@ -65,6 +65,14 @@ def save_model(
         ModelError: if it could not be loaded again: the class is not defined at the top of a
             module, a parameter is not finite, or the card is not plain JSON.
         FileError: if the folder exists and `overwrite` is not set.
+
+    >>> import tempfile
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> folder = Path(tempfile.mkdtemp()) / "model"
+    >>> save_model(folder, GlobalThreshold(0.5), ModelCard(contrast="bright"))
+    >>> operator, card = load_model(folder)
+    >>> type(operator).__name__, card.contrast
+    ('GlobalThreshold', 'bright')
     """
     arrays = {name: np.asarray(value) for name, value in flat_state(operator).items()}
     try:
@@ -171,7 +179,7 @@ def read_description(path: PathLike) -> dict[str, Any]:
                 f"{path}: model.json is damaged: its {name} is {shown(content.get(name))}"
             )
     if not all(isinstance(name, str) for name in content["classes"]):
-        raise ModelError(f"{path}: model.json is damaged: its classes are no names")
+        raise ModelError(f"{path}: model.json is damaged: its classes are not names")
     return content
 
 
@@ -180,6 +188,14 @@ def model_digest(path: PathLike) -> str:
 
     Raises:
         ModelError: as `load_model`.
+
+    >>> import tempfile
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> one, two = (Path(tempfile.mkdtemp()) / "model" for _ in range(2))
+    >>> save_model(one, GlobalThreshold(0.5))
+    >>> save_model(two, GlobalThreshold(0.6))
+    >>> model_digest(one) == model_digest(one), model_digest(one) == model_digest(two)
+    (True, False)
     """
     content = read_description(path)
     return _digest(_canonical({k: content[k] for k in ("operator", "arrays_sha256", "card")}))

@@ -24,7 +24,12 @@ _PACKAGES = tuple(f"cryojax_seg.{name}" for name in ("core", "losses", "restore"
 
 
 class ModelError(FileError):
-    """A saved model is refused; the message names the folder and what to do."""
+    """A saved model is refused; the message names the folder and what to do.
+
+    >>> raise ModelError("run/model: no such model folder")
+    Traceback (most recent call last):
+    cryojax_seg.io.modules.ModelError: run/model: no such model folder
+    """
 
 
 class ForeignModuleError(ModelError):
@@ -33,6 +38,9 @@ class ForeignModuleError(ModelError):
     Attributes:
         module: the name of that module.
         name: the class that the model asks for.
+
+    >>> ForeignModuleError("mine.networks", "mine.networks:Net").module
+    'mine.networks'
     """
 
     def __init__(self, module: str, name: str, path: str = "the model"):
@@ -135,7 +143,7 @@ def _check_reach(name: str, operator: LocalOperator) -> None:
     halo, stride = operator.halo, operator.stride
     if not (0 <= halo <= LARGEST_REACH and 1 <= stride <= LARGEST_REACH):
         raise ModelError(
-            f"{name} sees {halo} voxels around each, in steps of {stride}; {LARGEST_REACH} is the "
+            f"{name} has a halo of {halo} voxels and a stride of {stride}; {LARGEST_REACH} is the "
             "most"
         )
 

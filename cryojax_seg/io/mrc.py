@@ -109,6 +109,12 @@ def write_mrc(
     Raises:
         FileError: if the file exists, or the array is not a real volume MRC can hold.
         OSError: if the disk is full.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "t.mrc"
+    >>> write_mrc(file, np.ones((2, 3, 4), np.float32), voxel_size=10.0)
+    >>> read_mrc(file).voxel_size
+    (10.0, 10.0, 10.0)
     """
     array = np.asarray(array)
     if array.ndim != 3 or 0 in array.shape:

@@ -32,7 +32,16 @@ _EVERY = 5.0  # seconds between two records of how far a job is
 
 @runtime_checkable
 class Output(Protocol):
-    """A volume being written. Its parts lie in ``.NAME.partial`` beside it until `finish`."""
+    """A volume being written. Its parts lie in ``.NAME.partial`` beside it until `finish`.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "t.mrc"
+    >>> output = open_output(file, (2, 3, 4), np.float32)
+    >>> output.write((slice(0, 1), slice(0, 3), slice(0, 4)), np.ones((1, 3, 4), np.float32))
+    >>> output.finish()
+    >>> isinstance(output, Output), file.exists()
+    (True, True)
+    """
 
     def write(self, where: tuple[slice, ...], block: np.ndarray) -> None:
         """Write a block ``(z, y, x)`` at its place."""
@@ -165,6 +174,15 @@ class TileJob:
     Raises:
         FileError: if a volume exists or cannot be written.
         BusyError: if another process is at it.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "labels.mrc"
+    >>> halves = [(slice(a, a + 2), slice(0, 3), slice(0, 3)) for a in (0, 2)]
+    >>> with TileJob({"threshold": 0.5}, [(file, np.int8)], (4, 3, 3)) as job:
+    ...     for where in halves[job.done :]:
+    ...         job.write(where, [np.ones((2, 3, 3), np.int8)])
+    >>> job.done, file.exists()
+    (2, True)
     """
 
     def __init__(

@@ -208,6 +208,9 @@ def is_half_published(target: PathLike) -> bool:
     """Return whether a killed process left outputs to publish, of which this is the first.
 
     Only an `OutputSet` may do that, and does when it is entered.
+
+    >>> is_half_published("labels.mrc")
+    False
     """
     return "names" in _read(journal_path(real_path(target)))
 
@@ -216,6 +219,9 @@ def is_begun(target: PathLike) -> bool:
     """Return whether an interrupted process began outputs, of which this is the first.
 
     An `OutputSet` tells whether it was the same job.
+
+    >>> is_begun("labels.mrc")
+    False
     """
     return bool(_read(journal_path(real_path(target))))
 

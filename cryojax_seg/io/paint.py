@@ -101,6 +101,10 @@ def sample_path(points, extend: float | int = 0.0, name: str = "path") -> np.nda
 
     The spline is cubic (of lower degree through two or three points) in the length of the
     polygon, so a straight line stays one.
+
+    >>> found = sample_path([(0, 0, 0), (0, 0, 10)])
+    >>> found.shape, found[-1].round(3).tolist()
+    ((102, 3), [0.0, 0.0, 10.0])
     """
     points = _points(points, name, least=2)
     lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
@@ -153,6 +157,13 @@ def read_points(path: PathLike, key: str | None = None) -> np.ndarray:
 
     Raises:
         FileError: if the file holds something else; it names the line or the entry.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> file = Path(tempfile.mkdtemp()) / "points.csv"
+    >>> _ = file.write_text(chr(10).join(["z,y,x", "1,2,3", "4,5,6"]))
+    >>> read_points(file).tolist()
+    [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     """
     content = read_bytes(path, _LARGEST)
     try:

@@ -29,6 +29,10 @@ class ParticleTable:
         path: the file.
         columns: by their labels; of a Dynamo table by Dynamo's names.
         tables: the other tables of the file, such as "optics".
+
+    >>> table = ParticleTable(Path("a.csv"), {"z": ("2",), "y": ("4",), "x": ("6",)})
+    >>> len(table), table.dialect, table.centred
+    (1, 'csv', False)
     """
 
     path: Path
@@ -179,6 +183,10 @@ def rows_of_tomogram(
 
     Raises:
         FileError: if it is not clear which name of the table is that of the tomogram.
+
+    >>> columns = {"tomogram": ("TS_1", "TS_2"), "z": ("2", "3"), "y": ("4", "5"), "x": ("6", "7")}
+    >>> rows_of_tomogram(ParticleTable(Path("a.csv"), columns), "TS_2.mrc")
+    ([1], 'TS_2')
     """
     found = table.names()
     if found is None:
@@ -252,6 +260,12 @@ def write_particles(
 
     Raises:
         FileError: if the file exists, or the voxel size, or for "relion5" the shape, is unknown.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "p.star"
+    >>> write_particles(file, Particles(np.array([[2.0, 4, 6]]), voxel_size=10.0))
+    >>> read_particles(file).coordinates.tolist()
+    [[2.0, 4.0, 6.0]]
     """
     path = Path(path)
     dialect = _BY_SUFFIX.get(path.suffix.lower()) if dialect is None else dialect

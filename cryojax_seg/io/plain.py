@@ -55,7 +55,15 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json_object(path: PathLike, largest: int = LARGEST) -> dict[str, Any]:
-    """Return the content of a JSON file that must be an object; see `read_json`."""
+    """Return the content of a JSON file that must be an object; see `read_json`.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> file = Path(tempfile.mkdtemp()) / "a.json"
+    >>> _ = file.write_text('{"a": [1, 2]}')
+    >>> read_json_object(file)
+    {'a': [1, 2]}
+    """
     value = read_json(path, largest)
     if not isinstance(value, dict):
         raise FileError(f"{path}: holds {shown(value)} where a JSON object is needed")

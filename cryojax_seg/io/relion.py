@@ -50,7 +50,7 @@ def of_particles(label: str, table: Table, optics: Table, path: Path) -> np.ndar
     if row is not None:
         raise FileError(
             f"{path}: its optics groups differ in {label}, and row {row} is of none of them "
-            f"({GROUP}); add that"
+            f"({GROUP}); add that group"
         )
     return np.array([by_group[group] for group in groups], np.float64)
 

@@ -80,7 +80,7 @@ def read_star(path: PathLike) -> dict[str, dict[str, tuple[str, ...]]]:
             label = first[1:]
             if label in block:
                 raise FileError(
-                    f"{where}: the label _{shortened(label, 60)} stands twice in its block"
+                    f"{where}: the label _{shortened(label, 60)} occurs twice in its block"
                 )
             if looping:
                 labels.append(label)
@@ -126,6 +126,12 @@ def write_star(path: PathLike, blocks: Mapping[str, Table], overwrite: bool = Fa
     Raises:
         ValueError: for columns of unequal length, or a word that STAR cannot hold.
         FileError: if the file exists.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "a.star"
+    >>> write_star(file, {"particles": {"rlnCoordinateX": ("1.5", "2")}})
+    >>> read_star(file)["particles"]["rlnCoordinateX"]
+    ('1.5', '2')
     """
     lines = ["# version 30001"]  # RELION takes tables without it for those of its version 3.0
     for name, table in blocks.items():

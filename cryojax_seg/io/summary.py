@@ -33,6 +33,9 @@ class Description:
         kind: "tomogram", "labels", "model", "boxes", "2D stack", "particles" or "table".
         facts: name and value of each fact, ready to print, lengths with their unit.
         warnings: what is suspicious, a sentence each.
+
+    >>> Description("t.mrc", "tomogram", {"type": "float32"}, ()).kind
+    'tomogram'
     """
 
     path: str

@@ -58,6 +58,12 @@ def read_tiff(
 
     Raises:
         FileError: if the file is damaged or is not one volume of real numbers.
+
+    >>> import tempfile, tifffile
+    >>> file = Path(tempfile.mkdtemp()) / "t.tif"
+    >>> tifffile.imwrite(file, np.ones((2, 3, 4), np.float32), photometric="minisblack")
+    >>> read_tiff(file, voxel_size=10.0).density.shape
+    (2, 3, 4)
     """
     path = existing_file(path)
     try:

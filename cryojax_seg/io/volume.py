@@ -26,6 +26,15 @@ def read_tomogram(
 
     Raises:
         FileError: if the file is no volume; it names the file and what to do.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from cryojax_seg.io import write_mrc
+    >>> file = Path(tempfile.mkdtemp()) / "t.rec"
+    >>> write_mrc(file, np.ones((2, 3, 4), np.float32), voxel_size=10.0)
+    >>> tomogram = read_tomogram(file)
+    >>> tomogram.density.shape, tomogram.voxel_size
+    ((2, 3, 4), (10.0, 10.0, 10.0))
     """
     if Path(path).is_dir():
         return read_zarr(path, voxel_size, mmap)
@@ -42,6 +51,14 @@ def read_probabilities(paths: Sequence[PathLike], shape: tuple[int, ...]) -> np.
 
     Raises:
         FileError: naming the file, if it has another shape or values outside 0 to 1.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from cryojax_seg.io import write_mrc
+    >>> file = Path(tempfile.mkdtemp()) / "membrane.mrc"
+    >>> write_mrc(file, np.full((2, 3, 4), 0.25, np.float32), voxel_size=10.0)
+    >>> read_probabilities([file], (2, 3, 4))[0, 0, 0].tolist()
+    [0.25]
     """
     maps = [np.asarray(read_tomogram(path).density, np.float32) for path in paths]
     for path, values in zip(paths, maps, strict=True):

@@ -29,7 +29,9 @@ def voxel_size_zyx(voxel_size: VoxelSize) -> tuple[float, float, float]:
     """
     values = [voxel_size] * 3 if isinstance(voxel_size, (float, int)) else list(voxel_size)
     if len(values) != 3 or not all(math.isfinite(v) and v > 0 for v in values):
-        raise FileError(f"voxel size {voxel_size}: one positive number, or three (z, y, x), needed")
+        raise FileError(
+            f"voxel size must be one positive number or three (z, y, x), got {voxel_size}"
+        )
     z, y, x = map(float, values)
     return z, y, x
 

@@ -37,7 +37,12 @@ _UNDER_WAY = 1  # chunks that are written while the caller goes on
 
 
 def is_zarr(path: PathLike) -> bool:
-    """Return whether this is the folder of an OME-Zarr volume (NGFF 0.4 or 0.5)."""
+    """Return whether this is the folder of an OME-Zarr volume (NGFF 0.4 or 0.5).
+
+    >>> import tempfile
+    >>> is_zarr(Path(tempfile.mkdtemp()))
+    False
+    """
     try:
         ome.read_multiscale(Path(path))
     except FileError:

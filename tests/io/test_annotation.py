@@ -123,8 +123,8 @@ def test_only_some_slices_annotated(write, labels, tmp_path):
     mask[1, :2] = 1
     by_mask = read_labels(path, TOMOGRAM, annotated=write(mask, name="mask.mrc"))
     assert np.array_equal(by_mask.weights, mask)
-    refused(path, "annotated slices [7]", "0 to 2", annotated=[1, 7])
-    refused(path, "annotated slices none", annotated=[])
+    refused(path, "annotated slices", "0 to 2, got [7]", annotated=[1, 7])
+    refused(path, "annotated slices", "got none", annotated=[])
     refused(path, "mask", annotated=write(mask[:2], name="small.mrc"))
 
 

@@ -23,9 +23,9 @@ import tifffile
 
 from cryojax_seg import io
 from cryojax_seg.cli import arguments, train, workers
-from cryojax_seg.cli.report import read_fold
 from cryojax_seg.segmenters import LinearVote
 from cryojax_seg.training import TrainingError, checkpoint, rundir
+from cryojax_seg.training.comparison import read_fold
 
 SHAPE = (3, 4, 5)
 DATA = (np.indices(SHAPE) * np.array([31, 7, 1])[:, None, None, None]).sum(0).astype(np.float32)
@@ -57,7 +57,7 @@ def resumed(path):
 
 
 def fold(path):
-    return read_fold(path, (2, 4, 5, 1))["probabilities"]
+    return read_fold(path, (2, 4, 5, 1), "this job")["probabilities"]
 
 
 def config(path):
@@ -148,7 +148,7 @@ def corpus(tmp_path_factory):
     (here / "run").mkdir()
     (here / "run" / "run.json").write_text(json.dumps(RUN))
     kept = {"probabilities": np.full((2, 4, 5, 1), 0.5, np.float16), "seconds": np.ones(2)}
-    np.savez_compressed(here / "fold.npz", **kept, parameters=3, voxels=60)  # pyright: ignore
+    np.savez_compressed(here / "fold.npz", **kept, parameters=3, voxels=60, key="this job")  # pyright: ignore
     io.write_zarr(here / "three.zarr", DATA, voxel_size=10.0)
     two = here / "two.zarr"
     (two / "0").mkdir(parents=True)

@@ -130,7 +130,7 @@ def test_read_points(tmp_path, text):
         ('{"a": [[1,2,3]]}', "give the key of a list, one of: a"),
         ("[" * 100000, "no coordinates"),
         ("\n", "no rows"),
-        ("z,y,x,x\n1,2,3,4\n", "column x stands twice"),
+        ("z,y,x,x\n1,2,3,4\n", "column x occurs twice"),
         ("z,y,x,note\n1,2,3," + "n" * 200_000 + "\n", "field larger than"),
         ("z;y;x\n1,500;2,250;3,125\n", "1,500 may be a decimal comma"),
     ],

@@ -46,7 +46,7 @@ def test_pairs_loops_quotes_and_comments(tmp_path):
         ("loop_\n_a\n1\n", "line 1: not a STAR file"),
         ("\n# nothing\n", "no data_ block"),
         ("data_\nloop_\n_a #1\n_b #2\n1 2\n3\n", "line 6: 1 values for 2 columns"),
-        ("data_\nloop_\n_a\n_a\n", "line 4: the label _a stands twice"),
+        ("data_\nloop_\n_a\n_a\n", "line 4: the label _a occurs twice"),
         ("data_\n_a 1 2\n", "line 2: _a needs one value"),
         ("data_\n_a\n;text\n;\n", "needs one value"),
         ("data_\nloop_\n_a\n;text\n", "line 4: text over several lines"),
