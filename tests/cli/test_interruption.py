@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from cryojax_seg import cli, io, segmenters
+from cryojax_seg import cli, io
 from cryojax_seg.cli import (
     compare,
     console,
@@ -104,7 +104,7 @@ def test_training_that_is_interrupted_neither_measures_nor_scores(
     files, tmp_path, monkeypatch, run
 ):
     """It saves and ends: its halo and its scores took minutes, in silence."""
-    from cryojax_seg.training import validate
+    from cryojax_seg.training import fitting, validate
 
     def interrupted(*_):
         signal.raise_signal(signal.SIGINT)
@@ -117,9 +117,8 @@ def test_training_that_is_interrupted_neither_measures_nor_scores(
     words = ["train", files / "tomogram.mrc", "--labels", files / "sparse.mrc", "--method"]
     words += ["vote", "--patch", "16", "--steps", "100", "-o", tmp_path / "run"]
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_report", never)
-        patch.setattr(train, "_halo", never)
-        patch.setattr(segmenters, "fit_halo", never)
+        patch.setattr(validate, "overlaps", never)
+        patch.setattr(fitting, "_halo", never)
         status, printed, errors = run(*words)
     assert status == 130
     assert "SIGINT, step 66 of 100" in printed
