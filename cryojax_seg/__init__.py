@@ -20,6 +20,7 @@ _SUBPACKAGES = (
     "evaluate",
     "measure",
     "export",
+    "runtime",
     "io",
     "inference",
 )

@@ -24,3 +24,7 @@ class ParameterError(Mendable, ValueError):
     >>> str(error), error.parameters
     ('a.mrc: has no voxel size; give voxel_size', ('voxel_size',))
     """
+
+
+class ProcessError(Mendable, RuntimeError):
+    """Of several processes that work together, one failed or was given something else."""

@@ -132,7 +132,7 @@ class Rows:
     """
 
     def __init__(self, name: str, config: Mapping[str, Any], tiny: bool):
-        from cryojax_seg.core import keep_compiled, keep_memory
+        from cryojax_seg.runtime import keep_compiled, keep_memory
 
         keep_compiled()
         keep_memory()

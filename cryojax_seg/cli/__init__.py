@@ -27,6 +27,8 @@ from cryojax_seg.cli import (
     simulate,
     train,
 )
+from cryojax_seg.errors import ProcessError
+from cryojax_seg.runtime import signals
 from cryojax_seg.training.config import TrainingError
 from cryojax_seg.training.progress import alive
 
@@ -64,10 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     options = None
 
-    def advice() -> str:
-        return interruption.advice(argv[0], options)
+    def advice(word: str) -> str:
+        return f"{word}; {interruption.advice(argv[0], options)}"
 
-    with console.warnings_as_lines(), interruption.bounded(advice, goes_on=called):
+    def last(word: str) -> str:
+        return f"{console.PROGRAM}: error: {advice(word)}"
+
+    with console.warnings_as_lines(), signals.bounded(last, goes_on=called):
         try:
             options = arguments.parse(argv, {name: c[0] for name, c in _COMMANDS.items()})
             with alive(argv[0]):
@@ -78,14 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except KeyboardInterrupt as interrupt:
-            terminated = isinstance(interrupt, interruption.Terminated)
+            terminated = isinstance(interrupt, signals.Terminated)
             word = "terminated" if terminated else "interrupted"
-            console.error(f"{word}; {advice()}")
+            console.error(advice(word))
             status = 143 if terminated else 130
             if not called:
-                interruption.leave(status)
+                signals.leave(status)
             return status
-        except (ValueError, OSError, TrainingError) as error:
+        except (ValueError, OSError, TrainingError, ProcessError) as error:
             if os.environ.get("CRYOJAX_SEG_TRACEBACK"):
                 traceback.print_exc()
             console.error(error)

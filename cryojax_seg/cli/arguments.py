@@ -8,7 +8,7 @@ import io
 import operator
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,6 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
 
 from cryojax_seg import units
 from cryojax_seg.cli.console import PROGRAM
-from cryojax_seg.text import shortened
 
 DESCRIPTION = """Segment cryo-electron tomograms with anything from a threshold to a 3D U-Net.
 
@@ -169,28 +168,9 @@ def read_config(path: Path, kind: type) -> dict[str, Any]:
     Raises:
         ValueError: naming the file, if it is not a mapping or has unknown keys.
     """
-    return read_yaml(path, {f.name for f in dataclasses.fields(kind)} - {"config"})
-
-
-def read_yaml(path: Path, known: Collection[str]) -> dict[str, Any]:
-    """What a YAML file says of the options that are known; they may be spelled with dashes.
-
-    Raises:
-        ValueError: naming the file, if it is not a mapping or has unknown keys.
-    """
     from cryojax_seg import io
 
-    if not path.is_file():
-        raise ValueError(f"{path}: no such configuration file")
-    values = io.read_yaml(path)
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: must hold one option a line, such as 'steps: 500'")
-    options = {str(key).replace("-", "_"): value for key, value in values.items()}
-    for name in options:
-        if name not in known:
-            choices = ", ".join(sorted(k.replace("_", "-") for k in known))
-            raise ValueError(f"{path}: unknown option '{shortened(name, 60)}'; known are {choices}")
-    return options
+    return io.read_options(path, {f.name for f in dataclasses.fields(kind)} - {"config"})
 
 
 def _words(config: dict[str, Any]) -> list[str]:

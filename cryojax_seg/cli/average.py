@@ -75,10 +75,10 @@ def _average(options: Average, table_path: Path, outputs: dict[str, Path]) -> tu
     import jax
     import numpy as np
 
-    from cryojax_seg import core, io, particles
+    from cryojax_seg import core, io, particles, runtime
 
-    core.keep_compiled()
-    core.keep_memory()
+    runtime.keep_compiled()
+    runtime.keep_memory()
     boxes = io.read_boxes(options.boxes)
     listed = io.read_table(table_path)
     numbers = _box_numbers(options.boxes, len(boxes), listed)

@@ -113,7 +113,7 @@ def _compare(options: Compare, names: list[str], outputs: Any) -> None:
     """Train, score and report into a folder that is held."""
     from cryojax_seg import training
     from cryojax_seg.cli import report
-    from cryojax_seg.core import keep_compiled, keep_memory
+    from cryojax_seg.runtime import keep_compiled, keep_memory
 
     keep_compiled()
     keep_memory()

@@ -7,6 +7,8 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from cryojax_seg.errors import Mendable
 from cryojax_seg.text import shortened
@@ -128,6 +130,43 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     for row in [columns, *rows]:
         first, *others = (c.rjust(w) for c, w in zip(row, widths, strict=True))
         print("  " + "  ".join([first.strip().ljust(widths[0]), *others]).rstrip())
+
+
+def each(
+    items: Sequence[Any],
+    work: Callable[..., str | None],
+    *,
+    name: Callable[[Any], str] = str,
+    prepare: Callable[[], Any] | None = None,
+    workers: int = 0,
+    slurm: Path | None = None,
+) -> None:
+    """Work on every item as `inference.each` does; print what is returned, and list what failed.
+
+    Raises:
+        ValueError: if any failed; the error itself if there is one item and no workers.
+
+    >>> each([2.5], lambda number: f"half of it is {number / 2}")
+    half of it is 1.25
+    """
+    from cryojax_seg.inference.many import Finished, SomeFailedError, named
+    from cryojax_seg.inference.many import each as work_on_each
+
+    def shown(one: Finished) -> None:
+        number = f"[{one.number}/{one.count}] " if workers else ""
+        if one.error is not None:
+            error(number + named(one.name, message(one.error)))
+        elif one.value is not None:
+            print(f"{number}{one.value}", flush=True)
+
+    how: dict[str, Any] = {"name": name, "prepare": prepare, "workers": workers, "slurm": slurm}
+    try:
+        work_on_each(items, work, finished=shown, **how)
+    except SomeFailedError as some:
+        reasons = [named(one.name, message(one.error or "")) for one in some.failures]
+        say("failed:\n  " + "\n  ".join(" ".join(reason.split()) for reason in reasons))
+        count = f"{len(some.failures)} of {some.count}"
+        raise ValueError(f"{count} tomograms failed; the rest is done") from None
 
 
 @contextlib.contextmanager

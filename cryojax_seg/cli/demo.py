@@ -122,7 +122,8 @@ def _data(options: Demo, shape: tuple[int, int, int]):
     import jax
     import numpy as np
 
-    from cryojax_seg.core import MissingWedge, keep_compiled, keep_memory, normalize
+    from cryojax_seg.core import MissingWedge, normalize
+    from cryojax_seg.runtime import keep_compiled, keep_memory
     from cryojax_seg.simulate import WedgeImaging, presets, simulate
     from cryojax_seg.training import Example
 

@@ -91,9 +91,9 @@ def run(options: Extract) -> None:
 
 def _extract(options: Extract, outputs: Any, star: Path, wedges: Path) -> int:
     """Writes boxes, table and wedges; how many boxes there are."""
-    from cryojax_seg import core, io, particles
+    from cryojax_seg import core, io, particles, runtime
 
-    core.keep_compiled()
+    runtime.keep_compiled()
     tomogram = io.read_tomogram(options.tomogram, options.voxel_size)
     size = particle_files.one_voxel_size(tomogram)
     table, rows = particle_files.read_table(

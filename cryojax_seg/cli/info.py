@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from cryojax_seg.cli import console, many
+from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import VoxelSize
 from cryojax_seg.errors import Mendable
 
@@ -32,8 +32,9 @@ def run(options: Info) -> None:
     import json
 
     from cryojax_seg import io
+    from cryojax_seg.inference.paths import expanded
 
-    files = many.expanded(options.files)
+    files = expanded(options.files)
     if not files:
         raise ValueError("no file to tell about; name one or more")
     found: list[Any] = []
@@ -45,7 +46,7 @@ def run(options: Info) -> None:
             _show(found[-1])
 
     try:
-        many.each(files, describe, str)
+        console.each(files, describe)
     finally:
         if options.json and found:
             values = [dataclasses.asdict(one) for one in found]

@@ -119,9 +119,9 @@ def _pick(options: Pick, outputs: Any) -> int:
     """Picks and writes; the number of particles."""
     import numpy as np
 
-    from cryojax_seg import core, io, particles
+    from cryojax_seg import io, particles, runtime
 
-    core.keep_compiled()
+    runtime.keep_compiled()
     first = options.volumes[0]
     tomogram = io.read_tomogram(first, options.voxel_size)
     size = particle_files.one_voxel_size(tomogram)
@@ -252,7 +252,7 @@ def _matched(options: Pick, tomogram: "Tomogram", rotations: Any, size: float, o
     """Best correlation at each voxel, and the number of its rotation."""
     import numpy as np
 
-    from cryojax_seg import core, inference, io, particles
+    from cryojax_seg import core, io, particles
 
     template = io.read_tomogram(options.template)  # pyright: ignore
     if template.voxel_size is not None and abs(template.voxel_size[0] / size - 1) > 0.01:
@@ -263,7 +263,7 @@ def _matched(options: Pick, tomogram: "Tomogram", rotations: Any, size: float, o
     wedge = None
     if options.tilt_range is not None:
         wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
-    volume = inference.normalized(tomogram, options.contrast)
+    volume = io.normalized(tomogram, options.contrast)
     console.say(f"{len(rotations)} rotations of {options.template}")
     try:
         match = particles.match_template(

@@ -88,11 +88,11 @@ class Restore:
 def run(options: Restore) -> None:
     """Does what `Restore` says; a ValueError or OSError tells what is wrong in one line."""
     _check(options)
-    from cryojax_seg import core, inference
+    from cryojax_seg import core, inference, runtime
     from cryojax_seg.training import Interrupted
 
-    core.keep_compiled()
-    core.keep_memory()
+    runtime.keep_compiled()
+    runtime.keep_memory()
     given = {name: getattr(options, name) for name in _PASSED}
     wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
     try:

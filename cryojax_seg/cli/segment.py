@@ -1,14 +1,16 @@
 """``cryojax-seg segment``: label volumes of tomograms, by a saved model."""
 
+import contextlib
 import dataclasses
 import functools
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from cryojax_seg.cli import cluster, console, many, models
+from cryojax_seg.cli import console, models
 from cryojax_seg.cli.arguments import (
     Contrast,
     Output,
@@ -21,7 +23,8 @@ from cryojax_seg.cli.arguments import (
 
 if TYPE_CHECKING:
     from cryojax_seg import inference
-    from cryojax_seg.inference.planning import Spared
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,26 +90,29 @@ class Segment:
 
 def run(options: Segment) -> None:
     """Does what `Segment` says; a ValueError or OSError tells what is wrong in one line."""
-    options = dataclasses.replace(options, tomograms=many.expanded(options.tomograms))
+    from cryojax_seg.inference.paths import expanded
+
+    options = dataclasses.replace(options, tomograms=expanded(options.tomograms))
     _check(options)
     targets = _targets(options)
     if options.workers:
-        import jax
+        from cryojax_seg import runtime
 
-        jax.config.update("jax_platforms", "cpu")  # the GPUs are for the workers
+        runtime.leave_accelerators()  # they are for the workers
     model = _load(options)
     pairs = list(zip(options.tomograms, targets, strict=True))
     pairs = _unfinished(options, pairs, model)
     options = dataclasses.replace(options, tomograms=())  # a worker need not know the others
+    # A model is loaded anew in each worker.
+    prepare = functools.partial(_prepare, options, None if options.workers else model)
+    console.each(
+        pairs, _segment,
+        name=_source, prepare=prepare, workers=options.workers, slurm=options.slurm,
+    )  # fmt: skip
 
-    def name(pair: tuple[Path, Path]) -> str:
-        return str(pair[0])
 
-    if options.workers:
-        prepare = functools.partial(_prepare, options)
-        cluster.each(pairs, prepare, _segment, name, options.workers, options.slurm)
-    else:
-        many.each(pairs, functools.partial(_segment, _prepare(options, model)), name)
+def _source(pair: tuple[Path, Path]) -> str:
+    return str(pair[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +125,9 @@ class _Prepared:
 
 
 def _load(options: Segment) -> "inference.Model":
-    from cryojax_seg import core
+    from cryojax_seg import runtime
 
-    core.keep_compiled()  # and memory goes back to the system, so that --memory holds
+    runtime.keep_compiled()  # and memory goes back to the system, so that --memory holds
     model = models.load(options.model, options.allow_module)
     if len(model.segmenter.classes) > 1 and options.threshold != 0.5:
         raise ValueError(
@@ -148,59 +154,51 @@ def _prepare(options: Segment, model: "inference.Model | None" = None) -> _Prepa
     return _Prepared(options, model, how)
 
 
-def _segment(prepared: _Prepared, pair: tuple[Path, Path]) -> None:
-    """One tomogram, and where its labels go."""
+def _segment(prepared: _Prepared, pair: tuple[Path, Path]) -> str:
+    """Segments one tomogram, and says in a line what its labels hold."""
     from cryojax_seg import inference, io
 
     options, model, (source, target) = prepared.options, prepared.model, pair
     if options.dry_run or options.compile_only:
-        _prepared_only(prepared, pair)
-        return
+        return _prepared_only(prepared, pair)
     half = io.is_half_published(target)
     if target.exists() and not options.overwrite and not half:
-        print(f"{target}: is done already")  # as by a worker that died before it could say so
-        return
+        return f"{target}: is done already"  # as by a worker that died before it could say so
 
     def planned(plan: "inference.Plan") -> None:
         if plan.tiling.count > 1:
-            console.say(f"{source.name}: {_account(plan)}")
+            log.info(f"{source.name}: {_account(plan)}")
 
     overwrite = options.overwrite or options.resume
-    with console.tracked(source.name) as progress:
+    unseen = contextlib.nullcontext()  # of several workers no bar would be whole
+    with unseen if options.workers else console.tracked(source.name) as progress:
         done = inference.segment_file(
             model, source, target, overwrite=overwrite, progress=progress, planned=planned,
             **prepared.how,
         )  # fmt: skip
     if done.shares is None:
-        print(f"{target}: is done already")
-        return
+        return f"{target}: is done already"
     parts = ", ".join(f"{name} {100 * part:.2f} %" for name, part in done.shares.items())
-    print(f"{target}: {parts} ({done.seconds:.1f} s)", flush=True)
+    return f"{target}: {parts} ({done.seconds:.1f} s)"
 
 
-def _prepared_only(prepared: _Prepared, pair: tuple[Path, Path]) -> None:
+def _prepared_only(prepared: _Prepared, pair: tuple[Path, Path]) -> str:
     """Plans or compiles, and writes nothing."""
     from cryojax_seg import inference
 
     start, (source, target) = time.monotonic(), pair
     plan = inference.plan(prepared.model, source, **prepared.how)
     if prepared.options.dry_run:
-        print(f"{target}: {_account(plan)}")
-        return
+        return f"{target}: {_account(plan)}"
     plan.compile()
-    print(f"{source}: compiled ({time.monotonic() - start:.1f} s)")
+    return f"{source}: compiled ({time.monotonic() - start:.1f} s)"
 
 
 def _account(plan: "inference.Plan") -> str:
     """The plan in words, with the --memory that would spare work."""
-    return str(plan) + cure(plan.spared)
-
-
-def cure(spared: "Spared | None") -> str:
-    """The --memory that would spare work, in words; nothing where hardly any can be spared."""
-    if spared is None:
-        return ""
-    return f"; --memory {spared.memory:g} would make that {spared.waste:.2f}"
+    if plan.spared is None:
+        return str(plan)
+    return f"{plan}; --memory {plan.spared.memory:g} would make that {plan.spared.waste:.2f}"
 
 
 def _check(options: Segment) -> None:
@@ -229,9 +227,10 @@ def _unfinished(
 ) -> list[tuple[Path, Path]]:
     """Tomograms and labels of this shard, without those that are done if that is wanted."""
     from cryojax_seg.inference import map_paths
+    from cryojax_seg.inference.paths import shard
     from cryojax_seg.io import is_half_published
 
-    pairs = many.shard(pairs, options.shard)
+    pairs = shard(pairs, options.shard)
     rest = []
     for source, target in pairs:
         maps = map_paths(model, target).values() if options.probabilities else ()
@@ -249,6 +248,7 @@ def _unfinished(
 
 
 def _targets(options: Segment) -> list[Path]:
+    from cryojax_seg.inference.paths import names
     from cryojax_seg.io import check_places, is_zarr
 
     output, sources = options.output, options.tomograms
@@ -259,7 +259,7 @@ def _targets(options: Segment) -> list[Path]:
     elif output.exists() and not output.is_dir():
         raise ValueError(f"{output}: exists and is neither a folder nor an .mrc file")
     else:
-        targets = [output / f"{name}.labels.{options.format}" for name in many.names(sources)]
+        targets = [output / f"{name}.labels.{options.format}" for name in names(sources)]
     check_places(targets, [*sources, options.model])
     return targets
 

@@ -160,11 +160,11 @@ def _one(options: Simulate, number: int, folder: Path) -> None:
     import jax
     import numpy as np
 
-    from cryojax_seg import core, io
+    from cryojax_seg import core, io, runtime
     from cryojax_seg import simulate as s
 
-    core.keep_compiled()
-    core.keep_memory()
+    runtime.keep_compiled()
+    runtime.keep_memory()
     scene_key, noise_key = jax.random.split(
         jax.random.fold_in(jax.random.key(options.seed), number)
     )

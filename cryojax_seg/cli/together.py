@@ -6,22 +6,20 @@ from collections.abc import Iterator
 
 
 def join(detect: bool, where: tuple[str | None, int | None, int | None]) -> bool:
-    """Joins the other processes, if there are others.
+    """Join the other processes, if there are others.
 
     Args:
         detect: the others were started by Slurm or Open MPI.
         where: coordinator, count of processes and number of this one, where they were not.
 
     Raises:
-        ValueError: for one of these without the others.
+        ParameterError: for one of these without the others.
     """
     if where == (None, None, None) and not detect:
         return False
-    if None in where and where != (None, None, None):
-        raise ValueError("--coordinator, --processes and --process belong together")
-    from cryojax_seg.training import processes
+    from cryojax_seg import runtime
 
-    processes.join(*where)
+    runtime.join(*where)
     return True
 
 

@@ -103,17 +103,17 @@ def run(options: Train) -> None:
         _check(options)
         _train(options)
         return
-    from cryojax_seg.training import processes
+    from cryojax_seg.runtime import processes
 
-    processes.from_first(lambda: _check(options))  # what it looks for, the first will write
-    with contextlib.nullcontext() if processes.is_first() else together.silence():
+    processes.on_primary(lambda: _check(options))  # what it looks for, the first will write
+    with contextlib.nullcontext() if processes.is_primary() else together.silence():
         _train(options)
 
 
 def _train(options: Train) -> None:
     """Hold the run folder before anything in it is touched, then train and save."""
+    from cryojax_seg.runtime.processes import on_primary
     from cryojax_seg.training import rundir
-    from cryojax_seg.training.processes import from_first
 
     with contextlib.ExitStack() as stack:
         held = rundir.exclusive(options.output)
@@ -122,16 +122,16 @@ def _train(options: Train) -> None:
             stack.enter_context(held)
             _check_folder(options)
 
-        from_first(hold)
+        on_primary(hold)
         _train_in(rundir.Held(options.output), options)
 
 
 def _train_in(run: Any, options: Train) -> None:
     """Train and save in a folder that is held."""
-    from cryojax_seg import core, inference, training
+    from cryojax_seg import inference, runtime, training
 
-    core.keep_compiled()
-    core.keep_memory()
+    runtime.keep_compiled()
+    runtime.keep_memory()
     data = training.read_examples(
         options.tomograms,
         options.labels,

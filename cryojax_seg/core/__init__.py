@@ -5,13 +5,11 @@ from cryojax_seg.core import convolution as convolution
 from cryojax_seg.core import fourier as fourier
 from cryojax_seg.core import neighbourhood as neighbourhood
 from cryojax_seg.core import tiling as tiling
-from cryojax_seg.core.allocation import keep_memory as keep_memory
 from cryojax_seg.core.blank import Blank as Blank
 from cryojax_seg.core.blank import inner_box as inner_box
 from cryojax_seg.core.combinators import Chain as Chain
 from cryojax_seg.core.combinators import Stacked as Stacked
 from cryojax_seg.core.combinators import Symmetrized as Symmetrized
-from cryojax_seg.core.compilation import keep_compiled as keep_compiled
 from cryojax_seg.core.intensity import Intensity as Intensity
 from cryojax_seg.core.intensity import Normalized as Normalized
 from cryojax_seg.core.intensity import measure_intensity as measure_intensity

@@ -1,19 +1,87 @@
-"""Models applied to data: in memory or from file to file, streamed, bounded and resumable."""
+"""Models applied to data: streamed, bounded, resumable, one or many. Sub-modules load when used."""
 
-from cryojax_seg.inference.engine import Engine as Engine
-from cryojax_seg.inference.engine import choose as choose_engine  # noqa: F401
-from cryojax_seg.inference.model import Model as Model
-from cryojax_seg.inference.model import load as load
-from cryojax_seg.inference.model import load_restorer as load_restorer
-from cryojax_seg.inference.planning import How as How
-from cryojax_seg.inference.planning import Plan as Plan
-from cryojax_seg.inference.planning import plan as plan
-from cryojax_seg.inference.restoration import Deconvolution as Deconvolution
-from cryojax_seg.inference.restoration import Restored as Restored
-from cryojax_seg.inference.restoration import restore_file as restore_file
-from cryojax_seg.inference.restored import restore as restore
-from cryojax_seg.inference.segmentation import Segmented as Segmented
-from cryojax_seg.inference.segmentation import map_paths as map_paths
-from cryojax_seg.inference.segmentation import segment as segment
-from cryojax_seg.inference.segmentation import segment_file as segment_file
-from cryojax_seg.io.normalized import normalized as normalized
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryojax_seg.inference.engine import Engine as Engine
+    from cryojax_seg.inference.engine import choose_engine as choose_engine
+    from cryojax_seg.inference.many import Finished as Finished
+    from cryojax_seg.inference.many import SomeFailedError as SomeFailedError
+    from cryojax_seg.inference.many import each as each
+    from cryojax_seg.inference.model import Model as Model
+    from cryojax_seg.inference.model import load as load
+    from cryojax_seg.inference.model import load_restorer as load_restorer
+    from cryojax_seg.inference.paths import expanded as expanded
+    from cryojax_seg.inference.paths import names as names
+    from cryojax_seg.inference.paths import shard as shard
+    from cryojax_seg.inference.paths import stem as stem
+    from cryojax_seg.inference.planning import How as How
+    from cryojax_seg.inference.planning import Plan as Plan
+    from cryojax_seg.inference.planning import plan as plan
+    from cryojax_seg.inference.restoration import Deconvolution as Deconvolution
+    from cryojax_seg.inference.restoration import Restored as Restored
+    from cryojax_seg.inference.restoration import restore_file as restore_file
+    from cryojax_seg.inference.restored import restore as restore
+    from cryojax_seg.inference.segmentation import Segmented as Segmented
+    from cryojax_seg.inference.segmentation import map_paths as map_paths
+    from cryojax_seg.inference.segmentation import segment as segment
+    from cryojax_seg.inference.segmentation import segment_file as segment_file
+
+_HOME = {
+    "Engine": "engine",
+    "choose_engine": "engine",
+    "Finished": "many",
+    "SomeFailedError": "many",
+    "each": "many",
+    "Model": "model",
+    "load": "model",
+    "load_restorer": "model",
+    "expanded": "paths",
+    "names": "paths",
+    "shard": "paths",
+    "stem": "paths",
+    "How": "planning",
+    "Plan": "planning",
+    "plan": "planning",
+    "Deconvolution": "restoration",
+    "Restored": "restoration",
+    "restore_file": "restoration",
+    "restore": "restored",
+    "Segmented": "segmentation",
+    "map_paths": "segmentation",
+    "segment": "segmentation",
+    "segment_file": "segmentation",
+}
+
+__all__ = [
+    "Deconvolution",
+    "Engine",
+    "Finished",
+    "How",
+    "Model",
+    "Plan",
+    "Restored",
+    "Segmented",
+    "SomeFailedError",
+    "choose_engine",
+    "each",
+    "expanded",
+    "load",
+    "load_restorer",
+    "map_paths",
+    "names",
+    "plan",
+    "restore",
+    "restore_file",
+    "segment",
+    "segment_file",
+    "shard",
+    "stem",
+]
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

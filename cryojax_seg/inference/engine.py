@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 
 from cryojax_seg import export
-from cryojax_seg.core.sharding import Sharded
+from cryojax_seg.runtime.devices import Sharded
 from cryojax_seg.segmenters import disagreement, in_bfloat16
 from cryojax_seg.text import percent
 
@@ -61,7 +61,7 @@ def bounded(engine: Engine, segmenter: Any, volume: Any, name: str) -> Engine:
     return exact
 
 
-def choose(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
+def choose_engine(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
     """The engine that was asked for, or the fastest there is; says which.
 
     Raises:

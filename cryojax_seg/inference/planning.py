@@ -18,7 +18,7 @@ from cryojax_seg.core.tiling import (
     tiling_of,
 )
 from cryojax_seg.core.types import Logits, Shape
-from cryojax_seg.inference.engine import Engine, Name, Precision, bounded, choose
+from cryojax_seg.inference.engine import Engine, Name, Precision, bounded, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.io import check_memory, read_tomogram
 from cryojax_seg.io.files import PathLike
@@ -204,7 +204,7 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **how: Unpack[How]) -> Pla
         tomogram = read_tomogram(tomogram, how.get("voxel_size"))
     engine = how.get("engine", "auto")
     if not isinstance(engine, Engine):
-        engine = choose(engine, how.get("precision", "auto"), segmenter)
+        engine = choose_engine(engine, how.get("precision", "auto"), segmenter)
     _warn_if_other_voxels(tomogram, card.voxel_size)
     volume = normalized(tomogram, how.get("contrast") or card.contrast)
     postprocess = LabelsAndMaps(threshold, how.get("probabilities", False))

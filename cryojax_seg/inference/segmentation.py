@@ -11,7 +11,7 @@ import numpy as np
 
 from cryojax_seg.core import Tomogram, apply_tiles, label_names
 from cryojax_seg.core.blocks import blocks, release
-from cryojax_seg.inference.engine import Engine, choose
+from cryojax_seg.inference.engine import Engine, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.inference.planning import How, Plan, check_how, plan
 from cryojax_seg.io import (
@@ -121,7 +121,7 @@ def segment_file(
     check_places(outputs, [source])
     engine = how.get("engine", "auto")
     if not isinstance(engine, Engine):
-        engine = choose(engine, how.get("precision", "auto"), model.segmenter)
+        engine = choose_engine(engine, how.get("precision", "auto"), model.segmenter)
     how["engine"] = engine
     job: dict[str, Any] = {"model": model.digest()}
     job |= {name: value for name, value in how.items() if name not in ("memory", "tile")}

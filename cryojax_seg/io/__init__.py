@@ -57,6 +57,7 @@ from cryojax_seg.io.places import check_places as check_places
 from cryojax_seg.io.places import folder_made as folder_made
 from cryojax_seg.io.plain import read_json as read_json
 from cryojax_seg.io.plain import read_json_object as read_json_object
+from cryojax_seg.io.plain import read_options as read_options
 from cryojax_seg.io.plain import read_yaml as read_yaml
 from cryojax_seg.io.relion_writing import with_boxes as with_boxes
 from cryojax_seg.io.star import read_star as read_star

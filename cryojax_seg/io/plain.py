@@ -1,10 +1,12 @@
 """Read plain values from untrusted JSON and YAML, with bounds on size and depth."""
 
 import json
+import os
+from collections.abc import Collection
 from typing import Any
 
 from cryojax_seg.io.files import FileError, PathLike, existing_file
-from cryojax_seg.text import shown, size_text
+from cryojax_seg.text import shortened, shown, size_text
 
 LARGEST = 2**24  # bytes of a JSON file
 _LARGEST_YAML = 2**20  # PyYAML takes seconds for each megabyte
@@ -96,6 +98,37 @@ def read_yaml(path: PathLike) -> Any:
     except Exception as error:  # PyYAML raises almost anything at odd numbers, dates and tags
         raise FileError(f"{path}: is not plain YAML: {error}") from None
     return value
+
+
+def read_options(path: PathLike, known: Collection[str]) -> dict[str, Any]:
+    """Return the options in a YAML file, one a line; their names may be spelled with dashes.
+
+    Args:
+        path: the file, see `read_yaml`.
+        known: names that the options may have, spelled with underscores.
+
+    Raises:
+        FileError: naming the file, if there is none, it is no mapping, or has unknown options.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp()) / "a.yaml"
+    >>> _ = path.write_text("learning-rate: 0.1")
+    >>> read_options(path, ["learning_rate"])
+    {'learning_rate': 0.1}
+    """
+    if not os.path.isfile(path):
+        raise FileError(f"{path}: no such configuration file")
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise FileError(f"{path}: must hold one option a line, such as 'steps: 500'")
+    options = {str(key).replace("-", "_"): value for key, value in values.items()}
+    for name in options:
+        if name not in known:
+            choices = ", ".join(sorted(k.replace("_", "-") for k in known))
+            unknown = shortened(name, 60)
+            raise FileError(f"{path}: unknown option '{unknown}'; known are {choices}")
+    return options
 
 
 def read_bytes(path: PathLike, largest: int) -> bytes:

@@ -17,13 +17,13 @@ from cryojax_seg.errors import ParameterError
 from cryojax_seg.evaluate import Overlap
 from cryojax_seg.io import ModelCard, save_model
 from cryojax_seg.losses import Objective
+from cryojax_seg.runtime.processes import on_primary
 from cryojax_seg.segmenters import fit_halo
 from cryojax_seg.text import percent
 from cryojax_seg.training import methods, rundir, validate
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
 from cryojax_seg.training.loop import Result, train
-from cryojax_seg.training.processes import from_first
 from cryojax_seg.training.reading import Examples, hold_out
 from cryojax_seg.training.restorers import BORDER, jointly, restored
 
@@ -132,7 +132,7 @@ def fit_model(
     with contextlib.ExitStack() as stack:
         if run is not None:
             held = run if isinstance(run, rundir.Held) else _hold(Path(run), stack)
-            from_first(lambda: rundir.begin(held.folder, provenance, overwrite))
+            on_primary(lambda: rundir.begin(held.folder, provenance, overwrite))
             run = held
         _log.info(f"training {method} on {_described(examples, config)}")
         result = train(
@@ -154,7 +154,7 @@ def fit_model(
 
 def _hold(folder: Path, stack: contextlib.ExitStack) -> rundir.Held:
     """Holds the folder of the run until the stack ends; the first process does it for all."""
-    from_first(lambda: str(stack.enter_context(rundir.exclusive(folder)).folder))
+    on_primary(lambda: str(stack.enter_context(rundir.exclusive(folder)).folder))
     return rundir.Held(folder)
 
 
@@ -221,7 +221,7 @@ def _finished(
         counts = {name: dataclasses.astuple(score) for name, score in scores.items()}
         return {"halo": halo, "scores": counts}
 
-    found = from_first(finish)
+    found = on_primary(finish)
     scores = found["scores"] and {n: Overlap(*counts) for n, counts in found["scores"].items()}
     return Fitted(result.operator, card(found["halo"]), task.config, result, scores)
 

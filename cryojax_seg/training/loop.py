@@ -15,14 +15,15 @@ import numpy as np
 from cryojax_seg.core.operator import LocalOperator, Operator
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.losses import Objective
+from cryojax_seg.runtime import devices, processes
+from cryojax_seg.runtime.interrupts import Interrupts
 from cryojax_seg.segmenters import fit_normalization
-from cryojax_seg.training import checkpoint, processes, rundir, validate
+from cryojax_seg.training import checkpoint, rundir, validate
 from cryojax_seg.training.config import TrainConfig, TrainingError
 from cryojax_seg.training.example import Example
 from cryojax_seg.training.record import NotFinite, recording
 from cryojax_seg.training.resume import Best, on_host, starting_point
 from cryojax_seg.training.sampling import Samples, exact_margin, places, prepare
-from cryojax_seg.training.signals import Interrupts
 from cryojax_seg.training.step import (
     Metrics,
     Parts,
@@ -117,7 +118,7 @@ def train(
     for example in validation:
         example.require_labels("validation")
         example.check_labels(classes)
-    mesh = processes.data_mesh(config.batch + config.unannotated)
+    mesh = devices.data_mesh(config.batch + config.unannotated)
     margin = exact_margin(operator, patch) if config.margin is None else config.margin
     samples = prepare(
         examples,
@@ -140,9 +141,9 @@ def train(
             description = rundir.describe(operator, config, examples)
             if not isinstance(run, rundir.Held):
                 held = rundir.exclusive(folder)
-                processes.from_first(lambda: str(stack.enter_context(held).folder))
+                processes.on_primary(lambda: str(stack.enter_context(held).folder))
             state, best = starting_point(folder, description, resume, state, best)
-        state, samples = processes.replicated((state, samples), mesh)
+        state, samples = devices.replicated((state, samples), mesh)
         task = _Task(config, parts, step, samples, examples, validation, margin, folder)
         return _run(task, state, best, progress)
 
@@ -175,7 +176,7 @@ class _Task:
             return
         store, step = self.folder / rundir.CHECKPOINTS, int(state.step)
         tree = (state, best.params)
-        processes.from_first(
+        processes.on_primary(
             lambda: str(checkpoint.save(store, step, tree, best.meta(), self.config.keep))
         )
 
@@ -202,7 +203,7 @@ class _Task:
             )
 
         # Machines may differ in the last digit, and who stops early and who does not would part.
-        found = processes.from_first(score)
+        found = processes.on_primary(score)
         if found is not None:
             best.consider(found, int(state.step), state.ema)
         return found

@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 
-from cryojax_seg.training import processes, rundir
+from cryojax_seg.runtime import processes
+from cryojax_seg.training import rundir
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.progress import Report, reporter, tensorboard
 from cryojax_seg.training.step import Metrics
@@ -104,4 +105,4 @@ def recording(
             reports.append(stack.enter_context(contextlib.closing(log)).write)
             return rundir.read_metrics(folder)
 
-        yield Record(reports, processes.from_first(begin))
+        yield Record(reports, processes.on_primary(begin))

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from cryojax_seg.runtime import processes
 from cryojax_seg.text import shown
-from cryojax_seg.training import checkpoint, processes, rundir
+from cryojax_seg.training import checkpoint, rundir
 from cryojax_seg.training.config import TrainingError
 from cryojax_seg.training.step import Arrays, TrainState
 
@@ -90,10 +91,10 @@ def starting_point(
         tree = found.tree
         return found.meta
 
-    meta = processes.from_first(look)
+    meta = processes.on_primary(look)
     if meta is None:
         return state, best
-    state, params = processes.arrays_from_first(tree)
+    state, params = processes.arrays_from_primary(tree)
     known = {"score": (int, float, type(None)), "step": int, "stale": int, "judged": int}
     if set(meta) != set(known) or not all(isinstance(meta[k], known[k]) for k in known):
         raise TrainingError(

@@ -45,7 +45,7 @@ from flax import nnx
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
-from cryojax_seg import core, io, segmenters
+from cryojax_seg import core, io, runtime, segmenters
 from experiments.common import claim, write_results
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -315,8 +315,8 @@ def in_processes(config: Config) -> list[dict]:
 
 
 def main(config: Config) -> None:
-    core.keep_compiled()
-    core.keep_memory()
+    runtime.keep_compiled()
+    runtime.keep_memory()
     if config.one_pass is not None:
         rows = [*blocks(config), *openvino(config), *others(config)]
         config.one_pass.write_text(json.dumps(rows))

@@ -29,8 +29,8 @@ from flax import nnx
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
-from cryojax_seg.core import keep_memory
 from cryojax_seg.core.neighbourhood import gaussian
+from cryojax_seg.runtime import keep_memory
 from cryojax_seg.segmenters import UNet
 from cryojax_seg.segmenters.ridge import symmetric_eigenvalues
 from cryojax_seg.training import Example, TrainConfig, make_step

@@ -12,7 +12,7 @@ that what else the machine does hits both. Compilation apart. Writes
 ``experiments/results/benchmark_training.json``.
 
 Learned: the losses agree to a millionth, and our step takes twice as long. Keeping memory between
-calls (`core.keep_memory`) and writing the blocks of a convolution in place, so that under `vmap`
+calls (`runtime.keep_memory`) and writing the blocks of a convolution in place, so that under `vmap`
 the batch stays the first axis, took it from 380 to 570 ms down to 220.
 """
 
@@ -32,7 +32,7 @@ from flax import nnx
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
-from cryojax_seg import core, training
+from cryojax_seg import core, runtime, training
 from cryojax_seg.segmenters import unet_preset
 from cryojax_seg.training.sampling import Samples, draw, prepare
 from cryojax_seg.training.step import initial_state, schedule, step_key, take_apart
@@ -178,7 +178,7 @@ def race(config: Config, runners) -> list[Record]:
 
 
 def main(config: Config) -> None:
-    core.keep_memory()
+    runtime.keep_memory()
     volume, truth = phantom(config.seed, config.snr, False, 60, config.edge)
     validation = phantom(config.seed + 1, config.snr, False, 60, config.edge)
     example = training.Example(volume, truth, np.ones(volume.shape, np.float32))

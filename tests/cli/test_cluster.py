@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from cryojax_seg import io
-from cryojax_seg.cli import cluster, segment, workers
+from cryojax_seg.cli import console, segment
+from cryojax_seg.inference import many, workers
 
 pytestmark = pytest.mark.slow
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
@@ -81,15 +82,18 @@ def killed_twice(folder, options):
 
 def test_workers_that_are_killed_cost_nothing(run, trained, series, tmp_path, capsys, monkeypatch):
     """Every file is made once, from where it was, and as it is made without workers."""
-    monkeypatch.setattr(cluster, "PAUSE", 0.0)
+    monkeypatch.setattr(many, "PAUSE", 0.0)
     out, log = tmp_path / "out", tmp_path / "log"
     log.mkdir()
     words = ("segment", trained, series / "*.mrc", "--engine", "jax", "--tile", "16", "-o")
     assert run(*words, tmp_path / "plain")[0] == 0
     pairs = [(series / f"{n}.mrc", out / f"{n}.labels.mrc") for n in "abcd"]
-    options = segment.Segment(trained, (), out, tile="16", engine="jax")
+    options = segment.Segment(trained, (), out, tile="16", engine="jax", workers=2)
     prepare = functools.partial(killed_twice, log, options)
-    cluster.each(pairs, prepare, segment._segment, lambda pair: pair[0].name, 2)
+    with console.warnings_as_lines():
+        console.each(
+            pairs, segment._segment, name=lambda pair: pair[0].name, prepare=prepare, workers=2
+        )
     printed, said = capsys.readouterr()
     assert [line[:6] for line in printed.splitlines()] == [f"[{i}/4] " for i in range(1, 5)]
     for name in "bc":
@@ -103,7 +107,7 @@ def test_workers_that_are_killed_cost_nothing(run, trained, series, tmp_path, ca
         assert (out / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
 
 
-def fails(folder, _, item):
+def fails(folder, item):
     """What may happen to an item; each time is noted."""
     note(folder, item)
     first = notes(folder).count(item) == 1
@@ -117,14 +121,15 @@ def fails(folder, _, item):
         raise TypeError("this program")
     if item == "deadly":
         os.kill(os.getpid(), signal.SIGKILL)
-    print(item, len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1)
+    return f"{item} {len(os.sched_getaffinity(0)) if sys.platform == 'linux' else 1}"
 
 
 def test_what_may_pass_is_tried_again_and_the_rest_is_listed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cluster, "PAUSE", 0.0)
+    monkeypatch.setattr(many, "PAUSE", 0.0)
     items = ["fine", "wrong", "passing", "busy", "defect", "deadly"]
     with pytest.raises(ValueError, match="3 of 6 tomograms failed"):
-        cluster.each(items, dict, functools.partial(fails, tmp_path), str, 2)
+        with console.warnings_as_lines():
+            console.each(items, functools.partial(fails, tmp_path), workers=2)
     times = {"fine": 1, "wrong": 1, "passing": 2, "busy": 2, "defect": 3, "deadly": 3}
     assert {item: notes(tmp_path).count(item) for item in items} == times
     printed, said = capsys.readouterr()
@@ -238,7 +243,7 @@ def test_each_worker_has_a_gpu(monkeypatch):
     assert workers._devices(2) == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-x,5")
     assert workers._devices(2) == ["3", "GPU-x", "5"]
-    with pytest.raises(ValueError, match="--workers 4: each takes a GPU, and there are 3"):
+    with pytest.raises(ValueError, match="4 workers take a GPU each, and there are 3"):
         workers._devices(4)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert workers._devices(4) == []

@@ -20,11 +20,13 @@ from cryojax_seg.cli import (
     simulate,
     train,
 )
+from cryojax_seg.runtime import signals
 
 STUBBORN = """
 import os, signal, sys, time
 from cryojax_seg import cli
-from cryojax_seg.cli import info, interruption
+from cryojax_seg.cli import info
+from cryojax_seg.runtime import signals
 
 def run(options):
     os.kill(os.getpid(), signal.{signal})
@@ -34,7 +36,7 @@ def run(options):
         except KeyboardInterrupt:
             pass
 
-interruption.SECONDS = 0.3
+signals.SECONDS = 0.3
 cli._COMMANDS["info"] = (info.Info, run)
 sys.exit(cli.main())
 """
@@ -67,7 +69,7 @@ def test_a_signal_that_was_obeyed_ends_nothing_later(monkeypatch, run, tmp_path)
         signal.raise_signal(signal.SIGTERM)
         time.sleep(5)
 
-    monkeypatch.setattr(interruption, "SECONDS", 0.1)
+    monkeypatch.setattr(signals, "SECONDS", 0.1)
     monkeypatch.setitem(cli._COMMANDS, "evaluate", (evaluate.Evaluate, work))
     status, _, errors = run("evaluate", tmp_path / "a.mrc", tmp_path / "b.mrc")
     assert status == 143

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from cryojax_seg import export, io
-from cryojax_seg.cli import many, report
+from cryojax_seg.cli import console, report
 from cryojax_seg.training import rundir
 
 TILTS = ("--tilt-range", "-60", "60")
@@ -134,7 +134,7 @@ def test_a_run_goes_on_with_the_same_data_by_another_path(place):
 
 def test_a_failure_names_the_file_once(capsys):
     with pytest.raises(ValueError, match="1 of 2"):
-        many.each(["a.mrc", "b.mrc"], _fail_at_b, str)
+        console.each(["a.mrc", "b.mrc"], _fail_at_b)
     assert capsys.readouterr().err.splitlines()[-1].split() == ["b.mrc:", "is", "empty"]
 
 

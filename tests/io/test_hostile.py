@@ -22,7 +22,8 @@ import pytest
 import tifffile
 
 from cryojax_seg import io
-from cryojax_seg.cli import arguments, train, workers
+from cryojax_seg.cli import arguments, train
+from cryojax_seg.inference import workers
 from cryojax_seg.segmenters import LinearVote
 from cryojax_seg.training import TrainingError, checkpoint, rundir
 from cryojax_seg.training.comparison import read_fold

@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+from cryojax_seg.runtime import processes
+from cryojax_seg.runtime.interrupts import Interrupts
 from cryojax_seg.segmenters import LinearVote
-from cryojax_seg.training import Augmentation, processes, rundir, train
-from cryojax_seg.training.signals import Interrupts
+from cryojax_seg.training import Augmentation, rundir, train
 
 sys.path.insert(0, str(Path(__file__).parent))
 import worker  # noqa: E402

@@ -16,7 +16,8 @@ import worker  # noqa: E402
 
 from cryojax_seg import io  # noqa: E402
 from cryojax_seg.core import Tomogram  # noqa: E402
-from cryojax_seg.training import checkpoint, processes  # noqa: E402
+from cryojax_seg.runtime import processes  # noqa: E402
+from cryojax_seg.training import checkpoint  # noqa: E402
 from cryojax_seg.training.rundir import read_metrics  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -94,15 +95,17 @@ def test_what_fails_in_one_process_ends_both_with_a_message(two):
     _, (first, second) = two
     assert first["again"].startswith("TrainingError: ")
     assert first["again"].count("already holds a run") == 1
-    assert second["again"] == first["again"].replace(": ", ": the first process failed: ", 1)
+    assert second["again"] == first["again"].replace(
+        "TrainingError: ", "ProcessError: the first process failed: ", 1
+    )
     for seen in (first, second):
         assert seen["odd batch"] == (
             "ValueError: a batch of 3 patches cannot be divided evenly over 2 processes; make it "
             "a multiple of 2"
         )
-        assert seen["other data"].startswith("TrainingError: process 1 was given other tomograms")
+        assert seen["other data"].startswith("ProcessError: process 1 was given other tomograms")
     assert "no space" in first["unlogged"]
-    assert second["unlogged"] == "TrainingError: another process failed; its messages say why"
+    assert second["unlogged"] == "ProcessError: another process failed; its messages say why"
 
 
 def test_the_command_line_joins_what_slurm_started(tmp_path):
@@ -129,7 +132,7 @@ def test_the_command_line_joins_what_slurm_started(tmp_path):
 
 
 def test_elsewhere_than_in_a_cluster_one_must_say_whom_to_join():
-    program = "from cryojax_seg.training import processes; processes.join()"
+    program = "from cryojax_seg.runtime import processes; processes.join()"
     ((_, errors, status),) = run_together([["-c", program]])
     assert status != 0
     assert "cannot join other processes" in errors.splitlines()[-1]
@@ -137,8 +140,8 @@ def test_elsewhere_than_in_a_cluster_one_must_say_whom_to_join():
 
 def test_a_single_process_needs_no_others():
     assert not processes.several()
-    assert processes.is_first()
+    assert processes.is_primary()
     processes.check_same({"a": np.zeros(2)}, None, "text")
-    assert processes.arrays_from_first({"a": 1}) == {"a": 1}
+    assert processes.arrays_from_primary({"a": 1}) == {"a": 1}
     with pytest.raises(KeyError):
-        processes.from_first(lambda: {}["absent"])
+        processes.on_primary(lambda: {}["absent"])

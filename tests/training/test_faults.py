@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 
 from cryojax_seg import losses
+from cryojax_seg.runtime.interrupts import Interrupts
 from cryojax_seg.segmenters import LinearVote
 from cryojax_seg.training import Augmentation, Example, TrainingError, checkpoint, rundir, train
-from cryojax_seg.training.signals import Interrupts
 
 sys.path.insert(0, str(Path(__file__).parent))
 import worker  # noqa: E402
@@ -97,7 +97,7 @@ def test_the_first_signal_is_remembered_and_the_second_ends_the_process():
     assert signal.getsignal(signal.SIGUSR1) == former
     script = (
         "import os, signal\n"
-        "from cryojax_seg.training.signals import Interrupts\n"
+        "from cryojax_seg.runtime.interrupts import Interrupts\n"
         "with Interrupts():\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    print('alive', flush=True)\n"

@@ -8,7 +8,7 @@ PROGRAM = """
 import jax, numpy as np
 from flax import nnx
 from cryojax_seg import core, segmenters as s
-from cryojax_seg.core.sharding import Sharded
+from cryojax_seg.runtime.devices import Sharded
 assert len(jax.devices()) == 4
 volume = np.random.default_rng(0).normal(size=(21, 16, 12)).astype(np.float32)
 for one in (

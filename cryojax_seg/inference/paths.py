@@ -1,18 +1,18 @@
-"""What a command does for many tomograms: which of them, here, and what became of them."""
+"""Which files a pattern stands for, what their outputs are called, and which are done here."""
 
 import glob
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from cryojax_seg.cli import console
+from cryojax_seg.errors import ParameterError
 
 Item = TypeVar("Item")
 
 
 def expanded(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The paths, with what a pattern such as ``'folder/*.mrc'`` stands for in its place.
+    """Return the paths, with the files that match in place of each pattern such as ``'*.mrc'``.
 
     Brackets in the name of a file or folder that is there are taken as they are written.
 
@@ -45,7 +45,7 @@ def _matches(folder: Path, parts: Sequence[str]) -> list[Path]:
 
 
 def stem(path: Path) -> str:
-    """The name of a volume file without its endings.
+    """Return the name of a volume file without its endings.
 
     >>> stem(Path("a/TS_01.rec.gz"))
     'TS_01'
@@ -57,9 +57,9 @@ def stem(path: Path) -> str:
 
 
 def names(paths: Sequence[Path]) -> tuple[str, ...]:
-    """A name for each volume file, from which the names of its outputs are made; all differ.
+    """Return a name for each volume file, to name its outputs by; all differ.
 
-    It is the stem of the file. Of files of the same stem it is the name of the folder that each
+    A name is the stem of the file. Of files of the same stem it is the name of the folder that each
     lies in, with as many of the folders above as it takes to tell them apart.
 
     Raises:
@@ -92,10 +92,10 @@ def names(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def shard(items: Sequence[Item], which: str | None) -> list[Item]:
-    """Every n-th of the items from the i-th, for ``"i/n"``: together the shards are all of them.
+    """Return every n-th item from the i-th, for ``"i/n"``: together the shards are all of them.
 
     Raises:
-        ValueError: unless 0 <= i < n.
+        ParameterError: unless 0 <= i < n.
 
     >>> shard("abcde", "1/2"), shard("abcde", None)
     (['b', 'd'], ['a', 'b', 'c', 'd', 'e'])
@@ -104,46 +104,7 @@ def shard(items: Sequence[Item], which: str | None) -> list[Item]:
         return list(items)
     first, _, count = which.partition("/")
     if not (first.isdecimal() and count.isdecimal() and int(first) < int(count)):
-        raise ValueError(f"--shard: I/N with I from 0 to N-1, such as 0/8; got '{which}'")
+        raise ParameterError(
+            f"shard must be I/N with I from 0 to N-1, such as 0/8, got '{which}'", "shard"
+        )
     return list(items[int(first) :: int(count)])
-
-
-def each(items: Sequence[Item], work: Callable[[Item], None], name: Callable[[Item], str]) -> None:
-    """Works on one after another; what fails does not stop the others and is listed at the end.
-
-    Raises:
-        ValueError: if any failed; the error itself if there was only one item.
-    """
-    failures = []
-    for item in items:
-        try:
-            work(item)
-        except (ValueError, OSError) as error:
-            if len(items) == 1:
-                raise
-            console.error(error)
-            failures.append(failure(name(item), console.message(error)))
-    conclude(failures, len(items))
-
-
-def failure(name: str, reason: str) -> str:
-    """What failed and why; the name stands there once, as most reasons begin with it.
-
-    >>> failure("a.mrc", "a.mrc: is empty"), failure("a.mrc", "the disk is full")
-    ('a.mrc: is empty', 'a.mrc: the disk is full')
-    """
-    return reason if reason.startswith(f"{name}:") else f"{name}: {reason}"
-
-
-def conclude(failures: Sequence[str], count: int) -> None:
-    """Lists what failed, of so many, with the reasons.
-
-    Raises:
-        ValueError: if there is any.
-
-    >>> conclude([], 3)
-    """
-    if failures:
-        listed = "\n  ".join(" ".join(f.split()) for f in failures)
-        console.say(f"failed:\n  {listed}")
-        raise ValueError(f"{len(failures)} of {count} tomograms failed; the rest is done")

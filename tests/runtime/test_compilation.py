@@ -8,10 +8,10 @@ import pytest
 
 PROGRAM = """
 import jax, jax.numpy as jnp
-from cryojax_seg import core
+from cryojax_seg import runtime
 found = []
 jax.monitoring.register_event_listener(lambda name, **_: found.append(name.split("/")[-1]))
-print(core.keep_compiled())
+print(runtime.keep_compiled())
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 print(float(jax.jit(lambda x: (x @ x).sum())(jnp.eye(3))))
 print("cache_hits" in found)

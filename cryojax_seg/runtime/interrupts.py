@@ -1,4 +1,4 @@
-"""Signals as a question the training loop can ask, instead of an interruption anywhere."""
+"""Signals as a question that a loop can ask, instead of an interruption anywhere."""
 
 import os
 import signal
@@ -6,8 +6,8 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from cryojax_seg.training import processes
-from cryojax_seg.training.config import TrainingError
+from cryojax_seg.errors import ProcessError
+from cryojax_seg.runtime import processes
 
 _NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")
 _FAILED = 255  # above all signals: that one process cannot go on is said in the same way
@@ -58,13 +58,13 @@ class Interrupts:
         A single process agrees with itself at once.
 
         Raises:
-            Exception: the failure, in the process that has one; a TrainingError in the others.
+            Exception: the failure, in the process that has one; a ProcessError in the others.
         """
         if not processes.several():
             return self.received
         answer = int(self._answer)
         if answer == _FAILED:
-            raise self._failure or TrainingError("another process failed; its messages say why")
+            raise self._failure or ProcessError("another process failed; its messages say why")
         return answer or None
 
     def __enter__(self) -> "Interrupts":

@@ -1,8 +1,7 @@
-"""Training on many devices, in one process or in several that are joined by `jax.distributed`.
+"""Processes that are joined by `jax.distributed` and work on one thing, such as a training.
 
-All processes run the same steps in the same order on the same data. Each step divides its patches
-among the devices of all; the state is the same everywhere. Files are the business of the first
-process alone: `from_first` lets it do something and gives the answer, or the error, to all.
+All processes run the same steps in the same order on the same data. Files are the business of the
+primary process alone: `on_primary` lets it do something and gives the answer, or the error, to all.
 """
 
 import functools
@@ -16,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cryojax_seg.errors import Mendable, ParameterError
-from cryojax_seg.training.config import TrainingError
+from cryojax_seg.errors import Mendable, ParameterError, ProcessError
 
 # A process that fails alone waits for the others at its end this long, and then takes them along.
 _PATIENCE = 30
@@ -26,7 +24,7 @@ _PATIENCE = 30
 def join(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
-    """Makes this process one of several that train together. Before JAX touches a device.
+    """Make this process one of several that work together, before JAX touches a device.
 
     Slurm and Open MPI say what the arguments are; elsewhere all three are needed.
 
@@ -36,11 +34,17 @@ def join(
         process: index of this one, from 0.
 
     Raises:
-        ParameterError: if nothing says what the arguments are.
+        ParameterError: for one of them without the others, or if nothing says what they are.
         ValueError: if the index is not below the number.
         RuntimeError: if JAX is in use already, or the others do not come.
     """
-    # JAX would take SIGTERM for itself; here the training loop asks for it (see `signals`).
+    where = (coordinator, processes, process)
+    if None in where and where != (None, None, None):
+        raise ParameterError(
+            "coordinator, processes and process belong together",
+            *("coordinator", "processes", "process"),
+        )
+    # JAX would take SIGTERM for itself; here the training loop asks for it (see `interrupts`).
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -62,63 +66,13 @@ def join(
 
 
 def several() -> bool:
-    """Whether this process trains together with others."""
+    """Return whether this process works together with others."""
     return jax.process_count() > 1
 
 
-def is_first() -> bool:
-    """Whether this is the process that writes files."""
+def is_primary() -> bool:
+    """Return whether this is the process that writes files."""
     return jax.process_index() == 0
-
-
-def data_mesh(batch: int) -> jax.sharding.Mesh | None:
-    """A mesh over as many devices, equally many of every process, as divide the batch.
-
-    Args:
-        batch: patches of a step.
-
-    Returns:
-        the mesh, with the axis "data"; None for a single device.
-
-    Raises:
-        ValueError: if the processes cannot have equal shares of the batch.
-
-    >>> data_mesh(1) is None
-    True
-    """
-    count = jax.process_count()
-    if batch % count:
-        raise ValueError(
-            f"a batch of {batch} patches cannot be divided evenly over {count} processes; "
-            f"make it a multiple of {count}"
-        )
-    devices = [[d for d in jax.devices() if d.process_index == i] for i in range(count)]
-    share, most = batch // count, min(map(len, devices))
-    each = max(n for n in range(1, most + 1) if share % n == 0)
-    if count * each == 1:
-        return None
-    chosen = [d for of_one in devices for d in of_one[:each]]
-    return jax.make_mesh((len(chosen),), ("data",), axis_types=(AxisType.Auto,), devices=chosen)
-
-
-def replicated(tree: Any, mesh: jax.sharding.Mesh | None) -> Any:
-    """The tree with a copy of every array on each device of the mesh.
-
-    Args:
-        tree: of arrays; every process must hold the same (see `check_same`).
-        mesh: None for the default device.
-    """
-    if mesh is None:
-        return jax.device_put(tree)
-    sharding = NamedSharding(mesh, PartitionSpec())
-    if not several():
-        return jax.device_put(tree, sharding)
-
-    def place(array):  # device_put would first compare the arrays of all processes
-        array = np.asarray(array)
-        return jax.make_array_from_process_local_data(sharding, array, array.shape)
-
-    return jax.tree.map(place, tree)
 
 
 @functools.cache
@@ -139,7 +93,7 @@ def _largest(row: np.ndarray) -> jax.Array:
 
 
 def largest(number: int) -> jax.Array:
-    """The largest of the numbers that the processes give, as an int32 that is not waited for.
+    """Return the largest of the numbers that the processes give, an int32 that is not waited for.
 
     All processes must call this at the same point.
 
@@ -149,18 +103,18 @@ def largest(number: int) -> jax.Array:
     return _largest(np.asarray(number, np.int32))
 
 
-def _bytes_from_first(content: bytes) -> bytes:
+def _bytes_from_primary(content: bytes) -> bytes:
     """The bytes that the first process gives; those of the others do not matter."""
-    length = int(largest(len(content) if is_first() else 0))
+    length = int(largest(len(content) if is_primary() else 0))
     # Rounded up, as every length is a program of its own.
     row = np.zeros(1 << max(length - 1, 0).bit_length(), np.uint8)
-    if is_first():
+    if is_primary():
         row[:length] = np.frombuffer(content, np.uint8)
     return np.asarray(_largest(row))[:length].tobytes()
 
 
-def from_first(work: Callable[[], Any]) -> Any:
-    """Lets the first process do something, while the others wait, and gives all its answer.
+def on_primary(work: Callable[[], Any]) -> Any:
+    """Let the primary process do something while the others wait, and give its answer to all.
 
     All processes must call this at the same point.
 
@@ -168,31 +122,31 @@ def from_first(work: Callable[[], Any]) -> Any:
         work: gives plain values, as JSON has them.
 
     Raises:
-        Exception: what `work` raised, in the first process; a TrainingError with the same message
+        Exception: what `work` raised, in the first process; a ProcessError with the same message
             in the others, so that all end together.
 
-    >>> from_first(lambda: 2 + 2)
+    >>> on_primary(lambda: 2 + 2)
     4
     """
     if not several():
         return work()
     failure, answer = None, {}
-    if is_first():
+    if is_primary():
         try:
             answer = {"value": work()}
         except Exception as error:
             parameters = error.parameters if isinstance(error, Mendable) else ()
             failure, answer = error, {"error": str(error), "parameters": parameters}
-    answer = json.loads(_bytes_from_first(json.dumps(answer).encode()))
+    answer = json.loads(_bytes_from_primary(json.dumps(answer).encode()))
     if failure is not None:
         raise failure
     if "error" in answer:
-        raise TrainingError(f"the first process failed: {answer['error']}", *answer["parameters"])
+        raise ProcessError(f"the first process failed: {answer['error']}", *answer["parameters"])
     return answer["value"]
 
 
-def arrays_from_first(tree: Any) -> Any:
-    """The arrays of the first process, bit for bit, as NumPy arrays in all.
+def arrays_from_primary(tree: Any) -> Any:
+    """Return the arrays of the primary process in all, bit for bit, as NumPy arrays.
 
     Args:
         tree: in the others its structure, shapes and dtypes count.
@@ -201,14 +155,14 @@ def arrays_from_first(tree: Any) -> Any:
     def one(array):
         array = np.asarray(array)
         # As bytes: JAX's own broadcast is a sum, in which -0 becomes 0.
-        content = _bytes_from_first(array.tobytes() if is_first() else b"")
+        content = _bytes_from_primary(array.tobytes() if is_primary() else b"")
         return np.frombuffer(content, array.dtype).reshape(array.shape)
 
     return jax.tree.map(one, tree) if several() else tree
 
 
 def check_same(*things: Any) -> None:
-    """Raises a TrainingError in every process unless all have been given the same.
+    """Raise a ProcessError in every process unless all have been given the same.
 
     What differs would give no error but a mean of two trainings, or processes that wait for each
     other for ever.
@@ -226,9 +180,9 @@ def check_same(*things: Any) -> None:
         else:
             digest.update(repr(leaf).encode())
     mine = digest.digest()
-    differs = mine != _bytes_from_first(mine)
+    differs = mine != _bytes_from_primary(mine)
     if odd := int(largest(jax.process_index() if differs else 0)):
-        raise TrainingError(
+        raise ProcessError(
             f"process {odd} was given other tomograms, options or initial parameters than process "
             "0; all must be given the same"
         )

@@ -9,7 +9,7 @@ import pytest
 CODE = """
 import resource
 import numpy as np
-from cryojax_seg.core import keep_memory
+from cryojax_seg.runtime import keep_memory
 kept = keep_memory() if {keep} else True
 np.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,10 +1,11 @@
-"""Workers of Dask: processes that share this machine, or jobs of SLURM."""
+"""Workers of Dask are processes that share this machine, or jobs of SLURM."""
 
 import contextlib
 import functools
 import importlib.metadata
 import logging
 import os
+import queue
 import re
 import shutil
 import subprocess
@@ -13,9 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cryojax_seg.cli import arguments, console
+from cryojax_seg.errors import ParameterError
+from cryojax_seg.io.files import PathLike
+from cryojax_seg.io.plain import read_options
 from cryojax_seg.text import shown
 
+log = logging.getLogger(__name__)
 Thing = TypeVar("Thing")
 
 _INSTALL = 'workers are an extra: pip install "cryojax-seg[cluster]"'
@@ -48,30 +52,34 @@ _NAMES = {str: "text in quotes", int: "a whole number", list: "a list", dict: "a
 
 
 @contextlib.contextmanager
-def connected(count: int, slurm: Path | None) -> Iterator[tuple[Any, Callable[[Any], None]]]:
-    """A client of a cluster that ends with it, and what a worker does first, given its name."""
+def connected(count: int, slurm: PathLike | None) -> Iterator[tuple[Any, Callable[[Any], None]]]:
+    """Yield a client of a cluster that ends with it, and what a worker does first, by its name.
+
+    Raises:
+        ParameterError: if the workers cannot be started, or Dask is not installed.
+    """
     try:
         from distributed import Client
     except ImportError as error:
-        raise ValueError(f"{error}; {_INSTALL}") from error
+        raise ParameterError(f"{error}; {_INSTALL}", "workers") from error
     if slurm is None:
         settle = functools.partial(_settle, count, _devices(count))
         start = functools.partial(_local, count)
     else:
         settle = _anywhere
-        start = functools.partial(_slurm, slurm, count)
+        start = functools.partial(_slurm, Path(slurm), count)
     with start() as cluster, Client(cluster) as client:
         try:
             yield client, settle
         except KeyboardInterrupt:
-            console.say("ending the workers")  # which takes some seconds
+            log.info("ending the workers")  # which takes some seconds
             raise
 
 
 def _local(count: int) -> Any:
     from distributed import LocalCluster
 
-    console.say(f"{count} workers on this machine")
+    log.info(f"{count} workers on this machine")
     return LocalCluster(
         n_workers=count,
         threads_per_worker=1,
@@ -86,33 +94,51 @@ def _local(count: int) -> Any:
 def _slurm(path: Path, count: int) -> Any:
     options = slurm_options(path)
     if shutil.which("sbatch") is None:
-        raise ValueError("--slurm: there is no sbatch here; run this where jobs are submitted")
+        raise ParameterError(
+            "there is no sbatch here; submit jobs from a machine that has it", "slurm"
+        )
     try:
-        from dask_jobqueue.slurm import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster, SLURMJob
         from distributed import Status
     except ImportError as error:
-        raise ValueError(f"{error}; {_INSTALL}") from error
+        raise ParameterError(f"{error}; {_INSTALL}", "slurm") from error
+    submitted: queue.Queue[Exception | None] = queue.Queue()
+
+    class Job(SLURMJob):
+        """A job that tells whether it was submitted; Dask logs that alone."""
+
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except Exception as error:
+                self.status = Status.running  # there is none, so none is cancelled at the end
+                submitted.put(error)
+            else:
+                submitted.put(None)
+
+    class Jobs(SLURMCluster):
+        job_cls = Job
+
     # The last of the same arguments holds. Without a limit Dask does not count mapped files.
     single = ["--nthreads", "1", "--memory-limit", "0"]
     options["worker_extra_args"] = [*options.get("worker_extra_args", []), *single]
     scheduler = {"dashboard": False, "dashboard_address": ":0", "allowed_failures": 0}
     options["scheduler_options"] = scheduler | options.get("scheduler_options", {})
-    cluster = SLURMCluster(processes=1, silence_logs="critical", **options)
-    for _ in range(count):
-        cluster.worker_spec.update(cluster.new_worker_spec())
+    cluster = Jobs(processes=1, silence_logs="critical", **options)
     try:
-        cluster.sync(cluster._correct_state)  # as scale() does, which hides that sbatch refuses
-    except RuntimeError as error:
-        for job in cluster.workers.values():
-            job.status = Status.failed  # Dask leaves that out, and then does not close
+        cluster.scale(jobs=count)
+        for _ in range(count):
+            if (refusal := submitted.get()) is not None:
+                raise ParameterError(f"{path}: {refusal}", "slurm") from refusal
+    except BaseException:
         cluster.close()
-        raise ValueError(f"{path}: {error}") from error
-    console.say(f"{count} jobs submitted to SLURM")
+        raise
+    log.info(f"{count} jobs submitted to SLURM")
     return cluster
 
 
 def slurm_options(path: Path) -> dict[str, Any]:
-    """What a YAML file says about the jobs of SLURM, for `dask_jobqueue.SLURMCluster`.
+    """Read from a YAML file what the jobs of SLURM are, for `dask_jobqueue.SLURMCluster`.
 
     Raises:
         ValueError: naming the file and the key.
@@ -123,7 +149,7 @@ def slurm_options(path: Path) -> dict[str, Any]:
     >>> slurm_options(path)
     {'queue': 'gpu', 'cores': 8, 'memory': '32GB', 'walltime': '04:00:00'}
     """
-    options = arguments.read_yaml(path, SLURM)
+    options = read_options(path, SLURM)
     for key, value in options.items():
         kinds = SLURM[key] if isinstance(SLURM[key], tuple) else (SLURM[key],)
         if type(value) not in kinds:  # YAML takes 12:00:00 for a number, and a bool is no int
@@ -153,7 +179,7 @@ def _settle(count: int, devices: Sequence[str], name: int) -> None:
 
 
 def share(things: Sequence[Thing], number: int, count: int) -> Sequence[Thing]:
-    """The part of one of so many, neighbours, at least one thing.
+    """Return the part of one of so many: neighbours, and at least one thing.
 
     >>> [share(range(8), i, 3) for i in range(3)], share("ab", 2, 3)
     ([range(0, 2), range(2, 5), range(5, 8)], 'a')
@@ -174,9 +200,10 @@ def _devices(count: int) -> list[str]:
         visible = ",".join(str(number) for number in range(_installed()))
     devices = [name.strip() for name in visible.split(",") if name.strip()]
     if 0 < len(devices) < count:
-        raise ValueError(
-            f"--workers {count}: each takes a GPU, and there are {len(devices)}; take as many, or "
-            "set JAX_PLATFORMS=cpu"
+        raise ParameterError(
+            f"{count} workers take a GPU each, and there are {len(devices)}; take as many, or set "
+            "JAX_PLATFORMS=cpu",
+            "workers",
         )
     return devices
 
