@@ -111,10 +111,14 @@ def _slurm(path: Path, count: int) -> Any:
             try:
                 await super().start()
             except Exception as error:
-                self.status = Status.running  # there is none, so none is cancelled at the end
+                self.status = Status.running  # as Dask asks for; nothing is cancelled at the end
                 submitted.put(error)
             else:
                 submitted.put(None)
+
+        async def close(self) -> None:
+            await super().close()
+            self.status = Status.closed
 
     class Jobs(SLURMCluster):
         job_cls = Job
