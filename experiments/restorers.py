@@ -174,9 +174,9 @@ def from_phantoms(name: str, tomograms: list[Noisy], seed: int) -> Restored:
 
 
 def apply(restorer: core.LocalOperator, one: Noisy, energy: bool, seed: int) -> np.ndarray:
-    """The mean over halves, or over draws of a restorer that was trained against an energy."""
+    """The mean over halves, or over samples of a restorer that was trained against an energy."""
     fitted = segmenters.fit_normalization(restorer, one.volume)
     if energy:
-        return restore.draws(fitted, one.volume, one.wedge, 4, seed)[0]
+        return restore.sample_statistics(fitted, one.volume, one.wedge, 4, seed)[0]
     views = [one.volume] if one.halves is None else list(one.halves)
     return np.mean([core.apply(fitted, view)[..., 0] for view in views], axis=0)

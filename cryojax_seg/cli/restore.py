@@ -69,7 +69,7 @@ class Restore:
     """Peak learning rate of AdamW (no unit)."""
     phantoms: int = 32
     """How many are made, with --method simulated: most of a minute."""
-    draws: int = 4
+    samples: int = 4
     """Answers whose spread is written, with --method energy."""
     memory: float = 2.0
     """GiB for the tiles it is applied to."""
@@ -99,7 +99,7 @@ def run(options: Restore) -> None:
         with console.tracked(options.output.name) as progress:
             done = inference.restore_file(
                 options.tomogram, options.output, wedge,
-                method=_method(options), samples=options.draws, progress=progress, **given,
+                method=_method(options), samples=options.samples, progress=progress, **given,
             )  # fmt: skip
     except Interrupted as interrupt:
         folder = options.output.with_suffix(".run")

@@ -17,7 +17,7 @@ from cryojax_seg.inference.segmentation import Progress
 from cryojax_seg.io import OutputSet, TileJob, read_tomogram, write_mrc
 from cryojax_seg.io.files import PathLike
 from cryojax_seg.io.normalized import check_halves, normalized, on_scale
-from cryojax_seg.restore import draws
+from cryojax_seg.restore import sample_statistics
 from cryojax_seg.segmenters import fit_normalization
 
 log = logging.getLogger(__name__)
@@ -180,14 +180,14 @@ def write_samples(
         given: see `read`.
         target, spread: of the outputs, the mean and the standard deviation.
         outputs: which this process holds.
-        wedge, samples, seed: see `restore.draws`.
+        wedge, samples, seed: see `restore.sample_statistics`.
         patch, memory: as for `restore`.
     """
     volume = given.volume
     fitted = fit_normalization(restorer, volume, patch=patch)
     tiling = plan_tiles(fitted, volume.shape, memory * 2**30 - BASE)
     whole = np.asarray(volume[:, :, :])  # its wedge is filled with noise as a whole
-    mean, deviation = draws(fitted, whole, wedge, samples, seed, tiling)
+    mean, deviation = sample_statistics(fitted, whole, wedge, samples, seed, tiling)
     deviation[volume.missing(np.s_[:, :, :])] = 0
     scaled = deviation / abs(volume.intensity.gain)
     write_mrc(outputs.place(spread), scaled, given.tomogram, overwrite=True)

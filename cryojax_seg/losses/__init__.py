@@ -1,4 +1,7 @@
-"""Losses ``loss(logits, labels, weights) -> scalar``; weight 0 means not annotated."""
+"""Provides losses ``loss(logits, labels, weights)`` and objectives ``objective(operator, batch)``.
+
+Voxels of weight 0 are not annotated.
+"""
 
 from cryojax_seg.core.loss import Objective as Objective
 from cryojax_seg.core.loss import combine as combine

@@ -1,9 +1,10 @@
-"""Restoration against a learned energy.
+"""Trains a restorer against a learned energy.
 
-In the manner of CryoGEN (ICLR 2025), reconstructed from its public abstract and reviews: the paper
-and its code were not at hand. What is the same: a predictor with noise in its input, an energy that
-is learned against it with a gradient penalty, data and re-projection consistency, one stage. What
-the energy compares is our own choice, see `adversarial`.
+The method follows CryoGEN (ICLR 2025) as far as its public abstract and reviews describe it; the
+paper and its code were not available. It shares with CryoGEN a predictor with noise in its input,
+an energy that is trained against the predictor with a gradient penalty, data and re-projection
+consistency, and a single training stage. The inputs of the energy are our own choice; see
+`adversarial`.
 """
 
 from typing import Any
@@ -22,12 +23,12 @@ from cryojax_seg.losses.wedge import random_rotation, require
 
 
 class EnergyTrained(LocalOperator):
-    """A restorer and the energy it is trained against, as one operator that learns.
+    """Combines a restorer and the energy it is trained against into one trainable operator.
 
     Args:
-        restorer: any operator of one channel.
-        energy: an operator of one channel; the mean of its output is the energy of a volume, low
-            for a volume that looks like data.
+        restorer: any operator with one channel.
+        energy: an operator with one channel; the mean of its output is the energy of a volume,
+            which is low for a volume that resembles data.
 
     >>> from flax import nnx
     >>> from cryojax_seg.restore import Gaussian
@@ -49,27 +50,38 @@ class EnergyTrained(LocalOperator):
 def adversarial(
     consistency: float = 1.0, energy: float = 0.1, penalty: float = 1.0, share: float | None = None
 ) -> Objective:
-    """The objective of a restorer g and an energy E that learn against each other.
+    """Return the objective that trains a restorer g and an energy E against each other.
 
-    With the tomogram y and its halves ``v_1, v_2`` (`split` makes them if there are none), noise e
-    in the wedge of the input, and ``x_i = g(v_i + e)``::
+    With the tomogram y, its halves ``v_1, v_2`` (made by `split` if there are none), noise e in the
+    missing wedge of the input, and ``x_i = g(v_i + e)``::
 
         L_g = |A_M (v_2 - x_1)|^2 + consistency |g(A_M x_1 + e') - x_1|^2 + energy E(view(x_1))
         L_E = E(R y) - E(view(x_1)) + penalty |dE/dy|^2,    view(x) = A_(M_R) x + R (v_1 - v_2) / 2
 
-    Each in the part of the other. E compares measurements, as in AmbientGAN (Bora et al. 2018): the
-    data, rotated, have the wedge ``M_R``; so has the view of the estimate, with real noise. What
-    was put into the wedge of y is seen there, and must look like what was measured elsewhere. The
-    penalty is that of Mescheder et al. 2018, by the squared change of E along a random direction
-    (finite differences: it needs no second derivative). Each of both treats the other as constant.
+    The halves also swap roles. E compares measurements, as in AmbientGAN (Bora et al. 2018): the
+    rotated data have the wedge ``M_R``, and so does the view of the estimate, with real noise. The
+    view shows the content that g put into the missing wedge of y, which must resemble measured
+    content. The gradient penalty (Mescheder et al. 2018) is estimated from the squared change of E
+    along a random direction, so it needs no second derivative. g and E each treat the other as
+    constant.
 
     Args:
-        consistency, energy, penalty: factors.
+        consistency, energy, penalty: factors of the terms.
         share: see `split`.
 
     Raises:
-        ValueError: when called, if the batch lacks the wedge or the keys, or the operator is not
-            an `EnergyTrained`.
+        ValueError: when called, if the batch has no wedge or keys, or the operator is not an
+            `EnergyTrained`.
+
+    >>> from cryojax_seg.restore import Gaussian
+    >>> from cryojax_seg.segmenters import LinearVote
+    >>> from cryojax_seg.training import Batch
+    >>> volume = jax.random.normal(jax.random.key(0), (1, 8, 8, 8))
+    >>> wedge = jax.tree.map(lambda a: jnp.full(1, a), MissingWedge((-60.0, 60.0)))
+    >>> batch = Batch(volume, wedge=wedge, key=jax.random.split(jax.random.key(1), 1))
+    >>> pair = EnergyTrained(Gaussian(1.0), LinearVote(1))
+    >>> bool(jax.jit(adversarial())(pair, batch) > 0)
+    True
     """
 
     def objective(operator: LocalOperator, batch: Any) -> Scalar:
@@ -103,11 +115,11 @@ def adversarial(
             halves, masks, batch.wedge, keys
         )
         gain = jax.vmap(fourier.apply_gain)
-        outputs = restored(inputs)
-        data = jnp.square(gain(targets - outputs, masks)).mean()
-        repeated = restored(gain(outputs, masks) + again)
-        loss = data + consistency * jnp.square(repeated - outputs).mean()
-        fake = gain(outputs, theres) + residuals
+        estimates = restored(inputs)
+        data = jnp.square(gain(targets - estimates, masks)).mean()
+        repeated = restored(gain(estimates, masks) + again)
+        loss = data + consistency * jnp.square(repeated - estimates).mean()
+        fake = gain(estimates, theres) + residuals
         loss = loss + energy * judge(constant, fake).mean()
 
         direction = jax.vmap(lambda k: jax.random.normal(k[0], shape, dtype))(keys)

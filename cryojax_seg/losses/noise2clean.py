@@ -1,4 +1,4 @@
-"""What a restorer can learn from simulations, whose density without noise is known."""
+"""Trains a restorer on simulations, whose noise-free density is known."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ import jax.numpy as jnp
 
 from cryojax_seg.core.operator import LocalOperator
 from cryojax_seg.core.types import BATCH_AXIS, Scalar
-from cryojax_seg.losses.self_supervised import restorer_of
+from cryojax_seg.losses.self_supervised import restoration_of
 from cryojax_seg.losses.wedge import require
 
 
 def noise2clean(operator: LocalOperator, batch: Any) -> Scalar:
-    """The objective ``|truth - f(volume)|^2``, a mean over voxels.
+    """Return the objective ``|truth - f(volume)|^2``, a mean over voxels.
 
-    Its minimum is the mean of all that the density may be, given the tomogram and the kind of
-    scenes that were simulated: noise is removed and the wedge filled with what such scenes hold.
-    A tomogram of something else is restored to what they hold too.
+    Its minimiser is the posterior mean of the density given the tomogram, under the distribution of
+    the simulated scenes: it removes noise and fills the missing wedge with typical content of these
+    scenes. Other samples are therefore restored to resemble the simulated scenes as well.
 
     Args:
         operator: a restorer, or a `core.Chain` with restorers.
-        batch: with the `truth`.
+        batch: patches with `truth`.
 
     Raises:
-        ValueError: when called, if the batch has no truth, or nothing restores.
+        ValueError: if the batch has no truth, or the operator contains no restorer.
 
     >>> from types import SimpleNamespace
     >>> from cryojax_seg import restore
@@ -32,5 +32,5 @@ def noise2clean(operator: LocalOperator, batch: Any) -> Scalar:
     4.0
     """
     require("noise2clean", batch, "truth")
-    restored = jax.vmap(restorer_of(operator), axis_name=BATCH_AXIS)(batch.volume)
+    restored = jax.vmap(restoration_of(operator), axis_name=BATCH_AXIS)(batch.volume)
     return jnp.square(batch.truth - restored).mean()

@@ -1,4 +1,4 @@
-"""Objectives that are made of losses: sums, and one loss at several scales."""
+"""Combines objectives: weighted sums, and one loss at several scales."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,16 @@ from cryojax_seg.core.types import BATCH_AXIS, Annotation, Array, Scalar
 
 
 def add(*objectives: Objective, factors: Sequence[float] | None = None) -> Objective:
-    """The weighted sum of several objectives; factors default to 1.
+    """Return the weighted sum of several objectives; factors default to 1.
 
     >>> from cryojax_seg.losses import cross_entropy, dice, supervised
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> from cryojax_seg.training import Batch
+    >>> volume = jnp.zeros((1, 1, 1, 2))
+    >>> batch = Batch(volume, volume.astype(int), jnp.ones_like(volume))
     >>> both = add(supervised(cross_entropy), supervised(dice), factors=(1.0, 0.5))
+    >>> round(float(both(GlobalThreshold(0.0), batch)), 3)  # log 2 + 1/2 * (1 - 1/2)
+    0.943
     """
     factors = (1.0,) * len(objectives) if factors is None else tuple(factors)
     if not objectives or len(factors) != len(objectives):
@@ -28,24 +34,34 @@ def add(*objectives: Objective, factors: Sequence[float] | None = None) -> Objec
 
 
 def _enlarge(logits: Array, shape: tuple[int, ...]) -> Array:
-    """Each voxel repeated to fill ``(batch, z, y, x)`` of this shape."""
+    """Repeat each voxel to fill a ``(batch, z, y, x)`` array of this shape."""
     for axis in (1, 2, 3):
         logits = jnp.repeat(logits, shape[axis] // logits.shape[axis], axis)
     return logits
 
 
 def deep_supervision(loss: Loss, factors: Sequence[float] = (1.0, 0.5, 0.25)) -> Objective:
-    """Applies a loss at every scale of a segmenter; see `core.Segmenter.logits_at_scales`.
+    """Return the objective that applies a loss at every scale of a segmenter.
 
-    A coarse voxel answers for all voxels of its cube, so its logits are repeated and compared with
-    the labels at full resolution. For a mean over voxels that equals averaging labels and weights
-    over the cube, and no thin class or single annotated slice is lost to a majority vote or to a
-    stride that steps over it.
+    The scales are those of `core.Segmenter.logits_at_scales`. The logits of a coarse voxel are
+    repeated for all voxels of its cube and compared with the labels at full resolution. For a mean
+    over voxels this equals averaging labels and weights over the cube; unlike a majority vote or
+    subsampling, it loses no thin class and no single annotated slice.
 
     Args:
-        loss: the loss at every scale.
-        factors: its weight at each scale, finest first, divided by their sum; coarser scales than
-            there are factors are left out.
+        loss: the loss to apply at every scale.
+        factors: weights of the scales, finest first, divided by their sum; scales without a factor
+            are ignored.
+
+    >>> from flax import nnx
+    >>> from cryojax_seg.losses import cross_entropy
+    >>> from cryojax_seg.segmenters import UNet
+    >>> from cryojax_seg.training import Batch
+    >>> net = UNet(2, 2, norm="none", deep_supervision=True, rngs=nnx.Rngs(0))
+    >>> volume = jnp.zeros((1, 8, 8, 8))
+    >>> batch = Batch(volume, jnp.zeros((1, 8, 8, 8), int), jnp.ones_like(volume))
+    >>> round(float(jax.jit(deep_supervision(cross_entropy))(net, batch)), 4)  # log 2
+    0.6931
     """
 
     def objective(segmenter: Segmenter, batch: Annotation) -> Scalar:

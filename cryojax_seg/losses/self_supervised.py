@@ -1,18 +1,18 @@
-"""What a restorer can learn from the tomogram alone: one loss for the whole family of methods.
+"""Trains restorers on the tomogram alone, with one loss for a family of published methods.
 
 Notation: ``f`` restores a volume, ``v_1, v_2`` are half tomograms of independent noise, ``A_M v``
-is v with only the measured frequencies M, ``R`` a rotation of the cube, ``M_R`` the rotated wedge.
-With each half in the part of the first::
+is v restricted to the measured frequencies M, ``R`` is a rotation of the cube, and ``M_R`` is the
+wedge rotated with the sample. The loss averages over both orders of the halves::
 
     loss = observed |A_M (v_2 - f(v_1))|^p + | W^(1/2) F (R t_2 - f(A_M R b_1)) |^p
     W    = seen M_R M + lost M_R (1 - M) + never (1 - M_R)
 
-``|.|^p`` is the mean over voxels. A `Recipe` says what the base b and the target t are, and what
-counts how much; the published methods are rows of that table. Noise cannot be predicted from noise
-that is independent of it (Lehtinen et al. 2018), so the first term removes it; the second takes
-from the sample what the tilt series measured of it, and asks for it back.
+``|.|^p`` is the mean over voxels. A `Recipe` selects the base b, the target t and the factors; each
+published method is one recipe. The first term removes noise, because noise cannot be predicted from
+independent noise (Lehtinen et al. 2018). The second term removes measured information from the
+rotated sample and trains the restorer to recover it.
 
-Without halves a tomogram is split into two with independent noise, see `split`.
+A tomogram without halves is split into two volumes with independent noise; see `split`.
 """
 
 import dataclasses
@@ -38,20 +38,27 @@ Transfer = Callable[[MissingWedge, Shape], Array]
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """One row of the table.
+    """Describes one self-supervised method by the terms of its loss.
 
     Attributes:
-        halves: whether base and target come from two halves; else from the tomogram itself.
+        halves: whether base and target come from the two halves; otherwise both come from the
+            tomogram itself.
         observed: factor of the term without rotation.
-        everywhere: let that term compare all frequencies, and not the measured ones alone.
-        base, target: of the rotated term: the ``"data"`` v; v with its wedge ``"filled"`` from
-            f(v), a constant for the gradient; or the ``"estimate"`` f(v), with its
-            gradient.
-        seen, lost, never: factors of frequencies that the input shows; that were measured, and that
-            the rotation took away; that were never measured. All 0: no rotated term.
-        noise: standard deviation of noise added to the input, of the tomogram's.
-        reinject: add to what fills the wedge the noise that f removed (IsoNet2).
-        power: 2 for squares, 1 for absolute values.
+        everywhere: whether that term compares all frequencies instead of the measured ones.
+        base, target: volumes of the term with rotation: ``"data"`` is v; ``"filled"`` is v with its
+            missing wedge filled from f(v), constant for the gradient; ``"estimate"`` is f(v), with
+            gradients.
+        seen: factor of frequencies that the rotated input shows.
+        lost: factor of measured frequencies that the rotated input lacks.
+        never: factor of frequencies that were never measured. If seen, lost and never are all 0,
+            there is no term with rotation.
+        noise: standard deviation of the noise added to the input, relative to the tomogram's.
+        reinject: whether noise as strong as f removed is added to the fill (IsoNet2).
+        power: 2 for squared, 1 for absolute differences.
+
+    >>> own = dataclasses.replace(DEEPDEWEDGE, lost=5.0)
+    >>> own.rotates, NOISE2NOISE.rotates
+    (True, False)
     """
 
     halves: bool
@@ -73,36 +80,41 @@ class Recipe:
 
 # Noise2noise on even and odd halves (Lehtinen et al. 2018; cryoCARE, Buchholz et al. 2019).
 NOISE2NOISE = Recipe(halves=True, observed=1.0, everywhere=True)
-# IsoNet (Liu et al. 2022): the network's own output fills the wedge, and counts as the truth.
+# IsoNet (Liu et al. 2022): the network's own output fills the missing wedge and is the target.
 ISONET = Recipe(
     halves=False, base="filled", target="filled", seen=1.0, lost=1.0, never=1.0, noise=0.1, power=1
 )
-# IsoNet2 (Liu et al. 2025), noise2noise with mask weights: its own outputs do not count.
+# IsoNet2 (Liu et al. 2025), noise2noise with mask weights: its own output is no target.
 ISONET2 = Recipe(halves=True, base="filled", target="filled", seen=1.0, lost=20.0, reinject=True)
-# DeepDeWedge (Wiedemann & Heckel 2024): the target is data, the input is refilled.
+# DeepDeWedge (Wiedemann & Heckel 2024): the target is data, the input has a filled wedge.
 DEEPDEWEDGE = Recipe(halves=True, base="filled", target="data", seen=1.0, lost=2.0)
-# Equivariant imaging in one stage (Chen et al. 2021; ICECREAM, 2026): the estimate is rotated,
-# measured again, and must come back.
+# Equivariant imaging in one stage (Chen et al. 2021; ICECREAM, 2026): the estimate is rotated and
+# measured again, and the restorer must recover it.
 EQUIVARIANT = Recipe(
     halves=True, observed=1.0, base="estimate", target="estimate", seen=2.0, lost=2.0
 )
 
 
 def split(volume: Volume, transfer: Array, key: Key, share: float | None = None) -> Array:
-    """Two volumes ``(2, z, y, x)`` of one sample with independent noise, from a single one.
+    """Split a volume into two volumes ``(2, z, y, x)`` of the same sample with independent noise.
 
-    ``v + z`` and ``v - z``, with z of the covariance of the noise (recorrupted-to-recorrupted,
-    Pang et al. 2021): the noise of the first is then independent of that of the second, if it is
-    Gaussian. Its spectrum has to be known. Without a `share` it is taken to be white inside the
-    measured region, with the power that the volume has in the highest fifth of frequencies, where
-    there is little else. Of a tomogram that was low-pass filtered that would be nothing: give the
-    share of its own spectrum, in shells, that is noise. A share of 1 smooths what is strong.
+    The result is ``v + z`` and ``v - z`` with random z of the covariance of the noise
+    (recorrupted-to-recorrupted, Pang et al. 2021), so that Gaussian noise is independent in both.
+    This requires the noise spectrum. Without `share` the noise is assumed to be white inside the
+    measured region, with the power of the volume in the highest fifth of frequencies, where signal
+    is weak. A low-pass filtered tomogram has no power there: give the share of its own power
+    spectrum, by shells, that is noise. A share of 1 smooths strong signal.
 
     Args:
         volume: ``(z, y, x)``.
-        transfer: what was measured, in rfftn layout.
+        transfer: measured share of each frequency, in rfftn layout.
         key: random key.
-        share: None, or 0 to 1.
+        share: None for white noise, or 0 to 1.
+
+    >>> volume = jax.random.normal(jax.random.key(0), (8, 8, 8))
+    >>> halves = split(volume, jnp.ones((8, 8, 5)), jax.random.key(1))
+    >>> halves.shape, bool(jnp.allclose(halves.mean(0), volume, atol=1e-5))
+    ((2, 8, 8, 8), True)
     """
     shape = volume.shape
     sums = fourier.shell_sum(jnp.square(jnp.abs(fourier.rfftn(volume))), shape)
@@ -114,14 +126,14 @@ def split(volume: Volume, transfer: Array, key: Key, share: float | None = None)
         power = jnp.minimum(power, floor)
     else:
         power = share * power
-    amplitude = jnp.sqrt(power).at[0].set(0.0)  # the mean is no noise
+    amplitude = jnp.sqrt(power).at[0].set(0.0)  # the mean is not noise
     gain = fourier.shell_expand(amplitude, shape) * transfer
     z = fourier.apply_gain(jax.random.normal(key, shape, volume.dtype), gain)
     return jnp.stack([volume + z, volume - z])
 
 
 def _filter(volumes: Array, gain: Array) -> Array:
-    """Volumes ``(half, z, y, x)`` through a real gain on the rfftn grid."""
+    """Multiply volumes ``(half, z, y, x)`` by a real gain on the rfftn grid."""
     return jax.vmap(lambda v: fourier.apply_gain(v, gain))(volumes)
 
 
@@ -129,35 +141,36 @@ def _size(difference: Array, power: int) -> Scalar:
     return jnp.abs(difference).mean() if power == 1 else jnp.square(difference).mean()
 
 
-def _refilled(data: Array, outputs: Array, transfer: Array, key: Key, reinject: bool) -> Array:
-    """The data, with what the restorer says where nothing was measured."""
+def _refilled(data: Array, estimates: Array, transfer: Array, key: Key, reinject: bool) -> Array:
+    """Return the data with unmeasured frequencies replaced by those of the estimates."""
     if reinject:
-        # The halves differ by their noise alone, and so do the outputs by what is left of it.
-        before, after = (jnp.std(pair[0] - pair[-1]) / 2**0.5 for pair in (data, outputs))
+        # The halves differ only by their noise, and the estimates by the remaining noise.
+        before, after = (jnp.std(pair[0] - pair[-1]) / 2**0.5 for pair in (data, estimates))
         removed = jnp.sqrt(jnp.abs(jnp.square(before) - jnp.square(after)) + 1e-12)
-        outputs = outputs + removed * jax.random.normal(key, outputs.shape, outputs.dtype)
-    return data - _filter(data, 1 - transfer) + _filter(outputs, 1 - transfer)
+        noise = jax.random.normal(key, estimates.shape, estimates.dtype)
+        estimates = estimates + removed * noise
+    return data - _filter(data, 1 - transfer) + _filter(estimates, 1 - transfer)
 
 
 def _like(volumes: Array, reference: Array) -> Array:
-    """Volumes with the mean and deviation of others, each of its own."""
+    """Give each volume the mean and standard deviation of its reference."""
     axes = (1, 2, 3)
     mean, deviation = reference.mean(axes, keepdims=True), reference.std(axes, keepdims=True)
     spread = jnp.sqrt(volumes.var(axes, keepdims=True) + 1e-12)
     return (volumes - volumes.mean(axes, keepdims=True)) / spread * deviation + mean
 
 
-def restorer_of(operator: LocalOperator) -> Callable[[Volume], Volume]:
-    """The restoration within an operator: a restorer itself, or the restorers of a `core.Chain`.
+def restoration_of(operator: LocalOperator) -> Callable[[Volume], Volume]:
+    """Return the restoration function of a restorer or of the restorers of a `core.Chain`.
 
     Raises:
-        ValueError: if nothing in the operator restores.
+        ValueError: if the operator contains no restorer.
     """
     if isinstance(operator, Chain) and operator.restorers:
         return operator.restore
     if isinstance(operator, Segmenter):
         raise ValueError(
-            f"a loss of restoration needs a restorer, or a core.Chain with restorers, not a "
+            f"a restoration loss needs a restorer or a core.Chain with restorers, not a "
             f"{type(operator).__name__}"
         )
     return lambda volume: operator(volume)[..., 0]
@@ -168,27 +181,35 @@ def restoration(
     transfer: Transfer = MissingWedge.transfer,
     share: float | None = None,
 ) -> Objective:
-    """The objective that a restorer learns by, without labels; see the top of this module.
+    """Return the objective that trains a restorer without labels; see the module docstring.
 
-    With ``losses.add(segmentation, restoration(...), factors=(1.0, 0.3))`` a `core.Chain`
-    learns to restore and to segment at once, and gradients of both pass through the restorer.
+    With ``losses.add(segmentation, restoration(...), factors=(1.0, 0.3))`` a `core.Chain` learns to
+    restore and to segment jointly, with gradients of both through the restorer.
 
     Args:
-        recipe: `NOISE2NOISE`, `ISONET`, `ISONET2`, `DEEPDEWEDGE`, `EQUIVARIANT`, or one's own.
-        transfer: what a wedge lets through, on the rfftn grid of a shape: real values between 0
-            and 1 are welcome, such as an anisotropic resolution.
-        share: of the power spectrum that is noise, where a tomogram has to be split; None for white
-            noise; see `split`.
+        recipe: `NOISE2NOISE`, `ISONET`, `ISONET2`, `DEEPDEWEDGE`, `EQUIVARIANT`, or your own.
+        transfer: function that returns the measured share of each frequency, from 0 to 1, for a
+            wedge and a shape, in rfftn layout; intermediate values may describe an anisotropic
+            resolution.
+        share: share of the power spectrum that is noise, used if the batch has no halves; see
+            `split`.
 
     Raises:
-        ValueError: when called, if the batch lacks the wedge or the keys, or nothing restores.
+        ValueError: when called, if the batch has no wedge or keys, or the operator contains no
+            restorer.
 
-    >>> deep = restoration(DEEPDEWEDGE)
+    >>> from cryojax_seg.restore import Gaussian
+    >>> from cryojax_seg.training import Batch
+    >>> volume = jax.random.normal(jax.random.key(0), (1, 8, 8, 8))
+    >>> wedge = jax.tree.map(lambda a: jnp.full(1, a), MissingWedge((-60.0, 60.0)))
+    >>> batch = Batch(volume, wedge=wedge, key=jax.random.split(jax.random.key(1), 1))
+    >>> bool(jax.jit(restoration(NOISE2NOISE))(Gaussian(1.0), batch) > 0)
+    True
     """
 
     def objective(module: Any, batch: Any) -> Scalar:
         require("restoration", batch, "key", "wedge")
-        run = restorer_of(module)
+        run = restoration_of(module)
         shape = batch.volume.shape[1:]
         keys = jax.vmap(lambda key: jax.random.split(key, 4))(batch.key)
         masks = jax.vmap(lambda wedge: transfer(wedge, shape).astype(batch.volume.dtype))(
@@ -216,10 +237,10 @@ def restoration(
         if not recipe.rotates:
             return total
         if "filled" in (recipe.base, recipe.target):
-            outputs = jax.lax.stop_gradient(parts["estimate"])
+            estimates = jax.lax.stop_gradient(parts["estimate"])
             parts["filled"] = jax.vmap(
                 lambda d, a, m, k: _refilled(d, a, m, k[1], recipe.reinject)
-            )(data, outputs, masks, keys)
+            )(data, estimates, masks, keys)
 
         def rotated(base: Array, target: Array, wedge: MissingWedge, mask: Array, keys: Array):
             matrix = random_rotation(wedge, shape, keys[2])

@@ -1,10 +1,10 @@
-"""Losses that follow the middle of thin structures: soft skeletons, clDice, skeleton recall.
+"""Provides losses based on skeletons of thin structures: clDice, surface Dice, skeleton recall.
 
-A voxel too much or too little on the side of a membrane is nothing, a hole is everything: these
-losses compare one segmentation with the skeleton of the other. ``logits`` is ``(..., z, y, x,
-class)``; the background of several classes has no skeleton and is left out. An unannotated voxel
-(weight 0), like one beyond the volume, is neither inside nor outside: windows skip it, so a lone
-annotated slice has the skeleton of its two dimensions and the border of the annotation makes none.
+For a membrane, a hole matters more than a voxel too many or too few at its side. These losses
+therefore compare each segmentation with the skeleton of the other. ``logits`` is ``(..., z, y, x,
+class)``; with several classes the background is ignored. Windows skip unannotated voxels (weight
+0) and voxels beyond the volume, so a single annotated slice has a two-dimensional skeleton and the
+border of the annotation creates none.
 """
 
 import functools
@@ -28,7 +28,7 @@ Pool = Callable[[Soft, Mask], Soft]
 
 
 def _window(x: Array, axis: int, fill: float | bool, radius: int = 1) -> list[Array]:
-    """The array shifted by -radius to radius along an axis, `fill` coming in."""
+    """Return the array shifted by -radius to radius along an axis, padded with `fill`."""
     pads = [(radius, radius) if a == axis % x.ndim else (0, 0) for a in range(x.ndim)]
     padded = jnp.pad(x, pads, constant_values=fill)
     size = x.shape[axis]
@@ -36,38 +36,39 @@ def _window(x: Array, axis: int, fill: float | bool, radius: int = 1) -> list[Ar
 
 
 def _pooled(pool: Callable[..., Any], p: Soft, connectivity: int) -> Soft:
-    """`core.neighbourhood.erode` or `dilate` with any batch axes."""
+    """Apply `core.neighbourhood.erode` or `dilate` with any batch axes."""
     flat = p.reshape(-1, *p.shape[-3:])
     return jax.vmap(lambda volume: pool(volume, connectivity))(flat).reshape(p.shape)
 
 
 def erode_cross(p: Soft, known: Mask) -> Soft:
-    """Minimum over the six face neighbours, of values between 0 and 1; unknown voxels skipped."""
+    """Return the minimum over known voxels among each voxel and its six face neighbours."""
     return _pooled(neighbourhood.erode, jnp.where(known, p, 1.0), 1)
 
 
 def erode_cube(p: Soft, known: Mask) -> Soft:
-    """Minimum over the cube of 27 voxels."""
+    """Return the minimum over the known voxels of the cube of 27 voxels."""
     return _pooled(neighbourhood.erode, jnp.where(known, p, 1.0), 3)
 
 
 def dilate_cube(p: Soft, known: Mask) -> Soft:
-    """Maximum over the cube of 27 voxels."""
+    """Return the maximum over the known voxels of the cube of 27 voxels."""
     return _pooled(neighbourhood.dilate, jnp.where(known, p, 0.0), 3)
 
 
 def soft_skeleton(
     p: Soft, known: Mask | None = None, iterations: int = 3, erode: Pool = erode_cross
 ) -> Soft:
-    """What openings remove from a soft mask, and from its erosions (Shit et al. 2021, algorithm 1).
+    """Return the soft skeleton of a soft mask (Shit et al. 2021, algorithm 1).
 
-    Its mass depends on the parity of the thickness and on the window: use it as a loss, and score
+    The skeleton collects what morphological openings remove from the mask and its erosions. Its
+    mass depends on the parity of the thickness and on the window, so use it in losses only; score
     with `evaluate.surface_dice`.
 
     Args:
-        p: between 0 and 1.
-        known: False where nothing is annotated; None for all known.
-        iterations: erosions; at least half the thickness of the structures.
+        p: mask with values between 0 and 1.
+        known: False where nothing is annotated; None if every voxel is annotated.
+        iterations: number of erosions, at least half the thickness of the structures.
         erode: `erode_cross` gives curves and sheets, `erode_cube` sheets.
 
     >>> wall = jnp.zeros((5, 5, 5)).at[1:4].set(1.0)
@@ -82,7 +83,7 @@ def soft_skeleton(
         new = jax.nn.relu(p - dilate_cube(eroded, known))
         return (eroded, skeleton + jax.nn.relu(new - skeleton * new)), None
 
-    # A loop, so that its body compiles once.
+    # A scan compiles its body once.
     start = (p, jnp.zeros_like(p))
     (_, skeleton), _ = jax.lax.scan(opened, start, length=iterations + 1)
     return jnp.where(known, skeleton, 0.0)
@@ -92,20 +93,21 @@ _DIRECTIONS = [u for u in itertools.product((-1, 0, 1), repeat=3) if u > (0, 0, 
 
 
 def surface_skeleton(mask: Mask, known: Mask | None = None, depth: int = 6) -> Mask:
-    """The middle of true structures: surfaces stay surfaces, open ones too.
+    """Return the medial surface of a mask, in which open surfaces stay surfaces.
 
-    The ridge of the exact Euclidean distance d to the background: voxels where, along one of the
-    13 directions u to a neighbour, d bends down by ``d(r+u) + d(r-u) - 2 d(r) <= -0.6 |u|``, and
-    from where it rises nowhere by |u| / 2 or more. Across a sheet d rises and falls with slope 1,
-    so the bend is about 2 |u| at its middle voxel, about |u| at its two middle voxels, and 0
-    elsewhere; the slope tells the middle from the steps of a digital surface. (Thinning, as in
-    `skimage.skeletonize`, shrinks an open sheet to a curve.) Not differentiable: for labels.
+    It is the ridge of the exact Euclidean distance d to the background: the voxels where, along one
+    of the 13 directions u to a neighbour, ``d(r+u) + d(r-u) - 2 d(r) <= -0.6 |u|``, and where d
+    rises in no direction by |u| / 2 or more. Across a sheet d rises and falls with slope 1, so this
+    second difference is about -2 |u| at a single middle voxel, -|u| at each of two middle voxels,
+    and 0 elsewhere; the slope condition excludes the steps of a digital surface. (Thinning, as in
+    `skimage.skeletonize`, shrinks an open sheet to a curve.) The function is not differentiable; it
+    is meant for labels.
 
     Args:
-        mask: labels of one class.
-        known: False where nothing is annotated; such voxels are not background.
-        depth: largest distance that is told apart, voxels: the middle of a structure more than
-            twice as thick is left out.
+        mask: mask of one class.
+        known: False where nothing is annotated; such voxels do not count as background.
+        depth: largest distance that is computed, voxels. Structures more than twice as thick have
+            no medial surface.
 
     >>> wall = jnp.zeros((7, 7, 7), bool).at[2:5].set(True)
     >>> surface_skeleton(wall)[:, 3, 3].tolist()
@@ -121,7 +123,7 @@ def surface_skeleton(mask: Mask, known: Mask | None = None, depth: int = 6) -> M
             jnp.minimum, [s + float(c) for s, c in zip(shifted, steps, strict=True)]
         )
     distance = jnp.sqrt(jnp.minimum(square, far))
-    # Beyond the volume and where nothing is known a structure goes on as it is.
+    # A structure is assumed to continue beyond the volume and into unannotated voxels.
     usable = jnp.where(known, distance, jnp.nan)
     ridge, slope = jnp.zeros(mask.shape, bool), jnp.zeros_like(distance)
     for u in _DIRECTIONS:
@@ -142,7 +144,7 @@ def _shifted(x: Array, offset: tuple[int, ...]) -> Array:
 def _foreground(
     logits: VoxelLogits, labels: VoxelLabels, weights: VoxelWeights
 ) -> tuple[Array, Array, Array, Array]:
-    """Of the foreground, each ``(class, ..., z, y, x)``: probability, target, weight and known."""
+    """Return foreground probabilities, targets, weights and known masks, classes first."""
     known = weights > 0
     logits, target, weights = annotated(logits, labels, weights)
     if logits.shape[-1] == 1:
@@ -161,7 +163,7 @@ def _share(part: Array, whole: Array, smooth: float | Scalar) -> Float[Array, " 
     return (_total(part) + smooth) / (_total(whole) + smooth)
 
 
-def _both_ways(
+def _mutual_coverage_loss(
     logits: VoxelLogits,
     labels: VoxelLabels,
     weights: VoxelWeights,
@@ -169,7 +171,7 @@ def _both_ways(
     of_truth: Pool,
     smooth: float | Scalar,
 ) -> Scalar:
-    """One minus the harmonic mean of how much of each skeleton the other mask covers."""
+    """Return one minus the harmonic mean of the covered shares of both skeletons."""
     p, truth, weight, known = _foreground(logits, labels, weights)
     predicted = weight * of_prediction(p, known)
     true = weight * of_truth(truth, known)
@@ -185,17 +187,17 @@ def cl_dice(
     iterations: int = 3,
     smooth: float | Scalar = 1.0,
 ) -> Scalar:
-    """One minus the centre-line Dice (Shit et al. 2021, equation 3), averaged over the classes.
+    """Return one minus the centre-line Dice (Shit et al. 2021, equation 3), averaged over classes.
 
-    ``Tprec = (sum w S_P y + s) / (sum w S_P + s)``, ``Tsens = (sum w S_Y p + s) / (sum w S_Y + s)``
-    with the soft skeletons of prediction and truth; their harmonic mean. For filaments. A class
-    that is neither there nor predicted is perfect.
+    The Dice is the harmonic mean of ``Tprec = (sum w S_P y + s) / (sum w S_P + s)`` and
+    ``Tsens = (sum w S_Y p + s) / (sum w S_Y + s)``, where S are the soft skeletons of prediction
+    and truth. It suits filaments. A class that is absent and not predicted scores 1.
 
     Args:
         logits: ``(..., z, y, x, class)``.
-        labels, weights: as for every loss; windows skip voxels of weight 0.
+        labels, weights: ``(..., z, y, x)``; windows skip voxels of weight 0.
         iterations: see `soft_skeleton`.
-        smooth: in weighted voxels; positive.
+        smooth: smoothing s in weighted voxels; positive.
 
     >>> wall = jnp.zeros((5, 5, 5), int).at[2].set(1)
     >>> sure = jnp.where(wall[..., None] > 0, 50.0, -50.0)
@@ -206,7 +208,7 @@ def cl_dice(
     def skeleton(p: Soft, known: Mask) -> Soft:
         return soft_skeleton(p, known, iterations)
 
-    return _both_ways(logits, labels, weights, skeleton, skeleton, smooth)
+    return _mutual_coverage_loss(logits, labels, weights, skeleton, skeleton, smooth)
 
 
 def surface_dice(
@@ -216,13 +218,14 @@ def surface_dice(
     iterations: int = 5,
     smooth: float | Scalar = 1.0,
 ) -> Scalar:
-    """One minus the surface Dice in the form made for membranes, averaged over the classes.
+    """Return one minus the surface Dice for membranes, averaged over the classes.
 
-    As `cl_dice`, with surfaces for curves: the prediction's soft skeleton by cubic erosion, and
-    the true `surface_skeleton`, in which open membranes stay surfaces (after Lamm et al. 2024,
-    MemBrain v2, who smooth and thin the labels).
+    It is `cl_dice` with surfaces instead of curves: the soft skeleton of the prediction uses cubic
+    erosion, and that of the truth is its `surface_skeleton`, in which open membranes stay surfaces
+    (after Lamm et al. 2024, MemBrain v2, who smooth and thin the labels).
 
-    Args: as `cl_dice`.
+    Args:
+        logits, labels, weights, iterations, smooth: as in `cl_dice`.
 
     >>> wall = jnp.zeros((7, 7, 7), int).at[2:5].set(1)
     >>> thin = jnp.where(jnp.zeros((7, 7, 7)).at[3].set(1)[..., None] > 0, 50.0, -50.0)
@@ -236,7 +239,7 @@ def surface_dice(
     def middle(truth: Soft, known: Mask) -> Soft:
         return surface_skeleton(truth > 0, known).astype(truth.dtype)
 
-    return _both_ways(logits, labels, weights, skeleton, middle, smooth)
+    return _mutual_coverage_loss(logits, labels, weights, skeleton, middle, smooth)
 
 
 def skeleton_recall(
@@ -246,16 +249,17 @@ def skeleton_recall(
     dilation: int = 0,
     smooth: float | Scalar = 1.0,
 ) -> Scalar:
-    """One minus the recall of the true skeleton, averaged over the classes.
+    """Return one minus the recall of the true skeleton, averaged over the classes.
 
-    ``1 - (sum w S p + s) / (sum w S + s)`` with the `surface_skeleton` S of the truth, thickened
-    within it (Kirchhoff et al. 2024, equation 3, with surfaces). Asks for completeness only: add
-    it to a loss that asks for precision. The prediction needs no skeleton, so it is the cheapest.
+    The loss is ``1 - (sum w S p + s) / (sum w S + s)`` with the `surface_skeleton` S of the truth,
+    thickened within the mask (Kirchhoff et al. 2024, equation 3, with surfaces). It rewards only
+    completeness, so add it to a loss that rewards precision. It is the cheapest of these losses,
+    because the prediction needs no skeleton.
 
     Args:
         logits, labels, weights, smooth: as in `cl_dice`.
         dilation: voxels by which the skeleton is thickened (2 in the paper, for thin tubes; a
-            skeleton as thick as the membrane would only count its voxels).
+            skeleton as thick as the membrane gives the plain recall).
 
     >>> wall = jnp.zeros((5, 5, 5), int).at[2].set(1)
     >>> everything = jnp.full((5, 5, 5, 1), 50.0)

@@ -1,4 +1,4 @@
-"""Losses that are a weighted mean over voxels; `core.loss` says what all losses share."""
+"""Provides losses that are weighted means over voxels; see `core.loss` for the conventions."""
 
 import jax.numpy as jnp
 
@@ -16,11 +16,13 @@ from cryojax_seg.core.types import Scalar
 def focal(
     logits: VoxelLogits, labels: VoxelLabels, weights: VoxelWeights, gamma: float | Scalar = 2.0
 ) -> Scalar:
-    """Cross-entropy that fades for voxels already right: ``-(1 - p)^gamma log p``.
+    """Return the focal loss, cross-entropy with less weight on easy voxels.
 
-    Lin et al. 2017, "Focal loss for dense object detection", equation 4. ``gamma = 0`` is
-    `cross_entropy`. The power is taken of the logarithm, so its gradient is finite for any gamma
-    and any saturation.
+    It is the weighted mean of ``-(1 - p)^gamma log p``.
+
+    Lin et al. 2017, "Focal loss for dense object detection", equation 4. ``gamma = 0`` gives
+    `cross_entropy`. The power is computed from the logarithm, so its gradient is finite for any
+    gamma and for saturated logits.
 
     >>> from cryojax_seg.core.loss import cross_entropy
     >>> one = jnp.zeros((1, 1)), jnp.zeros(1, int), jnp.ones(1)
@@ -33,12 +35,12 @@ def focal(
 
 
 def log_mse(logits: VoxelLogits, labels: VoxelLabels, weights: VoxelWeights) -> Scalar:
-    """``log mean (target - min(y, 1))^2``, the loss of EMAN2's tomogram annotation network.
+    """Return ``log mean (target - min(y, 1))^2``, the loss of EMAN2's annotation network.
 
     Chen et al. 2017, "Convolutional neural networks for automated annotation of cellular
-    cryo-electron tomograms". The output of a linear network that regresses 0 and 1 is
-    ``y = logit + 1/2``, so that the label changes where the logit does. The gradient is that of the
-    mean square over itself: free of scale. The mean square is kept above 1e-12.
+    cryo-electron tomograms". The network regresses 0 and 1, so its output is ``y = logit + 1/2``
+    and the label changes at logit 0. The gradient does not depend on the scale of the error. The
+    mean square is bounded below by 1e-12.
 
     >>> half = log_mse(jnp.zeros((4, 1)), jnp.zeros(4, int), jnp.ones(4))
     >>> round(float(jnp.exp(half)), 6)

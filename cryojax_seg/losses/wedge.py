@@ -1,11 +1,12 @@
-"""Objectives that know what the tilt series did not measure.
+"""Provides objectives that take the missing wedge into account.
 
-All are ``objective(segmenter, batch) -> scalar`` (`losses.add` sums them) and use more of the batch
-than its labels: the missing wedge of every patch, the normals of the true surfaces, the two half
-tomograms, a random key. What is missing is named in the error.
+All have the form ``objective(segmenter, batch) -> scalar`` (`losses.add` sums them) and use more of
+the batch than its labels: the missing wedge of each patch, the normals of the true surfaces, the
+half tomograms, a random key. An error names the part of the batch that is missing.
 
-Notation: ``A_M v`` is the volume v with only the measured frequencies M, ``R`` a rotation of the
-cube, ``M_R`` the wedge rotated with the sample, ``p(x)`` the foreground probabilities of volume x.
+Notation: ``A_M v`` is the volume v restricted to the measured frequencies M, ``R`` is a rotation of
+the cube, ``M_R`` is the wedge rotated with the sample, and ``p(x)`` are the foreground
+probabilities of a volume x.
 """
 
 import dataclasses
@@ -31,14 +32,19 @@ _SOURCE = {
 }
 
 
-def require(who: str, batch: Any, *names: str) -> None:
+def require(loss: str, batch: Any, *names: str) -> None:
+    """Refuse a batch that lacks one of the named parts, for an error of this loss.
+
+    Raises:
+        ValueError: if a part is None.
+    """
     for name in names:
         if getattr(batch, name, None) is None:
-            raise ValueError(f"losses.{who} needs {_SOURCE[name]}")
+            raise ValueError(f"losses.{loss} needs {_SOURCE[name]}")
 
 
 def _foreground(logits: VoxelLogits) -> VoxelLogits:
-    """Probabilities of the classes but the background, with or without a batch."""
+    """Return the probabilities of all classes except the background, with or without a batch."""
     if logits.shape[-1] == 1:
         return jax.nn.sigmoid(logits)
     return jax.nn.softmax(logits, axis=-1)[..., 1:]
@@ -47,13 +53,14 @@ def _foreground(logits: VoxelLogits) -> VoxelLogits:
 def visibility_weights(
     batch: Any, emphasis: float, extent: float = 6.0, thickness: float = 1.5
 ) -> Array:
-    """The weights of a batch times ``g(w(n)) = 1 + emphasis (1 - w(n))`` where there is a normal.
+    """Return the weights of a batch times ``1 + emphasis (1 - w(n))`` where there is a normal n.
+
+    w(n) is the visibility of a surface with this normal.
 
     Args:
-        batch: with `normals` and `wedge`.
-        emphasis: -1 forgives what cannot be seen (weight w), above 0 insists on it.
-        extent, thickness: of the patch of surface that is looked at, voxels; see
-            `MissingWedge.visibility`.
+        batch: patches with `normals` and `wedge`.
+        emphasis: -1 gives invisible surfaces no weight; values above 0 give them more weight.
+        extent, thickness: size of the surface patch, voxels; see `MissingWedge.visibility`.
 
     Raises:
         ValueError: if the batch has no normals or no wedge, or emphasis is below -1.
@@ -71,17 +78,24 @@ def visibility_weights(
 def visibility_weighted(
     objective: Objective, emphasis: float, extent: float = 6.0, thickness: float = 1.5
 ) -> Objective:
-    """An objective in which voxels count by how much of their surface the tilt series measured.
+    """Return an objective in which the visibility of surfaces weights their voxels.
 
-    Works for every loss, as weights enter all their sums: cross-entropy, Dice, surface terms.
+    Every loss can be used, because weights enter all sums: cross-entropy, Dice, surface losses.
 
     Args:
         objective: for example ``losses.supervised(losses.cross_entropy)``.
         emphasis, extent, thickness: see `visibility_weights`.
 
-    >>> from cryojax_seg import losses
-    >>> hard = visibility_weighted(losses.supervised(losses.cross_entropy), emphasis=4.0)
-    >>> forgiving = visibility_weighted(losses.supervised(losses.dice), emphasis=-1.0)
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> from cryojax_seg.training import Batch
+    >>> volume = jax.random.normal(jax.random.key(0), (1, 8, 8, 8))
+    >>> wedge = jax.tree.map(lambda a: jnp.full(1, a), MissingWedge((-60.0, 60.0)))
+    >>> normals = jnp.zeros((1, 8, 8, 8, 3)).at[..., 0].set(1.0)  # along the beam
+    >>> ones = jnp.ones_like(volume)
+    >>> batch = Batch(volume, jnp.zeros(volume.shape, int), ones, wedge=wedge, normals=normals)
+    >>> weighted = visibility_weighted(lambda segmenter, batch: batch.weights.mean(), emphasis=4.0)
+    >>> round(float(weighted(GlobalThreshold(0.0), batch)), 1)
+    3.9
     """
 
     def weighted(segmenter: Segmenter, batch: Any) -> Scalar:
@@ -100,9 +114,10 @@ def _measured(volume: Volume, transfer: Array) -> Volume:
 
 
 def _least_squares(columns: Array, target: Volume) -> Array:
-    """Coefficients of ``(i, z, y, x)`` columns, scaled to one length, with a ridge of 1e-6.
+    """Return the least squares coefficients of ``(i, z, y, x)`` columns.
 
-    For windows of one class are nearly parallel, and a class that is absent is a column of zeros.
+    Columns are scaled to unit length and regularised by a ridge of 1e-6, because the windows of one
+    class are nearly parallel and an absent class gives a column of zeros.
     """
     length = jnp.sqrt(jnp.square(columns).sum((1, 2, 3)))
     length = jnp.where(length > 0, length, 1.0)
@@ -115,18 +130,18 @@ def _least_squares(columns: Array, target: Volume) -> Array:
 def explain(
     volume: Volume, probability: Array, transfer: Array, widths: tuple[float, ...] = (0.7, 2.0)
 ) -> tuple[Volume, Volume]:
-    """The density that class probabilities stand for, and what of a volume it leaves unexplained.
+    """Return the density that class probabilities imply, and the residual of a volume.
 
-    ``D p = d_0 + sum_c sum_s d_cs G_s * p_c``: a density and a profile for every class, as Gaussian
-    windows of several widths. The coefficients that explain the volume best inside the measured
-    region are the solution of a small least squares problem, so nothing else has to be learned
-    (variable projection, Golub & Pereyra 1973); they are constants for the gradient, which is
-    exact for the residual because they minimise it.
+    The density is ``D p = d_0 + sum_c sum_s d_cs G_s * p_c``, where each class has a profile made
+    of Gaussian windows of several widths. Its coefficients fit the volume inside the measured
+    region by linear least squares, so they need not be learned (variable projection, Golub &
+    Pereyra 1973). They are constant for the gradient, which is exact for the residual because they
+    minimise it.
 
     Args:
         volume: ``(z, y, x)``.
         probability: ``(z, y, x, class)`` without the background.
-        transfer: what was measured, in rfftn layout.
+        transfer: measured share of each frequency, in rfftn layout.
         widths: standard deviations of the windows, voxels.
 
     Returns:
@@ -141,7 +156,7 @@ def explain(
             for gain in gains
         ]
     )
-    transfer = jnp.asarray(transfer).at[0, 0, 0].set(0.0)  # the mean density d_0 explains itself
+    transfer = jnp.asarray(transfer).at[0, 0, 0].set(0.0)  # d_0 fits the mean exactly
     seen = jax.vmap(lambda b: _measured(b, transfer))(basis)
     target = _measured(volume, transfer)
     coefficients = jax.lax.stop_gradient(_least_squares(seen, target))
@@ -151,17 +166,25 @@ def explain(
 
 
 def forward_model(widths: tuple[float, ...] = (0.7, 2.0)) -> Objective:
-    """Probabilities must explain the tomogram where it was measured; elsewhere they are free.
+    """Return an objective that compares the density implied by probabilities with the tomogram.
 
-    ``|A_M (x - D p)|^2 / |A_M (x - mean x)|^2`` with the density `explain` gives to p; between 0
-    and 1 up to the ridge of the fit. Needs no labels. Completing a membrane inside the wedge costs
-    nothing, losing one that was measured does.
+    The value is ``|A_M (x - D p)|^2 / |A_M (x - mean x)|^2`` with the density D p of `explain`,
+    between 0 and 1 up to the ridge of the fit. It needs no labels. Only measured frequencies count:
+    completing a membrane inside the missing wedge costs nothing, omitting a measured membrane does.
 
     Args:
-        widths: of the profiles, voxels.
+        widths: standard deviations of the windows of `explain`, voxels.
 
     Raises:
         ValueError: when called, if the batch has no wedge.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> from cryojax_seg.training import Batch
+    >>> volume = jax.random.normal(jax.random.key(0), (1, 8, 8, 8))
+    >>> wedge = jax.tree.map(lambda a: jnp.full(1, a), MissingWedge((-60.0, 60.0)))
+    >>> loss = jax.jit(forward_model())(GlobalThreshold(0.0), Batch(volume, wedge=wedge))
+    >>> bool(0 < loss < 1)
+    True
     """
 
     def objective(segmenter: Segmenter, batch: Any) -> Scalar:
@@ -172,7 +195,9 @@ def forward_model(widths: tuple[float, ...] = (0.7, 2.0)) -> Objective:
         def one(volume: Volume, probability: Array, wedge: MissingWedge) -> Scalar:
             transfer = wedge.transfer(volume.shape).astype(volume.dtype)
             _, left = explain(volume, probability, transfer, widths)
-            spread = _energy(_measured(volume - volume.mean(), transfer))  # no mean, as `left`
+            spread = _energy(
+                _measured(volume - volume.mean(), transfer)
+            )  # without the mean, like `left`
             return _energy(left) / jnp.where(spread > 0, spread, 1.0)
 
         return jax.vmap(one)(volumes, p, batch.wedge).mean()
@@ -181,7 +206,7 @@ def forward_model(widths: tuple[float, ...] = (0.7, 2.0)) -> Objective:
 
 
 def _like_noise(residual: Volume, transfer: Array, key: Array) -> Volume:
-    """Noise outside of the measured region with the power the residual has in it, by shells."""
+    """Return noise outside the measured region with the power of the residual inside, by shells."""
     shape = residual.shape
     power = fourier.shell_sum(jnp.square(jnp.abs(fourier.rfftn(residual))), shape)
     count = fourier.shell_sum(jnp.square(transfer), shape)
@@ -191,10 +216,10 @@ def _like_noise(residual: Volume, transfer: Array, key: Array) -> Volume:
 
 
 def random_rotation(wedge: MissingWedge, shape: tuple[int, ...], key: Array) -> Array:
-    """Return a random rotation of the grid that moves the wedge: ``(3, 3)`` integers, zyx order.
+    """Draw a rotation of the grid that moves the wedge, as ``(3, 3)`` integers in zyx order.
 
-    Among the rotations of the cube that keep the shape, those whose wedge differs from the given
-    one by at least half of what the most different one does.
+    It is one of the rotations of the cube that keep the shape and change the wedge by at least half
+    of the largest possible change.
     """
     table = jnp.asarray(cube_rotations(shape))
     here = wedge.transfer((12, 12, 12))
@@ -204,41 +229,50 @@ def random_rotation(wedge: MissingWedge, shape: tuple[int, ...], key: Array) -> 
     return table[jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf))]
 
 
-def disagreement(wanted: Array, found: Array, wedge: MissingWedge) -> tuple[Scalar, Scalar]:
-    """``|A_M (a - b)|^2`` and ``|A_M a|^2 + |A_M b|^2`` of two probabilities ``(z, y, x, class)``.
+def disagreement(target: Array, found: Array, wedge: MissingWedge) -> tuple[Scalar, Scalar]:
+    """Return ``|A_M (a - b)|^2`` and ``|A_M a|^2 + |A_M b|^2`` of two probability maps.
 
-    Only the measured frequencies M of this wedge count.
+    The maps are ``(z, y, x, class)``. Only the measured frequencies M of the wedge count.
     """
     transfer = wedge.transfer(found.shape[:3]).astype(found.dtype)
     seen = jax.vmap(lambda v: _measured(v, transfer), in_axes=-1)
-    a, b = seen(wanted), seen(found)
+    a, b = seen(target), seen(found)
     return jnp.square(a - b).sum(), jnp.square(a).sum() + jnp.square(b).sum()
 
 
 def equivariant(
     halves: bool = False, noise: bool = True, widths: tuple[float, ...] = (0.7, 2.0)
 ) -> Objective:
-    """Penalise predictions that do not rotate with the sample.
+    """Return an objective that asks for equal segmentations before and after a rotation.
 
-    No labels: a membrane that the tilt series shows here must be found again after the rotation
-    that hides it. With the estimate of the sample ``e = A_M x + (1 - A_M)(D p(x) + noise)``
-    (`explain`; the noise has the power of what p leaves unexplained)::
+    The objective needs no labels: a visible membrane must be found again after a rotation that
+    hides it in the missing wedge. The sample is estimated as
+    ``e = A_M x + (1 - A_M)(D p(x) + noise)``, see `explain`; the noise has the power of the
+    residual. Then::
 
         q = p(A_M R e),      loss = |A_(M_R)(R p(x) - q)|^2 / (|A_(M_R) R p(x)|^2 + |A_(M_R) q|^2)
 
-    The difference counts only at frequencies ``M_R`` that were measured before the rotation: a
-    membrane that x never showed is in neither, and q may complete it at no cost. ``p(x)`` is the
-    teacher, without gradient, so that both cannot agree on nothing. After equivariant imaging as
-    restorers use it (Chen et al. 2021; IsoNet, DeepDeWedge, ICECREAM), with probabilities in the
-    place of densities.
+    Differences count only at the frequencies ``M_R`` that were measured before the rotation, so q
+    may complete a membrane that x never showed. ``p(x)`` is the teacher and has no gradient, which
+    prevents a collapse to empty segmentations. The objective adapts equivariant imaging, as used
+    for restoration (Chen et al. 2021; IsoNet, DeepDeWedge, ICECREAM), to probabilities.
 
     Args:
-        halves: teach with one half tomogram and ask of the other, whose noise is independent.
-        noise: fill the wedge with noise as well.
-        widths: of the profiles, voxels.
+        halves: whether the teacher sees one half tomogram and the student the other, whose noise
+            is independent.
+        noise: whether the missing wedge is also filled with noise.
+        widths: standard deviations of the windows of `explain`, voxels.
 
     Raises:
-        ValueError: when called, if the batch lacks the wedge, the keys or the halves.
+        ValueError: when called, if the batch has no wedge, keys or halves.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> from cryojax_seg.training import Batch
+    >>> volume = jax.random.normal(jax.random.key(0), (1, 8, 8, 8))
+    >>> wedge = jax.tree.map(lambda a: jnp.full(1, a), MissingWedge((-60.0, 60.0)))
+    >>> batch = Batch(volume, wedge=wedge, key=jax.random.split(jax.random.key(1), 1))
+    >>> bool(0 < jax.jit(equivariant())(GlobalThreshold(0.0), batch) < 1)
+    True
     """
 
     def objective(segmenter: Segmenter, batch: Any) -> Scalar:
@@ -264,11 +298,11 @@ def equivariant(
             estimate, p = rotate_on_grid(matrix, estimate, p)
             return _measured(estimate, transfer), p, wedge.rotate(matrix.astype(transfer.dtype))
 
-        inputs, wanted, wedges = jax.vmap(rotated)(students, p, batch.wedge, keys)
+        inputs, targets, wedges = jax.vmap(rotated)(students, p, batch.wedge, keys)
         inputs = jax.lax.stop_gradient(inputs)
         q = _foreground(logits_of(segmenter, inputs, batch.wedge))
 
-        apart, energy = jax.vmap(disagreement)(wanted, q, wedges)
+        apart, energy = jax.vmap(disagreement)(targets, q, wedges)
         return apart.sum() / (energy.sum() + 1.0)
 
     return objective
@@ -277,11 +311,12 @@ def equivariant(
 def invented_energy(
     logits: VoxelLogits, labels: Array, weights: Array, wedge: MissingWedge
 ) -> tuple[Scalar, Scalar]:
-    """Energy of structure predicted where the truth has none, in the wedge and outside of it.
+    """Return the energy of false foreground inside and outside the missing wedge.
 
-    ``|(1 - A_M) f|^2`` and ``|A_M f|^2`` of the false foreground ``f = w (1 - y) p``, per voxel of
-    annotated background. What lies in the wedge is supported by no measurement. Of one patch
-    ``(z, y, x)``; the annotation should be dense, as a lone slice has energy everywhere.
+    The energies are ``|(1 - A_M) f|^2`` and ``|A_M f|^2`` of the false foreground
+    ``f = w (1 - y) p`` of one patch ``(z, y, x)``, per voxel of annotated background. No
+    measurement supports the energy inside the wedge. The annotation should be dense, because a
+    single slice has energy at all frequencies.
     """
     known = weights > 0
     p = _foreground(jnp.where(known[..., None], logits, 0.0)).sum(-1)
@@ -295,15 +330,24 @@ def invented_energy(
 
 
 def hallucination(measured: float = 0.0) -> Objective:
-    """Penalises invented structure, most where no measurement could contradict it.
+    """Return an objective that penalises invented structure in the missing wedge.
 
-    The mean over patches of `invented_energy`: in the wedge, plus `measured` times that outside.
+    The value is the mean over patches of the `invented_energy` inside the wedge plus `measured`
+    times the energy outside.
 
     Args:
-        measured: factor of what lies in the measured region, which other losses punish already.
+        measured: factor of the energy in the measured region, which other losses penalise already.
 
     Raises:
-        ValueError: when called, if the batch has no wedge.
+        ValueError: when called, if the batch has no labels or no wedge.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> from cryojax_seg.training import Batch
+    >>> volume = jax.random.normal(jax.random.key(0), (1, 8, 8, 8))
+    >>> wedge = jax.tree.map(lambda a: jnp.full(1, a), MissingWedge((-60.0, 60.0)))
+    >>> batch = Batch(volume, jnp.zeros(volume.shape, int), jnp.ones_like(volume), wedge=wedge)
+    >>> bool(jax.jit(hallucination())(GlobalThreshold(0.0), batch) > 0)
+    True
     """
 
     def objective(segmenter: Segmenter, batch: Any) -> Scalar:

@@ -1,9 +1,9 @@
-"""Restoration: functions from a volume to a volume, in front of a segmenter or by themselves."""
+"""Provides restorers, operators from a volume to a volume, for use alone or before a segmenter."""
 
 from cryojax_seg.restore.contrast import LocalContrast as LocalContrast
 from cryojax_seg.restore.deconvolution import ctf_deconvolution as ctf_deconvolution
 from cryojax_seg.restore.diffusion import AnisotropicDiffusion as AnisotropicDiffusion
-from cryojax_seg.restore.energy import draws as draws
+from cryojax_seg.restore.energy import sample_statistics as sample_statistics
 from cryojax_seg.restore.gaussian import Gaussian as Gaussian
 from cryojax_seg.restore.learned import Learned as Learned
 from cryojax_seg.restore.learned import unet_restorer as unet_restorer

@@ -1,4 +1,4 @@
-"""Local contrast normalization."""
+"""Normalizes local contrast."""
 
 from jax.typing import ArrayLike
 
@@ -9,12 +9,14 @@ from cryojax_seg.core.types import Features, Volume
 
 
 class LocalContrast(LocalOperator):
-    """Local contrast normalization: ``(I - m) / (s + floor)`` in a Gaussian window.
+    """Normalizes local contrast as ``(I - m) / (s + floor)``.
+
+    m and s are the mean and the standard deviation in a Gaussian window.
 
     Args:
         scale: standard deviation of the window in voxels.
-        floor: positive; keeps regions without contrast from being blown up.
-        radius: where the window is cut off, in voxels; 4 initial scales by default.
+        floor: positive number that limits the gain in regions without contrast.
+        radius: radius in voxels at which the window is truncated; 4 initial scales by default.
 
     Raises:
         ValueError: for a scale or a floor that is not positive.
@@ -32,8 +34,8 @@ class LocalContrast(LocalOperator):
     def __init__(self, scale: float | int = 8.0, floor: ArrayLike = 0.1, radius: int | None = None):
         self.log_scale = learnable_log("scale", scale)
         self.log_floor = learnable_log("floor", floor)
-        given = None if radius is None else (radius,)
-        (self.radius,) = window_radii("scale", (scale,), given)
+        radii = None if radius is None else (radius,)
+        (self.radius,) = window_radii("scale", (scale,), radii)
         self.halo, self.stride = self.radius, 1
 
     def __call__(self, volume: Volume) -> Features:

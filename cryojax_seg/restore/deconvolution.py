@@ -1,4 +1,4 @@
-"""Deconvolution of what the microscope's defocus did."""
+"""Deconvolves the contrast transfer function."""
 
 import math
 
@@ -19,25 +19,25 @@ def ctf_deconvolution(
     phase_flipped: bool = False,
     radius: int | None = None,
 ) -> RadialFilter:
-    """Undoes the contrast transfer where there is signal, with the sign of the data kept.
+    """Return the filter that inverts the contrast transfer where there is signal.
 
     ``gain = C / (C^2 + 1 / snr)`` with ``C = -CTF``, or its absolute value after phase flipping,
     and ``snr = 10^(3 strength) exp(-100 falloff q / a) (1 - cos(pi min(q / highpass, 1)))``; q is
-    the frequency over Nyquist, a the voxel size in angstrom. This is the filter of Warp (Tegunov &
-    Cramer 2019, ``tom_deconv``); IsoNet's has ``10^strength``. The minus makes the gain positive up
-    to the first zero: structure stays as dark or bright as it was.
+    the frequency divided by Nyquist and a the voxel size in angstrom. This is the filter of Warp
+    (Tegunov & Cramer 2019, ``tom_deconv``); IsoNet's has ``10^strength``. The minus sign makes the
+    gain positive up to the first zero, so structure stays dark or bright as in the input.
 
     The window of `RadialFilter` cannot resolve a high-pass of 0.02: the gain rises from 0 over
     about ``1 / radius`` cycles per voxel if `highpass` is less.
 
     Args:
-        transfer: of the untilted image; astigmatism is ignored.
+        transfer: contrast transfer of the untilted image; astigmatism is ignored.
         voxel_size: angstrom.
-        strength, falloff: of the assumed signal-to-noise ratio.
+        strength, falloff: parameters of the assumed signal-to-noise ratio.
         highpass: fraction of Nyquist below which the gain falls to 0; 0 for no high-pass.
         phase_flipped: whether the signs of the transfer were corrected before reconstruction.
-        radius: see `RadialFilter`. By default 16, or twice as far as the defocus moves detail at
-            Nyquist, ``wavelength defocus / (2 a^2)`` voxels, if that is more.
+        radius: see `RadialFilter`. By default the larger of 16 and twice the delocalisation at
+            Nyquist, which is ``wavelength defocus / (2 a^2)`` voxels.
 
     Raises:
         ValueError: for a number outside its range.
@@ -55,7 +55,7 @@ def ctf_deconvolution(
     if radius is None:
         moved = wavelength(float(transfer.voltage)) * abs(float(transfer.defocus))
         radius = max(16, math.ceil(moved / float(voxel_size) ** 2))
-    q = np.linspace(0, 1, 1 + max(128, 8 * radius))  # knots that follow every oscillation
+    q = np.linspace(0, 1, 1 + max(128, 8 * radius))  # enough knots for every oscillation
     signal = -np.asarray(transfer(0.0, jnp.asarray(q / (2 * voxel_size), jnp.float32)), np.float64)
     signal = np.abs(signal) if phase_flipped else signal
     snr = 10.0 ** (3 * strength) * np.exp(-100 * falloff * q / voxel_size)

@@ -1,4 +1,4 @@
-"""Anisotropic diffusion: smooths where there is no edge."""
+"""Smooths volumes by anisotropic diffusion, which preserves edges."""
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,15 @@ FASTEST = 1 / 6
 
 
 class AnisotropicDiffusion(LocalOperator):
-    """Diffusion that stops at edges (Perona & Malik 1990, equations 7 to 10, in three dimensions).
+    """Smooths by diffusion that stops at edges (Perona & Malik 1990, equations 7 to 10, in 3D).
 
     ``I <- I + rate sum_n g(I_n - I) (I_n - I)`` over the 6 neighbours n, with
-    ``g(d) = exp(-(d / contrast)^2)``; at the faces of the volume nothing flows.
+    ``g(d) = exp(-(d / contrast)^2)``; there is no flow through the faces of the volume.
 
     Args:
-        steps: how often; the halo is as many voxels.
-        contrast: difference of neighbours above which an edge is kept; positive, learnable.
-        rate: above 0, at most 1/6, up to which the scheme is stable, however much is learned.
+        steps: number of iterations, which is also the halo in voxels.
+        contrast: difference of neighbours above which an edge is preserved; positive, learnable.
+        rate: step size, above 0 and at most 1/6, the limit of stability; learnable.
 
     Raises:
         ValueError: for no steps, a contrast that is not positive, or another rate.
@@ -33,9 +33,9 @@ class AnisotropicDiffusion(LocalOperator):
 
     def __init__(self, steps: int = 8, contrast: float | int = 2.0, rate: float = 0.125):
         if steps < 1:
-            raise ValueError(f"diffusion takes 1 step or more, got {steps}")
+            raise ValueError(f"steps must be 1 or more, got {steps}")
         if not 0 < rate <= FASTEST + 1e-6:
-            raise ValueError(f"the rate must be above 0 and at most 1/6, got {rate}")
+            raise ValueError(f"rate must be above 0 and at most 1/6, got {rate}")
         self.steps = steps
         self.log_contrast = learnable_log("contrast", contrast)
         self.log_rate = learnable_log("rate", rate)

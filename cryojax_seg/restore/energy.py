@@ -1,4 +1,4 @@
-"""Several answers of a restorer that was trained against an energy; see `losses.adversarial`."""
+"""Samples restored volumes from a restorer trained with `losses.adversarial`."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from cryojax_seg.core.tiling import apply
 from cryojax_seg.core.wedge import unmeasured_noise
 
 
-def draws(
+def sample_statistics(
     restorer: LocalOperator,
     volume: np.ndarray,
     wedge: MissingWedge,
@@ -18,32 +18,39 @@ def draws(
     seed: int = 0,
     tile: Any = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of several answers to one volume: a map of what is not known.
+    """Return the mean and standard deviation of several restored samples of one volume.
 
-    Each time the wedge of the input is filled with other noise, as in training. Where the answers
-    agree the data determine them; where they differ, they do not.
+    For each sample the missing wedge of the input is filled with different noise, as in training.
+    The standard deviation shows where the data do not determine the density.
 
     Args:
-        restorer: trained with `losses.adversarial`.
+        restorer: restorer trained with `losses.adversarial`.
         volume: ``(z, y, x)``, normalized; held in memory.
-        wedge: of the volume.
-        count: of answers, at least 2.
-        seed: of the noise.
-        tile: as for `core.apply`.
+        wedge: missing wedge of the volume.
+        count: number of samples, at least 2.
+        seed: seed of the noise.
+        tile: as in `core.apply`.
 
     Raises:
-        ValueError: for fewer than two.
+        ValueError: for fewer than two samples.
+
+    >>> from cryojax_seg.restore import Gaussian
+    >>> volume = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    >>> wedge = MissingWedge((-60.0, 60.0))
+    >>> mean, deviation = sample_statistics(Gaussian(1.0), volume, wedge, count=2)
+    >>> mean.shape, bool(deviation.mean() > 0)
+    ((8, 8, 8), True)
     """
     if count < 2:
-        raise ValueError(f"a spread takes two answers or more, got count={count}")
+        raise ValueError(f"a standard deviation needs count of 2 or more, got {count}")
     transfer = wedge.transfer(volume.shape)
     filled = jax.jit(lambda v, key: v + unmeasured_noise(v, transfer, key))
     mean, square = np.zeros(volume.shape), np.zeros(volume.shape)
     for number in range(count):
         key = jax.random.fold_in(jax.random.key(seed), number)
-        answer = apply(restorer, np.asarray(filled(volume, key)), tile)[..., 0]
-        difference = answer - mean  # Welford's running moments
+        sample = apply(restorer, np.asarray(filled(volume, key)), tile)[..., 0]
+        difference = sample - mean  # Welford's running moments
         mean += difference / (number + 1)
-        square += difference * (answer - mean)
+        square += difference * (sample - mean)
     deviation = np.sqrt(square / (count - 1))
     return mean.astype(np.float32), deviation.astype(np.float32)

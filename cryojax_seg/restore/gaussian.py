@@ -1,4 +1,4 @@
-"""The simplest restorer: a Gaussian window."""
+"""Smooths volumes with a Gaussian."""
 
 from cryojax_seg.core import LocalOperator
 from cryojax_seg.core.neighbourhood import gaussian
@@ -7,11 +7,11 @@ from cryojax_seg.core.types import Features, Volume
 
 
 class Gaussian(LocalOperator):
-    """Low-pass filter by a Gaussian window, whose scale can be learned.
+    """Filters with a Gaussian window whose scale can be learned.
 
     Args:
         scale: standard deviation in voxels, positive.
-        radius: where the window is cut off, voxels; 4 initial scales by default.
+        radius: radius in voxels at which the window is truncated; 4 initial scales by default.
 
     Raises:
         ValueError: for a scale that is not positive.

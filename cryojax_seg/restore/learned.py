@@ -1,4 +1,4 @@
-"""A network that restores: what the self-supervised losses train."""
+"""Provides learned restorers, which the self-supervised losses train."""
 
 import math
 
@@ -11,15 +11,14 @@ from cryojax_seg.segmenters import UNet
 
 
 class Learned(LocalOperator):
-    """A network of one output channel as a restorer: ``w(v) + network(w(v))``.
+    """Restores by a network with one output channel, as ``w(v) + network(w(v))``.
 
-    Without a start w it is the network alone. What a linear filter can know of a noisy tomogram is
-    most of what can be known: with the filter as a start a network learns the rest alone.
+    Without a start w the result is that of the network alone. A linear filter already removes most
+    of the noise of a tomogram; with the filter as a start the network learns only the rest.
 
     Args:
-        network: any operator of one channel, such as a `UNet`; see `unet_restorer` for one that
-            is made for this.
-        start: what the network improves on, such as `fit_wiener`; None for nothing.
+        network: any operator with one channel, such as a `UNet`; see `unet_restorer`.
+        start: restorer that the network improves on, such as one from `fit_wiener`; None for none.
 
     Raises:
         ValueError: for a segmenter of several classes.
@@ -32,7 +31,7 @@ class Learned(LocalOperator):
     def __init__(self, network: LocalOperator, start: LocalOperator | None = None):
         if isinstance(network, Segmenter) and len(network.classes) != 1:
             raise ValueError(
-                f"a restorer gives one density, the network has {len(network.classes)} classes"
+                f"a restorer needs a network with one class, not {len(network.classes)}"
             )
         self.network = network
         self.start = start
@@ -55,11 +54,11 @@ def unet_restorer(
     *,
     rngs: nnx.Rngs,
 ):
-    """A U-Net as a restorer, which adds 0 to its start before it has learned anything.
+    """Return a U-Net restorer that initially adds 0 to its start.
 
     Args:
-        width, depth, norm: as those of `segmenters.UNet`.
-        start: see `Learned`; None for nothing.
+        width, depth, norm: as in `segmenters.UNet`.
+        start: see `Learned`; None for none.
         rngs: source of the initial kernels.
 
     >>> net = unet_restorer(2, 1, norm="none", rngs=nnx.Rngs(0))

@@ -1,9 +1,8 @@
-"""Radial filters from spectra: Wiener's, and the one that gives a volume the spectrum of another.
+"""Fits radial filters to spectra: Wiener filters and spectrum matching.
 
-What is measured of a volume is measured on spherical shells (`core.fourier.shell_average`), of the
-volume under a Hann window along each axis: the jumps from one face to the opposite, which an FFT
-sees, would put low frequencies where high ones are faint. The shell of frequency 0 holds a mean,
-which says nothing of a spectrum: its neighbour stands for it.
+Spectra are averaged over spherical shells (`core.fourier.shell_average`) of the volume under a Hann
+window along each axis, which suppresses spectral leakage from jumps between opposite faces. The
+shell of frequency 0 contains only the mean, so it is replaced by its neighbour.
 """
 
 from collections.abc import Sequence
@@ -19,15 +18,17 @@ from cryojax_seg.core.types import Array, Shape
 from cryojax_seg.restore.radial import RadialFilter
 
 Map = Float[Array, "_ _ _"]  # (z, y, x), each of its own shape
-KNOTS = 33  # frequencies at which a measured gain is given
-_FAINTEST = 1e-3  # amplitude, relative to the largest, that may still be divided by
+KNOTS = 33  # number of frequencies at which a gain is measured
+_FAINTEST = 1e-3  # smallest amplitude to divide by, relative to the largest
 
 
 def wiener(snr: ArrayLike | Sequence[float], radius: int = 8) -> RadialFilter:
-    """The linear filter of least mean square error: gain ``1 / (1 + 1 / snr)`` (Wiener 1949).
+    """Return the Wiener filter with gain ``1 / (1 + 1 / snr)`` (Wiener 1949).
+
+    It is the linear filter with the least mean squared error.
 
     Args:
-        snr: power of the signal over that of the noise, at frequencies as in `RadialFilter`.
+        snr: power of the signal divided by that of the noise, at the frequencies of `RadialFilter`.
         radius: see `RadialFilter`.
 
     Raises:
@@ -38,23 +39,23 @@ def wiener(snr: ArrayLike | Sequence[float], radius: int = 8) -> RadialFilter:
     """
     ratio = np.asarray(snr, np.float64)
     if not (np.isfinite(ratio).all() and (ratio >= 0).all()):
-        raise ValueError(f"a signal-to-noise ratio is finite and not negative, got {snr}")
+        raise ValueError(f"snr must be finite and not negative, got {snr}")
     return RadialFilter((ratio / (1 + ratio)).astype(np.float32), radius)
 
 
 def fit_wiener(
     even: Map, odd: Map, radius: int = 8, of: Literal["mean", "half"] = "mean"
 ) -> RadialFilter:
-    """The Wiener filter that two halves, whose noise is independent, tell.
+    """Return the Wiener filter estimated from two half-maps with independent noise.
 
-    Their correlation tells the signal-to-noise ratio of each shell. The gain for one half is the
-    correlation FSC itself, where it is positive, and ``2 FSC / (1 + FSC)`` for the mean of both
-    (Rosenthal & Henderson 2003, equation 4 squared). Smoothed over three shells.
+    The Fourier shell correlation gives the signal-to-noise ratio of each shell. The gain for one
+    half is the FSC where it is positive, and ``2 FSC / (1 + FSC)`` for the mean of both (Rosenthal
+    & Henderson 2003, equation 4 squared). It is smoothed over three shells.
 
     Args:
-        even, odd: ``(z, y, x)`` of one shape.
+        even, odd: halves ``(z, y, x)`` of one shape.
         radius: see `RadialFilter`.
-        of: what is to be filtered.
+        of: whether the filter is for the mean of both halves or for one half.
 
     Raises:
         ValueError: for halves of different shapes.
@@ -66,7 +67,7 @@ def fit_wiener(
     True
     """
     if even.shape != odd.shape:
-        raise ValueError(f"halves lie on one grid, got the shapes {even.shape} and {odd.shape}")
+        raise ValueError(f"halves must have one shape, got {even.shape} and {odd.shape}")
     fsc = np.asarray(fourier.fourier_shell_correlation(_tapered(even), _tapered(odd)))
     fsc = np.concatenate([fsc[1:2], fsc[1:]])
     fsc = np.clip(np.convolve(np.pad(fsc, 1, "edge"), [0.25, 0.5, 0.25], "valid"), 0, 1)
@@ -75,19 +76,18 @@ def fit_wiener(
 
 
 def fit_wiener_white(volume: Map, radius: int = 8) -> RadialFilter:
-    """The Wiener filter of a tomogram without halves, if its noise is white.
+    """Return the Wiener filter of a tomogram without halves, assuming white noise.
 
-    The noise has the power N that the volume has in the highest fifth of frequencies, where there
-    is little else; with the power P of the volume in a shell the gain is ``1 - N / P``, where that
-    is positive.
+    The noise power N is that of the highest fifth of frequencies, where signal is weak. With the
+    power P of the volume in a shell, the gain is ``1 - N / P`` where that is positive.
 
     Args:
         volume: ``(z, y, x)``.
         radius: see `RadialFilter`.
 
     Raises:
-        ValueError: for a volume that was low-pass filtered, whose noise is not white: its power
-            falls to a third from 0.375 to 0.475 cycles per voxel, or to a 20th from 0.25 to there.
+        ValueError: for a low-pass filtered volume, whose power falls below a third from 0.375 to
+            0.475 cycles per voxel, or below a twentieth from 0.25 to 0.475.
 
     >>> rng = np.random.default_rng(0)
     >>> v = rng.normal(size=(24, 24, 24)).astype(np.float32)
@@ -101,8 +101,8 @@ def fit_wiener_white(volume: Map, radius: int = 8) -> RadialFilter:
     halfway, high, highest = (power[k - 2 : k + 2].mean() for k in (17, 25, 31))
     if 3 * highest < high or 20 * highest < halfway:
         raise ValueError(
-            "the noise is not white: the volume was low-pass filtered; halves are needed to tell "
-            "noise from signal"
+            "the noise is not white, because the volume was low-pass filtered; use two halves "
+            "to separate noise from signal"
         )
     power = np.convolve(np.pad(power, 1, "edge"), [0.25, 0.5, 0.25], "valid")
     gain = 1 - floor / np.maximum(power, floor) if floor > 0 else np.ones_like(power)
@@ -110,13 +110,12 @@ def fit_wiener_white(volume: Map, radius: int = 8) -> RadialFilter:
 
 
 def match_spectrum(volume: Map, target: Map, radius: int = 8) -> RadialFilter:
-    """The filter that gives a volume the radially averaged amplitudes of another.
+    """Return the filter that gives a volume the radially averaged amplitudes of a target.
 
-    Amplitudes of the volume that are fainter than a thousandth of its largest count as that, so
-    that what is not there is not blown up.
+    Amplitudes below a thousandth of the largest are raised to that value, which limits the gain.
 
     Args:
-        volume, target: ``(z, y, x)``, on voxels of the same size; shapes may differ.
+        volume, target: ``(z, y, x)`` with the same voxel size; shapes may differ.
         radius: see `RadialFilter`.
 
     >>> v = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
@@ -125,13 +124,13 @@ def match_spectrum(volume: Map, target: Map, radius: int = 8) -> RadialFilter:
     """
     have, want = _amplitudes(volume), _amplitudes(target)
     floor = _FAINTEST * have.max()
-    # A constant has no spectrum to divide by, and stays one.
+    # A constant volume has no spectrum and stays constant.
     gain = want / np.maximum(have, floor) if floor > 0 else np.ones_like(want)
     return RadialFilter(gain.astype(np.float32), radius)
 
 
 def _amplitudes(volume: Map) -> np.ndarray:
-    """Per voxel, at `KNOTS` frequencies."""
+    """Return the radially averaged amplitudes per voxel at `KNOTS` frequencies."""
     v = _tapered(volume)
     power = fourier.shell_average(jnp.square(jnp.abs(fourier.rfftn(v))), v.shape)
     amplitude = np.sqrt(np.maximum(np.asarray(power), 0) / v.size)
@@ -139,7 +138,7 @@ def _amplitudes(volume: Map) -> np.ndarray:
 
 
 def _tapered(volume: Map) -> Array:
-    """The volume without its mean, under a window whose mean square is 1."""
+    """Subtract the mean and apply a window of mean square 1."""
     tapered = jnp.asarray(volume) - jnp.mean(volume)
     for taper in fourier.hann_tapers(volume.shape):
         tapered = tapered * jnp.asarray(taper / np.sqrt(np.mean(taper**2)), tapered.dtype)
@@ -147,6 +146,6 @@ def _tapered(volume: Map) -> Array:
 
 
 def _at_knots(shells: np.ndarray, shape: Shape) -> np.ndarray:
-    """Values of the shells of a volume of this shape at `KNOTS` frequencies from 0 to 0.5."""
+    """Interpolate shell values at `KNOTS` frequencies from 0 to 0.5."""
     frequencies = np.arange(shells.size) / min(shape)
     return np.interp(np.linspace(0, 0.5, KNOTS), frequencies, shells).astype(np.float32)

@@ -113,11 +113,11 @@ def test_answers_differ_where_the_data_do_not_tell():
             return volume[..., None]
 
     v = np.asarray(apply_wedge(noise((24, 24, 24))))
-    mean, deviation = restore.draws(Same(), v, WEDGE, count=6)
+    mean, deviation = restore.sample_statistics(Same(), v, WEDGE, count=6)
     assert deviation.mean() > 0.3 * v.std()
     np.testing.assert_allclose(np.asarray(apply_wedge(mean)), v, atol=1e-4)
-    with pytest.raises(ValueError, match="two answers or more"):
-        restore.draws(Same(), v, WEDGE, count=1)
+    with pytest.raises(ValueError, match="count of 2 or more"):
+        restore.sample_statistics(Same(), v, WEDGE, count=1)
 
 
 def test_a_large_tomogram_is_learned_from_in_blocks():
@@ -192,5 +192,5 @@ def test_a_network_restores_nothing_before_it_has_learned():
     started = restore.unet_restorer(2, 1, norm="none", start=start, rngs=nnx.Rngs(0))
     np.testing.assert_array_equal(started(noise()), start(noise()))
     assert (started.halo, started.stride) == (net.halo + 3, net.stride)
-    with pytest.raises(ValueError, match="the network has 3 classes"):
+    with pytest.raises(ValueError, match="one class, not 3"):
         restore.Learned(GlobalThreshold([0.5, 1.0], 0.5, ("a", "b", "c")))
