@@ -95,7 +95,7 @@ def visibility_weighted(
     >>> batch = Batch(volume, jnp.zeros(volume.shape, int), ones, wedge=wedge, normals=normals)
     >>> weighted = visibility_weighted(lambda segmenter, batch: batch.weights.mean(), emphasis=4.0)
     >>> round(float(weighted(GlobalThreshold(0.0), batch)), 1)
-    3.9
+    4.0
     """
 
     def weighted(segmenter: Segmenter, batch: Any) -> Scalar:
