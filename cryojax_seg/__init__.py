@@ -23,6 +23,7 @@ _SUBPACKAGES = (
     "runtime",
     "io",
     "inference",
+    "report",
 )
 
 __all__ = ["__version__", *_SUBPACKAGES]

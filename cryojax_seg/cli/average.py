@@ -1,18 +1,15 @@
 """``cryojax-seg average``: the wedge-compensated average of boxes, aligned if wanted."""
 
 import dataclasses
-import functools
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from cryojax_seg.cli import console, particle_files
+from cryojax_seg.cli import particle_files
 from cryojax_seg.cli.arguments import Output, Overwrite, TiltRange, VoxelSize, default, plain
-
-_BATCH = 64  # boxes at a time
-_FEWEST = 10  # particles whose halves are compared; fewer agree or not by chance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +37,11 @@ class Average:
     reference: Annotated[Path | None, default("MAP", "the average of the poses")] = None
     """Density to align to in the first round, bright, in a box of the same edge."""
     angle: float = 9.0
-    """Largest turn that is tried around each pose in the first round, degrees."""
+    """Largest rotation that is tried around each pose in the first round, in degrees."""
     spacing: float = 6.0
-    """Distance of neighbouring turns, degrees; halved with angle after each round."""
-    reach: float = 3.0
-    """Longest way of a particle from the middle of its box, voxels."""
+    """Angle between neighbouring rotations, in degrees. Both are halved after each round."""
+    max_shift: float = 3.0
+    """Maximum shift of a particle in a round, in voxels."""
     radius: Annotated[float | None, default("ANGSTROM", "0.7 of half the box")] = None
     """Radius of the mask in angstrom."""
     voxel_size: VoxelSize = None
@@ -72,65 +69,51 @@ def run(options: Average) -> None:
 
 def _average(options: Average, table_path: Path, outputs: dict[str, Path]) -> tuple[int, str]:
     """Averages and writes; the number of particles, and the resolution in words."""
-    import jax
-    import numpy as np
-
     from cryojax_seg import core, io, particles, runtime
 
     runtime.keep_compiled()
     runtime.keep_memory()
     boxes = io.read_boxes(options.boxes)
     listed = io.read_table(table_path)
-    numbers = _box_numbers(options.boxes, len(boxes), listed)
+    numbers = io.read_box_numbers(options.boxes, len(boxes), listed)
     if len(listed) < 2:
         raise io.FileError(f"{options.boxes}: two boxes or more are needed, to compare halves")
-    images = listed.image_size()
-    size = options.voxel_size or io.boxes_voxel_size(options.boxes)
-    if size is None and images is not None:
-        size = float(np.median(images.sizes))
-    if size is None:
-        raise io.FileError(f"{table_path}: no voxel size; give it with --voxel-size ANGSTROM")
-    table, offsets = _placed(listed, size)
-    assert options.tilt_range is not None
-    edge = boxes.shape[1]
-    wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
-    radius = 0.35 * edge if options.radius is None else options.radius / size
-    mask = particles.soft_sphere(boxes.shape[1:], radius, 4.0)
-    scores = np.zeros(len(table), np.float32)
-    poses = particles.Poses(np.asarray(table.rotations, np.float32), offsets, scores)
-    # By box, so that the order of the table plays no role and no box is in both halves.
-    ranks = np.unique(numbers, return_inverse=True)[1]
-    halves = [np.flatnonzero(ranks % 2 == start) for start in (0, 1)]
-    if not len(halves[1]):
+    if len(set(numbers.tolist())) < 2:
         raise io.FileError(f"{table_path}: all rows name one box; halves need two or more")
-    boxes = _Chosen(boxes, numbers)
-    add = jax.jit(particles.average_particles)
-    align = jax.jit(functools.partial(particles.align_particles, reach=options.reach))
-    transfer = wedge.transfer(boxes.shape[1:])
-    averages = [_summed(add, boxes, poses, half, wedge) for half in halves]
-    reference = None if options.reference is None else _reference(options.reference, edge)
-    for number in range(options.iterations):
-        turns = particles.rotations_near(options.angle / 2**number, options.spacing / 2**number)
-        parts = []
-        for half, own in zip(halves, averages, strict=True):
-            start = own.compensated() if number or reference is None else reference
-            arguments = (start * mask, transfer, np.asarray(turns, np.float32))
-            parts.append(_aligned(align, boxes, poses, half, *arguments))
-        poses = _joined(parts, halves)
-        averages = [_summed(add, boxes, poses, half, wedge) for half in halves]
-        mean = float(np.mean(poses.scores))
-        console.say(f"round {number + 1}: mean correlation {mean:.3f}")
-    volumes = [np.asarray(a.compensated()) for a in averages]
-    whole = np.asarray((averages[0] + averages[1]).compensated())
-    first, second = volumes
-    fsc = particles.masked_shell_correlation(first, second, mask, jax.random.key(0))
-    found = particles.find_resolution(fsc.frequency, fsc.corrected, size)
-    resolution = f"{found:.1f} A at FSC 0.143"
-    if len(table) < _FEWEST:
-        found = float("nan")
-        resolution = f"too few for a resolution, which needs {_FEWEST} or more"
-    _write(options, outputs, volumes, whole, listed, table, poses, fsc, found, size)
-    return len(table), resolution
+    size = io.boxed_voxel_size(options.boxes, listed, options.voxel_size)
+    table, offsets = io.boxed_particles(listed, size)
+    edge = boxes.shape[1]
+    assert options.tilt_range is not None
+    found = particles.refine_halves(
+        boxes,
+        particles.Poses(table.rotations, offsets, 0 * offsets[:, 0]),
+        core.MissingWedge(options.tilt_range, options.tilt_axis),
+        numbers=numbers,
+        iterations=options.iterations,
+        reference=None if options.reference is None else _reference(options.reference, edge),
+        angle=options.angle,
+        spacing=options.spacing,
+        max_shift=options.max_shift,
+        radius=None if options.radius is None else options.radius / size,
+    )
+    resolution = found.resolution(size)
+    volumes = dict(first=found.halves[0], second=found.halves[1], average=found.average)
+    for name, volume in volumes.items():
+        io.write_mrc(outputs[name], volume, voxel_size=size)
+    scores = found.poses.scores if options.iterations else None
+    rotations, offsets = found.poses.rotations, found.poses.offsets
+    io.write_boxed_particles(outputs["poses"], listed, table, rotations, offsets, scores, size)
+    known = resolution is not None and math.isfinite(resolution)
+    summary = {
+        "particles": len(table),
+        "resolution_angstrom": resolution if known else None,
+        **found.shells(size),
+    }
+    outputs["scores"].write_text(json.dumps(summary, indent=1) + "\n")
+    if resolution is None:
+        fewest = particles.FEWEST_FOR_RESOLUTION
+        return len(table), f"too few for a resolution, which needs {fewest} or more"
+    return len(table), f"{resolution:.1f} A at FSC 0.143"
 
 
 def _check(options: Average) -> dict[str, Path]:
@@ -158,162 +141,10 @@ def _check(options: Average) -> dict[str, Path]:
     return outputs
 
 
-def _write(
-    options: Average, outputs: dict[str, Path], volumes: list[Any], whole: Any, listed: Any,
-    table: Any, poses: Any, fsc: Any, found: float, size: float,
-) -> None:  # fmt: skip
-    import numpy as np
-
-    from cryojax_seg import io
-
-    for name, volume in zip(("first", "second"), volumes, strict=True):
-        io.write_mrc(outputs[name], volume, voxel_size=size)
-    offsets = np.float64(poses.offsets)
-    named = listed.images is not None
-    moved = dataclasses.replace(
-        table,
-        coordinates=table.coordinates + (0 if named else offsets),
-        columns={**table.columns, **(_shifts(offsets * size) if named else {})},
-        rotations=np.float64(poses.rotations),
-        scores=np.float64(poses.scores) if options.iterations else table.scores,
-        voxel_size=size,
-    )
-    # Centred coordinates stay centred: no size of a tomogram is needed.
-    form = ("relion5", (0, 0, 0)) if listed.centred else ("relion3", None)
-    io.write_particles(outputs["poses"], moved, *form)
-    summary = {
-        "particles": len(table),
-        "resolution_angstrom": found if np.isfinite(found) else None,
-        "frequency_per_angstrom": (np.asarray(fsc.frequency) / size).tolist(),
-        **{
-            f"fsc_{name}": np.asarray(getattr(fsc, name), float).tolist()
-            for name in ("unmasked", "masked", "randomized", "corrected")
-        },
-    }
-    outputs["scores"].write_text(json.dumps(summary, indent=1) + "\n")
-    io.write_mrc(outputs["average"], whole, voxel_size=size)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Chosen:
-    """The box of each row of a table, read when it is asked for."""
-
-    boxes: Any
-    numbers: Any
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.numbers), *self.boxes.shape[1:])
-
-    def __getitem__(self, rows: Any) -> Any:
-        return self.boxes[self.numbers[rows]]
-
-
-def _box_numbers(path: Path, count: int, listed: Any) -> Any:
-    """Which box each row of the table is of, by its name; in their order if it names none."""
-    import numpy as np
-
-    from cryojax_seg import io
-
-    flat = listed.flat_images()
-    if flat is not None:
-        raise io.FileError(
-            f"{listed.path}: its particles are 2D stacks ({flat}), a few projections of each "
-            "instead of a box; extract boxes from the tomogram with this table first"
-        )
-    turned = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
-    if any(float(word or 0) for label in turned for word in listed.columns.get(label, ())):
-        raise io.FileError(
-            f"{listed.path}: its boxes are turned (rlnTomoSubtomogramRot, pseudo-subtomograms); "
-            "extract boxes from the tomogram with this table first"
-        )
-    if listed.images is not None:
-        return io.box_numbers(path, listed.images, listed.path)
-    if len(listed) != count:
-        raise io.FileError(
-            f"{listed.path}: has {len(listed)} particles and {path} {count} boxes, and no column "
-            "rlnImageName that says which belong together"
-        )
-    return np.arange(count)
-
-
-def _placed(listed: Any, size: float) -> tuple[Any, Any]:
-    """The particles where their boxes are, and their offsets from the middles of those, voxels.
-
-    Boxes that a table names are at its coordinates without the shifts. In others the particles
-    are in the middle.
-    """
-    import numpy as np
-
-    from cryojax_seg import io
-
-    stated = listed.pixel_size()
-    given = size if stated is not None and stated.of_images else None
-    shifted = io.particles_of(listed, size, (0, 0, 0), given)
-    if listed.images is None:
-        return shifted, np.zeros((len(shifted), 3), np.float32)
-    placed = io.particles_of(listed.unshifted(), size, (0, 0, 0), given)
-    return placed, np.asarray(shifted.coordinates - placed.coordinates, np.float32)
-
-
-def _shifts(offsets: Any) -> dict[str, Any]:
-    """Offsets in angstrom as RELION has them, taken away from the place of the box."""
-    return {
-        f"rlnOrigin{'ZYX'[i]}Angst": [repr(-v) for v in offsets[:, i].tolist()] for i in (2, 1, 0)
-    }
-
-
-def _batches(boxes: Any, poses: Any, numbers: Any):
-    """The boxes of some particles with their poses, some at a time."""
-    import numpy as np
-
-    from cryojax_seg import particles
-
-    for start in range(0, len(numbers), _BATCH):
-        chosen = numbers[start : start + _BATCH]
-        own = [np.asarray(p[chosen], np.float32) for p in poses]
-        yield np.asarray(boxes[chosen], np.float32), particles.Poses(*own)
-
-
-def _summed(add: Any, boxes: Any, poses: Any, numbers: Any, wedge: Any) -> Any:
-    total = None
-    for volumes, own in _batches(boxes, poses, numbers):
-        part = add(volumes, own, wedge)
-        total = part if total is None else total + part
-    return total
-
-
-def _aligned(
-    align: Any, boxes: Any, poses: Any, numbers: Any, reference: Any, transfer: Any, turns: Any
-) -> Any:
-    import jax
-    import numpy as np
-
-    from cryojax_seg import particles
-
-    found = [
-        jax.device_get(align(volumes, reference, own, transfer, turns))
-        for volumes, own in _batches(boxes, poses, numbers)
-    ]
-    return particles.Poses(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-
-
-def _joined(parts: list[Any], halves: list[Any]) -> Any:
-    """The poses of both halves in the order of the table."""
-    import numpy as np
-
-    from cryojax_seg import particles
-
-    order = np.argsort(np.concatenate(halves))
-    return particles.Poses(*(np.concatenate(both)[order] for both in zip(*parts, strict=True)))
-
-
 def _reference(path: Path, edge: int) -> Any:
-    import numpy as np
-
     from cryojax_seg import io
 
-    volume = np.asarray(io.read_tomogram(path).density, np.float32)
+    volume = io.read_tomogram(path).density
     if volume.shape != (edge,) * 3:
         raise io.FileError(
             f"{path}: has shape {volume.shape}, the boxes have {edge} voxels; crop or pad it"

@@ -111,8 +111,7 @@ def run(options: Compare) -> None:
 
 def _compare(options: Compare, names: list[str], outputs: Any) -> None:
     """Train, score and report into a folder that is held."""
-    from cryojax_seg import training
-    from cryojax_seg.cli import report
+    from cryojax_seg import io, report, training
     from cryojax_seg.runtime import keep_compiled, keep_memory
 
     keep_compiled()
@@ -145,10 +144,10 @@ def _compare(options: Compare, names: list[str], outputs: Any) -> None:
     )
     count = sum(len(fold.scored) for fold in found.folds)
     title = f"{options.tomogram.name}: {count} annotated slices"
-    content = report.content(
-        title, found.methods, found.folds, example, data.classes, plain(options)
-    )
-    report.write(outputs.place(options.output / REPORT), content)
+    shown = {k: v for k, v in plain(options).items() if k not in ("output", "overwrite")}
+    page = report.comparison_page(title, found, example, data.classes, shown)
+    with io.atomic_write(outputs.place(options.output / REPORT)) as file:
+        file.write_text(page, "utf-8")
     scores = {name: result.scores for name, result in found.methods.items()}
     _write(outputs.place(options.output / SCORES), {"options": plain(options), "methods": scores})
     columns = ("method", "Dice", "precision", "recall", "surface Dice", "ECE", "training s")

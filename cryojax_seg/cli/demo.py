@@ -218,11 +218,10 @@ def _write_data(folder: Path, cell, example, options: Demo) -> None:
 def _write_results(folder: Path, options: Demo, cell, slices, outcomes, seconds: float) -> None:
     import json
 
-    from cryojax_seg import io
-    from cryojax_seg.cli import picture
+    from cryojax_seg import io, report
 
     with io.atomic_write(folder / "picture.png") as file:
-        picture.draw(file, cell, slices, outcomes)
+        report.draw_outcomes(file, cell, slices, outcomes)
     results = {
         "config": {**dataclasses.asdict(options), "output": str(options.output)},
         "annotated_slices": slices,

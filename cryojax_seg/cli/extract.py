@@ -45,7 +45,7 @@ class Extract:
     radius: Annotated[float | None, default("ANGSTROM", "the whole box counts")] = None
     """Radius of the particle in angstrom: boxes are normalized by what is beyond it."""
     tilt_range: Annotated[TiltRange, default("LO HI", "no wedges are written")] = None
-    """Lowest and highest tilt in degrees. A wedge is 1 where its box, turned to the pose of the
+    """Lowest and highest tilt in degrees. A wedge is 1 where its box, rotated to the pose of the
     reference, was measured and 0 elsewhere; the zero frequency is its voxel EDGE/2."""
     tilt_axis: Literal["y", "x"] = "y"
     """Axis the sample was tilted about."""
@@ -95,9 +95,9 @@ def _extract(options: Extract, outputs: Any, star: Path, wedges: Path) -> int:
 
     runtime.keep_compiled()
     tomogram = io.read_tomogram(options.tomogram, options.voxel_size)
-    size = particle_files.one_voxel_size(tomogram)
-    table, rows = particle_files.read_table(
-        options.particles, tomogram, size, options.name, options.coordinates_voxel_size
+    size = io.cubic_voxel_size(tomogram)
+    table, rows = io.read_particles_in(
+        options.particles, tomogram, options.name, options.coordinates_voxel_size
     )
     table = dataclasses.replace(table, voxel_size=size)
     beyond = particles.reaches_outside(table.coordinates, options.edge, tomogram.density.shape)
@@ -132,23 +132,9 @@ def _extract(options: Extract, outputs: Any, star: Path, wedges: Path) -> int:
     io.write_particles(outputs.place(star), listed)
     if options.tilt_range is not None:
         wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
-        masks = _masks(wedge, table.rotations, options.edge)
+        masks = particles.wedge_masks(wedge, table.rotations, options.edge)
         io.write_boxes(outputs.place(wedges), masks, len(table), options.edge, size)
     return len(table)
-
-
-def _masks(wedge: Any, rotations: Any, edge: int) -> Any:
-    """The wedge of each box in the frame of the reference, all frequencies, 0 in the middle."""
-    import jax
-    import numpy as np
-
-    shape = (edge,) * 3
-    transfer = jax.jit(lambda rotation: wedge.rotate(rotation).transfer(shape))
-    for rotation in rotations:
-        half = np.asarray(transfer(rotation.T.astype(np.float32)))
-        # Symmetric, so its inverse transform is real and the whole transform of that is the whole.
-        whole = np.fft.fftn(np.fft.irfftn(half, s=shape, axes=(0, 1, 2))).real
-        yield np.fft.fftshift(whole).astype(np.float32)
 
 
 def _name(output: Path, number: int) -> str:

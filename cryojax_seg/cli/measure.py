@@ -1,8 +1,10 @@
 """``cryojax-seg measure``: areas, volumes and distances of labels, as tables and a report."""
 
+import contextlib
 import dataclasses
-import functools
 import json
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +14,7 @@ from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Output, Overwrite, VoxelSize, default, plain
 
 TABLE, SUMMARY, REPORT = "instances.csv", "summary.json", "report.html"
+MESHES = ("meshes/*.ply", "meshes/*.obj", "meshes/*.stl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +79,10 @@ class Measure:
 def run(options: Measure) -> None:
     """Does what `Measure` says; a ValueError or OSError tells what is wrong in one line."""
     from cryojax_seg import io
-    from cryojax_seg.cli.measured import files, report, tables
 
     inputs = _inputs(options)
     io.check_places([options.output], inputs)
-    names = {options.output: (TABLE, SUMMARY, REPORT, *files.MESHES)}
+    names = {options.output: (TABLE, SUMMARY, REPORT, *MESHES)}
     job = {"measure": plain(options)}
     with (
         io.folder_made(options.output.parent),
@@ -89,83 +91,104 @@ def run(options: Measure) -> None:
         if outputs.finished:
             print(f"{options.output}: is done already")
             return
-        objects: dict[str, list[Any]] = {}
-        rows, summary = measurements(options, objects)
-        folder = outputs.place(options.output)
-        folder.mkdir()
-        files.write_table(folder / TABLE, rows)
-        (folder / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-        (folder / REPORT).write_text(report.page(summary, rows), "utf-8")
-        if options.meshes:
-            files.write_meshes(folder / "meshes", options.meshes, summary, objects)
-    tables.show(summary)
+        summary = _measure(options, outputs.place(options.output))
+    show(summary)
     console.say(f"wrote {options.output / REPORT}")
 
 
 def _inputs(options: Measure) -> list[Path]:
-    from cryojax_seg.cli.measured.reading import instance_paths
+    from cryojax_seg.cli.measure_inputs import instance_paths
 
     single = [path for path in (options.labels, options.tomogram) if path is not None]
     return [*single, *instance_paths(options.instances), *options.probabilities]
 
 
-def measurements(
-    options: Measure, objects: dict[str, list[Any]] | None = None
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """One row for each object, and the summary, as plain values.
-
-    Args:
-        options: of the command.
-        objects: if given, it is filled with the membranes and organelles of each class.
-    """
-    import itertools
-
-    from cryojax_seg.cli.measured import measuring, reading
+def _measure(options: Measure, folder: Path) -> dict[str, Any]:
+    """Measures and writes a folder of results; gives the summary as it is written."""
+    from cryojax_seg import io, measure, report
+    from cryojax_seg.cli import measure_inputs as read
 
     if options.labels is None and not options.instances:
         raise ValueError("what is to be measured? Give labels, or --instances CLASS=PATH")
-    volume, present = reading.read_labels(options)
+    volume, present = read.read_labels(options)
     names = {label: _name(options, label) for label in sorted(present | _asked(options))}
-    given = _by_label(reading.read_instances(options, volume), names)
-    maps = reading.read_probabilities(options, volume, sorted(names))
-    scene = measuring.Scene(volume, names, _kinds(options, names), given, maps)
-    found = {}
-    for label, name in names.items():
-        console.say(f"measuring {name}")
-        progress = functools.partial(console.progress, label=name)
-        found[name] = measuring.measure_class(scene, label, options, progress)
-        console.say(f"{name}: {scene.kinds[label]}, {len(found[name].rows)} objects")
-    console.say("measuring distances")
-    with console.progress(len(names) ** 2, "distances") as step:
-        measuring.add_gaps(found, max(scene.voxel_nm), step)
-    measuring.place(found, volume.corner())
-    sheets = {name: one.sheet for name, one in found.items() if one.sheet}
-    pairs = []
-    for first, second in itertools.permutations(sheets, 2):
-        values = measuring.between(
-            sheets[first], sheets[second], options.farthest / 10, options.contact / 10
+    given = _by_label(read.read_instances(options, volume), names)
+    maps = read.read_probabilities(options, volume, sorted(names))
+    kinds = _kinds(options, names)
+    classes = [
+        measure.ObjectClass(
+            name,
+            label,
+            kinds[label],
+            numbers=given[label][0] if label in given else None,
+            known_as=given[label][1] if label in given else (),
+            probability=maps.get(label),
         )
-        pairs.append({"from": first, "to": second, **values})
-    rows, classes = [], {}
-    for label, name in names.items():
-        kind = scene.kinds[label]
-        same = {"class": name, "label": label, "kind": kind}
-        rows += [{**same, **row} for row in found[name].rows]
-        classes[name] = {"label": label, "kind": kind, **found[name].totals}
-        if objects is not None and kind in ("membrane", "organelle"):
-            objects[name] = found[name].parts
+        for label, name in names.items()
+    ]
+    with _progress() as progress:
+        found = measure.measure_classes(
+            volume.density,
+            volume.require_voxel_size(),
+            classes,
+            smallest=options.smallest,
+            split=options.split,
+            rim=options.rim,
+            farthest_angstrom=options.farthest,
+            contact_angstrom=options.contact,
+            origin_angstrom=volume.corner(),
+            progress=progress,
+        )
     summary = {
         "labels": str(options.labels or options.instances[0].partition("=")[2]),
         "voxel_size_angstrom": list(volume.require_voxel_size()),
         "origin_angstrom": list(volume.corner()),
         "shape": list(volume.density.shape),
         "options": plain(options),
-        "classes": {
-            name: {k: _plain(v) for k, v in values.items()} for name, values in classes.items()
-        },
-        "distances": pairs,
+        "classes": _plain(found.totals()),
+        "distances": [
+            {"from": first, "to": second, **_plain(dataclasses.asdict(values))}
+            for (first, second), values in found.distances.items()
+        ],
     }
-    return rows, summary
+    rows = found.rows()
+    folder.mkdir()
+    io.write_objects(folder / TABLE, rows)
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    (folder / REPORT).write_text(report.measurement_page(summary, rows), "utf-8")
+    if options.meshes:
+        meshes = {
+            name: one.meshes(options.rim)
+            for name, one in found.classes.items()
+            if one.kind in ("membrane", "organelle")
+        }
+        io.write_object_meshes(folder / "meshes", options.meshes, meshes, volume.corner())
+    return summary
+
+
+def show(summary: dict[str, Any]) -> None:
+    """Prints the tables of a summary."""
+    from cryojax_seg.report import measurement_tables
+
+    for title, columns, lines in measurement_tables(summary):
+        console.table(title, columns, lines)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Gives a function that shows the progress of one part of the work after the other."""
+    shown: dict[str, Callable[[int, int], None]] = {}
+    with contextlib.ExitStack() as stack:
+
+        def update(name: str, done: int, count: int) -> None:
+            if name not in shown:
+                stack.close()
+                shown[name] = stack.enter_context(console.tracked(name))
+            shown[name](done, count)
+            if done == count:
+                stack.close()
+
+        yield update
 
 
 def _by_label(instances: dict[str, Any], names: dict[int, str]) -> dict[int, Any]:
@@ -182,10 +205,10 @@ def _by_label(instances: dict[str, Any], names: dict[int, str]) -> dict[int, Any
 
 def _plain(value: Any) -> Any:
     """For JSON, which has no infinity: what is not bounded there is null."""
-    import math
-
     if hasattr(value, "_asdict"):
-        return {key: _plain(v) for key, v in value._asdict().items()}
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from cryojax_seg.cli import console, particle_files, pick_maps
+from cryojax_seg.cli import console, particle_files
 from cryojax_seg.cli.arguments import (
     Contrast,
     CoordinatesVoxelSize,
@@ -23,6 +23,7 @@ from cryojax_seg.cli.arguments import (
 if TYPE_CHECKING:
     from cryojax_seg.core import Particles, Tomogram
     from cryojax_seg.evaluate import Threshold
+    from cryojax_seg.particles import Match
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Pick:
     inside_label: int = 1
     """Label of the compartment."""
     membrane: Annotated[Path | None, default("LABELS", "none")] = None
-    """Label volume of a membrane, for --distance; picks are turned so that z is its normal."""
+    """Label volume of a membrane, for --distance; picks are rotated so that z is its normal."""
     membrane_label: int = 1
     """Label of the membrane."""
     distance: Annotated[tuple[float, float] | None, default("LO HI", "any")] = None
@@ -117,47 +118,41 @@ def run(options: Pick) -> None:
 
 def _pick(options: Pick, outputs: Any) -> int:
     """Picks and writes; the number of particles."""
-    import numpy as np
-
     from cryojax_seg import io, particles, runtime
 
     runtime.keep_compiled()
     first = options.volumes[0]
     tomogram = io.read_tomogram(first, options.voxel_size)
-    size = particle_files.one_voxel_size(tomogram)
-    diameters = [d / size for d in options.diameter]
-    mask = None
+    size = io.cubic_voxel_size(tomogram)
+    mask = membrane = None
     if options.inside is not None:
-        mask = particle_files.read_mask(options.inside, options.inside_label, tomogram)
-    membrane = None
+        mask = io.read_label_mask(options.inside, options.inside_label, tomogram)
     if options.membrane is not None:
-        membrane = particle_files.read_mask(options.membrane, options.membrane_label, tomogram)
+        membrane = io.read_label_mask(options.membrane, options.membrane_label, tomogram)
 
     def at_distance(found: "Particles") -> "Particles":
         if membrane is None or options.distance is None:
             return found
-        away = particles.distances_to(found, membrane) * size
-        low, high = options.distance
-        return found.take((away >= low) & (away <= high))
+        low, high = (distance / size for distance in options.distance)
+        return particles.within_distance(found, membrane, low, high)
 
-    rotations = numbers = None
+    match = None
     if options.template is not None:
-        rotations = particles.rotations_within(options.angle)
-        scores, numbers = _matched(options, tomogram, rotations, size, outputs)
-        found = particles.pick_peaks(scores, diameters[0], _threshold(options, scores), mask)
-        found = at_distance(found)
+        match = _matched(options, tomogram, size)
+        if options.scores is not None:
+            io.write_mrc(outputs.place(options.scores), match.scores, tomogram)
+        threshold, diameter = _threshold(options, match.scores), options.diameter[0] / size
+        found = at_distance(particles.pick_peaks(match.scores, diameter, threshold, mask))
         if options.annotated is not None:
             found = _chosen(options, tomogram, found)
     else:
-        found = _from_volumes(options, tomogram, diameters, mask, at_distance)
+        found = _from_volumes(options, tomogram, mask, at_distance)
     if options.most is not None:
         found = found.take(slice(options.most))
-    if rotations is not None and numbers is not None and len(found):
-        voxels = np.rint(found.coordinates).astype(int)
-        found = dataclasses.replace(found, rotations=rotations[numbers[tuple(voxels.T)]])
+    if match is not None:
+        found = match.oriented(found)
     elif membrane is not None and membrane.any() and len(found):
-        normals = particles.normals_at(found.coordinates, membrane)
-        found = dataclasses.replace(found, rotations=particles.orientations_from_normals(normals))
+        found = particles.oriented_by_membrane(found, membrane)
     columns = dict(found.columns)
     columns["rlnTomoName"] = [options.name or io.tomogram_name(first)] * len(found)
     if options.output.suffix == ".tbl":
@@ -172,44 +167,61 @@ def _pick(options: Pick, outputs: Any) -> int:
 def _from_volumes(
     options: Pick,
     tomogram: "Tomogram",
-    diameters: list[float],
     mask: Any,
     at_distance: Callable[["Particles"], "Particles"],
 ) -> "Particles":
     """Picks of labels, or of the maps of one class or of several."""
-    import numpy as np
+    from cryojax_seg import io, particles
 
-    from cryojax_seg import particles
-
-    paths = options.volumes
-    labels = particles.as_labels(np.asarray(tomogram.density)) if len(paths) == 1 else None
+    paths, size = options.volumes, io.cubic_voxel_size(tomogram)
+    diameters = [d / size for d in options.diameter]
+    labels = particles.as_labels(tomogram.density) if len(paths) == 1 else None
     if labels is not None:
         if options.annotated is not None:
             raise ValueError(f"{paths[0]}: holds labels, for which --annotated has no threshold")
-        found = pick_maps.from_labels(tomogram.name, labels, diameters[0], mask, options.label)
-        return at_distance(found)
+        return at_distance(_from_labels(options, tomogram.name, labels, diameters[0], mask))
     if options.label:
         raise ValueError(f"{paths[0]}: holds no labels for --label to choose from")
-    maps = pick_maps.read(paths, tomogram, options.voxel_size)
+    maps = io.read_probability_maps(paths, tomogram, options.voxel_size)
     method = options.method or "balls"
-    every = diameters * len(maps) if len(diameters) == 1 else diameters
-    picks = pick_maps.from_maps(maps, every, mask, method, options.smallest)
+
+    def picks(threshold: float) -> "Particles":
+        return at_distance(
+            particles.pick_maps(
+                maps, diameters, threshold, method=method, mask=mask, smallest=options.smallest
+            )
+        )
+
     if options.annotated is None:
-        found = at_distance(picks(_threshold(options, None)))
+        found = picks(_threshold(options, None))
     elif method == "peaks":
-        found = at_distance(picks(_threshold(options, None)))
-        found = _chosen(options, tomogram, found)
+        found = _chosen(options, tomogram, picks(_threshold(options, None)))
     else:
-        found = _at_best_level(options, tomogram, lambda level: at_distance(picks(level)))
+        found = _at_best_level(options, tomogram, picks)
     if len(maps) == 1:
         return found
-    names = pick_maps.class_names(paths, options.classes)
-    counts = [str(int((found.classes == i).sum())) for i in range(1, len(names) + 1)]
-    rows = [[str(i), *pair] for i, pair in enumerate(zip(names, counts, strict=True), 1)]
+    names = io.class_names(paths, options.classes)
+    kinds = found.classes.tolist()
+    rows = [[str(i), name, str(kinds.count(i))] for i, name in enumerate(names, 1)]
     console.table("picks of each class", ("class", "name", "picks"), rows)
-    return dataclasses.replace(
-        found, columns={"rlnParticleName": [names[i - 1] for i in found.classes]}
-    )
+    return dataclasses.replace(found, columns={"rlnParticleName": [names[i - 1] for i in kinds]})
+
+
+def _from_labels(options: Pick, name: str, labels: Any, diameter: float, mask: Any) -> "Particles":
+    """The objects of a label volume."""
+    from cryojax_seg import particles
+    from cryojax_seg.errors import ParameterError
+
+    present = sorted(set(labels.ravel().tolist()) - {0})
+    try:
+        found = particles.pick_labels(labels, diameter, only=options.label, mask=mask)
+    except ParameterError as error:
+        raise ParameterError(f"{name}: {error}", *error.parameters) from None
+    said = f"{name}: holds labels ({particles.listed(present)})"
+    console.say(f"{said}, so each connected object counts once")
+    if len(present) > 1 and not options.label:
+        console.say("each label is a class of its own; choose with --label N")
+    return found
 
 
 def _check(options: Pick) -> None:
@@ -225,7 +237,9 @@ def _check(options: Pick) -> None:
             "one for all or one for each, in the order of the maps"
         )
     if len(options.volumes) > 1:
-        pick_maps.class_names(options.volumes, options.classes)
+        from cryojax_seg.io import class_names
+
+        class_names(options.volumes, options.classes)
         if options.template is not None or options.annotated is not None or options.label:
             raise ValueError("--template, --annotated and --label are for one volume at a time")
         if options.method not in (None, "balls"):
@@ -248,10 +262,8 @@ def _check(options: Pick) -> None:
         raise ValueError(f"--beta must be above 0, got {options.beta}")
 
 
-def _matched(options: Pick, tomogram: "Tomogram", rotations: Any, size: float, outputs: Any) -> Any:
+def _matched(options: Pick, tomogram: "Tomogram", size: float) -> "Match":
     """Best correlation at each voxel, and the number of its rotation."""
-    import numpy as np
-
     from cryojax_seg import core, io, particles
 
     template = io.read_tomogram(options.template)  # pyright: ignore
@@ -263,39 +275,34 @@ def _matched(options: Pick, tomogram: "Tomogram", rotations: Any, size: float, o
     wedge = None
     if options.tilt_range is not None:
         wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
+    rotations = particles.rotations_within(options.angle)
     volume = io.normalized(tomogram, options.contrast)
     console.say(f"{len(rotations)} rotations of {options.template}")
     try:
         match = particles.match_template(
             volume,
-            np.asarray(template.density, np.float32),
+            template.density,
             rotations,
             wedge,
             memory=options.memory,
         )
     except ValueError as error:
         raise io.FileError(f"{options.template}: {error}") from None
-    missing = volume.missing(np.s_[:, :, :])  # no particle is where nothing was measured
-    match = match._replace(scores=np.where(missing, np.float32(0), match.scores))
-    if options.scores is not None:
-        io.write_mrc(outputs.place(options.scores), match.scores, tomogram)
-    return match
+    return match.without(volume.missing((slice(None),) * 3))
 
 
 def _threshold(options: Pick, scores: Any) -> float:
     """What was asked for; with an annotation a low one, of which the best is chosen later."""
-    import numpy as np
+    from cryojax_seg import particles
 
     if options.threshold is not None:
         return options.threshold
     if options.template is None:
         return 0.05 if options.annotated is not None else 0.5
-    known = scores[scores != 0]  # without blank parts
-    middle = float(np.median(known)) if known.size else 0.0
-    deviation = 1.4826 * float(np.median(np.abs(known - middle))) if known.size else 0.0
-    found = middle + (3.0 if options.annotated is not None else 6.0) * deviation
-    if options.annotated is None:
-        console.say(f"threshold {found:.3f}: 6 deviations of the correlation above its median")
+    if options.annotated is not None:
+        return particles.correlation_threshold(scores, 3.0)
+    found = particles.correlation_threshold(scores, 6.0)
+    console.say(f"threshold {found:.3f}: 6 deviations of the correlation above its median")
     return found
 
 
@@ -327,15 +334,15 @@ def _at_best_level(
 
 def _truth(options: Pick, tomogram: "Tomogram") -> tuple[Any, float]:
     """The annotated middles and the radius of the particle, in voxels."""
-    size = particle_files.one_voxel_size(tomogram)
-    truth, _ = particle_files.read_table(
+    from cryojax_seg import io
+
+    truth, _ = io.read_particles_in(
         options.annotated,  # pyright: ignore
         tomogram,
-        size,
         options.name,
         options.coordinates_voxel_size,
     )
-    return truth.coordinates, options.diameter[0] / 2 / size
+    return truth.coordinates, options.diameter[0] / 2 / io.cubic_voxel_size(tomogram)
 
 
 def _say_best(options: Pick, best: "Threshold") -> None:

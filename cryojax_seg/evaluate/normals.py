@@ -3,16 +3,17 @@
 import numpy as np
 from scipy import ndimage
 
+from cryojax_seg.core.masks import structure_normals
 from cryojax_seg.core.types import MaskArray
 
 
 def mask_normals(mask: MaskArray, sigma: float = 2.0) -> np.ndarray:
     """Unit normals (zyx) at the voxels of a mask that is a few voxels thick, 0 elsewhere.
 
-    The direction across which the smoothed mask changes most: the dominant eigenvector of the
-    structure tensor ``G * (grad m grad m^T)`` of the mask m smoothed by the same Gaussian G
-    (Weickert 1998, equation 2.2). It has no sign. The volume is continued by mirror images; within
-    about two sigma of a rim, a crossing or a face that cuts the surface obliquely, normals lean.
+    The direction across which the smoothed mask changes most (`core.masks.structure_normals`, with
+    the Gaussian that smooths the mask). It has no sign. The volume is continued by mirror images;
+    within about two sigma of a rim, a crossing or a face that cuts the surface obliquely, normals
+    lean.
 
     Args:
         mask: of one class.
@@ -37,11 +38,5 @@ def mask_normals(mask: MaskArray, sigma: float = 2.0) -> np.ndarray:
     if not mask.any():
         return normals
     smooth = np.asarray(ndimage.gaussian_filter(mask.astype(np.float32), sigma, mode="reflect"))
-    gradient = [np.asarray(np.gradient(smooth, axis=axis)) for axis in range(3)]
-    tensor = np.empty((int(mask.sum()), 3, 3), np.float32)
-    for i in range(3):
-        for j in range(i, 3):
-            product = ndimage.gaussian_filter(gradient[i] * gradient[j], sigma, mode="reflect")
-            tensor[:, i, j] = tensor[:, j, i] = np.asarray(product)[mask]
-    normals[mask] = np.linalg.eigh(tensor.astype(np.float64))[1][:, :, -1]
+    normals[mask] = structure_normals(smooth, sigma, lambda field: field[mask])
     return normals

@@ -5,6 +5,10 @@ from cryojax_seg.io.annotation import annotate as annotate
 from cryojax_seg.io.annotation import not_annotated_hint as not_annotated_hint
 from cryojax_seg.io.annotation import read_labels as read_labels
 from cryojax_seg.io.annotation import stored_ignore as stored_ignore
+from cryojax_seg.io.boxed_particles import boxed_particles as boxed_particles
+from cryojax_seg.io.boxed_particles import boxed_voxel_size as boxed_voxel_size
+from cryojax_seg.io.boxed_particles import read_box_numbers as read_box_numbers
+from cryojax_seg.io.boxed_particles import write_boxed_particles as write_boxed_particles
 from cryojax_seg.io.boxes import BOXES as BOX_FILES  # noqa: F401
 from cryojax_seg.io.boxes import box_numbers as box_numbers
 from cryojax_seg.io.boxes import boxes_voxel_size as boxes_voxel_size
@@ -24,6 +28,8 @@ from cryojax_seg.io.files import partial_path as partial_path
 from cryojax_seg.io.files import real_path as real_path
 from cryojax_seg.io.locks import held as held
 from cryojax_seg.io.locks import lock_path as lock_path
+from cryojax_seg.io.measurements import write_object_meshes as write_object_meshes
+from cryojax_seg.io.measurements import write_objects as write_objects
 from cryojax_seg.io.mesh import write_mesh as write_mesh
 from cryojax_seg.io.model import FILES as MODEL_FILES  # noqa: F401
 from cryojax_seg.io.model import load_model as load_model
@@ -53,12 +59,17 @@ from cryojax_seg.io.particles import read_particles as read_particles
 from cryojax_seg.io.particles import read_table as read_table
 from cryojax_seg.io.particles import rows_of_tomogram as rows_of_tomogram
 from cryojax_seg.io.particles import write_particles as write_particles
+from cryojax_seg.io.particles_in_tomogram import cubic_voxel_size as cubic_voxel_size
+from cryojax_seg.io.particles_in_tomogram import read_label_mask as read_label_mask
+from cryojax_seg.io.particles_in_tomogram import read_particles_in as read_particles_in
 from cryojax_seg.io.places import check_places as check_places
 from cryojax_seg.io.places import folder_made as folder_made
 from cryojax_seg.io.plain import read_json as read_json
 from cryojax_seg.io.plain import read_json_object as read_json_object
 from cryojax_seg.io.plain import read_options as read_options
 from cryojax_seg.io.plain import read_yaml as read_yaml
+from cryojax_seg.io.probability_maps import class_names as class_names
+from cryojax_seg.io.probability_maps import read_probability_maps as read_probability_maps
 from cryojax_seg.io.relion_writing import with_boxes as with_boxes
 from cryojax_seg.io.star import read_star as read_star
 from cryojax_seg.io.star import write_star as write_star

@@ -1,4 +1,4 @@
-"""Areas: of the boundary of a body by the coarea formula, and of the mid-surface of a membrane."""
+"""Areas of the boundary of an object (coarea formula), and of the mid-surface of a membrane."""
 
 from functools import partial
 from typing import Literal
@@ -9,7 +9,7 @@ import numpy as np
 
 from cryojax_seg.core.neighbourhood import gaussian
 from cryojax_seg.core.types import Scalar, Volume
-from cryojax_seg.measure.mesh import body_surface
+from cryojax_seg.measure.mesh import boundary_surface
 from cryojax_seg.measure.thickness import MaskArray, Sheet, Spacing, membrane_sheet
 
 _UNIT = (1.0, 1.0, 1.0)
@@ -21,12 +21,12 @@ _ROUND_RIM = 0.35
 def coarea(
     probability: Volume, voxel_size: Spacing = _UNIT, smoothing: float | int = 0.0
 ) -> Scalar:
-    """Area of the boundary of a body, ``sum |grad p|``: the mean area of the level sets of p.
+    """Area of the boundary of an object, ``sum |grad p|``: the mean area of the level sets of p.
 
     Coarea formula (Fleming & Rishel 1960). Differentiable, with gradient 0 where p is constant. It
     measures all boundary: of a membrane both sides and the rim, so half of it is the mid-surface
     of a closed one, and of thin ones what smoothing leaves of it (see `membrane_area`). Faces of
-    the array that cut the body are no boundary.
+    the array that cut the object are no boundary.
 
     Args:
         probability: within 0 to 1; a binary mask needs a smoothing of about 1.
@@ -60,21 +60,21 @@ def coarea(
 
 
 def boundary_area(mask: MaskArray, voxel_size: Spacing = _UNIT) -> float:
-    """Area of the outer and inner boundary of a body: that of its `boundary_mesh`.
+    """Area of the outer and inner boundary of an object: that of its `boundary_mesh`.
 
     It is right to 1.5 % for radii of curvature from 4 voxels up, and for balls from 2 voxels up;
-    details of the size of a voxel are smoothed away. Faces of the array that cut the body are no
+    details of the size of a voxel are smoothed away. Faces of the array that cut the object are no
     boundary.
 
     Args:
-        mask: of the body.
+        mask: of the object.
         voxel_size: along z, y, x.
 
     >>> ball = np.linalg.norm(np.indices((32, 32, 32)) - 15.5, axis=0) < 12
     >>> round(boundary_area(ball) / (4 * np.pi * 12**2), 2)
     1.0
     """
-    return body_surface(mask).area(voxel_size)
+    return boundary_surface(mask).area(voxel_size)
 
 
 def membrane_area(

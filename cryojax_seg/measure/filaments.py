@@ -5,16 +5,16 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Int
 
 from cryojax_seg.core.types import MaskArray, ProbabilityArray
 from cryojax_seg.measure import network
 from cryojax_seg.measure.centreline import Filament
+from cryojax_seg.measure.complexes import is_background
 from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.objects import instances
-from cryojax_seg.measure.spatial import is_background
 from cryojax_seg.measure.tracing import TracingLimits, refit, trace_filaments
-from cryojax_seg.measure.uncertainty import interval, mask_draws
+from cryojax_seg.measure.uncertainty import interval, sample_masks
 
 _MARGIN = 12  # voxels around an object, so that only faces of the volume cut it
 
@@ -24,8 +24,8 @@ class FilamentRow:
     """One filament.
 
     Attributes:
-        filament: its number, from 1, longest first.
-        length_nm: along the axis. Its interval is that of the axis fitted to drawn masks.
+        instance: its number, from 1, longest first; or that in the instance map.
+        length_nm: along the axis. Its interval is that of the axis fitted to sampled masks.
         end_to_end_nm: between its ends.
         tortuosity: length over the distance between its ends, 1 if straight.
         mean_curvature_per_nm: over its length, of waves that tracing keeps. The noise of a mask of
@@ -34,11 +34,11 @@ class FilamentRow:
         spacing_nm: median distance to the nearest other axis; None without a neighbour.
         covered: part of the length with mask around it; the rest are bridged gaps.
         at_border: whether an end lies where the volume ends, so that it is longer in truth.
-        start_angstrom, stop_angstrom: its ends, zyx, voxel i at ``i * voxel_size``.
-        axis: the curve itself.
+        start_nm, stop_nm: its ends, zyx, voxel i at ``i * voxel_size``.
+        axis: the curve itself, in angstrom.
     """
 
-    filament: int
+    instance: int
     length_nm: Measured
     end_to_end_nm: float
     tortuosity: float
@@ -47,8 +47,8 @@ class FilamentRow:
     spacing_nm: float | None
     covered: float
     at_border: bool
-    start_angstrom: tuple[float, float, float]
-    stop_angstrom: tuple[float, float, float]
+    start_nm: tuple[float, float, float]
+    stop_nm: tuple[float, float, float]
     axis: Filament = dataclasses.field(repr=False, compare=False)
 
 
@@ -56,18 +56,18 @@ class FilamentRow:
 class FilamentSummary:
     """The filaments of a volume together.
 
-    Intervals of the number, the total length and the densities are over masks drawn from the
-    probabilities and traced anew, and hold the value; there are none without probabilities. Draws
-    that are mostly background (`spatial.is_background`) hold no filaments and are left out.
-    Intervals of order, spacing and persistence length are over whole filaments drawn with
+    Intervals of the count, the total length and the densities are over masks sampled from the
+    probabilities and traced anew, and hold the value; there are none without probabilities. Samples
+    that are mostly background (`complexes.is_background`) hold no filaments and are left out.
+    Intervals of order, spacing and persistence length are over whole filaments sampled with
     replacement.
 
     Attributes:
-        number: of filaments.
+        count: of filaments.
         total_length_um: of all.
         region_um3: the volume that was looked at.
         length_density_um_per_um3: total length in that volume.
-        number_density_per_um3: number in that volume.
+        number_density_per_um3: count in that volume.
         order_parameter: nematic, see `network.Orientation`; None without filaments.
         order_if_random: what it exceeds by chance in one case of 20.
         director_zyx: their common direction.
@@ -75,7 +75,7 @@ class FilamentSummary:
         persistence_length_um: None where filaments are too few or too short.
     """
 
-    number: Measured
+    count: Measured
     total_length_um: Measured
     region_um3: float
     length_density_um_per_um3: Measured
@@ -89,26 +89,26 @@ class FilamentSummary:
 
 def measure_filaments(
     mask: MaskArray | Int[np.ndarray, "_z _y _x"],
-    voxel_size: tuple[float, float, float],
+    voxel_size_angstrom: tuple[float, float, float],
     probability: ProbabilityArray | None = None,
     limits: TracingLimits | None = None,
-    region: Bool[np.ndarray, "_z _y _x"] | Bool[Array, "_z _y _x"] | None = None,
-    draws: int = 16,
+    region: MaskArray | None = None,
+    samples: int = 16,
     correlation: float | int = math.inf,
     seed: int = 0,
 ) -> tuple[list[FilamentRow], FilamentSummary]:
-    """Traces and measures the filaments of a mask.
+    """Trace and measure the filaments of a mask.
 
     Args:
         mask: ``(z, y, x)``, True in filaments; or integers, of which each number but 0 is one
             filament, traced by itself, and counted even where it is short.
-        voxel_size: angstrom along z, y, x.
+        voxel_size_angstrom: along z, y, x.
         probability: calibrated, of the same voxels; gives the axes within a voxel, and intervals.
         limits: see `tracing.TracingLimits`; None for the default.
         region: where there was something to be seen, for the densities; None for all.
-        draws: masks that intervals are taken over, each traced anew; 0 for none.
-        correlation: of the probabilities, see `uncertainty.mask_draws`.
-        seed: of all that is drawn.
+        samples: masks that intervals are taken over, each traced anew; 0 for none.
+        correlation: of the probabilities, see `uncertainty.sample_masks`.
+        seed: of everything random.
 
     Returns:
         a row for each filament, longest first or by number, and the summary; no rows for an empty
@@ -119,10 +119,10 @@ def measure_filaments(
 
     >>> mask = np.zeros((9, 9, 60), bool); mask[3:6, 3:6, 5:55] = True
     >>> rows, summary = measure_filaments(mask, (10.0, 10.0, 10.0))
-    >>> round(rows[0].length_nm.value, 1), rows[0].tortuosity, summary.number.value
+    >>> round(rows[0].length_nm.value, 1), rows[0].tortuosity, summary.count.value
     (50.0, 1.0, 1.0)
     """
-    limits, mask = limits or TracingLimits(), np.asarray(mask)
+    limits, mask, voxel_size = limits or TracingLimits(), np.asarray(mask), voxel_size_angstrom
     looked_at = mask.size if region is None else int(np.asarray(region).sum())
     if region is not None and np.shape(region) != mask.shape:
         raise ValueError(f"region has shape {np.shape(region)}, the mask {mask.shape}")
@@ -133,19 +133,19 @@ def measure_filaments(
         found = trace_filaments(mask, voxel_size, limits, probability)
     else:
         names, found = _each(mask, voxel_size, limits, probability)
-        mask, draws = mask > 0, 0  # drawn masks do not tell objects apart
+        mask, samples = mask > 0, 0  # sampled masks do not tell objects apart
     volume = looked_at * math.prod(voxel_size) * 1e-12  # cubic micrometres
-    numbers, totals, lengths = [], [], [[] for _ in found]
-    if probability is not None and draws > 0:
-        for drawn in mask_draws(np.asarray(probability), seed, draws, correlation):
-            if is_background(drawn, int(mask.sum())):
+    counts, totals, lengths = [], [], [[] for _ in found]
+    if probability is not None and samples > 0:
+        for sampled in sample_masks(np.asarray(probability), seed, samples, correlation):
+            if is_background(sampled, int(mask.sum())):
                 continue
-            again = trace_filaments(drawn, voxel_size, limits)
-            numbers.append(len(again))
+            again = trace_filaments(sampled, voxel_size, limits)
+            counts.append(len(again))
             totals.append(1e-4 * sum(f.length_angstrom for f in again))
-            for own, fitted in zip(lengths, refit(found, drawn, voxel_size, limits), strict=True):
+            for own, fitted in zip(lengths, refit(found, sampled, voxel_size, limits), strict=True):
                 own.append(0.1 * fitted.length_angstrom if fitted else 0.0)
-    number = _measured(len(found), numbers)
+    count = _measured(len(found), counts)
     total = _measured(1e-4 * sum(f.length_angstrom for f in found), totals)
     spacings = network.neighbour_spacing(found)
     order, spacing = network.orientation(found, seed), network.median_spacing(spacings, seed)
@@ -158,11 +158,11 @@ def measure_filaments(
         )
     ]
     return rows, FilamentSummary(
-        number=number,
+        count=count,
         total_length_um=total,
         region_um3=volume,
         length_density_um_per_um3=total.scaled(1 / volume),
-        number_density_per_um3=number.scaled(1 / volume),
+        number_density_per_um3=count.scaled(1 / volume),
         order_parameter=order.order_parameter if order else None,
         order_if_random=order.order_if_random if order else None,
         director_zyx=order.director_zyx if order else None,
@@ -184,13 +184,13 @@ def _each(numbers: np.ndarray, voxel_size, limits: TracingLimits, probability):
     return names, found
 
 
-def _measured(value: float | int, draws: Sequence[float | int]) -> Measured:
-    """With the interval of the draws, widened to hold the value: a number of filaments neither
+def _measured(value: float | int, sampled: Sequence[float | int]) -> Measured:
+    """With the interval of the samples, widened to hold the value: a number of filaments neither
     grows nor falls with the level of the mask.
     """
-    if not draws:
+    if not sampled:
         return Measured(float(value))
-    low, high = interval(draws)
+    low, high = interval(sampled)
     return Measured(float(value), min(low, float(value)), max(high, float(value)))
 
 
@@ -200,7 +200,7 @@ def _row(number: int, filament: Filament, length: Measured, spacing: np.ndarray)
     apart = float(np.linalg.norm(stop - start))
     known = spacing[np.isfinite(spacing)]
     return FilamentRow(
-        filament=number,
+        instance=number,
         length_nm=length,
         end_to_end_nm=0.1 * apart,
         tortuosity=round(filament.length_angstrom / max(apart, 1e-9), 6),
@@ -209,7 +209,7 @@ def _row(number: int, filament: Filament, length: Measured, spacing: np.ndarray)
         spacing_nm=0.1 * float(np.median(known)) if len(known) else None,
         covered=filament.covered,
         at_border=any(filament.at_border),
-        start_angstrom=(float(start[0]), float(start[1]), float(start[2])),
-        stop_angstrom=(float(stop[0]), float(stop[1]), float(stop[2])),
+        start_nm=(0.1 * float(start[0]), 0.1 * float(start[1]), 0.1 * float(start[2])),
+        stop_nm=(0.1 * float(stop[0]), 0.1 * float(stop[1]), 0.1 * float(stop[2])),
         axis=filament,
     )

@@ -51,24 +51,24 @@ def fit(
     rank = np.concatenate([np.arange(len(p)) for p in places])
     samples = np.concatenate([c.at(p) for c, p in zip(curves, places, strict=True)])
     distance, nearest = map(np.asarray, KDTree(samples).query(points))
-    crowded = _crowded(curves, step)
+    crossed = _crossed(curves, step)
     order = np.argsort(owner[nearest], kind="stable")
     bounds = np.searchsorted(owner[nearest][order], np.arange(len(curves) + 1))
     found = []
     for number, curve in enumerate(curves):
         mine = order[bounds[number] : bounds[number + 1]]
-        mine = mine[distance[mine] <= _reach(curve, distance[mine], step)]
+        mine = mine[distance[mine] <= _outer_radius(curve, distance[mine], step)]
         where = rank[nearest[mine]]
         if len(mine) < 4:
             found.append(None)
             continue
         line = _profile(curve, places[number], where, points[mine], weights[mine], voxel_size)
         scale = scales[number]
-        found.append(_moved(line, crowded[number], voxel_size, shape, scale, round_ends))
+        found.append(_moved(line, crossed[number], voxel_size, shape, scale, round_ends))
     return found
 
 
-def _crowded(curves: Sequence[Filament], step: float) -> list[tuple[np.ndarray, np.ndarray]]:
+def _crossed(curves: Sequence[Filament], step: float) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each curve places along it, and 1 where it runs through the tube of another one."""
     places = [c.places(max(c.radius_angstrom, step)) for c in curves]
     samples = np.concatenate([c.at(p) for c, p in zip(curves, places, strict=True)])
@@ -82,7 +82,7 @@ def _crowded(curves: Sequence[Filament], step: float) -> list[tuple[np.ndarray, 
     return [(p, close[owner == n].astype(float)) for n, p in enumerate(places)]
 
 
-def _reach(curve: Filament, distance: np.ndarray, step: float) -> float:
+def _outer_radius(curve: Filament, distance: np.ndarray, step: float) -> float:
     """How far from its axis voxels may belong to a filament."""
     if curve.radius_angstrom:
         return 1.5 * curve.radius_angstrom + step
@@ -124,7 +124,7 @@ def _profile(curve, places, where, points, weights, voxel_size) -> _Profile:
     return _Profile(low, area, filled, np.stack(sums[:3], 1), sums[3])
 
 
-def _moved(profile: _Profile, crowded, voxel_size, shape, scale, round_ends) -> Filament | None:
+def _moved(profile: _Profile, crossed, voxel_size, shape, scale, round_ends) -> Filament | None:
     """The axis that a profile says."""
     low, area, filled, centres, middle = profile
     step, typical = float(np.mean(voxel_size)), profile.typical
@@ -134,7 +134,7 @@ def _moved(profile: _Profile, crowded, voxel_size, shape, scale, round_ends) -> 
     first, last = first + inset, last - inset
     # Pieces that the end cuts, or that only scattered voxels fill, have their average aside.
     inside = np.asarray((middle > first) & (middle < last) & (area[filled] > typical / 3))
-    alone = inside & (np.interp(middle, *crowded) < 0.5)
+    alone = inside & (np.interp(middle, *crossed) < 0.5)
     inside = alone if alone.sum() > max(inside.sum() / 2, 4) else inside
     centres, middle = centres[inside], middle[inside]
     if len(middle) < 3 or last - first < 2 * step:
@@ -149,7 +149,7 @@ def _moved(profile: _Profile, crowded, voxel_size, shape, scale, round_ends) -> 
         return None
     spline = smoothing_spline(points[ahead], u[ahead], noise, scale)
     at = low + step * np.arange(len(area))
-    full = np.asarray((area > typical / 3) | (np.interp(at, *crowded) >= 0.5))
+    full = np.asarray((area > typical / 3) | (np.interp(at, *crossed) >= 0.5))
     there = full[np.flatnonzero((at > first) & (at < last))]
     grid = tips / np.asarray(voxel_size)  # half of a tube is cut off where its axis leaves
     edge = np.any((grid < 1) | (grid > np.asarray(shape) - 2), axis=1)
@@ -161,11 +161,11 @@ def _ends(area: np.ndarray, typical: float, radius: float, step: float) -> tuple
 
     A piece has its value at its middle, and between middles the cross-section is linear.
     """
-    reach, ends = max(round(3 * radius / step), 3), []
+    width, ends = max(round(3 * radius / step), 3), []
     for profile in (area, area[::-1]):
         begin = int(np.argmax(profile >= 0.5 * typical))
         # Nothing but specks there: then the cross-section of the whole filament is what counts.
-        plateau = float(np.median(profile[begin : begin + reach])) or typical
+        plateau = float(np.median(profile[begin : begin + width])) or typical
         k = int(np.argmax(profile >= 0.5 * plateau))
         before, here = (profile[k - 1] if k else 0.0) / plateau, min(profile[k] / plateau, 1.0)
         ends.append(k - 1 + (0.5 - before) / (here - before))
@@ -184,11 +184,13 @@ def _noise(centres: Points, middle: np.ndarray, step: float) -> float:
     return float(np.sqrt(np.median(square) / (12.5 * 2 * np.log(2))))
 
 
-def _tips(centres: Points, middle: np.ndarray, ends: tuple[float, float], reach: float) -> Points:
+def _tips(
+    centres: Points, middle: np.ndarray, ends: tuple[float, float], distance: float
+) -> Points:
     """The axis at its ends, on lines through the averages near them."""
     found = []
     for end in ends:
-        near = np.abs(middle - end) <= reach
+        near = np.abs(middle - end) <= distance
         if near.sum() < 3:
             near = np.argsort(np.abs(middle - end))[:3]
         x, y = middle[near], centres[near]

@@ -12,15 +12,15 @@ def joined(
     mask: Bool[np.ndarray, "_z _y _x"],
     voxel_size: tuple[float, float, float],
     maximum_gap: float,
-    maximum_turn: float,
+    maximum_angle: float,
 ) -> list[tuple[np.ndarray, float]]:
     """Branches joined end to end: points of each path, and its radius.
 
-    A pair of ends costs its turn (the largest angle between the two ends and the line from one to
+    A pair of ends costs its angle (the largest angle between the two ends and the line from one to
     the other) as a part of the largest allowed one, squared, and the part of that line that is
     outside the mask as a part of the largest allowed gap. The cheapest pairs are joined first, each
     end once, and no path to itself. At a junction, where the mask is whole, the straightest pairs
-    go on whatever their turn: a corner without a junction is not cut here either, that is up to
+    go on whatever their angle: a corner without a junction is not cut here either, that is up to
     the curvature of the axis.
 
     Args:
@@ -28,7 +28,7 @@ def joined(
         mask: whose skeleton they are.
         voxel_size: angstrom along z, y, x.
         maximum_gap: length outside the mask that is bridged, angstrom.
-        maximum_turn: where a gap is bridged, degrees.
+        maximum_angle: where a gap is bridged, degrees.
 
     >>> from cryojax_seg.measure.skeleton import branches
     >>> mask = np.zeros((3, 3, 30), bool); mask[1, 1, :12] = mask[1, 1, 16:] = True
@@ -44,24 +44,24 @@ def joined(
     radius = np.repeat([p.radius for p in parts], 2)
     outward = np.array([_outward(p, last) for p in parts for last in (False, True)])
     # Filaments that cross at 20 degrees share their mask for some six radii.
-    reach = maximum_gap + 2 * slack.max() + 6 * radius.max()
-    pairs = KDTree(ends).query_pairs(reach, output_type="ndarray")
+    farthest = maximum_gap + 2 * slack.max() + 6 * radius.max()
+    pairs = KDTree(ends).query_pairs(farthest, output_type="ndarray")
     pairs = pairs[pairs[:, 0] // 2 != pairs[:, 1] // 2]
     a, b = pairs[:, 0], pairs[:, 1]
     line = ends[b] - ends[a]
-    turn = angle(outward[a], -outward[b])
-    for end, way in ((a, line), (b, -line)):
-        along = (way * outward[end]).sum(1)
-        aside = np.linalg.norm(way - along[:, None] * outward[end], axis=1)
+    bend = angle(outward[a], -outward[b])
+    for end, shift in ((a, line), (b, -line)):
+        along = (shift * outward[end]).sum(1)
+        aside = np.linalg.norm(shift - along[:, None] * outward[end], axis=1)
         # An end is as exact as the skeleton: within half the radius it may be aside.
         aside = np.maximum(aside - 0.5 * np.maximum(radius[a], radius[b]), 0.0)
-        turn = np.maximum(turn, np.degrees(np.arctan2(aside, np.maximum(along, 0.0))))
+        bend = np.maximum(bend, np.degrees(np.arctan2(aside, np.maximum(along, 0.0))))
     distance = np.linalg.norm(line, axis=1)
     gap = distance * _outside(ends[a], ends[b], mask, voxel_size)
     met = junction[a] & junction[b] & (distance <= slack[a] + slack[b] + max(voxel_size))
-    allowed = turn <= np.where(met, 90.0, maximum_turn)
+    allowed = bend <= np.where(met, 90.0, maximum_angle)
     allowed &= gap <= np.where(met, np.inf, maximum_gap)
-    cost = (turn / maximum_turn) ** 2 + distance / reach
+    cost = (bend / maximum_angle) ** 2 + distance / farthest
     cost = cost + gap / max(maximum_gap, 1e-9)
     partner: dict[int, int] = {}
     path_of = list(range(len(parts)))

@@ -1,5 +1,6 @@
 """What every measurement returns."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -34,3 +35,20 @@ class Measured(NamedTuple):
         if self.low is None or self.high is None:
             return f"{self.value:.4g}"
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
+
+
+def total(values: Iterable[Measured]) -> Measured:
+    """Return the sum of measurements whose errors go the same way; 0 of none.
+
+    >>> total([Measured(1.0, 0.5, 2.0), Measured(3.0, 2.5, 4.0)])
+    Measured(value=4.0, low=3.0, high=6.0)
+    >>> total([Measured(1.0, 0.5, 2.0), Measured(3.0)]), total([])
+    (Measured(value=4.0, low=None, high=None), Measured(value=0.0, low=None, high=None))
+    """
+    values = list(values)
+    lows = [v.low for v in values if v.low is not None]
+    highs = [v.high for v in values if v.high is not None]
+    best = float(sum(v.value for v in values))
+    if not values or len(lows) < len(values) or len(highs) < len(values):
+        return Measured(best)
+    return Measured(best, float(sum(lows)), float(sum(highs)))

@@ -40,7 +40,7 @@ NO_MESH = Mesh(_NONE, _NONE.astype(np.int32), _NONE, _NONE[:, 0], _NONE[:, 0])
 
 
 class Surface(NamedTuple):
-    """The boundary of a body, closed by the faces of the array that cut it.
+    """The boundary of an object, closed by the faces of the array that cut it.
 
     Attributes:
         places: ``(n, 3)`` voxels of the array, zyx; -0.5 is its face.
@@ -62,7 +62,7 @@ class Surface(NamedTuple):
         return abs(float((a * np.cross(b, c)).sum() / 6))
 
 
-def body_surface(
+def boundary_surface(
     volume: Bool[np.ndarray, "_z _y _x"] | Float[np.ndarray, "_z _y _x"],
     smoothing: float | int = 1.0,
     within: float = 1e-3,
@@ -82,7 +82,7 @@ def body_surface(
         no places where there is no surface.
 
     >>> ball = np.linalg.norm(np.indices((11, 11, 11)) - 5, axis=0) < 3.5
-    >>> found = body_surface(ball)
+    >>> found = boundary_surface(ball)
     >>> int(ball.sum()), round(found.volume()), round(found.area() / (4 * np.pi * 3.5**2), 2)
     (179, 179, 1.01)
     """
@@ -131,7 +131,7 @@ def boundary_mesh(
     smoothing: float | int = 1.0,
     scale: float | int = 2.0,
 ) -> Mesh:
-    """The `body_surface` of a mask or probability, open where faces of the array cut it.
+    """The `boundary_surface` of a mask or probability, open where faces of the array cut it.
 
     Its area is `boundary_area`. For membranes thicker than about 3 voxels it is the envelope of
     both sides.
@@ -153,7 +153,7 @@ def boundary_mesh(
     1.0
     """
     volume = np.asarray(volume)
-    surface = body_surface(volume, smoothing)
+    surface = boundary_surface(volume, smoothing)
     used, faces = np.unique(surface.faces[~surface.cut], return_inverse=True)
     if not used.size:
         return NO_MESH
@@ -174,7 +174,7 @@ def boundary_mesh(
 
 
 def _boxed(volume: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:
-    """What there is of a body in a box around it, and where that begins."""
+    """What there is of an object in a box around it, and where that begins."""
     inside = volume if volume.dtype == bool else volume > 0.5
     box = ndimage.find_objects(inside.view(np.int8))
     if not box:

@@ -16,7 +16,7 @@ from cryojax_seg.measure.mesh import NO_MESH, Mesh, cut, mesh_area, outwards
 from cryojax_seg.measure.thickness import Sheet, Spacing
 
 _NEIGHBOURS = 8  # points of the sheet that a distance is the mean of
-_REACH = 3.0  # windows in which curvature is fitted
+_WIDEST = 3.0  # windows in which curvature is fitted
 _MOST = 60  # points that it is fitted to
 _BEYOND = 1.5  # voxels beyond the points of the sheet at which a mesh ends before it is cut back
 _FLAT = 0.8  # voxels that the surface is from the middle of the nearest points
@@ -66,7 +66,7 @@ def oriented_normals(sheet: Sheet) -> np.ndarray:
 
 
 def sheet_curvature(sheet: Sheet, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and Gaussian curvature at the points of a sheet, from how its normals turn around them.
+    """Mean and Gaussian curvature at the points of a sheet, from the change of its normals.
 
     The shape operator S of ``n' - n = S (x' - x)``, by least squares over the tangent components of
     neighbours within three windows: its half trace and its determinant.
@@ -99,16 +99,16 @@ def sheet_curvature(sheet: Sheet, normal: np.ndarray) -> tuple[np.ndarray, np.nd
     for begin in range(0, count, 20_000):
         part = slice(begin, min(begin + 20_000, count))
         most = min(4 * _MOST, count)
-        reach = _REACH * sheet.window
-        distance, near = tree.query(sheet.middle[part], most, distance_upper_bound=reach)
+        widest = _WIDEST * sheet.window
+        distance, near = tree.query(sheet.middle[part], most, distance_upper_bound=widest)
         kept = rng.permutation(most)[:_MOST]  # spread over the window, not the nearest of it
         weight = np.isfinite(np.asarray(distance)[:, kept]).astype(np.float32)
         near = np.minimum(np.asarray(near)[:, kept], count - 1)
         place = sheet.middle[near] - sheet.middle[part][:, None]
-        turn = normal[near] - normal[part][:, None]
+        change = normal[near] - normal[part][:, None]
         frame = np.stack([first[part], second[part]], 1)
         u = np.einsum("nkc,nac->nka", place, frame)
-        v = np.einsum("nkc,nac->nka", turn, frame)
+        v = np.einsum("nkc,nac->nka", change, frame)
         gram = np.einsum("nk,nka,nkb->nab", weight, u, u)
         gram += 1e-6 * np.eye(2) * (np.trace(gram, axis1=1, axis2=2) + 1e-6)[:, None, None]
         shape = np.linalg.solve(gram, np.einsum("nk,nka,nkb->nab", weight, u, v))

@@ -1,6 +1,6 @@
 """What filaments are together: their order, their spacing and their stiffness.
 
-Filaments are the independent units: intervals come from drawing whole filaments with replacement
+Filaments are the independent units: intervals come from sampling whole filaments with replacement
 (Efron 1979), since points along one of them err and vary together.
 """
 
@@ -15,7 +15,7 @@ from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.uncertainty import interval
 
-DRAWS = 200  # of whole filaments
+SAMPLES = 200  # of whole filaments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +60,9 @@ def orientation(filaments: Sequence[Filament], seed: int = 0) -> Orientation | N
     rng = np.random.default_rng(seed)
     low = high = None
     if len(filaments) > 1:
-        drawn = rng.integers(0, len(filaments), (DRAWS, len(filaments)))
-        low, high = interval(_order(tensors[d].sum(0))[0] for d in drawn)
-    lines = rng.normal(size=(DRAWS, len(filaments), 3))
+        sampled = rng.integers(0, len(filaments), (SAMPLES, len(filaments)))
+        low, high = interval(_order(tensors[s].sum(0))[0] for s in sampled)
+    lines = rng.normal(size=(SAMPLES, len(filaments), 3))
     lines /= np.linalg.norm(lines, axis=2, keepdims=True)
     weights = np.array([f.length_angstrom for f in filaments])
     weights = weights / weights.sum()
@@ -149,8 +149,8 @@ def median_spacing(spacings: Sequence[Float[np.ndarray, "_n"]], seed: int = 0) -
         return None
     value = float(np.median(np.concatenate(known)))
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(known), (DRAWS, len(known)))
-    low, high = interval(float(np.median(np.concatenate([known[i] for i in d]))) for d in drawn)
+    sampled = rng.integers(0, len(known), (SAMPLES, len(known)))
+    low, high = interval(float(np.median(np.concatenate([known[i] for i in s]))) for s in sampled)
     return Measured(value, low, high)
 
 
@@ -181,8 +181,8 @@ def persistence_length(
     Raises:
         ValueError: for lengths that are not positive.
 
-    >>> turn = np.linspace(0, 2, 50)  # radians of a circle: the direction is lost in a radius
-    >>> arc = Filament.through(np.stack([0 * turn, 500 * np.cos(turn), 500 * np.sin(turn)], 1))
+    >>> angle = np.linspace(0, 2, 50)  # radians of a circle: the direction is lost in a radius
+    >>> arc = Filament.through(np.stack([0 * angle, 500 * np.cos(angle), 500 * np.sin(angle)], 1))
     >>> 300 < persistence_length([arc, arc]).value < 600
     True
     """
@@ -203,9 +203,9 @@ def persistence_length(
     sums, counts = np.array(sums)[:, first:], np.array(counts, float)[:, first:]
     distance = step_angstrom * np.arange(first, size)
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(sums), (DRAWS, len(sums)))
-    drawn = np.concatenate([np.arange(len(sums))[None], drawn])
-    bending = _bending(distance, sums[drawn].sum(1), counts[drawn].sum(1))
+    sampled = rng.integers(0, len(sums), (SAMPLES, len(sums)))
+    sampled = np.concatenate([np.arange(len(sums))[None], sampled])
+    bending = _bending(distance, sums[sampled].sum(1), counts[sampled].sum(1))
     least, most = interval(bending[1:])
     value, low, high = (1 / v if v > 0 else np.inf for v in (float(bending[0]), most, least))
     return Measured(value, low, high)

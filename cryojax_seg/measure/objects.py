@@ -1,4 +1,4 @@
-"""One object at a time: components, touching bodies split, apposed membranes kept apart."""
+"""One object at a time: components, touching objects split, apposed membranes kept apart."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, Real
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from cryojax_seg.core.masks import depth_basins, depth_in_mask
 from cryojax_seg.measure.thickness import MaskArray, Spacing
 from cryojax_seg.measure.windows import SECOND
 
@@ -52,23 +53,23 @@ def components(mask: MaskArray, smallest: int = 1) -> InstanceArray:
     return result
 
 
-def split_bodies(
+def split_touching(
     mask: MaskArray,
     voxel_size: Spacing = (1.0, 1.0, 1.0),
     neck: float | int = 0.75,
     smallest: int = 1,
 ) -> InstanceArray:
-    """Touching compact bodies, such as vesicles and complexes, cut apart at their necks.
+    """Split touching compact objects, such as vesicles and complexes, at their necks.
 
     Watershed of the depth below the surface (Beucher & Lantuejoul 1979). Two maxima of the depth
-    belong to one body if the depth on the best path between them stays above a share `neck` of the
-    lesser one: unlike a least distance, this does not depend on the size of the bodies.
+    belong to one object if the depth on the best path between them stays above a share `neck` of
+    the lesser one: unlike a least distance, this does not depend on the size of the objects.
 
     Args:
-        mask: of one class, filled: hollow bodies are filled first (`scipy.ndimage`).
+        mask: of one class, filled: hollow ones are filled first (`scipy.ndimage`).
         voxel_size: along z, y, x.
         neck: share of the lesser depth; 0 splits nothing, 1 at every constriction.
-        smallest: bodies of fewer voxels are dropped.
+        smallest: objects of fewer voxels are dropped.
 
     Raises:
         ValueError: if `neck` is not within 0 to 1.
@@ -76,7 +77,7 @@ def split_bodies(
     >>> away = [np.linalg.norm(np.indices((20, 20, 34)).T - c, axis=-1).T
     ...         for c in ([9.5, 9.5, 9.5], [9.5, 9.5, 23.5])]
     >>> mask = np.minimum(*away) < 8
-    >>> int(components(mask).max()), int(split_bodies(mask).max())
+    >>> int(components(mask).max()), int(split_touching(mask).max())
     (1, 2)
     """
     if not 0 <= neck <= 1:
@@ -84,9 +85,8 @@ def split_bodies(
     result = np.zeros(np.shape(mask), np.int32)
     count = 0
     for one in instances(components(mask, smallest), margin=1):
-        depth = ndimage.distance_transform_edt(np.pad(one.mask, 1, mode="edge"), voxel_size)
-        depth = np.asarray(depth)[1:-1, 1:-1, 1:-1].astype(np.float32)
-        parts = _merged(watershed(-depth, mask=one.mask, connectivity=3), depth, neck)
+        depth = depth_in_mask(one.mask, voxel_size, "inside").astype(np.float32)
+        parts = _merged(depth_basins(depth, one.mask), depth, neck)
         parts[parts > 0] += count
         result[one.box][one.mask] = parts[one.mask]
         count = max(count, int(parts.max()))

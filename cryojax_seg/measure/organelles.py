@@ -1,21 +1,26 @@
-"""Organelles and the spaces between membranes: volumes, lumens, distances and contacts."""
+"""Organelles and other compact objects in physical units: a row for each, and their sums."""
 
+import dataclasses
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
-from scipy import ndimage
-from scipy.spatial import KDTree
 
-from cryojax_seg.measure.mesh import body_surface
-from cryojax_seg.measure.thickness import MaskArray, Sheet, Spacing
+from cryojax_seg.core.types import ProbabilityArray
+from cryojax_seg.measure.area import boundary_area
+from cryojax_seg.measure.boxes import Nanometres, ObjectBox, object_boxes, place_and_size
+from cryojax_seg.measure.measured import Measured, total
+from cryojax_seg.measure.mesh import boundary_surface
+from cryojax_seg.measure.objects import InstanceArray, components
+from cryojax_seg.measure.region import check_voxel_size
+from cryojax_seg.measure.thickness import MaskArray, Spacing
+from cryojax_seg.measure.uncertainty import interval_if_present
 
 _UNIT = (1.0, 1.0, 1.0)
-_FACES = ndimage.generate_binary_structure(3, 1)
 
 
-class Body(NamedTuple):
+class ObjectShape(NamedTuple):
     """Size and shape of a compact object, in powers of the unit of the voxel size.
 
     Attributes:
@@ -33,147 +38,134 @@ class Body(NamedTuple):
     sphericity: float | None
 
 
-def measure_body(mask: MaskArray, voxel_size: Spacing = _UNIT) -> Body:
-    """Volume, area, surface-to-volume ratio and sphericity of a compact object.
+def object_shape(mask: MaskArray, voxel_size: Spacing = _UNIT) -> ObjectShape:
+    """Return volume, area, surface-to-volume ratio and sphericity of a compact object.
 
     Args:
         mask: of one object, in the whole array or in a box with a margin of 4 voxels.
         voxel_size: along z, y, x.
 
     >>> ball = np.linalg.norm(np.indices((32, 32, 32)) - 15.5, axis=0) < 12
-    >>> body = measure_body(ball, (10.0, 10.0, 10.0))
-    >>> round(body.volume / (4 / 3 * np.pi * 120**3), 2), round(body.sphericity, 2)
+    >>> shape = object_shape(ball, (10.0, 10.0, 10.0))
+    >>> round(shape.volume / (4 / 3 * np.pi * 120**3), 2), round(shape.sphericity, 2)
     (1.0, 1.0)
     """
     mask = np.asarray(mask)
     volume = float(np.count_nonzero(mask)) * math.prod(map(float, voxel_size))
-    surface = body_surface(mask)
+    surface = boundary_surface(mask)
     area = surface.area(voxel_size)
     if not (volume and area):
-        return Body(volume, area, None, None)
+        return ObjectShape(volume, area, None, None)
     ball = math.pi ** (1 / 3) * (6 * surface.volume(voxel_size)) ** (2 / 3)
-    return Body(volume, area, area / volume, None if surface.cut.any() else ball / area)
+    return ObjectShape(volume, area, area / volume, None if surface.cut.any() else ball / area)
 
 
-class Lumen(NamedTuple):
-    """What a membrane encloses.
+@dataclasses.dataclass(frozen=True)
+class OrganelleRow:
+    """One organelle.
 
-    Attributes:
-        mask: the enclosed voxels, without the membrane.
-        closed: whether the membrane encloses it on all sides. If not, `mask` is what it encloses
-            within z slices: tomograms rarely show the tops and bottoms of organelles.
-    """
-
-    mask: Bool[np.ndarray, "_z _y _x"]
-    closed: bool
-
-
-def lumen(mask: MaskArray, gap: float | int = 0.0, least: float | int = 0.5) -> Lumen:
-    """The space that a membrane encloses.
-
-    Background that no path of face neighbours joins to the faces of the array. Where the membrane
-    is open this is little or nothing: less than a share `least` of what it encloses within single
-    z slices, which is then given instead. Gaps within a slice, where the missing wedge hides a
-    membrane, can be bridged: what a disc of that diameter reaches from outside is not enclosed.
-
-    Args:
-        mask: of one membrane, in the array or in a box around it.
-        gap: width within a slice that is bridged, voxels.
-        least: share of the lumen by slices.
-
-    >>> shell = abs(np.linalg.norm(np.indices((24, 24, 24)) - 11.5, axis=0) - 8) < 1.5
-    >>> inside = lumen(shell)
-    >>> inside.closed, lumen(shell[6:]).closed, bool(inside.mask[12, 12, 12])
-    (True, False, True)
-    """
-    mask = np.asarray(mask)
-    if not mask.any():
-        return Lumen(np.zeros(mask.shape, bool), False)
-    flat = _FACES.copy()
-    flat[[0, 2]] = False
-    whole = _enclosed(mask, _FACES, (0, 1, 2))
-    slices = _bridged(mask, flat, gap) if gap else _enclosed(mask, flat, (1, 2))
-    closed = bool(np.count_nonzero(whole) > least * np.count_nonzero(slices))
-    return Lumen(whole if closed else slices, closed)
-
-
-def _enclosed(mask: np.ndarray, structure: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Background that is not connected to the faces across these axes."""
-    parts = np.zeros(mask.shape, np.int32)
-    ndimage.label(~mask, structure, output=parts)
-    open_ = np.zeros(int(parts.max()) + 1, bool)
-    for axis in axes:
-        for end in (0, -1):
-            open_[parts.take(end, axis)] = True
-    open_[0] = True
-    return ~open_[parts]
-
-
-def _bridged(mask: np.ndarray, flat: np.ndarray, gap: float | int) -> np.ndarray:
-    """Background within slices that no disc as wide as the gap reaches from the faces."""
-    depth = np.zeros(mask.shape, np.float32)
-    for z in np.flatnonzero(mask.any((1, 2))):
-        depth[z] = ndimage.distance_transform_edt(~mask[z])
-    inner = _enclosed(depth <= gap / 2, flat, (1, 2))
-    for z in np.flatnonzero(inner.any((1, 2))):
-        grown = np.asarray(ndimage.distance_transform_edt(~inner[z])) < gap / 2
-        inner[z] = grown & ~mask[z]
-    return inner
-
-
-class Distances(NamedTuple):
-    """Distances from the pieces of one surface to the nearest point of another.
+    Intervals are those over level sets, given that the object is there; there are none without
+    probabilities.
 
     Attributes:
-        distance: ``(n,)`` one for each piece, in the unit of the voxel size.
-        area: ``(n,)`` of the pieces.
+        instance: its number.
+        centre_nm: its centre of mass, zyx, voxel i at ``i * voxel_size``.
+        voxels: how many it has.
+        volume_nm3: of its voxels.
+        surface_nm2: area of its boundary, see `boundary_area`.
+        surface_to_volume_per_nm: area over volume; None for nothing.
+        sphericity: see `ObjectShape`.
     """
 
-    distance: np.ndarray
-    area: np.ndarray
-
-    def quantile(self, share: float | int) -> float | None:
-        """The distance within which this share of the area lies; None if there is none."""
-        if not self.distance.size:
-            return None
-        order = np.argsort(self.distance)
-        sums = np.cumsum(self.area[order], dtype=np.float64)
-        at = np.searchsorted(sums, share * sums[-1])
-        return float(self.distance[order[min(int(at), order.size - 1)]])
-
-    def mean(self) -> float | None:
-        """Weighted by area; None if there is none."""
-        return float(np.average(self.distance, weights=self.area)) if self.distance.size else None
-
-    def contact_area(self, within: float | int) -> float:
-        """The area that lies no farther than this from the other surface."""
-        return float(self.area[self.distance <= within].sum(dtype=np.float64))
+    instance: int
+    centre_nm: tuple[float, float, float]
+    voxels: int
+    volume_nm3: Measured
+    surface_nm2: Measured
+    surface_to_volume_per_nm: float | None
+    sphericity: float | None
 
 
-def distances(
-    sheet: Sheet, other: Sheet, farthest: float | int = math.inf, apart: float | int = 0.0
-) -> Distances:
-    """Nearest distances from one membrane to another, from mid-surface to mid-surface.
+@dataclasses.dataclass(frozen=True)
+class OrganelleSummary:
+    """The organelles of a volume together; their errors count as going the same way.
+
+    Attributes:
+        count: how many there are.
+        volume_nm3, surface_nm2: of all.
+    """
+
+    count: int
+    volume_nm3: Measured
+    surface_nm2: Measured
+
+
+def measure_organelles(
+    organelles: MaskArray | InstanceArray,
+    voxel_size_angstrom: tuple[float, float, float],
+    probability: ProbabilityArray | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[OrganelleRow], OrganelleSummary]:
+    """Measure the organelles of a mask, or of a map that numbers them.
 
     Args:
-        sheet: the membrane whose pieces are measured.
-        other: the surface they are measured to; from the same array.
-        farthest: pieces farther away than this are left out, such as the free side of a membrane.
-        apart: an offset that is taken off, such as half of both thicknesses for the gap between.
+        organelles: ``(z, y, x)``: a number for each organelle, 0 for none; of a bool mask what
+            touches by a face, an edge or a corner is one.
+        voxel_size_angstrom: along z, y, x.
+        probability: of organelles, calibrated, for the intervals.
+        progress: called with the organelles that are measured and those there are.
 
     Returns:
-        nothing if either is empty.
+        a row for each, by number (of a mask the largest first), and the summary.
 
-    >>> from cryojax_seg.measure.thickness import membrane_sheet
-    >>> masks = np.zeros((2, 24, 20, 20), bool); masks[0, 6:9] = masks[1, 14:17] = True
-    >>> found = distances(*(membrane_sheet(m, (10.0, 10.0, 10.0)) for m in masks))
-    >>> round(found.mean(), 1), round(found.contact_area(within=90) / 100)
-    (79.9, 391)
+    Raises:
+        ValueError: for shapes that differ, or a voxel size that is not positive.
+
+    >>> ball = np.linalg.norm(np.indices((32, 32, 32)) - 15.5, axis=0) < 12
+    >>> rows, summary = measure_organelles(ball, (10.0, 10.0, 10.0))
+    >>> round(rows[0].surface_nm2.value / (4 * np.pi * 12**2), 2), rows[0].centre_nm
+    (1.0, (15.5, 15.5, 15.5))
     """
-    if not (len(sheet.middle) and len(other.middle)):
-        return Distances(np.zeros(0, np.float32), np.zeros(0, np.float32))
-    tree = KDTree(other.middle, balanced_tree=False, compact_nodes=False)
-    distance, _ = tree.query(sheet.middle, distance_upper_bound=farthest)
-    kept = np.isfinite(distance)
-    away = np.maximum(distance[kept] - apart, 0).astype(np.float32)
-    return Distances(away, sheet.area_of_voxel[kept])
+    boxes, voxel_nm = boxes_to_measure(organelles, voxel_size_angstrom, probability)
+    rows = []
+    for done, box in enumerate(boxes, 1):
+        rows.append(_row(box, voxel_nm))
+        if progress is not None:
+            progress(done, len(boxes))
+    return rows, OrganelleSummary(
+        len(rows), total(row.volume_nm3 for row in rows), total(row.surface_nm2 for row in rows)
+    )
+
+
+def boxes_to_measure(
+    objects: MaskArray | InstanceArray,
+    voxel_size_angstrom: tuple[float, float, float],
+    probability: ProbabilityArray | None,
+) -> tuple[list[ObjectBox], Nanometres]:
+    """The objects of a mask or an instance map, and the voxel size in nanometres.
+
+    Raises:
+        ValueError: for shapes that differ, or a voxel size that is not positive.
+    """
+    z, y, x = (0.1 * v for v in check_voxel_size(voxel_size_angstrom))
+    objects = np.asarray(objects)
+    if probability is not None and np.shape(probability) != objects.shape:
+        raise ValueError(
+            f"probability has shape {np.shape(probability)}, the objects {objects.shape}: they "
+            "must be of the same volume"
+        )
+    numbers = components(objects) if objects.dtype == bool else objects
+    return object_boxes(numbers, probability), (z, y, x)
+
+
+def _row(box: ObjectBox, voxel_nm: Nanometres) -> OrganelleRow:
+    shape = object_shape(box.mask, voxel_nm)
+    low = high = None
+    if box.probability is not None:
+        low, high = interval_if_present(lambda mask: boundary_area(mask, voxel_nm), box.probability)
+    return OrganelleRow(
+        **place_and_size(box, voxel_nm),
+        surface_nm2=Measured(shape.area, low, high),
+        surface_to_volume_per_nm=shape.surface_to_volume,
+        sphericity=shape.sphericity,
+    )

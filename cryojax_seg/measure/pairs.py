@@ -1,121 +1,70 @@
-"""How points lie to each other within a region: pair correlation, and what chance would give."""
+"""Nearest neighbours and pair correlation of points in a region, free of its border."""
 
 import dataclasses
-import functools
+import math
 
 import numpy as np
-from jaxtyping import Bool, Float
-from scipy import ndimage
-from scipy.fft import irfftn, next_fast_len, rfftn
+from jaxtyping import Float
 from scipy.spatial import KDTree
 
-Points = Float[np.ndarray, "_n 3"]  # angstrom, zyx
-_LARGEST = 96  # voxels along an axis of the mask whose overlap with itself is taken
+from cryojax_seg.measure.measured import Measured
+from cryojax_seg.measure.region import Points, Region
+from cryojax_seg.measure.uncertainty import LEVEL
+
+_SAMPLES = 200
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Region:
-    """Where points could have been found: a volume, or a mask in it.
+def kaplan_meier_median(
+    distance: Float[np.ndarray, "_n"], border: Float[np.ndarray, "_n"]
+) -> float | None:
+    """The median of distances of which those above a limit of their own are not known.
 
-    Attributes:
-        shape: voxels along z, y, x; voxel i reaches half a voxel to both sides of ``i * voxel``.
-        voxel_size: angstrom along z, y, x.
-        mask: ``(z, y, x)``; None for the whole volume.
+    A point whose border is nearer than its nearest neighbour may have a nearer one beyond: it says
+    only that its distance is above that to the border (Baddeley & Gill 1997, Ann. Stat. 25, 263).
 
-    >>> box = Region((10, 10, 10), (10.0, 10.0, 10.0))
-    >>> box.volume, box.holds(np.array([[0.0, 0, -4], [0, 0, -6]])).tolist()
-    (1000000.0, [True, False])
+    Args:
+        distance: to the nearest neighbour.
+        border: to the border.
+
+    Returns:
+        None where fewer than half of the points are known to have a neighbour within any distance.
+
+    >>> kaplan_meier_median(np.array([1.0, 2.0, 3.0, 9.0]), np.array([5.0, 5.0, 5.0, 1.5]))
+    2.0
     """
+    seen = distance <= border
+    time = np.minimum(distance, border)
+    order = np.lexsort((~seen, time))
+    at_risk = len(time) - np.arange(len(time))
+    surviving = np.cumprod(1 - seen[order] / at_risk)
+    below = np.flatnonzero(surviving <= 0.5 + 1e-12)
+    return float(time[order][below[0]]) if len(below) else None
 
-    shape: tuple[int, ...]
-    voxel_size: tuple[float, float, float]
-    mask: Bool[np.ndarray, "_z _y _x"] | None = None
 
-    def __post_init__(self):
-        if self.mask is not None and self.mask.shape != tuple(self.shape):
-            raise ValueError(f"region has shape {self.mask.shape}, the volume {tuple(self.shape)}")
-        if not self.volume:
-            raise ValueError("region is empty: give one in which there could be something")
+def nearest_median(
+    nearest: Float[np.ndarray, "_n"], border: Float[np.ndarray, "_n"], rng: np.random.Generator
+) -> Measured | None:
+    """The median distance to the nearest other point, free of the border of the region.
 
-    @functools.cached_property
-    def volume(self) -> float:
-        """Cubic angstrom."""
-        voxels = np.prod(self.shape) if self.mask is None else np.count_nonzero(self.mask)
-        return float(voxels) * float(np.prod(self.voxel_size))
+    Args:
+        nearest: angstrom; NaN for a point that is alone.
+        border: from the points to the border of the region.
+        rng: for the interval, over points sampled with replacement.
 
-    @functools.cached_property
-    def _voxels(self) -> np.ndarray:
-        assert self.mask is not None
-        return np.flatnonzero(self.mask)
-
-    def holds(self, points: Points) -> Bool[np.ndarray, "_n"]:
-        """Which points lie in it."""
-        index = np.rint(points / self.voxel_size).astype(int)
-        inside = np.all((index >= 0) & (index < self.shape), axis=1)
-        if self.mask is None:
-            return inside
-        return inside & self.mask[tuple(np.where(inside[:, None], index, 0).T)]
-
-    def random(self, count: int, rng: np.random.Generator) -> Points:
-        """So many independent points, uniform in it."""
-        if self.mask is None:
-            index = rng.uniform(size=(count, 3)) * self.shape - 0.5
-        else:
-            flat = rng.choice(self._voxels, count)
-            index = np.stack(np.unravel_index(flat, self.shape), 1) + rng.uniform(
-                -0.5, 0.5, (count, 3)
-            )
-        return index * self.voxel_size
-
-    def border_distance(self, points: Points) -> Float[np.ndarray, "_n"]:
-        """From points of it to its border, the faces of the volume included, angstrom."""
-        size = np.asarray(self.voxel_size)
-        index = points / size
-        faces = np.minimum(index + 0.5, np.asarray(self.shape) - 0.5 - index) * size
-        nearest = faces.min(1)
-        if self.mask is None:
-            return nearest
-        edge = ndimage.binary_dilation(self.mask) & ~self.mask
-        if not edge.any():
-            return nearest
-        tree = KDTree(np.argwhere(edge) * size)
-        inner = np.asarray(tree.query(points)[0]) - size.min() / 2
-        return np.minimum(nearest, np.maximum(inner, 0.0))
-
-    def overlap(self, radii: Float[np.ndarray, "_m"]) -> Float[np.ndarray, "_m"]:
-        """Volume it has in common with itself moved by a distance, on average over directions.
-
-        The isotropized set covariance (Ohser, Math. Operationsforsch. Statist. 14, 63, 1983).
-        """
-        k = np.arange(600) + 0.5  # Fibonacci's half sphere
-        z, angle = 1 - k / 600, np.pi * (1 + 5**0.5) * k
-        ring = np.sqrt(1 - z * z)
-        moves = np.stack([z, ring * np.cos(angle), ring * np.sin(angle)], 1)
-        moves = radii[:, None, None] * moves
-        if self.mask is None:
-            sides = np.asarray(self.shape) * self.voxel_size
-            return np.maximum(sides - np.abs(moves), 0.0).prod(2).mean(1)
-        covariance, voxel = self._covariance
-        centre = np.asarray(covariance.shape) // 2
-        index = np.moveaxis(moves / voxel + centre, 2, 0)
-        found = ndimage.map_coordinates(covariance, index, order=1, mode="constant")
-        return np.asarray(found).mean(1)
-
-    @functools.cached_property
-    def _covariance(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the mask, with no movement in the middle, and its voxel size."""
-        assert self.mask is not None
-        box = ndimage.find_objects(self.mask.astype(np.int8))[0]
-        mask = self.mask[box].astype(np.float32)
-        factor = [-(-n // _LARGEST) for n in mask.shape]
-        mask = np.pad(mask, [(0, -n % f) for n, f in zip(mask.shape, factor, strict=True)])
-        parts = [m for n, f in zip(mask.shape, factor, strict=True) for m in (n // f, f)]
-        mask = mask.reshape(parts).mean((1, 3, 5))
-        voxel = np.asarray(factor) * self.voxel_size
-        size = [next_fast_len(2 * n + 1, real=True) for n in mask.shape]
-        spectrum = np.abs(np.asarray(rfftn(mask, size))) ** 2
-        covariance = np.fft.fftshift(np.asarray(irfftn(spectrum, size)))
-        return np.maximum(covariance, 0.0) * float(np.prod(voxel)), voxel
+    Returns:
+        nanometres, infinite limits where a sample does not reach half; None where they all do not.
+    """
+    if not np.isfinite(nearest).any():
+        return None
+    value = kaplan_meier_median(nearest, border)
+    if value is None:
+        return None
+    medians = []
+    for sample in rng.integers(0, len(nearest), (_SAMPLES, len(nearest))):
+        one = kaplan_meier_median(nearest[sample], border[sample])
+        medians.append(math.inf if one is None else one)
+    low, high = np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest").tolist()
+    return Measured(0.1 * value, 0.1 * low, 0.1 * high)
 
 
 @dataclasses.dataclass(frozen=True)

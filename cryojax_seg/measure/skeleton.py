@@ -51,11 +51,11 @@ def closed(
     25
     """
     if radius > 0:
-        reach = [int(np.ceil(radius / v)) + 1 for v in voxel_size]
-        padded = np.pad(mask, [(r, r) for r in reach], mode="edge")
+        margin = [int(np.ceil(radius / v)) + 1 for v in voxel_size]
+        padded = np.pad(mask, [(r, r) for r in margin], mode="edge")
         near = np.asarray(ndimage.distance_transform_edt(~padded, sampling=voxel_size)) <= radius
         filled = np.asarray(ndimage.distance_transform_edt(near, sampling=voxel_size)) > radius
-        mask = mask | filled[tuple(slice(r, -r) for r in reach)]
+        mask = mask | filled[tuple(slice(r, -r) for r in margin)]
     count = mask.astype(np.uint8)
     for axis in range(3):  # of the 27 voxels around each
         count = ndimage.correlate1d(count, [1, 1, 1], axis, mode="nearest")
@@ -110,15 +110,15 @@ def branches(
     cut = radius[junctions] + step / 2
     for near in KDTree(points).query_ball_point(points[junctions], cut):
         graph.remove(np.asarray(near, int))
-    reach = np.zeros(len(points))
+    removed = np.zeros(len(points))
     if len(junctions):  # a new end at the ball of a junction
         distance, nearest = KDTree(points[junctions]).query(points)
-        reach = np.where(distance <= cut[nearest] + 2 * step, distance, 0.0)
-    slack = np.maximum(radius, reach)
+        removed = np.where(distance <= cut[nearest] + 2 * step, distance, 0.0)
+    slack = np.maximum(radius, removed)
     found = []
     for part in (p for p in graph.parts() if len(p) > 1):
         ends = part[[0, -1]]
-        sizes, at = slack[ends].tolist(), (reach[ends] > 0).tolist()
+        sizes, at = slack[ends].tolist(), (removed[ends] > 0).tolist()
         found.append(
             Branch(
                 points[part], float(np.median(radius[part])), (sizes[0], sizes[1]), (at[0], at[1])

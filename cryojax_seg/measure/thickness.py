@@ -25,8 +25,8 @@ Spacing = tuple[float | int, float | int, float | int]
 
 _SMALLEST = 2.0  # window in voxels, and in thicknesses: wide enough to know t, and narrow enough
 _PER_THICKNESS = 0.6  # to see nothing else
-_REACH = 4.0  # windows at which they are cut off
-_AVERAGE, _AVERAGE_REACH = 2.0, 4.0  # windows over which q is averaged
+_CUTOFF = 4.0  # windows at which they are cut off
+_AVERAGE, _AVERAGE_CUTOFF = 2.0, 4.0  # windows over which q is averaged
 _BAND = 1.25  # windows
 _NOISE = 0.1  # of the slope of a digital sheet
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
@@ -123,12 +123,12 @@ def membrane_sheet(mask: MaskArray, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> Sh
 
 
 def _around(mask: np.ndarray, size: np.ndarray, window: float) -> Iterator[Block]:
-    halo = _radius(size, _REACH * window) + _radius(size, _AVERAGE_REACH * window)
+    halo = _radius(size, _CUTOFF * window) + _radius(size, _AVERAGE_CUTOFF * window)
     return blocks(mask, halo.tolist(), min(16 * math.ceil(halo.max() / 5), 96))
 
 
-def _radius(size: np.ndarray, reach: float) -> np.ndarray:
-    return np.maximum(1, np.ceil(reach / size)).astype(int)
+def _radius(size: np.ndarray, cutoff: float) -> np.ndarray:
+    return np.maximum(1, np.ceil(cutoff / size)).astype(int)
 
 
 def _trimmed(values: np.ndarray, radius: np.ndarray) -> np.ndarray:
@@ -137,7 +137,7 @@ def _trimmed(values: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 def _measure(block: Block, size: np.ndarray, window: float):
     """Index, normal, thickness, edge and middle of the voxels of a block."""
-    inner, outer = _radius(size, _REACH * window), _radius(size, _AVERAGE_REACH * window)
+    inner, outer = _radius(size, _CUTOFF * window), _radius(size, _AVERAGE_CUTOFF * window)
     scale = window / size
     orders = ((0, 0, 0), *FIRST, *SECOND)
     fields = windowed(block.values, scale.tolist(), inner.tolist(), orders)

@@ -11,6 +11,7 @@ from cryojax_seg.core.types import MaskArray, ProbabilityArray
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.fitting import fit
 from cryojax_seg.measure.joining import angle, joined
+from cryojax_seg.measure.region import check_voxel_size
 from cryojax_seg.measure.skeleton import branches, closed
 
 
@@ -23,7 +24,7 @@ class TracingLimits:
         maximum_curvature_per_nm: where an axis bends more, it is two filaments; 0.05 is a radius of
             20 nm, below what actin (1 / 100 nm is much) or microtubules do.
         maximum_gap_angstrom: between the ends of the mask that are joined.
-        maximum_turn_degrees: of the direction where two ends are joined.
+        maximum_angle_degrees: between the directions of two ends that are joined.
         lumen_radius_angstrom: hollow filaments are filled up to this radius (90 for the walls of
             microtubules); 0 fills holes of a voxel.
         round_ends: whether the mask holds all within a radius of the axis (as annotations that are
@@ -33,12 +34,12 @@ class TracingLimits:
     minimum_length_angstrom: float | int = 200.0
     maximum_curvature_per_nm: float | int = 0.05
     maximum_gap_angstrom: float | int = 150.0
-    maximum_turn_degrees: float | int = 40.0
+    maximum_angle_degrees: float | int = 40.0
     lumen_radius_angstrom: float | int = 0.0
     round_ends: bool = False
 
     def __post_init__(self):
-        for name in ("maximum_curvature_per_nm", "maximum_turn_degrees"):
+        for name in ("maximum_curvature_per_nm", "maximum_angle_degrees"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("minimum_length_angstrom", "maximum_gap_angstrom", "lumen_radius_angstrom"):
@@ -48,7 +49,7 @@ class TracingLimits:
 
 def trace_filaments(
     mask: MaskArray,
-    voxel_size: tuple[float, float, float],
+    voxel_size_angstrom: tuple[float, float, float],
     limits: TracingLimits | None = None,
     probability: ProbabilityArray | None = None,
 ) -> list[Filament]:
@@ -60,7 +61,7 @@ def trace_filaments(
 
     Args:
         mask: ``(z, y, x)``, True in filaments.
-        voxel_size: angstrom along z, y, x.
+        voxel_size_angstrom: along z, y, x.
         limits: what is one filament; None for the default.
         probability: of the voxels; those of the mask then count with it, so that the axis is found
             to a part of a voxel.
@@ -76,7 +77,7 @@ def trace_filaments(
     [500.0]
     """
     limits = limits or TracingLimits()
-    mask, voxel_size = np.asarray(mask), check_voxel_size(voxel_size)
+    mask, voxel_size = np.asarray(mask), check_voxel_size(voxel_size_angstrom)
     if probability is not None and np.shape(probability) != mask.shape:
         raise ValueError(
             f"probability has shape {np.shape(probability)}, the mask {mask.shape}: they must be "
@@ -93,7 +94,7 @@ def trace_filaments(
         mask,
         voxel_size,
         float(limits.maximum_gap_angstrom),
-        float(limits.maximum_turn_degrees),
+        float(limits.maximum_angle_degrees),
     )
     start, step = np.array([b.start for b in box]), float(np.mean(voxel_size))
     density = None if probability is None else np.asarray(probability)[box]
@@ -128,7 +129,7 @@ def trace_filaments(
 def refit(
     filaments: Sequence[Filament],
     mask: MaskArray,
-    voxel_size: tuple[float, float, float],
+    voxel_size_angstrom: tuple[float, float, float],
     limits: TracingLimits | None = None,
 ) -> list[Filament | None]:
     """The same filaments in another mask of the same volume: their axes and ends fitted anew.
@@ -136,7 +137,7 @@ def refit(
     Args:
         filaments: as `trace_filaments` gives them.
         mask: ``(z, y, x)``.
-        voxel_size: angstrom along z, y, x.
+        voxel_size_angstrom: along z, y, x.
         limits: as they were traced with.
 
     Returns:
@@ -149,8 +150,9 @@ def refit(
     [400.0]
     """
     limits, mask = limits or TracingLimits(), np.asarray(mask)
+    voxel_size = check_voxel_size(voxel_size_angstrom)
     step, found = float(np.mean(voxel_size)), list(filaments)
-    voxels = _voxels(mask, None, np.zeros(3, int), check_voxel_size(voxel_size))
+    voxels = _voxels(mask, None, np.zeros(3, int), voxel_size)
     scales = [_scale(f.radius_angstrom, step, limits) for f in filaments]
     return fit(found, *voxels, voxel_size, mask.shape, scales, limits.round_ends)
 
@@ -173,24 +175,16 @@ def _scale(radius: float, step: float, limits: TracingLimits) -> float:
     return max(4 * radius, 8 * step, 10 / limits.maximum_curvature_per_nm)
 
 
-def check_voxel_size(voxel_size: tuple[float, float, float]) -> tuple[float, float, float]:
-    """The voxel size, or a ValueError that says what it must be."""
-    if len(voxel_size) != 3 or not all(0 < v < math.inf for v in voxel_size):
-        raise ValueError(f"voxel_size must be three positive lengths in angstrom, got {voxel_size}")
-    z, y, x = (float(v) for v in voxel_size)
-    return z, y, x
-
-
 def _cut(curve: Filament, scale: float, step: float, limits: TracingLimits) -> list[Filament]:
     """The parts of a curve between the places where it bends too much; without those places.
 
-    A bend is the turn over a scale: noise, which turns back, is none.
+    A bend is the angle between the tangents at both ends of a scale: noise does not add to it.
     """
     places = curve.places(step)
     before = np.maximum(places - scale / 2, 0.0)
     after = np.minimum(places + scale / 2, curve.length_angstrom)
-    turn = np.radians(angle(curve.tangents(before), curve.tangents(after)))
-    bent = 10 * turn / (after - before) > limits.maximum_curvature_per_nm
+    bend = np.radians(angle(curve.tangents(before), curve.tangents(after)))
+    bent = 10 * bend / (after - before) > limits.maximum_curvature_per_nm
     if not bent.any():
         return [curve]
     number = np.cumsum(np.diff(bent.astype(int), prepend=int(bent[0])) != 0)

@@ -1,13 +1,13 @@
 """From calibrated probabilities to the uncertainty of anything that is measured on a mask.
 
-A mask is drawn as ``p(r) > u(r)``, where u is uniform in every voxel, so that each voxel is
+A mask is sampled as ``p(r) > u(r)``, where u is uniform in every voxel, so that each voxel is
 foreground with exactly its probability, and correlated in space as the errors of a segmentation
 are: u is a Gaussian field of a given correlation length through its cumulative distribution.
 
 The correlation length is that over which a boundary errs in the same direction. Without knowledge
-of it, take it infinite: then a draw is one level set of p, and no dependence between voxels of the
-same probabilities gives a sum over voxels, such as a volume, a larger variance (Kaas et al. 2000,
-Insurance: Mathematics and Economics 27:151). The interval is too wide then, never too narrow.
+of it, take it infinite: then a sample is one level set of p, and no dependence between voxels of
+the same probabilities gives a sum over voxels, such as a volume, a larger variance (Kaas et al.
+2000, Insurance: Mathematics and Economics 27:151). The interval is too wide then, never too narrow.
 Level sets of a smooth p are also smooth; a finite length makes boundaries rougher than they are,
 which lengthens areas, so that short lengths are for volumes and counts.
 """
@@ -26,7 +26,7 @@ LEVEL = 0.95
 _TERMS = 6  # of the tetrachoric series; the rest acts within a voxel
 
 
-def mask_draws(
+def sample_masks(
     probability: Probability,
     seed: int = 0,
     count: int = 32,
@@ -36,16 +36,16 @@ def mask_draws(
 
     Args:
         probability: calibrated, between 0 and 1.
-        seed: of the draws.
+        seed: of the samples.
         count: of masks. Levels are stratified if the correlation is infinite.
         correlation: length l in voxels of ``exp(-d^2 / 2 l^2)``, the correlation of the Gaussian
-            field behind u at distance d; infinite for one level a draw, 0 for independent voxels.
+            field behind u at distance d; infinite for one level a sample, 0 for independent voxels.
 
     Raises:
-        ValueError: for values that are no probabilities, a negative length, or no draw.
+        ValueError: for values that are no probabilities, a negative length, or no sample.
 
     >>> p = np.full((4, 4, 4), 0.25, np.float32)
-    >>> sum(int(mask.sum()) for mask in mask_draws(p, count=8)) / 8
+    >>> sum(int(mask.sum()) for mask in sample_masks(p, count=8)) / 8
     16.0
     """
     probability = _checked(probability)
@@ -65,11 +65,11 @@ def mask_draws(
 
 
 def interval(values: Iterable[float | int], level: float = LEVEL) -> tuple[float, float]:
-    """The central interval of draws.
+    """The central interval of samples.
 
     Args:
-        values: what was measured on each drawn mask.
-        level: the share of draws within it.
+        values: what was measured on each sampled mask.
+        level: the share of samples within it.
 
     >>> interval(range(81), level=0.5)
     (20.0, 60.0)
@@ -85,11 +85,11 @@ def with_interval(
     count: int = 32,
     correlation: float | int = math.inf,
 ) -> Measured:
-    """What a function measures on the most likely mask, and its interval over drawn ones.
+    """What a function measures on the most likely mask, and its interval over sampled ones.
 
     Args:
         measure: a function of a bool mask.
-        probability, seed, count, correlation: as `mask_draws`.
+        probability, seed, count, correlation: as `sample_masks`.
 
     >>> ball = np.linalg.norm(np.indices((16, 16, 16)) - 7.5, axis=0)
     >>> p = special.expit(5.0 - ball).astype(np.float32)
@@ -97,8 +97,8 @@ def with_interval(
     552 (8 to 2524)
     """
     value = float(measure(_checked(probability) > 0.5))
-    draws = mask_draws(probability, seed, count, correlation)
-    return Measured(value, *interval(float(measure(mask)) for mask in draws))
+    samples = sample_masks(probability, seed, count, correlation)
+    return Measured(value, *interval(float(measure(mask)) for mask in samples))
 
 
 def interval_if_present(
@@ -135,7 +135,7 @@ def soft_volume(
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
     correlation: float | int = math.inf,
 ) -> Measured:
-    """The expected volume ``sum p`` and its interval in closed form, without draws.
+    """The expected volume ``sum p`` and its interval in closed form, without samples.
 
     With an infinite correlation the volume is that of the level set at u, decreasing in u, so its
     quantiles are the volumes at the quantiles of u. Else its variance is that of a thresholded
@@ -147,7 +147,7 @@ def soft_volume(
     Args:
         probability: calibrated, between 0 and 1.
         voxel_size: along z, y, x.
-        correlation: as `mask_draws`, voxels.
+        correlation: as `sample_masks`, voxels.
 
     Returns:
         in the cube of the unit of `voxel_size`.

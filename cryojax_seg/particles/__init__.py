@@ -18,6 +18,7 @@ from cryojax_seg.particles.classify import classify_particles as classify_partic
 from cryojax_seg.particles.extract import Box as Box
 from cryojax_seg.particles.extract import extract_boxes as extract_boxes
 from cryojax_seg.particles.extract import reaches_outside as reaches_outside
+from cryojax_seg.particles.extract import wedge_masks as wedge_masks
 from cryojax_seg.particles.interpolate import resample as resample
 from cryojax_seg.particles.interpolate import rotate as rotate
 from cryojax_seg.particles.interpolate import shift as shift
@@ -36,6 +37,16 @@ from cryojax_seg.particles.pick import distances_to as distances_to
 from cryojax_seg.particles.pick import inside_mask as inside_mask
 from cryojax_seg.particles.pick import pick_peaks as pick_peaks
 from cryojax_seg.particles.pick import pick_regions as pick_regions
+from cryojax_seg.particles.picking import correlation_threshold as correlation_threshold
+from cryojax_seg.particles.picking import listed as listed
+from cryojax_seg.particles.picking import oriented_by_membrane as oriented_by_membrane
+from cryojax_seg.particles.picking import pick_labels as pick_labels
+from cryojax_seg.particles.picking import pick_maps as pick_maps
+from cryojax_seg.particles.picking import within_distance as within_distance
+from cryojax_seg.particles.refinement import FEWEST_FOR_RESOLUTION as FEWEST_FOR_RESOLUTION
+from cryojax_seg.particles.refinement import Refinement as Refinement
+from cryojax_seg.particles.refinement import half_sets as half_sets
+from cryojax_seg.particles.refinement import refine_halves as refine_halves
 from cryojax_seg.particles.resolution import ShellCorrelation as ShellCorrelation
 from cryojax_seg.particles.resolution import find_resolution as find_resolution
 from cryojax_seg.particles.resolution import masked_shell_correlation as masked_shell_correlation

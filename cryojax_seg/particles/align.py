@@ -1,7 +1,7 @@
 """Poses of particles by constrained correlation: a search over rotations, then its gradient.
 
 With M the wedge of the particles (in the frame of the tomogram), F the transform of a particle, G_R
-that of the turned reference, and t an offset, the score is the correlation over what was measured,
+that of the rotated reference, and t an offset, the score is the correlation over what was measured,
 
     CC(R, t) = sum_k M conj(G_R) F e^(2 pi i k t) / sqrt(sum_k M |G_R|^2 * sum_k M |F|^2)
 
@@ -26,7 +26,7 @@ Transfer = Float[Array, "_z _y _half_x"]
 
 
 class Poses(NamedTuple):
-    """How particles are turned and where they are in their boxes: ``sample = R @ ref + offset``.
+    """Rotations of particles and their places in their boxes: ``sample = R @ ref + offset``.
 
     Attributes:
         rotations: ``(n, 3, 3)`` in zyx order.
@@ -77,19 +77,19 @@ def search_poses(
     reference: Volume,
     rotations: Rotations,
     transfer: Transfer,
-    reach: float | int,
+    max_shift: float | int,
 ) -> Poses:
     """The best of these rotations for each particle, and the best whole offset with it, by FFT.
 
     The rotations are scanned, so memory does not grow with their number. In `jax.jit`, with the
-    shapes and `reach` static.
+    shapes and `max_shift` static.
 
     Args:
         volumes: particles ``(n, z, y, x)`` with one wedge.
         reference: ``(z, y, x)``; what is not to count is 0 (multiply it with a soft mask).
         rotations: to try, such as `uniform_rotations`.
         transfer: of the wedge on the rfftn grid, times a band if only that shall count.
-        reach: longest offset, voxels.
+        max_shift: largest offset, voxels.
 
     Raises:
         ValueError: if the reference differs in shape from the particles.
@@ -104,18 +104,18 @@ def search_poses(
     coefficients = spline_coefficients(reference)
     offsets = _offsets(shape, reference.dtype)
     z, y, x = (jnp.square(o) for o in offsets)
-    allowed = z + y + x <= reach * reach + 1e-6
+    allowed = z + y + x <= max_shift * max_shift + 1e-6
     size = shape[0] * shape[1] * shape[2]
 
     def step(best, item):
         number, rotation = item
-        turned = fourier.rfftn(resample(coefficients, rotation, jnp.zeros(3, reference.dtype)))
-        product = spectra * (masked.astype(turned.dtype) * jnp.conj(turned))[None]
+        rotated = fourier.rfftn(resample(coefficients, rotation, jnp.zeros(3, reference.dtype)))
+        product = spectra * (masked.astype(rotated.dtype) * jnp.conj(rotated))[None]
         maps = jax.vmap(lambda s: fourier.irfftn(s, shape))(product)
         flat = jnp.where(allowed[None], maps, -jnp.inf).reshape(count, -1)
         where = jnp.argmax(flat, 1)
         found = jnp.take_along_axis(flat, where[:, None], 1)[:, 0]
-        energy = energies * _inner(weights, turned, turned)
+        energy = energies * _inner(weights, rotated, rotated)
         safe = jnp.where(energy > 0, energy, 1.0)
         score = jnp.where(energy > 0, found * size / jnp.sqrt(safe), 0.0)
         better = score > best[0]
@@ -146,7 +146,7 @@ def refine_poses(
     poses: Poses,
     transfer: Transfer,
     steps: int = 8,
-    reach: float | int = 3.0,
+    max_shift: float | int = 3.0,
 ) -> Poses:
     """Poses at the maximum of the correlation near these, by its gradient.
 
@@ -158,7 +158,7 @@ def refine_poses(
         volumes, reference, transfer: as for `search_poses`.
         poses: to start from; within about half the width of the reference's finest detail.
         steps: of the refinement; converged from 5 degrees and a voxel after 8.
-        reach: longest way from the offset at the start, voxels.
+        max_shift: largest change of the offset, voxels.
 
     Raises:
         ValueError: if the reference differs in shape from the particles.
@@ -170,9 +170,9 @@ def refine_poses(
     coefficients = spline_coefficients(reference)
     arm = min(shape) / 4  # voxels that an angle of one radian moves, to scale the two
 
-    def turned(change, rotation, offset):
-        turn = rotation_from_vector(change[:3] / arm)
-        return resample(coefficients, turn @ rotation, offset + change[3:])
+    def rotated(change, rotation, offset):
+        change_of_rotation = rotation_from_vector(change[:3] / arm)
+        return resample(coefficients, change_of_rotation @ rotation, offset + change[3:])
 
     def one(item):
         volume, rotation, offset = item
@@ -181,15 +181,15 @@ def refine_poses(
         first_offset, zero = offset, jnp.zeros(6, dtype)
 
         def score_at(change, rotation, offset):
-            g = fourier.rfftn(turned(change, rotation, offset))
+            g = fourier.rfftn(rotated(change, rotation, offset))
             both = energy * _inner(weights, g, g)
             safe = jnp.where(both > 0, both, 1.0)
             return jnp.where(both > 0, _inner(weights, g, spectrum) / jnp.sqrt(safe), 0.0)
 
         def step(state, _):
             rotation, offset, score, damping = state
-            g = fourier.rfftn(turned(zero, rotation, offset))
-            slopes = jax.jacfwd(turned)(zero, rotation, offset)
+            g = fourier.rfftn(rotated(zero, rotation, offset))
+            slopes = jax.jacfwd(rotated)(zero, rotation, offset)
             slopes = jax.vmap(fourier.rfftn)(jnp.moveaxis(slopes, -1, 0))
             gg = _inner(weights, g, g)
             scale = _inner(weights, g, spectrum) / jnp.where(gg > 0, gg, 1.0)
@@ -203,7 +203,7 @@ def refine_poses(
             change = jnp.where(jnp.isfinite(change), change, 0.0)
             change = change / jnp.maximum(1.0, jnp.linalg.norm(change) / 2)  # two voxels at most
             there = score_at(change, rotation, offset)
-            far = jnp.sum(jnp.square(offset + change[3:] - first_offset)) > reach * reach
+            far = jnp.sum(jnp.square(offset + change[3:] - first_offset)) > max_shift * max_shift
             better = (there > score) & ~far
             rotation = jnp.where(
                 better, rotation_from_vector(change[:3] / arm) @ rotation, rotation
@@ -230,16 +230,16 @@ def align_particles(
     poses: Poses,
     transfer: Transfer,
     near: Rotations,
-    reach: float | int = 3.0,
+    max_shift: float | int = 3.0,
     steps: int = 8,
 ) -> Poses:
-    """The best pose around a known one: a search over turns by `near`, then `refine_poses`.
+    """The best pose around a known one: a search over the rotations `near`, then `refine_poses`.
 
     Args:
         volumes, reference, transfer: as for `search_poses`.
         poses: to start from.
         near: rotations that are applied to each pose, such as `rotations_near`.
-        reach: longest way from the offset at the start, voxels.
+        max_shift: largest change of the offset, voxels.
         steps: of the refinement; 0 for none.
 
     Raises:
@@ -254,7 +254,7 @@ def align_particles(
         # Moved back by whole voxels, so that the search is about the middle and nothing is lost.
         whole = jnp.round(offset).astype(jnp.int32)
         moved = jnp.roll(volume, -whole, (0, 1, 2))
-        found = search_poses(moved[None], reference, near @ rotation, transfer, reach)
+        found = search_poses(moved[None], reference, near @ rotation, transfer, max_shift)
         return Poses(found.rotations[0], found.offsets[0] + whole.astype(dtype), found.scores[0])
 
     items = (
@@ -263,7 +263,7 @@ def align_particles(
         jnp.asarray(poses.offsets, dtype),
     )
     found = jax.lax.map(one, items)
-    return refine_poses(volumes, reference, found, transfer, steps, reach) if steps else found
+    return refine_poses(volumes, reference, found, transfer, steps, max_shift) if steps else found
 
 
 def _check(volumes: Volumes, reference: Volume) -> None:

@@ -55,7 +55,7 @@ class Average:
 def average_particles(
     volumes: Volumes, poses: Poses, wedge: MissingWedge | None = None, oversampling: int = 1
 ) -> Average:
-    """Turns particles back into the frame of the reference and adds them and their wedges.
+    """Rotate particles back into the frame of the reference and add them and their wedges.
 
     One after the other, so that memory does not grow with their number; in `jax.jit`. For the
     average of many, add those of parts; for a resolution, keep those of even and odd ones apart.
@@ -82,8 +82,8 @@ def average_particles(
         volume, rotation, offset = item
         back = rotation.T
         coefficients = spline_coefficients(volume, oversampling)
-        turned = resample(coefficients, back, -(back @ offset), oversampling=oversampling)
-        spectrum = fourier.rfftn(turned)
+        rotated = resample(coefficients, back, -(back @ offset), oversampling=oversampling)
+        spectrum = fourier.rfftn(rotated)
         transfer = jnp.ones(half, dtype)
         if wedge is not None:
             transfer = wedge.rotate(back).transfer(shape).astype(dtype)

@@ -29,9 +29,9 @@ class Classification(NamedTuple):
     changed: tuple[float, ...]
 
 
-@functools.partial(jax.jit, static_argnames=("reach", "steps"))
-def _aligned(volumes, reference, poses, transfer, near, reach, steps):
-    return align_particles(volumes, reference, poses, transfer, near, reach, steps)
+@functools.partial(jax.jit, static_argnames=("max_shift", "steps"))
+def _aligned(volumes, reference, poses, transfer, near, max_shift, steps):
+    return align_particles(volumes, reference, poses, transfer, near, max_shift, steps)
 
 
 _averaged = jax.jit(average_particles)
@@ -44,13 +44,13 @@ def classify_particles(
     wedge: MissingWedge | None = None,
     mask: Array | None = None,
     near: Rotations | None = None,
-    reach: float | int = 2.0,
+    max_shift: float | int = 2.0,
     steps: int = 0,
     iterations: int = 10,
 ) -> Classification:
     """Multi-reference alignment: each particle joins the reference it correlates best with.
 
-    In turns, particles are aligned to all references by constrained correlation and choose the
+    By turns, particles are aligned to all references by constrained correlation and choose the
     best, and each reference becomes the wedge-compensated average of its particles; until none
     changes. A reference that nobody chose stays as it is. This climbs to the nearest optimum: start
     from references that differ, such as averages of random parts or known structures.
@@ -62,7 +62,7 @@ def classify_particles(
         wedge: of the tomogram.
         mask: soft, which the references are multiplied with.
         near: rotations to try around each pose; by default the pose itself alone.
-        reach: longest way from the offset of the start, voxels.
+        max_shift: largest change of the offset, voxels.
         steps: of the gradient refinement; 0 for none.
         iterations: at most.
 
@@ -84,7 +84,7 @@ def classify_particles(
         for reference in references:
             masked = jnp.asarray(reference, dtype)
             masked = masked if mask is None else masked * jnp.asarray(mask, dtype)
-            found.append(_aligned(volumes, masked, poses, transfer, near, reach, steps))
+            found.append(_aligned(volumes, masked, poses, transfer, near, max_shift, steps))
         scores = np.stack([np.asarray(f.scores) for f in found])
         best = scores.argmax(0)
         each = np.arange(count)

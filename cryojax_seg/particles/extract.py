@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from cryojax_seg.core.blocks import Readable, release
 from cryojax_seg.core.particles import Particles
@@ -29,7 +29,7 @@ class Box(NamedTuple):
         number: of the particle in its table.
         volume: float32 cube, in the orientation of the tomogram; the particle is at its voxel
             ``edge // 2``.
-        wedge: of the box when it is turned by the particle's inverse rotation into the frame of
+        wedge: of the box when it is rotated by the particle's inverse rotation into the frame of
             the reference; None if that of the tomogram is not known.
     """
 
@@ -108,6 +108,33 @@ def extract_boxes(
             release(volume)
         own = None if wedge is None else wedge.rotate(particles.rotations[number].T)
         yield Box(number, box, own)
+
+
+def wedge_masks(
+    wedge: MissingWedge, rotations: Float[Array, "n 3 3"], edge: int
+) -> Iterator[np.ndarray]:
+    """Yield the missing wedge of each box in the frame of the reference.
+
+    Args:
+        wedge: of the tomogram.
+        rotations: of the particles, ``lab = R @ reference``, zyx.
+        edge: of the boxes, voxels.
+
+    Yields:
+        float32 cubes of all frequencies, 1 where the box was measured and 0 elsewhere; the zero
+        frequency is the voxel ``edge // 2``.
+
+    >>> (mask,) = wedge_masks(MissingWedge((-60.0, 60.0)), np.eye(3)[None], 8)
+    >>> mask[4, 4, 6], mask[7, 4, 4].round(3)  # along x, and along the beam
+    (1.0, 0.0)
+    """
+    shape = (edge,) * 3
+    transfer = jax.jit(lambda rotation: wedge.rotate(rotation).transfer(shape))
+    for rotation in rotations:
+        half = np.asarray(transfer(np.asarray(rotation.T, np.float32)))
+        # Symmetric, so its inverse transform is real and the whole transform of that is the whole.
+        whole = np.fft.fftn(np.fft.irfftn(half, s=shape, axes=(0, 1, 2))).real
+        yield np.fft.fftshift(whole).astype(np.float32)
 
 
 def _ahead(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray) -> Iterator[np.ndarray]:

@@ -130,7 +130,9 @@ def resample(
     shape: Shape | None = None,
     oversampling: int = 1,
 ) -> Float[Array, "_a _b _c"]:
-    """A turned and moved volume from its `spline_coefficients`: ``out(R r + offset) = volume(r)``.
+    """A rotated and shifted volume from its `spline_coefficients`.
+
+    ``out(R r + offset) = volume(r)``.
 
     Positions are from the middle voxels. What comes from outside the volume is 0. Differentiable
     in all arguments, twice in the pose; rotations may be traced, so that one compiled program
@@ -188,7 +190,7 @@ def rotate(
     offset: Float[Array, "3"] | None = None,
     oversampling: int = 1,
 ) -> Float[Array, "_a _b _c"]:
-    """A volume turned about its middle voxel and then moved, 0 where nothing comes from.
+    """A volume rotated about its middle voxel and then shifted, 0 where nothing comes from.
 
     The wedge goes with it: ``wedge.rotate(rotation)``.
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Int
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from cryojax_seg.core.blocks import Readable
 from cryojax_seg.core.particles import Particles
 from cryojax_seg.core.types import Array
 from cryojax_seg.particles.balls import pick_balls, typical
@@ -17,7 +18,7 @@ SPECK = 0.05  # share of the usual size of a label's objects below which one is 
 TOUCHING = np.ones((3, 3, 3), bool)  # by a face, an edge or a corner
 
 
-def as_labels(values: Shaped[Array, "z y x"]) -> Int[np.ndarray, "z y x"] | None:
+def as_labels(values: Readable | Array) -> Int[np.ndarray, "z y x"] | None:
     """The labels that a volume holds; None if it holds probabilities or densities.
 
     A volume of two values is a mask, whatever they are: 0, or else the lower one, is background.
@@ -121,9 +122,9 @@ def _middles(inside: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarra
         parts = np.zeros(len(voxels), int)
         low, high = voxels.min(0), voxels.max(0)
         if (high - low + 1).max() > diameter:
-            body = np.zeros(high - low + 1, np.float32)
-            body[tuple((voxels - low).T)] = 1
-            seeds = pick_balls(body, diameter, 0.5, smallest=0.0).coordinates
+            object_ = np.zeros(high - low + 1, np.float32)
+            object_[tuple((voxels - low).T)] = 1
+            seeds = pick_balls(object_, diameter, 0.5, smallest=0.0).coordinates
             if len(seeds):
                 parts = KDTree(seeds + low).query(voxels)[1]
         size = np.bincount(parts)

@@ -8,6 +8,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
+from cryojax_seg.core.masks import structure_normals
 from cryojax_seg.core.types import Array
 
 # Roots of equations (5) of Alexa 2022.
@@ -29,8 +30,8 @@ def uniform_rotations(count: int) -> Float[np.ndarray, "n 3 3"]:
     Raises:
         ValueError: if there is to be none.
 
-    >>> turns = uniform_rotations(100)
-    >>> bool(np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(3)))
+    >>> rotations = uniform_rotations(100)
+    >>> bool(np.allclose(rotations @ rotations.transpose(0, 2, 1), np.eye(3)))
     True
     """
     if count < 1:
@@ -115,12 +116,12 @@ def orientations_from_normals(
 ) -> Float[np.ndarray, "n 3 3"]:
     """Rotations that take the z axis of the reference to these normals.
 
-    What is left open is the turn about the normal: by default the one that turns least, else a
+    The rotation about the normal is free: by default the smallest rotation is taken, else a
     random one.
 
     Args:
         normals: ``(n, 3)`` in zyx order, of any length above 0.
-        seed: of random turns about the normals.
+        seed: of random rotations about the normals.
 
     Returns:
         ``(n, 3, 3)``, ``lab = R @ reference``, in zyx order.
@@ -136,16 +137,16 @@ def orientations_from_normals(
     if not (np.isfinite(lengths).all() and (lengths > 0).all()):
         raise ValueError("normals must be finite and longer than 0; leave out particles without")
     n = normals[:, ::-1] / lengths[:, None]  # xyz
-    # The turn about z x n; at n = -z about x.
+    # The rotation about z x n; at n = -z about x.
     axis = np.stack([-n[:, 1], n[:, 0], 0 * n[:, 0]], -1)
     sine = np.linalg.norm(axis, axis=1)
     angle = np.arctan2(sine, n[:, 2])
     axis = np.where(sine[:, None] > 1e-12, axis / np.maximum(sine, 1e-300)[:, None], [1.0, 0, 0])
-    turns = Rotation.from_rotvec(axis * angle[:, None])
+    found = Rotation.from_rotvec(axis * angle[:, None])
     if seed is not None:
         about = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(n))
-        turns = turns * Rotation.from_rotvec(about[:, None] * np.array([0.0, 0, 1]))
-    return _zyx(turns.as_matrix().reshape(-1, 3, 3))
+        found = found * Rotation.from_rotvec(about[:, None] * np.array([0.0, 0, 1]))
+    return _zyx(found.as_matrix().reshape(-1, 3, 3))
 
 
 def normals_at(
@@ -154,8 +155,8 @@ def normals_at(
     """Unit normals (zyx) of a mask at particles on it or near it, pointing out of it to them.
 
     The gradient of the signed distance to the mask, smoothed by a Gaussian. In the middle of a
-    membrane, where it vanishes, the direction across which the distance changes most (the dominant
-    eigenvector of its structure tensor), whose sign is that of the particle's side or arbitrary.
+    membrane, where it vanishes, the direction across which the distance changes most
+    (`core.masks.structure_normals`), whose sign is that of the particle's side or arbitrary.
 
     Args:
         coordinates: voxels, zyx; those outside the volume take the normal of the nearest voxel.
@@ -177,19 +178,16 @@ def normals_at(
     outside = np.asarray(ndimage.distance_transform_edt(~mask), np.float32)
     outside -= np.asarray(ndimage.distance_transform_edt(mask), np.float32)
     places = np.asarray(coordinates, float).reshape(-1, 3).T
+    if not places.size:
+        return np.zeros((0, 3))
 
-    def at(field):
-        return ndimage.map_coordinates(field, places, order=1, mode="nearest")
+    def at(field: np.ndarray) -> np.ndarray:
+        return np.asarray(ndimage.map_coordinates(field, places, order=1, mode="nearest"))
 
     steps = [np.gradient(outside, axis=axis) for axis in range(3)]
     smooth = [ndimage.gaussian_filter(step, sigma, mode="nearest") for step in steps]
-    mean = np.stack([at(field) for field in smooth], -1)
-    tensor = np.empty((len(mean), 3, 3))
-    for i in range(3):
-        for j in range(i, 3):
-            product = ndimage.gaussian_filter(steps[i] * steps[j], sigma, mode="nearest")
-            tensor[:, i, j] = tensor[:, j, i] = at(product)
-    across = np.linalg.eigh(tensor)[1][:, :, -1] if len(mean) else mean
+    mean = np.stack([at(np.asarray(field)) for field in smooth], -1)
+    across = structure_normals(outside, sigma, at, "nearest")
     across = across * np.where(np.sum(across * mean, 1, keepdims=True) < 0, -1.0, 1.0)
     length = np.linalg.norm(mean, axis=1, keepdims=True)
     return np.where(length > 0.5, mean / np.maximum(length, 1e-12), across)

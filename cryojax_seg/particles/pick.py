@@ -5,6 +5,12 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from cryojax_seg.core.masks import (
+    depth_basins,
+    depth_in_mask,
+    distances_to_mask,
+    points_in_mask,
+)
 from cryojax_seg.core.particles import Particles
 from cryojax_seg.core.types import Array
 
@@ -143,8 +149,6 @@ def pick_regions(
     >>> pick_regions(ball.astype(np.float32), 8.0, 0.5).coordinates.round(3).tolist()
     [[7.0, 7.0, 7.0]]
     """
-    from skimage.segmentation import watershed
-
     check_size(diameter, threshold)
     values = finite(probabilities)
     inside = values >= threshold
@@ -152,14 +156,13 @@ def pick_regions(
         inside &= np.asarray(mask)
     if not inside.any():
         return Particles(np.zeros((0, 3)), scores=np.zeros(0))
-    padded = np.pad(inside, 1)  # a region ends at the faces of the volume
-    depth = np.asarray(ndimage.distance_transform_edt(padded))[1:-1, 1:-1, 1:-1]
+    depth = depth_in_mask(inside)
     depth = np.asarray(ndimage.gaussian_filter(depth, min(diameter / 8, 2.0)))
     voxels, middles = tops(np.where(inside, depth, 0).astype(np.float32), 1e-3)
     voxels = voxels[apart(middles, diameter / 2)]
     seeds = np.zeros(values.shape, np.int32)
     seeds[tuple(voxels.T)] = 1 + np.arange(len(voxels))
-    basins = watershed(-depth, seeds, mask=inside)
+    basins = depth_basins(depth, inside, seeds, connectivity=1)
     numbers = np.arange(1, len(voxels) + 1)
     sizes = np.bincount(basins.ravel(), minlength=len(voxels) + 1)[1:]
     numbers = numbers[sizes >= max(1.0, smallest * np.pi / 6 * float(diameter) ** 3)]
@@ -178,28 +181,19 @@ def inside_mask(particles: Particles, mask: Bool[Array, "_z _y _x"]) -> Bool[np.
     >>> inside_mask(Particles([[0.0, 0, 1], [0, 0, 5]]), np.array([[[False, True]]])).tolist()
     [True, False]
     """
-    mask = np.asarray(mask)
-    index = np.rint(particles.coordinates).astype(int)
-    there = np.all((index >= 0) & (index < mask.shape), 1)
-    return there & mask[tuple(np.where(there[:, None], index, 0).T)]
+    return points_in_mask(particles.coordinates, np.asarray(mask))
 
 
 def distances_to(particles: Particles, mask: Bool[Array, "_z _y _x"]) -> Float[np.ndarray, " n"]:
     """The distance of each particle to the nearest voxel of a membrane, in voxels.
 
-    Between the centres of voxels, to a fraction by interpolation. Infinite if the mask is empty;
-    for particles outside the volume that of the nearest voxel.
+    To the centre of that voxel; 0 in the membrane, and infinite if the mask is empty.
 
     >>> wall = np.zeros((9, 9, 9), bool); wall[2] = True
     >>> distances_to(Particles([[6.5, 4, 4]]), wall).tolist()
     [4.5]
     """
-    mask = np.asarray(mask)
-    if not mask.any():
-        return np.full(len(particles), np.inf)
-    distance = np.asarray(ndimage.distance_transform_edt(~mask))
-    places = particles.coordinates.T
-    return np.asarray(ndimage.map_coordinates(distance, places, order=1, mode="nearest"))
+    return distances_to_mask(particles.coordinates, np.asarray(mask))
 
 
 def finite(values: Array) -> np.ndarray:

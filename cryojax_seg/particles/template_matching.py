@@ -1,4 +1,4 @@
-"""Where and how turned a known structure is in a tomogram: the classical baseline of picking.
+"""Places and rotations of a known structure in a tomogram: the classical baseline of picking.
 
 For each rotation R, with the template T_R = R T behind the wedge of the tomogram, a mask m about
 the middle voxel, weighted means ``<.>`` under it and sums over the voxels u of the template's box,
@@ -10,6 +10,7 @@ the middle voxel, weighted means ``<.>`` under it and sums over the voxels u of 
 offset. The sums over all r are products in Fourier space.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -17,10 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.fft
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from cryojax_seg.core import fourier
 from cryojax_seg.core.blocks import Readable, read, release
+from cryojax_seg.core.particles import Particles
 from cryojax_seg.core.types import Array, Shape, Volume
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.particles.interpolate import resample, spline_coefficients
@@ -35,15 +37,28 @@ class Match(NamedTuple):
     Attributes:
         scores: float32 ``(z, y, x)``, -1 to 1.
         numbers: int32, of the rotation that has this score.
+        rotations: ``(k, 3, 3)`` that were tried.
     """
 
     scores: np.ndarray
     numbers: np.ndarray
+    rotations: np.ndarray
+
+    def without(self, missing: Bool[np.ndarray, "z y x"]) -> "Match":
+        """Return the match with score 0 where nothing was measured."""
+        return self._replace(scores=np.where(missing, np.float32(0), self.scores))
+
+    def oriented(self, particles: Particles) -> Particles:
+        """Return particles in the best rotations at their voxels."""
+        voxels = np.rint(particles.coordinates).astype(int)
+        return dataclasses.replace(
+            particles, rotations=self.rotations[self.numbers[tuple(voxels.T)]]
+        )
 
 
 def match_template(
     volume: Readable | Array,
-    template: Volume,
+    template: Readable | Array,
     rotations: Float[Array, "k 3 3"],
     wedge: MissingWedge | None = None,
     mask: Array | None = None,
@@ -61,7 +76,7 @@ def match_template(
             the wedge's smear stays inside.
         rotations: to try, ``sample = R @ template``.
         wedge: of the tomogram.
-        mask: soft, of the template's shape, and round, for it is not turned; by default a
+        mask: soft, of the template's shape, and round, for it is not rotated; by default a
             `soft_sphere` that ends at the faces.
         memory: GiB for the working arrays; decides about the tiles.
 
@@ -93,7 +108,7 @@ def match_template(
     transfer = None
     if wedge is not None:
         transfer = np.asarray(wedge.transfer(template.shape), np.float32)
-    turns = np.asarray(rotations, np.float32)
+    matrices = np.asarray(rotations, np.float32)
     scores = np.zeros(volume.shape, np.float32)
     numbers = np.zeros(volume.shape, np.int32)
     counts = [math.ceil(n / t) for n, t in zip(volume.shape, tile, strict=True)]
@@ -102,14 +117,14 @@ def match_template(
         first = [s - t // 2 for s, t in zip(start, template.shape, strict=True)]
         part = read(volume, first, [f + b for f, b in zip(first, block, strict=True)])
         release(volume)
-        best, number = best_rotations(_centred(part), template, mask, transfer, turns)
+        best, number = best_rotations(_centred(part), template, mask, transfer, matrices)
         where = tuple(
             slice(s, min(s + t, n)) for s, t, n in zip(start, tile, volume.shape, strict=True)
         )
         inside = tuple(slice(0, w.stop - w.start) for w in where)
         scores[where] = np.asarray(best)[inside]
         numbers[where] = np.asarray(number)[inside]
-    return Match(scores, numbers)
+    return Match(scores, numbers, np.asarray(rotations))
 
 
 def plan_blocks(shape: Shape, template: Shape, memory: float) -> tuple[Shape, Shape]:
@@ -179,12 +194,12 @@ def best_rotations(
 
     def step(best, item):
         number, rotation = item
-        turned = resample(coefficients, rotation, jnp.zeros(3, template.dtype))
+        rotated = resample(coefficients, rotation, jnp.zeros(3, template.dtype))
         if transfer is not None:
-            turned = fourier.apply_gain(turned, transfer)
-        kernel = mask * (turned - jnp.sum(mask * turned) / total)
+            rotated = fourier.apply_gain(rotated, transfer)
+        kernel = mask * (rotated - jnp.sum(mask * rotated) / total)
         # sum m (T - <T>)^2, of which the kernel has one factor m.
-        norm = jnp.sum(kernel * (turned - jnp.sum(mask * turned) / total))
+        norm = jnp.sum(kernel * (rotated - jnp.sum(mask * rotated) / total))
         kernel = kernel / jnp.sqrt(jnp.maximum(norm, 1e-20))
         score = correlated(kernel, spectrum)
         better = score > best[0]

@@ -121,15 +121,17 @@ def test_small_balls_have_their_area_and_volume_and_are_the_roundest(radius):
     area = measure.boundary_area(mask, (10.0, 10.0, 10.0))
     assert area == pytest.approx(400 * np.pi * radius**2, rel=0.015)
     assert measure.mesh_area(mesh.vertices, mesh.faces) == pytest.approx(area, rel=1e-5)
-    assert measure.body_surface(mask).volume() == pytest.approx(np.count_nonzero(mask), rel=2e-3)
-    assert 0.97 < measure.measure_body(mask).sphericity <= 1
+    assert measure.boundary_surface(mask).volume() == pytest.approx(
+        np.count_nonzero(mask), rel=2e-3
+    )
+    assert 0.97 < measure.object_shape(mask).sphericity <= 1
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 2), (2, 2, 2), (1, 1, 9), (1, 8, 8)])
 def test_nothing_is_rounder_than_a_ball(shape):
     mask = np.pad(np.ones(shape, bool), 4)
-    assert 0.2 < measure.measure_body(mask).sphericity <= 1
-    assert measure.body_surface(mask).volume() == pytest.approx(np.prod(shape), rel=0.01)
+    assert 0.2 < measure.object_shape(mask).sphericity <= 1
+    assert measure.boundary_surface(mask).volume() == pytest.approx(np.prod(shape), rel=0.01)
 
 
 def test_the_mesh_of_a_body_ends_at_the_face_that_cuts_it():

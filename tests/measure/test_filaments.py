@@ -33,7 +33,7 @@ def test_an_actin_bundle_is_measured_as_it_was_made(bundle):
     limits = TracingLimits(round_ends=True)
     rows, summary = measure_filaments(distance <= 0, VOXEL, limits=limits)
     truth = structure.measurements()["length"]
-    assert summary.number.value == 7 and summary.number.low is None
+    assert summary.count.value == 7 and summary.count.low is None
     assert 1e4 * summary.total_length_um.value == pytest.approx(truth, rel=0.02)
     region = distance.size * 1e-9
     assert summary.region_um3 == pytest.approx(region)
@@ -53,8 +53,8 @@ def test_an_actin_bundle_is_measured_as_it_was_made(bundle):
         assert row.radius_nm == pytest.approx(3.5, rel=0.05)
         assert row.spacing_nm == pytest.approx(15, rel=0.03)
         assert row.covered == 1 and not row.at_border
-        ends = np.subtract(row.stop_angstrom, row.start_angstrom)
-        assert row.end_to_end_nm == pytest.approx(0.1 * np.linalg.norm(ends))
+        ends = np.subtract(row.stop_nm, row.start_nm)
+        assert row.end_to_end_nm == pytest.approx(np.linalg.norm(ends))
 
 
 def test_walls_of_a_microtubule():
@@ -73,11 +73,11 @@ def test_intervals_cover_the_truth_and_follow_the_probabilities(bundle):
     widths = []
     for softness in (1.0, 3.0):
         p = expit(-distance / softness).astype(np.float32)
-        rows, summary = measure_filaments(p > 0.5, VOXEL, p, limits, draws=8)
+        rows, summary = measure_filaments(p > 0.5, VOXEL, p, limits, samples=8)
         total = summary.total_length_um
         assert total.low <= 1e-4 * truth * 1.005 and 1e-4 * truth <= total.high * 1.005
         assert total.low < total.value <= total.high
-        assert summary.number.low <= 7 <= summary.number.high
+        assert summary.count.low <= 7 <= summary.count.high
         widths.append(np.mean([r.length_nm.high - r.length_nm.low for r in rows]))
         for row in rows:
             assert row.length_nm.low <= row.length_nm.value <= row.length_nm.high
@@ -94,8 +94,8 @@ def test_part_of_a_region_and_nothing_at_all():
     ratio = half.number_density_per_um3.value / whole.number_density_per_um3.value
     assert ratio == pytest.approx(2)
     p = np.zeros(mask.shape, np.float32)
-    rows, nothing = measure_filaments(mask & False, VOXEL, p, draws=3)
-    assert rows == [] and nothing.number == (0, 0, 0) and nothing.total_length_um == (0, 0, 0)
+    rows, nothing = measure_filaments(mask & False, VOXEL, p, samples=3)
+    assert rows == [] and nothing.count == (0, 0, 0) and nothing.total_length_um == (0, 0, 0)
     assert nothing.order_parameter is None and nothing.persistence_length_um is None
     with pytest.raises(ValueError, match="region is empty"):
         measure_filaments(mask, VOXEL, region=region & False)
@@ -108,8 +108,8 @@ def test_an_unsure_background_is_no_filament(bundle):
     _, distance = bundle
     p = (0.2 + 0.8 * expit(-distance)).astype(np.float32)
     limits = TracingLimits(round_ends=True)
-    rows, summary = measure_filaments(distance <= 0, VOXEL, p, limits, draws=5)
-    assert summary.number == (7, 7, 7)
+    rows, summary = measure_filaments(distance <= 0, VOXEL, p, limits, samples=5)
+    assert summary.count == (7, 7, 7)
     assert summary.total_length_um.low > 0.97 * summary.total_length_um.value
 
 
@@ -118,8 +118,8 @@ def test_each_number_of_an_instance_map_is_one_filament():
     numbers = np.zeros((20, 30, 80), np.int32)
     numbers[5:8, 5:8, 5:75], numbers[5:8, 8:11, 5:55] = 4, 9
     rows, summary = measure_filaments(numbers, (10.0, 10.0, 10.0))
-    assert [row.filament for row in rows] == [4, 9]
+    assert [row.instance for row in rows] == [4, 9]
     assert [row.length_nm.value for row in rows] == pytest.approx([70, 50], rel=0.03)
-    assert rows[1].start_angstrom[:2] == pytest.approx((60, 90), abs=2)
-    assert summary.number.value == 2
+    assert rows[1].start_nm[:2] == pytest.approx((6, 9), abs=0.2)
+    assert summary.count.value == 2
     assert summary.spacing_nm.value == pytest.approx(3, rel=0.1)

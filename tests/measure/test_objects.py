@@ -48,11 +48,11 @@ def test_instances_come_in_their_boxes():
 def test_touching_vesicles_of_unequal_size_are_cut_at_their_neck(voxel_size):
     a, b = balls((10, 6), ([12, 12, 12], [12, 12, 26]), (24, 24, 36))
     assert measure.components(a | b).max() == 1
-    parts = measure.split_bodies(a | b, voxel_size)
+    parts = measure.split_touching(a | b, voxel_size)
     assert parts.max() == 2
     only = a & ~b
     assert (parts[only] == 1).mean() > 0.98 and (parts[b & ~a] == 2).mean() > 0.98
-    assert measure.split_bodies(a | b, voxel_size, neck=0).max() == 1
+    assert measure.split_touching(a | b, voxel_size, neck=0).max() == 1
 
 
 def test_one_body_stays_one():
@@ -63,7 +63,7 @@ def test_one_body_stays_one():
     ball = np.sqrt(z**2 + y**2 + x**2) + rough < 10
     tube = np.hypot(z, y - 0.01 * x**2 + 3) < 4
     for mask in (ellipsoid, measure.components(ball) == 1, tube, ellipsoid[:14]):
-        assert measure.split_bodies(mask).max() == 1
+        assert measure.split_touching(mask).max() == 1
 
 
 @pytest.mark.parametrize("tilt", [0.0, 0.4, 1.0])
@@ -96,10 +96,10 @@ def test_one_membrane_of_uneven_thickness_and_strength_stays_one():
 def test_nothing_has_no_instances():
     nothing = np.zeros((5, 6, 7), bool)
     assert measure.components(nothing).max() == 0
-    assert measure.split_bodies(nothing).max() == 0
+    assert measure.split_touching(nothing).max() == 0
     assert measure.split_membranes(nothing.astype(np.float32)).max() == 0
     with pytest.raises(ValueError, match="neck"):
-        measure.split_bodies(nothing, neck=2.0)
+        measure.split_touching(nothing, neck=2.0)
     with pytest.raises(ValueError, match="valley"):
         measure.split_membranes(nothing.astype(np.float32), valley=-1.0)
 

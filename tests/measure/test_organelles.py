@@ -18,7 +18,7 @@ def shell(radius, thickness, half):
 
 def test_a_ball_and_an_ellipsoid():
     points = shapes.grid(26)
-    ball = measure.measure_body(shapes.sphere(points, 18) <= 0, (10.0, 10.0, 10.0))
+    ball = measure.object_shape(shapes.sphere(points, 18) <= 0, (10.0, 10.0, 10.0))
     assert ball.volume == pytest.approx(4 / 3 * np.pi * 180**3, rel=0.01)
     assert ball.area == pytest.approx(4 * np.pi * 180**2, rel=0.015)
     assert ball.surface_to_volume == pytest.approx(3 / 180, rel=0.02)
@@ -26,11 +26,11 @@ def test_a_ball_and_an_ellipsoid():
     axes = (8.0, 12.0, 24.0)
     inside = (points**2 / np.reshape(axes, (3, 1, 1, 1)) ** 2).sum(0) <= 1
     area, volume = shapes.ellipsoid_area(axes), 4 / 3 * np.pi * np.prod(axes)
-    body = measure.measure_body(inside)
+    body = measure.object_shape(inside)
     assert body.volume == pytest.approx(volume, rel=0.01)
     expected = np.pi ** (1 / 3) * (6 * volume) ** (2 / 3) / area
     assert body.sphericity == pytest.approx(expected, rel=0.02)
-    assert measure.measure_body(inside[20:]).sphericity is None  # cut: its whole is not known
+    assert measure.object_shape(inside[20:]).sphericity is None  # cut: its whole is not known
 
 
 def test_the_lumen_of_a_closed_membrane():
@@ -81,7 +81,7 @@ def test_contact_area_of_a_sphere_above_a_plane():
 
 def test_nothing_gives_zeros():
     nothing = np.zeros((6, 7, 8), bool)
-    assert measure.measure_body(nothing) == (0, 0, None, None)
+    assert measure.object_shape(nothing) == (0, 0, None, None)
     assert not measure.lumen(nothing).mask.any()
     sheet = measure.membrane_sheet(nothing)
     found = measure.distances(sheet, sheet)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryojax_seg.measure.pairs import Region, pair_correlation
+from cryojax_seg.measure import Region, pair_correlation
 
 VOXEL = (10.0, 10.0, 10.0)
 EDGES = np.linspace(0, 160, 9)

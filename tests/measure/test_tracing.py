@@ -215,8 +215,8 @@ def test_nothing_and_bad_input():
         trace_filaments(one, (10.0, 0.0, 10.0))
     with pytest.raises(ValueError, match="probability has shape"):
         trace_filaments(one, VOXEL, probability=np.zeros((5, 5, 6)))
-    with pytest.raises(ValueError, match="maximum_turn_degrees"):
-        TracingLimits(maximum_turn_degrees=0)
+    with pytest.raises(ValueError, match="maximum_angle_degrees"):
+        TracingLimits(maximum_angle_degrees=0)
     with pytest.raises(ValueError, match="minimum_length_angstrom"):
         TracingLimits(minimum_length_angstrom=-1)
 

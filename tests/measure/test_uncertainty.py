@@ -21,16 +21,16 @@ def depth():
 def test_every_voxel_is_foreground_with_its_probability(correlation):
     p = np.linspace(0, 1, 11, dtype=np.float32)[:, None, None] * np.ones((11, 12, 12), np.float32)
     count = 100
-    mean = np.mean(list(measure.mask_draws(p, 1, count, correlation)), axis=0).mean((1, 2))
+    mean = np.mean(list(measure.sample_masks(p, 1, count, correlation)), axis=0).mean((1, 2))
     assert mean[0] == 0 and mean[-1] == 1
-    # A plane of independent draws; the levels of an infinite correlation are stratified.
+    # A plane of independent samples; the levels of an infinite correlation are stratified.
     np.testing.assert_allclose(mean, p[:, 0, 0], atol=0.02)
 
 
-def test_draws_have_the_correlation_that_was_asked_for():
+def test_samples_have_the_correlation_that_was_asked_for():
     """Two voxels of p = 1/2 agree with probability 1/2 + asin(rho) / pi (Sheppard 1899)."""
     p = np.full((1, 60, 60), 0.5, np.float32)
-    masks = np.array(list(measure.mask_draws(p, 0, 100, 4.0)))
+    masks = np.array(list(measure.sample_masks(p, 0, 100, 4.0)))
     for shift in (1, 4, 8):
         agree = (masks[..., shift:] == masks[..., :-shift]).mean()
         rho = math.exp(-(shift**2) / 2 / 4.0**2)
@@ -41,10 +41,10 @@ def test_draws_have_the_correlation_that_was_asked_for():
 def test_variance_of_the_volume_is_that_of_drawn_masks(depth, correlation):
     p = special.ndtr((RADIUS - depth) / SPREAD).astype(np.float32)
     soft = measure.soft_volume(p, (2.0, 1.0, 1.0), correlation)
-    draws = [2.0 * m.sum() for m in measure.mask_draws(p, 3, 200, correlation)]
+    samples = [2.0 * m.sum() for m in measure.sample_masks(p, 3, 200, correlation)]
     assert soft.value == pytest.approx(2.0 * p.sum(), rel=1e-6)
-    # 200 draws know a standard deviation to 5 %.
-    assert (soft.high - soft.low) / 2 / 1.96 == pytest.approx(np.std(draws), rel=0.15)
+    # 200 samples know a standard deviation to 5 %.
+    assert (soft.high - soft.low) / 2 / 1.96 == pytest.approx(np.std(samples), rel=0.15)
 
 
 def truths(depth, correlation, count):
@@ -102,22 +102,22 @@ def test_nothing_and_certainty_have_no_spread():
         total = float(p.sum())
         for correlation in (0, 2.0, math.inf):
             assert measure.soft_volume(p, correlation=correlation) == (total, total, total)
-            assert all((m == (p > 0.5)).all() for m in measure.mask_draws(p, 0, 3, correlation))
+            assert all((m == (p > 0.5)).all() for m in measure.sample_masks(p, 0, 3, correlation))
     empty = np.zeros((0, 4, 4), np.float32)
     assert measure.soft_volume(empty).value == 0
 
 
 def test_what_is_no_probability_is_refused():
     with pytest.raises(ValueError, match="sigmoid"):
-        next(measure.mask_draws(np.full((2, 2, 2), 3.0, np.float32)))
+        next(measure.sample_masks(np.full((2, 2, 2), 3.0, np.float32)))
     with pytest.raises(ValueError, match="correlation"):
-        next(measure.mask_draws(np.zeros((2, 2, 2), np.float32), correlation=-1.0))
+        next(measure.sample_masks(np.zeros((2, 2, 2), np.float32), correlation=-1.0))
     with pytest.raises(ValueError, match="count"):
-        next(measure.mask_draws(np.zeros((2, 2, 2), np.float32), count=0))
+        next(measure.sample_masks(np.zeros((2, 2, 2), np.float32), count=0))
 
 
 def test_interval_of_an_object_that_is_there(depth):
-    """A ball of uncertain radius that exists in three of four draws: its size is what it is."""
+    """A ball of uncertain radius that exists in three of four samples: its size is what it is."""
     whole = special.ndtr((RADIUS - depth) / SPREAD)
     p = (0.75 * whole).astype(np.float32)
     low, high = measure.interval_if_present(lambda m: float(m.sum()), p, 2)

@@ -46,8 +46,8 @@ def disturbed(truth, angle, shift, seed=0):
     return Poses(jnp.asarray(turns, jnp.float32), jnp.asarray(truth[1] + moves, jnp.float32), zero)
 
 
-search = jax.jit(search_poses, static_argnames="reach")
-refine = jax.jit(refine_poses, static_argnames=("steps", "reach"))
+search = jax.jit(search_poses, static_argnames="max_shift")
+refine = jax.jit(refine_poses, static_argnames=("steps", "max_shift"))
 
 
 def test_the_score_is_the_correlation_of_filtered_volumes(blobs, wedge):
@@ -104,7 +104,7 @@ def test_alignment_searches_around_each_pose(blobs, wedge, imaged, truth):
     volumes = imaged(blobs, EDGE, *truth, wedge, noise=0.5)
     start = disturbed(truth, 12.0, 2.0)
     near = rotations_near(12.0, 6.0)
-    align = jax.jit(functools.partial(align_particles, reach=3.0, steps=8))
+    align = jax.jit(functools.partial(align_particles, max_shift=3.0, steps=8))
     found = align(volumes, blobs(EDGE), start, wedge.transfer((EDGE,) * 3), near)
     assert degrees(found.rotations, truth[0]).max() < 2
     assert np.linalg.norm(found.offsets - truth[1], axis=1).max() < 0.2
@@ -134,7 +134,7 @@ def test_classes_are_told_apart(blobs, wedge, imaged):
     starts = np.stack([b(EDGE) for b in (blobs, other)])
     starts = starts + rng.normal(size=starts.shape).astype(np.float32) * starts.std() * 2
     poses = Poses(turns, offsets, np.zeros(40))
-    found = classify_particles(volumes, starts.astype(np.float32), poses, wedge, reach=1.0)
+    found = classify_particles(volumes, starts.astype(np.float32), poses, wedge, max_shift=1.0)
     truth = np.arange(40) >= 25
     assert np.mean(found.classes == truth) > 0.94
     assert found.changed[-1] == 0 and len(found.changed) < 10

@@ -1,4 +1,4 @@
-"""The picture of the demo: what was found and missed in two slices, and the scores."""
+"""A picture of methods on a phantom: found and missed voxels in two slices, and the scores."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ FOUND, MISSED, FALSE = "#1baf7a", "#2a78d6", "#eb6834"
 INK, MUTED = "#222222", "#777777"
 
 
-def draw(path: Path, cell, slices: tuple[int, ...], outcomes) -> None:
-    """Writes a PNG.
+def draw_outcomes(path: Path, cell, slices: tuple[int, ...], outcomes) -> None:
+    """Write a PNG of what methods found in a phantom.
 
     Args:
         path: the file.

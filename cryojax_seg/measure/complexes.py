@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Real
@@ -10,15 +11,15 @@ from scipy import ndimage, stats
 from scipy.spatial import KDTree
 
 from cryojax_seg.core.types import MaskArray, ProbabilityArray
+from cryojax_seg.measure.boxes import Nanometres, object_boxes, voxels_and_volume
 from cryojax_seg.measure.measured import Measured
-from cryojax_seg.measure.neighbours import holds, membrane_distance, nearest_median
-from cryojax_seg.measure.pairs import PairCorrelation, Points, Region, pair_correlation
-from cryojax_seg.measure.tracing import check_voxel_size
-from cryojax_seg.measure.uncertainty import LEVEL, interval, mask_draws
+from cryojax_seg.measure.pairs import PairCorrelation, nearest_median, pair_correlation
+from cryojax_seg.measure.region import Points, Region
+from cryojax_seg.measure.uncertainty import LEVEL, interval, sample_masks
 
 _AVOGADRO = 6.02214076e23
 _RANDOM = 4000  # points that say what chance would give
-_DRAWS = 200
+_SAMPLES = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,20 +27,25 @@ class ComplexRow:
     """One complex.
 
     Attributes:
-        complex: its number, from 1, in the order given.
-        centre_angstrom: zyx, voxel i at ``i * voxel_size``.
+        instance: its number in the volume, or from 1 in the order of the centres.
+        centre_nm: zyx, voxel i at ``i * voxel_size``.
         nearest_neighbour_nm: to the nearest other centre; None if it is alone.
         border_nm: to the border of the region; neighbours may hide beyond it.
         membrane_distance_nm: to the nearest voxel of the membrane, 0 within; None without one.
         in_organelle: whether its centre lies in the organelle; None without one.
+        voxels: of its instance; None where centres were given.
+        volume_nm3: of its instance, with the interval of its level sets if there are
+            probabilities; None where centres were given.
     """
 
-    complex: int
-    centre_angstrom: tuple[float, float, float]
+    instance: int
+    centre_nm: tuple[float, float, float]
     nearest_neighbour_nm: float | None
     border_nm: float
     membrane_distance_nm: float | None
     in_organelle: bool | None
+    voxels: int | None = None
+    volume_nm3: Measured | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,20 +53,20 @@ class ComplexSummary:
     """The complexes of a region together, beside what complexes at random places would give.
 
     Attributes:
-        count: of centres in the region. Its interval is over masks drawn from the probabilities if
-            there are any (but not those of `is_background`), else that of a Poisson process of
+        count: of centres in the region. Its interval is over masks sampled from the probabilities
+            if there are any (but not those of `is_background`), else that of a Poisson process of
             which one region was seen (Garwood 1936); so are those of the concentrations.
         outside_region: centres that were given but lie elsewhere; they are in no other number.
         region_um3: volume of the region.
         concentration_per_um3, concentration_micromolar: count over volume.
         nearest_neighbour_nm: median distance to the nearest other, corrected for neighbours beyond
             the border by the estimator of Kaplan and Meier (Baddeley & Gill 1997); the interval is
-            over complexes drawn with replacement. None where it is not reached.
+            over complexes sampled with replacement. None where it is not reached.
         nearest_neighbour_seen_nm: median of the rows as they are: an upper limit, as neighbours may
             hide beyond the border. None for fewer than two.
         nearest_neighbour_if_random_nm: of a Poisson process of this concentration.
         pair_correlation: with the band of chance; None for fewer than two.
-        membrane_distance_nm: median, interval over complexes drawn with replacement.
+        membrane_distance_nm: median, interval over complexes sampled with replacement.
         membrane_distance_if_random_nm: median of random points of the region.
         organelle_fraction: of complexes inside, with the interval of Wilson (1927).
         organelle_fraction_if_random: part of the region inside.
@@ -83,7 +89,7 @@ class ComplexSummary:
 
 def complex_centres(
     labels: Real[np.ndarray, "_z _y _x"] | MaskArray,
-    voxel_size: tuple[float, float, float],
+    voxel_size_angstrom: tuple[float, float, float],
     minimum_volume_nm3: float | int = 0.0,
 ) -> Points:
     """Centres of mass of the instances of a label volume, or of the components of a mask.
@@ -91,7 +97,7 @@ def complex_centres(
     Args:
         labels: ``(z, y, x)``: a number for each instance, 0 for none; of a bool mask what touches
             by a face, an edge or a corner is one.
-        voxel_size: angstrom along z, y, x.
+        voxel_size_angstrom: along z, y, x.
         minimum_volume_nm3: smaller ones are left out.
 
     Returns:
@@ -101,109 +107,110 @@ def complex_centres(
     >>> complex_centres(mask, (10.0, 10.0, 10.0)).tolist()
     [[10.0, 10.0, 20.0], [20.0, 20.0, 70.0]]
     """
+    return _centres(_numbered(labels), voxel_size_angstrom, minimum_volume_nm3)[1]
+
+
+def _numbered(labels: Real[np.ndarray, "_z _y _x"] | MaskArray) -> np.ndarray:
+    """The instances of a volume of numbers, or the components of a mask."""
     labels = np.asarray(labels)
-    if labels.dtype == bool:
-        number = np.empty(labels.shape, np.int32)
-        ndimage.label(labels, np.ones((3, 3, 3)), output=number)
-        labels = number
-    index = np.argwhere(labels)
-    values, member = np.unique(labels[tuple(index.T)], return_inverse=True)
+    if labels.dtype != bool:
+        return labels
+    numbers = np.empty(labels.shape, np.int32)
+    ndimage.label(labels, np.ones((3, 3, 3)), output=numbers)
+    return numbers
+
+
+def _centres(
+    numbers: np.ndarray, voxel_size: tuple[float, float, float], minimum_volume_nm3: float | int
+) -> tuple[np.ndarray, Points]:
+    """The numbers of the instances that are large enough, and their centres of mass."""
+    index = np.argwhere(numbers)
+    values, member = np.unique(numbers[tuple(index.T)], return_inverse=True)
     size = np.bincount(member, minlength=len(values)).astype(float)
     sums = [np.bincount(member, i, len(values)) for i in index.T]
     centres = np.stack(sums, 1) / size[:, None] * voxel_size
-    return centres[size * math.prod(voxel_size) >= 1000 * minimum_volume_nm3]
+    kept = size * math.prod(voxel_size) >= 1000 * minimum_volume_nm3
+    return values[kept], centres[kept]
 
 
 def measure_complexes(
     complexes: Points | Real[np.ndarray, "_z _y _x"] | MaskArray,
-    voxel_size: tuple[float, float, float],
-    shape: tuple[int, int, int] | None = None,
-    region: MaskArray | None = None,
-    membrane: MaskArray | None = None,
-    organelle: MaskArray | None = None,
+    region: Region,
     probability: ProbabilityArray | None = None,
     minimum_volume_nm3: float | int = 0.0,
     edges_angstrom: Sequence[float | int] | None = None,
     simulations: int = 99,
-    draws: int = 16,
+    samples: int = 16,
     correlation: float | int = math.inf,
     seed: int = 0,
 ) -> tuple[list[ComplexRow], ComplexSummary]:
-    """Measures complexes from their centres, or from instances in a volume.
+    """Measure complexes from their centres, or from instances in a volume.
 
     Args:
         complexes: centres ``(n, 3)``, angstrom, zyx, voxel i at ``i * voxel_size``; or a volume, of
             which `complex_centres` are taken.
-        voxel_size: angstrom along z, y, x.
-        shape: of the volume, if centres are given and no region.
-        region: where complexes could have been found; None for the whole volume.
-        membrane: to measure the distance to.
-        organelle: to count complexes in.
-        probability: of complexes, calibrated, for the interval of their number.
+        region: where complexes could have been found, with the membrane to measure distances to
+            and the organelle to count complexes in.
+        probability: of complexes, calibrated, for the intervals of their number and volumes.
         minimum_volume_nm3: of instances.
         edges_angstrom: bins of the pair correlation; None for 20 up to half the shortest side of
             the region, at most 1000 angstrom.
         simulations: random patterns of the band of chance.
-        draws: masks drawn from the probability; 0 for none.
-        correlation: of the probabilities, see `uncertainty.mask_draws`.
-        seed: of all that is drawn.
+        samples: masks sampled from the probability; 0 for none.
+        correlation: of the probabilities, see `uncertainty.sample_masks`.
+        seed: of everything random.
 
     Returns:
         a row for each complex in the region, and the summary; no rows where there are none.
 
     Raises:
-        ValueError: for shapes that differ, no shape, an empty region, or bins that do not increase.
+        ValueError: for shapes that differ, or bins that do not increase.
 
     >>> centres = np.array([[50.0, 50, 50], [50, 50, 90], [50, 50, 900]])
-    >>> rows, summary = measure_complexes(centres, (10.0, 10.0, 10.0), shape=(10, 10, 20))
+    >>> rows, summary = measure_complexes(centres, Region((10, 10, 20), (10.0, 10.0, 10.0)))
     >>> len(rows), rows[0].nearest_neighbour_nm, summary.outside_region
     (2, 4.0, 1)
     """
-    voxel_size, complexes = check_voxel_size(voxel_size), np.asarray(complexes)
-    known: tuple[int, ...] | None = shape if region is None else np.shape(region)
-    if complexes.ndim == 3:
-        known = complexes.shape
-        centres = complex_centres(complexes, voxel_size, minimum_volume_nm3)
+    complexes = np.asarray(complexes)
+    volumes = {"complexes": complexes} if complexes.ndim == 3 else {}
+    for name, volume in (volumes | {"probability": probability}).items():
+        if volume is not None and np.shape(volume) != tuple(region.shape):
+            raise ValueError(f"{name} has shape {np.shape(volume)}, the volume {region.shape}")
+    sizes: dict[int, dict[str, Any]] = {}
+    if volumes:
+        numbers = _numbered(complexes)
+        names, centres = _centres(numbers, region.voxel_size_angstrom, minimum_volume_nm3)
+        z, y, x = (0.1 * v for v in region.voxel_size_angstrom)
+        sizes = _sizes(numbers, probability, (z, y, x))
     else:
-        centres = complexes.astype(float)
-    if known is None:
-        raise ValueError("shape of the volume is unknown: give shape, or a region")
-    where = Region(known, voxel_size, None if region is None else np.asarray(region))
-    for name, mask in (
-        ("membrane", membrane),
-        ("organelle", organelle),
-        ("probability", probability),
-    ):
-        if mask is not None and np.shape(mask) != known:
-            raise ValueError(f"{name} has shape {np.shape(mask)}, the volume {known}")
-    given = len(centres)
-    centres = centres[where.holds(centres)]
+        names, centres = np.arange(1, len(complexes) + 1), complexes.astype(float)
+    given, kept = len(centres), region.holds(centres)
+    names, centres = names[kept], centres[kept]
     rng = np.random.default_rng(seed)
-    chance = where.random(_RANDOM, rng)
+    chance = region.random(_RANDOM, rng)
     nearest = np.full(len(centres), np.nan)
     if len(centres) > 1:
         nearest = np.asarray(KDTree(centres).query(centres, 2)[0])[:, 1]
-    border = where.border_distance(centres)
-    away = (
-        None if membrane is None else membrane_distance(np.asarray(membrane), voxel_size, centres)
-    )
-    inside = None if organelle is None else holds(np.asarray(organelle), voxel_size, centres)
-    voxels = int(np.count_nonzero(complexes)) if complexes.ndim == 3 else 0
-    drawn = _drawn(probability, voxels, draws, correlation, seed)
-    count = _count(len(centres), drawn, where, minimum_volume_nm3)
-    volume = 1e-12 * where.volume
+    border = region.border_distance(centres)
+    away, inside = region.membrane_distance(centres), region.in_organelle(centres)
+    expected = region.in_organelle(chance)
+    voxels = int(np.count_nonzero(complexes)) if volumes else 0
+    masks = _likely_masks(probability, voxels, samples, correlation, seed)
+    count = _count(len(centres), masks, region, minimum_volume_nm3)
+    volume = 1e-12 * region.volume
     if edges_angstrom is None:
-        edges_angstrom = np.linspace(0, min(_shortest(where) / 2, 1000.0), 21).tolist()
+        edges_angstrom = np.linspace(0, min(region.shortest_side / 2, 1000.0), 21).tolist()
     edges = np.asarray(edges_angstrom, float)
-    density = len(centres) / where.volume
+    density = len(centres) / region.volume
     rows = [
         ComplexRow(
-            complex=i + 1,
-            centre_angstrom=(float(c[0]), float(c[1]), float(c[2])),
+            instance=int(names[i]),
+            centre_nm=(0.1 * float(c[0]), 0.1 * float(c[1]), 0.1 * float(c[2])),
             nearest_neighbour_nm=0.1 * float(nearest[i]) if len(centres) > 1 else None,
             border_nm=0.1 * float(border[i]),
             membrane_distance_nm=None if away is None else 0.1 * float(away[i]),
             in_organelle=None if inside is None else bool(inside[i]),
+            **sizes.get(int(names[i]), {}),
         )
         for i, c in enumerate(centres)
     ]
@@ -220,39 +227,44 @@ def measure_complexes(
         nearest_neighbour_if_random_nm=(
             0.1 * (3 * math.log(2) / (4 * math.pi * density)) ** (1 / 3) if density else None
         ),
-        pair_correlation=pair_correlation(centres, where, edges, simulations, seed),
+        pair_correlation=pair_correlation(centres, region, edges, simulations, seed),
         membrane_distance_nm=None if away is None else _median(0.1 * away, rng),
-        membrane_distance_if_random_nm=None if membrane is None or not np.any(membrane) else (
-            0.1 * float(np.median(membrane_distance(np.asarray(membrane), voxel_size, chance)))
-        ),
+        membrane_distance_if_random_nm=_median_if_any(region.membrane_distance(chance)),
         organelle_fraction=None if inside is None else _fraction(inside),
-        organelle_fraction_if_random=None if organelle is None else (
-            float(holds(np.asarray(organelle), voxel_size, chance).mean())
-        ),
+        organelle_fraction_if_random=None if expected is None else float(expected.mean()),
     )  # fmt: skip
 
 
-def _shortest(region: Region) -> float:
-    if region.mask is None:
-        return float(np.min(np.asarray(region.shape) * region.voxel_size))
-    box = ndimage.find_objects(region.mask.astype(np.int8))[0]
-    return min((b.stop - b.start) * v for b, v in zip(box, region.voxel_size, strict=True))
+def _sizes(
+    numbers: np.ndarray, probability: ProbabilityArray | None, voxel_nm: Nanometres
+) -> dict[int, dict[str, Any]]:
+    """Voxels and volume of each instance, by its number."""
+    boxes = object_boxes(numbers, probability)
+    return {box.number: voxels_and_volume(box, voxel_nm) for box in boxes}
 
 
-def is_background(drawn: Bool[np.ndarray, "_z _y _x"], voxels: int) -> bool:
-    """Whether a drawn mask holds more than ten times the voxels of the most likely one, or most of
-    the volume: a low level of an unsure background, in which nothing is apart from anything.
+def is_background(mask: Bool[np.ndarray, "_z _y _x"], voxels: int) -> bool:
+    """Return whether a sampled mask is mostly background, in which nothing is apart from anything.
+
+    It holds more than ten times the voxels of the most likely mask, or most of the volume, as the
+    low levels of an unsure background do.
 
     >>> is_background(np.ones((20, 20, 20), bool), 50)
     True
     """
-    return int(drawn.sum()) > max(min(10 * max(voxels, 1000), drawn.size // 2), voxels)
+    return int(mask.sum()) > max(min(10 * max(voxels, 1000), mask.size // 2), voxels)
 
 
-def _drawn(probability, voxels: int, draws: int, correlation, seed: int) -> Iterator[np.ndarray]:
+def _likely_masks(
+    probability: ProbabilityArray | None,
+    voxels: int,
+    samples: int,
+    correlation: float | int,
+    seed: int,
+) -> Iterator[np.ndarray]:
     """Masks that the probabilities allow, without those that are mostly background."""
-    if probability is not None and draws > 0:
-        for mask in mask_draws(np.asarray(probability), seed, draws, correlation):
+    if probability is not None and samples > 0:
+        for mask in sample_masks(np.asarray(probability), seed, samples, correlation):
             if not is_background(mask, voxels):
                 yield mask
 
@@ -262,7 +274,7 @@ def _count(
 ) -> Measured:
     numbers = []
     for mask in masks:
-        found = complex_centres(mask, region.voxel_size, minimum_volume)
+        found = complex_centres(mask, region.voxel_size_angstrom, minimum_volume)
         numbers.append(int(region.holds(found).sum()))
     if numbers:
         low, high = interval(numbers)
@@ -275,8 +287,15 @@ def _count(
 def _median(values: np.ndarray, rng: np.random.Generator) -> Measured | None:
     if not len(values) or not np.isfinite(values).all():
         return None
-    drawn = values[rng.integers(0, len(values), (_DRAWS, len(values)))]
-    return Measured(float(np.median(values)), *interval(np.median(drawn, 1).tolist()))
+    sampled = values[rng.integers(0, len(values), (_SAMPLES, len(values)))]
+    return Measured(float(np.median(values)), *interval(np.median(sampled, 1).tolist()))
+
+
+def _median_if_any(distances: np.ndarray | None) -> float | None:
+    """The median in nanometres of distances in angstrom; None where there is nothing to reach."""
+    if distances is None or not np.isfinite(distances).all():
+        return None
+    return 0.1 * float(np.median(distances))
 
 
 def _fraction(inside: np.ndarray) -> Measured | None:

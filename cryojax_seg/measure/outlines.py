@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial import KDTree
 
 from cryojax_seg.measure.centreline import Filament
-from cryojax_seg.measure.mesh import body_surface
+from cryojax_seg.measure.mesh import boundary_surface
 from cryojax_seg.measure.thickness import Spacing
 
 _WITHIN = 0.05  # of the volume: 2 % of a radius, or 0.03 voxels of each side of a thin membrane
@@ -51,7 +51,7 @@ def outline(
     voxel_size: Spacing = (1.0, 1.0, 1.0),
     start: Sequence[int] = (0, 0, 0),
 ) -> Outline:
-    """The outline of a mask by its `body_surface`.
+    """The outline of a mask by its `boundary_surface`.
 
     Args:
         mask: of one object or of a class, in a box.
@@ -64,7 +64,7 @@ def outline(
     ([34.0, 14.0, 14.0], 1.0)
     """
     size, mask = np.asarray(voxel_size, float), np.asarray(mask)
-    surface = body_surface(mask, within=_WITHIN)
+    surface = boundary_surface(mask, within=_WITHIN)
     points = surface.places * size
     a, b, c = (points[surface.faces[:, i]] for i in range(3))
     crossed = np.cross(b - a, c - a) / 2

@@ -1,4 +1,4 @@
-"""What ``cryojax-seg measure`` reads: labels, maps of objects and probabilities on one grid."""
+"""Inputs of ``cryojax-seg measure``: labels, maps of objects and probabilities on one grid."""
 
 import dataclasses
 import warnings

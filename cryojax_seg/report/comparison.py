@@ -1,10 +1,10 @@
-"""The report of ``cryojax-seg compare``: scores, charts and slices in one file."""
+"""The report of a comparison: scores, charts and slices of several methods in one page."""
 
 import base64
+import html
 import io
 import json
-from importlib import resources
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,15 @@ from PIL import Image
 
 from cryojax_seg import evaluate
 from cryojax_seg.core import label_names
-from cryojax_seg.training.comparison import HeldOut
+from cryojax_seg.report.charts import COLOURS, curves
+from cryojax_seg.report.page import resource
+from cryojax_seg.training import Example
+from cryojax_seg.training.comparison import CrossValidation, HeldOut
 
 EDGE = 384  # pixels of a picture, at most
 PICTURES = {"z": 24, "y": 12, "x": 12}
 # Palette: nothing; found, missed and false where annotated; then each class where it is not.
-COLOURS = (
+PALETTE = (
     "#000000",
     "#1baf7a",
     "#2a78d6",
@@ -30,28 +33,79 @@ COLOURS = (
 )
 
 
-def content(title: str, results: dict[str, HeldOut], folds, example, classes, options) -> dict:
-    """Everything that the report shows, as plain values; pictures are data addresses."""
-    recall, note = _recall(results, example)
+def comparison_page(
+    title: str,
+    found: CrossValidation,
+    example: Example,
+    classes: Sequence[str],
+    options: dict[str, Any],
+) -> str:
+    """Return the whole page, with its style, script and data in it.
+
+    Args:
+        title: of the page.
+        found: predictions and scores of the methods, from `training.cross_validation`.
+        example: that they were made on.
+        classes: of the labels, as in `core.Segmenter`.
+        options: shown at the end, plain values by name.
+    """
+    values = content(title, found, example, classes, options)
+    recall, note = _recall(found.methods, example)
+    hues = values["hues"]
+    reliability = {name: one.reliability for name, one in found.methods.items()}
+    parts = {
+        "/* style */": resource("report.css"),
+        "/* script */": resource("comparison.js"),
+        "<!-- recall note -->": html.escape(note),
+        "<!-- recall -->": _chart(recall, "visibility", "recall", hues),
+        "<!-- reliability -->": _chart(reliability, "confidence", "accuracy", hues, True),
+        # "</" would end the script element whatever stands around it, and "<!--" with "<script"
+        # hide its end.
+        "null /* data */": json.dumps(values, allow_nan=False).replace("<", "\\u003c"),
+    }
+    page = resource("comparison.html")
+    for place, text in parts.items():
+        page = page.replace(place, text)
+    return page
+
+
+def _chart(
+    named: dict[str, Any], across: str, up: str, hues: dict[str, str], diagonal: bool = False
+) -> str:
+    """Curves with their legend; nothing if there are none."""
+    if not named:
+        return ""
+    swatch = '<span class="swatch" style="background:{}"></span>'
+    names = "".join(f"<li>{swatch.format(hues[n])}{html.escape(n)}</li>" for n in named)
+    drawn = curves(named, f"{up} against {across}", across, up, hues, diagonal)
+    return f'{drawn}<ul class="legend">{names}</ul>'
+
+
+def content(
+    title: str,
+    found: CrossValidation,
+    example: Example,
+    classes: Sequence[str],
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """Return what the script of the page shows, as plain values; pictures are data addresses."""
     return {
         "title": title,
-        "options": {k: v for k, v in options.items() if k not in ("output", "overwrite")},
+        "options": options,
         "shape": list(example.volume.shape),
-        "classes": list(label_names(classes))[1:],
-        "groups": [list(fold.scored) for fold in folds],
-        "methods": [{"name": n, **r.scores} for n, r in results.items()],
-        "reliability": {n: r.reliability for n, r in results.items()},
-        "recall": recall,
-        "recall_note": note,
-        "colours": list(COLOURS),
-        "pictures": _pictures(results, example),
+        "classes": list(label_names(tuple(classes)))[1:],
+        "groups": [list(fold.scored) for fold in found.folds],
+        "methods": [{"name": n, **r.scores} for n, r in found.methods.items()],
+        "hues": {n: COLOURS[i % len(COLOURS)] for i, n in enumerate(found.methods)},
+        "colours": list(PALETTE),
+        "pictures": _pictures(found.methods, example),
     }
 
 
-def _recall(results: dict[str, HeldOut], example) -> tuple[dict[str, Any], str]:
+def _recall(results: dict[str, HeldOut], example: Example) -> tuple[dict[str, Any], str]:
     """Recall of the foreground in bins of visibility, and how the visibility is known."""
     if example.wedge is None:
-        return {}, "Give --tilt-range to see how recall depends on the missing wedge."
+        return {}, "How recall depends on the missing wedge is shown where the tilt range is known."
     truth, known = example.labels > 0, (example.weights > 0).any((1, 2))
     runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[0], known, [0]]))))[::2]
     if runs.min() >= 5:
@@ -90,7 +144,7 @@ def _recall(results: dict[str, HeldOut], example) -> tuple[dict[str, Any], str]:
     return curves, f"Directions are those of {source}. Bars: 95 % intervals, 50 voxels as one."
 
 
-def _pictures(results: dict[str, HeldOut], example) -> dict[str, list[dict[str, Any]]]:
+def _pictures(results: dict[str, HeldOut], example: Example) -> dict[str, list[dict[str, Any]]]:
     finite = example.volume[np.isfinite(example.volume)]
     low, high = np.percentile(finite[:: max(1, finite.size // 10**6)], (0.5, 99.5))
     grey = np.clip((np.nan_to_num(example.volume) - low) / max(high - low, 1e-6) * 255, 0, 255)
@@ -123,7 +177,7 @@ def _pictures(results: dict[str, HeldOut], example) -> dict[str, list[dict[str, 
 
 def _own(labels: np.ndarray) -> np.ndarray:
     """The palette's entry of each class."""
-    return np.where(labels > 0, 4 + (labels - 1) % (len(COLOURS) - 4), 0)
+    return np.where(labels > 0, 4 + (labels - 1) % (len(PALETTE) - 4), 0)
 
 
 def _outcome(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -149,26 +203,6 @@ def _jpeg(image: np.ndarray) -> str:
 
 def _png(codes: np.ndarray) -> str:
     image = Image.fromarray(_small(codes)).convert("P")
-    values = [int(c[i : i + 2], 16) for c in COLOURS for i in (1, 3, 5)]
+    values = [int(c[i : i + 2], 16) for c in PALETTE for i in (1, 3, 5)]
     image.putpalette(values + [0] * (768 - len(values)))
     return _address(image, "PNG", transparency=0, optimize=True)
-
-
-def write(path: Path, values: dict[str, Any]) -> None:
-    """Writes the report: the page with its style, script and data in it."""
-    from cryojax_seg.io import atomic_write
-
-    here = resources.files(__name__)
-    page = here.joinpath("report.html").read_text("utf-8")
-    # "</" would end the script element whatever stands around it, and "<!--" with "<script" hide
-    # its end.
-    data = json.dumps(values, allow_nan=False).replace("<", "\\u003c")
-    parts = {
-        "/* style */": here.joinpath("report.css").read_text("utf-8"),
-        "/* script */": here.joinpath("report.js").read_text("utf-8"),
-        "null /* data */": data,
-    }
-    for place, text in parts.items():
-        page = page.replace(place, text)
-    with atomic_write(path) as file:
-        file.write_text(page, "utf-8")

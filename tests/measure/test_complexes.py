@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from cryojax_seg.measure.neighbours import kaplan_meier_median, membrane_distance
-from cryojax_seg.measure.pairs import Region
-from cryojax_seg.measure.spatial import (
-    complex_centres,
-    measure_complexes,
-)
+from cryojax_seg.core.masks import distances_to_mask
+from cryojax_seg.measure import Region, complex_centres, measure_complexes
+from cryojax_seg.measure.pairs import kaplan_meier_median
 
 VOXEL = (10.0, 10.0, 10.0)
 SHAPE = (40, 60, 60)
@@ -40,7 +37,7 @@ def test_centres_of_instances_and_of_components(rng):
 
 def test_count_and_concentration_with_the_interval_of_poisson(rng):
     points = Region(SHAPE, VOXEL).random(100, rng)
-    rows, found = measure_complexes(points, VOXEL, SHAPE)
+    rows, found = measure_complexes(points, Region(SHAPE, VOXEL))
     assert len(rows) == 100 and found.outside_region == 0
     # Exact limits of a Poisson mean of which 100 was seen.
     assert stats.poisson.sf(99, found.count.low) == pytest.approx(0.025)
@@ -54,10 +51,10 @@ def test_count_and_concentration_with_the_interval_of_poisson(rng):
 
 
 def test_poisson_intervals_cover_the_concentration(rng):
-    inside = 0
+    inside, region = 0, Region((10, 10, 10), VOXEL)
     for _ in range(100):
-        points = Region((10, 10, 10), VOXEL).random(rng.poisson(8), rng)
-        low, high = measure_complexes(points, VOXEL, (10, 10, 10), simulations=19)[1].count[1:]
+        points = region.random(rng.poisson(8), rng)
+        low, high = measure_complexes(points, region, simulations=19)[1].count[1:]
         inside += low <= 8 <= high
     assert inside >= 92
 
@@ -67,7 +64,7 @@ def test_distance_to_the_nearest_is_not_biased_by_the_faces(rng):
     region, corrected, plain = Region((30, 30, 30), VOXEL), [], []
     for seed in range(10):
         points = region.random(300, rng)
-        rows, found = measure_complexes(points, VOXEL, (30, 30, 30), simulations=19, seed=seed)
+        rows, found = measure_complexes(points, region, simulations=19, seed=seed)
         corrected.append(found.nearest_neighbour_nm)
         plain.append(np.median([r.nearest_neighbour_nm for r in rows]))
         expected = found.nearest_neighbour_if_random_nm
@@ -88,15 +85,15 @@ def test_kaplan_meier_matches_scipy(rng):
     assert kaplan_meier_median(distance, 0 * border) is None
 
 
-def test_membrane_distance_matches_the_distance_transform(rng):
+def test_distances_to_a_mask_match_the_distance_transform(rng):
     membrane = np.zeros(SHAPE, bool)
     membrane[18:21, :, 10:] = True
     voxel_size = (20.0, 8.0, 10.0)
     transform = ndimage.distance_transform_edt(~membrane, sampling=voxel_size)
     index = rng.integers(0, SHAPE, (300, 3))
-    found = membrane_distance(membrane, voxel_size, index * np.array(voxel_size))
+    found = distances_to_mask(index * np.array(voxel_size), membrane, voxel_size)
     assert found == pytest.approx(transform[tuple(index.T)])
-    assert np.isinf(membrane_distance(membrane & False, voxel_size, index * 1.0)).all()
+    assert np.isinf(distances_to_mask(index * 1.0, membrane & False, voxel_size)).all()
 
 
 def test_context_against_chance(rng):
@@ -107,8 +104,8 @@ def test_context_against_chance(rng):
     anywhere = Region(SHAPE, VOXEL).random(200, rng)
     near = Region(SHAPE, VOXEL, organelle & np.roll(membrane, 5, 0)).random(200, rng)
     rows, found = measure_complexes(
-        np.concatenate([anywhere, near]), VOXEL, SHAPE, membrane=membrane, organelle=organelle,
-        simulations=19,
+        np.concatenate([anywhere, near]),
+        Region(SHAPE, VOXEL, membrane=membrane, organelle=organelle), simulations=19,
     )  # fmt: skip
     share = (200 * 0.25 + 200) / 400
     assert found.organelle_fraction.value == pytest.approx(share, abs=0.05)
@@ -125,7 +122,7 @@ def test_a_region_counts_only_what_it_holds(rng):
     region = np.zeros(SHAPE, bool)
     region[10:30, 10:50, 10:50] = True
     points = Region(SHAPE, VOXEL).random(500, rng)
-    rows, found = measure_complexes(points, VOXEL, region=region, simulations=19)
+    rows, found = measure_complexes(points, Region(SHAPE, VOXEL, region), simulations=19)
     box = ((points >= 95) & (points < [295, 495, 495])).all(1)
     assert len(rows) == box.sum() and found.outside_region == 500 - box.sum()
     assert found.region_um3 == pytest.approx(0.02 * 0.04 * 0.04)
@@ -137,23 +134,27 @@ def test_probabilities_give_the_interval_of_the_count():
     for x, sure in ((10, 1.0), (30, 1.0), (50, 0.6), (70, 0.3)):
         ball = ((grid - np.array([10, 10, x])[:, None, None, None]) ** 2).sum(0) <= 16
         p[ball] = sure
-    _, found = measure_complexes(p > 0.5, VOXEL, probability=p, simulations=19, draws=40)
+    region = Region(p.shape, VOXEL)
+    rows, found = measure_complexes(p > 0.5, region, probability=p, simulations=19, samples=40)
     assert found.count == (3, 2, 4)
-    _, poisson = measure_complexes(p > 0.5, VOXEL, simulations=19)
+    size = float((p == 1).sum()) / 2  # of one of the two that are sure, a voxel is 1 nm3
+    assert rows[0].voxels == size and rows[0].volume_nm3 == pytest.approx((size,) * 3)
+    _, poisson = measure_complexes(p > 0.5, region, simulations=19)
     assert poisson.count.high > 8
 
 
 def test_nothing_and_bad_input():
     none = np.zeros(SHAPE, bool)
-    rows, found = measure_complexes(none, VOXEL, membrane=none, organelle=none)
+    rows, found = measure_complexes(none, Region(SHAPE, VOXEL, membrane=none, organelle=none))
     assert rows == [] and found.count == pytest.approx((0, 0, 3.69), abs=0.01)
     assert found.nearest_neighbour_nm is None and found.pair_correlation is None
     assert found.membrane_distance_nm is None and found.organelle_fraction is None
-    one, alone = measure_complexes(np.array([[50.0, 50, 50]]), VOXEL, SHAPE)
+    one, alone = measure_complexes(np.array([[50.0, 50, 50]]), Region(SHAPE, VOXEL))
+    assert one[0].centre_nm == (5, 5, 5) and one[0].volume_nm3 is None
     assert one[0].nearest_neighbour_nm is None and alone.nearest_neighbour_nm is None
-    with pytest.raises(ValueError, match="shape of the volume is unknown"):
-        measure_complexes(np.zeros((2, 3)), VOXEL)
+    with pytest.raises(ValueError, match="complexes has shape"):
+        measure_complexes(none[1:], Region(SHAPE, VOXEL))
     with pytest.raises(ValueError, match="membrane has shape"):
-        measure_complexes(none, VOXEL, membrane=none[1:])
-    with pytest.raises(ValueError, match="voxel_size"):
-        measure_complexes(none, (1.0, 1.0, -1.0))
+        Region(SHAPE, VOXEL, membrane=none[1:])
+    with pytest.raises(ValueError, match="voxel_size_angstrom"):
+        Region(SHAPE, (1.0, 1.0, -1.0))

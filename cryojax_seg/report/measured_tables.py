@@ -1,8 +1,6 @@
-"""The tables that ``cryojax-seg measure`` prints, and the report shows, of classes as a whole."""
+"""Tables of what was measured of classes as a whole, as plain text in cells."""
 
 from typing import Any
-
-from cryojax_seg.cli import console
 
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]  # title, columns, lines
 
@@ -28,10 +26,14 @@ def text(value: Any, factor: float = 1.0) -> str:
     return f"{best} ({numbers[1]:.4g} to {numbers[2]:.4g})"
 
 
-def tables(summary: dict[str, Any]) -> list[Table]:
-    """What there is of each kind.
+def measurement_tables(summary: dict[str, Any]) -> list[Table]:
+    """Return the tables of a summary: a title, the columns and the lines of each.
 
-    >>> [title for title, *_ in tables({"labels": "a.mrc", "classes": {}, "distances": []})]
+    Args:
+        summary: plain values, as `cryojax-seg measure` writes them.
+
+    >>> summary = {"labels": "a.mrc", "classes": {}, "distances": []}
+    >>> [title for title, *_ in measurement_tables(summary)]
     ['a.mrc: 0 classes']
     """
     classes = summary["classes"]
@@ -45,12 +47,6 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     if summary["distances"]:
         found.append(_distances(summary["distances"]))
     return found
-
-
-def show(summary: dict[str, Any]) -> None:
-    """Prints the summary."""
-    for title, columns, lines in tables(summary):
-        console.table(title, columns, lines)
 
 
 def _classes(labels: str, classes: dict[str, Any]) -> Table:
@@ -120,10 +116,14 @@ def _distances(pairs: list[dict[str, Any]]) -> Table:
         lines.append(
             (
                 f"{pair['from']} to {pair['to']}",
-                *(console.number(pair["quantiles_nm"][q], 1) for q in ("0.05", "0.5", "0.95")),
+                *(_tenths(pair["quantiles_nm"][q]) for q in ("0.05", "0.5", "0.95")),
                 "-" if share is None else f"{100 * share:.0f} %",
                 text(pair["contact_area_nm2"], 1e-6),
             )
         )
     columns = ("distance (nm)", "5 %", "median", "95 %", "area in reach", "contact (um^2)")
     return "between membranes", columns, lines
+
+
+def _tenths(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

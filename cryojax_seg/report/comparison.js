@@ -2,8 +2,7 @@
 
 // What is shown is kept in the address, so that a view can be sent to a colleague.
 const state = { axis: "z", slice: 0, sort: "dice", down: 1, opacity: 0.6 };
-const HUES = ["#2a78d6", "#1baf7a", "#eb6834", "#8a63d2", "#d99000", "#d9486b", "#1d9aa8", "#8b8f97", "#a0522d", "#5a8f29", "#c255b5"];
-const hue = name => HUES[DATA.methods.findIndex(m => m.name === name) % HUES.length];
+const hue = name => DATA.hues[name];
 const COLUMNS = [
   ["name", "method"], ["dice", "Dice"], ["dice_by_group", "by group"], ["iou", "IoU"],
   ["precision", "precision"], ["recall", "recall"], ["surface_dice", "surface Dice"], ["ece", "ECE"],
@@ -89,38 +88,6 @@ function legend() {
   byId("legend").replaceChildren(...names.map(([i, name]) => make("li", {}, swatch(DATA.colours[i]), name)));
 }
 
-function svg(tag, attributes, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-}
-
-// Curves of [x, y] or [x, y, low, high] in the unit square.
-function chart(id, curves, across, up, diagonal) {
-  const [left, top, side, wide] = [46, 10, 300, 420];
-  const x = v => left + v * wide, y = v => top + (1 - v) * side;
-  const root = svg("svg", { viewBox: `0 0 ${left + wide + 14} ${top + side + 44}`, role: "img", "aria-label": `${up} against ${across}` });
-  for (const v of [0, 0.25, 0.5, 0.75, 1]) {
-    root.append(svg("line", { class: "grid", x1: x(0), x2: x(1), y1: y(v), y2: y(v) }));
-    root.append(svg("text", { x: left - 8, y: y(v) + 4, "text-anchor": "end" }, String(v)));
-    root.append(svg("text", { x: x(v), y: top + side + 18, "text-anchor": "middle" }, String(v)));
-  }
-  root.append(svg("text", { x: x(0.5), y: top + side + 38, "text-anchor": "middle" }, across));
-  root.append(svg("text", { x: 12, y: y(0.5), "text-anchor": "middle", transform: `rotate(-90 12 ${y(0.5)})` }, up));
-  if (diagonal) root.append(svg("line", { class: "ideal", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }));
-  for (const [name, points] of Object.entries(curves)) {
-    const colour = hue(name);
-    root.append(svg("polyline", { fill: "none", stroke: colour, "stroke-width": 2, points: points.map(p => `${x(p[0])},${y(p[1])}`).join(" ") }));
-    for (const [a, b, low, high] of points) {
-      if (low !== undefined) root.append(svg("line", { stroke: colour, x1: x(a), x2: x(a), y1: y(low), y2: y(high) }));
-      root.append(svg("circle", { cx: x(a), cy: y(b), r: 3.5, fill: colour }, svg("title", {}, `${name}: ${b.toFixed(3)} at ${a.toFixed(2)}`)));
-    }
-  }
-  const names = Object.keys(curves).map(name => make("li", {}, swatch(hue(name)), name));
-  byId(id).replaceChildren(root, make("ul", { class: "legend" }, ...names));
-}
-
 function remember() {
   history.replaceState(null, "", `#${new URLSearchParams(state)}`);
 }
@@ -144,7 +111,6 @@ byId("summary").textContent =
   `${DATA.shape.join(" × ")} voxels (z, y, x); classes: ${DATA.classes.join(", ")}; groups of slices: ` +
   DATA.groups.map(g => g.join(" ")).join(" | ");
 byId("options").textContent = JSON.stringify(DATA.options, null, 2);
-byId("recall-note").textContent = DATA.recall_note;
 for (const axis of Object.keys(DATA.pictures)) {
   const button = make("button", { type: "button", value: axis }, axis);
   button.onclick = () => {
@@ -162,5 +128,3 @@ window.onhashchange = recall;
 state.slice = Math.max(0, DATA.pictures.z.findIndex(p => p.annotated));
 legend();
 recall();
-if (Object.keys(DATA.recall).length) chart("recall", DATA.recall, "visibility", "recall", false);
-chart("reliability", DATA.reliability, "confidence", "accuracy", true);

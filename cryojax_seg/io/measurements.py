@@ -1,0 +1,72 @@
+"""The table of measured objects, and their meshes, as files."""
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryojax_seg.io.mesh import write_mesh
+
+_FIRST = ["class", "label", "kind", "instance"]  # columns of a table without objects
+
+
+def write_objects(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV table with one row for each object.
+
+    Args:
+        path: the file.
+        rows: plain values by column, as `measure.Measurements.rows` gives them. A value with an
+            interval becomes three columns, NAME, NAME_low and NAME_high.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "objects.csv"
+    >>> write_objects(path, [{"instance": 1, "length_nm": 2.5}])
+    >>> path.read_text().splitlines()
+    ['instance,length_nm', '1,2.5']
+    """
+    flat = []
+    for row in rows:
+        line: dict[str, Any] = {}
+        for key, value in row.items():
+            if hasattr(value, "_asdict"):
+                line |= {key: value.value, f"{key}_low": value.low, f"{key}_high": value.high}
+            else:
+                line[key] = value
+        flat.append(line)
+    columns = list(dict.fromkeys(key for line in flat for key in line)) or _FIRST
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        for line in flat:
+            writer.writerow({k: _cell(v) for k, v in line.items()})
+
+
+def write_object_meshes(
+    folder: Path,
+    suffix: str,
+    meshes: Mapping[str, Iterable[tuple[int, Any]]],
+    origin_angstrom: Sequence[float],
+) -> None:
+    """Write a mesh file for each object, CLASS-NUMBER.SUFFIX, in angstrom.
+
+    Args:
+        folder: a new folder for the files.
+        suffix: "ply", "obj" or "stl".
+        meshes: number and mesh (`measure.Mesh`, in nanometres) of the objects of each class.
+        origin_angstrom: coordinates of the first voxel, zyx.
+    """
+    folder.mkdir()
+    origin = np.asarray(origin_angstrom)
+    for name, objects in meshes.items():
+        plain_name = re.sub(r"[^A-Za-z0-9_.]+", "_", name)
+        for number, mesh in objects:
+            values = {"mean_curvature": mesh.mean, "gaussian_curvature": mesh.gaussian}
+            path = folder / f"{plain_name}-{number}.{suffix}"
+            write_mesh(path, 10.0 * mesh.vertices + origin, mesh.faces, values)
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value

@@ -1,0 +1,313 @@
+"""Everything that is measured of the classes of a label volume: rows, totals and distances.
+
+Every object is measured in its own box, so that time and memory go with what there is and not with
+the size of the tomogram.
+"""
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from cryojax_seg.core.blocks import Readable
+from cryojax_seg.core.types import Array
+from cryojax_seg.measure.apposition import Apposition, apposition
+from cryojax_seg.measure.boxes import MARGIN, Nanometres
+from cryojax_seg.measure.centreline import Filament
+from cryojax_seg.measure.complexes import measure_complexes
+from cryojax_seg.measure.filaments import measure_filaments
+from cryojax_seg.measure.kinds import Kind, is_hollow
+from cryojax_seg.measure.measured import Measured
+from cryojax_seg.measure.membranes import (
+    Rim,
+    joined_sheet,
+    measure_membranes,
+    moved_sheet,
+)
+from cryojax_seg.measure.mesh import Mesh, boundary_mesh
+from cryojax_seg.measure.midsurface import membrane_mesh
+from cryojax_seg.measure.objects import instances
+from cryojax_seg.measure.organelles import measure_organelles
+from cryojax_seg.measure.outlines import Outline, gaps, outline, tube
+from cryojax_seg.measure.region import check_voxel_size
+from cryojax_seg.measure.scene import Box, ObjectClass, Scene
+from cryojax_seg.measure.thickness import Sheet, membrane_sheet
+from cryojax_seg.measure.tracing import TracingLimits
+
+_HOLLOW_ANGSTROM = 90.0  # radius that is filled of microtubules
+_log = logging.getLogger("cryojax_seg.measure")
+Progress = Callable[[str, int, int], None]  # the name of the work, steps done and steps in all
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MeasuredClass:
+    """What was measured of a class.
+
+    Attributes:
+        name, label, kind: of the class.
+        rows: one for each object, plain values by name; `Measured` where there is an interval.
+        totals: of all objects.
+        boxes: the boxes of the objects in the volume and their masks, by number; none of filaments.
+        axes: of filaments, in angstrom; none of other kinds.
+        sheet: of all membranes together, in nanometres; None of other kinds.
+        voxel_nm: along z, y, x.
+    """
+
+    name: str
+    label: int
+    kind: Kind
+    rows: list[dict[str, Any]]
+    totals: dict[str, Any]
+    boxes: list[tuple[int, tuple[int, ...], np.ndarray]]
+    axes: list[Filament]
+    sheet: Sheet | None
+    voxel_nm: Nanometres
+
+    def outlines(self) -> list[Outline]:
+        """Return the outlines of the objects in the volume, in nanometres."""
+        if self.kind == "filament":
+            return [tube(axis, 10 * min(self.voxel_nm), 0.1) for axis in self.axes]
+        return [outline(mask, self.voxel_nm, start) for _, start, mask in self.boxes]
+
+    def meshes(self, rim: Rim = "flat") -> Iterator[tuple[int, Mesh]]:
+        """Yield each object's number and its mesh in the volume, in nanometres.
+
+        Args:
+            rim: see `membrane_area`.
+
+        Yields:
+            the mid-surfaces of membranes, and the boundaries of organelles and complexes.
+        """
+        for number, start, mask in self.boxes:
+            if self.kind == "membrane":
+                mesh = membrane_mesh(membrane_sheet(mask, self.voxel_nm), self.voxel_nm, rim)
+            else:
+                mesh = boundary_mesh(mask, self.voxel_nm)
+            shift = (np.asarray(start) * self.voxel_nm).astype(np.float32)
+            yield number, mesh._replace(vertices=mesh.vertices + shift)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measurements:
+    """What was measured of a label volume.
+
+    Attributes:
+        classes: by name, in the order in which they were given.
+        distances: from the membranes of one class to those of another, by both names.
+    """
+
+    classes: dict[str, MeasuredClass]
+    distances: dict[tuple[str, str], Apposition]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row for each object of all classes, plain values by name."""
+        return [
+            {"class": name, "label": one.label, "kind": one.kind, **row}
+            for name, one in self.classes.items()
+            for row in one.rows
+        ]
+
+    def totals(self) -> dict[str, dict[str, Any]]:
+        """Return label, kind and totals of each class, plain values by name."""
+        return {
+            name: {"label": one.label, "kind": one.kind, **one.totals}
+            for name, one in self.classes.items()
+        }
+
+
+def measure_classes(
+    labels: Readable | Array,
+    voxel_size_angstrom: tuple[float, float, float],
+    classes: Sequence[ObjectClass],
+    *,
+    smallest: int = 50,
+    split: bool = False,
+    rim: Rim = "flat",
+    farthest_angstrom: float | int = 1000.0,
+    contact_angstrom: float | int = 300.0,
+    origin_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    progress: Progress | None = None,
+) -> Measurements:
+    """Measure the objects of every class of a label volume, and how far they are from each other.
+
+    Args:
+        labels: ``(z, y, x)`` integers; 0 is background.
+        voxel_size_angstrom: along z, y, x.
+        classes: to measure; a class of which there is nothing is measured as nothing.
+        smallest: objects of fewer voxels are left out, except where a class brings its `numbers`.
+        split: split organelles and complexes at their necks, and membranes where the probability
+            has a valley between them.
+        rim: how labels of membranes end at open edges, see `membrane_area`.
+        farthest_angstrom: distances between membranes are measured up to this.
+        contact_angstrom: membranes this near, from middle to middle, are in contact.
+        origin_angstrom: coordinates of the first voxel in the frame of the results, zyx.
+        progress: called with the name of the class (or "distances"), steps done and steps in all.
+
+    Returns:
+        rows, totals and distances. Each row has the distances of the object to every other class,
+        from surface to surface (``_min_nm``, ``_mean_nm``) and from its centre (``_centre_nm``).
+
+    Raises:
+        ValueError: for a voxel size that is not positive, or shapes that differ.
+
+    >>> away = np.linalg.norm(np.indices((40, 40, 40)) - 19.5, axis=0)
+    >>> labels = np.where(abs(away - 14) < 1.5, 1, np.where(away < 5, 2, 0))
+    >>> classes = [ObjectClass("membrane", 1, "membrane"), ObjectClass("granule", 2, "organelle")]
+    >>> found = measure_classes(labels, (10.0, 10.0, 10.0), classes)
+    >>> row = found.rows()[1]
+    >>> row["class"], row["z_nm"], round(row["distance_to_membrane_min_nm"])
+    ('granule', 19.5, 8)
+    """
+    voxel_size = check_voxel_size(voxel_size_angstrom)
+    scene = Scene(np.asarray(labels), voxel_size, classes)
+    report = progress or (lambda name, done, count: None)
+    found: dict[str, MeasuredClass] = {}
+    for one in classes:
+        _log.info("measuring %s", one.name)
+        found[one.name] = _measured(scene, one, smallest, split, rim, report)
+        _log.info("%s: %s, %d objects", one.name, one.kind, len(found[one.name].rows))
+    _log.info("measuring distances")
+    _add_gaps(found, 0.1 * max(voxel_size), report)
+    _shift(found, origin_angstrom)
+    sheets = {name: one.sheet for name, one in found.items() if one.sheet}
+    distances = {
+        (first, second): apposition(
+            sheets[first], sheets[second], farthest_angstrom / 10, contact_angstrom / 10
+        )
+        for first, second in itertools.permutations(sheets, 2)
+    }
+    return Measurements(found, distances)
+
+
+def _measured(
+    scene: Scene, one: ObjectClass, smallest: int, split: bool, rim: Rim, report: Progress
+) -> MeasuredClass:
+    """Rows and totals of one class, in the frame of the volume."""
+    if one.kind == "filament":
+        return _filaments(scene, one, rim)
+    box, numbers = scene.objects(one, smallest, split)
+    start = tuple(part.start for part in box)
+    own = None if one.probability is None else np.asarray(one.probability[box], np.float32)
+
+    def step(done: int, count: int) -> None:
+        report(one.name, done, count)
+
+    sheet = None
+    if one.kind == "membrane":
+        found, summary = measure_membranes(numbers, scene.voxel_size, own, rim, step)
+        sheet = joined_sheet([moved_sheet(row.sheet, start, scene.voxel_nm) for row in found])
+        rows, totals = [_plain_row(row) for row in found], _fields(summary)
+    elif one.kind == "organelle":
+        found, summary = measure_organelles(numbers, scene.voxel_size, own, step)
+        rows, totals = [_plain_row(row) for row in found], _fields(summary)
+    else:
+        rows, totals = _complexes(scene, one, box, numbers)
+    if one.kind != "complex":  # those are measured in the frame of the volume
+        _move(rows, np.multiply(start, scene.voxel_nm))
+    boxes = [
+        (number, tuple(a + b.start for a, b in zip(start, part.box, strict=True)), part.mask)
+        for number, part in zip(_known_as(one, rows), instances(numbers, MARGIN), strict=True)
+    ]
+    return MeasuredClass(
+        one.name, one.label, one.kind, rows, totals, boxes, [], sheet, scene.voxel_nm
+    )
+
+
+def _complexes(
+    scene: Scene, one: ObjectClass, box: Box, numbers: np.ndarray
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    whole = np.zeros(scene.labels.shape, np.int32)
+    whole[box] = numbers
+    own = None if one.probability is None else np.asarray(one.probability[:], np.float32)
+    rows, summary = measure_complexes(whole, scene.region(), own)
+    values = _fields(summary)
+    expected = values.pop("count")
+    pairs = values.pop("pair_correlation")
+    if pairs is not None:
+        values["pair_correlation"] = dataclasses.asdict(pairs)
+    totals = {**_amount(whole, len(rows), scene.voxel_size), "count_expected": expected}
+    return [_plain_row(row) for row in rows], totals | values
+
+
+def _filaments(scene: Scene, one: ObjectClass, rim: Rim) -> MeasuredClass:
+    limits = TracingLimits(
+        round_ends=rim == "round",
+        lumen_radius_angstrom=_HOLLOW_ANGSTROM if is_hollow(one.name) else 0.0,
+    )
+    own = None if one.probability is None else np.asarray(one.probability[:], np.float32)
+    mask = scene.mask(one) if one.numbers is None else one.numbers
+    found, summary = measure_filaments(mask, scene.voxel_size, own, limits)
+    values = _fields(summary)
+    del values["count"]
+    totals = _amount(mask, len(found), scene.voxel_size) | values
+    rows = [_plain_row(row) for row in found]
+    _known_as(one, rows)
+    axes = [row.axis for row in found]
+    return MeasuredClass(
+        one.name, one.label, one.kind, rows, totals, [], axes, None, scene.voxel_nm
+    )
+
+
+def _amount(mask: np.ndarray, count: int, voxel_size: tuple[float, float, float]):
+    """How many objects there are, and their volume."""
+    volume = np.count_nonzero(mask) * float(np.prod(voxel_size)) * 1e-3
+    return {"count": count, "volume_nm3": Measured(float(volume))}
+
+
+def _known_as(one: ObjectClass, rows: list[dict[str, Any]]) -> list[int]:
+    """The numbers that the objects of a class are known by, which its rows get."""
+    if one.known_as:
+        for row in rows:
+            row["instance"] = one.known_as[row["instance"] - 1]
+    return [row["instance"] for row in rows]
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def _plain_row(row: Any) -> dict[str, Any]:
+    """The fields of a row that are plain: a place is three of them, and a curve is none."""
+    values = {}
+    for field in dataclasses.fields(row):
+        value = getattr(row, field.name)
+        if isinstance(value, tuple) and not hasattr(value, "_fields"):
+            prefix = "" if field.name == "centre_nm" else field.name.removesuffix("nm")
+            values |= {f"{prefix}{axis}_nm": v for axis, v in zip("zyx", value, strict=True)}
+        elif field.compare:
+            values[field.name] = value
+    return values
+
+
+def _add_gaps(found: dict[str, MeasuredClass], spacing_nm: float, report: Progress) -> None:
+    """Adds to each row how far the object is from every other class that there is."""
+    outlines = {}
+    if len(found) > 1:
+        outlines = {name: one.outlines() for name, one in found.items()}
+    pairs = list(itertools.permutations(outlines, 2))
+    for done, (name, other) in enumerate(pairs, 1):
+        if outlines[other]:
+            away = gaps(outlines[name], outlines[other], spacing_nm)
+            for row, gap in zip(found[name].rows, away, strict=True):
+                least, mean, centre = gap or (None, None, None)
+                row[f"distance_to_{other}_min_nm"] = least
+                row[f"distance_to_{other}_mean_nm"] = mean
+                row[f"distance_to_{other}_centre_nm"] = centre
+        report("distances", done, len(pairs))
+
+
+def _shift(found: dict[str, MeasuredClass], origin_angstrom: tuple[float, float, float]) -> None:
+    """Moves the coordinates of all rows into the frame of the results."""
+    for one in found.values():
+        _move(one.rows, 0.1 * np.asarray(origin_angstrom, float))
+
+
+def _move(rows: list[dict[str, Any]], shift_nm: np.ndarray) -> None:
+    for row in rows:
+        for axis, shift in zip("zyx", shift_nm.tolist(), strict=True):
+            for key in (f"{axis}_nm", f"start_{axis}_nm", f"stop_{axis}_nm"):
+                if key in row:
+                    row[key] += shift

@@ -1,0 +1,159 @@
+"""Membranes in physical units: a row for each, and their sums."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from cryojax_seg.core.types import ProbabilityArray
+from cryojax_seg.measure.area import membrane_area
+from cryojax_seg.measure.boxes import Nanometres, ObjectBox, place_and_size
+from cryojax_seg.measure.enclosed import lumen
+from cryojax_seg.measure.measured import Measured, total
+from cryojax_seg.measure.midsurface import oriented_normals, sheet_curvature
+from cryojax_seg.measure.objects import InstanceArray
+from cryojax_seg.measure.organelles import boxes_to_measure
+from cryojax_seg.measure.thickness import MaskArray, Sheet, membrane_sheet
+from cryojax_seg.measure.uncertainty import interval_if_present
+
+Rim = Literal["flat", "round"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MembraneRow:
+    """One membrane.
+
+    Intervals are those over level sets, given that the object is there; there are none without
+    probabilities.
+
+    Attributes:
+        instance: its number.
+        centre_nm: its centre of mass, zyx, voxel i at ``i * voxel_size``.
+        voxels: how many it has.
+        volume_nm3: of its voxels.
+        area_nm2: of its mid-surface, see `membrane_area`.
+        thickness_nm, thickness_p5_nm, thickness_p95_nm: median and percentiles over its voxels.
+        mean_curvature_per_nm: mean over its area, positive for a sphere.
+        gaussian_curvature_per_nm2: mean over its area.
+        edge_length_nm: of its open edges.
+        lumen_nm3: volume that it encloses, without itself.
+        lumen_within: "space" if it encloses that on all sides, "slices" if within z slices only,
+            "" if it encloses nothing.
+        closed: whether it encloses its lumen on all sides.
+        sheet: normal, thickness and mid-surface at its voxels, in nanometres.
+    """
+
+    instance: int
+    centre_nm: tuple[float, float, float]
+    voxels: int
+    volume_nm3: Measured
+    area_nm2: Measured
+    thickness_nm: float
+    thickness_p5_nm: float
+    thickness_p95_nm: float
+    mean_curvature_per_nm: float
+    gaussian_curvature_per_nm2: float
+    edge_length_nm: float
+    lumen_nm3: float
+    lumen_within: Literal["space", "slices", ""]
+    closed: bool
+    sheet: Sheet = dataclasses.field(repr=False, compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class MembraneSummary:
+    """The membranes of a volume together; their errors count as going the same way.
+
+    Attributes:
+        count: how many there are.
+        volume_nm3, area_nm2: of all.
+    """
+
+    count: int
+    volume_nm3: Measured
+    area_nm2: Measured
+
+
+def measure_membranes(
+    membranes: MaskArray | InstanceArray,
+    voxel_size_angstrom: tuple[float, float, float],
+    probability: ProbabilityArray | None = None,
+    rim: Rim = "flat",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[MembraneRow], MembraneSummary]:
+    """Measure the membranes of a mask, or of a map that numbers them.
+
+    Args:
+        membranes: ``(z, y, x)``: a number for each membrane, 0 for none; of a bool mask what
+            touches by a face, an edge or a corner is one.
+        voxel_size_angstrom: along z, y, x.
+        probability: of membrane, calibrated, for the intervals.
+        rim: how the mask ends at open edges, see `membrane_area`.
+        progress: called with the membranes that are measured and those there are.
+
+    Returns:
+        a row for each, by number (of a mask the largest first), and the summary.
+
+    Raises:
+        ValueError: for shapes that differ, or a voxel size that is not positive.
+
+    >>> away = np.linalg.norm(np.indices((40, 40, 40)) - 19.5, axis=0)
+    >>> rows, summary = measure_membranes(abs(away - 14) < 1.5, (10.0, 10.0, 10.0))
+    >>> round(rows[0].area_nm2.value / (4 * np.pi * 14**2), 2), rows[0].lumen_within
+    (0.99, 'space')
+    >>> summary.count, summary.area_nm2 == rows[0].area_nm2
+    (1, True)
+    """
+    boxes, voxel_nm = boxes_to_measure(membranes, voxel_size_angstrom, probability)
+    rows = []
+    for done, box in enumerate(boxes, 1):
+        rows.append(_row(box, voxel_nm, rim))
+        if progress is not None:
+            progress(done, len(boxes))
+    return rows, MembraneSummary(
+        len(rows), total(row.volume_nm3 for row in rows), total(row.area_nm2 for row in rows)
+    )
+
+
+def _row(box: ObjectBox, voxel_nm: Nanometres, rim: Rim) -> MembraneRow:
+    sheet = membrane_sheet(box.mask, voxel_nm)
+    low = high = None
+    if box.probability is not None:
+        low, high = interval_if_present(
+            lambda mask: membrane_area(mask, voxel_nm, rim), box.probability
+        )
+    inside = lumen(box.mask)
+    thin, thickness, thick = np.quantile(sheet.thickness, (0.05, 0.5, 0.95)).tolist()
+    mean, gaussian = sheet_curvature(sheet, oriented_normals(sheet))
+    return MembraneRow(
+        **place_and_size(box, voxel_nm),
+        area_nm2=Measured(membrane_area(sheet, rim=rim), low, high),
+        thickness_nm=thickness,
+        thickness_p5_nm=thin,
+        thickness_p95_nm=thick,
+        mean_curvature_per_nm=float(np.average(mean, weights=sheet.area_of_voxel)),
+        gaussian_curvature_per_nm2=float(np.average(gaussian, weights=sheet.area_of_voxel)),
+        edge_length_nm=sheet.edge_length,
+        lumen_nm3=float(np.count_nonzero(inside.mask)) * float(np.prod(voxel_nm)),
+        lumen_within="space" if inside.closed else "slices" if inside.mask.any() else "",
+        closed=inside.closed,
+        sheet=moved_sheet(sheet, box.start, voxel_nm),
+    )
+
+
+def moved_sheet(sheet: Sheet, start: tuple[int, ...], voxel_nm: Nanometres) -> Sheet:
+    """The sheet of a box in the frame of the array that the box starts in at this voxel."""
+    shift = (np.asarray(start) * voxel_nm).astype(np.float32)
+    return sheet._replace(index=sheet.index + np.asarray(start), middle=sheet.middle + shift)
+
+
+def joined_sheet(sheets: list[Sheet]) -> Sheet | None:
+    """All sheets as one; None if there are none."""
+    if not sheets:
+        return None
+    index, normal, thickness, edge, middle = (
+        np.concatenate([getattr(s, name) for s in sheets])
+        for name in ("index", "normal", "thickness", "edge", "middle")
+    )
+    return Sheet(index, normal, thickness, edge, middle, sheets[0].window, sheets[0].voxel_volume)

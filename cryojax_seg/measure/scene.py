@@ -1,0 +1,90 @@
+"""A label volume with its classes, and the objects of each."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from scipy import ndimage
+
+from cryojax_seg.measure.boxes import MARGIN, Nanometres
+from cryojax_seg.measure.kinds import Kind
+from cryojax_seg.measure.objects import components, split_membranes, split_touching
+from cryojax_seg.measure.region import Region
+
+Box = tuple[slice, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ObjectClass:
+    """A class of objects to measure.
+
+    Attributes:
+        name: of the class; microtubules are taken to be hollow.
+        label: its value in the label volume.
+        kind: how its objects are measured.
+        numbers: ``(z, y, x)`` its objects as numbers from 1 on, which replace what the label volume
+            holds of it; None if there are none.
+        known_as: what those numbers are called in the rows, in their order; empty for the same.
+        probability: ``(z, y, x)`` of the class, calibrated; may stay on disk. None for no
+            intervals.
+    """
+
+    name: str
+    label: int
+    kind: Kind
+    numbers: Int[np.ndarray, "_z _y _x"] | None = None
+    known_as: Sequence[int] = ()
+    probability: Any = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scene:
+    """A label volume with its classes."""
+
+    labels: np.ndarray
+    voxel_size: tuple[float, float, float]
+    classes: Sequence[ObjectClass]
+
+    @property
+    def voxel_nm(self) -> Nanometres:
+        z, y, x = (v / 10 for v in self.voxel_size)
+        return z, y, x
+
+    def mask(self, one: ObjectClass) -> np.ndarray:
+        """The voxels of a class."""
+        return self.labels == one.label if one.numbers is None else one.numbers > 0
+
+    def region(self) -> Region:
+        """The whole volume, with all membranes and organelles in it."""
+
+        def of_kind(kind: Kind) -> np.ndarray | None:
+            masks = [self.mask(one) for one in self.classes if one.kind == kind]
+            return np.logical_or.reduce(masks) if masks else None
+
+        return Region(
+            self.labels.shape,
+            self.voxel_size,
+            membrane=of_kind("membrane"),
+            organelle=of_kind("organelle"),
+        )
+
+    def objects(self, one: ObjectClass, smallest: int, split: bool) -> tuple[Box, np.ndarray]:
+        """The box that holds a class, and the numbers of its objects there, the largest first."""
+        (found,) = ndimage.find_objects(self.mask(one).view(np.int8)) or (None,)
+        if found is None:
+            return (slice(0, 0),) * 3, np.zeros((0, 0, 0), np.int32)
+        box = tuple(
+            slice(max(0, s.start - MARGIN), min(n, s.stop + MARGIN))
+            for s, n in zip(found, self.labels.shape, strict=True)
+        )
+        if one.numbers is not None:
+            return box, one.numbers[box]
+        mask = self.labels[box] == one.label
+        if split and one.kind in ("organelle", "complex"):
+            return box, split_touching(mask, self.voxel_nm, smallest=smallest)
+        if split and one.kind == "membrane" and one.probability is not None:
+            own = np.where(mask, np.asarray(one.probability[box], np.float32), 0)
+            return box, split_membranes(own, level=0.0, smallest=smallest)
+        return box, components(mask, smallest)

@@ -1,0 +1,6 @@
+"""Reports as one HTML file each, with charts as SVG, and pictures."""
+
+from cryojax_seg.report.comparison import comparison_page as comparison_page
+from cryojax_seg.report.measured import measurement_page as measurement_page
+from cryojax_seg.report.measured_tables import measurement_tables as measurement_tables
+from cryojax_seg.report.picture import draw_outcomes as draw_outcomes

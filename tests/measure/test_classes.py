@@ -1,0 +1,146 @@
+"""All classes of a label volume measured by one call, from Python."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from cryojax_seg import measure
+
+VOXEL = (10.0, 10.0, 10.0)
+GRID = np.indices((40, 40, 64)).astype(float)
+
+
+def away(centre):
+    return np.linalg.norm(GRID - np.reshape(centre, (3, 1, 1, 1)), axis=0)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A vesicle, a granule beside it and a straight filament, with soft probabilities."""
+    shell, ball = away((19.6, 19.3, 20.2)), away((19.6, 19.3, 52.2))
+    depths = [1.5 - abs(shell - 12), 6.0 - ball]
+    labels = np.zeros(GRID.shape[1:], np.int8)
+    for label, depth in enumerate(depths, 1):
+        labels[depth >= 0] = label
+    labels[4:7, 4:7, 4:60] = 3
+    soft = [(1 / (1 + np.exp(-4 * depth))).astype(np.float32) for depth in depths]
+    return labels, soft
+
+
+def classes(soft=(None, None)):
+    return [
+        measure.ObjectClass("membrane", 1, "membrane", probability=soft[0]),
+        measure.ObjectClass("granule", 2, "organelle", probability=soft[1]),
+        measure.ObjectClass("actin", 3, "filament"),
+    ]
+
+
+def test_membranes_and_organelles_are_measured_by_one_call_each(scene):
+    labels, soft = scene
+    (row,), summary = measure.measure_membranes(labels == 1, VOXEL, soft[0])
+    assert row.area_nm2.value == pytest.approx(4 * np.pi * 12**2, rel=0.03)
+    assert row.area_nm2.low < 4 * np.pi * 12**2 < row.area_nm2.high
+    assert row.thickness_nm == pytest.approx(3, abs=0.25) and row.closed
+    assert row.lumen_nm3 == pytest.approx(4 / 3 * np.pi * 10.5**3, rel=0.03)
+    assert row.centre_nm == pytest.approx((19.6, 19.3, 20.2), abs=0.1)
+    assert row.sheet.middle.mean(0) == pytest.approx((19.6, 19.3, 20.2), abs=0.1)
+    assert summary.count == 1 and summary.area_nm2 == row.area_nm2
+    numbers = np.where(labels == 2, 7, 0)
+    (row,), summary = measure.measure_organelles(numbers, VOXEL, soft[1])
+    assert row.instance == 7 and row.voxels == np.count_nonzero(numbers)
+    assert row.volume_nm3.value == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.03)
+    assert row.volume_nm3.low < row.volume_nm3.value < row.volume_nm3.high
+    assert row.surface_nm2.value == pytest.approx(4 * np.pi * 36, rel=0.03)
+    assert row.sphericity == pytest.approx(1, abs=0.03)
+    assert summary.volume_nm3 == row.volume_nm3 and summary.surface_nm2 == row.surface_nm2
+
+
+def test_units_scale_with_the_voxel_size(scene):
+    labels, _ = scene
+    for size in (VOXEL, (20.0, 20.0, 20.0)):
+        factor = size[0] / 10
+        (row,), _ = measure.measure_organelles(labels == 2, size)
+        assert row.volume_nm3.value == pytest.approx(np.count_nonzero(labels == 2) * factor**3)
+        assert row.centre_nm == pytest.approx([factor * v for v in (19.6, 19.3, 52.2)], rel=0.01)
+
+
+def test_all_classes_with_distances_origin_and_progress(scene, caplog):
+    labels, soft = scene
+    seen = []
+    with caplog.at_level(logging.INFO, "cryojax_seg.measure"):
+        found = measure.measure_classes(
+            labels, VOXEL, classes(soft), origin_angstrom=(100.0, -50.0, 20.0),
+            progress=lambda *step: seen.append(step),
+        )  # fmt: skip
+    assert [name for name, done, count in seen if done == count] == [
+        "membrane", "granule", "distances",
+    ]  # fmt: skip
+    said = [record.getMessage() for record in caplog.records]
+    assert said[:2] == ["measuring membrane", "membrane: membrane, 1 objects"]
+    rows = {row["class"]: row for row in found.rows()}
+    vesicle, granule, actin = rows["membrane"], rows["granule"], rows["actin"]
+    assert (vesicle["kind"], granule["label"], actin["instance"]) == ("membrane", 2, 1)
+    place = [granule[f"{axis}_nm"] for axis in "zyx"]
+    assert place == pytest.approx([29.6, 14.3, 54.2], abs=0.05)
+    assert granule["distance_to_membrane_min_nm"] == pytest.approx(32 - 6 - 13.5, abs=0.4)
+    assert granule["distance_to_membrane_centre_nm"] == pytest.approx(32 - 13.5, abs=0.4)
+    assert actin["length_nm"].value == pytest.approx(56, rel=0.03)
+    assert actin["start_z_nm"] == pytest.approx(15, abs=0.2) and "axis" not in actin
+    totals = found.totals()
+    assert list(totals) == ["membrane", "granule", "actin"]
+    assert totals["membrane"]["area_nm2"] == vesicle["area_nm2"]
+    assert totals["actin"]["count"] == 1 and totals["actin"]["spacing_nm"] is None
+
+
+def test_meshes_lie_in_the_volume(scene):
+    labels, _ = scene
+    found = measure.measure_classes(labels, VOXEL, classes())
+    ((number, mesh),) = found.classes["granule"].meshes()
+    assert number == 1
+    assert mesh.vertices.mean(0) == pytest.approx((19.6, 19.3, 52.2), abs=0.15)
+    ((_, mesh),) = found.classes["membrane"].meshes()
+    radius = np.linalg.norm(mesh.vertices - (19.6, 19.3, 20.2), axis=1)
+    assert radius.mean() == pytest.approx(12, abs=0.1)
+    assert list(found.classes["actin"].meshes()) == []
+
+
+def test_numbers_replace_labels_and_keep_their_names():
+    labels = np.zeros((24, 24, 60), np.int8)
+    labels[3:6], labels[15:18] = 1, 2
+    numbers = np.zeros(labels.shape, np.int32)
+    numbers[12:20, 8:16, 8:20], numbers[12:20, 8:16, 20:32] = 2, 1  # they touch
+    found = measure.measure_classes(
+        labels, VOXEL,
+        [
+            measure.ObjectClass("upper", 1, "membrane"),
+            measure.ObjectClass("lower", 2, "membrane"),
+            measure.ObjectClass("ribosome", 3, "complex", numbers=numbers, known_as=[40, 77]),
+        ],
+        farthest_angstrom=200.0, contact_angstrom=120.0,
+    )  # fmt: skip
+    first, second = found.classes["ribosome"].rows
+    assert (first["instance"], second["instance"]) == (40, 77)
+    assert first["volume_nm3"].value == second["volume_nm3"].value == 8 * 8 * 12
+    assert first["membrane_distance_nm"] == 0  # its centre lies in the lower membrane
+    assert found.classes["ribosome"].totals["count_expected"].value == 2
+    there = found.distances["upper", "lower"]
+    assert there.mean_nm == pytest.approx(12, abs=0.2) and there.area_share_within == 1
+    assert there.contact_area_nm2 < there.area_within_nm2 == pytest.approx(24 * 60, rel=0.03)
+    assert sum(there.histogram["area_nm2"]) == pytest.approx(there.area_within_nm2)
+
+
+def test_nothing_is_measured_as_nothing():
+    labels = np.zeros((8, 8, 8), np.int8)
+    found = measure.measure_classes(labels, VOXEL, classes())
+    assert found.rows() == [] and found.distances == {}
+    assert found.totals()["membrane"]["area_nm2"] == (0, None, None)
+    assert found.totals()["granule"]["count"] == 0
+
+
+def test_bad_input_names_the_argument():
+    labels = np.zeros((8, 8, 8), np.int8)
+    with pytest.raises(ValueError, match="voxel_size_angstrom must be three positive"):
+        measure.measure_classes(labels, (10.0, 10.0, 0.0), classes())
+    with pytest.raises(ValueError, match="probability has shape"):
+        measure.measure_membranes(labels == 1, VOXEL, np.zeros((7, 8, 8), np.float32))
