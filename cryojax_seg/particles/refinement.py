@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from cryojax_seg.core.blocks import Readable
 from cryojax_seg.core.types import Array, Volume
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.particles.align import Poses, align_particles
@@ -28,14 +28,6 @@ _BATCH = 64  # boxes at a time
 _MASK = 0.35  # of the edge of a box: radius of the mask, 0.7 of half the box
 _FALL = 4.0  # voxels over which the mask falls to 0
 _log = logging.getLogger("cryojax_seg.particles")
-
-
-class Boxes(Protocol):
-    """Boxes of particles ``(n, z, y, x)``, in memory or read when they are asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    def __getitem__(self, rows: Any, /) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,7 +101,7 @@ def half_sets(numbers: Int[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def refine_halves(
-    boxes: Boxes,
+    boxes: Readable | Array,
     poses: Poses,
     wedge: MissingWedge,
     *,
@@ -186,7 +178,7 @@ def refine_halves(
 class _Task:
     """The boxes of all particles, some at a time."""
 
-    boxes: Boxes
+    boxes: Readable | Array
     numbers: np.ndarray
     wedge: MissingWedge
 
