@@ -125,7 +125,7 @@ def wedge_masks(
         frequency is the voxel ``edge // 2``.
 
     >>> (mask,) = wedge_masks(MissingWedge((-60.0, 60.0)), np.eye(3)[None], 8)
-    >>> mask[4, 4, 6], mask[7, 4, 4].round(3)  # along x, and along the beam
+    >>> float(mask[4, 4, 6].round(3)), float(mask[7, 4, 4].round(3))  # along x and the beam
     (1.0, 0.0)
     """
     shape = (edge,) * 3
