@@ -217,8 +217,8 @@ def _from_labels(options: Pick, name: str, labels: Any, diameter: float, mask: A
         found = particles.pick_labels(labels, diameter, only=options.label, mask=mask)
     except ParameterError as error:
         raise ParameterError(f"{name}: {error}", *error.parameters) from None
-    said = f"{name}: holds labels ({particles.listed(present)})"
-    console.say(f"{said}, so each connected object counts once")
+    labels_found = particles.listed(present)
+    console.say(f"{name}: holds labels ({labels_found}), so each connected object counts once")
     if len(present) > 1 and not options.label:
         console.say("each label is a class of its own; choose with --label N")
     return found
@@ -280,11 +280,7 @@ def _matched(options: Pick, tomogram: "Tomogram", size: float) -> "Match":
     console.say(f"{len(rotations)} rotations of {options.template}")
     try:
         match = particles.match_template(
-            volume,
-            template.density,
-            rotations,
-            wedge,
-            memory=options.memory,
+            volume, template.density, rotations, wedge, memory=options.memory
         )
     except ValueError as error:
         raise io.FileError(f"{options.template}: {error}") from None
@@ -299,10 +295,9 @@ def _threshold(options: Pick, scores: Any) -> float:
         return options.threshold
     if options.template is None:
         return 0.05 if options.annotated is not None else 0.5
-    if options.annotated is not None:
-        return particles.correlation_threshold(scores, 3.0)
-    found = particles.correlation_threshold(scores, 6.0)
-    console.say(f"threshold {found:.3f}: 6 deviations of the correlation above its median")
+    found = particles.correlation_threshold(scores, 6.0 if options.annotated is None else 3.0)
+    if options.annotated is None:
+        console.say(f"threshold {found:.3f}: 6 deviations of the correlation above its median")
     return found
 
 
@@ -336,11 +331,9 @@ def _truth(options: Pick, tomogram: "Tomogram") -> tuple[Any, float]:
     """The annotated middles and the radius of the particle, in voxels."""
     from cryojax_seg import io
 
+    assert options.annotated is not None
     truth, _ = io.read_particles_in(
-        options.annotated,  # pyright: ignore
-        tomogram,
-        options.name,
-        options.coordinates_voxel_size,
+        options.annotated, tomogram, options.name, options.coordinates_voxel_size
     )
     return truth.coordinates, options.diameter[0] / 2 / io.cubic_voxel_size(tomogram)
 

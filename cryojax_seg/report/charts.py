@@ -12,10 +12,11 @@ COLOURS = (
 )
 # Colours that stand for those of the page's style, which differ by day and night.
 _INK, _LINE = "#010203", "#040506"
+_VARIABLE = "var(--{})"
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it scales, and can be read aloud and searched
     "font.family": "sans-serif",
-    "font.size": 9.0,
+    "font.size": 8.0,
     "text.color": _INK,
     "axes.labelcolor": _INK,
     "axes.edgecolor": _LINE,
@@ -38,8 +39,8 @@ _CHANGES = (
     (r'(?<=<svg)([^>]*?) (?:width|height)="[^"]*"', r"\1"),
     (r'(?<=<svg)([^>]*?) (?:width|height)="[^"]*"', r"\1"),
     (r"font-family: [^;\"]*", "font-family: inherit"),
-    (_INK, "var(--muted)"),
-    (_LINE, "var(--line)"),
+    (_INK, _VARIABLE.format("muted")),
+    (_LINE, _VARIABLE.format("line")),
 )
 Curve = Sequence[Sequence[float | int]]  # points (x, y) or (x, y, low, high)
 
@@ -131,11 +132,13 @@ def curves(
             bars = None
             if points and len(points[0]) == 4:
                 bars = [[max(a, 0.0) for a in ends] for ends in _errors(points)]
-            axes.errorbar(x, y, bars, color=colours[name], marker="o", markersize=4, linewidth=1.6)
+            axes.errorbar(
+                x, y, bars, color=colours[name], marker="o", markersize=3.5, linewidth=1.6
+            )
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
 
-    return _svg(draw, title, across, up, (4.0, 3.4))
+    return _svg(draw, title, across, up, (3.4, 3.0))
 
 
 def _errors(points: Curve) -> tuple[list[float], list[float]]:
@@ -144,7 +147,7 @@ def _errors(points: Curve) -> tuple[list[float], list[float]]:
 
 
 def _svg(
-    draw: Any, title: str, across: str, up: str, size: tuple[float, float] = (4.2, 2.4)
+    draw: Any, title: str, across: str, up: str, size: tuple[float, float] = (3.6, 2.2)
 ) -> str:
     """What `draw` draws on axes, as one element without a width, named for who cannot see it."""
     import matplotlib

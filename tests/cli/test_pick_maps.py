@@ -58,7 +58,8 @@ def test_labels_are_classes_and_one_can_be_chosen(run, tmp_path):
     status, _, said = run(
         "pick", path, "--diameter", "110", "--label", "3", "-o", tmp_path / "none.star"
     )
-    assert status == 2 and "no voxel of" in said and "1 4" in said
+    assert status == 2 and "labels.mrc: no voxel has the label 3" in said
+    assert "1 4" in said and "--label" in said
 
 
 @pytest.fixture
