@@ -28,7 +28,7 @@ class Info:
 
 
 def run(options: Info) -> None:
-    """Does what `Info` says; a ValueError or OSError tells what is wrong in one line."""
+    """Run `Info`; a ValueError or OSError says in one line what is wrong."""
     import json
 
     from cryojax_seg import io

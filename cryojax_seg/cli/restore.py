@@ -19,7 +19,7 @@ from cryojax_seg.training.config import RestorerMethod
 
 # The options that `inference.restore_file` takes by the same name.
 _PASSED = (
-    *("halves", "memory", "contrast", "voxel_size", "resume", "overwrite"),
+    *("halves", "samples", "memory", "contrast", "voxel_size", "resume", "overwrite"),
     *("steps", "batch", "patch", "width", "learning_rate", "phantoms", "seed"),
 )
 
@@ -86,7 +86,7 @@ class Restore:
 
 
 def run(options: Restore) -> None:
-    """Does what `Restore` says; a ValueError or OSError tells what is wrong in one line."""
+    """Run `Restore`; a ValueError or OSError says in one line what is wrong."""
     _check(options)
     from cryojax_seg import core, inference, runtime
     from cryojax_seg.training import Interrupted
@@ -99,7 +99,7 @@ def run(options: Restore) -> None:
         with console.tracked(options.output.name) as progress:
             done = inference.restore_file(
                 options.tomogram, options.output, wedge,
-                method=_method(options), samples=options.samples, progress=progress, **given,
+                method=_method(options), progress=progress, **given,
             )  # fmt: skip
     except Interrupted as interrupt:
         folder = options.output.with_suffix(".run")
@@ -133,7 +133,7 @@ def _check(options: Restore) -> None:
 
 
 def report(found: Any) -> None:
-    """Prints an audit."""
+    """Print an audit."""
     rows = [
         (f"{k:.2f}", *(console.number(v, 2) for v in values))
         for k, *values in zip(

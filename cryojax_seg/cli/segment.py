@@ -89,7 +89,7 @@ class Segment:
 
 
 def run(options: Segment) -> None:
-    """Does what `Segment` says; a ValueError or OSError tells what is wrong in one line."""
+    """Run `Segment`; a ValueError or OSError says in one line what is wrong."""
     from cryojax_seg.inference.paths import expanded
 
     options = dataclasses.replace(options, tomograms=expanded(options.tomograms))

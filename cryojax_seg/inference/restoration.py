@@ -280,7 +280,7 @@ def _check(task: _Task) -> None:
     check_learning(task.name, task.halves, **task.learning)
     restored.check_memory(task.memory)
     if task.method == "energy" and task.samples < 2:
-        raise ValueError(f"samples must be 2 or more, got {task.samples}")
+        raise ParameterError(f"samples must be 2 or more, got {task.samples}", "samples")
     if task.resume and task.overwrite:
         raise ParameterError("resume and overwrite exclude each other", "resume", "overwrite")
     check_places([task.target, task.run], task.inputs)
