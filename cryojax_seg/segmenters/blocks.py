@@ -1,4 +1,4 @@
-"""What the networks are built of: convolution, residual block, and the reach of a U-Net.
+"""Provides the building blocks of networks, and the halo of a U-Net.
 
 Products are computed in the type of the features, see `precision.Bfloat16`; parameters are kept,
 and biases and statistics computed, in float32.
@@ -21,7 +21,7 @@ SLOPE = 0.01
 
 
 def activation(x: Features) -> Features:
-    """Leaky rectifier of slope 0.01 (as in nnU-Net): no channel can die."""
+    """Apply a leaky rectifier of slope 0.01, as in nnU-Net."""
     return jnp.maximum(x, SLOPE * x)
 
 
@@ -50,7 +50,7 @@ def _draw(key, shapes, variances, truncation):
 
 
 def initialize(module: nnx.Module, rngs: nnx.Rngs, truncation: float | None = None) -> None:
-    """Draws every `Kernel` of a module that is being constructed, from a normal distribution.
+    """Draw every `Kernel` of a module that is being constructed, from a normal distribution.
 
     All of them from one stream in one compiled function: a function a shape takes 10 seconds to
     compile for a small U-Net.
@@ -66,14 +66,14 @@ def initialize(module: nnx.Module, rngs: nnx.Rngs, truncation: float | None = No
 
 
 def biased(x: Array, bias: nnx.Param) -> Array:
-    """Features with a bias added to each channel."""
+    """Add a bias to each channel of features."""
     # In at least float32, where the gradient of the bias is a sum over all voxels.
     wide = at_least_float32(x.dtype)
     return (x.astype(wide) + bias[...][None, None, None, :]).astype(x.dtype)
 
 
 class Linear(nnx.Module):
-    """A linear map of channels with bias, ``(z, y, x, in) -> (z, y, x, out)``."""
+    """Maps channels linearly with bias, ``(z, y, x, in) -> (z, y, x, out)``."""
 
     def __init__(self, inputs: int, outputs: int):
         self.kernel = kernel((inputs, outputs), 1 / inputs)
@@ -84,7 +84,7 @@ class Linear(nnx.Module):
 
 
 class Down(nnx.Module):
-    """2x2x2 convolution of stride 2 with bias: half the size."""
+    """Halves the resolution by a 2x2x2 convolution of stride 2 with bias."""
 
     def __init__(self, inputs: int, outputs: int):
         self.kernel = kernel((2, 2, 2, inputs, outputs), 1 / (8 * inputs))
@@ -95,7 +95,7 @@ class Down(nnx.Module):
 
 
 class Up(nnx.Module):
-    """2x2x2 transposed convolution of stride 2 with bias: twice the size."""
+    """Doubles the resolution by a 2x2x2 transposed convolution of stride 2 with bias."""
 
     def __init__(self, inputs: int, outputs: int):
         self.kernel = kernel((2, 2, 2, inputs, outputs), 1 / inputs)
@@ -106,7 +106,7 @@ class Up(nnx.Module):
 
 
 class Convolution(nnx.Module):
-    """A 3D convolution and its normalisation: ``normalize(conv3d(x, kernel))``.
+    """Applies a 3D convolution and its normalisation, ``normalize(conv3d(x, kernel))``.
 
     Args:
         inputs, outputs: channels.
@@ -156,11 +156,12 @@ class ResidualBlock(nnx.Module):
 
 
 def unet_halo(depth: int, stem: bool) -> int:
-    """The exact halo of `unet.UNet`, by following output voxels back to the input.
+    """Return the exact halo of `unet.UNet`, found by tracing output voxels back to the input.
 
-    What a voxel can see is an interval per axis: a residual block widens it by 2, an upsampling
-    halves its ends, a downsampling doubles them, a skip connection joins two intervals. The halo
-    is the largest reach over the ``2**depth`` phases (twice that with a stem) of an output voxel.
+    The receptive field of a voxel is an interval per axis: a residual block widens it by 2, an
+    upsampling halves its ends, a downsampling doubles them, a skip connection joins two intervals.
+    The halo is the largest extent over the ``2**depth`` phases (twice that with a stem) of an
+    output voxel.
 
     >>> [unet_halo(depth, stem=False) for depth in (0, 1, 2)]
     [2, 9, 23]
@@ -174,10 +175,10 @@ def unet_halo(depth: int, stem: bool) -> int:
         low, high = min(low, 2 * deep_low), max(high, 2 * deep_high + 1)
         return low - 2, high + 2
 
-    reach = 0
+    halo = 0
     for voxel in range(2 ** (depth + stem)):
         start = voxel // 2 if stem else voxel
         low, high = back(start, start, 0)
         low, high = (2 * low, 2 * high + 1) if stem else (low, high)
-        reach = max(reach, voxel - low, high - voxel)
-    return reach
+        halo = max(halo, voxel - low, high - voxel)
+    return halo

@@ -1,4 +1,4 @@
-"""Segmenters whose probabilities were fitted to be true: temperature and isotonic calibration."""
+"""Calibrates the probabilities of segmenters by a temperature or an isotonic map."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,17 +13,17 @@ from cryojax_seg.core.parameters import exponential, learnable, learnable_log, o
 from cryojax_seg.core.tiling import apply
 from cryojax_seg.core.types import Annotation, Logits, Volume
 
-_LARGEST = 12.0  # logits beyond are probabilities within 1e-5 of 0 or 1
+_LARGEST = 12.0  # larger logits are probabilities within 1e-5 of 0 or 1
 
 
 class Tempered(Segmenter):
-    """A segmenter with its logits divided by a temperature (Guo et al. 2017, equation 9).
+    """Divides the logits of a segmenter by a temperature (Guo et al. 2017, equation 9).
 
-    Above 1 it is less sure of everything. Labels stay as they are.
+    A temperature above 1 makes all probabilities less certain. Labels do not change.
 
     Args:
-        segmenter: any.
-        temperature: positive.
+        segmenter: any segmenter.
+        temperature: positive number.
 
     Raises:
         ValueError: for a temperature that is not positive.
@@ -46,13 +46,13 @@ class Tempered(Segmenter):
 
 
 class Isotonic(Segmenter):
-    """A segmenter of one class with its logit mapped by an increasing piecewise linear function.
+    """Maps the logit of a segmenter of one class by an increasing piecewise linear function.
 
-    Constant beyond the first and last knot (Zadrozny & Elkan 2002, on logits). Unlike a
-    temperature it can correct a bias, so labels may change.
+    The function is constant beyond the first and last knot (Zadrozny & Elkan 2002, on logits).
+    Unlike a temperature it can correct a bias, so labels may change.
 
     Args:
-        segmenter: of one class.
+        segmenter: segmenter of one class.
         knots: logits of the segmenter, increasing.
         values: calibrated logits at the knots, not decreasing.
 
@@ -93,7 +93,7 @@ class Isotonic(Segmenter):
 
 
 def _known(segmenter: Segmenter, examples: Sequence[Annotation], tile: int | None):
-    """Logits, labels and weights of all annotated voxels."""
+    """Return the logits, labels and weights of all annotated voxels."""
     logits, labels, weights = [], [], []
     for example in examples:
         kept = np.asarray(example.weights) > 0
@@ -109,16 +109,24 @@ def _known(segmenter: Segmenter, examples: Sequence[Annotation], tile: int | Non
 def fit_temperature(
     segmenter: Segmenter, examples: Sequence[Annotation], tile: int | None = None
 ) -> Tempered:
-    """The segmenter at the temperature that makes held-out annotation most likely.
+    """Return the segmenter at the temperature that maximises the likelihood of annotation.
 
     Args:
-        segmenter: any; the statistics of a network must be fitted (`fit_normalization`).
+        segmenter: any segmenter; the statistics of a network must be fitted (`fit_normalization`).
         examples: annotation that training did not see, such as `training.split_annotation` holds
             out.
         tile: see `core.apply`.
 
     Raises:
         ValueError: if nothing is annotated.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> from cryojax_seg.training import Example
+    >>> volume = np.array([-1.0, 1.0, 1.0, 1.0], np.float32).reshape(1, 2, 2)
+    >>> example = Example(volume, np.array([0, 1, 1, 0]).reshape(1, 2, 2), np.ones((1, 2, 2)))
+    >>> fitted = fit_temperature(GlobalThreshold(0.0), [example])  # right in 3 of 4 voxels
+    >>> round(1 / float(fitted.temperature), 2)  # log 3
+    1.1
     """
     logits, labels, weights = _known(segmenter, examples, tile)
 
@@ -138,19 +146,27 @@ def fit_temperature(
 def fit_isotonic(
     segmenter: Segmenter, examples: Sequence[Annotation], tile: int | None = None, knots: int = 33
 ) -> Isotonic:
-    """The segmenter with the increasing map of its logit that fits held-out annotation best.
+    """Return the segmenter with the increasing map of its logit that fits annotation best.
 
-    Pool adjacent violators (`scipy.optimize.isotonic_regression`) over groups of voxels of about
-    equal weight and nearly equal logit, with half a voxel of either label added to each, so that
-    no group is sure.
+    The map is found by pooling adjacent violators (`scipy.optimize.isotonic_regression`) over
+    groups of voxels of about equal weight and similar logit, with half a voxel of each label added
+    to every group, so that no probability is 0 or 1.
 
     Args:
-        segmenter: of one class; else as `fit_temperature`.
-        examples, tile: as `fit_temperature`.
-        knots: groups; as many as the annotation has different logits, at most.
+        segmenter: segmenter of one class; otherwise as in `fit_temperature`.
+        examples, tile: as in `fit_temperature`.
+        knots: largest number of groups.
 
     Raises:
         ValueError: for several classes; if the annotation has fewer than two different logits.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> from cryojax_seg.training import Example
+    >>> volume = np.linspace(-1, 1, 64, dtype=np.float32).reshape(4, 4, 4)
+    >>> example = Example(volume, (volume > 0.5).astype(int), np.ones(volume.shape))
+    >>> fitted = fit_isotonic(GlobalThreshold(0.0), [example], knots=8)
+    >>> bool(fitted(volume)[0, 0, 0, 0] < 0 < fitted(volume)[3, 3, 3, 0])
+    True
     """
     one_class("Isotonic", segmenter.classes)
     logits, labels, weights = _known(segmenter, examples, tile)
@@ -158,7 +174,7 @@ def fit_isotonic(
     z, y, w = logits[order, 0], (labels[order] > 0).astype(float), weights[order]
     mass = np.cumsum(w)
     group = np.minimum((knots * (mass - w / 2) / mass[-1]).astype(int), knots - 1)
-    # Equal logits belong together.
+    # Equal logits belong to one group.
     first = np.searchsorted(z, z, side="left")
     group = np.unique(group[first], return_inverse=True)[1]
     total = np.bincount(group, w)

@@ -1,4 +1,4 @@
-"""A segmenter that is told which directions the tilt series measured."""
+"""Conditions a segmenter on the directions that the tilt series measured."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,21 +13,21 @@ from cryojax_seg.core.wedge import MissingWedge
 
 
 class WedgeConditioned(Segmenter):
-    """A segmenter whose input is sharpened along the directions that were measured.
+    """Sharpens the input of a segmenter along the measured directions.
 
     The wedge enters through the second moments T of its transfer function (`MissingWedge.moments`):
     the segmenter reads ``I + a div(T grad G I) + b div(grad G I)``, with a Gaussian window G and
-    two learned gains, 0 at first. And it always looks along the beam: data whose wedge was turned
-    is turned back, by the nearest rotation of the cube, before and forth after. So turning data
-    and wedge together by a rotation of the cube turns the answer, whatever the segmenter is, and
-    tilts about x and about y are the same to it.
+    two learned gains, initially 0. The segmenter always sees data in the frame of the acquisition:
+    data with a rotated wedge are rotated back by the nearest rotation of the cube, and the logits
+    are rotated forth. The result is therefore equivariant to joint rotations of data and wedge by
+    rotations of the cube, for any segmenter, and tilts about x and about y are equivalent.
 
     Args:
-        segmenter: any.
-        wedge: of the data it is called on; a training step uses that of each patch instead.
+        segmenter: any segmenter.
+        wedge: missing wedge of the data; a training step uses that of each patch instead.
         scale: standard deviation of the window, voxels.
         gains: a and b.
-        radius: where the window is cut off, voxels; 4 scales by default.
+        radius: radius in voxels at which the window is truncated; 4 scales by default.
 
     Raises:
         ValueError: for a scale that is not positive.
@@ -57,16 +57,16 @@ class WedgeConditioned(Segmenter):
         self.stride, self.classes = segmenter.stride, segmenter.classes
 
     def with_wedge(self, wedge: MissingWedge) -> "WedgeConditioned":
-        """The same for data with another wedge; parameters are shared."""
+        """Return the segmenter for data with another wedge; parameters are shared."""
         return WedgeConditioned(self.segmenter, wedge, self.scale, self.gains[...], self.radius)
 
     def __call__(self, volume: Volume) -> Logits:
         return self.logits_given_wedge(volume, self.wedge)
 
     def logits_given_wedge(self, volume: Volume, wedge: MissingWedge) -> Logits:
-        """Logits of a volume with this wedge, whose numbers may be traced."""
+        """Return the logits of a volume with this wedge, whose numbers may be traced."""
         wedge = wedge.about_y()
-        if isinstance(wedge.rotation, Tracer):  # then only rotations that keep the shape
+        if isinstance(wedge.rotation, Tracer):  # tracing allows only rotations that keep the shape
             table = jnp.asarray(cube_rotations(volume.shape))
             fit = (table.astype(wedge.rotation.dtype) * wedge.rotation[None]).sum((1, 2))
             matrix = table[jnp.argmax(fit)]

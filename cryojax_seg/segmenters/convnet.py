@@ -1,4 +1,4 @@
-"""A plain stack of 3D convolutions."""
+"""Segments by a plain stack of 3D convolutions."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from cryojax_seg.segmenters.blocks import Convolution, Linear, activation, initi
 
 
 class ConvNet(Segmenter):
-    """`layers` convolutions of ``kernel^3`` voxels and `width` channels, then a linear vote.
+    """Applies convolutions of ``kernel^3`` voxels and `width` channels, then a linear map.
 
-    The smallest learned neighbourhood beyond a linear one: halo ``layers * (kernel // 2)``.
+    The halo is ``layers * (kernel // 2)``.
 
     Args:
-        layers: convolutions, each followed by normalisation and a leaky rectifier.
-        width: their channels.
-        kernel: odd edge of their kernels, voxels.
+        layers: number of convolutions, each followed by normalisation and a leaky rectifier.
+        width: number of channels.
+        kernel: odd edge of the kernels, voxels.
         classes: class names; one is a sigmoid, several a softmax.
         norm: see `normalization.Normalization`.
         rngs: source of the initial kernels.

@@ -1,4 +1,4 @@
-"""Hysteresis thresholding: weak structure counts where it hangs together with strong structure."""
+"""Segments by hysteresis thresholding: weak structure counts where it is connected to strong."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ from cryojax_seg.core.types import Logits, Volume
 
 
 class Hysteresis(Segmenter):
-    """Two thresholds: above `low`, and connected to a voxel above `high`.
+    """Selects voxels above `low` that are connected to a voxel above `high`.
 
-    A grey-scale geodesic reconstruction (Vincent 1993) of the scores
+    The logits are a grey-scale geodesic reconstruction (Vincent 1993) of the scores
     ``H = (I - high) / softness`` under the mask ``L = (I - low) / softness``:
     ``m_0 = min(H, L)``, ``m_{t+1} = min(dilate(m_t), L)``. The sigmoid is monotonic, so this is
-    the reconstruction of ``sigmoid(H)`` under ``sigmoid(L)``, written where it cannot saturate.
-    The logit is positive exactly where the classical algorithm, limited to paths of `steps`
-    voxels, says yes, whatever the softness; the gradient runs along the path to the weakest link.
+    the reconstruction of ``sigmoid(H)`` under ``sigmoid(L)`` without saturation. For any softness,
+    the logit is positive exactly where the classical algorithm, limited to paths of `steps` voxels,
+    selects a voxel; the gradient flows to the weakest voxel of the path.
 
     Args:
         low: threshold for structure.
@@ -53,7 +53,7 @@ class Hysteresis(Segmenter):
         if steps < 1:
             raise ValueError(f"steps must be 1 or more, not {steps}")
         if connectivity not in (1, 3):
-            raise ValueError(f"connectivity is 1 (faces) or 3 (all 26), not {connectivity}")
+            raise ValueError(f"connectivity must be 1 (faces) or 3 (all 26), not {connectivity}")
         self.steps = steps
         self.connectivity = connectivity
         self.halo, self.stride = steps, 1

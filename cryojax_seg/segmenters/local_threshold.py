@@ -1,4 +1,4 @@
-"""Thresholds that follow the local mean and contrast."""
+"""Segments by thresholds that follow the local mean and contrast."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -22,7 +22,7 @@ from cryojax_seg.core.types import Logits, Scalar, Volume
 
 
 class LocalThreshold(Segmenter):
-    """A threshold made of the mean m and the standard deviation s of Gaussian windows.
+    """Applies a threshold computed from the mean m and standard deviation s of Gaussian windows.
 
     - ``niblack``: ``T = offset + m + gain s`` (Niblack 1986, whose k is the gain).
     - ``sauvola``: ``T = offset + m (1 + gain (s / dynamic_range - 1))`` (Sauvola & Pietikainen
@@ -35,13 +35,13 @@ class LocalThreshold(Segmenter):
     Args:
         scales: standard deviations of the windows in voxels.
         offset: added to the threshold; one number, or K - 1 for K classes.
-        gain: how many local standard deviations above the mean; as many as offsets.
+        gain: number of local standard deviations above the mean; as many values as offsets.
         softness: intensity over which the probability turns from 1/2 to 0.73; positive.
         classes: names of the classes, background first if there are several.
         form: "niblack" or "sauvola".
         dynamic_range: standard deviation that counts as full contrast in the Sauvola form.
         mixing: one number per window, equal by default.
-        radii: where the windows are cut off, in voxels; 4 initial scales by default.
+        radii: radii in voxels at which the windows are truncated; 4 initial scales by default.
 
     Raises:
         ValueError: for an unknown form, values that must be positive and are not, or counts that
@@ -76,7 +76,7 @@ class LocalThreshold(Segmenter):
         self.offset = learnable(per_threshold("offset", offset, classes))
         self.gain = learnable(per_threshold("gain", gain, classes))
         self.log_softness = learnable_log("softness", softness)
-        # Only what the output depends on is learnable.
+        # Parameters that do not affect the output are not learnable.
         single = len(self.radii) == 1
         self.mixing = (
             None if single else learnable([0.0] * len(scales) if mixing is None else mixing)

@@ -1,4 +1,4 @@
-"""Normalisation of features, and how statistics are fitted so that a network stays local.
+"""Normalises features, and fits statistics so that a network stays local.
 
 Instance statistics depend on the whole input, so a network that computes them has no halo and
 cannot be tiled. `fit_normalization` measures them once per tomogram on probe patches and freezes
@@ -31,7 +31,7 @@ _GLOBAL = ("instance", "batch")
 
 
 class Statistic(nnx.Variable):
-    """A measured mean or variance: travels with the parameters, is not learned."""
+    """Holds a measured mean or variance, which is saved with the parameters but not learned."""
 
 
 Statistics = tuple[Float[Array, " channel"], Float[Array, " channel"]]  # mean and variance
@@ -43,7 +43,7 @@ _recorded: contextvars.ContextVar[dict[int, Statistics] | None] = contextvars.Co
 
 @contextlib.contextmanager
 def recorded_statistics() -> Iterator[dict[int, Statistics]]:
-    """Collects the statistics that each `Normalization` computes, keyed by ``id(layer)``."""
+    """Collect the statistics that each `Normalization` computes, keyed by ``id(layer)``."""
     record: dict[int, Statistics] = {}
     token = _recorded.set(record)
     try:
@@ -53,7 +53,7 @@ def recorded_statistics() -> Iterator[dict[int, Statistics]]:
 
 
 class Normalization(Layer):
-    """``scale * normalize(x) + shift`` per channel, with one of these normalisations.
+    """Computes ``scale * normalize(x) + shift`` per channel, with one of these normalisations.
 
     - ``"none"``: x itself. So is ``"weight"``, where `blocks.Convolution` standardises its kernel.
     - ``"rms"``: x over the root mean square of its channels, voxel by voxel (Zhang & Sennrich
@@ -81,7 +81,7 @@ class Normalization(Layer):
         return self.kind not in _GLOBAL
 
     def freeze(self, mean: Float[Array, " channel"], variance: Float[Array, " channel"]) -> None:
-        """Makes this layer an affine map with these statistics."""
+        """Turn this layer into an affine map with these statistics."""
         self.mean, self.variance = Statistic(mean), Statistic(variance)
         self.kind = "frozen"
 
@@ -122,14 +122,18 @@ def _batched() -> bool:
 
 
 def check_norm(kind: str) -> str:
-    """The name, or a ValueError that lists the names there are."""
+    """Return the name of a normalisation if it exists.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
     if kind not in NORMS:
         raise ValueError(f"norm {kind!r} is not one of {', '.join(NORMS)}")
     return kind
 
 
-def standardized(kernel: Float[Array, "*reach out"]) -> Float[Array, "*reach out"]:
-    """A kernel of mean 0 and variance ``2 / fan_in`` per output channel, the gain of a rectifier.
+def standardized(kernel: Float[Array, "*taps out"]) -> Float[Array, "*taps out"]:
+    """Standardise a kernel to mean 0 and variance ``2 / fan_in`` per output channel.
 
     Scaled weight standardisation (Brock et al. 2021, arXiv:2101.08692, eq. 1).
     """
@@ -140,7 +144,7 @@ def standardized(kernel: Float[Array, "*reach out"]) -> Float[Array, "*reach out
 
 
 def _norms(operator: nnx.Module) -> dict[str, Normalization]:
-    """The normalisations of an operator by their path."""
+    """Return the normalisations of an operator by their path."""
     modules = ((path, m) for path, m in nnx.iter_modules(operator) if isinstance(m, Normalization))
     return {"/".join(map(str, path)): norm for path, norm in modules}
 
@@ -149,7 +153,7 @@ def _norms(operator: nnx.Module) -> dict[str, Normalization]:
 def _measure(
     operator: LocalOperator, patches: Float[Array, "count z y x"]
 ) -> dict[str, Statistics]:
-    """What each normalisation measures over all patches."""
+    """Return the statistics of each normalisation over all patches."""
     norms = _norms(operator)
 
     def run(patch):
@@ -174,11 +178,11 @@ def fit_normalization(
     count: int = 8,
     seed: int = 0,
 ) -> Operator:
-    """The same operator with its normalisation statistics measured on this volume and frozen.
+    """Return the operator with normalisation statistics measured on this volume and frozen.
 
-    Runs the network once on random patches, every layer normalised by its mean and variance over
-    all of them. An operator without statistics comes back as it is; one inside a combinator is
-    found. Call it once per tomogram, with the normalised volume that will be segmented.
+    The network runs once on random patches, and every layer is normalised by its mean and variance
+    over all of them. An operator without statistics is returned unchanged; networks inside
+    combinators are included. Call it once per tomogram, with the normalised volume to be segmented.
     Blank parts of a `core.Normalized` volume are left out.
 
     Args:
@@ -186,8 +190,8 @@ def fit_normalization(
         volume: ``(z, y, x)``, normalised, structure bright; `core.Normalized` will do.
         patch: edge of the patches, voxels; best that of the training patches. Shortened to the
             volume and to the stride; mirrored where the volume is thinner than the stride.
-        count: how many patches.
-        seed: of their positions.
+        count: number of patches.
+        seed: seed of their positions.
 
     Raises:
         ValueError: for a volume that is not three-dimensional.

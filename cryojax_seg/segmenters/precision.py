@@ -1,4 +1,4 @@
-"""Networks in bfloat16: twice the speed or more where there are units for it."""
+"""Runs networks in bfloat16, which at least doubles their speed on hardware with bfloat16 units."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,9 +20,9 @@ NETWORKS = (UNet, ConvNet, Tomoseg)
 
 
 class Bfloat16(Segmenter):
-    """A network whose products are computed in bfloat16: 8 bits of mantissa, the range of float32.
+    """Computes the products of a network in bfloat16.
 
-    Parameters stay what they are, float32, and so do biases, statistics, logits and gradients of
+    Parameters stay float32, and so do biases, statistics, logits and gradients of
     parameters: what is summed over many voxels is summed in float32. Logits differ by about a
     hundredth of their size; `disagreement` measures what that does to labels.
 
@@ -30,7 +30,8 @@ class Bfloat16(Segmenter):
         segmenter: `UNet`, `ConvNet` or `Tomoseg`; see `in_bfloat16` for one within others.
 
     Raises:
-        ValueError: for a segmenter that is no network: filters subtract large numbers.
+        ValueError: for a segmenter that is not a network; filters subtract large numbers and need
+            float32.
 
     >>> net = Bfloat16(ConvNet(1, 2, rngs=nnx.Rngs(0)))
     >>> net(jnp.zeros((4, 4, 4))).dtype
@@ -40,30 +41,30 @@ class Bfloat16(Segmenter):
     def __init__(self, segmenter: LocalOperator):
         if not isinstance(segmenter, NETWORKS):
             raise ValueError(
-                f"bfloat16 is for networks; {type(segmenter).__name__} is none and needs float32"
+                f"bfloat16 is for networks; {type(segmenter).__name__} is not one and needs float32"
             )
         self.segmenter = segmenter
         self.halo, self.stride = segmenter.halo, segmenter.stride
         self.classes = segmenter.classes
 
     def default_loss(self) -> Objective:
-        """That of the network."""
+        """Return the default loss of the network."""
         return self.segmenter.default_loss()
 
     def __call__(self, volume: Volume) -> Logits:
         return self.segmenter(volume.astype(jnp.bfloat16)).astype(jnp.float32)
 
     def logits_at_scales(self, volume: Volume) -> tuple[Array, ...]:
-        """Those of the network."""
+        """Return the logits of the network at each scale."""
         found = self.segmenter.logits_at_scales(volume.astype(jnp.bfloat16))
         return tuple(logits.astype(jnp.float32) for logits in found)
 
 
 def in_bfloat16(operator: LocalOperator) -> Segmenter:
-    """The same segmenter with the network it is, or wraps, in bfloat16, and all else in float32.
+    """Return the segmenter with its network in bfloat16 and everything else in float32.
 
     Raises:
-        ValueError: if there is no network.
+        ValueError: if the segmenter neither is nor wraps a network.
 
     >>> from cryojax_seg.segmenters import Tempered
     >>> type(in_bfloat16(Tempered(ConvNet(1, 2, rngs=nnx.Rngs(0)), 2.0)).segmenter).__name__
@@ -90,10 +91,10 @@ def disagreement(
     count: int = 4,
     seed: int = 0,
 ) -> float:
-    """Share of voxels that two programs label differently, on random blocks of a volume.
+    """Return the share of voxels that two segmenters label differently, on random blocks.
 
     Args:
-        one, other: segmenters, or what computes their logits of a block.
+        one, other: segmenters, or functions that compute the logits of a block.
         volume: ``(z, y, x)``, normalized, structure bright.
         stride: of the segmenters.
         edge: of the blocks, voxels; shortened to the volume, rounded down to the stride.

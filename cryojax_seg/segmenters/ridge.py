@@ -1,4 +1,4 @@
-"""Sheets, tubes and blobs: multi-scale measures on the eigenvalues of the Hessian.
+"""Segments sheets, tubes and blobs by multi-scale measures of the eigenvalues of the Hessian.
 
 The curvatures ``c1 >= c2 >= c3`` of bright structure are minus the eigenvalues of the Hessian of
 the smoothed volume times the square of the scale. A sheet has one large curvature, a tube two, a
@@ -36,7 +36,7 @@ Components = tuple[Volume, Volume, Volume, Volume, Volume, Volume]
 
 
 def hessian(volume: Volume, scale: float | Scalar, radius: int) -> Components:
-    """Scale-normalized Hessian of the smoothed volume: ``scale^2`` times zz, yy, xx, zy, zx, yx.
+    """Return the scale-normalized Hessian, ``scale^2`` times zz, yy, xx, zy, zx, yx.
 
     Args:
         volume: ``(z, y, x)``.
@@ -72,7 +72,7 @@ def _correlate(
 def symmetric_eigenvalues(
     zz: Values, yy: Values, xx: Values, zy: Values, zx: Values, yx: Values
 ) -> tuple[Values, Values, Values]:
-    """Ascending eigenvalues of symmetric 3x3 matrices, in closed form (Smith 1961).
+    """Return the ascending eigenvalues of symmetric 3x3 matrices in closed form (Smith 1961).
 
     With ``q = tr(A)/3``, ``p = |A - qI|_F / sqrt(6)`` and ``phi = arccos(det((A - qI)/p) / 2) / 3``
     they are ``q + 2p cos(phi + 2 pi k / 3)``. The gradient is finite everywhere: a pair of equal
@@ -103,7 +103,7 @@ def symmetric_eigenvalues(
 def curvatures(
     volume: Volume, scale: float | Scalar, radius: int, function: Callable[..., Values]
 ) -> Values:
-    """Applies ``function(c1, c2, c3)`` to the descending principal curvatures of bright structure.
+    """Apply ``function(c1, c2, c3)`` to the descending principal curvatures of bright structure.
 
     Plane by plane, which bounds the memory and keeps the compiler from repeating the eigenvalues'
     gradient for every tap of the windows (fifteen times faster on a CPU).
@@ -117,7 +117,7 @@ def curvatures(
 
 
 def _below(square: Values, width: Scalar) -> Values:
-    """1 where a squared quantity is far below the squared width, 0 where it is far above."""
+    """Return 1 where a squared quantity is far below the squared width, 0 where far above."""
     return jnp.exp(-square / (2 * jnp.square(width)))
 
 
@@ -127,7 +127,7 @@ def _gated(gate: Values, *values: Values) -> tuple[Values, ...]:
 
 
 class _RidgeFilter(Segmenter):
-    """Abstract: ``logit = (max over scales of the measure - threshold) / softness``."""
+    """Abstract base of filters ``logit = (max over scales of the measure - threshold) / softness``."""
 
     scales = exponential("scales")
     gamma = exponential("gamma")
@@ -137,7 +137,7 @@ class _RidgeFilter(Segmenter):
 
     @abc.abstractmethod
     def measure(self, c1: Values, c2: Values, c3: Values) -> Values:
-        """Between 0 and 1, from the descending curvatures at one scale."""
+        """Return a measure between 0 and 1 of the descending curvatures at one scale."""
 
     def _configure(self, scales, gamma, threshold, softness, classes, radii):
         self.radii = window_radii("scales", scales, radii)
@@ -162,10 +162,11 @@ class _RidgeFilter(Segmenter):
 
 
 class SheetFilter(_RidgeFilter):
-    """Membranes: one strong curvature, ``exp(-R^2/2 beta^2)`` with ``R = max(|c2|, |c3|) / c1``.
+    """Finds membranes, where one curvature is strong.
 
-    Times ``1 - exp(-S^2 / 2 gamma^2)`` with ``S^2 = c1^2 + c2^2 + c3^2``, the largest over the
-    scales, behind a threshold. 0 where ``c1 < 0``.
+    The measure is ``exp(-R^2/2 beta^2)`` with ``R = max(|c2|, |c3|) / c1``, times ``1 - exp(-S^2 /
+    2 gamma^2)`` with ``S^2 = c1^2 + c2^2 + c3^2``, the largest over the scales, behind a threshold.
+    0 where ``c1 < 0``.
 
     Args:
         scales: standard deviations of the smoothing in voxels: about half the thickness.
@@ -174,7 +175,7 @@ class SheetFilter(_RidgeFilter):
         threshold: response at which the probability is 1/2, between 0 and 1.
         softness: response over which the probability turns from 1/2 to 0.73; positive.
         classes: the name of the class.
-        radii: where the windows are cut off, in voxels; 4 initial scales by default.
+        radii: radii in voxels at which the windows are truncated; 4 initial scales by default.
 
     Raises:
         ValueError: for values that must be positive and are not, or several classes.
@@ -206,9 +207,9 @@ class SheetFilter(_RidgeFilter):
 
 
 class TubeFilter(_RidgeFilter):
-    """Filaments: two strong curvatures (Frangi et al. 1998, equations 10 to 13).
+    """Finds filaments, where two curvatures are strong (Frangi et al. 1998, equations 10 to 13).
 
-    ``(1 - exp(-A^2/2 alpha^2)) exp(-B^2/2 beta^2)`` with ``A = c2 / c1``,
+    The measure is ``(1 - exp(-A^2/2 alpha^2)) exp(-B^2/2 beta^2)`` with ``A = c2 / c1``,
     ``B = |c3| / sqrt(c1 c2)``, times the contrast term of `SheetFilter`. 0 where ``c2 < 0``.
     Frangi's measure jumps to 0 where ``|c3| > c2``; this one decreases smoothly.
 
@@ -251,10 +252,10 @@ class TubeFilter(_RidgeFilter):
 
 
 class BlobFilter(_RidgeFilter):
-    """Compact particles: three strong curvatures.
+    """Finds compact particles, where all three curvatures are strong.
 
-    ``1 - exp(-A^2/2 alpha^2)`` with ``A = c3 / sqrt(c1 c2)``, times the contrast term of
-    `SheetFilter`. 0 where ``c3 < 0``.
+    The measure is ``1 - exp(-A^2/2 alpha^2)`` with ``A = c3 / sqrt(c1 c2)``, times the contrast
+    term of `SheetFilter`. 0 where ``c3 < 0``.
 
     Args:
         scales: standard deviations of the smoothing in voxels: about half the radius.

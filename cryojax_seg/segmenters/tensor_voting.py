@@ -1,4 +1,4 @@
-"""Tensor voting: every piece of sheet tells its surroundings which sheet would continue it.
+"""Segments by tensor voting, in which each sheet element votes for its continuation nearby.
 
 A symmetric tensor K at every voxel (its direction is a normal, its size a saliency) votes for the
 tensors of its neighbours. For a normal n seen along the unit vector d, let ``a = n . d`` and
@@ -71,11 +71,11 @@ _FLAT, _SLOPE = _polynomials()
 
 
 def vote(tensors: Tensors, scale: float | Scalar, bend: float | Scalar, radius: int) -> Tensors:
-    """The sum of the votes that every voxel receives.
+    """Return the sum of the votes that each voxel receives.
 
     Args:
         tensors: ``(z, y, x, 6)``, components zz, yy, xx, zy, zx, yx.
-        scale: standard deviation s of the Gaussian in voxels; votes reach farthest around 2 s.
+        scale: standard deviation s of the Gaussian in voxels; votes are strongest around 2 s.
         bend: b above; 1 continues a sheet along circles, 0 along planes.
         radius: votes from beyond this many voxels along an axis do not count.
 
@@ -103,7 +103,7 @@ def vote(tensors: Tensors, scale: float | Scalar, bend: float | Scalar, radius: 
 def sheet_tensors(
     volume: Volume, thickness: float | Scalar, gamma: float | Scalar, radius: int
 ) -> Tensors:
-    """Tensors ``g/(g + gamma) n n^T`` of bright sheets with normal n.
+    """Return tensors ``g/(g + gamma) n n^T`` of bright sheets with normal n.
 
     Their strength is the gap of the two largest curvatures, ``g = max(c1, 0) - max(c2, 0)``. No
     eigenvectors: with C minus the Hessian, ``n n^T = (C - c2)(C - c3) / ((c1 - c2)(c1 - c3))``,
@@ -133,7 +133,7 @@ def sheet_tensors(
 
 
 def wedge_gate(tensors: Tensors, wedge: MissingWedge, softness: float | Scalar) -> Volume:
-    """How far the normals lie in the measured region, between 0 and 1.
+    """Return how far the normals lie in the measured region, between 0 and 1.
 
     A normal n is measured if it lies between the two planes that bound the wedge, that is, if
     ``(e_1 . n)(e_2 . n) > 0`` with their normals e: a linear function of ``n n^T``.
@@ -159,12 +159,12 @@ def wedge_gate(tensors: Tensors, wedge: MissingWedge, softness: float | Scalar) 
 
 
 class TensorVoting(Segmenter):
-    """Sheets that continue each other: closes gaps where the density is weak or absent.
+    """Finds sheets and closes gaps where the density is weak or absent.
 
-    Sheet tensors of the smoothed volume vote (see `vote`), and what counts is the saliency
+    Sheet tensors of the smoothed volume vote (see `vote`). The logit follows from the saliency
     ``l1 - l2`` of ``K + strength vote(K)``, which is large where neighbours agree on a normal.
-    Normals in the missing wedge are not evidence: with a wedge their tensors are gated away before
-    the vote, so that the measured sides of a membrane close what the wedge has erased.
+    Normals in the missing wedge are unreliable: with a wedge their tensors are suppressed before
+    the vote, so that the measured parts of a membrane close the gaps caused by the wedge.
 
     Args:
         thickness: standard deviation of the smoothing in voxels: about half the sheet's thickness.
@@ -177,7 +177,8 @@ class TensorVoting(Segmenter):
         wedge: the missing wedge of the data; None to trust all normals.
         wedge_softness: softness of the gate (see `wedge_gate`); positive.
         classes: the name of the class.
-        radii: where smoothing and voting are cut off, in voxels; 4 initial scales by default.
+        radii: radii in voxels at which smoothing and voting are truncated; 4 initial scales by
+            default.
 
     Raises:
         ValueError: for values that must be positive and are not, or several classes.

@@ -1,4 +1,4 @@
-"""Global thresholds: the smallest segmenter, and the classical ways to choose its number."""
+"""Segments by global thresholds, with classical methods to choose them."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,11 @@ from cryojax_seg.core.parameters import (
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Logits, Volume
 
-_BINS = 256  # of the histogram that several thresholds are found in
+_BINS = 256  # histogram bins used to find several thresholds
 
 
 class GlobalThreshold(Segmenter):
-    """Intensity thresholds with a learnable position and softness.
+    """Applies intensity thresholds with learnable position and softness.
 
     One class: ``logit = (I - threshold) / softness``, whose sigmoid tends to the step
     ``I > threshold`` as the softness tends to 0. K classes: K - 1 thresholds cut the intensities
@@ -65,7 +65,7 @@ class GlobalThreshold(Segmenter):
 
 
 def _finite(volume: ArrayLike) -> np.ndarray:
-    """The voxels that hold data: they are finite and no part of a blank region."""
+    """Return the values of the voxels that are finite and not blank."""
     whole = np.asarray(volume)
     known = np.isfinite(whole)
     if whole.ndim == 3:
@@ -79,7 +79,7 @@ def _finite(volume: ArrayLike) -> np.ndarray:
 def otsu(
     volume: ArrayLike, softness: ArrayLike = 1.0, classes: Sequence[str] = ("foreground",)
 ) -> GlobalThreshold:
-    """The thresholds that maximise the variance between the intensity bands (Otsu 1979).
+    """Return the thresholds that maximise the variance between the intensity bands (Otsu 1979).
 
     Voxels that are not finite and blank parts are left out. K classes take K - 1 thresholds
     (multi-Otsu; Liao, Chen & Chung 2001), the best of a histogram of 256 bins.
@@ -101,7 +101,7 @@ def otsu(
 
 
 def multi_otsu(values: np.ndarray, classes: int) -> np.ndarray:
-    """The thresholds between so many intensity bands, by dynamic programming.
+    """Return the multi-Otsu thresholds for a number of classes, by dynamic programming.
 
     The variance between the bands is a sum over bands, so the best division of the first bins into
     k bands consists of a best division of fewer bins into k - 1, and one band more.
@@ -134,7 +134,7 @@ def percentile(
     softness: ArrayLike = 1.0,
     classes: Sequence[str] = ("foreground",),
 ) -> GlobalThreshold:
-    """The threshold below which ``q`` percent of the finite voxels lie (one q per threshold).
+    """Return the threshold below which ``q`` percent of the finite voxels lie, one per q.
 
     Raises:
         ValueError: for a q outside 0 to 100, or a volume without two different finite values.
@@ -154,7 +154,7 @@ def false_positive_rate(
     softness: ArrayLike = 1.0,
     classes: Sequence[str] = ("foreground",),
 ) -> GlobalThreshold:
-    """The threshold that Gaussian background passes at this rate.
+    """Return the threshold that Gaussian background exceeds at this rate.
 
     Location and scale of the background are the median and 1.4826 times the median absolute
     deviation of the finite voxels, so structure may fill up to about a tenth of the volume before

@@ -1,4 +1,4 @@
-"""The tomoseg network of EMAN2 (Chen et al. 2017, doi:10.1038/nmeth.4405), slice by slice."""
+"""Segments slices by the tomoseg network of EMAN2 (Chen et al. 2017, doi:10.1038/nmeth.4405)."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ _DEVIATION = 0.01  # of the initial kernels, cut at two deviations
 
 
 class _Layer(nnx.Module):
-    """A 15x15 convolution of slices with bias and zero padding."""
+    """Convolves slices with 15x15 kernels, bias and zero padding."""
 
     def __init__(self, inputs: int, outputs: int):
         self.kernel = kernel((_SIZE, _SIZE, inputs, outputs), _DEVIATION**2)
@@ -44,7 +44,7 @@ def _max_pool(slices: Float[Array, "z y x c"]) -> Float[Array, "z half_y half_x 
 
 
 class Tomoseg(Segmenter):
-    """Three 15x15 convolutions on each z slice: 40 and 40 channels with ReLU, then the classes.
+    """Applies three 15x15 convolutions to each z slice, with 40, 40 and one channel per class.
 
     A 2x2 max pooling follows the first, so a score sees 72x72 pixels of its slice and stands for
     2x2 of them; it is repeated to the full resolution. 378,081 parameters for one class. The
@@ -85,7 +85,7 @@ class Tomoseg(Segmenter):
         initialize(self, rngs, truncation=2.0)
 
     def default_loss(self) -> Objective:
-        """The log mean square error for the linear head, else cross-entropy plus Dice."""
+        """Return the log mean squared error for the linear head, else cross-entropy plus Dice."""
         return supervised(log_mse) if self.head == "linear_logmse" else super().default_loss()
 
     def __call__(self, volume: Volume) -> Logits:

@@ -1,4 +1,4 @@
-"""A halo that is measured instead of exact: what lies far away hardly matters to a network."""
+"""Reduces the halo of a network to the distance from which inputs noticeably matter."""
 
 import jax
 import numpy as np
@@ -10,15 +10,15 @@ from cryojax_seg.core.types import Array, Logits, Volume
 
 
 class Truncated(Segmenter):
-    """A segmenter whose tiles are given less of their surroundings than can reach them.
+    """Gives a segmenter a smaller halo than its receptive field requires.
 
-    The halo of a deep U-Net is what could reach a voxel; most of it hardly does. With a smaller one
-    large tomograms cost less, and tiles no longer equal the whole exactly: see `fit_halo` for how
-    much they differ.
+    Most of the receptive field of a deep U-Net hardly affects its output. A smaller halo saves
+    time on large tomograms, but tiles no longer equal the whole exactly; see `fit_halo` for the
+    difference.
 
     Args:
-        segmenter: any.
-        halo: voxels; less than that of the segmenter.
+        segmenter: any segmenter.
+        halo: voxels, less than the halo of the segmenter.
 
     Raises:
         ValueError: for a negative halo.
@@ -30,7 +30,7 @@ class Truncated(Segmenter):
 
     def __init__(self, segmenter: Segmenter, halo: int):
         if halo < 0:
-            raise ValueError(f"a halo is a number of voxels, got {halo}")
+            raise ValueError(f"halo must be 0 voxels or more, got {halo}")
         self.segmenter = segmenter
         self.halo = int(halo)
         self.stride, self.classes = segmenter.stride, segmenter.classes
@@ -53,22 +53,22 @@ def fit_halo(
     count: int = 4,
     seed: int = 0,
 ) -> tuple[Segmenter, float]:
-    """The same segmenter with the smallest halo that keeps its logits on this volume.
+    """Return the segmenter with the smallest halo that preserves its logits on this volume.
 
-    Compares logits of probe blocks with those of the exact halo, and halves the interval of
-    possible halos until one step of the stride is left.
+    Logits of probe blocks are compared with those of the exact halo; the smallest halo is found by
+    bisection in steps of the stride.
 
     Args:
-        segmenter: any local function.
+        segmenter: any local segmenter.
         volume: ``(z, y, x)``, normalized, structure bright.
         tolerance: largest difference of a logit. 0.1 is at most 0.025 of a probability.
         core: edge of the part of a block that is compared, voxels; rounded up to the stride.
-        count: how many blocks.
-        seed: of their positions.
+        count: number of blocks.
+        seed: seed of their positions.
 
     Returns:
-        a `Truncated` segmenter, or the given one where nothing less will do, and the largest
-        difference that was found.
+        a `Truncated` segmenter, or the given one if no smaller halo suffices, and the largest
+        difference found.
 
     Raises:
         ValueError: for a tolerance that is not positive.
@@ -82,14 +82,14 @@ def fit_halo(
     (9, True, True)
     """
     if not tolerance > 0:
-        raise ValueError(f"the tolerance is a difference of logits above 0, got {tolerance}")
+        raise ValueError(f"tolerance must be a difference of logits above 0, got {tolerance}")
     require_local(segmenter)
     stride = segmenter.stride
     widest = -(-segmenter.halo // stride)  # in strides
     core = -(-core // stride) * stride
     origins = random_starts(measured_box(volume), [core] * 3, count, seed, stride=stride)
 
-    def answers(strides: int) -> np.ndarray:
+    def logits(strides: int) -> np.ndarray:
         pad = strides * stride
         blocks = np.stack(
             [read(volume, [a - pad for a in o], [a + core + pad for a in o]) for o in origins]
@@ -97,12 +97,12 @@ def fit_halo(
         inner = slice(pad, pad + core)
         return np.asarray(_logits(segmenter, blocks))[:, inner, inner, inner]
 
-    exact = answers(widest)
+    exact = logits(widest)
     enough, differences = widest, {widest: 0.0}
     least = 0
     while least < enough:
         middle = (least + enough) // 2
-        difference = float(np.abs(answers(middle) - exact).max())
+        difference = float(np.abs(logits(middle) - exact).max())
         if difference <= tolerance:
             enough, differences[middle] = middle, difference
         else:

@@ -1,4 +1,4 @@
-"""A residual 3D U-Net whose neighbourhood is exact."""
+"""Segments by a residual 3D U-Net with an exact halo."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,14 +21,14 @@ Preset = Literal["fast", "standard", "large"]
 
 
 class UNet(Segmenter):
-    """Residual 3D U-Net (Ronneberger et al. 2015; skips are summed as in Lee et al. 2017).
+    """Applies a residual 3D U-Net (Ronneberger et al. 2015) with summed skips (Lee et al. 2017).
 
     Level i works on ``width * 2**i`` channels at ``1 / 2**i`` of the resolution with one residual
     block of two 3x3x3 convolutions on the way down and one on the way up.
 
     Args:
         width: channels of the finest level.
-        depth: how many times the resolution is halved.
+        depth: number of times that the resolution is halved.
         stem: ``"space_to_depth"`` turns blocks of 2x2x2 voxels into 8 channels first and back
             last: about 8 times less work per voxel at the same width.
         deep_supervision: adds logits at the coarser levels, see `logits_at_scales`.
@@ -89,13 +89,13 @@ class UNet(Segmenter):
         return self.encoder[0].second.norm.kind
 
     def default_loss(self) -> Objective:
-        """Cross-entropy plus Dice, at every scale with `deep_supervision`."""
+        """Return cross-entropy plus Dice, at every scale with `deep_supervision`."""
         if self.deep_supervision:
             return at_every_scale(combine(cross_entropy, dice))
         return super().default_loss()
 
     def _features(self, volume: Volume) -> list[Array]:
-        """Decoded features, finest level first."""
+        """Return the decoded features, finest level first."""
         check_divisible(volume.shape, self.stride)
         x = jnp.asarray(volume)[..., None]
         x = self.encoder[0](space_to_depth(x) if self.stem != "none" else x)
@@ -117,16 +117,16 @@ class UNet(Segmenter):
         return self._head(self.heads[0], self._features(volume)[0])
 
     def logits_at_scales(self, volume: Volume) -> tuple[Float[Array, "_ _ _ class"], ...]:
-        """Logits of the decoder's levels, finest first, each half the size of the one before.
+        """Return the logits of the decoder levels, finest first, each half the size of the last.
 
-        Only the finest without `deep_supervision`.
+        Without `deep_supervision` only the finest level has logits.
         """
         features = self._features(volume)
         return tuple(self._head(h, x) for h, x in zip(self.heads, features, strict=False))
 
 
 def unet_preset(name: Preset, classes: Sequence[str], *, rngs: nnx.Rngs) -> UNet:
-    """U-Nets of three sizes; `experiments/presets.py` measures what each costs and gains.
+    """Return a U-Net of one of three sizes; `experiments/presets.py` compares them.
 
     - ``"fast"``: blocks of 2x2x2 voxels become channels first, one level: for whole tomograms on
       a CPU.

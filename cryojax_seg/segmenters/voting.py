@@ -1,4 +1,4 @@
-"""The linear vote: every neighbour adds its intensity times a learned weight."""
+"""Segments by a linear vote: each neighbour adds its intensity times a learned weight."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from cryojax_seg.core.types import Logits, Volume
 
 
 class LinearVote(Segmenter):
-    """One learned kernel per class and a threshold: logistic regression on the neighbourhood.
+    """Applies one learned kernel per class and a threshold: logistic regression on neighbourhoods.
 
     ``logit_c = (sum_delta kernel_c(delta) I(r + delta) - threshold_c) / softness``. The kernel
     starts as a normalized Gaussian window for one class, so the method starts as a threshold of
