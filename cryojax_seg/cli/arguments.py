@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
 
 from cryojax_seg import units
 from cryojax_seg.cli.console import PROGRAM
+
+# How options are spelled: flags without a negative form, and without the names of their groups.
+MARKERS = (FlagCreatePairsOff, OmitArgPrefixes)
 
 DESCRIPTION = """Segment cryo-electron tomograms with anything from a threshold to a 3D U-Net.
 
@@ -27,10 +30,17 @@ Tomograms = Annotated[
     arg(metavar="TOMOGRAM ...", help_behavior_hint="(one or more)"),
 ]
 Output = Annotated[Path, arg(aliases=["-o"])]
-Overwrite = bool
+Overwrite = Annotated[bool, arg(help="Replace existing outputs.")]
+Resume = Annotated[
+    bool, arg(help="Keep what an interrupted call of this command finished, and do the rest.")
+]
 VoxelSize = Annotated[
     float | None,
-    arg(metavar="ANGSTROM", help_behavior_hint="(default: what the file says)"),
+    arg(
+        metavar="ANGSTROM",
+        help="Voxel size in angstrom.",
+        help_behavior_hint="(default: what the file says)",
+    ),
 ]
 CoordinatesVoxelSize = Annotated[
     float | None,
@@ -61,9 +71,43 @@ _QUANTITIES = {
 Contrast = Literal["dark", "bright"]
 
 
-def default(metavar: str, hint: str) -> Any:
-    """The help of an optional argument whose default is found out later."""
-    return arg(metavar=metavar, help_behavior_hint=f"(default: {hint})")
+def default(metavar: str, hint: str, text: str | None = None) -> Any:
+    """Describe an optional argument whose default is found out later, by `text` if it is long."""
+    return arg(metavar=metavar, help=text, help_behavior_hint=f"(default: {hint})")
+
+
+def _or_of_model(value: str) -> str:
+    """Return the hint for an option that takes the value of a model where it is not given."""
+    return f"(default: {'that of the model' if value == 'None' else value})"
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumeOptions:
+    """Properties of the tomograms, for those that their files do not state."""
+
+    voxel_size: VoxelSize = None
+    contrast: Annotated[
+        Contrast | None, arg(metavar="{dark,bright}", help_behavior_hint=_or_of_model)
+    ] = "dark"
+    """Whether structure is darker or brighter than its surroundings."""
+    tilt_range: Annotated[TiltRange, default("LO HI", "that of the model, if there is one")] = None
+    """Lowest and highest tilt in degrees, from which the missing wedge follows."""
+    tilt_axis: Literal["y", "x"] = "y"
+    """Axis the sample was tilted about."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotationOptions:
+    """How to read the label volumes."""
+
+    classes: Annotated[
+        tuple[str, ...], default("NAME ...", "foreground, or class1 class2 ...")
+    ] = ()
+    """Names of the labels 1, 2, ... in order."""
+    slices: Annotated[tuple[int, ...], default("Z ...", "all")] = ()
+    """Z indices of the annotated slices, from 0; all others are ignored."""
+    ignore: int = 255
+    """Label value of voxels that nobody annotated; signed bytes (MRC mode 0) hold 255 as -1."""
 
 
 # Options that say how a command is called this time, not what it does.
@@ -108,18 +152,45 @@ def parse(argv: list[str], commands: Mapping[str, type]) -> Any:
                 args=[command, *words, *rest],
                 prog=PROGRAM,
                 description=DESCRIPTION,
-                config=(FlagCreatePairsOff,),
+                config=MARKERS,
             )
     except SystemExit as end:
         if not end.code:
             raise
         named = f" {command}" if command in commands else ""
         raise ValueError(f"{_summary(messages.getvalue())}; see {PROGRAM}{named} --help") from None
+    given = flat(options)
     for name, quantity in _QUANTITIES.items():
-        units.check(f"--{name.replace('_', '-')}", getattr(options, name, None), quantity)
+        units.check(f"--{name.replace('_', '-')}", given.get(name), quantity)
     if tomograms and not options.tomograms:
         options = dataclasses.replace(options, tomograms=tomograms)
     return options
+
+
+def flat(options: Any) -> dict[str, Any]:
+    """Return all options by name, with those of nested groups beside the others.
+
+    >>> flat(VolumeOptions(voxel_size=10.0))["voxel_size"]
+    10.0
+    """
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        found |= flat(value) if dataclasses.is_dataclass(value) else {field.name: value}
+    return found
+
+
+def option_names(kind: Any) -> set[str]:
+    """Return the names of all options of a command, nested groups included.
+
+    >>> sorted(option_names(AnnotationOptions))
+    ['classes', 'ignore', 'slices']
+    """
+    names: set[str] = set()
+    for field in dataclasses.fields(kind):
+        kind = field.type
+        names |= option_names(kind) if dataclasses.is_dataclass(kind) else {field.name}
+    return names
 
 
 def _description(kind: type, argv: list[str], name: str) -> str:
@@ -170,7 +241,7 @@ def read_config(path: Path, kind: type) -> dict[str, Any]:
     """
     from cryojax_seg import io
 
-    return io.read_options(path, {f.name for f in dataclasses.fields(kind)} - {"config"})
+    return io.read_options(path, option_names(kind) - {"config"})
 
 
 def _words(config: dict[str, Any]) -> list[str]:
@@ -191,6 +262,6 @@ def plain(options: Any) -> dict[str, Any]:
             return os.path.realpath(value)  # unlike resolve, not stopped by a circle of links
         return [convert(v) for v in value] if isinstance(value, tuple) else value
 
-    names = {f.name for f in dataclasses.fields(options)} - _OF_THIS_CALL
-    values = {name: convert(getattr(options, name)) for name in sorted(names)}
+    given = flat(options)
+    values = {name: convert(given[name]) for name in sorted(given.keys() - _OF_THIS_CALL)}
     return {k: v for k, v in values.items() if v is not None and v is not False and v != []}

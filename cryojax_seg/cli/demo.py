@@ -49,7 +49,6 @@ class Demo:
     seed: int = 1
     """Seed of the phantom and of the training."""
     overwrite: Overwrite = False
-    """Replace what an earlier demo wrote."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,6 @@ class Export:
     allow_module: models.AllowedModules = ()
     """Modules of your own that the model may import."""
     overwrite: Overwrite = False
-    """Replace existing files."""
 
 
 def run(options: Export) -> None:

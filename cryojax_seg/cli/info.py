@@ -22,7 +22,6 @@ class Info:
     """Volumes (MRC, also .rec, .map, .gz, .bz2; TIFF, OME-Zarr), folders of a model or a run,
     boxes of particles, or their tables (.star, .tbl, .csv)."""
     voxel_size: VoxelSize = None
-    """Voxel size in angstrom."""
     json: bool = False
     """Print JSON; a list of objects for several files."""
 

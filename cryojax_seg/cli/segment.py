@@ -12,12 +12,11 @@ from tyro.conf import Positional, arg
 
 from cryojax_seg.cli import console, models
 from cryojax_seg.cli.arguments import (
-    Contrast,
     Output,
     Overwrite,
-    TiltRange,
+    Resume,
     Tomograms,
-    VoxelSize,
+    VolumeOptions,
     default,
 )
 
@@ -45,47 +44,45 @@ class Segment:
     output: Output
     """Where the labels go: a file for one tomogram, or a folder."""
     format: Literal["mrc", "zarr"] = "mrc"
-    """What is written into a folder: MRC files, or OME-Zarr 0.5 with coarser levels for viewers."""
+    """Format of files in a folder: MRC, or OME-Zarr 0.5 with coarser levels for viewers."""
     probabilities: bool = False
     """Also write NAME.CLASS.probability.mrc for each class but background (float16, mode 12)."""
     threshold: float = 0.5
     """Probability above which a voxel belongs to the class, 0 to 1, for models of one class."""
     tile: Annotated[str, default("auto|N", "auto")] = "auto"
-    """Edge of the tiles in voxels; auto fits them to --memory. No matter with --halo exact."""
-    halo: Annotated[str, default("auto|exact|N", "auto")] = "auto"
-    """Voxels around each tile: exact is all that could matter, auto keeps logits within 0.1."""
+    """Edge of the tiles in voxels; 'auto' fits them to --memory."""
+    halo: Annotated[
+        str,
+        default(
+            "auto|exact|N",
+            "auto",
+            "Context around each tile, in voxels. 'exact' uses the full receptive field; 'auto' "
+            "uses the smallest halo that changes logits by less than 0.1.",
+        ),
+    ] = "auto"
     memory: float = 2.0
-    """GiB that may be used at most, by each worker, whatever the size of the tomogram."""
+    """Maximum memory in GiB of each worker, whatever the size of the tomogram."""
     dry_run: bool = False
     """Print how each tomogram would be cut and what memory that takes, and segment nothing."""
     engine: Literal["auto", "jax", "openvino"] = "auto"
-    """What computes; auto is OpenVINO on a CPU if it is installed and knows the model, else JAX."""
+    """Program that computes; 'auto' is OpenVINO on a CPU if it can run the model, else JAX."""
     precision: Literal["auto", "f32", "bf16"] = "auto"
-    """Of a network's products; auto: f32 on a CPU, else bf16 if that keeps 99.5 % of the labels."""
+    """Precision of networks; 'auto' is f32 on a CPU, else bf16 if it keeps 99.5 % of the labels."""
     flips: bool = False
     """Average over the flips that leave the missing wedge unchanged; up to 8 times slower."""
-    tilt_range: Annotated[TiltRange, default("LO HI", "that of the model")] = None
-    """Lowest and highest tilt in degrees, for --flips."""
-    tilt_axis: Literal["y", "x"] = "y"
-    """Axis the sample was tilted about, for --flips."""
-    contrast: Annotated[Contrast | None, default("{dark,bright}", "that of the model")] = None
-    """Whether structure is darker or brighter than its surroundings."""
-    voxel_size: VoxelSize = None
-    """Voxel size in angstrom."""
+    volume: VolumeOptions = VolumeOptions(contrast=None)
     shard: Annotated[str | None, arg(metavar="I/N")] = None
-    """Only every N-th tomogram from the I-th, counted from 0: for job arrays."""
+    """Segment only every N-th tomogram from the I-th, counted from 0, in a job array."""
     workers: Annotated[int, arg(metavar="N")] = 0
     """Processes that segment at the same time, a GPU for each if there are any; 0: only this."""
     slurm: Annotated[Path | None, arg(metavar="YAML", help_behavior_hint="(default: none)")] = None
-    """The workers are jobs of SLURM that this file describes; the README has one."""
+    """Run the workers as SLURM jobs that this file describes; the README has one."""
     compile_only: bool = False
     """Compile what the tomograms need and segment nothing: once, before a job array starts."""
     allow_module: models.AllowedModules = ()
     """Modules of your own that the model may import (see `train --method MODULE:CLASS`)."""
-    resume: bool = False
-    """Leave out tomograms that are done; one that was begun goes on in any case."""
+    resume: Resume = False
     overwrite: Overwrite = False
-    """Replace existing outputs."""
 
 
 def run(options: Segment) -> None:
@@ -147,8 +144,8 @@ def _prepare(options: Segment, model: "inference.Model | None" = None) -> _Prepa
         "memory": options.memory,
         "tile": None if options.tile == "auto" else int(options.tile),
         "halo": int(options.halo) if options.halo.isdecimal() else options.halo,
-        "contrast": options.contrast,
-        "voxel_size": options.voxel_size,
+        "contrast": options.volume.contrast,
+        "voxel_size": options.volume.voxel_size,
         "engine": inference.choose_engine(options.engine, options.precision, model.segmenter),
     }
     return _Prepared(options, model, how)
@@ -269,11 +266,11 @@ def _with_flips(options: Segment, model: "inference.Model") -> "inference.Model"
         return model
     from cryojax_seg.core import MissingWedge
 
-    tilts = options.tilt_range or model.card.tilt_range
+    tilts = options.volume.tilt_range or model.card.tilt_range
     if tilts is None:
         raise ValueError(
             f"--flips needs the tilt range, and {options.model} does not know it; give "
             "--tilt-range LO HI"
         )
-    wedge = MissingWedge((float(tilts[0]), float(tilts[1])), options.tilt_axis)
+    wedge = MissingWedge((float(tilts[0]), float(tilts[1])), options.volume.tilt_axis)
     return model.with_flips(wedge)

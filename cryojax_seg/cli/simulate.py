@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import Output, Overwrite
+from cryojax_seg.cli.arguments import Output, Overwrite, Resume
 
 Preset = Literal[
     "vesicles",
@@ -35,13 +35,13 @@ class Simulate:
     """
 
     preset: Positional[Preset]
-    """What is in the volume."""
+    """Kind of sample to simulate."""
     output: Output
     """Folder for the tomograms."""
     shape: Annotated[tuple[int, int, int], arg(metavar="Z Y X")] = (64, 128, 128)
-    """Voxels."""
+    """Size of the volume in voxels."""
     voxel_size: Annotated[float, arg(metavar="ANGSTROM")] = 10.0
-    """Voxel size."""
+    """Voxel size in angstrom."""
     snr: float = 0.1
     """Signal-to-noise ratio inside the structures: variance of the signal over that of the noise.
     Real tomograms have 0.02 to 1."""
@@ -53,9 +53,9 @@ class Simulate:
     tilt_step: float = 3.0
     """Degrees between tilts (tilt_series only)."""
     tilt_axis: Literal["y", "x"] = "y"
-    """What the sample turns about."""
+    """Axis the sample is tilted about."""
     crowding: Annotated[float | None, arg(help_behavior_hint="(default: of the preset)")] = None
-    """Volume of macromolecules over the volume that is free, 0 to 0.3."""
+    """Fraction of the free volume that macromolecules fill, 0 to 0.3."""
     maps: Annotated[tuple[Path, ...], arg(metavar="MAP ...")] = ()
     """Density maps (MRC) of macromolecules to place instead of ribosomes, proteasomes and small
     proteins. What exceeds Otsu's threshold is taken for solid protein."""
@@ -63,10 +63,8 @@ class Simulate:
     """How many tomograms."""
     seed: int = 0
     """Seed of the first; the same seed gives the same tomograms."""
-    resume: bool = False
-    """Keep the tomograms that an interrupted call has finished and make the others."""
+    resume: Resume = False
     overwrite: Overwrite = False
-    """Replace tomograms of these names."""
 
 
 def run(options: Simulate) -> None:

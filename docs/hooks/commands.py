@@ -11,9 +11,9 @@ import unittest.mock
 from collections.abc import Iterator
 
 import tyro
-from tyro.conf import FlagCreatePairsOff
 
 from cryojax_seg import cli
+from cryojax_seg.cli import arguments
 
 COMMANDS = {name: options for name, (options, _) in cli._COMMANDS.items()}
 
@@ -47,7 +47,7 @@ def _help(command: str) -> str:
     printed = io.StringIO()
     wide = unittest.mock.patch.dict(os.environ, COLUMNS="9999")
     with wide, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        tyro.cli(COMMANDS[command], args=["--help"], prog=command, config=(FlagCreatePairsOff,))
+        tyro.cli(COMMANDS[command], args=["--help"], prog=command, config=arguments.MARKERS)
     return printed.getvalue()
 
 
