@@ -13,7 +13,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from cryojax_seg.core.types import Volume
 from cryojax_seg.io import header as headers
-from cryojax_seg.io.disk import disk_full_explained
+from cryojax_seg.io.disk import disk_full_explained, sync
 from cryojax_seg.io.files import (
     FileError,
     PathLike,
@@ -22,7 +22,6 @@ from cryojax_seg.io.files import (
     open_fresh,
     partial_path,
     publish_file,
-    sync,
     target_path,
 )
 from cryojax_seg.io.mrc import mrc_header, read_mrc, warn, write_mrc

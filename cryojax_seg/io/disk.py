@@ -1,4 +1,4 @@
-"""Explain a full disk once, with the output and the free space."""
+"""Flush files to disk, and explain a full disk once, with the output and the free space."""
 
 import contextlib
 import errno
@@ -40,3 +40,24 @@ def disk_full_explained(target: Path) -> Iterator[None]:
         if error.errno not in DISK_FULL:
             raise
         raise DiskFullError.renamed(error, target) from None
+
+
+def sync_tree(path: Path) -> None:
+    """Flush a file, or a folder with its contents, to disk."""
+    for inside in path.rglob("*") if path.is_dir() else ():
+        sync(inside)
+    sync(path)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to disk if the system can."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        if path.is_dir():
+            return  # folders cannot be opened everywhere
+        raise
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

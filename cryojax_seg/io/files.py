@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cryojax_seg.errors import Mendable, ParameterError
-from cryojax_seg.io.disk import disk_full_explained
+from cryojax_seg.io.disk import disk_full_explained, sync, sync_tree
 from cryojax_seg.text import shortened, size_text
 
 PathLike = str | os.PathLike[str]
@@ -330,24 +330,3 @@ def publish_folder(temporary: Path, target: Path, overwrite: bool) -> None:
         raise
     sync(target.parent)
     remove(former)
-
-
-def sync_tree(path: Path) -> None:
-    """Flush a file, or a folder with its contents, to disk."""
-    for inside in path.rglob("*") if path.is_dir() else ():
-        sync(inside)
-    sync(path)
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder to disk if the system can."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        if path.is_dir():
-            return  # folders cannot be opened everywhere
-        raise
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

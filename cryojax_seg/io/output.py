@@ -12,14 +12,13 @@ from cryojax_seg.core.blocks import release
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.core.types import Shape
 from cryojax_seg.io import header as headers
-from cryojax_seg.io.disk import disk_full_explained
+from cryojax_seg.io.disk import disk_full_explained, sync
 from cryojax_seg.io.files import (
     FileError,
     PathLike,
     open_fresh,
     partial_path,
     publish_file,
-    sync,
     target_path,
 )
 from cryojax_seg.io.mrc import mrc_header, non_finite_warnings, warn

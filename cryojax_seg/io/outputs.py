@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cryojax_seg.io.disk import DISK_FULL, DiskFullError
+from cryojax_seg.io.disk import DISK_FULL, DiskFullError, sync, sync_tree
 from cryojax_seg.io.files import (
     FileError,
     PathLike,
@@ -20,8 +20,6 @@ from cryojax_seg.io.files import (
     publish_folder,
     real_path,
     remove,
-    sync,
-    sync_tree,
     target_path,
 )
 from cryojax_seg.io.locks import Lock, lock_path

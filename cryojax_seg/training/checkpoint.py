@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import v1
 
 import cryojax_seg
-from cryojax_seg.io.files import sync, sync_tree
+from cryojax_seg.io.disk import sync, sync_tree
 from cryojax_seg.io.plain import read_json_object
 from cryojax_seg.training.config import TrainingError
 from cryojax_seg.training.rundir import explained
