@@ -11,6 +11,7 @@ Programs that contain the call cannot be kept in JAX's persistent cache, and are
 each process; they compile in a quarter of the time of the others.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -35,6 +36,7 @@ from cryojax_seg.core.types import Array
 VERSIONS = ("0.10.2",)  # of jaxlib, whose fields of the call are those written here
 SWITCH = "CRYOJAX_SEG_ONEDNN"  # an environment variable; 0 turns the call off
 _SECONDS = 120  # after which a probe has failed
+_RESULTS = {"equal": True, "different": False}
 
 _convolution = Primitive("onednn_convolution")
 
@@ -92,7 +94,7 @@ def _record(version: str) -> Path | None:
 
     kind = hashlib.sha256(" ".join(_flags()).encode()).hexdigest()[:12]
     try:
-        return platformdirs.user_cache_path("cryojax-seg") / f"onednn-{version}-{kind}.json"
+        return platformdirs.user_cache_path("cryojax-seg") / f"onednn-{version}-{kind}"
     except (OSError, RuntimeError):
         return None
 
@@ -100,10 +102,8 @@ def _record(version: str) -> Path | None:
 def _probed(record: Path | None) -> bool:
     """Return the recorded result of the probe, or run it and record its result."""
     if record is not None:
-        try:
-            return json.loads(record.read_text())["equal"] is True
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
+        with contextlib.suppress(OSError, UnicodeDecodeError, KeyError):
+            return _RESULTS[record.read_text()]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
     try:
         run = subprocess.run(
@@ -123,7 +123,7 @@ def _probed(record: Path | None) -> bool:
         partial = record.with_suffix(f".{os.getpid()}.tmp")
         try:
             record.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps({"equal": equal}))
+            partial.write_text("equal" if equal else "different")
             os.replace(partial, record)
         except OSError:  # then the next process probes again
             pass

@@ -127,7 +127,7 @@ def _gated(gate: Values, *values: Values) -> tuple[Values, ...]:
 
 
 class _RidgeFilter(Segmenter):
-    """Abstract base of filters ``logit = (max over scales of the measure - threshold) / softness``."""
+    """Filter ridges: ``logit = (max over scales of the measure - threshold) / softness``."""
 
     scales = exponential("scales")
     gamma = exponential("gamma")
