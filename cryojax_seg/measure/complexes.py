@@ -197,11 +197,11 @@ def measure_complexes(
     voxels = int(np.count_nonzero(complexes)) if volumes else 0
     masks = _likely_masks(probability, voxels, samples, correlation, seed)
     count = _count(len(centres), masks, region, minimum_volume_nm3)
-    volume = 1e-12 * region.volume
+    volume = 1e-12 * region.volume_angstrom3
     if edges_angstrom is None:
-        edges_angstrom = np.linspace(0, min(region.shortest_side / 2, 1000.0), 21).tolist()
+        edges_angstrom = np.linspace(0, min(region.shortest_side_angstrom / 2, 1000.0), 21).tolist()
     edges = np.asarray(edges_angstrom, float)
-    density = len(centres) / region.volume
+    density = len(centres) / region.volume_angstrom3
     rows = [
         ComplexRow(
             instance=int(names[i]),

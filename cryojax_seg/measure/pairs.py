@@ -130,7 +130,7 @@ def pair_correlation(
     count = len(points)
     if count < 2:
         return None
-    expected = count * (count - 1) / region.volume**2 * _shells(region, edges)
+    expected = count * (count - 1) / region.volume_angstrom3**2 * _shells(region, edges)
     expected = np.where(expected > 0, expected, np.inf)
     g = _pairs(points, edges) / expected
     rng = np.random.default_rng(seed)

@@ -47,7 +47,7 @@ class Region:
             positive.
 
     >>> box = Region((10, 10, 10), (10.0, 10.0, 10.0))
-    >>> box.volume, box.holds(np.array([[0.0, 0, -4], [0, 0, -6]])).tolist()
+    >>> box.volume_angstrom3, box.holds(np.array([[0.0, 0, -4], [0, 0, -6]])).tolist()
     (1000000.0, [True, False])
     """
 
@@ -66,18 +66,18 @@ class Region:
             object.__setattr__(self, name, np.asarray(mask))
             if mask.shape != tuple(self.shape):
                 raise ValueError(f"{title} has shape {mask.shape}, the volume {tuple(self.shape)}")
-        if not self.volume:
+        if not self.volume_angstrom3:
             raise ValueError("region is empty: give one in which there could be something")
 
     @functools.cached_property
-    def volume(self) -> float:
-        """Cubic angstrom."""
+    def volume_angstrom3(self) -> float:
+        """Return the volume of the part that was looked at."""
         voxels = np.prod(self.shape) if self.mask is None else np.count_nonzero(self.mask)
         return float(voxels) * float(np.prod(self.voxel_size_angstrom))
 
     @property
-    def shortest_side(self) -> float:
-        """The shortest side of the box around it, angstrom."""
+    def shortest_side_angstrom(self) -> float:
+        """Return the shortest side of the box around it."""
         sides = [slice(0, n) for n in self.shape]
         if self.mask is not None:
             sides = ndimage.find_objects(np.asarray(self.mask).astype(np.int8))[0]
@@ -91,20 +91,20 @@ class Region:
         return np.flatnonzero(np.asarray(self.mask))
 
     def holds(self, points: Points) -> Bool[np.ndarray, "_n"]:
-        """Which points lie in it."""
+        """Return which points lie in it."""
         if self.mask is not None:
             return points_in_mask(points, np.asarray(self.mask), self.voxel_size_angstrom)
         index = np.rint(points / self.voxel_size_angstrom).astype(int)
         return np.all((index >= 0) & (index < self.shape), axis=1)
 
     def membrane_distance(self, points: Points) -> Float[np.ndarray, "_n"] | None:
-        """From points to the membrane, angstrom; None without one."""
+        """Return the distance of points to the membrane in angstrom; None without one."""
         if self.membrane is None:
             return None
         return distances_to_mask(points, np.asarray(self.membrane), self.voxel_size_angstrom)
 
     def in_organelle(self, points: Points) -> Bool[np.ndarray, "_n"] | None:
-        """Which points lie in the organelle; None without one."""
+        """Return which points lie in the organelle; None without one."""
         if self.organelle is None:
             return None
         return points_in_mask(points, np.asarray(self.organelle), self.voxel_size_angstrom)

@@ -29,7 +29,7 @@ def test_overlap_of_a_ball_with_itself_is_a_lens(ball):
     radius, moves = 220.0, np.array([0.0, 50.0, 150.0, 300.0, 460.0])
     lens = np.pi * (4 * radius + moves) * (2 * radius - moves) ** 2 / 12
     lens[moves > 2 * radius] = 0
-    assert ball.volume == pytest.approx(lens[0], rel=0.005)
+    assert ball.volume_angstrom3 == pytest.approx(lens[0], rel=0.005)
     assert ball.overlap(moves) == pytest.approx(lens, rel=0.01, abs=1e-3 * lens[0])
 
 
@@ -37,7 +37,7 @@ def test_a_box_and_its_mask_overlap_alike(box):
     mask = Region(box.shape, VOXEL, np.ones(box.shape, bool))
     radii = np.array([10.0, 100.0, 250.0, 400.0])
     assert mask.overlap(radii) == pytest.approx(box.overlap(radii), rel=0.01)
-    assert mask.volume == box.volume
+    assert mask.volume_angstrom3 == box.volume_angstrom3
     # Coarser than it is given: 4 voxels in one.
     large = Region((120, 200, 200), VOXEL, np.ones((120, 200, 200), bool))
     plain = Region((120, 200, 200), VOXEL)
@@ -112,7 +112,7 @@ def test_thomas_clusters_have_the_correlation_of_theory(rng):
         found.append(pair_correlation(points, box, edges, 19, seed).g)
     middle = (edges[1:] + edges[:-1]) / 2
     theory = 1 + np.exp(-(middle**2) / (4 * sigma**2)) / (
-        (4 * np.pi * sigma**2) ** 1.5 * parents / box.volume
+        (4 * np.pi * sigma**2) ** 1.5 * parents / box.volume_angstrom3
     )
     assert np.mean(found, 0) == pytest.approx(theory, rel=0.12)
 
