@@ -1,4 +1,4 @@
-"""Confidence intervals by resampling whole instances, and scores within bins of a quantity."""
+"""Computes bootstrap confidence intervals over instances, and scores in bins of a quantity."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,21 +13,22 @@ def bootstrap_ratio(
     numerators: Sequence[float | int] | np.ndarray,
     denominators: Sequence[float | int] | np.ndarray,
     level: float = 0.95,
-    draws: int = 1000,
+    resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Percentile interval of ``sum(numerators) / sum(denominators)`` over instances.
+    """Return the bootstrap interval of ``sum(numerators) / sum(denominators)`` over instances.
 
-    Voxels of one membrane err together, so whole instances are drawn with replacement (Efron 1979).
+    Errors of the voxels of one membrane are correlated, so whole instances are resampled with
+    replacement (Efron 1979); the interval is between percentiles.
 
     Args:
-        numerators, denominators: one each per instance, for example voxels found and true ones.
-        level: of confidence.
-        draws: resamplings.
-        seed: of the resampling.
+        numerators, denominators: one value per instance, for example found and true voxels.
+        level: confidence level.
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling.
 
     Returns:
-        None for fewer than two instances, whose spread nobody knows.
+        the lower and upper limit, or None for fewer than two instances.
 
     >>> low, high = bootstrap_ratio([8, 9, 4], [10, 10, 10])
     >>> low < 0.7 < high
@@ -37,14 +38,14 @@ def bootstrap_ratio(
     top, bottom = top[bottom > 0], bottom[bottom > 0]
     if len(top) < 2:
         return None
-    drawn = np.random.default_rng(seed).integers(0, len(top), (draws, len(top)))
-    values = top[drawn].sum(1) / bottom[drawn].sum(1)
+    chosen = np.random.default_rng(seed).integers(0, len(top), (resamples, len(top)))
+    values = top[chosen].sum(1) / bottom[chosen].sum(1)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
     return low, high
 
 
 def bin_edges(bins: int | Sequence[float | int] | np.ndarray) -> np.ndarray:
-    """Edges of bins: so many equal ones from 0 to 1, or those given.
+    """Return bin edges: equal bins from 0 to 1 for a number of bins, or the given edges.
 
     Raises:
         ValueError: for edges that do not increase.
@@ -59,9 +60,9 @@ def bin_edges(bins: int | Sequence[float | int] | np.ndarray) -> np.ndarray:
 
 
 def bin_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The bin ``[low, high)`` of each value, the last one with its upper edge.
+    """Return the index of the bin ``[low, high)`` of each value; the last bin includes its edge.
 
-    Values below are -1; values above and NaN are the number of bins.
+    Values below the first edge give -1; larger values and NaN give the number of bins.
 
     >>> bin_of(np.array([0.0, 0.5, 1.0, 2.0, -1.0]), bin_edges(2)).tolist()
     [0, 1, 1, 2, -1]
@@ -76,17 +77,17 @@ def by_bins(
     edges: Sequence[float | int],
     weights: WeightArray | None = None,
 ) -> list[float | None]:
-    """Any metric of weights, in bins of a quantity of every voxel: visibility, depth, thickness.
+    """Evaluate a metric in bins of a quantity of each voxel, such as visibility or depth.
 
     Args:
         metric: a function of weights, for example ``lambda w: evaluate.brier_score(p, truth, w)``.
         values: ``(z, y, x)``; a voxel belongs to the bin ``[low, high)`` its value lies in, the
             last one includes its upper edge; NaN belongs to none.
-        edges: of the bins, increasing.
-        weights: not annotated where 0.
+        edges: increasing bin edges.
+        weights: 0 where not annotated.
 
     Returns:
-        the metric of each bin, None where no annotated voxel lies in it.
+        the metric of each bin, or None for a bin without annotated voxels.
 
     >>> import numpy as np
     >>> depth = np.arange(4.0).reshape(4, 1, 1)

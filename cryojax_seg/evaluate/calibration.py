@@ -1,4 +1,4 @@
-"""Whether a probability of 0.8 is right in 8 of 10 voxels."""
+"""Scores the calibration of probabilities."""
 
 import dataclasses
 from typing import Literal
@@ -15,12 +15,12 @@ ProbabilityArray = Float[np.ndarray, "_z _y _x class"] | Float[Array, "_z _y _x 
 
 
 def _selected(probabilities, truth, weights):
-    """Class probabilities (background first), labels and weights of the annotated voxels."""
+    """Return class probabilities (background first), labels and weights of annotated voxels."""
     probabilities, truth = np.asarray(probabilities), np.asarray(truth)
     same_shape(probabilities[..., 0], truth)
     weights = annotated(truth.shape, weights)
     kept = weights > 0
-    # Selected before any arithmetic: what an unannotated voxel holds must not matter.
+    # Select first, so that values of unannotated voxels have no effect.
     p = probabilities[kept].astype(np.float64)
     if p.shape[-1] == 1:
         p = np.concatenate([1 - p, p], axis=-1)
@@ -37,9 +37,19 @@ def _selected(probabilities, truth, weights):
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-    """The reliability diagram: per bin of confidence, the voxels, their confidence and accuracy.
+    """Reliability diagram: total weight, mean confidence and accuracy per bin of confidence.
 
-    `confidence` and `accuracy` are 0 in a bin without voxels.
+    Attributes:
+        edges: bin edges of the confidence.
+        weight: total weight of the voxels in each bin.
+        confidence: mean probability of the most probable label; 0 in an empty bin.
+        accuracy: share of voxels with the correct label; 0 in an empty bin.
+
+    >>> import numpy as np
+    >>> p, truth = np.full((1, 1, 4, 1), 0.75), np.array([[[1, 1, 1, 0]]])
+    >>> diagram = reliability(p, truth, bins=2)
+    >>> diagram.edges.tolist(), diagram.weight.tolist()
+    ([0.0, 0.5, 1.0], [0.0, 4.0])
     """
 
     edges: np.ndarray
@@ -64,18 +74,25 @@ def reliability(
     bins: int = 15,
     binning: Binning = "width",
 ) -> Reliability:
-    """Accuracy of the most probable label in bins of its probability.
+    """Return the accuracy of the most probable label in bins of its probability.
 
     Args:
-        probabilities: of one sigmoid class, or of all classes with the background first.
-        truth: labels.
-        weights: not annotated where 0.
+        probabilities: ``(z, y, x, class)`` of one sigmoid class, or of all classes with the
+            background first.
+        truth: labels ``(z, y, x)``.
+        weights: 0 where not annotated.
         bins: number of bins between 0 and 1.
-        binning: "width" for bins of equal width, "mass" for bins of equal weight, which follow the
-            probabilities where they crowd (Nixon et al. 2019); equal values are not divided.
+        binning: "width" for bins of equal width, "mass" for bins of equal weight, which adapt
+            to the distribution of probabilities (Nixon et al. 2019); equal values share a bin.
 
     Raises:
-        ValueError: for unequal shapes, bad weights, labels or probabilities.
+        ValueError: for unequal shapes, or invalid weights, labels or probabilities.
+
+    >>> import numpy as np
+    >>> p, truth = np.full((1, 1, 4, 1), 0.75), np.array([[[1, 1, 0, 0]]])
+    >>> diagram = reliability(p, truth, bins=2)
+    >>> diagram.confidence.tolist(), diagram.accuracy.tolist()
+    ([0.0, 0.75], [0.0, 0.5])
     """
     p, labels, weights = _selected(probabilities, truth, weights)
     confidence = p.max(axis=-1, initial=0.0)
@@ -102,12 +119,12 @@ def expected_calibration_error(
     bins: int = 15,
     binning: Binning = "width",
 ) -> float | None:
-    """Expected calibration error ``sum_b (n_b / N) |accuracy_b - confidence_b|``.
+    """Return the expected calibration error ``sum_b (n_b / N) |accuracy_b - confidence_b|``.
 
     Guo et al. 2017 (arXiv:1706.04599, equation 3). Over all voxels it is dominated by the
-    background; multiply the weights by `foreground_band(truth)` for the part that matters.
+    background; multiply the weights by `foreground_band(truth)` to score the foreground region.
 
-    Arguments as for `reliability`. None if no voxel is annotated.
+    The arguments are those of `reliability`. The result is None if no voxel is annotated.
 
     >>> import numpy as np
     >>> p = np.full((1, 1, 4, 1), 0.75); truth = np.array([[[1, 1, 1, 0]]])
@@ -124,7 +141,7 @@ def expected_calibration_error(
 def brier_score(
     probabilities: ProbabilityArray, truth: LabelArray, weights: WeightArray | None = None
 ) -> float | None:
-    """Mean squared error of the probabilities, between 0 and 1 (Brier 1950, halved).
+    """Return the mean squared error of probabilities, between 0 and 1 (Brier 1950, halved).
 
     ``1/2 sum_c (p_c - [label = c])^2`` averaged over voxels, which for one sigmoid class is
     ``(p - y)^2``. None if no voxel is annotated.
@@ -141,7 +158,7 @@ def brier_score(
 
 
 def foreground_band(truth: LabelArray, width: float = 3.0) -> np.ndarray:
-    """Weights 1 within `width` voxels of any foreground voxel of the truth, 0 elsewhere.
+    """Return weights that are 1 within `width` voxels of the true foreground, and 0 elsewhere.
 
     >>> import numpy as np
     >>> foreground_band(np.array([[[0, 0, 0, 1]]]), width=1.0)[0, 0].tolist()

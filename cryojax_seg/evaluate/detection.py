@@ -1,4 +1,4 @@
-"""Particles found and missed: scores of positions instead of voxels."""
+"""Scores particle positions: found, missed and false particles."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ Points = Real[np.ndarray, "_n 3"] | Real[Array, "_n 3"]
 
 @dataclasses.dataclass(frozen=True)
 class Detection:
-    """Counts of one kind of particle, and the ratios made of them; counts of tomograms add.
+    """Counts found, false and missed particles of one kind; counts of tomograms add.
 
     A ratio is None where its denominator is zero.
 
@@ -34,21 +34,21 @@ class Detection:
 
     @property
     def precision(self) -> float | None:
-        """``TP / (TP + FP)``."""
+        """Return ``TP / (TP + FP)``."""
         found = self.true_positive + self.false_positive
         return self.true_positive / found if found else None
 
     @property
     def recall(self) -> float | None:
-        """``TP / (TP + FN)``."""
+        """Return ``TP / (TP + FN)``."""
         there = self.true_positive + self.false_negative
         return self.true_positive / there if there else None
 
     def f_beta(self, beta: float | int = 4.0) -> float | None:
-        """``(1 + b^2) TP / ((1 + b^2) TP + b^2 FN + FP)``: recall counts b times as much.
+        """Return the F-beta score, in which recall counts b times as much as precision.
 
-        van Rijsbergen 1979; a beta of 4 is what the CZII challenge used. None if there is nothing
-        and nothing was found.
+        It is ``(1 + b^2) TP / ((1 + b^2) TP + b^2 FN + FP)`` (van Rijsbergen 1979). The CZII
+        challenge used a beta of 4. The result is None if there are no true and no found particles.
         """
         square = float(beta) ** 2
         hits = (1 + square) * self.true_positive
@@ -59,14 +59,14 @@ class Detection:
 def detection(
     predicted: Points, truth: Points, radius: float | int, hit: float | int = 0.5
 ) -> Detection:
-    """Particles found, counted as the CZII challenge does.
+    """Count found, false and missed particles as in the CZII challenge.
 
-    A true particle with a prediction within ``hit * radius`` of it is found, once; every further
-    prediction is a false positive, a duplicate as much as one that is nowhere near.
+    A true particle is found if a prediction lies within ``hit * radius``; every further prediction,
+    including duplicates, is a false positive.
 
     Args:
         predicted, truth: centres ``(n, 3)`` in the unit of the radius.
-        radius: of the particle.
+        radius: radius of the particle.
         hit: largest distance of a hit, in radii.
 
     Raises:
@@ -88,18 +88,21 @@ def detection(
     if len(predicted) and len(truth):
         distance, _ = KDTree(predicted).query(truth)
         found = int((distance <= hit * radius).sum())
-    # One prediction may lie within reach of two particles: it stands for one of them.
+    # A prediction near two particles counts for only one of them.
     found = min(found, len(predicted))
     return Detection(found, len(predicted) - found, len(truth) - found)
 
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """A threshold for the scores of picks, and what it gives on the annotated data.
+    """A threshold of pick scores and its counts on annotated data.
 
     Attributes:
-        value: keep picks whose score is this or more.
-        counts: with it, over all tomograms.
+        value: picks with this score or more are kept.
+        counts: detection counts at this threshold, over all tomograms.
+
+    >>> Threshold(0.5, Detection(8, 2, 2)).counts.precision
+    0.8
     """
 
     value: float
@@ -113,16 +116,16 @@ def fit_threshold(
     beta: float | int = 4.0,
     hit: float | int = 0.5,
 ) -> Threshold:
-    """The threshold with the highest F-beta on annotated tomograms, for one class.
+    """Return the threshold with the highest F-beta on annotated tomograms, for one class.
 
-    Every score is tried. Between two scores the threshold is their middle, and of thresholds that
-    are equally good the highest is taken.
+    Every score is tried. The threshold lies midway between two scores; among equally good
+    thresholds the highest is chosen.
 
     Args:
         picks: for each tomogram the centres ``(n, 3)`` and their scores, at a low threshold.
-        truth: the annotated centres of each.
+        truth: annotated centres of each tomogram.
         radius: of the particle, in the unit of the centres.
-        beta: how much more recall counts than precision.
+        beta: weight of recall relative to precision.
         hit: largest distance of a hit, in radii.
 
     Raises:
@@ -134,7 +137,9 @@ def fit_threshold(
     Threshold(value=0.5, counts=Detection(true_positive=2, false_positive=0, false_negative=0))
     """
     if len(picks) != len(truth):
-        raise ValueError(f"picks of {len(picks)} tomograms and annotations of {len(truth)}")
+        raise ValueError(
+            f"picks of {len(picks)} tomograms do not match annotations of {len(truth)}"
+        )
     scores = np.unique(np.concatenate([np.asarray(s, float) for _, s in picks] or [np.zeros(0)]))
     if not scores.size:
         raise ValueError("nothing was picked, so no threshold can be chosen; pick at a lower one")
@@ -160,19 +165,19 @@ def fit_level(
     hit: float | int = 0.5,
     levels: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
 ) -> Threshold:
-    """The level with the highest F-beta on an annotated tomogram, where each gives other picks.
+    """Return the voxel threshold with the highest F-beta on an annotated tomogram.
 
-    `fit_threshold` is for scores of picks that are the same at any threshold. Where the threshold
-    is that of a voxel, it changes the picks themselves, and each level is tried. Of equally good
-    levels the one in the middle is taken.
+    Use `fit_threshold` if the picks do not depend on the threshold. A threshold on voxels changes
+    the picks themselves, so each level is tried. Among equally good levels the middle one is
+    chosen.
 
     Args:
-        pick: gives the centres ``(n, 3)`` at a level.
-        truth: the annotated centres.
+        pick: function from a level to centres ``(n, 3)``.
+        truth: annotated centres.
         radius: of the particle, in the unit of the centres.
         beta: how much more recall counts than precision.
         hit: largest distance of a hit, in radii.
-        levels: what to try.
+        levels: levels to try.
 
     >>> import numpy as np
     >>> truth = np.array([[0.0, 0, 0], [50, 0, 0]])

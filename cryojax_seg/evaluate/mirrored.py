@@ -1,14 +1,14 @@
-"""Whether labels are mirrored against their tomogram, and fit its densities when mirrored back."""
+"""Detects labels that are mirrored relative to their tomogram."""
 
 import itertools
 
 import numpy as np
 from jaxtyping import Float, Int
 
-_VOXELS = 100_000  # of each label that are looked at
-_SHIFTS = 16  # of the labels, which tell how well labels fit by chance
-_DEVIATIONS = 6.0  # above chance
-_TIMES = 2.0  # above the labels as they are
+_VOXELS = 100_000  # sampled voxels per label
+_SHIFTS = 16  # random shifts of the labels, which measure the fit by chance
+_DEVIATIONS = 6.0  # standard deviations above chance that a fit needs
+_TIMES = 2.0  # factor by which mirrored labels must fit better than the given ones
 
 
 def mirrored_axes(
@@ -17,18 +17,18 @@ def mirrored_axes(
     weights: Float[np.ndarray, "_z _y _x"],
     seed: int = 0,
 ) -> tuple[int, ...]:
-    """The axes along which the labels are clearly mirrored; empty where nothing says so.
+    """Return the axes along which the labels are clearly mirrored, or () if there are none.
 
-    Labels fit as far as they separate the densities: the deviation of the means of the labels over
-    that of the voxels. Mirrored labels must fit twice as well as the given ones, and better by six
-    deviations than labels that are shifted at random, which takes into account how noise is
-    correlated. Symmetric structures fit equally well both ways.
+    The fit of labels is the standard deviation of the mean densities of the labels divided by the
+    standard deviation within labels. Mirrored labels must fit twice as well as the given ones, and
+    better than randomly shifted labels by six standard deviations, which accounts for correlated
+    noise. Symmetric structures fit equally well both ways.
 
     Args:
-        volume: densities, of any scale.
-        labels: from 0.
-        weights: 0 where nothing is known; of volume or labels.
-        seed: of the voxels that are looked at, and of the shifts.
+        volume: densities ``(z, y, x)``, of any scale.
+        labels: integers from 0, of the same shape.
+        weights: 0 where volume or labels are unknown.
+        seed: seed of the sampled voxels and of the shifts.
 
     >>> rng = np.random.default_rng(0)
     >>> labels = np.zeros((16, 32, 32), int)
@@ -82,7 +82,7 @@ def _flipped(where: np.ndarray, shape: np.ndarray, axes: tuple[int, ...]) -> np.
 
 
 def _separation(values: np.ndarray, group: np.ndarray) -> float:
-    """The deviation of the means of the groups over that of the values; each group counts alike."""
+    """Return the deviation of group means divided by that within groups, equally weighted."""
     counts = np.maximum(np.bincount(group), 1)
     values = values.astype(np.float64)
     means = np.bincount(group, values) / counts

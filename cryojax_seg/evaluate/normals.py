@@ -1,4 +1,4 @@
-"""The normals of a labelled surface, where nobody gave them."""
+"""Estimates the normals of a labelled surface."""
 
 import numpy as np
 from scipy import ndimage
@@ -16,7 +16,7 @@ def mask_normals(mask: MaskArray, sigma: float = 2.0) -> np.ndarray:
     lean.
 
     Args:
-        mask: of one class.
+        mask: mask of one class, a few voxels thick.
         sigma: standard deviation of the window, voxels: about half the thickness of the surface or
             more, and well below its radius of curvature.
 

@@ -1,4 +1,4 @@
-"""Voxel overlap of a predicted and a true label volume."""
+"""Scores the voxel overlap of a predicted and a true label volume."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from cryojax_seg.core.types import LabelArray, WeightArray
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """Weighted counts of one class, and the ratios made of them.
+    """Counts the weighted voxels of one class, with ratios derived from them.
 
     A ratio is None where its denominator is zero: precision if the class was never predicted,
     recall if it is not in the truth, Dice and IoU if neither. A class that is absent from the
@@ -41,27 +41,27 @@ class Overlap:
 
     @property
     def dice(self) -> float | None:
-        """``2 TP / (2 TP + FP + FN)`` (Dice 1945)."""
+        """Return ``2 TP / (2 TP + FP + FN)`` (Dice 1945)."""
         return self._ratio(self.false_positive + self.false_negative, 2.0)
 
     @property
     def iou(self) -> float | None:
-        """``TP / (TP + FP + FN)`` (Jaccard 1901)."""
+        """Return ``TP / (TP + FP + FN)`` (Jaccard 1901)."""
         return self._ratio(self.false_positive + self.false_negative)
 
     @property
     def precision(self) -> float | None:
-        """``TP / (TP + FP)``."""
+        """Return ``TP / (TP + FP)``."""
         return self._ratio(self.false_positive)
 
     @property
     def recall(self) -> float | None:
-        """``TP / (TP + FN)``."""
+        """Return ``TP / (TP + FN)``."""
         return self._ratio(self.false_negative)
 
 
 def annotated(shape: tuple[int, ...], weights: WeightArray | None) -> np.ndarray:
-    """Float64 weights of a volume of this shape, all 1 for None; checked.
+    """Return float64 weights of a volume of this shape, all 1 for None.
 
     Raises:
         ValueError: for another shape, or a negative or non-finite weight.
@@ -77,7 +77,11 @@ def annotated(shape: tuple[int, ...], weights: WeightArray | None) -> np.ndarray
 
 
 def same_shape(prediction: np.ndarray, truth: np.ndarray) -> None:
-    """Raises a ValueError unless prediction and truth have one shape."""
+    """Refuse a prediction and a truth of different shapes.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
     if prediction.shape != truth.shape:
         raise ValueError(
             f"the prediction has shape {prediction.shape} and the truth {truth.shape}; "
@@ -91,12 +95,12 @@ def overlap(
     weights: WeightArray | None = None,
     classes: tuple[str, ...] = ("foreground",),
 ) -> dict[str, Overlap]:
-    """The overlap of each class but the background.
+    """Return the overlap of each class except the background.
 
     Args:
-        prediction: labels; 0 is the background, as everywhere.
+        prediction: labels; 0 is the background.
         truth: labels of the same shape.
-        weights: not annotated where 0; None for all annotated.
+        weights: 0 where not annotated; None if every voxel is annotated.
         classes: names as a segmenter has them: one foreground class, or all with the
             background first. Label values beyond them are an error.
 

@@ -1,4 +1,4 @@
-"""What a restored tomogram owes to the data, and what to the restorer."""
+"""Compares restored volumes with their input and with the truth of phantoms."""
 
 import dataclasses
 
@@ -14,16 +14,21 @@ from cryojax_seg.evaluate.visibility import PredictedBin, precision_by_visibilit
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """How a restored volume relates to the one it was made from, in shells of frequency.
+    """Comparison of a restored volume with its input, by shells of frequency.
 
     Attributes:
-        frequency: cycles per voxel, the middle of each shell.
-        agreement: correlation of both inside the measured region, -1 to 1 (a Fourier shell
-            correlation that leaves the wedge out). Denoising lowers it where there is noise.
-        kept: power of the restored volume there over that of the given one.
-        filled: power per coefficient of the restored volume in the wedge, over that in the measured
-            region: 0 if nothing was put there, 1 if as much as was measured.
-        agreement_overall, kept_overall, filled_overall: the same of all shells together.
+        frequency: centre of each shell, cycles per voxel.
+        agreement: Fourier shell correlation of both volumes inside the measured region, -1 to 1.
+            Denoising lowers it where there is noise.
+        kept: power of the restored volume divided by that of the input, inside the measured region.
+        filled: power per coefficient of the restored volume in the missing wedge divided by that in
+            the measured region; 0 for an empty wedge, 1 for as much power as was measured.
+        agreement_overall, kept_overall, filled_overall: the same values over all shells.
+
+    >>> volume = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
+    >>> same = audit(volume, 0.5 * volume, MissingWedge((-60.0, 60.0)), count=1, shells=2)
+    >>> same.frequency, round(same.kept_overall, 2)
+    ((0.125, 0.375), 0.25)
     """
 
     frequency: tuple[float, ...]
@@ -49,16 +54,16 @@ def audit(
     shells: int = 12,
     seed: int = 0,
 ) -> Audit:
-    """Compares a restored volume with the given one, on random blocks under a cosine window.
+    """Compare a restored volume with its input, on random blocks under a cosine window.
 
     Args:
         given, restored: ``(z, y, x)`` of one shape and scale; blank parts of a given
             `core.Normalized` volume are left out.
-        wedge: of the given volume.
-        edge: of the blocks, voxels; shortened to the volume.
-        count: how many blocks; those of a volume of any size fit in memory.
-        shells: from frequency 0 to 0.5 cycles per voxel.
-        seed: of the places of the blocks.
+        wedge: missing wedge of the given volume.
+        edge: edge of the blocks, voxels; reduced to the size of the volume.
+        count: number of blocks; the volume need not fit in memory.
+        shells: number of shells from 0 to 0.5 cycles per voxel.
+        seed: seed of the positions of the blocks.
 
     Raises:
         ValueError: for volumes of different shapes.
@@ -70,7 +75,9 @@ def audit(
     (1, 1.0)
     """
     if given.shape != restored.shape:
-        raise ValueError(f"the given volume has shape {given.shape}, the other {restored.shape}")
+        raise ValueError(
+            f"the given volume has shape {given.shape}, the restored one {restored.shape}"
+        )
     box = measured_box(given)
     shape = tuple(min(edge, s.stop - s.start) for s in box)
     window = np.ones(shape, np.float32)
@@ -128,14 +135,20 @@ def _centred(block: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Invention:
-    """Density that a restored phantom shows where the truth has none.
+    """Density of a restored phantom at places where the truth has none.
 
     Attributes:
-        level: above which a voxel counts as dense: halfway from the background to the structure
-            that the tilt series shows.
-        share: dense voxels farther than the tolerance from any structure, over voxels of structure;
-            None without structure.
-        by_visibility: the same in bins of the visibility of their own surface.
+        level: density above which a voxel counts as dense, midway between the background and
+            visible structure.
+        share: number of dense voxels farther than the tolerance from any structure, divided by the
+            number of voxels of structure; None without structure.
+        by_visibility: counts in bins of the visibility of the restored surface.
+
+    >>> truth = np.zeros((16, 16, 16), bool)
+    >>> truth[8] = True
+    >>> restored = 1.0 * (truth | np.roll(truth, 5, 0))  # with a second, invented sheet
+    >>> invention(restored, truth, 0.9 * truth, MissingWedge((-60.0, 60.0))).share
+    1.0
     """
 
     level: float
@@ -152,15 +165,15 @@ def invention(
     tolerance: float = 2.0,
     bins: int = 5,
 ) -> Invention:
-    """Counts what a restorer invented on a phantom, where the truth is known.
+    """Count the structure that a restorer invented in a phantom, whose truth is known.
 
     Args:
-        restored: structure bright.
-        structure: where the truth has any.
-        visibility: of its voxels, 0 to 1; see `MissingWedge.visibility`.
-        wedge: of the tomogram.
-        tolerance: voxels around the structure that are not counted.
-        bins: of visibility.
+        restored: restored volume ``(z, y, x)``, structure bright.
+        structure: mask of the true structure.
+        visibility: visibility of the true voxels, 0 to 1; see `MissingWedge.visibility`.
+        wedge: missing wedge of the tomogram.
+        tolerance: distance around the structure within which density is not counted, voxels.
+        bins: number of bins of visibility.
 
     >>> truth = np.zeros((16, 16, 16), bool)
     >>> truth[8] = True

@@ -1,4 +1,4 @@
-"""How near two surfaces are: the scores for structures a few voxels thick."""
+"""Scores the distance between surfaces, for structures a few voxels thick."""
 
 import numpy as np
 from scipy import ndimage
@@ -8,10 +8,10 @@ from cryojax_seg.evaluate.overlap import annotated, same_shape
 
 
 def _boundary(mask: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Known voxels of the mask with a known face neighbour outside it.
+    """Return the known voxels of the mask with a known face neighbour outside it.
 
-    What lies beyond the volume or in unannotated voxels is unknown, so a structure that leaves
-    the annotation is not given a cap there.
+    Voxels beyond the volume and unannotated voxels are unknown, so a structure that leaves the
+    annotation has no boundary there.
     """
     return mask & known & np.asarray(ndimage.binary_dilation(~mask & known), bool)
 
@@ -23,21 +23,21 @@ def surface_dice(
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
     weights: WeightArray | None = None,
 ) -> float | None:
-    """Surface Dice at a tolerance: the share of both surfaces that has the other one nearby.
+    """Return the surface Dice, the share of both surfaces within a tolerance of the other.
 
-    ``(|{b in P: d(b, T) <= tol}| + |{b in T: d(b, P) <= tol}|) / (|P| + |T|)`` over the boundary
-    voxels P and T of the two masks (Nikolov et al. 2018, arXiv:1809.04430, with boundary voxels,
-    each of its weight, in the place of surface elements). Distances are exact and Euclidean.
+    It is ``(|{b in P: d(b, T) <= tol}| + |{b in T: d(b, P) <= tol}|) / (|P| + |T|)`` over the
+    boundary voxels P and T of the two masks (Nikolov et al. 2018, arXiv:1809.04430, with weighted
+    boundary voxels instead of surface elements). Distances are exact and Euclidean.
 
     Args:
         prediction: mask of one class.
         truth: mask of the same shape.
         tolerance: angstrom (the unit of `voxel_size`).
         voxel_size: along z, y, x.
-        weights: not annotated where 0; there is no boundary in or towards such voxels.
+        weights: 0 where not annotated; such voxels create no boundary.
 
     Returns:
-        between 0 and 1; 0 if one of the two has no surface, None if neither has.
+        a value between 0 and 1; 0 if one of the two has no surface, None if neither has.
 
     Raises:
         ValueError: for unequal shapes, bad weights or a negative tolerance.
@@ -48,7 +48,7 @@ def surface_dice(
     1.0
     """
     if not tolerance >= 0:
-        raise ValueError(f"the tolerance must be 0 or more angstrom, got {tolerance}")
+        raise ValueError(f"tolerance must be 0 or more angstrom, got {tolerance}")
     found = _distances(prediction, truth, voxel_size, weights)
     if found is None:
         return None
@@ -65,16 +65,18 @@ def hausdorff95(
     weights: WeightArray | None = None,
     percentile: float | int = 95,
 ) -> float | None:
-    """The distance within which 95 % of each surface has the other: the larger of both directions.
+    """Return the 95th percentile Hausdorff distance between two surfaces.
 
-    ``max(P95 d(b in P, T), P95 d(b in T, P))`` over boundary voxels, in the unit of `voxel_size`
-    (the maximum of the two percentiles, as MONAI and the surface-distance package have it, not the
-    percentile of both sets together). Voxels weigh the same.
+    It is ``max(P95 d(b in P, T), P95 d(b in T, P))`` over boundary voxels, in the unit of
+    `voxel_size`: the maximum of both percentiles, as in MONAI and the surface-distance package, not
+    the percentile of the union. All voxels have equal weight.
 
-    Args: as `surface_dice`; `percentile` 100 is the Hausdorff distance.
+    Args:
+        prediction, truth, voxel_size, weights: as in `surface_dice`.
+        percentile: 100 gives the Hausdorff distance.
 
     Returns:
-        None if one of the two has no surface: there is no distance to nothing.
+        the distance, or None if one of the two has no surface.
 
     >>> import numpy as np
     >>> truth = np.zeros((8, 8, 8), bool); truth[2] = True
@@ -94,14 +96,14 @@ def boundary_iou(
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
     weights: WeightArray | None = None,
 ) -> float | None:
-    """IoU of the parts of both masks that lie within `width` of their own boundary.
+    """Return the IoU of the parts of both masks within `width` of their own boundary.
 
-    Cheng et al. 2021 (arXiv:2103.16562, equation 1). Unlike IoU it does not grow with the inside
-    of a structure.
+    Source: Cheng et al. 2021 (arXiv:2103.16562, equation 1). Unlike the IoU it does not depend on
+    the interior of a structure.
 
     Args:
-        prediction, truth, voxel_size, weights: as `surface_dice`.
-        width: from the middle of the nearest voxel outside, in the unit of `voxel_size`.
+        prediction, truth, voxel_size, weights: as in `surface_dice`.
+        width: distance from the centre of the nearest voxel outside, in the unit of `voxel_size`.
 
     Returns:
         None if neither has a boundary.
@@ -138,9 +140,9 @@ def _distances(
     voxel_size: tuple[float, float, float],
     weights: WeightArray | None,
 ) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """For both surfaces the distance of each boundary voxel to the other surface, and its weight.
+    """Return, for both surfaces, distances of boundary voxels to the other one, and weights.
 
-    Infinite where there is no other surface; None if there is neither.
+    Distances are infinite without another surface; the result is None if there is no surface.
     """
     prediction, truth = np.asarray(prediction), np.asarray(truth)
     same_shape(prediction, truth)

@@ -1,4 +1,4 @@
-"""Pieces, tunnels and cavities: whether a segmentation is connected as the truth is."""
+"""Scores topology: connected components, tunnels and cavities."""
 
 import itertools
 
@@ -15,9 +15,9 @@ def _pieces(mask: np.ndarray, connectivity: int) -> int:
 
 
 def betti_numbers(mask: MaskArray) -> tuple[int, int, int]:
-    """Connected pieces, tunnels and cavities of a mask (b0, b1, b2).
+    """Return the numbers of components, tunnels and cavities of a mask (b0, b1, b2).
 
-    Foreground voxels touch across faces, edges and corners, background voxels across faces only.
+    Foreground voxels connect across faces, edges and corners, background voxels across faces only.
     ``b1 = b0 + b2 - Euler number``. Beyond the volume is background.
 
     >>> import numpy as np
@@ -36,12 +36,12 @@ def betti_numbers(mask: MaskArray) -> tuple[int, int, int]:
 def betti_error(
     prediction: MaskArray, truth: MaskArray, patch: int | None = None
 ) -> tuple[float, float, float] | None:
-    """Mean of ``|b_i(prediction) - b_i(truth)|`` over patches, for i of 0, 1, 2.
+    """Return the mean of ``|b_i(prediction) - b_i(truth)|`` over patches, for i of 0, 1, 2.
 
     Args:
         prediction, truth: masks of one class and shape.
         patch: edge of the patches, voxels; None for the whole volume as one. Patches make the
-            error local: a break somewhere is not made good by a bridge elsewhere (Hu et al. 2019).
+            error local, so that a gap and a false bridge do not cancel (Hu et al. 2019).
 
     Returns:
         None if both masks are empty.

@@ -1,4 +1,4 @@
-"""Recall along the axis that explains it: how much of a structure the tilt series measured."""
+"""Scores recall and precision by visibility, the measured share of a structure."""
 
 import dataclasses
 import math
@@ -17,9 +17,20 @@ from cryojax_seg.evaluate.overlap import annotated, same_shape
 
 @dataclasses.dataclass(frozen=True)
 class VisibilityBin:
-    """True voxels whose visibility lies in ``[low, high)`` (the last bin includes 1).
+    """Recall of the true voxels whose visibility lies in ``[low, high)``; the last bin includes 1.
 
-    `recall` and `interval` are None in a bin without voxels.
+    Attributes:
+        low, high: bin edges.
+        count: number of true voxels in the bin.
+        found: number of them that were predicted.
+        recall: ``found / count``; None in an empty bin.
+        interval: 95 % interval of the recall; None in an empty bin.
+
+    >>> import numpy as np
+    >>> truth = np.ones((1, 1, 2), bool)
+    >>> low, high = recall_by_visibility(truth, truth, np.array([[[0.8, 0.9]]]), bins=2)
+    >>> low.recall, high.recall, high.count
+    (None, 1.0, 2)
     """
 
     low: float
@@ -33,14 +44,14 @@ class VisibilityBin:
 def wilson_interval(
     found: float | int, count: float | int, z: float | int = 1.96
 ) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927); `z` = 1.96 for 95 %.
+    """Return Wilson's score interval of a proportion (Wilson 1927); `z` = 1.96 for 95 %.
 
     >>> low, high = wilson_interval(8, 10)
     >>> round(low, 3), round(high, 3)
     (0.49, 0.943)
     """
     if not 0 <= found <= count or count <= 0:
-        raise ValueError(f"need 0 <= found <= count and a count above 0, got {found} of {count}")
+        raise ValueError(f"found must be between 0 and a positive count, got {found} of {count}")
     p, shrink = found / count, 1 + z * z / count
     centre = (p + z * z / (2 * count)) / shrink
     half = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count)) / shrink
@@ -56,7 +67,7 @@ def recall_by_visibility(
     voxels_per_sample: float = 1.0,
     instances: LabelArray | None = None,
 ) -> list[VisibilityBin]:
-    """Recall of the true voxels in bins of their visibility, with 95 % intervals.
+    """Return the recall of true voxels in bins of their visibility, with 95 % intervals.
 
     Args:
         predicted: mask of one class.
@@ -65,10 +76,10 @@ def recall_by_visibility(
             truth is and is annotated.
         bins: a number of equal bins from 0 to 1, or their increasing edges.
         weights: not annotated where 0; voxels are counted, not weighted.
-        voxels_per_sample: neighbouring voxels err together; that many are counted as one
-            independent observation by Wilson's interval.
-        instances: number of the object of each true voxel; then the interval is a bootstrap over
-            whole objects, and None in a bin with fewer than two of them.
+        voxels_per_sample: number of voxels that count as one independent observation in Wilson's
+            interval, because errors of neighbours are correlated.
+        instances: object number of each true voxel; if given, the interval is a bootstrap over
+            whole objects, and None in a bin with fewer than two objects.
 
     Raises:
         ValueError: for unequal shapes, edges that do not increase, or a visibility that is not a
@@ -87,7 +98,7 @@ def recall_by_visibility(
     kept = truth & (annotated(truth.shape, weights) > 0)
     seen, found = visibility[kept].astype(np.float64), predicted[kept]
     if not np.isfinite(seen).all():
-        raise ValueError("the visibility is not finite at some voxels of the truth")
+        raise ValueError("visibility must be finite at all voxels of the truth")
     index = bin_of(seen, edges)
     objects = None
     if instances is not None:
@@ -111,16 +122,19 @@ def recall_by_visibility(
 
 @dataclasses.dataclass(frozen=True)
 class PredictedBin:
-    """Predicted voxels whose visibility lies in ``[low, high)`` (the last bin includes 1).
+    """Precision of predicted voxels with a visibility in ``[low, high)``; the last includes 1.
 
     Attributes:
-        low, high: of the bin.
-        true: on the truth.
-        false: off it.
-        invented: of those, farther from it than the tolerance: no truth explains them.
-        background: annotated voxels that far from the truth, of all bins together: what could be
-            invented.
+        low, high: bin edges.
+        true: number of predicted voxels on the truth.
+        false: number of predicted voxels off the truth.
+        invented: number of false voxels farther from the truth than the tolerance.
+        background: number of annotated voxels farther from the truth than the tolerance, over all
+            bins.
         precision: ``true / (true + false)``; None if nothing was predicted.
+
+    >>> PredictedBin(0.0, 1.0, true=3, false=1, invented=0, background=9, precision=0.75).precision
+    0.75
     """
 
     low: float
@@ -143,27 +157,27 @@ def precision_by_visibility(
     extent: float = 6.0,
     thickness: float = 1.5,
 ) -> list[PredictedBin]:
-    """Precision, and structure that was invented, in bins of the visibility of what was predicted.
+    """Return precision and invented structure in bins of the visibility of predicted voxels.
 
     A predicted voxel within the tolerance of the truth has the visibility of the nearest true
-    voxel; any other has that of the predicted surface itself (`mask_normals`): would the tilt
-    series have shown it, had it been there?
+    voxel. Any other voxel has the visibility of the predicted surface itself (`mask_normals`), as
+    if it existed.
 
     Args:
-        predicted, truth, visibility, bins, weights: as `recall_by_visibility`.
-        wedge: of the tomogram.
-        tolerance: voxels.
+        predicted, truth, visibility, bins, weights: as in `recall_by_visibility`.
+        wedge: missing wedge of the tomogram.
+        tolerance: distance in voxels.
         extent, thickness: see `MissingWedge.visibility`.
 
     Raises:
-        ValueError: as `recall_by_visibility`.
+        ValueError: as for `recall_by_visibility`.
 
     >>> import numpy as np
-    >>> truth = np.zeros((12, 12, 12), bool); truth[:, :, 2] = True     # faces x: visible
-    >>> found = truth.copy(); found[9] = True                           # faces the beam: invented
+    >>> truth = np.zeros((12, 12, 12), bool); truth[:, :, 2] = True     # normals along x: visible
+    >>> found = truth.copy(); found[9] = True                           # normals along the beam
     >>> wedge = MissingWedge((-60.0, 60.0))
     >>> low, high = precision_by_visibility(found, truth, 0.97 * truth, wedge, 2)
-    >>> low.precision, low.invented, high.invented         # normals lean where the sheets cross
+    >>> low.precision, low.invented, high.invented         # biased where sheets cross
     (0.0, 60, 24)
     """
     predicted, truth, visibility = (np.asarray(a) for a in (predicted, truth, visibility))
@@ -182,7 +196,7 @@ def precision_by_visibility(
     seen = np.asarray(wedge.visibility(mask_normals(predicted), extent, thickness))
     if nearest is not None:
         seen = np.where(far, seen, visibility[tuple(np.asarray(nearest))])
-    room = int((far & known).sum())
+    background = int((far & known).sum())
     index = bin_of(seen.astype(np.float64), edges)
     rows = []
     for i, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
@@ -195,7 +209,7 @@ def precision_by_visibility(
                 true,
                 count - true,
                 invented,
-                room,
+                background,
                 true / count if count else None,
             )
         )

@@ -127,7 +127,7 @@ def _gated(gate: Values, *values: Values) -> tuple[Values, ...]:
 
 
 class _RidgeFilter(Segmenter):
-    """Filter ridges: ``logit = (max over scales of the measure - threshold) / softness``."""
+    """Abstract base of filters ``logit = (largest measure over scales - threshold) / softness``."""
 
     scales = exponential("scales")
     gamma = exponential("gamma")

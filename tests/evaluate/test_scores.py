@@ -213,7 +213,7 @@ def test_recall_by_visibility_counts_what_it_says(rng):
     assert [(b.count, b.recall, b.interval) for b in empty] == [(0, None, None)] * 2
     with pytest.raises(ValueError, match="increase"):
         evaluate.recall_by_visibility(found, truth, visibility, bins=[0.5, 0.5])
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="must be finite"):
         evaluate.recall_by_visibility(found, ~truth, visibility)
 
 

@@ -149,7 +149,7 @@ def test_bootstrap_intervals_cover_the_truth():
     for trial in range(200):
         rate = np.clip(rng.normal(0.6, 0.15, 40), 0, 1)
         low, high = evaluate.bootstrap_ratio(
-            rng.binomial(50, rate), np.full(40, 50), draws=400, seed=trial
+            rng.binomial(50, rate), np.full(40, 50), resamples=400, seed=trial
         )
         covered += low <= 0.6 <= high
     assert 0.88 <= covered / 200 <= 0.99  # 0.945 +- 3 standard errors, the clip's bias within

@@ -88,7 +88,7 @@ def test_the_digest_tells_models_apart(model, saved):
         ({"threshold": 1.5}, "threshold must lie between 0 and 1"),
         ({"memory": 0.1}, "memory must be above 0.9 GiB"),
         ({"tile": 0}, "tile is a number of voxels"),
-        ({"halo": "wide"}, "halo is a number of voxels|halo must be 0 voxels"),
+        ({"halo": "wide"}, "halo is a number of voxels"),
     ],
 )
 def test_settings_without_meaning_are_refused(model, tomogram, how, message):
