@@ -84,7 +84,12 @@ def test_the_report_is_one_file_that_needs_nothing_else(compared):
     assert "null /* data */" not in page and not re.search(r"https?://(?!www\.w3\.org)", page)
     data = json.loads(re.search(r"const DATA = (.*);</script>", page)[1].replace("<\\/", "</"))
     assert [m["name"] for m in data["methods"]] == ["threshold", "vote"]
-    assert data["recall"]["vote"] and data["reliability"]["threshold"]
+    charts = {
+        name: page.partition(f'aria-label="{name}"')[2].partition("</svg>")[0]
+        for name in ("recall against visibility", "accuracy against confidence")
+    }
+    for drawn in charts.values():  # a curve of each method
+        assert all(f"stroke: {data['hues'][name]}" in drawn for name in ("threshold", "vote"))
     annotated = [p["index"] for p in data["pictures"]["z"] if p["annotated"]]
     assert annotated == [4, 8, 12, 16, 20]
     assert set(data["pictures"]["x"][0]["overlays"]) == {"truth", "threshold", "vote"}
