@@ -1,4 +1,4 @@
-"""Phantoms: labelled scenes of signed distances, and what a microscope makes of them."""
+"""Simulates phantoms: labelled scenes of signed distances and their tomograms."""
 
 from cryojax_seg.simulate import presets as presets
 from cryojax_seg.simulate.acquisition import Acquisition as Acquisition

@@ -1,4 +1,4 @@
-"""A tilt series as the microscope records it, from a density and a frozen set of numbers.
+"""Simulates the recording of a tilt series from a density.
 
 At each tilt the density is projected, moved by the stage's errors, turned into a phase, filtered
 by radiation damage and by the contrast transfer at the local defocus, dimmed by the ice, counted
@@ -29,7 +29,7 @@ _MARGIN = 4  # images are padded by 1 / _MARGIN of their edge while they are fil
 
 
 def tilt_angles(low: float, high: float, step: float, scheme: Order) -> np.ndarray:
-    """The angles ``low, low + step, ...`` up to `high`, in the order in which they are recorded.
+    """Return the angles ``low, low + step, ...`` up to `high` in recording order.
 
     Args:
         scheme: "unidirectional" goes from low to high; "bidirectional" from the angle nearest 0 up
@@ -64,7 +64,7 @@ def tilt_angles(low: float, high: float, step: float, scheme: Order) -> np.ndarr
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class TiltScheme:
-    """Which tilts are recorded, in which order, with how many electrons.
+    """Describes the recorded tilts, their order and their exposure.
 
     Attributes:
         tilt_range: lowest and highest tilt, degrees.
@@ -101,21 +101,21 @@ class TiltScheme:
         exposure: Number = 3.0,
         tilt_axis: TiltAxis = "y",
     ) -> "TiltScheme":
-        """The scheme that records `tilt_angles(low, high, step, scheme)`."""
+        """Return the scheme that records `tilt_angles(low, high, step, scheme)`."""
         angles = tilt_angles(low, high, step, scheme)
         order = tuple(int(rank) for rank in np.argsort(np.argsort(angles)))
         return cls((float(angles.min()), float(angles.max())), order, exposure, tilt_axis)
 
     @property
     def angles(self) -> Angles:
-        """Degrees, in the order of recording; differentiable in the range."""
+        """Return the angles in degrees in recording order, differentiable in the range."""
         low, high = (jnp.asarray(a, jnp.result_type(float)) for a in self.tilt_range)
         rank = jnp.asarray(self.order, low.dtype)
         return low + (high - low) / max(len(self.order) - 1, 1) * rank
 
     @property
     def exposures(self) -> Float[Array, " tilt"]:
-        """Electrons per square angstrom that the sample has seen by the middle of each tilt."""
+        """Return the exposure, in electrons per A^2, accumulated by the middle of each tilt."""
         half = jnp.arange(len(self.order), dtype=jnp.result_type(float)) + 0.5
         return jnp.asarray(self.exposure, half.dtype) * half
 
@@ -123,10 +123,10 @@ class TiltScheme:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Acquisition:
-    """Everything that `expose` needs to know, in parts.
+    """Parameters of the recording of a tilt series by `expose`.
 
     Attributes:
-        scheme, microscope, slab, detector: see there.
+        scheme, microscope, slab, detector: parts of the acquisition; see their classes.
         misalignment: None for a perfect stage.
         damaged: whether radiation damages the sample.
         flip_phases: whether the sign of the CTF is corrected in the images.
@@ -134,6 +134,10 @@ class Acquisition:
             not, by the mean over the image, and uneven thickness shows.
         strips: places across the image at which the defocus of a tilted sample is evaluated; the
             images made with them are blended linearly between.
+
+    >>> from cryojax_seg.simulate import Acquisition, TiltScheme
+    >>> Acquisition(TiltScheme.every(20.0)).scheme.angles.shape
+    (7,)
     """
 
     scheme: TiltScheme = TiltScheme.every(3.0)
@@ -173,11 +177,11 @@ class TiltSeries:
 
     @property
     def images(self) -> Images:
-        """The whole exposure: the mean of the halves."""
+        """Return the images of the whole exposure, the mean of the halves."""
         return (self.halves[0] + self.halves[1]) / 2
 
     def split_by_tilt(self) -> tuple["TiltSeries", "TiltSeries"]:
-        """Two series of every second tilt, counted from the lowest."""
+        """Return two series of alternate tilts, counted from the lowest."""
         ranked = jnp.argsort(self.angles)
         return self._chosen(ranked[::2]), self._chosen(ranked[1::2])
 
@@ -192,7 +196,7 @@ class TiltSeries:
 
 
 def expose(volume: Volume, voxel_size: Number, config: Acquisition, key: Key) -> TiltSeries:
-    """Records the tilt series of a density.
+    """Record the tilt series of a density.
 
     The intensity is ``T exp(2 CTF * phase)``: to first order the weak-phase ``1 + 2 CTF * phase``,
     and positive however dense the object is, as gold is (the Rytov form). The defocus changes along

@@ -1,4 +1,4 @@
-"""Macromolecular complexes: as mixtures of Gaussians, and from a density map."""
+"""Models macromolecular complexes as mixtures of Gaussians or by density maps."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from cryojax_seg.simulate.types import MACROMOLECULE, Classes, Points, Values
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class GaussianComplex(Structure):
-    """A sum of equally wide Gaussians, whose inside is where it exceeds a level.
+    """A complex of equally wide Gaussians, whose inside is where their sum exceeds a level.
 
     With ``q = 2 sigma^2 log(level / density)`` and ``r`` the distance to the mean of the centres as
     weighted by their shares in the density at a point, the distance to the envelope is
@@ -134,7 +134,7 @@ def _with_mass(centres: np.ndarray, megadalton: float, sigma: float, shares) -> 
 
 
 def ribosome() -> GaussianComplex:
-    """A body like an 80S ribosome: two subunits with a cleft, 3.2 MDa, about 260 angstrom across.
+    """Return a model of an 80S ribosome: two subunits with a cleft, 3.2 MDa, 260 angstrom across.
 
     The larger subunit is a rounded block and the smaller one a flatter, longer one along y beside
     it in z, in the sizes of the yeast ribosome (3.3 MDa, 250-300 angstrom; Ben-Shem et al., Science
@@ -151,7 +151,7 @@ def ribosome() -> GaussianComplex:
 
 
 def proteasome() -> GaussianComplex:
-    """A body like a 26S proteasome with two caps: 2.5 MDa, about 450 angstrom along y.
+    """Return a model of a 26S proteasome with two caps: 2.5 MDa, about 450 angstrom along y.
 
     The 20S core is four rings of seven subunits, 150 angstrom long, 115 wide and hollow (Lowe et
     al., Science 268, 533, 1995); each cap is a ring of six and an off-axis lid, and the caps are
@@ -175,7 +175,7 @@ def proteasome() -> GaussianComplex:
 
 
 def apoferritin() -> GaussianComplex:
-    """A hollow shell like apoferritin's: 0.48 MDa, 120 angstrom outside, 80 inside.
+    """Return a hollow shell like apoferritin: 0.48 MDa, 120 angstrom outside, 80 inside.
 
     Two Gaussians for each of 24 subunits, at the corners of a truncated cuboctahedron.
 
@@ -192,7 +192,7 @@ def apoferritin() -> GaussianComplex:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class MapDensity(Structure):
-    """A density on a grid, centred on the origin, between whose voxels one interpolates.
+    """A density map centred on the origin, interpolated between voxels; see `from_map`.
 
     Attributes:
         values: ``(z, y, x)`` density in units of protein above ice; 0 outside.
@@ -200,6 +200,11 @@ class MapDensity(Structure):
         voxel_size: angstrom, three numbers.
         volume: inside the envelope, angstrom^3.
         label: index into `CLASSES` of the inside.
+
+    >>> values = jnp.zeros((8, 8, 8)).at[2:6, 2:6, 2:6].set(1.0)
+    >>> cube = MapDensity.from_map(values, (10.0, 10.0, 10.0), level=0.5)
+    >>> round(float(cube.density(jnp.zeros((1, 3)))[0]), 2), cube.measurements()["volume"]
+    (1.0, 64000.0)
     """
 
     values: Any
@@ -212,7 +217,7 @@ class MapDensity(Structure):
     def from_map(
         cls, values: Volume, voxel_size: Spacing, level: float, label: int = MACROMOLECULE
     ) -> "MapDensity":
-        """From a map, such as one read from an MRC file and scaled to units of protein.
+        """Return the structure of a density map, for example from an MRC file in units of protein.
 
         Args:
             values: ``(z, y, x)``.

@@ -1,4 +1,4 @@
-"""From a density to a noisy reconstruction of it: one interface, two tiers.
+"""Images a density as a noisy reconstruction, through one interface with two levels of detail.
 
 `WedgeImaging` filters the density by the missing wedge and adds noise, in milliseconds;
 `tilt_series.TiltSeriesImaging` records and reconstructs a whole tilt series.
@@ -20,14 +20,21 @@ from cryojax_seg.core.wedge import MissingWedge
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Imaged:
-    """What an imaging gives; volumes ``(z, y, x)``, structure bright.
+    """Reconstruction of a density and its halves; volumes ``(z, y, x)``, structure bright.
 
     Attributes:
-        density: the reconstruction.
-        even: its half from every second tilt or from half of the electrons.
+        density: the noisy reconstruction.
+        even: half from every second tilt or from half of the electrons.
         odd: the other half, with independent noise.
-        signal: the same without noise.
+        signal: the reconstruction without noise.
         snr: `signal_to_noise` of `density`.
+
+    >>> import jax
+    >>> from cryojax_seg.simulate import WedgeImaging
+    >>> ball = jnp.zeros((8, 8, 8)).at[2:6, 2:6, 2:6].set(1.0)
+    >>> imaged = WedgeImaging(sigma=0.5)(ball, ball > 0, 10.0, jax.random.key(0))
+    >>> imaged.density.shape, bool(imaged.snr > 0)
+    ((8, 8, 8), True)
     """
 
     density: Volume
@@ -38,27 +45,35 @@ class Imaged:
 
 
 class Imaging(abc.ABC):
-    """A frozen set of numbers that turns a density into an `Imaged`, the same for the same key."""
+    """Abstract base of imaging models, which turn a density into an `Imaged`.
+
+    The same key gives the same result.
+
+    >>> from cryojax_seg.simulate import WedgeImaging
+    >>> white = WedgeImaging(sigma=0.5, exponent=0.0, wedge=None)
+    >>> isinstance(white, Imaging), white.wedge is None
+    (True, True)
+    """
 
     @property
     @abc.abstractmethod
     def wedge(self) -> MissingWedge | None:
-        """What is measured; None for everything."""
+        """Return the missing wedge; None if everything is measured."""
 
     @abc.abstractmethod
     def __call__(self, density: Volume, mask: Mask, voxel_size: float, key: Key) -> Imaged:
-        """Images a density.
+        """Image a density.
 
         Args:
             density: ``(z, y, x)``, bright, 1 for solid protein.
-            mask: where structures are, for the signal-to-noise ratio.
+            mask: mask of the structures, for the signal-to-noise ratio.
             voxel_size: angstrom, the same along each axis.
             key: random key.
         """
 
 
 def signal_to_noise(signal: Volume, noise: Volume, mask: Mask) -> Scalar:
-    """The signal-to-noise ratio of this package: a ratio of variances inside the structures.
+    """Return the signal-to-noise ratio, a ratio of variances inside the structures.
 
     The mean square over the mask of the signal about its mean outside the mask, over the mean
     square of the noise there. (About the mean outside, because a structure of constant density is
@@ -79,7 +94,7 @@ def signal_to_noise(signal: Volume, noise: Volume, mask: Mask) -> Scalar:
 
 
 def coloured_noise(key: Key, shape: tuple[int, ...], exponent: Number) -> Volume:
-    """Gaussian noise of variance 1 whose power falls as ``k**-exponent``; 0 is white.
+    """Draw Gaussian noise of variance 1 whose power falls as ``k**-exponent``; 0 is white.
 
     The zero frequency gets the power of the lowest one.
     """
@@ -92,7 +107,7 @@ def coloured_noise(key: Key, shape: tuple[int, ...], exponent: Number) -> Volume
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class WedgeImaging(Imaging):
-    """The missing wedge and noise of a wanted strength: nothing else of the physics.
+    """Images with a missing wedge and noise of a given strength, without further physics.
 
     Signal and noise both pass through the wedge, as in a reconstruction: what was not measured has
     neither.

@@ -1,4 +1,4 @@
-"""A scene, what is true about it, and what a microscope makes of it."""
+"""Combines a scene, its truth and its simulated tomogram into a phantom."""
 
 import dataclasses
 import functools
@@ -15,13 +15,20 @@ from cryojax_seg.simulate.scene import Scene
 
 @dataclasses.dataclass(frozen=True)
 class Phantom:
-    """A simulated tomogram and the truth about it; arrays ``(z, y, x)``, structure bright.
+    """Simulated tomogram and its truth; arrays ``(z, y, x)``, structure bright.
 
     Attributes:
-        scene: the objects in it.
+        scene: the objects in the volume.
         truth: the density without imaging, labels, instances, normals and distances.
         imaged: the reconstruction, its halves and its signal-to-noise ratio.
-        wedge: what was measured; None for everything.
+        wedge: missing wedge; None if everything was measured.
+
+    >>> import jax
+    >>> from cryojax_seg.simulate import Scene, WedgeImaging, simulate
+    >>> empty = Scene((), (8, 8, 8), 10.0)
+    >>> phantom = simulate(empty, WedgeImaging(sigma=1.0), jax.random.key(0))
+    >>> phantom.density.shape, int(phantom.labels.max()), phantom.voxel_size
+    ((8, 8, 8), 0, (10.0, 10.0, 10.0))
     """
 
     scene: Scene
@@ -31,30 +38,30 @@ class Phantom:
 
     @property
     def density(self) -> Volume:
-        """The noisy reconstruction."""
+        """Return the noisy reconstruction."""
         return self.imaged.density
 
     @property
     def labels(self) -> Labels:
-        """Indices into `CLASSES`."""
+        """Return the labels, indices into `CLASSES`."""
         return self.truth.labels
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
-        """Angstrom along z, y, x."""
+        """Return the voxel size in angstrom along z, y, x."""
         size = self.scene.voxel_size
         return size, size, size
 
     @functools.cached_property
     def visibility(self) -> Volume:
-        """What the wedge leaves of each membrane voxel, 0 to 1; 0 where there is no membrane."""
+        """Return the visibility of each membrane voxel, 0 to 1, and 0 without a membrane."""
         if self.wedge is None:
             return (self.truth.labels == 1).astype(jnp.float32)
         return jax.jit(Truth.visibility)(self.truth, self.wedge)
 
 
 def simulate(scene: Scene, imaging: Imaging, key: Key) -> Phantom:
-    """Draws a scene and images it: the same phantom for the same arguments on the same device.
+    """Render and image a scene; the same arguments give the same phantom on the same device.
 
     >>> import jax
     >>> from cryojax_seg.simulate import WedgeImaging, presets

@@ -1,4 +1,4 @@
-"""Drawing a scene on a grid of voxels, with everything that is true about each of them."""
+"""Renders a scene on a voxel grid, with density, labels, instances and normals."""
 
 import dataclasses
 import functools
@@ -21,20 +21,26 @@ from cryojax_seg.simulate.types import BACKGROUND, LUMEN, MEMBRANE
 BLOCK = 8  # edge in voxels of the blocks in which objects are drawn
 CHUNK = 256  # blocks drawn in one call
 FAR = 1e6  # angstrom; the distance to a membrane where none is near
-TAIL = 25.0  # angstrom; beyond its body an object has density this far at most
+TAIL = 25.0  # angstrom; largest distance from its excluded volume at which an object has density
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """Everything that is true about a scene; arrays ``(z, y, x)``.
+    """Ground truth of a rendered scene; arrays ``(z, y, x)``.
 
     Attributes:
-        density: averaged over each voxel, bright; 1 is solid protein.
+        density: mean density of each voxel, bright; 1 is solid protein.
         labels: indices into `CLASSES`.
         instances: 0 for background, else 1 + the index of the object in the scene.
         normals: ``(z, y, x, 3)`` unit vectors (zyx) on membrane voxels, 0 elsewhere.
         distance: angstrom, signed, to the middle of the nearest membrane; `FAR` where none is near.
+
+    >>> from cryojax_seg.simulate import Placed, Scene, Solid, Sphere, render
+    >>> scene = Scene((Placed(Solid(Sphere(30.0)), (80.0, 80.0, 80.0)),), (16, 16, 16), 10.0)
+    >>> truth = render(scene)
+    >>> truth.labels.shape, int(truth.instances[8, 8, 8]), round(float(truth.density[8, 8, 8]), 1)
+    ((16, 16, 16), 1, 1.0)
     """
 
     density: Volume
@@ -45,19 +51,19 @@ class Truth:
 
     @property
     def structures(self) -> Array:
-        """Where structures are: neither background nor lumen. The mask of the SNR."""
+        """Return the mask of structures, which excludes background and lumen."""
         return (self.labels != BACKGROUND) & (self.labels != LUMEN)
 
     def visibility(
         self, wedge: MissingWedge, extent: float = 6.0, thickness: float = 1.5
     ) -> Volume:
-        """`MissingWedge.visibility` on membrane voxels, 0 elsewhere; arguments in voxels."""
+        """Return the visibility of membrane voxels, 0 elsewhere; lengths are in voxels."""
         seen = wedge.visibility(self.normals, extent, thickness)
         return jnp.where(self.labels == MEMBRANE, seen, 0.0)
 
 
 def render(scene: Scene) -> Truth:
-    """Draws a scene, in blocks of voxels so that memory stays small.
+    """Render a scene in blocks of voxels, which limits memory.
 
     The density of a voxel is the mean of four points in it, at alternate corners of a cube: an
     average over the voxel, as a detector takes, without which a thin leaflet would flicker.

@@ -1,4 +1,4 @@
-"""What surfaces are made of: density and class labels around a signed distance."""
+"""Defines structures, which add density and class labels to signed distances."""
 
 import abc
 import dataclasses
@@ -17,45 +17,53 @@ PROTEIN_VOLUME = 1.21  # A^3 per dalton: 0.73 cm^3/g (Harpaz et al., Structure 2
 
 
 class Structure(abc.ABC):
-    """Something that a tomogram shows, in its own frame: angstrom, points ``(..., 3)`` zyx."""
+    """Abstract base of structures, in their own frame.
+
+    Lengths are angstrom; points are ``(..., 3)`` zyx.
+
+    >>> from cryojax_seg.simulate import Solid, Sphere
+    >>> ball = Solid(Sphere(50.0))
+    >>> ball.distance(jnp.zeros((1, 3))).tolist(), round(ball.measurements()["volume"])
+    ([-50.0], 523599)
+    """
 
     @abc.abstractmethod
     def distance(self, points: Points) -> Values:
-        """Signed distance in angstrom to the reference surface, negative inside."""
+        """Return the signed distance in angstrom to the reference surface, negative inside."""
 
     @abc.abstractmethod
     def density(self, points: Points) -> Values:
-        """Inner potential above that of ice, in units of that of protein."""
+        """Return the inner potential above ice, in units of that of solid protein."""
 
     @abc.abstractmethod
     def labels(self, points: Points) -> Classes:
-        """int32 index into `CLASSES`; 0 where there is nothing of this structure."""
+        """Return int32 indices into `CLASSES`; 0 outside this structure."""
 
     @abc.abstractmethod
     def measurements(self) -> dict[str, float]:
-        """Those of "area" (A^2), "volume" (A^3) and "length" (A) that it has."""
+        """Return the defined ones of "area" (A^2), "volume" (A^3) and "length" (A)."""
 
     @abc.abstractmethod
     def bounding_radius(self) -> float:
-        """Radius in angstrom of a ball around the origin that holds all its density and labels."""
+        """Return the radius in angstrom of a ball around the origin with all density and labels."""
 
     def excluded_volume(self, points: Points) -> Values:
-        """Signed distance to all the room it takes up, its lumen included: nothing else fits."""
+        """Return the signed distance to the excluded volume, which includes the lumen."""
         return self.distance(points)
 
     def normal(self, points: Points) -> Points:
-        """Unit vectors along the gradient of the distance."""
+        """Return unit vectors along the gradient of the distance."""
         return unit_gradient(self.distance, points)
 
     def inside(self, points: Points) -> Bool[Array, "*n"]:
-        """Whether each point is on the negative side of the reference surface."""
+        """Return whether each point is on the negative side of the reference surface."""
         return self.distance(points) < 0
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Solid(Structure):
-    """A closed surface filled evenly, with an edge as soft as that of a Gaussian blur.
+    """A closed surface of uniform density with a Gaussian-blurred edge.
 
     Attributes:
         surface: a closed `Surface`.

@@ -57,36 +57,42 @@ def unit_gradient(distance, points: Points) -> Points:
 
 
 class Surface(abc.ABC):
-    """Pure geometry in its own frame: angstrom, points ``(..., 3)`` in zyx order.
+    """Abstract base of surfaces, in their own frame.
+
+    Lengths are angstrom; points are ``(..., 3)`` zyx.
 
     Attributes:
-        closed: whether it has an inside.
+        closed: whether the surface has an inside.
+
+    >>> from cryojax_seg.simulate import Sphere
+    >>> Sphere(50.0).distance(jnp.array([[0.0, 0.0, 70.0]])).tolist(), Sphere(50.0).closed
+    ([20.0], True)
     """
 
     closed: bool = True
 
     @abc.abstractmethod
     def distance(self, points: Points) -> Values:
-        """Signed distance in angstrom, negative inside.
+        """Return the signed distance in angstrom, negative inside.
 
-        For an open surface the sign says which side of it (positive where its normal points) and
-        the size is the distance to its nearest point, edge included.
+        For an open surface the sign is positive on the side of its normal, and the magnitude is
+        the distance to its nearest point, including the edge.
         """
 
     @abc.abstractmethod
     def measurements(self) -> dict[str, float]:
-        """Those of "area" (A^2), "volume" (A^3) and "length" (A) that it has, exactly."""
+        """Return the exact "area" (A^2), "volume" (A^3) and "length" (A), as far as defined."""
 
     @abc.abstractmethod
     def bounding_radius(self) -> float:
-        """Radius in angstrom of a ball around the origin that holds the surface."""
+        """Return the radius in angstrom of a ball around the origin that contains the surface."""
 
     def normal(self, points: Points) -> Points:
-        """Unit vectors along the gradient of the distance, outwards."""
+        """Return outward unit vectors along the gradient of the distance."""
         return unit_gradient(self.distance, points)
 
     def inside(self, points: Points) -> Bool[Array, "*n"]:
-        """Whether each point is enclosed; nowhere for an open surface."""
+        """Return whether each point is enclosed; never for an open surface."""
         return (self.distance(points) < 0) & self.closed
 
 
