@@ -49,7 +49,7 @@ class Imaging(abc.ABC):
 
     The same key gives the same result.
 
-    >>> from cryojax_seg.simulate import WedgeImaging
+    >>> from cryojax_seg.simulate import Imaging, WedgeImaging
     >>> white = WedgeImaging(sigma=0.5, exponent=0.0, wedge=None)
     >>> isinstance(white, Imaging), white.wedge is None
     (True, True)
