@@ -50,7 +50,7 @@ def test_a_halo_that_all_matters_stays():
 
 
 def test_refusals_and_saving(tmp_path):
-    with pytest.raises(ValueError, match="number of voxels"):
+    with pytest.raises(ValueError, match="0 voxels or more"):
         Truncated(LinearVote(2), -1)
     with pytest.raises(ValueError, match="above 0"):
         fit_halo(LinearVote(2), VOLUME, 0.0)
