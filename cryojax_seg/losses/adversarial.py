@@ -18,8 +18,9 @@ from cryojax_seg.core.operator import LocalOperator
 from cryojax_seg.core.rotation import rotate_on_grid
 from cryojax_seg.core.types import BATCH_AXIS, Array, Features, Scalar, Volume
 from cryojax_seg.core.wedge import MissingWedge, unmeasured_noise
+from cryojax_seg.losses.consistency import random_rotation
+from cryojax_seg.losses.objective import require
 from cryojax_seg.losses.self_supervised import split
-from cryojax_seg.losses.wedge import random_rotation, require
 
 
 class EnergyTrained(LocalOperator):

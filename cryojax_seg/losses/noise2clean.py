@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from cryojax_seg.core.operator import LocalOperator
 from cryojax_seg.core.types import BATCH_AXIS, Scalar
+from cryojax_seg.losses.objective import require
 from cryojax_seg.losses.self_supervised import restoration_of
-from cryojax_seg.losses.wedge import require
 
 
 def noise2clean(operator: LocalOperator, batch: Any) -> Scalar:

@@ -1,13 +1,41 @@
-"""Combines objectives: weighted sums, and one loss at several scales."""
+"""Combines objectives, and checks that a batch holds what they need."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from cryojax_seg.core.loss import Loss, Objective, finite, labels_of
+from cryojax_seg.core.loss import Loss, Objective, VoxelLogits, finite, labels_of
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import BATCH_AXIS, Annotation, Array, Scalar
+
+_SOURCE = {
+    "labels": "labels: training.Example(..., labels=...)",
+    "wedge": "the missing wedge of the tomogram: training.Example(..., wedge=MissingWedge(...))",
+    "normals": "the normals of the true surfaces: training.Example(..., normals=...)",
+    "halves": "the half tomograms: training.Example(..., halves=...)",
+    "truth": "the density without noise: training.Example(..., truth=...), of simulations",
+    "key": "random keys: training.train gives them, else Batch(..., key=jax.random.split(...))",
+}
+
+
+def require(loss: str, batch: Any, *names: str) -> None:
+    """Refuse a batch that lacks one of the named parts, for an error of this loss.
+
+    Raises:
+        ValueError: if a part is None.
+    """
+    for name in names:
+        if getattr(batch, name, None) is None:
+            raise ValueError(f"losses.{loss} needs {_SOURCE[name]}")
+
+
+def foreground(logits: VoxelLogits) -> VoxelLogits:
+    """Return the probabilities of all classes except the background, with or without a batch."""
+    if logits.shape[-1] == 1:
+        return jax.nn.sigmoid(logits)
+    return jax.nn.softmax(logits, axis=-1)[..., 1:]
 
 
 def add(*objectives: Objective, factors: Sequence[float] | None = None) -> Objective:

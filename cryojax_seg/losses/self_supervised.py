@@ -30,7 +30,8 @@ from cryojax_seg.core.rotation import rotate_on_grid
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import BATCH_AXIS, Array, Key, Scalar, Shape, Volume
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.losses.wedge import random_rotation, require
+from cryojax_seg.losses.consistency import random_rotation
+from cryojax_seg.losses.objective import require
 
 Part = Literal["data", "filled", "estimate"]
 Transfer = Callable[[MissingWedge, Shape], Array]

@@ -1,11 +1,11 @@
 """Simulates the recording of a tilt series from a density.
 
-At each tilt the density is projected, moved by the stage's errors, turned into a phase, filtered
-by radiation damage and by the contrast transfer at the local defocus, dimmed by the ice, counted
-electron by electron, blurred by the detector, and brought back to contrast.
+At each tilt the density is projected, displaced by errors of the stage, converted to a phase,
+filtered by radiation damage and by the contrast transfer at the local defocus, attenuated by the
+ice, counted as electrons, blurred by the detector, and converted back to contrast.
 
-The electrons travel towards +z: along ``(z, x) = (cos a, -sin a)`` in the volume's frame at tilt a
-about y. A point further along is further from the source and more under focus.
+The electrons travel towards +z, which is along ``(z, x) = (cos a, -sin a)`` in the volume's frame
+at tilt a about y. A point farther along is farther from the source and has more underfocus.
 """
 
 import dataclasses
@@ -130,10 +130,10 @@ class Acquisition:
         misalignment: None for a perfect stage.
         damaged: whether radiation damages the sample.
         flip_phases: whether the sign of the CTF is corrected in the images.
-        flatten: whether the images are divided by what the slab lets through at each pixel; if
-            not, by the mean over the image, and uneven thickness shows.
-        strips: places across the image at which the defocus of a tilted sample is evaluated; the
-            images made with them are blended linearly between.
+        flatten: whether the images are divided by the transmission of the slab at each pixel; if
+            not, they are divided by its mean over the image, and uneven thickness shows.
+        strips: number of positions across the image at which the defocus of a tilted sample is
+            evaluated; images of neighbouring positions are blended linearly.
 
     >>> from cryojax_seg.simulate import Acquisition, TiltScheme
     >>> Acquisition(TiltScheme.every(20.0)).scheme.angles.shape
@@ -157,15 +157,15 @@ class Acquisition:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class TiltSeries:
-    """Recorded images as contrast: 0 in empty ice, structure bright.
+    """Hold recorded images as contrast, which is 0 in empty ice and positive in structures.
 
-    Under full transfer (a CTF of -1) a voxel of density 1 adds ``2 * Microscope.phase`` to them.
+    With a CTF of -1 a voxel of density 1 adds ``2 * Microscope.phase`` to the images.
 
     Attributes:
         halves: two independent halves of the exposure, each in units of the whole.
         clean: the images without noise; differentiable in density and instrument.
         angles: tilt of each image, degrees, in the order of recording.
-        exposures: electrons per square angstrom by the middle of each image.
+        exposures: electrons per square angstrom accumulated by the middle of each image.
         tilt_axis: "y" or "x".
     """
 
@@ -198,15 +198,16 @@ class TiltSeries:
 def expose(volume: Volume, voxel_size: Number, config: Acquisition, key: Key) -> TiltSeries:
     """Record the tilt series of a density.
 
-    The intensity is ``T exp(2 CTF * phase)``: to first order the weak-phase ``1 + 2 CTF * phase``,
-    and positive however dense the object is, as gold is (the Rytov form). The defocus changes along
-    the image with the height of the slab's middle plane and not with depth.
+    The intensity is ``T exp(2 CTF * phase)`` with the transmission T. To first order this is the
+    weak-phase approximation ``1 + 2 CTF * phase``, but it stays positive for dense objects such as
+    gold (the Rytov form). The defocus changes across the image with the height of the slab's middle
+    plane, but not with depth.
 
     Args:
         volume: ``(z, y, x)``, 1 for solid protein and 0 for ice, also outside the volume.
         voxel_size: angstrom, along each axis.
         config: the instrument.
-        key: the same key gives the same series.
+        key: random key; the same key gives the same series.
 
     >>> config = Acquisition(scheme=TiltScheme.every(20.0))
     >>> series = jax.jit(expose)(jnp.zeros((8, 16, 16)), 10.0, config, jax.random.key(0))
@@ -239,10 +240,10 @@ def expose(volume: Volume, voxel_size: Number, config: Acquisition, key: Key) ->
 
 
 class _Optics:
-    """Filters of one acquisition for images of one shape.
+    """Filter images of one shape by the optics of one acquisition.
 
-    Before recording the image goes on beyond its edge as it ends there; what is recorded is all
-    there is, and filtered as if it were periodic, as programs that correct phases do.
+    Before recording, images are continued beyond their edges by the edge values. Recorded images
+    are filtered as if they were periodic, as programs for phase correction do.
     """
 
     def __init__(self, config: Acquisition, voxel_size: Number, shape: tuple[int, ...]):
@@ -265,7 +266,7 @@ class _Optics:
         return self.config.slab.transmission(y[:, None], x[None, :], angle, self.axis)
 
     def contrast(self, phase, angle, exposure):
-        """Logarithm of the intensity over that of empty ice."""
+        """Return the logarithm of the intensity relative to empty ice."""
         margin = [(n // _MARGIN // 2, n // _MARGIN - n // _MARGIN // 2) for n in self.shape]
         padded = jnp.pad(phase, margin, "edge")
         gains = self._transfer(padded.shape, angle)
@@ -278,7 +279,7 @@ class _Optics:
         return 2 * self._blended(filtered[:, *inside])
 
     def develop(self, counts, angle):
-        """Relative counts ``(image, y, x)`` as contrast, after the detector and the correction."""
+        """Convert relative counts ``(image, y, x)`` to contrast, with MTF and phase correction."""
         k = self._radius(self.shape, angle.dtype) * self.voxel_size
         spectrum = jnp.fft.rfft2(counts - 1)
         mtf = ctf.detector_mtf(k, self.config.detector.mtf_at_nyquist)
@@ -290,7 +291,7 @@ class _Optics:
         return jax.vmap(self._blended)(filtered)
 
     def _frequencies(self, shape, dtype):
-        """Cycles per angstrom along y and x."""
+        """Return the frequencies along y and x in cycles per angstrom."""
         k_y = jnp.fft.fftfreq(shape[0], dtype=dtype)[:, None] / self.voxel_size
         k_x = jnp.fft.rfftfreq(shape[1], dtype=dtype)[None, :] / self.voxel_size
         return jnp.broadcast_arrays(k_y, k_x)
@@ -300,7 +301,7 @@ class _Optics:
         return jnp.sqrt(jnp.maximum(jnp.square(k_y) + jnp.square(k_x), 1e-14))  # gradient at 0
 
     def _transfer(self, shape, angle):
-        """The CTF at each strip."""
+        """Return the CTF at each strip."""
         transfer = self.config.microscope.transfer
         below = jnp.asarray(-handedness(self.axis) * self.places, angle.dtype) * self.voxel_size
         defocus = transfer.defocus + below * jnp.tan(jnp.deg2rad(angle))

@@ -1,4 +1,4 @@
-"""Coordinates along bent lines, and what filaments of subunits share."""
+"""Computes coordinates along arcs, and the parts that all models of filaments share."""
 
 import math
 from typing import Any
@@ -14,11 +14,11 @@ from cryojax_seg.simulate.types import Points, Values
 
 
 def arc_coordinates(points: Points, curvature) -> tuple[Values, Values, Values]:
-    """Where points are along and across a circular arc through the origin.
+    """Return the coordinates of points along and across a circular arc through the origin.
 
-    With the arc's centre at ``x = 1/c``, the offset towards it is ``(1 - rho)/c`` and the way along
-    ``angle/c``, for the polar coordinates ``rho = |(c y, 1 - c x)|`` and ``angle`` about it. Both
-    are rewritten without a division by ``c``: a straight line is nothing special.
+    The centre of the arc is at ``x = 1/c``. In the polar coordinates ``rho = |(c y, 1 - c x)|`` and
+    ``angle`` about it, the offset towards the centre is ``(1 - rho)/c`` and the length along the
+    arc is ``angle/c``. Both are computed without a division by c, so that c may be 0.
 
     Args:
         points: ``(..., 3)`` angstrom.
@@ -47,28 +47,41 @@ def arc_coordinates(points: Points, curvature) -> tuple[Values, Values, Values]:
 
 
 def rod(along, across, extent, radius) -> Array:
-    """Signed distance to a solid cylinder with flat ends; across is the distance to its axis."""
+    """Return the signed distance to a solid cylinder with flat ends.
+
+    Args:
+        along: position along its axis, from its middle.
+        across: distance to its axis.
+        extent: its length.
+        radius: its radius.
+    """
     a, b = jnp.abs(along) - extent / 2, across - radius
     return length(jnp.maximum(a, 0.0), jnp.maximum(b, 0.0)) + jnp.minimum(jnp.maximum(a, b), 0.0)
 
 
 def bent_bounding_radius(extent: float, radius: float, curvature: float) -> float:
-    """Radius of a ball around the middle of a bent rod."""
+    """Return the radius of a ball around the middle of a bent rod that contains the rod."""
     return math.hypot(radius, extent / 2 * math.sqrt(1 + abs(curvature) * radius))
 
 
 def subunit_peak(kilodalton, widths) -> Any:
-    """Peak of a Gaussian whose integral is that of so much solid protein."""
+    """Return the peak of a Gaussian whose integral is that of solid protein of this mass."""
     return kilodalton * 1e3 * PROTEIN_VOLUME / ((2 * math.pi) ** 1.5 * math.prod(widths))
 
 
 def presence(along, extent, rise) -> Array:
-    """How much of a subunit at `along` is there: 1 within the length, 0 outside, a ramp between."""
+    """Return the occupancy of a subunit: 1 within the filament, 0 outside, a linear ramp between.
+
+    Args:
+        along: position of the subunit along the axis, from the middle of the filament.
+        extent: length of the filament.
+        rise: distance between subunits, which is the width of the ramp.
+    """
     return jnp.clip((extent / 2 - jnp.abs(along)) / rise + 0.5, 0.0, 1.0)
 
 
 def hexagonal(count: int) -> Float[Array, "count 2"]:
-    """The places (row, column) of a triangular lattice of unit spacing that are nearest to 0.
+    """Return the points (row, column) of a triangular lattice of unit spacing nearest to 0.
 
     >>> hexagonal(7).shape, round(float(np.linalg.norm(hexagonal(7), axis=1).max()), 3)
     ((7, 2), 1.0)
@@ -76,6 +89,6 @@ def hexagonal(count: int) -> Float[Array, "count 2"]:
     size = math.isqrt(count) + 2
     a, b = np.mgrid[-size : size + 1, -size : size + 1].reshape(2, -1)
     places = np.stack([b * math.sqrt(3) / 2, a + b / 2], -1)
-    turn = np.round(np.arctan2(places[:, 0], places[:, 1]), 6)
-    order = np.lexsort((turn, np.round(np.linalg.norm(places, axis=1), 6)))
+    azimuth = np.round(np.arctan2(places[:, 0], places[:, 1]), 6)
+    order = np.lexsort((azimuth, np.round(np.linalg.norm(places, axis=1), 6)))
     return places[order[:count]]

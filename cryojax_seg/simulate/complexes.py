@@ -22,13 +22,14 @@ from cryojax_seg.simulate.types import MACROMOLECULE, Classes, Points, Values
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class GaussianComplex(Structure):
-    """A complex of equally wide Gaussians, whose inside is where their sum exceeds a level.
+    """Model a complex as Gaussians of one width; its envelope is where their sum equals a level.
 
-    With ``q = 2 sigma^2 log(level / density)`` and ``r`` the distance to the mean of the centres as
-    weighted by their shares in the density at a point, the distance to the envelope is
-    ``r - sqrt(r^2 - q)``: exact for one Gaussian and where one outweighs the others, and of first
-    order anywhere near the envelope. It is kept below 1.5 times what the root mean square distance
-    to the centres gives for ``r``, which is less and is what `excluded_volume` is.
+    The distance to the envelope is ``r - sqrt(r^2 - q)``, with ``q = 2 sigma^2 log(level /
+    density)`` and r the distance to the mean of the centres, weighted by their shares in the
+    density at the point. It is exact where
+    one Gaussian dominates, and of first order near the envelope. With the root mean square distance
+    to the centres as r the same formula gives a smaller value, which is `excluded_volume`; the
+    distance is kept below 1.5 times this value.
 
     Attributes:
         centres: ``(n, 3)`` angstrom, zyx.
@@ -50,7 +51,7 @@ class GaussianComplex(Structure):
         check_positive(self, "sigma", "level")
 
     def _logs(self, points: Points) -> tuple[Array, Array]:
-        """The logarithm of each Gaussian at each point (last axis), and square distances."""
+        """Return the logarithms of the Gaussians (last axis) and the squared distances."""
         points, centres, weights, sigma = floats(points, self.centres, self.weights, self.sigma)
         lead = tuple(range(points.ndim - 1))
         z, y, x = (points[..., i, None] - jnp.expand_dims(centres[:, i], lead) for i in range(3))
@@ -62,7 +63,7 @@ class GaussianComplex(Structure):
         return jnp.sum(jnp.exp(logs), -1)
 
     def _distances(self, points: Points) -> tuple[Values, Values]:
-        """By the distance to the mean of the centres, and by the mean distance to them."""
+        """Return distances by the mean centre, and by the root mean square distance to centres."""
         points, centres, sigma, level = floats(points, self.centres, self.sigma, self.level)
         logs, squared = self._logs(points)
         excess = jnp.log(level) - jax.scipy.special.logsumexp(logs, axis=-1)
@@ -88,7 +89,7 @@ class GaussianComplex(Structure):
         return jnp.where(self.density(points) > level, MACROMOLECULE, 0).astype(jnp.int32)
 
     def integral(self) -> float:
-        """Of the density, in A^3 of solid protein; exact."""
+        """Return the exact integral of the density, in A^3 of solid protein."""
         sigma = float(self.sigma)
         return (2 * math.pi) ** 1.5 * sigma**3 * float(np.asarray(self.weights).sum())
 
@@ -105,19 +106,19 @@ class GaussianComplex(Structure):
         return float(above) * (sigma / 4) ** 3
 
     def measurements(self) -> dict[str, float]:
-        """The volume inside the level, by counting cells of a quarter sigma, to about 1 %."""
+        """Return the volume inside the level, by counting cells of sigma / 4, to about 1 %."""
         return {"volume": self._volume}
 
     def bounding_radius(self) -> float:
         centres = np.asarray(self.centres, np.float64)
         peak = max(float(np.asarray(self.weights).sum()), 1.0)
-        # Beyond this even all Gaussians together are below 3e-4.
+        # Beyond this distance the sum of all Gaussians is below 3e-4.
         width = math.sqrt(2 * math.log(peak / 3e-4))
         return float(np.linalg.norm(centres, axis=1).max()) + width * float(self.sigma)
 
 
 def _packed(semi_axes, centre, spacing: float, rng: np.random.Generator) -> np.ndarray:
-    """A jittered face-centred cubic lattice in an ellipsoid."""
+    """Return the points of a jittered face-centred cubic lattice in an ellipsoid."""
     size = math.ceil(2 * max(semi_axes) / spacing)
     grid = np.array(list(itertools.product(range(-size, size + 1), repeat=3)))
     grid = grid[grid.sum(1) % 2 == 0] * (spacing / math.sqrt(2))
@@ -126,7 +127,7 @@ def _packed(semi_axes, centre, spacing: float, rng: np.random.Generator) -> np.n
 
 
 def _with_mass(centres: np.ndarray, megadalton: float, sigma: float, shares) -> GaussianComplex:
-    """Gaussians that share the integral of that much protein, about their centre of mass."""
+    """Return Gaussians about their centre of mass whose integral is that of this much protein."""
     weights = np.asarray(shares) / np.sum(shares)
     centres = centres - weights @ centres
     peak = megadalton * 1e6 * PROTEIN_VOLUME / ((2 * math.pi) ** 1.5 * sigma**3)
@@ -137,8 +138,8 @@ def ribosome() -> GaussianComplex:
     """Return a model of an 80S ribosome: two subunits with a cleft, 3.2 MDa, 260 angstrom across.
 
     The larger subunit is a rounded block and the smaller one a flatter, longer one along y beside
-    it in z, in the sizes of the yeast ribosome (3.3 MDa, 250-300 angstrom; Ben-Shem et al., Science
-    334, 1524, 2011). The grain inside is random, and always the same.
+    it in z, with the sizes of the yeast ribosome (3.3 MDa, 250-300 angstrom; Ben-Shem et al.,
+    Science 334, 1524, 2011). The grain inside is random, but the same in every call.
 
     >>> round(ribosome().integral() / PROTEIN_VOLUME / 1e6, 2)
     3.2
@@ -161,8 +162,8 @@ def proteasome() -> GaussianComplex:
     2.5
     """
 
-    def ring(count, radius, height, turn=0.0):
-        angle = 2 * math.pi * (np.arange(count) + turn) / count
+    def ring(count, radius, height, phase=0.0):
+        angle = 2 * math.pi * (np.arange(count) + phase) / count
         heights = np.full(count, height)
         return np.stack([radius * np.cos(angle), heights, radius * np.sin(angle)], -1)
 
@@ -177,7 +178,7 @@ def proteasome() -> GaussianComplex:
 def apoferritin() -> GaussianComplex:
     """Return a hollow shell like apoferritin: 0.48 MDa, 120 angstrom outside, 80 inside.
 
-    Two Gaussians for each of 24 subunits, at the corners of a truncated cuboctahedron.
+    Each of the 24 subunits is two Gaussians, at corners of a truncated cuboctahedron.
 
     >>> apoferritin().centres.shape
     (48, 3)
@@ -192,7 +193,9 @@ def apoferritin() -> GaussianComplex:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class MapDensity(Structure):
-    """A density map centred on the origin, interpolated between voxels; see `from_map`.
+    """Model a structure by a density map centred on the origin, interpolated between voxels.
+
+    Use `from_map` to make one.
 
     Attributes:
         values: ``(z, y, x)`` density in units of protein above ice; 0 outside.
@@ -245,7 +248,7 @@ class MapDensity(Structure):
             )
         if len(voxel_size) != 3 or min(voxel_size) <= 0:
             raise ValueError(f"MapDensity: voxel_size must be three lengths above 0: {voxel_size}")
-        # Distances between centres of voxels, so the envelope is half a voxel nearer.
+        # These distances are between centres of voxels; the envelope is half a voxel nearer.
         half = float(np.mean(voxel_size)) / 2
         outside = np.asarray(scipy.ndimage.distance_transform_edt(~inside, voxel_size))
         within = np.asarray(scipy.ndimage.distance_transform_edt(inside, voxel_size))
@@ -273,7 +276,7 @@ class MapDensity(Structure):
         return jnp.where(self.distance(points) < 0, self.label, 0).astype(jnp.int32)
 
     def measurements(self) -> dict[str, float]:
-        """The volume of the voxels above the level."""
+        """Return the volume of the voxels above the level."""
         return {"volume": self.volume}
 
     def bounding_radius(self) -> float:

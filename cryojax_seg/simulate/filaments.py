@@ -1,7 +1,7 @@
-"""Cytoskeletal filaments along straight or evenly curved lines.
+"""Models cytoskeletal filaments that are straight or curved as an arc.
 
 A filament runs along y with its middle at the origin; a positive curvature bends it towards +x.
-Azimuths around it turn by the right-hand rule about y, from z to x.
+Azimuths around it increase by the right-hand rule about y, from z to x.
 """
 
 import dataclasses
@@ -30,23 +30,24 @@ from cryojax_seg.simulate.types import ACTIN, MICROTUBULE, Classes, Points, Valu
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Microtubule(Structure):
-    """A tube of protofilaments: tubulin monomers on the B lattice, with its seam.
+    """Model a microtubule as tubulin monomers on the B lattice, with its seam.
 
     Neighbouring protofilaments are 51.5 angstrom apart, which sets the radius of the wall (107
-    angstrom for 13), and three monomers' rise goes once around in a left-handed turn (Wade,
-    Chretien & Job, J. Mol. Biol. 212, 775, 1990). Alternate monomers along a protofilament are
-    alpha and beta tubulin; with three starts they clash at one seam. A monomer is a Gaussian with
-    the integral of 50 kDa of protein, so that the wall is 40 angstrom wide at half its height. Each
-    point sees the nearest 3 x 3 monomers: others are over 4.5 standard deviations away.
+    angstrom for 13). One left-handed turn around the tube rises by three monomers (Wade, Chretien &
+    Job, J. Mol. Biol. 212, 775, 1990). Monomers alternate between alpha and beta tubulin along a
+    protofilament; because three is odd, this alternation breaks at one seam. A monomer is a
+    Gaussian with the integral of 50 kDa of protein, so that the wall is 40 angstrom wide at half
+    its height. The density at a point is the sum of the nearest 3 x 3 monomers; all others are more
+    than 4.5 standard deviations away.
 
-    The distance is to the cylinder through the middle of the wall, negative in the lumen; past its
-    open ends it is to their rims (to first order if curved) and above 0. The lumen is background,
-    but belongs to `excluded_volume`.
+    The distance is to the cylinder through the middle of the wall, negative in the lumen. Beyond
+    the open ends it is the positive distance to their rims (to first order if curved). The lumen is
+    labelled background, but belongs to `excluded_volume`.
 
     Attributes:
         length: along the axis, angstrom.
         curvature: of the axis, per angstrom.
-        protofilaments: how many; 13 in cells, 14 in many preparations.
+        protofilaments: number of protofilaments; 13 in cells, 14 in many preparations.
         monomer: rise of a monomer along its protofilament, angstrom.
         contrast: half the relative difference between alpha and beta tubulin.
         widths: standard deviations of a monomer, radially, around and along the tube, angstrom.
@@ -70,7 +71,7 @@ class Microtubule(Structure):
 
     @property
     def radius(self) -> float:
-        """Of the middle of the wall, angstrom."""
+        """Return the radius of the middle of the wall, angstrom."""
         return self.protofilaments * 51.5 / (2 * math.pi)
 
     def distance(self, points: Points) -> Values:
@@ -91,7 +92,7 @@ class Microtubule(Structure):
         nearest = jnp.round(jnp.arctan2(stop(u), stop(z)) / spacing)
         total = jnp.zeros_like(s)
         for j in (nearest - 1, nearest, nearest + 1):
-            # Left-handed: the azimuth grows, the lattice sinks. Past the seam it does not go on.
+            # The lattice is left-handed: it descends as the azimuth grows, up to the seam.
             start = -jnp.mod(j, count) * (3 / count)
             sine, cosine = jnp.sin(j * spacing), jnp.cos(j * spacing)
             radial = (z * cosine + u * sine - self.radius) / widths[0]
@@ -132,10 +133,11 @@ class Microtubule(Structure):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class ActinHelix:
-    """The helix of F-actin: subunits that rise 27.6 angstrom and turn -166.7 degrees each.
+    """Model the helix of F-actin, with a rise of 27.6 angstrom and a twist of -166.7 degrees.
 
-    It looks like two strands that cross every 36 nm (Holmes et al., Nature 347, 44, 1990; Fujii et
-    al., Nature 467, 724, 2010). A subunit is a Gaussian with the integral of 42 kDa of protein.
+    The helix looks like two strands that cross every 36 nm (Holmes et al., Nature 347, 44, 1990;
+    Fujii et al., Nature 467, 724, 2010). A subunit is a Gaussian with the integral of 42 kDa of
+    protein.
 
     Attributes:
         rise: angstrom per subunit.
@@ -155,9 +157,15 @@ class ActinHelix:
         check_positive(self, "rise", "offset", "sigma", "radius")
 
     def density(self, arc: tuple, extent, phase: Any = 0.0) -> Array:
-        """At arc coordinates (s, z, u) of a filament; the phase is in subunits and in turns.
+        """Return the density at arc coordinates (s, z, u) of a filament.
 
-        Each point sees the nearest 5 subunits: others are over 4.5 standard deviations away.
+        It is the sum of the nearest 5 subunits; all others are more than 4.5 standard deviations
+        away.
+
+        Args:
+            arc: see `arc_coordinates`.
+            extent: length of the filament, angstrom.
+            phase: shift along the axis in subunits, and rotation about it in turns.
         """
         s, z, u = arc
         rise, twist, offset, sigma = (
@@ -174,13 +182,13 @@ class ActinHelix:
         return subunit_peak(42.0, (sigma, sigma, sigma)) * total
 
     def distance(self, arc: tuple, extent) -> Array:
-        """Signed distance to a round-ended tube of `radius` around the axis."""
+        """Return the signed distance to a round-ended tube of `radius` around the axis."""
         s, z, u = arc
         beyond = jnp.maximum(jnp.abs(s) - extent / 2, 0.0)
         return length(beyond, z, u) - jnp.asarray(self.radius, s.dtype)
 
     def bounding_radius(self, extent: float, aside: float, curvature: float) -> float:
-        """Of a filament whose axis is `aside` of the one that is bent."""
+        """Return the bounding radius of a filament whose axis is offset by `aside` from the arc."""
         tail = 4 * float(self.sigma)
         across = aside + max(float(self.radius), float(self.offset) + tail)
         ends = 2 * max(float(self.radius), tail + float(self.rise) / 2)
@@ -190,12 +198,12 @@ class ActinHelix:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class ActinFilament(Structure):
-    """One actin filament. The distance is to a tube around it, negative inside.
+    """Model one actin filament. The distance is to a tube around it, negative inside.
 
     Attributes:
         length: along the axis, angstrom.
         curvature: of the axis, per angstrom.
-        helix: what it is made of.
+        helix: the helix of its subunits.
 
     >>> ActinFilament(2000.0).labels(jnp.array([[0.0, 0, 0], [0, 0, 40]])).tolist()
     [4, 0]
@@ -229,14 +237,14 @@ class ActinFilament(Structure):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class ActinBundle(Structure):
-    """Parallel actin filaments in hexagonal packing, out of step with each other.
+    """Model parallel actin filaments in hexagonal packing, each with its own helical phase.
 
     Attributes:
         length: along the middle of the bundle, angstrom.
         curvature: of the middle, per angstrom.
-        count: how many filaments, filled from the middle outwards; 7, 19, ... are hexagons.
+        count: number of filaments, filled from the middle outwards; 7, 19, ... make hexagons.
         spacing: between neighbours, angstrom; 120 as in bundles of fascin.
-        helix: what they are made of.
+        helix: the helix of each filament.
 
     >>> ActinBundle(2000.0, count=7).measurements()
     {'length': 14000.0}
@@ -252,7 +260,7 @@ class ActinBundle(Structure):
         check_positive(self, "length", "count", "spacing")
 
     def _over_filaments(self, points: Points, combine, start: float) -> Values:
-        """``combine(total, arc, extent, k)`` over the filaments, each in its own coordinates."""
+        """Reduce ``combine(total, arc, extent, k)`` over filaments, each in its coordinates."""
         points, curvature, spacing, extent, places = floats(
             points, self.curvature, self.spacing, self.length, hexagonal(self.count)
         )
@@ -261,7 +269,7 @@ class ActinBundle(Structure):
         @jax.checkpoint
         def step(total, filament):
             (row, column), k = filament
-            stretch = 1 - curvature * spacing * column  # the inner ones have less way to go
+            stretch = 1 - curvature * spacing * column  # inner filaments are shorter
             arc = s * stretch, z - spacing * row, u - spacing * column
             return combine(total, arc, extent * stretch, k), None
 
@@ -286,7 +294,7 @@ class ActinBundle(Structure):
         return jnp.where(self.distance(points) <= 0, ACTIN, 0).astype(jnp.int32)
 
     def measurements(self) -> dict[str, float]:
-        """The total length of its filaments."""
+        """Return the total length of its filaments."""
         aside = float(self.curvature) * float(self.spacing) * hexagonal(self.count)[:, 1]
         return {"length": float(self.length) * float((1 - aside).sum())}
 

@@ -1,4 +1,4 @@
-"""The parts of the instrument: optics, ice, detector and stage, each a few numbers."""
+"""Describes the optics, ice, detector and stage by a few numbers each."""
 
 import dataclasses
 import math
@@ -21,13 +21,13 @@ Halves = Float[Array, "2 tilt y x"]
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Slab:
-    """The ice around the sample, which takes electrons out of the image.
+    """Describe the ice around the sample, which removes electrons from the image.
 
     Attributes:
         thickness: at the centre, angstrom.
-        slope: rise of the thickness along y and x, angstrom per angstrom: a wedge.
+        slope: increase of the thickness along y and x, angstrom per angstrom.
         waviness: amplitude of a slow wave of the thickness, angstrom.
-        wave_length: of that wave, angstrom, along both axes.
+        wave_length: of that wave along both axes, angstrom.
         mean_free_path: for inelastic scattering, angstrom (3800 to 4000 at 300 kV).
     """
 
@@ -44,7 +44,7 @@ class Slab:
         ctf.check_between("mean_free_path", self.mean_free_path, 1, math.inf)
 
     def thickness_at(self, y: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Thickness at these places of the untilted slab, angstrom from its centre; never < 0."""
+        """Return the thickness of the untilted slab at positions in angstrom from its centre."""
         wave = jnp.sin(2 * jnp.pi * y / self.wave_length + 1) * jnp.sin(
             2 * jnp.pi * x / self.wave_length + 1
         )
@@ -54,11 +54,11 @@ class Slab:
     def transmission(
         self, y: Float[Array, "..."], x: Float[Array, "..."], angle: Number, tilt_axis: TiltAxis
     ) -> Float[Array, "..."]:
-        """Share of the electrons that stay in the image: ``exp(-t / (Lambda cos a))``.
+        """Return the share of electrons that stay in the image, ``exp(-t / (Lambda cos a))``.
 
         Args:
-            y, x: places on the detector, angstrom from its centre.
-            angle: tilt, degrees, within -90 to 90 and not at its ends.
+            y, x: positions on the detector, angstrom from its centre.
+            angle: tilt in degrees, strictly between -90 and 90.
         """
         cosine = jnp.cos(jnp.deg2rad(angle))
         y, x = (y, x / cosine) if tilt_axis == "y" else (y / cosine, x)
@@ -68,7 +68,7 @@ class Slab:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Microscope:
-    """The optics, and what a density of 1 is to them.
+    """Describe the optics, and the potential that a density of 1 stands for.
 
     Attributes:
         transfer: `ctf.ContrastTransfer` at the tilt axis.
@@ -79,7 +79,11 @@ class Microscope:
     potential_in_volts: Any = 2.5
 
     def phase(self, voxel_size: Number) -> Number:
-        """Radian that a voxel of density 1 and this size, angstrom, adds to a projection."""
+        """Return the phase in radians that a voxel of density 1 adds to a projection.
+
+        Args:
+            voxel_size: edge of the voxel, angstrom.
+        """
         constant = ctf.interaction_constant(self.transfer.voltage)
         return constant * self.potential_in_volts * voxel_size
 
@@ -87,12 +91,12 @@ class Microscope:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Detector:
-    """What becomes of the electrons that arrive.
+    """Describe how the detector counts the electrons that arrive.
 
     Attributes:
-        efficiency: share of the electrons that count. It scales the counts, and hence the
-            signal-to-noise ratio, and leaves radiation damage as it is.
-        mtf_at_nyquist: of `ctf.detector_mtf`, above 0; blurs signal and noise alike.
+        efficiency: share of the electrons that are counted. It scales the counts, and hence the
+            signal-to-noise ratio, but not the radiation damage.
+        mtf_at_nyquist: see `ctf.detector_mtf`; above 0. The detector blurs signal and noise alike.
         noise: "poisson" counts electrons; "gaussian" draws ``mu + sqrt(mu) eps``, with the same
             mean and variance and a gradient; "none" gives the expected counts.
     """
@@ -106,7 +110,7 @@ class Detector:
         ctf.check_between("mtf_at_nyquist", self.mtf_at_nyquist, 1e-3, 1)
 
     def count(self, expected: Images, key: Key) -> Halves:
-        """Electrons in two independent halves of the exposure, which add up to the whole."""
+        """Return the counts of two independent halves of the exposure, which sum to the whole."""
         mean = jnp.broadcast_to(expected / 2, (2, *expected.shape))
         match self.noise:
             case "poisson":
@@ -121,7 +125,7 @@ class Detector:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Misalignment:
-    """Errors of the stage that the reconstruction does not know of.
+    """Describe the errors of the stage that the reconstruction is not told about.
 
     Attributes:
         shift: standard deviation along y and x, angstrom.
@@ -136,7 +140,7 @@ class Misalignment:
         ctf.check_between("rotation", self.rotation, 0, 45)
 
     def apply(self, images: Images, voxel_size: Number, key: Key) -> Images:
-        """The images, each moved by its own errors."""
+        """Return the images, each shifted and rotated by its own random errors."""
         tilts, dtype = images.shape[0], images.dtype
         shift_key, rotation_key = jax.random.split(key)
         shifts = jax.random.normal(shift_key, (tilts, 2), dtype) * (self.shift / voxel_size)

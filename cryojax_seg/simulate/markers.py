@@ -1,4 +1,4 @@
-"""What a tomogram shows besides structures: gold beads and ice crystals, labelled background."""
+"""Models gold beads and ice crystals, which are labelled background."""
 
 import abc
 import dataclasses
@@ -15,11 +15,11 @@ from cryojax_seg.simulate.waves import random_waves, wave_field
 
 
 class Marker(Structure):
-    """A solid of no class."""
+    """Model a solid that is labelled background; a subclass gives its shape and density."""
 
     @abc.abstractmethod
     def solid(self) -> Solid:
-        """Its shape and density."""
+        """Return its shape and density."""
 
     def distance(self, points: Points) -> Values:
         return self.solid().distance(points)
@@ -40,11 +40,12 @@ class Marker(Structure):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class GoldBead(Marker):
-    """A ball of gold, as added to align tilt series by.
+    """Model a gold fiducial, which serves to align tilt series, as a ball.
 
     With the electron scattering factors at 0 angle of free atoms (Peng et al., Acta Cryst. A 52,
-    257, 1996) gold has 30 V, vitreous ice 4.5 V and protein 7.9 V: gold's contrast above ice is 7.5
-    times that of protein. Against the 2.5 V that stand for protein here it is 10 times.
+    257, 1996) the inner potentials are 30 V for gold, 4.5 V for vitreous ice and 7.9 V for protein,
+    so the contrast of gold above ice is 7.5 times that of protein. Relative to the 2.5 V that this
+    package assumes for protein above ice it is 10 times.
 
     Attributes:
         radius: angstrom; beads are 30 to 75.
@@ -67,11 +68,12 @@ class GoldBead(Marker):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Boulder(Surface):
-    """A ball whose radius varies with a random field; the distance is right to first order.
+    """Model a ball whose radius varies with a random field; distances are of first order.
 
     Attributes:
-        radius: mean, angstrom.
-        roughness: relative standard deviation of the radius, about; it never exceeds twice that.
+        radius: mean radius, angstrom.
+        roughness: approximate relative standard deviation of the radius, which varies by at most
+            twice as much.
         vectors: ``(count, 3)`` waves of the field, radians per angstrom.
         phases: ``(count,)`` radians.
     """
@@ -104,14 +106,14 @@ class Boulder(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class IceCrystal(Marker):
-    """An irregular lump of crystalline ice, a contamination.
+    """Model an irregular lump of crystalline ice, which is a contamination.
 
     Crystalline ice has nearly the inner potential of vitreous ice. It is dark in images because it
-    scatters into Bragg peaks outside the aperture, which a density can only imitate: the default
-    is a little above protein, as such lumps look.
+    scatters into Bragg peaks outside the aperture, which a density can only imitate. The default
+    is a little above protein, because such lumps look like that.
 
     Attributes:
-        boulder: its shape.
+        boulder: its shape, a `Boulder`.
         level: density inside.
 
     >>> import jax
@@ -126,7 +128,7 @@ class IceCrystal(Marker):
     def random(
         cls, key: Key, radius: float, roughness: float = 0.15, level: float = 1.5
     ) -> "IceCrystal":
-        """A lump of about this radius (angstrom) from a key."""
+        """Return a random lump of about this radius, in angstrom."""
         vectors, phases = random_waves(key, 2 * radius, 16, spread=0.3)
         return cls(Boulder(radius, roughness, vectors, phases), level)
 

@@ -1,4 +1,4 @@
-"""Lipid bilayers on any surface: two layers of head groups and a trough of tails between."""
+"""Models lipid bilayers on any surface, as two layers of head groups with tails between them."""
 
 import abc
 import dataclasses
@@ -15,18 +15,18 @@ from cryojax_seg.simulate.types import LUMEN, MEMBRANE, Classes, Points, Values
 @register_pytree
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Membrane(Structure):
-    """A lipid bilayer along the zero of a signed distance; what it is made of.
+    """Model a lipid bilayer whose middle is where a signed distance is 0.
 
     The density depends on the distance alone: head groups are Gaussians at ``+-thickness/2`` and
-    the tails one in the middle. The defaults are those of free atoms (electron scattering factors
-    at 0 angle of Peng et al., Acta Cryst. A 52, 257, 1996; volumes of Nagle & Tristram-Nagle,
-    Biochim. Biophys. Acta 1469, 159, 2000): 8.4 V in a phosphatidylcholine head (331 A^3) and
-    3.6 V among the ends of the tails (CH3, 54 A^3), where vitreous ice has 4.5 V and protein 7.9 V
-    by the same reckoning, so 1.1 and -0.3 times protein. Water between the heads makes theirs 1.
+    the tails are a Gaussian in the middle. The defaults follow from free atoms (electron scattering
+    factors at 0 angle of Peng et al., Acta Cryst. A 52, 257, 1996; volumes of Nagle &
+    Tristram-Nagle, Biochim. Biophys. Acta 1469, 159, 2000). These give inner potentials of 8.4 V in
+    a phosphatidylcholine head (331 A^3), 3.6 V at the ends of the tails (CH3, 54 A^3), 4.5 V in
+    vitreous ice and 7.9 V in protein, so that above ice heads have 1.1 times and tails -0.3 times
+    the potential of protein. Water between the heads lowers their density to 1.
 
-    Labels are MEMBRANE where the distance is at most ``thickness/2 + leaflet_sigma``, which is
-    where the head groups have fallen to 0.6 of their peak, and LUMEN in the rest of what it
-    encloses.
+    Labels are MEMBRANE where the distance is at most ``thickness/2 + leaflet_sigma``, where the
+    head groups have fallen to 0.6 of their peak, and LUMEN elsewhere in the enclosed volume.
 
     Attributes:
         thickness: between the centres of the two layers of head groups, angstrom; 25 to 35.
@@ -45,10 +45,10 @@ class Membrane(Structure):
 
     @abc.abstractmethod
     def envelope(self, points: Points) -> Values:
-        """Signed distance to what the membrane encloses; above 0 everywhere if that is nothing."""
+        """Return the signed distance to the enclosed volume, positive if nothing is enclosed."""
 
     def filling(self, points: Points) -> Values:
-        """Density of what is enclosed, beyond ice."""
+        """Return the density of the enclosed volume above that of ice."""
         return jnp.zeros_like(self.distance(points))
 
     def density(self, points: Points) -> Values:
@@ -78,14 +78,14 @@ class Membrane(Structure):
         return self.thickness / 2 + self.leaflet_sigma
 
     def _margin(self) -> float:
-        """How far the density reaches beyond the mid-surface."""
+        """Return the distance by which the density extends beyond the mid-surface."""
         return float(self.thickness) / 2 + 4 * float(self.leaflet_sigma)
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Bilayer(Membrane):
-    """One bilayer whose middle is a surface; an open sheet gets a rounded, closed edge.
+    """Model one bilayer whose middle is a surface; the edge of an open sheet is rounded and closed.
 
     Attributes:
         surface: any `Surface`.

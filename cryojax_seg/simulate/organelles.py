@@ -1,4 +1,4 @@
-"""Organelles bounded by bilayers: mitochondria, nuclear envelopes, Golgi stacks."""
+"""Models mitochondria, Golgi stacks and nuclear envelopes."""
 
 import dataclasses
 import math
@@ -16,9 +16,9 @@ from cryojax_seg.simulate.types import Points, Values
 
 
 def rounded_max(a: Array, b: Array, radius) -> Array:
-    """Signed distance to the intersection of two bodies, its edges rounded.
+    """Return the signed distance to the intersection of two bodies, with rounded edges.
 
-    Exact where their surfaces are perpendicular.
+    It is exact where the surfaces of the bodies are perpendicular.
     """
     corner = length(jnp.maximum(a + radius, 0.0), jnp.maximum(b + radius, 0.0))
     return jnp.minimum(jnp.maximum(a, b), -radius) + corner
@@ -27,22 +27,24 @@ def rounded_max(a: Array, b: Array, radius) -> Array:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Mitochondrion(Membrane):
-    """Two membranes, the inner one folded into flat cristae that reach in from either side.
+    """Model a mitochondrion, whose inner membrane folds into flat cristae from both sides.
 
-    The outer membrane is an ellipsoid. The inner one bounds the matrix: all that is more than
-    `gap` inside the outer membrane and not in a crista. A crista is a slab across y with a round
-    tip, that enters at +x or, every other one, at -x, and opens to the intermembrane space at its
-    mouth and sides. The distance is negative in the intermembrane space and in the cristae.
+    The outer membrane is an ellipsoid. The inner membrane bounds the matrix, which is the volume
+    more than `gap` inside the outer membrane and outside the cristae. A crista is a slab
+    perpendicular to y with a round tip. Cristae enter alternately at -x and +x and open to the
+    intermembrane space at their mouths and sides. The distance is negative in the intermembrane
+    space and in the cristae.
 
-    Exact are the outer membrane, its area and volume (those reported), and distances to one face;
-    where inner membrane and cristae meet obliquely the rounded edge is a little off.
+    The outer membrane with its area and volume (the reported ones) is exact, and so are distances
+    to a single face. Where the inner membrane and cristae meet obliquely, the rounded edge is
+    approximate.
 
     Attributes:
         semi_axes: of the outer membrane along z, y, x, angstrom.
         gap: between the middles of outer and inner membrane, angstrom; about 200.
-        cristae: how many.
+        cristae: number of cristae.
         crista_width: between the middles of a crista's two membranes, angstrom; about 200.
-        crista_length: how far a crista's tip gets across the matrix, 0 to 1.
+        crista_length: length of a crista relative to the width of the matrix, 0 to 1.
         matrix: density of the matrix, which is crowded with protein.
     """
 
@@ -58,7 +60,7 @@ class Mitochondrion(Membrane):
         check_positive(self, "semi_axes", "gap", "crista_width", "crista_length")
 
     def _depths(self, points: Points) -> tuple[Values, Values]:
-        """Signed distances to the outer membrane and to the matrix."""
+        """Return the signed distances to the outer membrane and to the matrix."""
         points, axes, gap, width, crossing = floats(
             points, self.semi_axes, self.gap, self.crista_width, self.crista_length
         )
@@ -100,7 +102,7 @@ class Mitochondrion(Membrane):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class GolgiStack(Membrane):
-    """Flat sacs of equal size in a stack along z, bent around a common centre.
+    """Model a Golgi stack: flat sacs of equal size, stacked along z and bent about one centre.
 
     Sac ``k`` is a `Cup` whose middle is at ``z = (k - (count - 1)/2) spacing`` on the axis, its
     centre of curvature at ``z = -bend``. Distances, areas and volumes are exact.
@@ -163,18 +165,19 @@ class GolgiStack(Membrane):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class NuclearEnvelope(Membrane):
-    """Two parallel membranes that fuse around round pores; the origin is the pole of the patch.
+    """Model a patch of the nuclear envelope: two parallel membranes that fuse around round pores.
 
-    The lumen between them is all that is within half a `width` of a spherical sheet (a `Cap`) with
-    round holes, so that the rim of a pore is half a torus; the patch is closed in the same way
-    along its edge. Distances, area and volume are exact as long as pores do not meet each other or
-    the edge. The distance is negative between the membranes.
+    The origin is the pole of the patch. The lumen between the membranes is the volume within half a
+    `width` of a spherical sheet (a `Cap`) with round holes, so that the rim of a pore is half a
+    torus; the edge of the patch is closed in the same way. Distances, area and volume are exact as
+    long as pores touch neither each other nor the edge. The distance is negative between the
+    membranes.
 
     Attributes:
         radius: of the nucleus, halfway between the membranes, angstrom.
-        opening: angle from the pole to the edge of the patch, radians; pi for all of it.
-        pores: ``(n, 2)`` places (y, x) of the pores' centres in angstrom from the pole, measured
-            along the sheet; None for none.
+        opening: angle from the pole to the edge of the patch, radians; pi for the whole envelope.
+        pores: ``(n, 2)`` positions (y, x) of the centres of pores, measured along the sheet in
+            angstrom from the pole; None for no pores.
         pore_radius: to the membrane at the waist of a pore, angstrom; about 450.
         width: between the middles of the two membranes, angstrom; 200 to 400.
     """
@@ -195,12 +198,12 @@ class NuclearEnvelope(Membrane):
         )
         sheet = jnp.abs(Cap(radius, opening).distance(points))
         up, y, x = points[..., 0] + radius, points[..., 1], points[..., 2]
-        # Half the angle that the centre sees of the hole in the sheet: waist plus half a torus.
+        # Half the angle that the hole subtends at the centre: the waist plus half a torus.
         hole = (pore_radius + width / 2) / radius
         for place in [] if self.pores is None else floats(points, self.pores)[1]:
-            turned = length(place[0], place[1]) / radius
-            sine = jnp.sinc(turned / math.pi) / radius
-            axis = (jnp.cos(turned), sine * place[0], sine * place[1])
+            angle = length(place[0], place[1]) / radius
+            sine = jnp.sinc(angle / math.pi) / radius
+            axis = (jnp.cos(angle), sine * place[0], sine * place[1])
             along = axis[0] * up + axis[1] * y + axis[2] * x
             across = length(up - along * axis[0], y - along * axis[1], x - along * axis[2])
             to_rim = length(along - radius * jnp.cos(hole), across - radius * jnp.sin(hole))
@@ -218,7 +221,7 @@ class NuclearEnvelope(Membrane):
         if opening < math.pi:
             sizes = sizes + rim_sizes(radius, opening, half)
         hole = (float(self.pore_radius) + half) / radius
-        # The rim of a hole is that of the sheet around it, whose opening is the rest of the sphere.
+        # The rim of a hole is the rim of the sheet around it, which is the rest of the sphere.
         pore = rim_sizes(radius, math.pi - hole, half) - shell_sizes(radius, hole, half)
         count = 0 if self.pores is None else len(self.pores)
         area, volume = sizes + count * pore

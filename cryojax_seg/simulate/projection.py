@@ -1,14 +1,15 @@
-"""From a volume to its tilt series and back: strip integrals, their adjoint, and Fourier slices.
+"""Projects a volume to a tilt series and back, by strip integrals or by Fourier slices.
 
-Geometry as in `core.wedge`, in voxels about the geometric centre ``(n - 1) / 2`` of every axis. At
-tilt ``a`` about y a voxel at (z, x) falls on the detector at ``x' = x cos a + z sin a``; about x,
-a voxel at (z, y) falls at ``y' = y cos a - z sin a``. The detector is as large as the volume's
-(y, x) face and at rest; what falls beside it is not seen, and around the volume there is nothing.
+The geometry is that of `core.wedge`, in voxels about the geometric centre ``(n - 1) / 2`` of every
+axis. At tilt ``a`` about y a voxel at (z, x) projects to ``x' = x cos a + z sin a``; about x, a
+voxel at (z, y) projects to ``y' = y cos a - z sin a``. The detector has the size of the (y, x) face
+of the volume and does not move. What projects outside it is lost, and the density outside the
+volume is 0.
 
-A voxel is a unit square seen from the side, so its shadow is ``box(cos a) * box(sin a)`` (a
-trapezoid), and what a detector bin of width 1 sees of it is the integral of the trapezoid over the
-bin (De Man & Basu 2002, with parallel rays). The shadow is at most sqrt 2 wide, so three bins
-share it; their weights sum to 1, depend on (z, x) only, and are the same for every y.
+Seen along the tilt axis a voxel is a unit square, so its projection is the trapezoid
+``box(cos a) * box(sin a)``, and a detector bin of width 1 receives the integral of the trapezoid
+over the bin (De Man & Basu 2002, with parallel rays). The trapezoid is at most sqrt 2 wide, so it
+covers three bins; their weights sum to 1, depend on (z, x) only, and are the same for every y.
 """
 
 import jax
@@ -20,40 +21,43 @@ from cryojax_seg.core.types import Array, Shape, TiltAxis, Volume
 Angles = Float[Array, " tilt"]
 Images = Float[Array, "tilt y x"]
 
-_BORDER = 3  # empty bins on each side of the detector, for shadows that fall beside it
+_BORDER = 3  # extra bins on each side of the detector, for projections that fall outside it
 
 
 def orient(array: Array, tilt_axis: TiltAxis) -> Array:
-    """Puts the tilt axis last, where rows lie together in memory; its own inverse."""
+    """Move the tilt axis last, so that rows are contiguous in memory; it is its own inverse."""
     return jnp.swapaxes(array, -1, -2) if tilt_axis == "y" else jnp.asarray(array)
 
 
 def handedness(tilt_axis: TiltAxis) -> float:
-    """Sign of the depth in the detector coordinate: ``u' = u cos a + handedness z sin a``."""
+    """Return the sign of z in the detector coordinate ``u' = u cos a + handedness z sin a``."""
     return 1.0 if tilt_axis == "y" else -1.0
 
 
 def _trapezoid_integral(t: Array, cosine: Array, sine: Array) -> Array:
-    """Integral up to `t` of ``box(cosine) * box(sine)``, of area 1; the widths are positive."""
+    """Return the integral up to `t` of ``box(cosine) * box(sine)``, whose area is 1."""
     wide, narrow = jnp.maximum(cosine, sine), jnp.minimum(cosine, sine)
     top = (wide - narrow) / 2  # half of its width
     distance = jnp.abs(t)
     ramp = jnp.clip(distance - top, 0, narrow)
-    # At 0 and 90 degrees the flanks are vertical and `ramp` is 0: any divisor but 0 does.
+    # At 0 and 90 degrees the flanks are vertical and `ramp` is 0, so any nonzero divisor works.
     flank = ramp - jnp.square(ramp) / (2 * jnp.where(narrow > 1e-6, narrow, 1.0))
     return 0.5 + jnp.sign(t) * (jnp.minimum(distance, top) + flank) / wide
 
 
-def _shadows(
+def _bins_and_weights(
     angle: Array, depth: int, width: int
 ) -> tuple[Int[Array, "z u"], Float[Array, "3 z u"]]:
-    """The first of the three bins each voxel reaches, counted with the border, and the weights."""
+    """Return the first of the three bins that each voxel covers, and the weights of the three.
+
+    Bins are counted from the start of the border.
+    """
     angle = jnp.deg2rad(angle)
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     u, z = _centred(width, angle.dtype)[None, :], _centred(depth, angle.dtype)[:, None]
     position = u * cosine + z * sine + (width - 1) / 2
     nearest = jnp.round(position)
-    edge = nearest - position - 0.5  # of the nearest bin, seen from the voxel
+    edge = nearest - position - 0.5  # lower edge of the nearest bin, relative to the voxel
     below = _trapezoid_integral(edge, jnp.abs(cosine), jnp.abs(sine))
     upto = _trapezoid_integral(edge + 1, jnp.abs(cosine), jnp.abs(sine))
     weights = jnp.stack([below, upto - below, 1 - upto])
@@ -69,15 +73,15 @@ def _phase(cycles: Array) -> Array:
     return jax.lax.complex(jnp.cos(2 * jnp.pi * cycles), -jnp.sin(2 * jnp.pi * cycles))
 
 
-def _turns(angles: Angles, dtype, tilt_axis: TiltAxis) -> Float[Array, " tilt"]:
+def _signed_angles(angles: Angles, dtype, tilt_axis: TiltAxis) -> Float[Array, " tilt"]:
     return jnp.asarray(angles, dtype) * handedness(tilt_axis)
 
 
 def project(volume: Volume, angles: Angles, tilt_axis: TiltAxis = "y") -> Images:
-    """Integrals of a volume along the beam at each tilt, in density times voxels.
+    """Return the integrals of a volume along the beam at each tilt, in density times voxels.
 
-    Differentiable in the volume and in the angles; `back_project` is its exact adjoint. Holds one
-    tilt at a time beside its result.
+    It is differentiable in the volume and in the angles, and `back_project` is its exact adjoint.
+    Beside the result, memory holds one tilt at a time.
 
     Args:
         volume: ``(z, y, x)`` with cubic voxels.
@@ -93,27 +97,27 @@ def project(volume: Volume, angles: Angles, tilt_axis: TiltAxis = "y") -> Images
 
     @jax.checkpoint
     def one(angle):
-        first, weights = _shadows(angle, depth, width)
+        first, weights = _bins_and_weights(angle, depth, width)
         image = jnp.zeros((width + 2 * _BORDER, length), rows.dtype)
         for k in range(3):
             image = image.at[first + k].add(weights[k][:, :, None] * rows)
         return image[_BORDER:-_BORDER]
 
-    images = jax.lax.map(one, _turns(angles, rows.dtype, tilt_axis))
+    images = jax.lax.map(one, _signed_angles(angles, rows.dtype, tilt_axis))
     return orient(images, tilt_axis)
 
 
 def back_project(images: Images, angles: Angles, shape: Shape, tilt_axis: TiltAxis = "y") -> Volume:
-    """Smears each image back along its beam: the adjoint of `project`, weights and all.
+    """Back-project images along the beam, as the exact adjoint of `project`.
 
     Args:
-        images: ``(tilt, y, x)``, as large as the volume's face.
+        images: ``(tilt, y, x)``, of the size of the volume's (y, x) face.
         angles: degrees.
         shape: (z, y, x) of the volume.
         tilt_axis: "y" or "x".
 
     Raises:
-        ValueError: the images are not as large as the volume's face.
+        ValueError: if the images do not have the size of the volume's face.
 
     >>> back_project(jnp.ones((2, 8, 8)), jnp.array([0.0, 20.0]), (4, 8, 8))[2, 4, 4].item()
     2.0
@@ -127,21 +131,21 @@ def back_project(images: Images, angles: Angles, shape: Shape, tilt_axis: TiltAx
     @jax.checkpoint
     def add(total, tilt):
         image, angle = tilt
-        first, weights = _shadows(angle, shape[0], width)
+        first, weights = _bins_and_weights(angle, shape[0], width)
         return total + sum(weights[k][:, :, None] * image[first + k] for k in range(3)), None
 
     start = jnp.zeros((shape[0], width, length), rows.dtype)
-    turns = _turns(angles, rows.dtype, tilt_axis)
-    return orient(jax.lax.scan(add, start, (border, turns))[0], tilt_axis)
+    signed = _signed_angles(angles, rows.dtype, tilt_axis)
+    return orient(jax.lax.scan(add, start, (border, signed))[0], tilt_axis)
 
 
 def fourier_project(volume: Volume, angles: Angles, tilt_axis: TiltAxis = "y") -> Images:
-    """`project` through the central slice theorem, of the density between the voxels' centres.
+    """Project a volume by the central slice theorem, as a check of `project`.
 
-    The plane across the tilt axis is padded twofold and transformed, and read along the line at
-    each tilt by cubic interpolation (Keys 1981). Voxels are band-limited samples here and squares
-    in `project`: the two agree on what is smooth on the scale of a voxel. Differentiable in the
-    volume and in the angles; a cube takes 16 times its memory.
+    Planes perpendicular to the tilt axis are padded twofold and Fourier transformed; each tilt is
+    read along a line by cubic interpolation (Keys 1981). Voxels are band-limited samples here and
+    squares in `project`, so the two agree for densities that are smooth on the scale of a voxel.
+    It is differentiable in the volume and in the angles; a cube takes 16 times its memory.
 
     >>> ball = jnp.zeros((8, 8, 8)).at[3:5, 3:5, 3:5].set(1.0)
     >>> round(float(fourier_project(ball, jnp.array([0.0]))[0, 3, 3]), 3)
@@ -154,7 +158,7 @@ def fourier_project(volume: Volume, angles: Angles, tilt_axis: TiltAxis = "y") -
     rows = jnp.roll(rows, (-(depth // 2), -(width // 2)), (0, 1))  # smooth phases
     spectrum = jnp.fft.fft2(rows, axes=(0, 1))
     k = jnp.fft.rfftfreq(size, dtype=rows.dtype)
-    # Half a voxel where an even axis has its centre between two voxels.
+    # The centre of an even axis lies between two voxels, half a voxel from the origin of the FFT.
     beside_u, beside_z = width // 2 - (width - 1) / 2, depth // 2 - (depth - 1) / 2
 
     def taps(position):
@@ -172,12 +176,12 @@ def fourier_project(volume: Volume, angles: Angles, tilt_axis: TiltAxis = "y") -
         shift = beside_u * cosine + beside_z * sine + (width - 1) / 2
         return jnp.fft.irfft(line * _phase(k * shift)[:, None], size, axis=0)[:width]
 
-    images = jax.lax.map(one, _turns(angles, rows.dtype, tilt_axis))
+    images = jax.lax.map(one, _signed_angles(angles, rows.dtype, tilt_axis))
     return orient(images, tilt_axis)
 
 
 def _keys(t: Array) -> Array:
-    """The cubic convolution kernel with a = -1/2, for ``|t| <= 2``."""
+    """Return the cubic convolution kernel with a = -1/2, for ``|t| <= 2``."""
     t = jnp.abs(t)
     near = (1.5 * t - 2.5) * jnp.square(t) + 1
     far = ((-0.5 * t + 2.5) * t - 4) * t + 2
@@ -185,7 +189,7 @@ def _keys(t: Array) -> Array:
 
 
 def _shear(images: Images, offsets: Float[Array, "tilt y"]) -> Images:
-    """Moves each row along x by its own offset, by phases; mirrored at the ends of the row."""
+    """Shift each row along x by its own offset in Fourier space; mirror rows at their ends."""
     width = images.shape[-1]
     mirrored = jnp.concatenate([images, jnp.flip(images, -1)], -1)
     k = jnp.fft.rfftfreq(2 * width, dtype=images.dtype)
@@ -196,14 +200,15 @@ def _shear(images: Images, offsets: Float[Array, "tilt y"]) -> Images:
 def misalign(
     images: Images, shifts: Float[Array, "tilt 2"], rotations: Float[Array, " tilt"]
 ) -> Images:
-    """Turns each image about its centre and then shifts it, as a drifting stage does.
+    """Rotate each image about its centre and then shift it, as a drifting stage does.
 
     A rotation is three shears (Unser, Thevenaz & Yaroslavsky 1995), each exact for band-limited
-    images: nothing is blurred. Edges are mirrored, so shifts should be small against the image.
+    images, so that nothing is blurred. Edges are mirrored, so shifts should be small compared with
+    the image.
 
     Args:
         images: ``(tilt, y, x)``.
-        shifts: how far the content moves along y and x, voxels.
+        shifts: shift of the content along y and x, voxels.
         rotations: degrees, from x towards y.
 
     >>> image = jnp.zeros((1, 9, 9)).at[0, 4, 4].set(1.0)

@@ -1,4 +1,4 @@
-"""From a tilt series back to a volume: weighted back-projection and SIRT.
+"""Reconstructs a volume from a tilt series, by weighted back-projection or SIRT.
 
 Both are linear in the images, differentiable in images and angles, and can be compiled.
 """
@@ -17,10 +17,10 @@ Filter = Literal["ramp", "hamming", "sirt"]
 
 
 def angular_weights(angles: Angles) -> Float[Array, " tilt"]:
-    """Radians that each tilt stands for: half the way to its neighbour on either side.
+    """Return the angle in radians that each tilt represents, halfway to its neighbours.
 
-    The two tilts at the ends of a range that misses a wedge stand for as much beyond the end as
-    within; if there is no wedge they are neighbours, since 180 degrees is 0 seen from behind.
+    The two tilts at the ends of the range represent as much beyond the end as within. If no wedge
+    is missing they are each other's neighbours, because tilts of 0 and 180 degrees are equivalent.
 
     >>> np.rad2deg(angular_weights(jnp.array([0.0, 3.0, -3.0, 9.0]))).round(3).tolist()
     [3.0, 4.5, 3.0, 6.0]
@@ -36,13 +36,14 @@ def angular_weights(angles: Angles) -> Float[Array, " tilt"]:
 
 
 def row_filter(width: int, kind: Filter, iterations: int = 20) -> Float[np.ndarray, " k"]:
-    """Gain of each frequency across the tilt axis, for rows padded to twice their `width`.
+    """Return the gain of each frequency across the tilt axis, for rows padded to twice `width`.
 
-    "ramp" is ``|k|``, cycles per voxel, as the transform of its band-limited kernel, so that the
-    mean survives (Kak & Slaney 1988, equation 3.61). "hamming" multiplies it by ``0.54 + 0.46 cos 2
-    pi k``. "sirt" multiplies it by ``1 - (1 - c)^n`` with ``c = min(1, 1 / (width |k|))``, what n
-    Landweber iterations leave of each frequency when back-projection weighs it by ``1 / |k|`` and
-    the step is the largest stable one (Zeng 2012): few iterations give smooth volumes.
+    "ramp" is ``|k|`` in cycles per voxel, as the transform of its band-limited kernel, which
+    preserves the mean (Kak & Slaney 1988, equation 3.61). "hamming" multiplies it by
+    ``0.54 + 0.46 cos 2 pi k``. "sirt" multiplies it by ``1 - (1 - c)^n`` with
+    ``c = min(1, 1 / (width |k|))``. This is the share of each frequency that n Landweber iterations
+    recover when back-projection weighs it by ``1 / |k|`` and the step is the largest stable one
+    (Zeng 2012), so few iterations give smooth volumes.
     """
     size = 2 * width
     distance = np.minimum(np.arange(size), size - np.arange(size))
@@ -69,10 +70,12 @@ def weighted_back_projection(
     tilt_axis: TiltAxis = "y",
     iterations: int = 20,
 ) -> Volume:
-    """Filtered back-projection with `angular_weights`; a full turn of 180 degrees gives density.
+    """Return the filtered back-projection of images with `angular_weights`.
+
+    A tilt range of 180 degrees recovers the density on its own scale.
 
     Args:
-        images: ``(tilt, y, x)``, density times voxels, as `project` gives them.
+        images: ``(tilt, y, x)``, density times voxels, as `project` returns them.
         angles: degrees, in any order and spacing.
         shape: (z, y, x) of the volume.
         filter: "ramp", "hamming" or "sirt", see `row_filter`.
@@ -101,16 +104,16 @@ def sirt(
     iterations: int = 20,
     tilt_axis: TiltAxis = "y",
 ) -> tuple[Volume, Float[Array, " iteration"]]:
-    """Simultaneous iterative reconstruction: ``x += C A^T R (b - A x)`` from 0.
+    """Return the simultaneous iterative reconstruction, ``x += C A^T R (b - A x)`` from 0.
 
     R and C divide by the row and column sums of the projector A, which makes a step of 1 stable
-    (Gregor & Benson 2008). The memory of a gradient is bounded by one iteration, recomputed.
+    (Gregor & Benson 2008). Iterations are recomputed for gradients, so that memory holds one.
 
     Args:
         images: ``(tilt, y, x)``, density times voxels.
         angles: degrees.
         shape: (z, y, x) of the volume.
-        iterations: how many.
+        iterations: number of iterations.
         tilt_axis: "y" or "x".
 
     Returns:
@@ -118,7 +121,7 @@ def sirt(
     """
 
     def inverse(sums):
-        # Rays that graze a corner see next to nothing, and are not blown up.
+        # Rays that graze a corner have tiny sums, whose inverse would amplify noise.
         return jnp.where(sums > 1e-3, 1 / jnp.where(sums > 1e-3, sums, 1.0), 0.0)
 
     images = jnp.asarray(images)

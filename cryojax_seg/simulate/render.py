@@ -21,7 +21,7 @@ from cryojax_seg.simulate.types import BACKGROUND, LUMEN, MEMBRANE
 BLOCK = 8  # edge in voxels of the blocks in which objects are drawn
 CHUNK = 256  # blocks drawn in one call
 FAR = 1e6  # angstrom; the distance to a membrane where none is near
-TAIL = 25.0  # angstrom; largest distance from its excluded volume at which an object has density
+TAIL = 25.0  # angstrom; an object has no density farther than this from its excluded volume
 
 
 @register_pytree
@@ -34,7 +34,8 @@ class Truth:
         labels: indices into `CLASSES`.
         instances: 0 for background, else 1 + the index of the object in the scene.
         normals: ``(z, y, x, 3)`` unit vectors (zyx) on membrane voxels, 0 elsewhere.
-        distance: angstrom, signed, to the middle of the nearest membrane; `FAR` where none is near.
+        distance: signed distance to the middle of the nearest membrane, angstrom; `FAR` where no
+            membrane is near.
 
     >>> from cryojax_seg.simulate import Placed, Scene, Solid, Sphere, render
     >>> scene = Scene((Placed(Solid(Sphere(30.0)), (80.0, 80.0, 80.0)),), (16, 16, 16), 10.0)
@@ -65,8 +66,8 @@ class Truth:
 def render(scene: Scene) -> Truth:
     """Render a scene in blocks of voxels, which limits memory.
 
-    The density of a voxel is the mean of four points in it, at alternate corners of a cube: an
-    average over the voxel, as a detector takes, without which a thin leaflet would flicker.
+    The density of a voxel is the mean of four points in it, at alternate corners of a cube. Like a
+    detector it averages over the voxel; without that, thin leaflets would alias.
 
     >>> from cryojax_seg.simulate import Bilayer, Placed, Sphere
     >>> truth = render(Scene((Placed(Bilayer(Sphere(80.0)), (150.0,) * 3),), (32, 32, 32), 10.0))
@@ -95,7 +96,7 @@ def render(scene: Scene) -> Truth:
 
 
 def _runs(objects: tuple[Placed, ...]) -> Iterator[tuple[int, list[Placed]]]:
-    """Runs of objects that share one structure, which is then passed on once however large."""
+    """Yield runs of objects that share one structure, each with the index of its first object."""
 
     def kind(placed: Placed):
         return id(placed.structure), placed.rotation is None
@@ -112,7 +113,7 @@ def _traced(tree) -> bool:
 
 
 def _poses(group: list[Placed]) -> tuple:
-    """The centres ``(n, 3)`` and rotations ``(n, 3, 3)``, or None, of objects."""
+    """Return the centres ``(n, 3)`` of objects and their rotations ``(n, 3, 3)`` or None."""
     dtype = jnp.result_type(float)
     stack = jnp.stack if _traced(group) else np.stack
     centres = stack([_array(placed.centre, dtype) for placed in group])
@@ -122,7 +123,10 @@ def _poses(group: list[Placed]) -> tuple:
 
 
 def _blocks(group: list[Placed], poses: tuple, shape: Shape, voxel_size: float):
-    """Pairs of an object and the first voxel of a block that it touches; all, if it is traced."""
+    """Return pairs of an object and the first voxel of each block that it touches.
+
+    Traced objects are paired with all blocks, because their positions are unknown.
+    """
     axes = [np.arange(0, n, BLOCK) for n in shape]
     starts = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).astype(np.int32)
     if _traced(group):
@@ -147,10 +151,10 @@ def _blocks(group: list[Placed], poses: tuple, shape: Shape, voxel_size: float):
 
 
 def _chunks(poses: tuple, index: np.ndarray, starts: np.ndarray) -> Iterator[tuple]:
-    """The pairs in parts of one size, so that one program is compiled for a kind of structure.
+    """Yield the pairs in parts of one size, so that each kind of structure is compiled once.
 
-    Yields the poses, their indices, -1 for what only fills up the last part, and the first voxels
-    of the blocks.
+    A part consists of poses, the indices of their objects (-1 for padding of the last part), and
+    the first voxels of the blocks.
     """
     for i in range(0, len(index), CHUNK):
         part = index[i : i + CHUNK]
@@ -162,7 +166,7 @@ def _chunks(poses: tuple, index: np.ndarray, starts: np.ndarray) -> Iterator[tup
 
 
 def _array(leaf, dtype):
-    """A leaf as an array; Python's numbers and NumPy's doubles in the type of the computation."""
+    """Return a leaf as an array; convert Python numbers and NumPy doubles to the working dtype."""
     if isinstance(leaf, jax.Array):
         return leaf
     array = np.asarray(leaf)
@@ -171,7 +175,7 @@ def _array(leaf, dtype):
 
 @functools.partial(jax.jit, static_argnames="voxel_size")
 def _touched(structure: Structure, poses, index, starts, voxel_size: float):
-    cell = 4  # voxels between the points at which the distance is looked at
+    cell = 4  # voxels between the points at which the distance is evaluated
     axis = np.arange(cell / 2 - 0.5, BLOCK, cell)
     offsets = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)
     offsets = jnp.asarray(offsets, jnp.result_type(float))
@@ -189,7 +193,7 @@ def _touched(structure: Structure, poses, index, starts, voxel_size: float):
 def _draw(
     canvas: Truth, structure: Structure, poses, index, starts, first, voxel_size: float
 ) -> Truth:
-    """Adds an object to each block; instances are counted from `first`, an index of -1 is void."""
+    """Add an object to each block. Instances are counted from `first`; index -1 is padding."""
 
     def draw(canvas, pair):
         pose, i, start = pair
@@ -217,7 +221,7 @@ def _draw(
 
 
 def _drawn(old: Truth, placed: Placed, number, start, voxel_size: float) -> Truth:
-    """A block with one more object in it."""
+    """Return a block after adding one more object to it."""
     axis, dtype = np.arange(BLOCK), old.density.dtype
     grid = jnp.asarray(np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1), dtype)
     points = (grid + start.astype(dtype)[None, None, None]) * voxel_size

@@ -1,4 +1,4 @@
-"""Mazes of double membranes, as of the endoplasmic reticulum, from Gaussian random fields."""
+"""Models the endoplasmic reticulum as a maze of double membranes in a Gaussian random field."""
 
 import dataclasses
 import math
@@ -18,19 +18,19 @@ from cryojax_seg.simulate.waves import random_waves, wave_field
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Reticulum(Membrane):
-    """A ball cut out of an endless maze of double membranes, like sheets of the ER.
+    """Model sheets of the ER as a ball cut out of an endless maze of double membranes.
 
-    The sheets follow the zeros of a Gaussian random field; the lumen is all within half a `width`
-    of them and the distance is negative in it. The distance to a zero is taken as if the field
-    were one wave of its mean square wave number along the gradient: ``atan(k f / |grad f|) / k``,
-    right to first order. With the default sizes the membranes are within a fifth of their thickness
-    in nine places of ten.
+    The sheets follow the zeros of a Gaussian random field f. The lumen is the volume within half a
+    `width` of the zeros, where the distance is negative. The distance to a zero is computed as if
+    the field were one wave of its mean square wave number k along the gradient,
+    ``atan(k f / |grad f|) / k``, which is of first order. With the default sizes the membranes
+    deviate by less than a fifth of their thickness in nine positions of ten.
 
-    Area and volume are expectations over random phases: Rice's formula for the area of zeros,
+    Area and volume are expectations over random phases. Rice's formula gives the area of the zeros,
     ``(2/pi) sqrt(m)`` per volume with ``m`` the variance of a derivative of the field (Adler &
-    Taylor, "Random fields and geometry", 2007, theorem 15.9.5), its integral of the Gaussian
-    curvature, ``-m^(3/2)/pi`` per volume (same place), and Weyl's tube formula from the zeros to
-    the membranes. A given maze is off by some per cent, less the larger it is.
+    Taylor, "Random fields and geometry", 2007, theorem 15.9.5); the same theorem gives the integral
+    of the Gaussian curvature, ``-m^(3/2)/pi`` per volume; and Weyl's tube formula leads from the
+    zeros to the membranes. A given maze deviates by a few per cent, less the larger it is.
 
     Attributes:
         vectors: ``(count, 3)`` wave vectors, radians per angstrom, zyx.
@@ -63,14 +63,14 @@ class Reticulum(Membrane):
         count: int = 32,
         **lipids: float,
     ) -> "Reticulum":
-        """A maze from a key.
+        """Return a random maze.
 
         Args:
             key: random key.
             extent: radius of the ball, angstrom.
             wavelength: about twice the distance between sheets, angstrom.
             width: between the two membranes of a sheet, angstrom.
-            count: how many waves make the field.
+            count: number of waves in the field.
             **lipids: fields of `Membrane`.
         """
         vectors, phases = random_waves(key, wavelength, count)
@@ -92,8 +92,8 @@ class Reticulum(Membrane):
         rate = float(np.sqrt(np.mean(np.square(np.asarray(self.vectors, np.float64)))))
         half = float(self.width) / 2
         ball = float(self.extent) - half  # the sheets end here, and round rims are added
-        room = 4 / 3 * math.pi * ball**3
-        area, curvature = 2 / math.pi * rate * room, -(rate**3) / math.pi * room
+        volume = 4 / 3 * math.pi * ball**3
+        area, curvature = 2 / math.pi * rate * volume, -(rate**3) / math.pi * volume
         edge = 4 * math.pi * ball**2 * rate / 2  # zeros on a surface have length sqrt(m)/2 per area
         return {
             "area": 2 * area + 2 * half**2 * curvature + math.pi * half * edge,

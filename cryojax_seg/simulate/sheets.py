@@ -1,4 +1,4 @@
-"""Open sheets, and the flat sacs that they make when dilated."""
+"""Models open sheets, and the flat sacs around them."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ from cryojax_seg.simulate.types import Points, Values
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Plane(Surface):
-    """The plane z = 0, without end: it has no measurements.
+    """Model the infinite plane z = 0, which has no measurements.
 
     >>> float(Plane().distance(jnp.array([3.0, 70.0, -90.0])))
     3.0
@@ -36,12 +36,12 @@ class Plane(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class WavedSheet(Surface):
-    """A sheet without end, ``z = amplitude (sin(k y) + sin(k x)) / 2`` for a wave vector k.
+    """Model the infinite sheet ``z = amplitude (sin(k y) + sin(k x)) / 2`` of wave number k.
 
-    The distance is the height divided by the length of its gradient: right to first order.
+    The distance is the height divided by the length of its gradient, which is of first order.
 
     Attributes:
-        amplitude: greatest height above z = 0; 0 is a plane.
+        amplitude: greatest height above z = 0; 0 gives a plane.
         wavelength: along both y and x.
     """
 
@@ -71,7 +71,7 @@ class WavedSheet(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Disc(Surface):
-    """A flat round sheet in the plane z = 0, facing z, with an edge.
+    """Model a flat round sheet in the plane z = 0, with an edge.
 
     >>> [float(d) for d in Disc(100.0).distance(jnp.array([[-5.0, 0, 0], [0, 0, 110]]))]
     [-5.0, 10.0]
@@ -101,7 +101,7 @@ class Disc(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Cap(Surface):
-    """A round piece of a sphere with an edge, facing z; the origin is its pole.
+    """Model a spherical cap with an edge, facing z; the origin is its pole.
 
     Attributes:
         radius: of the sphere, whose centre is at ``z = -radius``.
@@ -127,7 +127,7 @@ class Cap(Surface):
         up = points[..., 0] + radius
         out = length(points[..., 1], points[..., 2])
         height = length(up, out) - radius
-        over = up * jnp.sin(opening) >= out * jnp.cos(opening)  # nearest to a point off the edge
+        over = up * jnp.sin(opening) >= out * jnp.cos(opening)  # the nearest point is not the edge
         away = length(up - radius * jnp.cos(opening), out - radius * jnp.sin(opening))
         return jnp.where(over, height, jnp.where(height < 0, -away, away))
 
@@ -141,7 +141,7 @@ class Cap(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Cisterna(Surface):
-    """A flat sac: all points within `half_thickness` of a disc, so that its rim is round.
+    """Model a flat sac as all points within `half_thickness` of a disc, so that its rim is round.
 
     Area and volume follow from Steiner's formula for convex bodies.
 
@@ -176,27 +176,27 @@ class Cisterna(Surface):
 
 
 def shell_sizes(radius: float, opening: float, half: float) -> np.ndarray:
-    """Area and volume between two caps at ``radius +- half``; area counts both caps."""
+    """Return the area of two caps at ``radius +- half``, and the volume between them."""
     solid_angle = 2 * math.pi * (1 - math.cos(opening))
     outer, inner = radius + half, radius - half
     return solid_angle * np.array([outer**2 + inner**2, (outer**3 - inner**3) / 3])
 
 
 def rim_sizes(radius: float, opening: float, half: float) -> np.ndarray:
-    """Area and volume of the half tube around the edge of a cap (Pappus' theorems)."""
+    """Return the area and volume of the half tube around the edge of a cap (Pappus' theorems)."""
     out, outwards = radius * math.sin(opening), half * math.cos(opening)
-    turned = 2 * math.pi**2 * half
-    area = turned * (out + 2 / math.pi * outwards)
-    return np.array([area, turned * half * (out / 2 + 2 / (3 * math.pi) * outwards)])
+    swept = 2 * math.pi**2 * half
+    area = swept * (out + 2 / math.pi * outwards)
+    return np.array([area, swept * half * (out / 2 + 2 / (3 * math.pi) * outwards)])
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Cup(Surface):
-    """A bent sac: all points within `half_thickness` of a `Cap`; the origin is the cap's pole.
+    """Model a bent sac as all points within `half_thickness` of a `Cap`.
 
-    Its faces are parts of spheres and its rim half a tube, whose area and volume Pappus' theorems
-    give.
+    The origin is the pole of the cap. The faces are parts of spheres and the rim is half a tube,
+    whose area and volume follow from Pappus' theorems.
 
     Attributes:
         radius: of the sphere that the middle of the sac follows; above `half_thickness`.

@@ -1,4 +1,4 @@
-"""The second tier of imaging: a recorded tilt series and its reconstruction."""
+"""Images a density by recording a tilt series and reconstructing it."""
 
 import dataclasses
 from typing import Any, Literal
@@ -16,16 +16,16 @@ from cryojax_seg.simulate.reconstruction import Filter, sirt, weighted_back_proj
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class TiltSeriesImaging(Imaging):
-    """Projections, optics, electrons and a reconstruction.
+    """Image a density through projections, optics, electron counting and a reconstruction.
 
-    The reconstruction is in units of the density that full phase contrast would show: contrast
-    over twice the phase of a voxel of solid protein.
+    The reconstruction is in units of the density that full phase contrast would show, that is,
+    contrast divided by twice the phase of a voxel of solid protein.
 
     Attributes:
-        acquisition: everything about the microscope and the tilts.
-        snr: wanted `signal_to_noise`. The counts are scaled to reach it, radiation damage is left
-            as it is; with the Poisson noise of few electrons it is met to some per cent. None for
-            the signal-to-noise ratio that the exposure gives.
+        acquisition: the microscope, the ice and the tilts.
+        snr: target `signal_to_noise`. The counts are scaled to reach it, without a change of the
+            radiation damage; with the Poisson noise of few electrons it is met to a few per cent.
+            None keeps the signal-to-noise ratio of the exposure.
         filter: of the weighted back-projection.
         iterations: of SIRT; 0 for weighted back-projection.
         halves: "dose" for halves of the electrons of each image, "tilt" for every second tilt.
@@ -54,12 +54,12 @@ class TiltSeriesImaging(Imaging):
 
     @property
     def wedge(self) -> MissingWedge:
-        """The wedge that the tilts leave."""
+        """Return the missing wedge of the tilt range."""
         scheme = self.acquisition.scheme
         return MissingWedge(scheme.tilt_range, scheme.tilt_axis)
 
     def reconstruct(self, images, series: TiltSeries, shape, voxel_size: float) -> Volume:
-        """A volume of this shape from images ``(tilt, y, x)`` of a series."""
+        """Reconstruct a volume of this shape from images ``(tilt, y, x)`` of a series."""
         density = images / (2 * self.acquisition.microscope.phase(voxel_size))
         if self.iterations:
             return sirt(density, series.angles, shape, self.iterations, series.tilt_axis)[0]
@@ -71,7 +71,7 @@ class TiltSeriesImaging(Imaging):
         series = expose(density, voxel_size, self.acquisition, key)
         signal = self.reconstruct(series.clean, series, density.shape, voxel_size)
         if self.snr is not None:
-            # The variance of the noise falls as one over the number of electrons.
+            # The variance of the noise is inversely proportional to the number of electrons.
             noisy = self.reconstruct(series.images, series, density.shape, voxel_size)
             factor = jnp.asarray(self.snr, density.dtype) / signal_to_noise(
                 signal, noisy - signal, mask

@@ -1,4 +1,4 @@
-"""Gaussian random fields as sums of plane waves: smooth, without a grid, known by a few numbers."""
+"""Makes Gaussian random fields as sums of plane waves, which are smooth and need no grid."""
 
 import math
 
@@ -15,19 +15,21 @@ from cryojax_seg.simulate.types import Points, Values
 def random_waves(
     key: Key, wavelength: float, count: int, spread: float = 0.1
 ) -> tuple[Float[Array, "count 3"], Float[Array, " count"]]:
-    """Wave vectors spread evenly over directions, their lengths near ``2 pi / wavelength``.
+    """Draw wave vectors of evenly spread directions and of lengths near ``2 pi / wavelength``.
 
     Args:
-        key: for the lengths and phases; directions follow the golden angle.
+        key: random key of the lengths and phases; the directions follow the golden angle.
+        wavelength: angstrom.
+        count: number of waves.
         spread: relative standard deviation of the lengths.
 
     Returns:
         wave vectors in radians per angstrom (zyx) and phases.
     """
     up = (np.arange(count) + 0.5) / count  # a half sphere: k and -k are the same wave
-    turn = np.arange(count) * math.pi * (3 - math.sqrt(5))
+    azimuth = np.arange(count) * math.pi * (3 - math.sqrt(5))
     out = np.sqrt(1 - up**2)
-    directions = np.stack([up, out * np.sin(turn), out * np.cos(turn)], -1)
+    directions = np.stack([up, out * np.sin(azimuth), out * np.cos(azimuth)], -1)
     lengths_key, phases_key = jax.random.split(key)
     lengths = 1 + spread * jax.random.truncated_normal(lengths_key, -2.0, 2.0, (count, 1))
     phases = jax.random.uniform(phases_key, (count,), maxval=2 * math.pi)
@@ -37,10 +39,10 @@ def random_waves(
 def wave_field(
     points: Points, vectors: Float[Array, "count 3"], phases: Float[Array, " count"]
 ) -> tuple[Values, tuple[Values, Values, Values]]:
-    """The field ``sqrt(2/count) sum cos(k . p + phase)`` of unit variance, and its gradient (zyx).
+    """Return the field ``sqrt(2/count) sum cos(k . p + phase)`` and its gradient (zyx).
 
-    One wave at a time, in both directions of differentiation, so that memory does not grow with
-    their number.
+    Its variance is 1. Waves are added one at a time, in both directions of differentiation, so that
+    memory does not grow with their number.
     """
     points, vectors, phases = floats(points, vectors, phases)
     z, y, x = points[..., 0], points[..., 1], points[..., 2]

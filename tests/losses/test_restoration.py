@@ -13,7 +13,7 @@ from cryojax_seg import losses
 from cryojax_seg.core import Chain, LocalOperator, MissingWedge
 from cryojax_seg.core.rotation import rotate_by_transposing
 from cryojax_seg.losses import self_supervised as under_test
-from cryojax_seg.losses.wedge import random_rotation
+from cryojax_seg.losses.consistency import random_rotation
 from cryojax_seg.segmenters import GlobalThreshold
 from cryojax_seg.training import Batch
 from cryojax_seg.training.sampling import canonical

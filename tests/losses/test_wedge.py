@@ -13,7 +13,8 @@ from jax.test_util import check_grads
 from cryojax_seg import losses
 from cryojax_seg.core import MissingWedge, Segmenter
 from cryojax_seg.core.rotation import cube_rotations, rotate_by_transposing, rotate_on_grid
-from cryojax_seg.losses import wedge as under_test
+from cryojax_seg.losses import consistency
+from cryojax_seg.losses import wedge as wedge_losses
 from cryojax_seg.segmenters import GlobalThreshold, LinearVote, WedgeConditioned
 from cryojax_seg.training import Batch
 from cryojax_seg.training.sampling import canonical
@@ -30,7 +31,7 @@ quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_l
 # Compiled once for all tests: operation by operation they are hundreds of programs.
 measured_by = jax.jit(MissingWedge.apply)
 transfer_of = jax.jit(MissingWedge.transfer, static_argnums=1)
-visibility_weights = jax.jit(under_test.visibility_weights, static_argnums=1)
+visibility_weights = jax.jit(wedge_losses.visibility_weights, static_argnums=1)
 forward_model, hallucination = losses.forward_model(), losses.hallucination()
 
 
@@ -160,7 +161,7 @@ def test_the_density_of_probabilities_is_the_least_squares_solution():
     volume, p = rng.normal(size=(10, 9, 8)), rng.uniform(size=(10, 9, 8, 2))
     with jax.enable_x64(True):
         transfer = transfer_of(WEDGE, volume.shape)
-        density, left = jax.jit(under_test.explain, static_argnums=3)(volume, p, transfer, (1.0,))
+        density, left = jax.jit(consistency.explain, static_argnums=3)(volume, p, transfer, (1.0,))
     mask = np.asarray(transfer)
     k = np.meshgrid(*[np.fft.fftfreq(n) for n in (10, 9)], np.fft.rfftfreq(8), indexing="ij")
     window = np.exp(-2 * np.pi**2 * sum(f**2 for f in k))
@@ -182,7 +183,7 @@ def test_the_density_of_probabilities_is_the_least_squares_solution():
 def test_every_turning_moves_the_wedge():
     @jax.jit
     def turn(key):
-        matrix = under_test.random_rotation(WEDGE, (8, 8, 8), key)
+        matrix = consistency.random_rotation(WEDGE, (8, 8, 8), key)
         turned = WEDGE.rotate(matrix.astype(jnp.float32))
         return matrix, jnp.abs(turned.transfer((16,) * 3) - WEDGE.transfer((16,) * 3)).mean()
 
@@ -227,7 +228,7 @@ def test_consistency_counts_what_was_measured_before_the_rotation(normal, share)
     common = sheet(FACING_X, -7.0, 5.0)
     more = common + sheet(normal, 6.0, 9.0)
     answers = (jnp.asarray(a[..., None], jnp.float32) for a in (common, more))
-    difference, _ = jax.jit(under_test.disagreement)(*answers, WEDGE)
+    difference, _ = jax.jit(consistency.disagreement)(*answers, WEDGE)
     extra = np.fft.rfftn(more - common)
     measured = np.fft.irfftn(
         extra * np.asarray(transfer_of(WEDGE, common.shape)), common.shape, (0, 1, 2)
@@ -256,7 +257,7 @@ def test_invention_is_told_apart_by_the_wedge():
     energies = {}
     for name, normal in (("seen", FACING_X), ("lost", FACING_BEAM)):
         parts = (answer((sheet(normal) > 0.5) * 1.0).logits[...], batch.labels[0], batch.weights[0])
-        energies[name] = [float(e) for e in jax.jit(under_test.invented_energy)(*parts, WEDGE)]
+        energies[name] = [float(e) for e in jax.jit(wedge_losses.invented_energy)(*parts, WEDGE)]
     missing, measured = energies["lost"]
     assert missing > 1.5 * measured  # a small patch has a wide spectrum
     missing, measured = energies["seen"]

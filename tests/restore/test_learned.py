@@ -128,7 +128,7 @@ def test_a_large_tomogram_is_learned_from_in_blocks():
     blocks = training.unlabelled(v, WEDGE, halves, edge=8, count=5)
     assert [b.volume.shape for b in blocks] == [(8, 8, 8)] * 5
     assert len({b.volume.tobytes() for b in blocks}) == 5
-    assert blocks[0].weights.min() == 1 and blocks[0].labels.max() == 0
+    assert all(b.labels is None and b.drawn.all() for b in blocks)  # patches may lie anywhere
 
 
 def test_training_a_restorer_removes_noise():
