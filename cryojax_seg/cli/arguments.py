@@ -265,3 +265,23 @@ def plain(options: Any) -> dict[str, Any]:
     given = flat(options)
     values = {name: convert(given[name]) for name in sorted(given.keys() - _OF_THIS_CALL)}
     return {k: v for k, v in values.items() if v is not None and v is not False and v != []}
+
+
+def check_table(path: Path, option: str) -> None:
+    """Raise a ValueError unless this is the name of a table of particles."""
+    if path.suffix.lower() not in (".star", ".tbl", ".csv"):
+        raise ValueError(
+            f"{path}: {option} is a table that ends in .star (RELION), .tbl (Dynamo) or .csv"
+        )
+
+
+def check_not_input(output: Path, particles: Path, option: str) -> None:
+    """Raise a ValueError if a table would be written where that of the particles is."""
+    from cryojax_seg.io import real_path
+
+    if real_path(output) == real_path(particles):
+        other = output.with_name(f"{output.stem}_new{output.suffix}")
+        raise ValueError(
+            f"{output}: is the table of particles itself, and the new table would be written "
+            f"there; choose another {option}, such as one whose table is {other.name}"
+        )

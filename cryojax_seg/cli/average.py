@@ -8,8 +8,15 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from cryojax_seg.cli import particle_files
-from cryojax_seg.cli.arguments import Output, Overwrite, TiltRange, VoxelSize, default, plain
+from cryojax_seg.cli.arguments import (
+    Output,
+    Overwrite,
+    TiltRange,
+    VoxelSize,
+    check_not_input,
+    default,
+    plain,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +144,7 @@ def _check(options: Average) -> dict[str, Path]:
         "scores": options.output.with_suffix(".json"),
     }
     table = options.particles or options.boxes.with_suffix(".star")
-    particle_files.check_not_input(outputs["poses"], table, "--output")
+    check_not_input(outputs["poses"], table, "--output")
     return outputs
 
 

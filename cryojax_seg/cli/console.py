@@ -22,6 +22,10 @@ _METAVARS = {
     "name": " NAME",
     "halves": " EVEN ODD",
     "ignore": " VALUE",
+    "diameter": " ANGSTROM",
+    "membrane": " LABELS",
+    "instances": " CLASS=PATH",
+    "kind": " LABEL=KIND",
 }
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from cryojax_seg.cli import console, particle_files
+from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import (
     Contrast,
     CoordinatesVoxelSize,
@@ -15,6 +15,7 @@ from cryojax_seg.cli.arguments import (
     TiltRange,
     TomogramName,
     VoxelSize,
+    check_not_input,
     default,
     plain,
 )
@@ -74,7 +75,7 @@ def run(options: Extract) -> None:
         raise ValueError(
             f"{options.output}: --output ends in .mrcs (a stack) or is a folder's name"
         )
-    particle_files.check_not_input(star, options.particles, "--output")
+    check_not_input(star, options.particles, "--output")
     with io.OutputSet(
         {"extract": plain(options)},
         [options.output, star, *((wedges,) if options.tilt_range else ())],

@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,9 +10,6 @@ from tyro.conf import Positional
 
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Output, Overwrite, VoxelSize, default, plain
-
-TABLE, SUMMARY, REPORT = "instances.csv", "summary.json", "report.html"
-MESHES = ("meshes/*.ply", "meshes/*.obj", "meshes/*.stl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +72,14 @@ class Measure:
 
 
 def run(options: Measure) -> None:
-    """Does what `Measure` says; a ValueError or OSError tells what is wrong in one line."""
-    from cryojax_seg import io
+    """Run `Measure`; a ValueError or OSError says in one line what is wrong."""
+    instances = _named(options.instances, "instances", "CLASS=PATH", "vesicle=map.mrc")
+    inputs = [*filter(None, (options.labels, options.tomogram)), *map(Path, instances.values())]
+    inputs += options.probabilities
+    from cryojax_seg import io, report
 
-    inputs = _inputs(options)
     io.check_places([options.output], inputs)
-    names = {options.output: (TABLE, SUMMARY, REPORT, *MESHES)}
+    names = {options.output: report.MEASUREMENT_FILES}
     job = {"measure": plain(options)}
     with (
         io.folder_made(options.output.parent),
@@ -91,41 +88,28 @@ def run(options: Measure) -> None:
         if outputs.finished:
             print(f"{options.output}: is done already")
             return
-        summary = _measure(options, outputs.place(options.output))
-    show(summary)
-    console.say(f"wrote {options.output / REPORT}")
+        summary = _measure(options, instances, outputs.place(options.output))
+    for title, columns, lines in report.measurement_tables(summary):
+        console.table(title, columns, lines)
+    console.say(f"wrote {options.output / 'report.html'}")
 
 
-def _inputs(options: Measure) -> list[Path]:
-    from cryojax_seg.cli.measure_inputs import instance_paths
-
-    single = [path for path in (options.labels, options.tomogram) if path is not None]
-    return [*single, *instance_paths(options.instances), *options.probabilities]
-
-
-def _measure(options: Measure, folder: Path) -> dict[str, Any]:
-    """Measures and writes a folder of results; gives the summary as it is written."""
+def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[str, Any]:
+    """Measure and write the folder of results; return the summary."""
     from cryojax_seg import io, measure, report
-    from cryojax_seg.cli import measure_inputs as read
 
-    if options.labels is None and not options.instances:
-        raise ValueError("what is to be measured? Give labels, or --instances CLASS=PATH")
-    volume, present = read.read_labels(options)
-    names = {label: _name(options, label) for label in sorted(present | _asked(options))}
-    given = _by_label(read.read_instances(options, volume), names)
-    maps = read.read_probabilities(options, volume, sorted(names))
-    kinds = _kinds(options, names)
-    classes = [
-        measure.ObjectClass(
-            name,
-            label,
-            kinds[label],
-            numbers=given[label][0] if label in given else None,
-            known_as=given[label][1] if label in given else (),
-            probability=maps.get(label),
-        )
-        for label, name in names.items()
-    ]
+    kinds: dict[str, Any] = _named(options.kind, "kind", "LABEL=KIND", "1=membrane", measure.KINDS)
+    kinds |= {str(label): "membrane" for label in options.membranes}
+    volume, classes = io.read_object_classes(
+        options.labels,
+        instances=instances,
+        probabilities=options.probabilities,
+        tomogram=options.tomogram,
+        classes=options.classes,
+        kind=kinds,
+        voxel_size=options.voxel_size,
+        ignore=options.ignore,
+    )
     with _progress() as progress:
         found = measure.measure_classes(
             volume.density,
@@ -139,39 +123,25 @@ def _measure(options: Measure, folder: Path) -> dict[str, Any]:
             origin_angstrom=volume.corner(),
             progress=progress,
         )
-    summary = {
-        "labels": str(options.labels or options.instances[0].partition("=")[2]),
-        "voxel_size_angstrom": list(volume.require_voxel_size()),
-        "origin_angstrom": list(volume.corner()),
-        "shape": list(volume.density.shape),
-        "options": plain(options),
-        "classes": _plain(found.totals()),
-        "distances": [
-            {"from": first, "to": second, **_plain(dataclasses.asdict(values))}
-            for (first, second), values in found.distances.items()
-        ],
-    }
-    rows = found.rows()
-    folder.mkdir()
-    io.write_objects(folder / TABLE, rows)
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    (folder / REPORT).write_text(report.measurement_page(summary, rows), "utf-8")
-    if options.meshes:
-        meshes = {
-            name: one.meshes(options.rim)
-            for name, one in found.classes.items()
-            if one.kind in ("membrane", "organelle")
-        }
-        io.write_object_meshes(folder / "meshes", options.meshes, meshes, volume.corner())
-    return summary
+    return report.write_measurements(
+        folder, found, volume, options=plain(options), meshes=options.meshes, rim=options.rim
+    )
 
 
-def show(summary: dict[str, Any]) -> None:
-    """Prints the tables of a summary."""
-    from cryojax_seg.report import measurement_tables
-
-    for title, columns, lines in measurement_tables(summary):
-        console.table(title, columns, lines)
+def _named(
+    words: tuple[str, ...], option: str, form: str, example: str, values: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return the words NAME=VALUE of an option as a dictionary."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, _, value = word.partition("=") if not values else word.rpartition("=")
+        if not (name and value) or (values and value not in values):
+            choices = f", one of {', '.join(values)}" if values else ""
+            raise ValueError(f"--{option} {word}: give {form}{choices}, such as {example}")
+        if name in found:
+            raise ValueError(f"--{option} {word}: {name} is given twice")
+        found[name] = value
+    return found
 
 
 @contextlib.contextmanager
@@ -189,54 +159,3 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
                 stack.close()
 
         yield update
-
-
-def _by_label(instances: dict[str, Any], names: dict[int, str]) -> dict[int, Any]:
-    """Maps of objects by the label of their class, which is a new one if there is no such class."""
-    labels = {name: label for label, name in names.items()}
-    labels |= {str(label): label for label in names if str(label) not in labels}
-    found = {}
-    for name, numbered in instances.items():
-        label = labels.get(name, max(names, default=0) + 1)
-        names.setdefault(label, name)
-        found[label] = numbered
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """For JSON, which has no infinity: what is not bounded there is null."""
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _name(options: Measure, label: int) -> str:
-    return options.classes[label - 1] if label <= len(options.classes) else f"label {label}"
-
-
-def _asked(options: Measure) -> set[int]:
-    """Labels that are named but may not occur: they are measured as nothing."""
-    return set(range(1, len(options.classes) + 1)) | set(options.membranes)
-
-
-def _kinds(options: Measure, names: dict[int, str]) -> dict[int, Any]:
-    from cryojax_seg import measure
-
-    kinds: dict[int, Any] = {n: measure.kind_of(name) for n, name in names.items()}
-    numbers = {name: label for label, name in names.items()}
-    for word in (*options.kind, *(f"{n}=membrane" for n in options.membranes)):
-        key, _, kind = word.rpartition("=")
-        label = numbers.get(key, int(key) if key.isdigit() else None)
-        if label is None or kind not in measure.KINDS:
-            raise ValueError(
-                f"--kind {word}: LABEL=KIND is needed, with a label or the name of a class, and "
-                f"one of {', '.join(measure.KINDS)}"
-            )
-        kinds[label] = kind
-    for label, name in names.items():
-        if kinds[label] is None:
-            console.warn(f"{name} has no kind and is measured as organelle; give --kind {label}=")
-            kinds[label] = "organelle"
-    return kinds

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cryojax_seg.inference.paths import names as names
     from cryojax_seg.inference.paths import shard as shard
     from cryojax_seg.inference.paths import stem as stem
+    from cryojax_seg.inference.picking import Picked as Picked
+    from cryojax_seg.inference.picking import pick_by_template as pick_by_template
+    from cryojax_seg.inference.picking import pick_volumes as pick_volumes
     from cryojax_seg.inference.planning import How as How
     from cryojax_seg.inference.planning import Plan as Plan
     from cryojax_seg.inference.planning import plan as plan
@@ -41,6 +44,9 @@ _HOME = {
     "names": "paths",
     "shard": "paths",
     "stem": "paths",
+    "Picked": "picking",
+    "pick_by_template": "picking",
+    "pick_volumes": "picking",
     "How": "planning",
     "Plan": "planning",
     "plan": "planning",
@@ -60,6 +66,7 @@ __all__ = [
     "Finished",
     "How",
     "Model",
+    "Picked",
     "Plan",
     "Restored",
     "Segmented",
@@ -71,6 +78,8 @@ __all__ = [
     "load_restorer",
     "map_paths",
     "names",
+    "pick_by_template",
+    "pick_volumes",
     "plan",
     "restore",
     "restore_file",

@@ -40,6 +40,7 @@ from cryojax_seg.io.modules import ModelError as ModelError
 from cryojax_seg.io.mrc import read_mrc as read_mrc
 from cryojax_seg.io.mrc import write_mrc as write_mrc
 from cryojax_seg.io.normalized import normalized as normalized
+from cryojax_seg.io.object_classes import read_object_classes as read_object_classes
 from cryojax_seg.io.ome import zarr_folders as zarr_folders
 from cryojax_seg.io.output import MrcOutput as MrcOutput
 from cryojax_seg.io.output import Output as Output
@@ -62,6 +63,7 @@ from cryojax_seg.io.particles import write_particles as write_particles
 from cryojax_seg.io.particles_in_tomogram import cubic_voxel_size as cubic_voxel_size
 from cryojax_seg.io.particles_in_tomogram import read_label_mask as read_label_mask
 from cryojax_seg.io.particles_in_tomogram import read_particles_in as read_particles_in
+from cryojax_seg.io.particles_in_tomogram import read_surroundings as read_surroundings
 from cryojax_seg.io.places import check_places as check_places
 from cryojax_seg.io.places import folder_made as folder_made
 from cryojax_seg.io.plain import read_json as read_json

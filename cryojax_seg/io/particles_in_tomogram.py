@@ -12,6 +12,7 @@ from cryojax_seg.io.annotation import read_labels
 from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.io.particles import particles_of, read_table, rows_of_tomogram
 from cryojax_seg.io.tomogram_names import tomogram_name
+from cryojax_seg.particles import Surroundings
 
 _log = logging.getLogger("cryojax_seg.io")
 
@@ -115,3 +116,41 @@ def read_label_mask(path: PathLike, label: int, tomogram: Tomogram) -> Bool[np.n
     if not mask.any():
         _log.warning(f"{path}: no voxel has the label {label}")
     return mask
+
+
+def read_surroundings(
+    tomogram: Tomogram,
+    *,
+    inside: PathLike | None = None,
+    inside_label: int = 1,
+    membrane: PathLike | None = None,
+    membrane_label: int = 1,
+    distance: tuple[float, float] | None = None,
+) -> Surroundings:
+    """Read where the particles of a tomogram may be, from label volumes on its grid.
+
+    Args:
+        tomogram: on whose grid the label volumes lie.
+        inside: label volume of the compartment that particles must be in; None for anywhere.
+        inside_label: label of the compartment.
+        membrane: label volume of a membrane; None for none.
+        membrane_label: label of the membrane.
+        distance: shortest and longest distance from the membrane in angstrom; None for any.
+
+    Raises:
+        FileError: if a label volume does not lie on the grid.
+        ParameterError: for a distance without a membrane, or in the wrong order.
+
+    >>> cell = Tomogram(np.zeros((2, 2, 2), np.float32), (10.0, 10.0, 10.0))
+    >>> read_surroundings(cell).distance is None
+    True
+    """
+    compartment = wall = None
+    if inside is not None:
+        compartment = read_label_mask(inside, inside_label, tomogram)
+    if membrane is not None:
+        wall = read_label_mask(membrane, membrane_label, tomogram)
+    if distance is None:
+        return Surroundings(compartment, wall)
+    size = cubic_voxel_size(tomogram)
+    return Surroundings(compartment, wall, (distance[0] / size, distance[1] / size))

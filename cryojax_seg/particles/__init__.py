@@ -37,6 +37,7 @@ from cryojax_seg.particles.pick import distances_to as distances_to
 from cryojax_seg.particles.pick import inside_mask as inside_mask
 from cryojax_seg.particles.pick import pick_peaks as pick_peaks
 from cryojax_seg.particles.pick import pick_regions as pick_regions
+from cryojax_seg.particles.picking import Surroundings as Surroundings
 from cryojax_seg.particles.picking import correlation_threshold as correlation_threshold
 from cryojax_seg.particles.picking import listed as listed
 from cryojax_seg.particles.picking import oriented_by_membrane as oriented_by_membrane

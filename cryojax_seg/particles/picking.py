@@ -18,6 +18,50 @@ from cryojax_seg.particles.pick import distances_to, pick_peaks, pick_regions
 Method = Literal["balls", "peaks", "regions"]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Surroundings:
+    """Where particles may be: in a compartment, and within a range of distances from a membrane.
+
+    Attributes:
+        compartment: bool ``(z, y, x)``, where the centres may be; None for anywhere.
+        membrane: bool ``(z, y, x)``; None for none.
+        distance: shortest and longest distance of a centre from the membrane in voxels; None for
+            any.
+
+    Raises:
+        ParameterError: for a distance without a membrane, or in the wrong order.
+
+    >>> wall = np.zeros((9, 9, 9), bool); wall[2] = True
+    >>> found = Particles([[4.0, 4, 4], [8, 4, 4]])
+    >>> Surroundings(membrane=wall, distance=(1, 3)).near(found).coordinates.tolist()
+    [[4.0, 4.0, 4.0]]
+    """
+
+    compartment: Bool[np.ndarray, "_z _y _x"] | None = None
+    membrane: Bool[np.ndarray, "_z _y _x"] | None = None
+    distance: tuple[float | int, float | int] | None = None
+
+    def __post_init__(self):
+        if self.distance is not None and self.membrane is None:
+            raise ParameterError("distance needs the membrane that it is measured from", "membrane")
+        if self.distance is not None and self.distance[0] > self.distance[1]:
+            raise ParameterError(
+                f"distance: the shortest comes first, got {self.distance}", "distance"
+            )
+
+    def near(self, particles: Particles) -> Particles:
+        """Return the particles within the distances from the membrane."""
+        if self.membrane is None or self.distance is None:
+            return particles
+        return within_distance(particles, self.membrane, *self.distance)
+
+    def oriented(self, particles: Particles) -> Particles:
+        """Return the particles with z along the normal of the membrane, if there is one."""
+        if self.membrane is None or not self.membrane.any() or not len(particles):
+            return particles
+        return oriented_by_membrane(particles, self.membrane)
+
+
 def pick_maps(
     maps: Sequence[Float[Array, "z y x"]],
     diameters: Sequence[float | int],

@@ -2,5 +2,7 @@
 
 from cryojax_seg.report.comparison import comparison_page as comparison_page
 from cryojax_seg.report.measured import measurement_page as measurement_page
+from cryojax_seg.report.measured_folder import MEASUREMENT_FILES as MEASUREMENT_FILES
+from cryojax_seg.report.measured_folder import write_measurements as write_measurements
 from cryojax_seg.report.measured_tables import measurement_tables as measurement_tables
 from cryojax_seg.report.picture import draw_outcomes as draw_outcomes

@@ -1,0 +1,89 @@
+"""The folder of results of a measured label volume: table, summary, report and meshes."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io.measurements import write_object_meshes, write_objects
+from cryojax_seg.measure import Measurements
+from cryojax_seg.report.measured import measurement_page
+
+TABLE, SUMMARY, REPORT = "instances.csv", "summary.json", "report.html"
+_MESHES = ("meshes/*.ply", "meshes/*.obj", "meshes/*.stl")
+MEASUREMENT_FILES = (TABLE, SUMMARY, REPORT, *_MESHES)
+
+
+def write_measurements(
+    folder: Path,
+    found: Measurements,
+    volume: Tomogram,
+    *,
+    options: Mapping[str, Any] | None = None,
+    meshes: Literal["ply", "obj", "stl"] | None = None,
+    rim: Literal["flat", "round"] = "flat",
+) -> dict[str, Any]:
+    """Write what was measured of a label volume into a new folder.
+
+    Args:
+        folder: it gets ``instances.csv`` (one row for each object), ``summary.json`` and
+            ``report.html``.
+        found: as `measure.measure_classes` returns it.
+        volume: the labels, as `io.read_object_classes` returns them.
+        options: plain values that say how it was measured, kept in the summary.
+        meshes: format of the meshes of membranes and organelles in ``meshes``; None for none.
+        rim: how membrane labels end at open edges, see `measure.measure_classes`.
+
+    Returns:
+        the summary as it is written: plain values, where what is not finite is None.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from cryojax_seg.measure import ObjectClass, measure_classes
+    >>> labels = np.zeros((8, 8, 8), np.int8)
+    >>> labels[2:6, 2:6, 2:6] = 1
+    >>> volume = Tomogram(labels, (10.0, 10.0, 10.0), name="t.mrc")
+    >>> found = measure_classes(labels, (10.0,) * 3, [ObjectClass("vesicle", 1, "organelle")])
+    >>> folder = Path(tempfile.mkdtemp()) / "measured"
+    >>> write_measurements(folder, found, volume)["classes"]["vesicle"]["count"]
+    1
+    >>> sorted(path.name for path in folder.iterdir())
+    ['instances.csv', 'report.html', 'summary.json']
+    """
+    summary = {
+        "labels": volume.name,
+        "voxel_size_angstrom": list(volume.require_voxel_size()),
+        "origin_angstrom": list(volume.corner()),
+        "shape": list(volume.density.shape),
+        "options": dict(options or {}),
+        "classes": _plain(found.totals()),
+        "distances": [
+            {"from": first, "to": second, **_plain(dataclasses.asdict(values))}
+            for (first, second), values in found.distances.items()
+        ],
+    }
+    rows = found.rows()
+    folder.mkdir()
+    write_objects(folder / TABLE, rows)
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    (folder / REPORT).write_text(measurement_page(summary, rows), "utf-8")
+    if meshes is not None:
+        surfaces = {
+            name: one.meshes(rim)
+            for name, one in found.classes.items()
+            if one.kind in ("membrane", "organelle")
+        }
+        write_object_meshes(folder / "meshes", meshes, surfaces, volume.corner())
+    return summary
+
+
+def _plain(value: Any) -> Any:
+    """Return a value for JSON, which has no infinity: what is not finite is None."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
