@@ -110,8 +110,7 @@ def examples_of(seed: int, config: Config) -> list[training.Example]:
         snr, drift, tilt = (rng.choice(v) for v in (config.snr, config.drift, config.half_tilt))
         condition = (float(snr), bool(drift), int(tilt))
         volume, labels = phantom(100 * seed + i, *condition, config.edge)
-        weights = np.ones(volume.shape, np.float32)
-        examples.append(training.Example(volume, labels, weights, wedge_of(condition[2])))
+        examples.append(training.Example(volume, labels, wedge=wedge_of(condition[2])))
     return examples
 
 

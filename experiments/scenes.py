@@ -25,8 +25,7 @@ def example(one: Phantom, wedge: core.MissingWedge = WEDGE) -> training.Example:
     return training.Example(
         core.normalize(np.asarray(one.density), "bright"),
         labels,
-        np.ones(labels.shape, np.float32),
-        wedge,
+        wedge=wedge,
         normals=np.asarray(one.truth.normals),
     )
 

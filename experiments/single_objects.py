@@ -72,9 +72,9 @@ def labels_of(task: str, one: Phantom) -> np.ndarray:
 
 def example(task: str, one: Phantom) -> training.Example:
     labels = labels_of(task, one)
-    volume, weights = core.normalize(np.asarray(one.density), "bright"), np.ones(labels.shape)
+    volume = core.normalize(np.asarray(one.density), "bright")
     normals = np.asarray(one.truth.normals)
-    return training.Example(volume, labels, weights.astype(np.float32), WEDGE, normals=normals)
+    return training.Example(volume, labels, wedge=WEDGE, normals=normals)
 
 
 def examples_of(

@@ -200,9 +200,7 @@ def main(config: Config) -> None:
     for seed in config.seeds:
         noisy, _, labels = zip(*(phantom(100 + 10 * seed + i, config) for i in (0, 1)), strict=True)
         examples = [
-            training.Example(
-                core.normalize(n, "bright"), label.astype(int), np.ones(n.shape, np.float32)
-            )
+            training.Example(core.normalize(n, "bright"), label.astype(int))
             for n, label in zip(noisy, labels, strict=True)
         ]
         unseen = (1000 + 10 * seed, 1001 + 10 * seed)

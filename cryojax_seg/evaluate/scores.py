@@ -33,18 +33,24 @@ _VOXELS_PER_SAMPLE = 50.0  # that neighbouring voxels count as one independent s
 
 @dataclasses.dataclass(frozen=True)
 class ClassScores:
-    """The scores of one class; None where one is not defined.
+    """Hold the scores of one class; a score that is not defined is None.
 
     Attributes:
-        overlap: voxels that are right, invented and missed, with Dice, IoU, precision and recall.
+        overlap: correct, invented and missed voxels, with Dice, IoU, precision and recall.
         surface_dice: share of both surfaces that lie within the tolerance of the other.
         boundary_iou: IoU of the voxels within the tolerance of the surfaces.
         hausdorff95: 95th percentile of the distances between the surfaces, in units of the
             tolerance.
-        betti_error: differences in pieces, tunnels and cavities; None if a part of the volume is
-            not annotated, as pieces and holes of a part are those of the cut.
+        betti_error: differences in the numbers of pieces, tunnels and cavities; None if a part of
+            the volume is not annotated, because the cut would change these numbers.
         recall_bins: recall against visibility; empty without a wedge.
         precision_bins: precision and invented voxels in the same bins.
+
+    >>> true = np.zeros((8, 8, 8), int)
+    >>> true[2:6, 2:6, 2:6] = 1
+    >>> one = score(np.roll(true, 1, 0), true).classes["foreground"]
+    >>> one.overlap.recall, one.surface_dice, one.as_dict()["betti_error"]
+    (0.75, 1.0, (0.0, 0.0, 0.0))
     """
 
     overlap: Overlap
@@ -77,12 +83,18 @@ class ClassScores:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """How well probabilities agree with frequencies (see `expected_calibration_error`).
+    """Hold errors of probabilities relative to frequencies (see `expected_calibration_error`).
 
     Attributes:
         error: expected calibration error over all annotated voxels.
         error_near_foreground: the same within 3 voxels of the true foreground.
         brier: Brier score.
+
+    >>> true = np.zeros((8, 8, 8), int)
+    >>> true[:4] = 1
+    >>> found = score(true, true, probabilities=np.full((8, 8, 8, 1), 0.5))
+    >>> found.calibration.error, found.calibration.brier
+    (0.0, 0.25)
     """
 
     error: float | None
@@ -92,14 +104,20 @@ class Calibration:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The scores of a label volume.
+    """Hold the scores of a label volume.
 
     Attributes:
         tolerance: distance within which surfaces agree.
-        unit: of the tolerance and of all distances.
-        classes: the scores of each class but the background, by name.
+        unit: unit of the tolerance and of all distances.
+        classes: the scores of each class except the background, by name.
         foreground: overlap of all these classes together.
         calibration: None without probabilities.
+
+    >>> true = np.zeros((8, 8, 8), int)
+    >>> true[2:6, 2:6, 2:6] = 1
+    >>> found = score(true, true, classes=["membrane"])
+    >>> list(found.classes), found.mean["dice"], found.as_dict()["tolerance_unit"]
+    (['membrane'], 1.0, 'voxels')
     """
 
     tolerance: float
@@ -110,7 +128,7 @@ class Scores:
 
     @property
     def mean(self) -> dict[str, float | None]:
-        """The mean over the classes of each score, where it is defined."""
+        """Return the mean of each score over the classes for which it is defined."""
         rows = [one.as_dict() for one in self.classes.values()]
         return {name: _mean([row[name] for row in rows]) for name in (*RATIOS, *SURFACES)}
 
@@ -148,16 +166,17 @@ def score(
     Args:
         predicted: labels ``(z, y, x)``, integers, 0 is background.
         true: labels of the same shape.
-        weights: of the same shape, 0 where nobody annotated; None if everything is annotated.
+        weights: array of the same shape, 0 where not annotated; None if everything is annotated.
         classes: names of the labels 1, 2, ... in order; by default foreground, or class1, ...
         voxel_size: angstrom per axis (zyx); None for distances in voxels.
         tolerance: distance within which two surfaces agree, in angstrom, or in voxels without a
             voxel size; by default two voxels.
-        wedge: of the tomogram: adds recall and precision against visibility.
-        probabilities: ``(z, y, x, class)`` of the classes but the background: adds calibration.
+        wedge: missing wedge of the tomogram, which adds recall and precision against visibility.
+        probabilities: ``(z, y, x, class)`` of all classes except the background, which add
+            calibration.
 
     Raises:
-        ValueError: for arrays of different shapes, values that are no probabilities, or bad
+        ValueError: for arrays of different shapes, probabilities outside 0 to 1, or invalid
             weights.
         ParameterError: if there are more labels than names of classes or probabilities.
 

@@ -24,12 +24,12 @@ from cryojax_seg.simulate.types import MACROMOLECULE, Classes, Points, Values
 class GaussianComplex(Structure):
     """Model a complex as Gaussians of one width; its envelope is where their sum equals a level.
 
-    The distance to the envelope is ``r - sqrt(r^2 - q)``, with ``q = 2 sigma^2 log(level /
-    density)`` and r the distance to the mean of the centres, weighted by their shares in the
-    density at the point. It is exact where
-    one Gaussian dominates, and of first order near the envelope. With the root mean square distance
-    to the centres as r the same formula gives a smaller value, which is `excluded_volume`; the
-    distance is kept below 1.5 times this value.
+    The distance to the envelope is ``r - sqrt(r^2 - q)``, with
+    ``q = 2 sigma^2 log(level / density)`` and r the distance to the mean of the centres, weighted
+    by their shares in the density at the point. It is exact where one Gaussian dominates, and of
+    first order near the envelope. With the root mean square distance to the centres as r the same
+    formula gives a smaller value, which is `excluded_volume`; the distance is kept below 1.5 times
+    this value.
 
     Attributes:
         centres: ``(n, 3)`` angstrom, zyx.

@@ -84,7 +84,7 @@ def learning(config: Config) -> tuple[list[dict], dict[str, float]]:
     """Rows of training steps, and how labels of the trained network depend on the precision."""
     edge = max(config.patch, 64)
     volume, truth = phantom(0, 0.3, False, 60, edge)
-    example = training.Example(volume, truth, np.ones(volume.shape, np.float32))
+    example = training.Example(volume, truth)
     net = unet_preset("standard", CLASSES, rngs=nnx.Rngs(0))
     rows, dices = [], {}
     for precision in ("f32", "bf16"):

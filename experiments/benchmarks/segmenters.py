@@ -205,7 +205,7 @@ def training_step(config: Config):
     shape = (config.edge + 16,) * 3
     labels = rng.integers(0, 2, shape).astype(np.int32)
     volume = rng.normal(size=shape).astype(np.float32)
-    example = Example(volume, labels, np.ones(shape, np.float32))
+    example = Example(volume, labels)
     settings = TrainConfig(steps=100, batch=2, patch=config.edge)
     net = UNet(config.width, config.depth, norm="instance", rngs=nnx.Rngs(0))
     samples = prepare([example], net.classes, settings.patch_shape)

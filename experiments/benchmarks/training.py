@@ -181,7 +181,7 @@ def main(config: Config) -> None:
     runtime.keep_memory()
     volume, truth = phantom(config.seed, config.snr, False, 60, config.edge)
     validation = phantom(config.seed + 1, config.snr, False, 60, config.edge)
-    example = training.Example(volume, truth, np.ones(volume.shape, np.float32))
+    example = training.Example(volume, truth)
     settings = training.TrainConfig(
         steps=config.steps,
         batch=config.batch,
