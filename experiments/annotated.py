@@ -1,4 +1,4 @@
-"""Real volumes with labels and weights, as the experiments train on them and score with them."""
+"""Provides real volumes with labels and weights, for training and scoring in experiments."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ WALL, LUMEN, NEAR = (80.0, 130.0), 70.0, 160.0  # angstrom from the axis
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A normalized volume with labels, weights, and the normals and visibility of the wall.
+    """Hold a normalized volume with labels, weights, and normals and visibility of the wall.
 
     Attributes:
         normals: ``(z, y, x, 3)`` on the wall, 0 elsewhere; None if unknown.
@@ -33,7 +33,7 @@ class Scene:
     shift: float = 0.0
 
     def annotated(self, name: str, slices: Sequence[int] | None = None) -> training.Example:
-        """As training takes it, with the annotation of these z slices alone."""
+        """Return the training example in which only these z slices are annotated."""
         weights = self.weights
         if slices is not None:
             weights = np.zeros_like(weights)
@@ -44,7 +44,7 @@ class Scene:
 
 
 def refine(density: np.ndarray, points: np.ndarray, voxel: float) -> np.ndarray:
-    """The centre-line, each point moved across it to where the contrast of a wall is best."""
+    """Return the centre-line after shifting it across its axis to the best contrast of the wall."""
     radii = np.arange(0, 195, 10.0)
     sign = np.where((radii > 85) & (radii < 125), 1.0, 0.0)
     sign /= sign.sum()
@@ -77,7 +77,7 @@ def refine(density: np.ndarray, points: np.ndarray, voxel: float) -> np.ndarray:
 
 
 def scene(name: str) -> Scene:
-    """One microtubule, labelled from its refined centre-line."""
+    """Return one microtubule, labelled from its refined centre-line."""
     source = datasets.microtubule(name)
     density = np.asarray(source.tomogram.density)
     voxel = source.tomogram.require_voxel_size()[0]
@@ -107,7 +107,7 @@ def scene(name: str) -> Scene:
 
 
 def patch_scene(name: str) -> Scene:
-    """One patch with a partial mask; structure is dark, and exact zeros lie outside of the data."""
+    """Return one patch with a partial mask; structure is dark, and exact zeros are no data."""
     tomogram, mask = datasets.tardis_patch(name)
     density = np.asarray(tomogram.density, np.float32)
     outside = density == 0 if (density == 0).mean() > 0.05 else np.zeros_like(density, bool)

@@ -1,35 +1,37 @@
-"""How does an average of particles improve with their number, and where does that end?
+"""How does an average of particles improve with their number, and what limits it?
 
     python experiments/averaging.py            # 12 minutes on 2 cores
     python experiments/averaging.py --tiny     # under a minute: checks that it runs
 
-Subtomograms of an 80S-like ribosome are simulated one by one: its density at a random pose, behind
-a wedge of +-60 degrees, with white noise. Averages of 1 to 10,000 are compared with the density:
-with A the average, T the truth and a their best factor, all under a soft mask, the signal-to-noise
-ratio is ``|a T| / |A - a T|`` (of amplitudes). Noise alone makes it grow with sqrt(N); whatever all
-particles have in common (gaps of the wedge, blur of wrong poses) ends that at a floor, the ratio
-without noise.
+Subtomograms of an 80S-like ribosome are simulated one by one: its density in a random pose, with a
+tilt range of +-60 degrees and white noise. Averages of 1 to 10,000 particles are compared with the
+true density T. With A the average and a the factor that fits T to it best, all under a soft mask,
+the signal-to-noise ratio (of amplitudes) is ``|a T| / |A - a T|``. With noise alone it grows as
+sqrt(N). Errors that all particles share (gaps of the wedge, blur from wrong poses) limit it to a
+floor, which is the ratio without noise.
 
-- ``random, true poses``: the sqrt(N) law.
-- ``one view, true poses``: all lie the same way to 15 degrees, turned about the beam; the wedges
-  leave a cone that nobody measured.
-- ``random, disturbed poses``: off by 12 degrees and 1.5 voxels.
-- ``random, refined poses``: the same, after two rounds of alignment to their own average, halves
-  not apart; up to 1,000.
+- ``random, true poses``: orientations are random and poses are exact, which shows the sqrt(N) law.
+- ``one view, true poses``: all particles have one orientation up to 15 degrees and a rotation about
+  the beam, so the wedges leave a cone that no particle measured.
+- ``random, disturbed poses``: poses are wrong by 12 degrees and 1.5 voxels.
+- ``random, refined poses``: the same after two rounds of alignment to the common average, without
+  independent halves, for up to 1,000 particles.
 
-Each as the plain average and as the wedge-compensated one.
+Each case is averaged plainly and with compensation of the missing wedge.
 
-Learned so far: true poses follow the law (exponent 0.51) towards a floor of 31, and there the plain
-average is a little better from 3 to 10,000 particles, though not without noise (28.8): compensation
-also raises the noise of what few particles measured. It pays where orientations are biased and
-noise no longer decides: for one view from 300 particles on, and by 40 % at 10,000, where the ratio
-is 4 instead of 21. Poses off by 12 degrees end at 6.4; refined ones (9 degrees off) are nearly as
-good as true ones up to 300 particles and lose 12 % at 1,000; why was not looked into.
+Learned so far: with true poses the ratio follows the law (exponent 0.51) towards a floor of 31. In
+this case the plain average is slightly better from 3 to 10,000 particles, though not without noise
+(28.8), because compensation also amplifies the noise of frequencies that few particles measured.
+Compensation pays where orientations are biased and noise no longer dominates: for one view from 300
+particles on, and by 40 % at 10,000, where the ratio is 4 instead of 21. Poses that are wrong by 12
+degrees lead to a floor of 6.4. Refined poses (wrong by 9 degrees) are nearly as good as true ones
+up to 300 particles and lose 12 % at 1,000; the reason was not investigated.
 
-Refinement helps only from errors that are larger than what the noise allows. An earlier run had
-half the signal (snr 0.05) and poses off by 6 degrees and 0.7 voxels, with 5 steps: refinement made
-them 13 degrees and the ratio at 1,000 particles 5 % lower than that of the disturbed poses. Of 100
-such particles aligned to the true density, none of four bands came below 9 degrees.
+Refinement helps only if the initial errors exceed what the noise allows. An earlier run had half
+the signal (snr 0.05), poses wrong by 6 degrees and 0.7 voxels, and 5 steps. There refinement
+increased the error to 13 degrees and lowered the ratio at 1,000 particles to 5 % below that of the
+disturbed poses. When 100 such particles were aligned to the true density, none of four resolution
+bands gave an error below 9 degrees.
 """
 
 import dataclasses
@@ -75,21 +77,21 @@ WEDGE = MissingWedge((-60.0, 60.0))
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Averages of simulated ribosomes."""
+    """Average simulated ribosomes."""
 
     numbers: tuple[int, ...] = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
     refined: int = 1000
-    """most particles whose poses are refined"""
+    """largest number of particles whose poses are refined"""
     edge: int = 28
-    """of the boxes, voxels"""
+    """edge of the boxes, in voxels"""
     voxel_size: float = 14.0
-    """angstrom"""
+    """voxel size, in angstrom"""
     snr: float = 0.1
-    """of one particle: power of the signal behind the wedge over that of the noise, in the mask"""
+    """power of the signal of one particle, after the wedge, over that of its noise, in the mask"""
     angle: float = 12.0
-    """root mean square error of disturbed poses, degrees"""
+    """root mean square error of disturbed orientations, in degrees"""
     shift: float = 1.5
-    """and voxels"""
+    """root mean square error of disturbed positions, in voxels"""
     rounds: int = 2
     steps: int = 8
     seed: int = 0
@@ -104,14 +106,14 @@ def structure(config: Config) -> jax.Array:
 
 
 def random_rotation(key: jax.Array) -> jax.Array:
-    """Uniform over SO(3): the QR factors of a Gaussian matrix."""
+    """Draw a rotation uniform over SO(3), from the QR factors of a Gaussian matrix."""
     q, r = jnp.linalg.qr(jax.random.normal(key, (3, 3)))
     q = q * jnp.sign(jnp.diag(r))[None]
     return q * jnp.linalg.det(q)
 
 
 def draw(key: jax.Array, coefficients: jax.Array, noise: jax.Array, view: str, config: Config):
-    """One particle, its pose, and its pose as it was disturbed."""
+    """Hold one particle, its true pose and its disturbed pose."""
     by_turn, by_place, by_noise, by_error, by_shift = jax.random.split(key, 5)
     if view == "random":
         rotation = random_rotation(by_turn)
@@ -133,7 +135,7 @@ def draw(key: jax.Array, coefficients: jax.Array, noise: jax.Array, view: str, c
 
 
 class Lab:
-    """The structure, and compiled programs that make and add particles in chunks."""
+    """Hold the structure, and compiled programs that make and add particles in chunks."""
 
     def __init__(self, config: Config):
         self.config = config
@@ -156,7 +158,7 @@ class Lab:
         }
 
     def chunk(self, view: str, start: int, count: int, noise: Any):
-        """Particles `start` to `start + count`, with true and disturbed poses."""
+        """Return the particles `start` to `start + count`, with true and disturbed poses."""
         base = jax.random.key(self.config.seed)
         keys = jax.vmap(functools.partial(jax.random.fold_in, base))(
             jnp.arange(start, start + count, dtype=jnp.uint32)
@@ -166,7 +168,7 @@ class Lab:
         return volumes, Poses(parts[0], parts[1], zero), Poses(parts[2], parts[3], zero)
 
     def ratio(self, volume: Any) -> tuple[float, float]:
-        """The signal-to-noise ratio of an average, and the angle-free factor of the truth in it."""
+        """Return the signal-to-noise ratio of an average and the factor of the truth in it."""
         a, t = volume * self.mask, self.truth * self.mask
         a, t = a - jnp.mean(a), t - jnp.mean(t)
         factor = jnp.vdot(a, t) / jnp.vdot(t, t)
@@ -175,7 +177,7 @@ class Lab:
 
 
 def pieces(start: int, stop: int):
-    """A range in chunks of 100, 10 and 1, so that three shapes are compiled."""
+    """Divide a range into chunks of 100, 10 and 1, so that only three shapes are compiled."""
     while start < stop:
         size = next(s for s in (100, 10, 1) if start + s <= stop)
         yield start, size
@@ -193,7 +195,7 @@ def summed(lab: Lab, view: str, poses: str, start: int, stop: int, noise: Any) -
 
 
 def refined(lab: Lab, view: str, count: int) -> tuple[Average, float]:
-    """Particles aligned to their own average in turns; and the remaining error in degrees."""
+    """Align particles to their own average in rounds; return the remaining error in degrees too."""
     chunks = [lab.chunk(view, first, size, lab.noise) for first, size in pieces(0, count)]
     poses = [disturbed for _, _, disturbed in chunks]
 
@@ -234,7 +236,7 @@ def picture(path: pathlib.Path, table: list[dict], config: Config) -> None:
 
 
 def exponent(rows: list[dict], most: int) -> float:
-    """Slope of log(SNR) over log(N), corrected for the floor, up to a number of particles."""
+    """Return the slope of log(SNR) over log(N) up to a number, corrected for the floor."""
     floor = next(r["snr_compensated"] for r in rows if r["particles"] == 0)
     used = [r for r in rows if 0 < r["particles"] <= most]
     n = np.log([r["particles"] for r in used])

@@ -1,4 +1,4 @@
-"""What every experiment shares: the environment it ran in, its claims and its result file."""
+"""Provides what all experiments share: their environment, claims and result files."""
 
 import datetime
 import json
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def environment() -> dict[str, Any]:
-    """Python, JAX, device, cores, commit and date of this run."""
+    """Return Python, JAX, device, cores, commit and date of this run."""
     import jax
 
     device = jax.devices()[0]
@@ -31,7 +31,7 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit, and "-dirty" where anything but results differs from it."""
+    """Return the commit, with "-dirty" if anything but results differs from it."""
     folder = RESULTS.parent.parent
 
     def git(*words: str) -> subprocess.CompletedProcess[str]:
@@ -52,7 +52,7 @@ def _commit() -> str:
 def claim(
     name: str, value: float | None, at_most: float | None = None, at_least: float | None = None
 ) -> dict[str, Any]:
-    """One measured number and the goal it is held against; None was not measured, so not met.
+    """Return a measured number with its goal; a number of None was not measured and is not met.
 
     >>> claim("forward / torch", 1.2, at_most=1.5)["met"]
     True
@@ -75,7 +75,7 @@ def claim(
 
 
 def results_folder(tiny: bool) -> Path:
-    """Where results go: beside the experiments, or for a tiny run in the temporary folder."""
+    """Return the folder of results: beside the experiments, or temporary for a tiny run."""
     folder = Path(tempfile.gettempdir()) / "cryojax-seg-tiny" if tiny else RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -89,7 +89,7 @@ def write_results(
     *,
     tiny: bool = False,
 ) -> Path:
-    """Writes ``NAME.json`` with config, environment, rows and claims, and prints the claims.
+    """Write ``NAME.json`` with config, environment, rows and claims, and print the claims.
 
     A tiny run never overwrites the results of a full one: it writes to the temporary folder.
     """
@@ -112,7 +112,7 @@ def write_results(
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
-    """None for the last line of a run that was killed while it wrote."""
+    """Return the record on a line, or None for a line that was cut off when the run was killed."""
     try:
         return json.loads(line)
     except json.JSONDecodeError:
@@ -120,7 +120,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 class Rows:
-    """Records of an experiment as they come, so that an interrupted one goes on where it was.
+    """Keep the records of an experiment on disk, so that an interrupted run continues.
 
     They are kept beside the result, in ``NAME.partial.jsonl``, until `finish` writes the result.
     Records made with another config are discarded. Compiled programs and memory are kept too.
@@ -150,12 +150,12 @@ class Rows:
         os.replace(temporary, self.path)
 
     def done(self, **key: Any) -> dict[str, Any] | None:
-        """The record that was added under this key; None if there is none."""
+        """Return the record that was added with this key, or None."""
         key = json.loads(json.dumps(key))
         return next((r for r in self.records if all(r.get(k) == v for k, v in key.items())), None)
 
     def add(self, key: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-        """Keeps a record; it is on disk when this returns."""
+        """Add a record; it is on disk when this returns."""
         record = json.loads(json.dumps({**key, **values}))
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
@@ -165,14 +165,14 @@ class Rows:
     def finish(
         self, rows: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]]
     ) -> Path:
-        """Writes the result and removes the partial records."""
+        """Write the result and remove the partial records."""
         path = write_results(self.name, self.config, rows, claims, tiny=self.tiny)
         self.path.unlink(missing_ok=True)
         return path
 
 
 def median(values: Sequence[float | None]) -> float | None:
-    """Of what was measured: of CPU-seconds over seeds it leaves the compilation of the first out.
+    """Return the median of the values that are not None.
 
     >>> median([30.0, None, 9.0, 10.0])
     10.0
@@ -182,7 +182,7 @@ def median(values: Sequence[float | None]) -> float | None:
 
 
 def interval(values: Sequence[float | None]) -> tuple[float | None, float | None, float | None]:
-    """Mean and 95 % confidence interval (Student's t) of independent values; None is left out.
+    """Return mean and 95 % confidence interval (Student's t) of the values that are not None.
 
     >>> [round(v, 3) for v in interval([1.0, 2.0, 3.0])]
     [2.0, -0.484, 4.484]

@@ -1,7 +1,7 @@
-"""Real volumes for experiments and tests, read from a folder that is not part of the project.
+"""Reads real volumes for experiments and tests from a folder that is not part of the project.
 
-The folder is named by the environment variable ``CRYOJAX_SEG_DATA``; without it ``../shared/data``
-beside the working directory or beside the checkout is used if it exists. Expected in it:
+The environment variable ``CRYOJAX_SEG_DATA`` names the folder. Without it, ``../shared/data``
+beside the working directory or beside the checkout is used if it exists. The folder should contain:
 
 - ``cylindra_mt/``: two microtubules in vitreous ice, ``13pf_MT.tif`` and ``14pf_MT.tif``, and
   ``centreline_nm_zyx.json``, from the test data of hanjinliu/cylindra (BSD-3-Clause).
@@ -27,11 +27,11 @@ TARDIS_TEST = ("4_0_55_98_25", "5_0_28_54_25")
 
 
 class MissingData(FileNotFoundError):
-    """A real volume is not on this machine; the message says where it is looked for."""
+    """A real volume is missing; the message says where it was looked for."""
 
 
 def folder(name: str) -> Path:
-    """The folder of one data set.
+    """Return the folder of one data set.
 
     Raises:
         MissingData: if it is not there.
@@ -50,14 +50,14 @@ def folder(name: str) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Microtubule:
-    """A tomogram with one microtubule and points on its axis, ``(n, 3)`` in voxels (zyx)."""
+    """Hold a tomogram with one microtubule and points on its axis, ``(n, 3)`` voxels (zyx)."""
 
     tomogram: Tomogram
     centreline: np.ndarray
 
 
 def microtubule(name: str) -> Microtubule:
-    """The 13- or 14-protofilament microtubule ("13pf", "14pf"): 1.052 nm voxels, density bright.
+    """Read the microtubule "13pf" or "14pf": 1.052 nm voxels, density bright.
 
     The points are the published ones, in nanometres on file.
 
@@ -72,7 +72,7 @@ def microtubule(name: str) -> Microtubule:
 
 
 def tardis_patch(name: str) -> tuple[Tomogram, np.ndarray]:
-    """A tomogram patch (25 angstrom voxels) and its mask, int32 of the same shape.
+    """Read a tomogram patch (25 angstrom voxels) and its mask, int32 of the same shape.
 
     Raises:
         MissingData: if the data set is not on this machine.

@@ -1,4 +1,4 @@
-"""How experiments that compare methods train each of them."""
+"""Trains methods in the same way in all experiments that compare them."""
 
 import time
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ NETWORKS = ("vote", "convnet", "unet", "tomoseg")
 
 
 def is_network(method: str) -> bool:
-    """Whether a method learns for the steps of networks, and not of filters."""
+    """Return whether a method is trained for the steps of networks instead of those of filters."""
     return parts(method)[0] in NETWORKS
 
 
 def narrow(method: str, width: int, volume: Volume, seed: int) -> core.Segmenter:
-    """An untrained membrane segmenter: for ``unet`` one of this width, else what the method is."""
+    """Return an untrained segmenter of membranes; the width applies to ``unet`` alone."""
     if parts(method)[0] == "unet":
         return segmenters.UNet(width=width, classes=("membrane",), rngs=nnx.Rngs(seed))
     return build(method, ("membrane",), volume, seed)
@@ -35,7 +35,7 @@ def train_method(
     restorers: Sequence[core.LocalOperator] = (),
     goal: losses.Objective | None = None,
 ) -> tuple[core.Segmenter, float]:
-    """A method trained with its defaults but for the steps and the patch, behind restorers.
+    """Train a method, behind restorers if any, with its defaults except for steps and patch.
 
     Args:
         goal: an objective in the place of the method's own.

@@ -1,17 +1,17 @@
-"""What do real labels of autophagosomes measure, and what does measuring them cost?
+"""What can be measured on real labels of autophagosomes, and what does it cost?
 
     python experiments/measurement_autophagy.py             # 5 minutes on 2 cores
     python experiments/measurement_autophagy.py --tiny      # one volume, under a minute
 
 Four published label volumes of yeast autophagy (up to 342 x 928 x 928 voxels of 1.408 nm; the
 mid-surfaces of inner and outer membranes, one voxel thick; from Anna-Bieber/autophagy-tomo-
-analysis, MIT) go through ``cryojax-seg measure`` in a process of its own, whose time and peak
-memory are taken. Needs the data set ``autophagy`` (see `datasets.py`).
+analysis, MIT) are measured by ``cryojax-seg measure``, each in a separate process whose time and
+peak memory are recorded. This experiment needs the data set ``autophagy`` (see `datasets.py`).
 
-The labels are open: tilt series do not show the membranes that face the beam, and gaps remain where
-a membrane is tangent to the tilt axis. What the autophagosome encloses is therefore given within z
-slices, with gaps up to 160 voxels bridged, and is a lower bound for the imaged slab of it: 0.055,
-0.073 and 0.077 um^3 with gaps of 100, 160 and 240 voxels.
+The labelled membranes are open: tilt series do not show membranes that face the beam, and gaps
+remain where a membrane is tangent to the tilt axis. The volume that the autophagosome encloses is
+therefore measured within z slices, with gaps of up to 160 voxels bridged, and is a lower bound for
+the imaged slab: 0.055, 0.073 and 0.077 um^3 with gaps of 100, 160 and 240 voxels.
 """
 
 import dataclasses
@@ -57,18 +57,18 @@ sys.exit(status)
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Labels of autophagosomes."""
+    """Measure labels of autophagosomes."""
 
     volumes: tuple[str, ...] = tuple(VOLUMES)
     gap: int = 160
-    """widest gap in a membrane that is bridged within a slice, voxels"""
+    """widest gap in a membrane that is bridged within a slice, in voxels"""
     enclosing: tuple[str, ...] = ("AP_middle",)
-    """volumes whose membranes enclose something within slices"""
+    """volumes whose membranes enclose a volume within slices"""
     tiny: bool = False
 
 
 def command(path: pathlib.Path, names: tuple[str, ...], folder: str) -> dict:
-    """The summary of one volume, with what the command took."""
+    """Return the summary of one volume, with the time and memory of the command."""
     words = ["measure", str(path), "--voxel-size", str(10 * VOXEL_NM), "--classes", *names]
     words += ["-o", folder]
     began = time.perf_counter()
@@ -91,7 +91,7 @@ def command(path: pathlib.Path, names: tuple[str, ...], folder: str) -> dict:
 
 
 def enclosed_um3(labels: np.ndarray, label: int, gap: int) -> float:
-    """The volume that a membrane encloses within z slices."""
+    """Return the volume that a membrane encloses within z slices."""
     (box,) = ndimage.find_objects((labels == label).view(np.int8))
     box = tuple(
         slice(max(s.start - gap, 0), s.stop + gap) if axis else s for axis, s in enumerate(box)
@@ -101,7 +101,7 @@ def enclosed_um3(labels: np.ndarray, label: int, gap: int) -> float:
 
 
 def draw(path: pathlib.Path, pictures: dict[str, np.ndarray], rows: list[dict]) -> None:
-    """A slice of every volume, and how far its membranes are from each other."""
+    """Draw a slice of every volume, and the distances between its membranes."""
     figure, axes = plt.subplots(
         2, len(rows), figsize=(4 * len(rows), 7), squeeze=False, constrained_layout=True
     )

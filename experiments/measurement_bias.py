@@ -1,38 +1,43 @@
-"""How wrong are area, volume, length and spacing that are measured on what a segmenter found?
+"""How biased are area, volume, length and spacing when they are measured on predicted labels?
 
     python experiments/measurement_bias.py            # 18 CPU-minutes
     python experiments/measurement_bias.py --tiny     # under a minute: checks that it runs
 
-Flat bilayers of known area and bundles of seven actin filaments of known length and spacing, one
-in a volume, imaged with a tilt range of +-60 degrees (wedge tier) so that each has one visibility:
-of a bilayer that of its normal, of a filament the measured part of the directions across it. Each
-method is trained on such objects at random orientations (membranes also on vesicles), then measured
-on unseen ones at orientations from invisible to visible. Errors are relative to the truth of the
-scene, over all that was found in the volume, wrong detections included; those of the row ``truth``
-are of the measurement itself, on the true labels.
+The scenes are flat bilayers of known area, and bundles of seven actin filaments of known length and
+spacing. Each volume holds one object, imaged with a tilt range of +-60 degrees by the fast model
+(wedge tier), so that the whole object has one visibility: for a bilayer that of its normal, for a
+filament the measured fraction of the directions perpendicular to it. Each method is trained on such
+objects at random orientations (membranes also on vesicles) and then measured on unseen ones at
+orientations from invisible to visible. Errors are relative to the truth of the scene and cover
+everything found in the volume, false detections included. The row ``truth`` shows the error of the
+measurement itself, on the true labels.
 
-- `area`: of the mid-surface of the mask; `volume`: its voxels; `expected volume`: the sum of the
-  probabilities; `length`, `spacing`: of traced filaments (spacing only where any has a neighbour);
-  `expected length`: sections of the probabilities.
-- ``calibrated``: with the isotonic map of the logit that fits scenes kept for it, which hold as
-  much of the structure as those that are measured; the mask is what is then more probable than not.
-- ``unet, wedge-aware``: trained with weights that insist on what is hard to see.
+- `area` is that of the mid-surface of the mask; `volume` is the number of its voxels; `expected
+  volume` is the sum of the probabilities; `length` and `spacing` are those of traced filaments
+  (spacing only where a filament has a neighbour); `expected length` follows from cross-sections of
+  the probabilities.
+- ``calibrated`` applies the isotonic map of the logit that fits separate calibration scenes, which
+  contain as much structure as the test scenes; the mask is then all voxels with a probability above
+  one half.
+- ``unet, wedge-aware`` is trained with larger weights on structure of low visibility.
 
-Learned, of two seeds at a ratio of 0.3: measuring is off by 2 % of an area and 1 % of a length or
-spacing, finding by far more. Every method learns from patches that hold structure, so where hardly
-any is it finds too much: the U-Net 4.5 to 6 times the volume and 3.6 to 4.7 times the area of a
-bilayer. The calibration corrects that. Its expected volume is then within 0.1 to 0.35 of the truth
-at any visibility, also behind a threshold (0.3 to 0.4), of whose voxels none is more probable
-membrane than not; the mask of the calibrated U-Net misses half of the volume, and of the area a
-third where visibility is low and nothing where it is high. So at such noise sums of calibrated
-probabilities are the measurement, and masks are not. For filaments tracing helps, as specks are no
-filaments: behind the calibrated U-Net lengths are within 0.14, spacings within 0.06 where anything
-of the filaments can be seen and 0.12 where nothing can, behind the calibrated tube filter
-lengths are within 0.07 where they are seen and spacings 5 to 28 % too small.
+Learned, from two seeds at a ratio of 0.3: the measurement itself is accurate to 2 % for an area and
+1 % for a length or spacing; errors of the segmentation are far larger. Every method is trained on
+patches that contain structure, so it finds too much where structure is rare: the U-Net finds 4.5 to
+6 times the volume and 3.6 to 4.7 times the area of a bilayer. Calibration corrects that. The
+expected volume is then within 0.1 to 0.35 of the truth at any visibility, also for a threshold (0.3
+to 0.4), none of whose voxels is more likely membrane than not. The mask of the calibrated U-Net
+misses half of the volume; it misses a third of the area where visibility is low and nothing where
+it is high. At such noise the sum of calibrated probabilities is therefore the better measurement,
+and the mask is not. For filaments tracing helps, because specks are not filaments. With the
+calibrated U-Net lengths are within 0.14, and spacings within 0.06 where anything of the filaments
+is visible and within 0.12 where nothing is. With the calibrated tube filter lengths are within 0.07
+where the filaments are visible, and spacings are 5 to 28 % too small.
 
-Negative: of the goals for the U-Net (a tenth for area, expected volume and length) none is met;
-that for spacing is, by a little. Weights that insist on what is hard to see find more of all,
-and after calibration no more of it (-0.41 of the area below a visibility of 0.35, -0.36 without).
+Negative: of the goals for the U-Net (a tenth for area, expected volume and length) none is met; the
+goal for spacing is met by a small margin. Larger weights on structure of low visibility find more
+of everything, but after calibration they find no more of it (-0.41 of the area below a visibility
+of 0.35, compared with -0.36 without).
 """
 
 import dataclasses
@@ -79,20 +84,20 @@ BINS = (0.0, 0.35, 0.7, 1.001)
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Segmenters, calibrated or not, against what is true."""
+    """Compare measurements on calibrated and uncalibrated segmentations with the truth."""
 
     membranes: tuple[str, ...] = ("threshold", "sheet", "unet", AWARE)
     filaments: tuple[str, ...] = ("threshold", "tube", "unet")
     snr: float = 0.3
     edge: int = 48
     train: int = 16
-    """training scenes"""
+    """number of training scenes"""
     calibration: int = 3
-    """scenes kept for calibration"""
+    """number of scenes for calibration"""
     angles: tuple[int, ...] = (0, 15, 30, 45, 60, 75, 90)
-    """degrees: of normals from the beam towards x; of filaments from x over y to the beam, twice"""
+    """angles of `single_objects.direction`, in degrees"""
     width: int = 8
-    """channels of the U-Net"""
+    """channels of the finest level of the U-Net"""
     steps: int = 600
     filter_steps: int = 100
     emphasis: float = 2.0
@@ -102,7 +107,7 @@ class Config:
 
 
 def train(task: str, method: str, examples, seed: int, config: Config):
-    """The segmenter and the CPU-seconds of its training."""
+    """Return the trained segmenter and the CPU-seconds of its training."""
     name = "membrane" if task == "membranes" else "actin"
     if not method.startswith("unet"):
         steps = config.filter_steps
@@ -118,13 +123,13 @@ def train(task: str, method: str, examples, seed: int, config: Config):
 
 
 def fitted(segmenter: core.Segmenter, volume: np.ndarray, halo: int) -> core.Segmenter:
-    """With its statistics frozen to a volume, and a halo of at most this."""
+    """Freeze the statistics of a segmenter on a volume, and limit its halo."""
     found = segmenters.fit_normalization(segmenter, volume)
     return segmenters.Truncated(found, halo) if found.halo > halo else found
 
 
 def measured(task: str, p: np.ndarray) -> dict[str, float | None]:
-    """All quantities of a probability map, in powers of angstrom; None where there is none."""
+    """Measure all quantities of a probability map, in powers of angstrom; None if undefined."""
     mask = p > 0.5
     if task == "membranes":
         return {
@@ -147,7 +152,7 @@ def length_of(p):
 
 
 def known(task: str, one: Phantom) -> dict[str, float]:
-    """What is true: exactly for areas, lengths and spacings, on the true labels for the rest."""
+    """Return true values: exact areas, lengths and spacings, and the rest from true labels."""
     mask = labels_of(task, one).astype(np.float32)
     (row,) = measurements(one.scene)
     if task == "membranes":
@@ -166,7 +171,7 @@ def errors(task: str, p: np.ndarray, true: dict[str, float]) -> dict[str, float 
 
 
 def results_of(task: str, method: str, seed: int, tests, config: Config) -> dict:
-    """Relative errors in every test scene, without and with calibration."""
+    """Return the relative errors in every test scene, without and with calibration."""
     truths = [known(task, one) for one in tests]
     if method == TRUTH:
         plain = [
@@ -192,7 +197,7 @@ def results_of(task: str, method: str, seed: int, tests, config: Config) -> dict
 
 
 def summary(records: list[dict], config: Config) -> list[dict]:
-    """A row for each method, with and without calibration, and quantity: the error in each bin."""
+    """Return a row for each method, calibration and quantity, with the error in each bin."""
     rows = []
     for task in QUANTITIES:
         for method in (TRUTH, *getattr(config, task)):
@@ -222,7 +227,7 @@ def summary(records: list[dict], config: Config) -> list[dict]:
 
 
 def error_of(rows, method: str, quantity: str, calibrated: bool, which: int) -> float | None:
-    """The mean error in a bin of visibility."""
+    """Return the mean error in a bin of visibility."""
     key = f"error_{BINS[which]:g}_to_{min(BINS[which + 1], 1):g}"
     wanted = (method, quantity, calibrated)
     found = [r for r in rows if (r["method"], r["quantity"], r["calibrated"]) == wanted]

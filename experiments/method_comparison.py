@@ -1,28 +1,29 @@
-"""Which method holds up as noise, uneven contrast and the missing wedge get worse?
+"""Which method is most robust to noise, uneven contrast and the missing wedge?
 
     python experiments/method_comparison.py            # 20 minutes on 2 cores
     python experiments/method_comparison.py --tiny     # under a minute: checks that it runs
 
-Membranes of simulated vesicles and sheets. Every method is trained once a seed, on scenes whose
-signal-to-noise ratio, contrast drift and tilt range are drawn from all that is tested, as a user
-who has one model for many tomograms; then it is scored on an unseen scene in every condition:
-ratios 0.02 to 1, contrast even or falling to 35 % across the volume, tilt ranges of 180 (no wedge),
-120, 100 and 80 degrees. ``best threshold`` is no method: it is the threshold of highest Dice on
-each test volume, chosen with the truth in hand, which no global threshold can beat.
+The scenes are membranes of simulated vesicles and sheets. Every method is trained once per seed, on
+scenes whose signal-to-noise ratio, contrast drift and tilt range are drawn from all tested values,
+like a user who has one model for many tomograms. It is then scored on an unseen scene in every
+condition: ratios from 0.02 to 1, contrast that is even or falls to 35 % across the volume, and tilt
+ranges of 180 (no wedge), 120, 100 and 80 degrees. ``best threshold`` is not a method: it is the
+threshold of highest Dice on each test volume, chosen with the known truth, which no global
+threshold can beat.
 
-Surface Dice is at 20 angstrom (2 voxels). Training is in CPU-seconds, the median over seeds, of
-which the first compiles; speed is that of a volume of 64^3 voxels, compilation apart, with no more
-of its mirrored surroundings than ``halo``, as the test volumes are segmented.
+Surface Dice has a tolerance of 20 angstrom (2 voxels). Training time is in CPU-seconds, the median
+over seeds; the first seed includes compilation. Speed is that of a volume of 64^3 voxels, without
+compilation, with mirrored surroundings of at most ``halo``, as in the test volumes.
 
-Learned: the U-Net holds up best in every condition from a ratio of 0.1 upwards. Below, the linear
-vote does (0.40 against 0.39 at 0.05, 0.36 against 0.32 at 0.02), at half the training and a
-thousandth of the parameters. Some method beats even the threshold chosen with the truth in hand
-everywhere. Trained for all conditions at once, a threshold, a local threshold, hysteresis and the
-tube filter learn to call everything membrane (Dice 0.32, whatever the condition). The wedge costs
-the U-Net 0.05 of Dice at 60 degrees and 0.11 at 40; contrast that falls costs it 0.02. Negative:
-tensor voting does not beat the sheet filter it starts from here, and a network of few layers needs
-a ratio of 0.3 before it beats either; what networks win is calibration (ECE below 0.1, where every
-method that learned on Dice alone is above 0.3).
+Learned: from a ratio of 0.1 upwards the U-Net is best in every condition. Below, the linear vote is
+best (0.40 against 0.39 at 0.05, 0.36 against 0.32 at 0.02), with half the training time and a
+thousandth of the parameters. In every condition some method beats even the threshold chosen with
+the known truth. When trained for all conditions at once, a threshold, a local threshold, hysteresis
+and the tube filter learn to label everything as membrane (Dice 0.32 in all conditions). The wedge
+costs the U-Net 0.05 of Dice at 60 degrees and 0.11 at 40; falling contrast costs it 0.02. Negative:
+tensor voting does not improve on the sheet filter that it starts from, and a network of few layers
+needs a ratio of 0.3 before it beats either. The advantage of networks is calibration (ECE below
+0.1, while every method that was trained on Dice alone is above 0.3).
 """
 
 import dataclasses
@@ -55,7 +56,7 @@ SCORES = ("dice", "surface_dice", "ece")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Every method, in every condition."""
+    """Compare every method in every condition."""
 
     methods: tuple[str, ...] = (
         "threshold",
@@ -72,18 +73,18 @@ class Config:
     snr: tuple[float, ...] = (0.02, 0.05, 0.1, 0.3, 1.0)
     drift: tuple[bool, ...] = (False, True)
     half_tilt: tuple[int, ...] = (90, 60, 50, 40)
-    """degrees; 90 is no wedge"""
+    """half of the tilt range, in degrees; 90 means no wedge"""
     edge: int = 48
     train: int = 6
-    """training scenes"""
+    """number of training scenes"""
     filter_steps: int = 100
-    """of what has a handful of parameters"""
+    """training steps of methods with few parameters"""
     network_steps: int = 150
-    """of convnet and unet"""
+    """training steps of convnet and unet"""
     tomoseg_steps: int = 400
     halo: int = 8
-    """voxels of mirrored surroundings that the test volumes are given at most: volumes of 48 voxels
-    hold little else within the exact halo of a deep network"""
+    """largest mirrored margin of the test volumes, in voxels; with the exact halo of a deep
+    network, volumes of 48 voxels would consist of little else"""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     tiny: bool = False
 
@@ -93,7 +94,7 @@ def wedge_of(half_tilt: int) -> core.MissingWedge | None:
 
 
 def phantom(seed: int, snr: float, drift: bool, half_tilt: int, edge: int):
-    """A normalized volume and its labels; the scene depends on the seed and the drift alone."""
+    """Return a normalized volume and its labels; only seed and drift determine the scene."""
     by_scene, by_noise = jax.random.split(jax.random.key(seed))
     preset = presets.contrast_drift if drift else presets.vesicles
     scene = preset(by_scene, (edge,) * 3, 10.0)
@@ -103,7 +104,7 @@ def phantom(seed: int, snr: float, drift: bool, half_tilt: int, edge: int):
 
 
 def examples_of(seed: int, config: Config) -> list[training.Example]:
-    """Training scenes, their conditions drawn from those that are tested."""
+    """Return training scenes whose conditions are drawn from the tested ones."""
     rng = np.random.default_rng(seed)
     examples = []
     for i in range(config.train):
@@ -138,13 +139,13 @@ def scores(found: np.ndarray, probabilities: np.ndarray | None, truth: np.ndarra
 
 
 def fit(segmenter: core.Segmenter, volume: np.ndarray, halo: int) -> core.Segmenter:
-    """The segmenter as it is used on a volume: its statistics frozen, its halo at most this."""
+    """Freeze the statistics of a segmenter on a volume, and limit its halo."""
     fitted = segmenters.fit_normalization(segmenter, volume)
     return segmenters.Truncated(fitted, halo) if fitted.halo > halo else fitted
 
 
 def best_threshold(volume: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The mask of the threshold whose Dice with the truth is highest."""
+    """Return the mask of the threshold whose Dice with the truth is highest."""
     order = np.argsort(-volume, axis=None)
     hits = np.cumsum(truth.ravel()[order])
     dice = 2 * hits / (np.arange(1, hits.size + 1) + truth.sum())
@@ -152,7 +153,7 @@ def best_threshold(volume: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def speed(segmenter, edge: int) -> float:
-    """Voxels a second: median of three."""
+    """Return voxels per second, as the median of three runs."""
     volume = np.random.default_rng(0).normal(size=(edge,) * 3).astype(np.float32)
     times = []
     for _ in range(4):
@@ -167,7 +168,7 @@ def parameters(segmenter) -> int:
 
 
 def summary(records: list[dict], config: Config) -> list[dict]:
-    """A row for each method and condition."""
+    """Return a row for each method and condition."""
     rows = []
     for method in (BEST, *config.methods):
         mine = [r for r in records if r["method"] == method]
@@ -186,7 +187,7 @@ def summary(records: list[dict], config: Config) -> list[dict]:
 
 
 def overview(rows: list[dict], config: Config) -> list[dict]:
-    """A row for each method: means over conditions, and over those that share something."""
+    """Return a row for each method, with means over all conditions and over groups of them."""
     found = []
     for method in (BEST, *config.methods):
         mine = [r for r in rows if r["method"] == method]

@@ -1,19 +1,20 @@
-"""How far must a method look, if it may not have more parameters?
+"""How far must a method look if its number of parameters is fixed?
 
     python experiments/neighbourhood.py            # 22 minutes on 2 cores
     python experiments/neighbourhood.py --tiny     # under a minute: checks that it runs
 
-Networks of nearly the same number of parameters that differ in reach: convolutions of one voxel
-(a learned threshold), one to eight layers of 3^3 voxels, and U-Nets of one and two levels. All see
-the same scenes (vesicles and sheets, tilt range +-60 degrees, dense labels), are trained for the
-same steps, and are scored on scenes they never saw. The width of each is the largest that stays
-within the budget. ``--networks`` takes names of these, and methods or MODULE:CLASS of one's own
-beside them, which have the size they have.
+The networks have nearly equal numbers of parameters and different receptive fields: convolutions of
+one voxel (a learned threshold), one to eight layers of 3^3 voxels, and U-Nets of one and two
+levels. All are trained on the same scenes (vesicles and sheets, tilt range +-60 degrees, dense
+labels) for the same number of steps, and scored on unseen scenes. The width of each network is the
+largest that fits the budget of parameters. ``--networks`` also accepts the names of other methods
+and your own MODULE:CLASS, which keep their own size.
 
-Learned: Dice grows with every voxel of reach up to about four, the thickness of a membrane with
-its surroundings, then hardly: 0.03 from one voxel, 0.25, 0.39 and 0.49 from one, two and four
-layers, 0.50 from eight. Negative: at this size and after so few steps looking farther is not
-better. U-Nets of one and two levels equal the layers (0.49 and 0.48) at a third of their work.
+Learned: Dice grows with the receptive field up to about four voxels, the thickness of a membrane
+with its surroundings, and hardly beyond: it is 0.03 with one voxel, 0.25, 0.39 and 0.49 with one,
+two and four layers, and 0.50 with eight. Negative: at this size and after so few steps, looking
+farther does not help. U-Nets of one and two levels equal the layers (0.49 and 0.48) at a third of
+the computation.
 """
 
 import dataclasses
@@ -43,7 +44,7 @@ Build = Callable[[int, int], core.Segmenter]  # of width and seed
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Networks of equal size and unequal reach."""
+    """Compare networks of equal size and different receptive fields."""
 
     networks: tuple[str, ...] = (
         "one voxel",
@@ -56,11 +57,11 @@ class Config:
     )
     snr: float = 0.1
     edge: int = 64
-    """of the volumes, voxels of 10 angstrom"""
+    """edge of the volumes, in voxels of 10 angstrom"""
     train: int = 6
     test: int = 4
     parameters: int = 25_000
-    """at most"""
+    """largest number of parameters"""
     steps: int = 200
     patch: int = 32
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -99,7 +100,7 @@ def parameters(segmenter: core.Segmenter) -> int:
 
 
 def widest(build: Build, budget: int) -> int:
-    """The largest width within the budget."""
+    """Return the largest width within the budget."""
     low, high = 1, 1024
     while high - low > 1:
         middle = (low + high) // 2

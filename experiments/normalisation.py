@@ -3,26 +3,26 @@
     python experiments/normalisation.py            # about 25 CPU-minutes, 20 minutes on 2 cores
     python experiments/normalisation.py --tiny     # under a minute: checks that it runs
 
-The three that lead are compared again with four seeds and more time each:
+The best three are compared again with four seeds and more training time:
 
-    python experiments/normalisation.py --name normalisation-finalists \
+    python experiments/normalisation.py --name normalisation-finalists \\
         --candidates weight batch instance --rates 5e-3 --seconds 90 --seeds 0 1 2 3
 
-Every candidate trains the same U-Net for the same CPU-seconds (compilation apart) on synthetic
+Every candidate trains the same U-Net for the same CPU-seconds (without compilation) on synthetic
 tomograms with five classes, white noise, a missing wedge and a contrast that varies between
-volumes, at two learning rates; the rate is chosen on a validation volume and the test volumes are
-scored by mean Dice over the four foreground classes.
+volumes, at two learning rates. The rate is chosen on a validation volume, and the test volumes are
+scored by the mean Dice over the four foreground classes.
 
-- ``none``, ``rms``, ``weight``: local as they are.
-- ``affine``: statistics frozen on the first batch, before training (data-dependent start): an
-  affine map that is trained from there.
-- ``instance``, ``batch``: statistics of the volume or the batch while training. Scored in three
-  ways: ``fitted`` to each test volume by `fit_normalization`, which tiles exactly; ``training``,
-  statistics frozen on the training volumes, as running averages would be; ``whole``, statistics of
-  the whole test volume, which cannot be tiled.
+- ``none``, ``rms`` and ``weight`` are local.
+- ``affine`` uses statistics of the first batch as the start of an affine map, which is then
+  trained.
+- ``instance`` and ``batch`` use statistics of the volume or the batch during training. They are
+  scored in three ways: ``fitted`` has statistics fitted to each test volume by `fit_normalization`,
+  which tiles exactly; ``training`` has statistics frozen on the training volumes, like running
+  averages; ``whole`` has statistics of the whole test volume, which cannot be tiled.
 
-Writes `experiments/results/NAME.json`; its first claim holds the default norm of `UNet`
-against the best that tiles.
+The result is `experiments/results/NAME.json`; its first claim compares the default norm of `UNet`
+with the best norm that tiles.
 """
 
 import dataclasses
@@ -50,35 +50,35 @@ CLASSES = ("background", "membrane", "tube", "filament", "particle")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Normalisation of the U-Net at equal CPU-seconds."""
+    """Compare normalisations of the U-Net at equal CPU-seconds."""
 
     name: str = "normalisation"
     """name of the result file"""
     tiny: bool = False
-    """a run under a minute of two candidates that only shows that everything works"""
+    """run two candidates in less than a minute, to check that everything works"""
     candidates: tuple[str, ...] = ("none", "rms", "weight", "affine", "batch", "instance")
     edge: int = 64
-    """edge of the volumes, voxels"""
+    """edge of the volumes, in voxels"""
     train: int = 6
-    """training volumes"""
+    """number of training volumes"""
     test: int = 2
-    """test volumes"""
+    """number of test volumes"""
     noise: float = 0.5
     """standard deviation of the noise, in units of the density of a membrane"""
     patch: int = 32
-    """edge of the training patches, voxels"""
+    """edge of the training patches, in voxels"""
     batch: int = 2
     width: int = 8
     depth: int = 2
     seconds: float = 45.0
-    """CPU-seconds of training of each run"""
+    """training time of each run, in CPU-seconds"""
     rates: tuple[float, ...] = (3e-3, 1e-2)
-    """learning rates tried for each candidate"""
+    """learning rates of each candidate"""
     seeds: tuple[int, ...] = (0, 1)
 
 
 def phantom(rng: np.random.Generator, edge: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """A normalised tomogram and its labels: vesicles, hollow tubes, filaments and particles."""
+    """Make a normalised tomogram and its labels: vesicles, tubes, filaments and particles."""
     grid = np.stack(np.meshgrid(*[np.arange(edge, dtype=np.float32)] * 3, indexing="ij"), -1)
     density = np.zeros((edge,) * 3, np.float32)
     truth = np.zeros((edge,) * 3, np.int32)
@@ -111,7 +111,7 @@ def phantom(rng: np.random.Generator, edge: int, noise: float) -> tuple[np.ndarr
 
 
 def sample(rng: np.random.Generator, volumes, config: Config):
-    """Random patches; every second one is centred on a voxel of a random foreground class."""
+    """Draw random patches; every second one is centred on a voxel of a random foreground class."""
     pairs = []
     for i in range(config.batch):
         volume, truth = volumes[rng.integers(len(volumes))]
@@ -132,7 +132,7 @@ def objective(segmenter, volumes, truth):
 
 
 def compiled_step(graph, params, fixed, optimizer, batch):
-    """The training step, compiled before the clock starts."""
+    """Return the training step, compiled before the clock starts."""
 
     @jax.jit
     def step(params, opt_state, rate, batch):
@@ -148,7 +148,7 @@ def compiled_step(graph, params, fixed, optimizer, batch):
 
 
 def train(candidate: str, rate: float, seed: int, volumes, config: Config):
-    """The trained network and its number of steps, after `config.seconds` of CPU time."""
+    """Return the network after `config.seconds` of CPU time, and its number of steps."""
     rng = np.random.default_rng(100 + seed)
     norm = "instance" if candidate == "affine" else candidate
     net = UNet(config.width, config.depth, norm=norm, classes=CLASSES, rngs=nnx.Rngs(seed))
@@ -169,7 +169,7 @@ def train(candidate: str, rate: float, seed: int, volumes, config: Config):
 
 
 def mean_dice(predictions, volumes) -> float:
-    """Mean over the foreground classes, all volumes together."""
+    """Return the mean Dice over the foreground classes, all volumes together."""
     predicted = np.stack([np.asarray(labels(jnp.asarray(p))) for p in predictions])
     truth = np.stack([t for _, t in volumes])
     scores = []
@@ -187,7 +187,7 @@ def whole(segmenter, volume):
 def scores(
     net: Segmenter, candidate: str, train_volumes, volumes, config: Config
 ) -> dict[str, float]:
-    """Mean Dice in each way of applying the network."""
+    """Return the mean Dice for each way of applying the network."""
     if candidate not in ("instance", "batch"):
         return {"local": mean_dice([apply(net, v) for v, _ in volumes], volumes)}
     many = dict(patch=config.patch, count=16)
@@ -202,7 +202,7 @@ def scores(
 
 
 def summary(runs) -> list[dict]:
-    """A row for each candidate, way of applying it and rate, averaged over the seeds.
+    """Return a row for each candidate, way of applying it and rate, averaged over seeds.
 
     `chosen` marks the rate that is best on the validation volume.
     """

@@ -1,11 +1,11 @@
-"""What do the presets hold, what do they cost, and what does the missing wedge leave of them?
+"""What do the presets contain, what do they cost, and what remains behind the missing wedge?
 
     python experiments/phantoms.py           # 3 minutes on 2 cores
     python experiments/phantoms.py --tiny    # under a minute: checks that it runs
 
-Draws every preset and images it in both tiers. Writes `experiments/results/phantoms.json`, with
-seconds (compilation included, as a first call has it) and the volume fraction of each class, and a
-picture of a slice of each.
+Every preset is drawn and imaged by both models of imaging. The result is
+`experiments/results/phantoms.json`, with the time in seconds (including the compilation of a first
+call) and the volume fraction of each class, and a picture with a slice of each.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ PRESETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All presets, in both tiers of imaging."""
+    """Draw all presets in both tiers of imaging."""
 
     shape: tuple[int, int, int] = (64, 128, 128)
     voxel_size: float = 10.0
@@ -59,7 +59,7 @@ class Config:
 
 
 def contrast(phantom: Phantom) -> float:
-    """Mean of the structures less that of the background, in deviations of a background voxel.
+    """Return the contrast of structures to background, in standard deviations of the background.
 
     Real tomograms at 1 to 1.7 nm have about 0.5 for membranes and 0.25 to 0.6 for microtubules.
     """
@@ -69,7 +69,7 @@ def contrast(phantom: Phantom) -> float:
 
 
 def picture(path: pathlib.Path, shown: dict[str, list[np.ndarray]]) -> None:
-    """A row for each preset: density, classes, and both reconstructions, one slice of each."""
+    """Draw a row for each preset, with slices of density, classes and both reconstructions."""
     titles = ("density", "classes", "wedge tier", "tilt-series tier")
     figure, axes = plt.subplots(
         len(titles), len(shown), figsize=(2.4 * len(shown), 9.8), constrained_layout=True

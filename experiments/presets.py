@@ -1,18 +1,19 @@
-"""What does a network made for speed lose?
+"""How much accuracy does a network lose when it is made for speed?
 
     python experiments/presets.py            # 11 minutes on 2 cores
     python experiments/presets.py --tiny     # under a minute: checks that it runs
 
-The U-Nets of `segmenters.unet_preset` learn the phantoms of `method_comparison.py` (vesicles and
-sheets; signal-to-noise ratio, contrast drift and tilt range drawn from all that is tested) and are
-scored on an unseen scene in each of its 40 conditions. Differences are paired by seed. Speed is
-that of a 96^3 volume, compilation apart, in voxels per CPU-second: on any number of cores the ratio
-is the same. A fast network can afford more steps: it is trained for less time in all.
+The U-Nets of `segmenters.unet_preset` are trained on the phantoms of `method_comparison.py`
+(vesicles and sheets; signal-to-noise ratio, contrast drift and tilt range are drawn from all tested
+values) and scored on an unseen scene in each of its 40 conditions. Differences are paired by seed.
+Speed is that of a 96^3 volume without compilation, in voxels per CPU-second, so that the ratio does
+not depend on the number of cores. The fast network is trained for more steps, which still take less
+time in all.
 
-Learned: at nine times the speed the fast preset loses less than a hundredth of Dice on average,
-but the average hides much: from one seed to the next the difference goes both ways by up to 0.04,
-and it is the noisiest tomograms that lose (0.01 to 0.02 at ratios below 0.1) while clean ones gain.
-Negative: the large preset, at a third of the speed, gains nothing in as few steps.
+Learned: the fast preset is nine times as fast and loses less than a hundredth of Dice on average.
+The average hides much: between seeds the difference varies by up to 0.04 in both directions, and
+the noisiest tomograms lose (0.01 to 0.02 at ratios below 0.1) while clean ones gain. Negative: the
+large preset runs at a third of the speed and gains nothing in so few steps.
 """
 
 import dataclasses
@@ -41,24 +42,24 @@ METHODS = {"fast": "unet-fast", "standard": "unet", "large": "unet-large"}  # as
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The presets against each other."""
+    """Compare the presets of the U-Net."""
 
     presets: tuple[str, ...] = ("fast", "standard", "large")
     steps: int = 300
-    """of the standard and the large one"""
+    """training steps of the standard and the large preset"""
     fast_steps: int = 1200
-    """which take less than half the time of the standard one's"""
+    """training steps of the fast preset, which take less than half the time of the standard one"""
     large_seeds: int = 1
-    """of the large one, which is for a GPU"""
+    """number of seeds of the large preset, which is meant for a GPU"""
     patch: int = 32
     edge: int = 96
-    """of the volume that speed is measured on"""
+    """edge of the volume on which speed is measured, in voxels"""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     tiny: bool = False
 
 
 def speed(net: core.Segmenter, edge: int) -> float:
-    """Voxels a CPU-second: median of three."""
+    """Return voxels per CPU-second, as the median of three runs."""
     volume = np.random.default_rng(0).normal(size=(edge,) * 3).astype(np.float32)
     run = jax.jit(lambda net, volume: net(volume))
     times = []
@@ -70,7 +71,7 @@ def speed(net: core.Segmenter, edge: int) -> float:
 
 
 def dice(net: core.Segmenter, tests, halo: int) -> list[float]:
-    """Of each condition."""
+    """Return the Dice in each condition."""
     found = []
     for volume, truth in tests:
         fitted = comparison.fit(net, volume, halo)

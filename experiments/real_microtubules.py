@@ -1,37 +1,37 @@
-"""Which methods find a microtubule's wall in a real tomogram, from five annotated slices?
+"""Which methods find the wall of a microtubule in a real tomogram, from five annotated slices?
 
     python experiments/real_microtubules.py             # 20 minutes on 2 cores
     python experiments/real_microtubules.py --tiny      # under a minute, for the tests
 
-Every method trains on five z slices of a real 13-protofilament microtubule and is scored on a 14-
-protofilament one it never saw. Needs the data set ``cylindra_mt`` (see `datasets.py`).
-``unet insist`` and ``unet both`` are the U-Net with losses that know the wedge (`wedge_losses.py`):
-weights ``1 + 2 (1 - visibility)`` on the wall, and with them consistency under rotations of the
-whole tomogram, annotated or not.
+Every method is trained on five z slices of a real microtubule of 13 protofilaments and scored on an
+unseen one of 14 protofilaments. This experiment needs the data set ``cylindra_mt`` (see
+`datasets.py`). ``unet insist`` and ``unet both`` are the U-Net with losses that use the wedge (see
+`wedge_losses.py`): the first has weights ``1 + 2 (1 - visibility)`` on the wall, and the second
+adds consistency under rotations of the whole tomogram, annotated or not.
 
-The labels come from the published centre-line, moved by up to a few nanometres to where the
-density has its wall (six numbers for a whole volume: the published points are clicks, up to 3 nm
-off the axis). Wall is what lies 8 to 13 nm from the axis. Nearer than 7 nm is lumen and counts as
-background: a method that floods the tube must pay. The rest within 16 nm, and everything near the
-axis beyond the ends of the centre-line, is not annotated. The tilt range is not published; it is
-read from the power spectrum.
+The labels follow from the published centre-line, which is shifted by up to a few nanometres to fit
+the density of the wall. The published points are clicks, up to 3 nm off the axis; the fit has six
+parameters per volume. Voxels 8 to 13 nm from the axis are wall. Voxels nearer than 7 nm are lumen
+and count as background, so that a method that fills the tube is penalised. The rest within 16 nm,
+and everything near the axis beyond the ends of the centre-line, is not annotated. The tilt range is
+not published; it is estimated from the power spectrum.
 
-Calibration: ECE over all annotated voxels, in bins of equal mass, and within 3 voxels of the wall;
-and again over all after a temperature, or an increasing map, was fitted to two more slices of the
-training volume.
+Calibration is the ECE in bins of equal mass: over all annotated voxels; within 3 voxels of the
+wall; and over all voxels after a temperature, or an increasing map, was fitted to two more slices
+of the training volume.
 
-It also trains on two 96^3 patches with partial masks of filled microtubules (``tardis_cnn``) and
-scores two 64^3 ones; slices without any mask count as not annotated.
+The methods are also trained on two 96^3 patches with partial masks of filled microtubules
+(``tardis_cnn``) and scored on two of 64^3; slices without any mask count as not annotated.
 
-Learned: consistency under rotations brings back the wall that the wedge erases. It raises the
-U-Net's recall at visibilities below 0.5 from 0.51 to 0.78 and closes the ring at its top and
-bottom, at 0.06 less precision and a higher Dice (0.88 against 0.86), and halves its calibration
-errors. Weights that insist do next to nothing by themselves (+0.02). The sheet filter, tensor
-voting and networks reach 0.73 to 0.88 where the best threshold reaches 0.23. Negative: a
-temperature does not help a U-Net that is calibrated already (ECE 0.015; it makes filters, which
-learned on Dice alone, 2 to 10 times better calibrated). And two partial masks of ``tardis_cnn`` are
-too little: nobody finds anything there, networks call everything background (Dice below 0.14
-throughout).
+Learned: consistency under rotations recovers the wall that the wedge erases. It raises the recall
+of the U-Net at visibilities below 0.5 from 0.51 to 0.78 and closes the ring at its top and bottom,
+for a precision that is lower by 0.06 and a higher Dice (0.88 against 0.86), and it halves the
+calibration errors. Weights on low visibility alone have little effect (+0.02). The sheet filter,
+tensor voting and networks reach a Dice of 0.73 to 0.88, where the best threshold reaches 0.23.
+Negative: a temperature does not help a U-Net that is calibrated already (ECE 0.015); it improves
+the calibration of filters, which were trained on Dice alone, by a factor of 2 to 10. Two partial
+masks of ``tardis_cnn`` are too few: no method finds anything there, and networks label everything
+as background (Dice below 0.14 throughout).
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ Variant = Literal["plain", "insist", "both"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Real microtubules, from five slices."""
+    """Train on five slices of a real microtubule and test on another one."""
 
     methods: tuple[str, ...] = (
         "threshold",
@@ -79,23 +79,23 @@ class Config:
         "unet",
     )
     variants: tuple[Variant, ...] = ("insist", "both")
-    """losses of the U-Net that know the wedge, beside the plain one"""
+    """losses of the U-Net that use the wedge, beside the plain one"""
     slices: tuple[int, ...] = (6, 12, 18, 24, 30)
     """annotated z slices of the training volume"""
     calibration: tuple[int, ...] = (15, 21)
-    """more slices, which only calibration sees"""
+    """further slices, which serve for calibration alone"""
     steps: int = 250
-    """of the networks; filters take 100, and tomoseg, whose steps are slow, a fifth"""
+    """steps of the networks; filters take 100, and tomoseg, whose steps are slow, a fifth"""
     patch: int | tuple[int, int, int] = 32
-    """a cube, which rotations keep"""
+    """edges of a patch; a cube, because rotations must keep its shape"""
     seeds: tuple[int, ...] = (0, 1)
     patches: bool = True
-    """also the tardis_cnn patches, with the first seed and half the steps"""
+    """also run the tardis_cnn patches, with the first seed and half the steps"""
     tiny: bool = False
 
 
 def objective_of(variant: Variant) -> losses.Objective | None:
-    """None for the method's own."""
+    """Return the objective of a variant; None stands for the method's own loss."""
     if variant == "plain":
         return None
     plain = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
@@ -110,7 +110,7 @@ def train(
     seed: int,
     variant: Variant = "plain",
 ):
-    """The trained segmenter and the CPU-seconds it took, compilation included."""
+    """Return the trained segmenter and its CPU-seconds, compilation included."""
     steps = config.steps if is_network(method) else 100
     tomoseg = parts(method)[0] == "tomoseg"
     steps = steps // 5 if tomoseg else steps
@@ -126,7 +126,7 @@ def predict(segmenter, target: Scene) -> np.ndarray:
 
 
 def score(logits: np.ndarray, target: Scene) -> dict:
-    """Dice, precision and recall on annotated voxels, and calibration."""
+    """Return Dice, precision and recall on annotated voxels, and the calibration errors."""
     predicted = np.asarray(core.labels(logits))
     overlap = evaluate.overlap(predicted, target.labels, target.weights, CLASSES)[CLASSES[0]]
     data = (np.asarray(core.probabilities(logits)), target.labels)
@@ -144,7 +144,7 @@ def score(logits: np.ndarray, target: Scene) -> dict:
 
 
 def calibrated(segmenter, known: training.Example, target: Scene) -> dict:
-    """ECE on the target after calibration on other slices of the volume that was learned from."""
+    """Return the ECE on the target after calibration on other slices of the training volume."""
     fitted = segmenters.fit_normalization(segmenter, known.volume)
     scores = {}
     for name, fit in (
@@ -156,7 +156,7 @@ def calibrated(segmenter, known: training.Example, target: Scene) -> dict:
 
 
 def by_visibility(logits: np.ndarray, target: Scene) -> dict:
-    """Recall of the wall in bins of its visibility, and below `LOW`."""
+    """Return the recall of the wall in bins of its visibility, and below `LOW`."""
     found = np.asarray(core.labels(logits)) == 1
     data = (found, target.labels == 1, target.visibility)
     bins = evaluate.recall_by_visibility(*data, BINS, target.weights)
@@ -165,12 +165,12 @@ def by_visibility(logits: np.ndarray, target: Scene) -> dict:
 
 
 def cuts(shape: tuple[int, ...]) -> tuple:
-    """The middle slices facing the beam and across the tilt axis."""
+    """Return the middle slices perpendicular to the beam and to the tilt axis."""
     return np.s_[shape[0] // 2], np.s_[:, shape[1] // 2]
 
 
 def runs(config: Config) -> list[tuple[str, str | None, Variant]]:
-    """Name, method and loss of every row; "otsu" learns nothing."""
+    """Return name, method and loss of every row; "otsu" is not trained."""
     variants = config.variants if "unet" in config.methods else ()
     return [
         ("otsu", None, "plain"),
@@ -187,7 +187,7 @@ def run(
     config: Config,
     records: Rows,
 ) -> list[dict]:
-    """Trains and scores everything on one data set; rows of the table."""
+    """Train and score all methods on one data set, and return the rows of the table."""
     table = []
     for name, method, variant in runs(config):
         if variant != "plain" and known is None:
@@ -225,7 +225,7 @@ def run(
 
 
 def summary(data: str, name: str, records: Rows) -> dict:
-    """The row of one method: means over seeds and volumes."""
+    """Return the row of one method, with means over seeds and volumes."""
     mine = [r for r in records.records if (r["data"], r["method"]) == (data, name)]
     scores = [one for record in mine for one in record["scores"]]
     row = {"data": data, "method": name, "seeds": len(mine)}
@@ -241,7 +241,7 @@ def summary(data: str, name: str, records: Rows) -> dict:
 
 
 def draw(path: pathlib.Path, target: Scene, rows: list[dict], records: Rows) -> None:
-    """The untouched volume, four answers, the table as bars, and recall against visibility."""
+    """Draw the volume, four results, the table as bars, and recall against visibility."""
     pictures = {r["method"]: r["scores"][0].get("slices") for r in records.records[::-1]}
     pictures = {name: slices for name, slices in pictures.items() if slices}  # of the first seed
     shown = [m for m in ("otsu", "tensor-voting", "unet", "unet both") if m in pictures]
@@ -282,7 +282,7 @@ def draw(path: pathlib.Path, target: Scene, rows: list[dict], records: Rows) -> 
 
 
 def claims_of(rows: list[dict]) -> list[dict]:
-    """Of the microtubules."""
+    """Return the claims about the microtubules."""
     of = {row["method"]: row for row in rows}
     dice = {name: row["dice"] or 0 for name, row in of.items()}
     thresholds = [name for name in ("otsu", "threshold") if name in of]

@@ -22,10 +22,10 @@ BEGIN, END = "<!-- results: made by experiments/report.py -->", "<!-- end of res
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Documentation from results."""
+    """Make the documentation of results."""
 
     check: bool = False
-    """write nothing; exit 1 if the documentation is not up to date"""
+    """write nothing, and exit with status 1 if the documentation is not up to date"""
 
 
 # Suffixes of a column's name, and the units that its heading shows for them.
@@ -55,7 +55,7 @@ LONGEST = 12  # values of a list that a cell shows
 
 
 def heading(column: str) -> str:
-    """The heading of a column, with its unit in parentheses; a key of a mapping follows a colon.
+    """Return the heading of a column, with its unit in parentheses.
 
     >>> heading("cpu_seconds"), heading("areas_um2: inner membrane")
     ('CPU time (s)', 'areas, inner membrane (µm²)')
@@ -73,7 +73,7 @@ def heading(column: str) -> str:
 
 
 def number(value, between: str = " ") -> str:
-    """A value as a cell shows it: three significant digits, thousands apart.
+    """Format a value for a cell, with three significant digits and grouped thousands.
 
     >>> number(5949284889.6), number(0.51234), number([0.1, None]), number(True)
     ('5,950,000,000', '0.512', '0.1 -', 'yes')
@@ -90,7 +90,7 @@ def number(value, between: str = " ") -> str:
 
 
 def flat(row: dict) -> dict:
-    """A row whose mappings are columns of their own. It leaves out long lists and lists of rows.
+    """Return a row whose mappings are separate columns, without long lists and lists of rows.
 
     >>> flat({"area": {"inner": 1.0, "outer": 2.0}, "rows": [{"a": 1}]})
     {'area: inner': 1.0, 'area: outer': 2.0}
@@ -105,12 +105,12 @@ def flat(row: dict) -> dict:
 
 
 def nested(value) -> bool:
-    """Whether a value is a list of rows, which are a table of their own."""
+    """Return whether a value is a list of rows, which needs a table of its own."""
     return isinstance(value, list) and any(isinstance(v, dict) for v in value)
 
 
 def table(rows: list[dict], columns: list[str] | None = None) -> str:
-    """A Markdown table; without `columns`, of all that any row has."""
+    """Return a Markdown table; without `columns` it has those of all rows."""
     rows = [flat(row) for row in rows]
     if columns is None:
         columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -123,7 +123,7 @@ def table(rows: list[dict], columns: list[str] | None = None) -> str:
 
 
 def tables(rows: list[dict]) -> list[str]:
-    """The table of these rows, then one for each column that holds rows itself."""
+    """Return the table of these rows, then one for each column that holds rows itself."""
     parts = [table(rows), ""]
     for name in dict.fromkeys(k for row in rows for k, v in row.items() if nested(v)):
         first = next(iter(rows[0]))  # names the row that each belongs to
@@ -133,7 +133,7 @@ def tables(rows: list[dict]) -> list[str]:
 
 
 def script(name: str) -> pathlib.Path:
-    """The experiment or benchmark that writes ``results/NAME.json`` or ``NAME-VARIANT.json``."""
+    """Return the script that writes ``results/NAME.json`` or ``NAME-VARIANT.json``."""
     name = name.partition("-")[0]
     if name == "performance":
         return FOLDER / "benchmarks" / "inference.py"
@@ -143,12 +143,12 @@ def script(name: str) -> pathlib.Path:
 
 
 def question(name: str) -> str:
-    """The question that an experiment asks: the first line of its docstring."""
+    """Return the question of an experiment, which is the first line of its docstring."""
     return (ast.get_docstring(ast.parse(script(name).read_text())) or "").splitlines()[0]
 
 
 def section(name: str, result: dict, figures: str = "results/", title: str = "##") -> str:
-    """What an experiment asks, how it was run, its rows, its claims and its figure.
+    """Return the section of an experiment: its question, run, rows, claims and figure.
 
     Args:
         name: of the result file.
@@ -197,14 +197,14 @@ SHOWN = ("threshold", "hysteresis", "sheet", "tensor-voting", "convnet", "unet")
 
 
 def project_results() -> str:
-    """The table that the project's README shows: six methods on the real microtubules."""
+    """Return the table of the project's README: six methods on the real microtubules."""
     rows = [r for r in results()["real_microtubules"]["rows"] if r["data"] == "microtubules"]
     rows = [row for row in rows if row["method"] in SHOWN]
     return table(rows, ["method", "dice", "precision", "recall", "ece", "cpu_seconds"])
 
 
 def claims() -> str:
-    """A table of the claims of all experiments."""
+    """Return a table of the claims of all experiments."""
     rows = [
         {"experiment": name, **c, "met": "met" if c["met"] else "**not met**"}
         for name, result in results().items()

@@ -1,55 +1,60 @@
-"""Does restoring a tomogram before it is segmented help, whom, and what does it invent?
+"""Does restoring a tomogram before segmentation help, which methods, and what does it invent?
 
     python experiments/restoration_first.py            # 90 CPU-minutes: about 60 on 2 cores
     python experiments/restoration_first.py --tiny     # under a minute: checks that it runs
 
-Simulated vesicles and sheets with even and odd halves, at several signal-to-noise ratios, with a
-tilt range of +-60 degrees and without a wedge. Each restorer gets the tomograms without labels;
-those that learn start from Wiener's filter and learn from the very tomograms they restore. Then
-methods learn membranes from the restored training scenes with dense labels, and are scored on the
-others:
+The scenes are simulated vesicles and sheets with even and odd halves, at several signal-to-noise
+ratios, with a tilt range of +-60 degrees and without a wedge. Each restorer gets the tomograms
+without labels; restorers that are trained start from Wiener's filter and are trained on the very
+tomograms that they restore. Methods are then trained on the restored training scenes with dense
+labels, and scored on the others:
 
-- ``threshold``: the one that is best on the training scenes.
-- ``sheet``: `SheetFilter` as it comes, with scales of 1.5 and 3 voxels, at its best threshold
-  there; ``best sheet`` has the best of the scales 1.5, 2 and 3: a wide filter denoises by itself.
-- ``unet``: a small U-Net, trained.
+- ``threshold`` is the best threshold on the training scenes.
+- ``sheet`` is the default `SheetFilter`, with scales of 1.5 and 3 voxels, at its best threshold on
+  the training scenes; ``best sheet`` has the best of the scales 1.5, 2 and 3, because a wide filter
+  removes noise by itself.
+- ``unet`` is a small trained U-Net.
 
-``invented`` is density farther than two voxels from any membrane that is brighter than halfway from
-background to membrane, over voxels of membrane; recall is of membrane of visibility below 0.3 as
-well. At the main condition the U-Net also learns together with the trained restorer: ``end to end``
-lets that follow the labels, ``joint`` adds its own loss. Their patches have a border for it.
-The real microtubules have no halves: restorers take their noise to be white, learn from both
-volumes, and methods learn from five slices of one and are scored on the other.
+``invented`` is the volume of density that is farther than two voxels from any membrane and brighter
+than halfway from background to membrane, relative to the volume of membrane. Recall is also given
+for membrane of visibility below 0.3. At the main condition the U-Net is also trained together with
+the trained restorer: in ``end to end`` the restorer follows the labels, and ``joint`` adds its own
+loss. Their patches have a border for the restorer. The real microtubules have no halves: restorers
+assume white noise and are trained on both volumes, and methods are trained on five slices of one
+volume and scored on the other.
 
-Volumes of 128^3, one to learn from and one to test, are restored as ``cryojax-seg restore`` does.
-Restorers that are ``simulated`` learn from phantoms with known truth (`losses.noise2clean`), of the
-same kind of scenes or of others, and never from the tomogram; they have a wider U-Net, more steps.
+Two volumes of 128^3, one for training and one for testing, are restored as by ``cryojax-seg
+restore``. Restorers named ``simulated`` are trained on phantoms with known truth
+(`losses.noise2clean`), of the same kind of scenes or of others, and never on the tomogram; they
+have a wider U-Net and more steps.
 
-Learned, of one seed: restoration replaces a neighbourhood that a method lacks. What looks at single
-voxels gains most (a threshold from 0.33 to 0.46 with noise2noise at a ratio of 0.1, to 0.52 from
-0.34 at 0.3), the sheet filter as it comes half as much (0.38 to 0.45), at the best of its scales a
-quarter (0.42 to 0.45), and a U-Net, whose neighbourhood denoises by itself, 0.01 at most; at 0.3
-Wiener's filter in front gives it 0.04. In volumes of 128^3, where membranes are rarer and what
-looks like one by chance is more, the sheet filter gains more: 0.20 to 0.37 with the default, but as
-much with Wiener's filter, which takes seconds where training takes minutes. Terms that fill the
-wedge add nothing to noise2noise, and IsoNet, whose target is its own answer, changes next to
-nothing.
+Learned, from one seed: restoration replaces a neighbourhood that a method lacks. Methods that look
+at single voxels gain most (with noise2noise a threshold gains from 0.33 to 0.46 at a ratio of 0.1,
+and from 0.34 to 0.52 at 0.3). The default sheet filter gains half as much (0.38 to 0.45), and at
+the best of its scales a quarter (0.42 to 0.45). A U-Net, whose neighbourhood removes noise by
+itself, gains at most 0.01; at a ratio of 0.3 Wiener's filter gives it 0.04. In volumes of 128^3
+membranes are rarer, and chance resemblances more frequent, so the sheet filter gains more: from
+0.20 to 0.37 with the default restorer, but as much with Wiener's filter, which takes seconds where
+training takes minutes. Terms that fill the wedge add nothing to noise2noise, and IsoNet, whose
+target is its own output, changes almost nothing.
 
-A tomogram by itself teaches little. More makes it worse (``--effort.width 16 --effort.patch 48
---effort.steps 700`` learns the noise by heart: the correlation of noise2noise with the truth falls
-from 0.39 to 0.09). Phantoms with truth do teach: of the same kind of scenes they lift the sheet
-filter to 0.67 and the U-Net, which has three labelled scenes, from 0.48 to 0.73; of other kinds to
-0.47 and 0.51. On the real microtubule the sheet filter has 0.57 alone, 0.70 with the default and
-0.73 with those phantoms; the U-Net has 0.85 alone, 0.87 behind Wiener's filter and 0.82 behind the
-phantoms. So it is as good as its phantoms are like the sample.
+A single tomogram teaches little, and longer training makes it worse: ``--effort.width 16
+--effort.patch 48 --effort.steps 700`` memorises the noise, and the correlation of noise2noise with
+the truth falls from 0.39 to 0.09. Phantoms with truth do teach: those of the same kind of scenes
+lift the sheet filter to 0.67 and the U-Net, which has three labelled scenes, from 0.48 to 0.73;
+those of other kinds reach 0.47 and 0.51. On the real microtubule the sheet filter has 0.57 alone,
+0.70 with the default restorer and 0.73 with these phantoms; the U-Net has 0.85 alone, 0.87 behind
+Wiener's filter and 0.82 behind the phantoms. Such a restorer is therefore only as good as its
+phantoms resemble the sample.
 
-Negative, against the goals: recall of what is hardly visible falls at the threshold of the best
-Dice, which is higher after restoration; at the precision that there was without, it rises by 0.19
-at 128^3 and 0.23 at 64^3 (goal 0.2), less noise being the reason and not a filled wedge. Much that
-is bright after restoration is no membrane: 0.9 of the voxels of membrane at a ratio of 0.1, 1.8 at
-128^3, 0.4 with phantoms of the same kind, where a fiftieth was hoped for. And learning together
-does not pay within 120 steps: 0.45 end to end and 0.47 with the restorer's own loss beside, which
-so helps, but the U-Net alone has 0.48, as it has behind the restorer as it was.
+Negative, against the goals: at the threshold of the best Dice, which is higher after restoration,
+recall at low visibility falls. At the precision reached without restoration it rises by 0.19 at
+128^3 and 0.23 at 64^3 (goal 0.2), because there is less noise and not because the wedge is filled.
+Much of what is bright after restoration is not membrane: its volume is 0.9 times that of membrane
+at a ratio of 0.1, 1.8 times at 128^3, and 0.4 times with phantoms of the same kind, where the goal
+was a fiftieth. Joint training does not pay within 120 steps: Dice is 0.45 end to end and 0.47 with
+the restorer's own loss in addition, which therefore helps, but 0.48 for the U-Net alone, and also
+0.48 behind the restorer without joint training.
 """
 
 import dataclasses
@@ -93,7 +98,7 @@ Condition = tuple[float, bool]  # signal-to-noise ratio, and whether there is a 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Restorers in front of methods."""
+    """Compare restorers in front of segmentation methods."""
 
     restorers: tuple[str, ...] = (
         "none",
@@ -103,32 +108,32 @@ class Config:
         ENERGY,
         DEFAULT + SINGLE,
     )
-    """at the main condition"""
+    """restorers at the main condition"""
     fewer: tuple[str, ...] = ("none", "wiener", "n2n", DEFAULT)
-    """at the others, and at the main one in volumes of 128^3"""
+    """restorers at the other conditions, and at the main one in volumes of 128^3"""
     main: Condition = (0.1, True)
     others: tuple[Condition, ...] = ((0.05, True), (0.3, True), (0.1, False))
     real: tuple[str, ...] = ("none", "wiener", DEFAULT, "isonet", ELSEWHERE)
     edge: int = 64
-    """of the volumes, voxels of 10 angstrom"""
+    """edge of the volumes, in voxels of 10 angstrom"""
     train: int = 3
     test: int = 3
     large: int = 128
-    """of larger volumes, one to learn from and one to test, voxels; 0 for none"""
+    """edge of larger volumes, one for training and one for testing, in voxels; 0 for none"""
     effort: Effort = Effort()
     large_effort: Effort = Effort(400)
-    """that of ``cryojax-seg restore``"""
+    """training effort in larger volumes, as in ``cryojax-seg restore``"""
     network: Network = Network()
     ways: tuple[str, ...] = ("end to end", "joint")
-    """of training the U-Net behind the default restorer"""
+    """ways of training the U-Net together with the default restorer"""
     joint: float = 0.3
-    """factor of the restorer's own loss"""
+    """factor of the restorer's own loss in joint training"""
     seeds: tuple[int, ...] = (0,)
     tiny: bool = False
 
 
 def quality(volumes: list[np.ndarray], tests: list[Labelled]) -> dict:
-    """Correlation with the truth, agreement with what was measured, and what was invented."""
+    """Return the correlation with the truth, the agreement with the data, and the invention."""
     correlation, agreement, filled, invented = [], [], [], []
     for volume, one in zip(volumes, tests, strict=True):
         audit = evaluate.audit(one.noisy.volume, volume, one.noisy.wedge, edge=64, count=1)
@@ -147,7 +152,7 @@ def quality(volumes: list[np.ndarray], tests: list[Labelled]) -> dict:
 def together(
     way: str, restorer: core.LocalOperator, scenes: list[Labelled], config: Config, seed: int
 ) -> core.Segmenter:
-    """The U-Net behind the restorer."""
+    """Return the U-Net behind the restorer."""
     learned = [annotated(one, one.noisy.volume) for one in scenes]
     labels = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
     own = losses.restoration(RECIPES[DEFAULT])
@@ -169,7 +174,7 @@ def restored_and_scored(
     rows: Rows,
     methods: tuple[str, ...] = METHODS,
 ) -> None:
-    """One restorer in front of every method; at the main condition the default one learns on."""
+    """Score every method behind one restorer, and joint training at the main condition."""
     ways = config.ways if name == DEFAULT and key["condition"] == str(config.main) else ()
     wanted = methods + ways
     if all(rows.done(**key, restorer=name, method=method, seed=seed) for method in wanted):
@@ -180,7 +185,7 @@ def restored_and_scored(
     common = {**quality(volumes[-config.test :], tests), "restorer_seconds": seconds}
 
     def unrestored(method: str) -> float | None:
-        """The precision of a method in front of which nothing restores."""
+        """Return the precision of a method without restoration."""
         record = rows.done(**key, restorer="none", method=method, seed=seed)
         return None if record is None else record["precision"]
 
@@ -251,7 +256,7 @@ def claims_of(table: list[dict], config: Config) -> list[dict]:
         return (of.get((condition, restorer, method)) or {}).get(value)
 
     def gains(restorer: str, condition: str) -> list[dict]:
-        """What the sheet filter gains behind a restorer."""
+        """Return the gain of the sheet filter behind a restorer."""
 
         def gain(value: str, before: str) -> float | None:
             pair = at(restorer, "sheet", value, condition), at("none", "sheet", before, condition)

@@ -1,4 +1,4 @@
-"""Methods that segment restored tomograms, and how well they do."""
+"""Trains methods on restored tomograms and scores them."""
 
 import dataclasses
 from typing import NamedTuple
@@ -17,28 +17,28 @@ LOW = 0.3  # of visibility
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """How the U-Net is trained."""
+    """Set the training of the U-Net."""
 
     steps: int = 120
     patch: int = 32
     border: int = 6
-    """of a patch behind a restorer that learns along, voxels on each side"""
+    """border of patches in joint training with a restorer, in voxels on each side"""
 
 
 class Answer(NamedTuple):
-    """Scores of volumes, and the one from which on a voxel is membrane."""
+    """Hold scores of volumes, and the score from which a voxel counts as membrane."""
 
     scores: list[np.ndarray]
     threshold: float
 
 
 def unit(volume: np.ndarray) -> np.ndarray:
-    """On one scale, whatever a restorer left of the power."""
+    """Scale a volume so that the power that a restorer removed does not matter."""
     return ((volume - volume.mean()) / volume.std()).astype(np.float32)
 
 
 def best_threshold(scores: list[np.ndarray], scenes: list[Labelled]) -> tuple[float, float]:
-    """The threshold of highest Dice on the annotation of these scenes, and that Dice."""
+    """Return the threshold of highest Dice on the annotation of these scenes, and that Dice."""
     score = np.concatenate([s[one.weights > 0] for s, one in zip(scores, scenes, strict=True)])
     truth = np.concatenate([one.labels[one.weights > 0] for one in scenes])
     order = np.argsort(-score)
@@ -58,7 +58,7 @@ def unet(
     objective: losses.Objective | None = None,
     restorer: core.LocalOperator | None = None,
 ) -> core.Segmenter:
-    """A small U-Net, by itself or behind a restorer."""
+    """Build a small U-Net, by itself or behind a restorer."""
     net = segmenters.UNet(width=8, classes=("membrane",), rngs=nnx.Rngs(seed))
     both = net if restorer is None else core.Chain([restorer, net])
     border = 0 if restorer is None else network.border
@@ -90,7 +90,7 @@ def found(
     network: Network,
     seed: int,
 ) -> Answer:
-    """Of the last scenes, by a method that learned from the first, restored ones."""
+    """Return scores of the last scenes by a method trained on the first, restored ones."""
     volumes = [unit(v) for v in volumes]
     learned = scenes[:-tests]
     if method == "unet":
@@ -106,7 +106,7 @@ def found(
 
 
 def score(answer: Answer, tests: list[Labelled], precision: float | None = None) -> dict:
-    """Of all test scenes together.
+    """Return the scores of all test scenes together.
 
     Two thresholds of highest Dice may trade recall for precision in different ways; so there is
     also the recall of faint membrane at the lowest threshold whose `precision` is a given one.

@@ -1,4 +1,4 @@
-"""Every restorer as the experiments use it, and the tomograms that they restore."""
+"""Provides the restorers of the experiments, and the tomograms that they restore."""
 
 import dataclasses
 import time
@@ -16,7 +16,7 @@ from experiments.scenes import phantom
 
 @dataclasses.dataclass(frozen=True)
 class Noisy:
-    """A normalized tomogram; halves ``(2, z, y, x)`` of independent noise, or None."""
+    """Hold a normalized tomogram, with halves ``(2, z, y, x)`` of independent noise or None."""
 
     volume: np.ndarray
     halves: np.ndarray | None
@@ -25,7 +25,7 @@ class Noisy:
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-    """A tomogram of which the truth is known; weights are 0 where it is not."""
+    """Hold a tomogram with known truth; weights are 0 where the truth is unknown."""
 
     noisy: Noisy
     labels: np.ndarray
@@ -35,7 +35,7 @@ class Labelled:
 
 
 def simulated(seed: int, edge: int, snr: float, wedge: core.MissingWedge) -> Labelled:
-    """Vesicles and sheets with halves."""
+    """Make vesicles and sheets with halves."""
     one = phantom(seed, edge, snr, wedge)
     intensity = core.measure_intensity(np.asarray(one.density), "bright")
 
@@ -54,7 +54,7 @@ def simulated(seed: int, edge: int, snr: float, wedge: core.MissingWedge) -> Lab
 
 
 def microtubules() -> list[Labelled]:
-    """Both real volumes, the one that is learned from with the annotation of five slices."""
+    """Return both real volumes; the training volume is annotated in five slices."""
     scenes = []
     for name, slices in (("14pf", (6, 12, 18, 24, 30)), ("13pf", None)):
         one = scene(name)
@@ -66,7 +66,7 @@ def microtubules() -> list[Labelled]:
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """How long a restorer learns, and how wide its U-Net is."""
+    """Set how long a restorer is trained, and how wide its U-Net is."""
 
     steps: int = 200
     width: int = 8
@@ -74,7 +74,7 @@ class Effort:
     learning_rate: float = 1e-3
 
 
-# Of phantoms there are as many as one likes: they bear more steps of a wider U-Net.
+# The number of phantoms is unlimited, so they support more steps of a wider U-Net.
 PATIENT = Effort(700, 16, 48)
 Restored = tuple[list[np.ndarray], core.LocalOperator | None]
 Make = Callable[[list[Noisy], Effort, int], Restored]
@@ -108,7 +108,7 @@ def wiener(one: Noisy, of: Literal["mean", "half"] = "mean") -> restore.RadialFi
 
 
 def run(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> tuple[Restored, float]:
-    """Tomograms restored by a restorer of that name, the restorer if it learned, and CPU-seconds.
+    """Return restored tomograms, the restorer if it was trained, and the CPU-seconds.
 
     Each filter is fitted to its tomogram; a network learns from all of them together, or from
     phantoms of its own.
@@ -145,7 +145,7 @@ def trained(
 
 
 def learned(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> Restored:
-    """Trained on all of the tomograms, from Wiener's filter of the first on."""
+    """Train a restorer on all tomograms, starting from Wiener's filter of the first."""
     net = restore.unet_restorer(
         effort.width, start=wiener(tomograms[0], "half"), rngs=nnx.Rngs(seed)
     )
@@ -164,7 +164,7 @@ def learned(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> Res
 
 
 def from_phantoms(name: str, tomograms: list[Noisy], seed: int) -> Restored:
-    """Trained on phantoms, whose truth is known, of 10 angstrom and the tomograms' wedge."""
+    """Train a restorer on phantoms with known truth, of 10 angstrom and the same wedge."""
     net = restore.unet_restorer(PATIENT.width, start=wiener(tomograms[0]), rngs=nnx.Rngs(seed))
     kinds = SIMULATED[name]
     examples = training.simulated(tomograms[0].wedge, 10.0, kinds=kinds, seed=5000 + seed)
@@ -174,7 +174,7 @@ def from_phantoms(name: str, tomograms: list[Noisy], seed: int) -> Restored:
 
 
 def apply(restorer: core.LocalOperator, one: Noisy, energy: bool, seed: int) -> np.ndarray:
-    """The mean over halves, or over samples of a restorer that was trained against an energy."""
+    """Return the mean over halves, or over samples of a restorer trained against an energy."""
     fitted = segmenters.fit_normalization(restorer, one.volume)
     if energy:
         return restore.sample_statistics(fitted, one.volume, one.wedge, 4, seed)[0]

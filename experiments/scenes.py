@@ -1,4 +1,4 @@
-"""The simulated membranes that experiments about the missing wedge share."""
+"""Makes the simulated membranes that experiments about the missing wedge share."""
 
 import functools
 
@@ -13,14 +13,14 @@ WEDGE = core.MissingWedge((-60.0, 60.0))
 
 @functools.cache
 def phantom(seed: int, edge: int, snr: float, wedge: core.MissingWedge = WEDGE) -> Phantom:
-    """Vesicles and sheets in a cube of 10 A voxels, imaged with noise and this wedge."""
+    """Make vesicles and sheets in a cube of 10 A voxels, imaged with noise and this wedge."""
     scene_key, imaging_key = jax.random.split(jax.random.key(seed))
     scene = presets.vesicles(scene_key, (edge,) * 3, 10.0)
     return simulate(scene, WedgeImaging(snr=snr, wedge=wedge), imaging_key)
 
 
 def example(one: Phantom, wedge: core.MissingWedge = WEDGE) -> training.Example:
-    """A phantom with dense labels of its membrane."""
+    """Return a phantom with dense labels of its membrane as a training example."""
     labels = np.asarray(one.labels == 1, np.int32)
     return training.Example(
         core.normalize(np.asarray(one.density), "bright"),
@@ -31,13 +31,13 @@ def example(one: Phantom, wedge: core.MissingWedge = WEDGE) -> training.Example:
 
 
 def logits(segmenter: core.Segmenter, one: Phantom) -> np.ndarray:
-    """The answer to a phantom, with the normalisation of the network fitted to it."""
+    """Return the labels of a phantom, with the normalisation of the network fitted to it."""
     volume = core.normalize(np.asarray(one.density), "bright")
     return core.apply(segmenters.fit_normalization(segmenter, volume), volume)
 
 
 def overlap(segmenter: core.Segmenter, tests: list[Phantom]) -> evaluate.Overlap:
-    """Counts of the membrane in all phantoms together."""
+    """Return the counts of membrane voxels in all phantoms together."""
     total = evaluate.Overlap(0.0, 0.0, 0.0)
     for one in tests:
         answer = np.asarray(core.labels(logits(segmenter, one)))

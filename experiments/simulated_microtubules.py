@@ -1,17 +1,17 @@
-"""How like a real microtubule is a simulated one, and does a network that saw only those find it?
+"""Does a simulated microtubule resemble a real one, and can a network learn from simulations alone?
 
     python experiments/simulated_microtubules.py            # 20 minutes on 2 cores
     python experiments/simulated_microtubules.py --tiny     # under a minute, for the tests
 
-A microtubule is simulated where the real 14-protofilament one lies, in both tiers of imaging, with
-the noise that gives its wall the real contrast. Compared are the radial amplitude spectra (root
-mean square of the difference of their logarithms to base 10, after scaling both volumes to
-variance 1) and the grey values (Wasserstein distance of the normalized volumes, in standard
-deviations of the noise).
+A microtubule is simulated at the position of the real one of 14 protofilaments, by both models of
+imaging, with the noise that gives its wall the contrast of the real one. Two quantities are
+compared: the radial amplitude spectra (root mean square difference of their logarithms to base 10,
+after both volumes are scaled to variance 1) and the grey values (Wasserstein distance of the
+normalized volumes, in standard deviations of the noise).
 
-Then a U-Net is trained on simulated volumes alone, fully annotated, and scored on the real
-microtubule as in `real_microtubules.py`, whose results for five annotated real slices stand beside
-it. Needs the data set ``cylindra_mt`` (see `datasets.py`).
+A U-Net is then trained on simulated volumes alone, fully annotated, and scored on the real
+microtubule as in `real_microtubules.py`, whose results for five annotated real slices are shown for
+comparison. This experiment needs the data set ``cylindra_mt`` (see `datasets.py`).
 """
 
 import dataclasses
@@ -59,16 +59,16 @@ TIERS: tuple[Tier, ...] = ("wedge", "tilt_series")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Simulated microtubules beside real ones."""
+    """Compare simulated microtubules with real ones."""
 
     volumes: int = 6
-    """simulated volumes to train on"""
+    """number of simulated training volumes"""
     shape: tuple[int, int, int] = (40, 112, 96)
-    """of each"""
+    """shape of each training volume"""
     method: str = "unet"
-    """what is trained"""
+    """method that is trained"""
     steps: int = 300
-    """of training"""
+    """number of training steps"""
     seed: int = 0
     tiny: bool = False
 
@@ -81,14 +81,14 @@ def imaging(tier: Tier, snr: float, wedge: MissingWedge) -> Imaging:
 
 
 def contrast(volume: np.ndarray, target: Scene) -> float:
-    """Mean of the wall less that of its surroundings, in standard deviations of a voxel there."""
+    """Return the contrast of the wall, in standard deviations of its surroundings."""
     known = target.weights > 0
     wall, around = volume[known & (target.labels == 1)], volume[known & (target.labels == 0)]
     return float((wall.mean() - around.mean()) / around.std())
 
 
 def twin(target: Scene, points: np.ndarray) -> Simulated:
-    """A straight microtubule along the axis of the real one."""
+    """Return a straight microtubule along the axis of the real one."""
     middle = points.mean(0)
     direction = np.linalg.svd(points - middle)[2][0]
     turn = facing(direction, np.random.default_rng(0), axis=1).astype(np.float32)
@@ -101,7 +101,7 @@ def twin(target: Scene, points: np.ndarray) -> Simulated:
 def matched(
     tier: Tier, scene: Simulated, target: Scene, wedge: MissingWedge, key
 ) -> tuple[Phantom, float]:
-    """The twin at the ratio that gives its wall the contrast of the real one, and that ratio."""
+    """Return the twin whose wall has the contrast of the real one, and its ratio."""
     wanted, snr = contrast(target.volume, target), 0.1
     for _ in range(4):
         phantom = simulate(scene, imaging(tier, snr, wedge), key)
@@ -112,14 +112,14 @@ def matched(
 
 
 def spectrum(volume: np.ndarray) -> np.ndarray:
-    """Radial amplitude spectrum of a volume scaled to variance 1, without the zero frequency."""
+    """Return the radial amplitude spectrum of a volume of variance 1, without frequency zero."""
     scaled = (volume - volume.mean()) / volume.std()
     power = np.abs(np.asarray(fourier.rfftn(scaled.astype(np.float32)))) ** 2 / scaled.size
     return np.sqrt(np.asarray(fourier.shell_average(power, scaled.shape)))[1:]
 
 
 def training_scenes(tier: Tier, snr: float, wedge: MissingWedge, config: Config):
-    """Simulated volumes with filaments and some crowding, at half to twice the matched ratio."""
+    """Make volumes with filaments and some crowding, at half to twice the matched ratio."""
     scenes = []
     for i in range(config.volumes):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), i), 3)
@@ -137,7 +137,7 @@ def training_scenes(tier: Tier, snr: float, wedge: MissingWedge, config: Config)
 
 
 def draw(path: pathlib.Path, target: Scene, twins: dict[str, np.ndarray]) -> None:
-    """Slices, spectra and histograms, the real one first."""
+    """Draw slices, spectra and histograms, the real one first."""
     volumes = {"real": target.volume, **twins}
     figure, axes = plt.subplots(
         2, len(volumes) + 1, figsize=(13, 6.4), constrained_layout=True, squeeze=False

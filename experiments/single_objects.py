@@ -1,4 +1,4 @@
-"""Single objects of known area, length and spacing, of one visibility each."""
+"""Makes single objects of known area, length and spacing, each of one visibility."""
 
 import math
 
@@ -26,7 +26,10 @@ SPACING = 140.0
 
 
 def direction(task: str, angle: float) -> np.ndarray:
-    """From what cannot be seen to what can: a normal or the axis of filaments."""
+    """Return the normal or the filament axis at an angle from 0, invisible, to 90 degrees, visible.
+
+    Normals turn from the beam to x; filaments turn by twice the angle, from x over y to the beam.
+    """
     if task == "membranes":
         a = math.radians(angle)
         return np.array([math.cos(a), 0.0, math.sin(a)])
@@ -37,7 +40,7 @@ def direction(task: str, angle: float) -> np.ndarray:
 
 
 def visibility(task: str, way: np.ndarray) -> float:
-    """Of an object whose normal or axis this is."""
+    """Return the visibility of an object with this normal or axis."""
     if task == "membranes":
         return float(WEDGE.visibility(np.asarray(way, np.float32)))
     side = np.cross(way, (0.0, 1.0, 0.0) if abs(way[1]) < 0.9 else (1.0, 0.0, 0.0))
@@ -49,7 +52,7 @@ def visibility(task: str, way: np.ndarray) -> float:
 
 
 def scene_of(task: str, way: np.ndarray, edge: int, rng: np.random.Generator) -> Scene:
-    """One object in the middle of a volume, give or take two voxels."""
+    """Return one object within two voxels of the middle of a volume."""
     middle = VOXEL * (edge - 1) / 2
     centre = middle + rng.uniform(-2 * VOXEL, 2 * VOXEL, 3)
     if task == "membranes":
@@ -80,7 +83,7 @@ def example(task: str, one: Phantom) -> training.Example:
 def examples_of(
     task: str, count: int, seed: int, edge: int, snr: float, vesicles: bool
 ) -> list[training.Example]:
-    """Objects at random orientations; or every second scene of membranes is of vesicles."""
+    """Return objects at random orientations; optionally every second scene has vesicles."""
     rng, found = np.random.default_rng(seed), []
     for i in range(count):
         if vesicles and task == "membranes" and i % 2:
@@ -93,7 +96,7 @@ def examples_of(
 
 
 def joined(examples: list[training.Example]) -> training.Example:
-    """Scenes one behind the other, the voxels that see two of them not annotated."""
+    """Join scenes along z, with the voxels near the joints not annotated."""
     weights = [np.array(e.weights) for e in examples]
     for w in weights:
         w[:6] = w[-6:] = 0

@@ -3,27 +3,29 @@
     python experiments/sparse_annotation.py            # 25 minutes on 2 cores
     python experiments/sparse_annotation.py --tiny     # under a minute: checks that it runs
 
-A U-Net learns membranes from one simulated tomogram (vesicles and sheets, tilt range +-60 degrees,
-signal-to-noise ratio 0.1) of which only a part is annotated, and is scored on unseen ones:
+A U-Net is trained to find membranes in one simulated tomogram (vesicles and sheets, tilt range +-60
+degrees, signal-to-noise ratio 0.1) of which only a part is annotated, and scored on unseen ones:
 
-- ``slices``: whole z slices, evenly spread; the last row is all of them.
-- ``scribbles``: short strokes within slices, half of them along membranes and half in the
-  background; a stroke annotates only voxels of the class it is drawn for.
-- ``boxes``: squares of 24 pixels in slices, around membranes, densely painted.
-- ``boxes and negatives``: the same, and three times as many squares without membrane, which cost a
-  click each (the protocol of EMAN2); also with the network and loss of EMAN2 (``tomoseg``).
+- ``slices``: whole, evenly spaced z slices are annotated; in the last row all slices are.
+- ``scribbles``: short strokes within slices are annotated, half of them along membranes and half in
+  the background; a stroke annotates only voxels of its own class.
+- ``boxes``: squares of 24 pixels in slices around membranes are densely annotated.
+- ``boxes and negatives``: in addition, three times as many squares without membrane are annotated,
+  which cost one click each (the protocol of EMAN2). This is also run with the network and loss of
+  EMAN2 (``tomoseg``).
 
 ``plain`` is cross-entropy and Dice on the annotated voxels. ``consistent`` adds the equivariant
 term (`losses.equivariant`) on patches from anywhere in the tomogram, which needs no labels.
 
-Learned: of one tomogram, one slice teaches as much as all 64 (0.44 and 0.44), and strokes over a
-thousandth of its voxels nearly as much (0.41). What limits here is what one tomogram shows at this
-noise, not how much of it is annotated: annotate a little of several instead. Consistency adds 0.02
-where slices are annotated and nothing elsewhere, mostly as recall, for four times the work: mean
-+0.008, short of the goal, and within the intervals of three seeds. Negative for EMAN2's protocol:
-boxes without membrane make a rare class rarer, and recall falls from 0.49 to 0.25 (Dice 0.41 to
-0.28, one seed of three collapses); its own network and loss find nothing at this noise within 300
-steps, though on a real microtubule they are good (`real_microtubules.py`).
+Learned: in one tomogram a single annotated slice is worth as much as all 64 (0.44 and 0.44), and
+strokes over a thousandth of the voxels nearly as much (0.41). The limit is what one tomogram shows
+at this noise, not how much of it is annotated, so it is better to annotate a little of several
+tomograms. Consistency adds 0.02 where slices are annotated and nothing elsewhere, mostly as recall,
+for four times the computation; its mean of +0.008 misses the goal and lies within the intervals of
+three seeds. Negative for the protocol of EMAN2: boxes without membrane make a rare class rarer, and
+recall falls from 0.49 to 0.25 (Dice from 0.41 to 0.28; one seed of three collapses). The network
+and loss of EMAN2 find nothing at this noise within 300 steps, though they work well on a real
+microtubule (`real_microtubules.py`).
 """
 
 import dataclasses
@@ -55,7 +57,7 @@ PLAIN, CONSISTENT, TOMOSEG = "plain", "consistent", "tomoseg"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Accuracy against annotation."""
+    """Relate accuracy to the amount of annotation."""
 
     annotations: tuple[tuple[str, float], ...] = (
         ("scribbles", 0.001),
@@ -66,15 +68,15 @@ class Config:
         ("boxes", 6),
         ("boxes and negatives", 6),
     )
-    """kind, and the fraction of all voxels (scribbles) or the count (slices, boxes)"""
+    """kind of annotation, and the fraction of voxels (scribbles) or the number (slices, boxes)"""
     snr: float = 0.1
     edge: int = 64
-    """of the volumes, voxels of 10 angstrom"""
+    """edge of the volumes, in voxels of 10 angstrom"""
     test: int = 3
     method: str = "unet"
-    """what learns; may be one of your own, with your own loss"""
+    """method that is trained; may be your own, with your own loss"""
     width: int = 8
-    """of the U-Net"""
+    """channels of the finest level of the U-Net"""
     steps: int = 150
     patch: int = 24
     tomoseg_steps: int = 300
@@ -90,7 +92,7 @@ def slices(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def stroke(labels: np.ndarray, normals: np.ndarray, on: bool, rng) -> np.ndarray:
-    """Voxels of one stroke: a line two pixels wide in a z slice, along a membrane or anywhere."""
+    """Return the voxels of a stroke two pixels wide in a z slice, along a membrane or anywhere."""
     where = np.argwhere(labels == on)
     z, y, x = where[rng.integers(len(where))]
     along = np.array([-normals[z, y, x, 2], normals[z, y, x, 1]])  # across the normal, in the slice
@@ -107,7 +109,7 @@ def stroke(labels: np.ndarray, normals: np.ndarray, on: bool, rng) -> np.ndarray
 
 
 def scribbles(labels: np.ndarray, normals: np.ndarray, fraction: float, rng) -> np.ndarray:
-    """Strokes on membrane and background by turns, until the fraction is reached."""
+    """Draw strokes alternately on membrane and background until the fraction is reached."""
     drawn = np.zeros(labels.shape, bool)
     on = True
     while drawn.mean() < fraction:
@@ -117,7 +119,7 @@ def scribbles(labels: np.ndarray, normals: np.ndarray, fraction: float, rng) -> 
 
 
 def boxes(labels: np.ndarray, count: int, negatives: int, rng) -> np.ndarray:
-    """Squares with membrane, and squares without; fewer of these if there are not so many."""
+    """Return squares with membrane and squares without, or fewer if there are not enough."""
     weights = np.zeros(labels.shape, np.float32)
     side = min(SIDE, labels.shape[1] // 2)
     kinds = {True: count, False: negatives}
@@ -137,7 +139,7 @@ def boxes(labels: np.ndarray, count: int, negatives: int, rng) -> np.ndarray:
 
 
 def annotate(kind: str, amount: float, one: Phantom, seed: int) -> np.ndarray:
-    """Weight 1 where somebody annotated."""
+    """Return weights, which are 1 where the volume is annotated."""
     rng = np.random.default_rng(seed)
     labels, normals = np.asarray(one.labels == 1), np.asarray(one.truth.normals)
     match kind:
@@ -181,7 +183,7 @@ def train(variant: str, annotated: training.Example, config: Config, seed: int) 
 
 
 def draw(path: pathlib.Path, rows: list[dict]) -> None:
-    """Dice against what was annotated; filled: plain, open: consistent."""
+    """Draw Dice against the annotation; filled marks are plain, open ones consistent."""
     figure, axis = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     kinds = list(dict.fromkeys(row["annotation"] for row in rows))
     for number, kind in enumerate(kinds):

@@ -1,27 +1,28 @@
-"""Which copies of a tomogram may be averaged at test time, and what do they cost?
+"""Over which copies of a tomogram may predictions be averaged, and what does it cost?
 
     python experiments/symmetry.py            # 12 minutes on 2 cores
     python experiments/symmetry.py --tiny     # under a minute: checks that it runs
 
-Test-time averaging flips or turns the volume, segments it, turns the answers back and averages
-them. It is exact only for motions that leave the missing wedge where it is; any other shows the
-network a tomogram whose wedge points elsewhere, which it never saw in training. A U-Net is trained
-on simulated membranes at signal-to-noise ratio 0.1, once for a symmetric tilt range (+-60 degrees)
-and once for a one-sided one (-70 to 40), each with the flips that keep its wedge, and averaged over
+Test-time averaging flips or rotates the volume, segments it, moves the results back and averages
+them. It is exact only for motions that leave the missing wedge unchanged; any other motion shows
+the network a tomogram with another wedge, which it never saw in training. A U-Net is trained on
+simulated membranes at a signal-to-noise ratio of 0.1, once for a symmetric tilt range (+-60
+degrees) and once for an asymmetric one (-70 to 40), each with the flips that keep its wedge, and
+averaged over
 
 - ``none``: a single pass.
-- ``symmetrized``: the flips that keep this wedge (`core.Symmetrized`): all 8 of the symmetric
-  range, 4 of the one-sided one.
-- ``mirrors``: all 8 flips, whatever the wedge.
+- ``symmetrized``: the flips that keep this wedge (`core.Symmetrized`), which are all 8 for the
+  symmetric range and 4 for the asymmetric one.
+- ``mirrors``: all 8 flips, whether or not they keep the wedge.
 - ``quarter turns``: the 4 rotations about the beam, two of which move the tilt axis.
 - ``cube``: all 24 rotations of the cube.
 
-Learned: averaging is worth little, under 0.01 in Dice and a seventh of the ECE, and costs as many
-passes as it has copies. What it gains is kept only by the motions that leave the wedge: for the
-one-sided range all mirrors lose that gain at twice the cost, quarter turns lose more, and the
-cube's rotations 0.05 of Dice and a third of the recall of what is hard to see. For the symmetric
-range, whose wedge the mirrors keep, quarter turns and the cube do no harm on average and find more
-membrane of low visibility (0.44 against 0.39), at 24 passes.
+Learned: averaging gains little, less than 0.01 in Dice and a seventh of the ECE, and costs as many
+passes as there are copies. Only motions that keep the wedge keep this gain: for the asymmetric
+range all mirrors lose it at twice the cost, quarter turns lose more, and the rotations of the cube
+lose 0.05 of Dice and a third of the recall at low visibility. For the symmetric range, whose wedge
+all mirrors keep, quarter turns and the cube do no harm on average and find more membrane of low
+visibility (0.44 against 0.39, at 24 passes).
 """
 
 import dataclasses
@@ -53,17 +54,17 @@ LOW = 0.3  # of visibility
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What test-time averaging is worth, and what it costs."""
+    """Measure the gain and the cost of test-time averaging."""
 
     snr: float = 0.1
     edge: int = 64
-    """of the volumes, voxels of 10 angstrom"""
+    """edge of the volumes, in voxels of 10 angstrom"""
     train: int = 6
     test: int = 3
     method: str = "unet"
-    """whose answers are averaged; may be one of your own, with your own loss"""
+    """method whose predictions are averaged; may be your own, with your own loss"""
     width: int = 8
-    """of the U-Net"""
+    """channels of the finest level of the U-Net"""
     steps: int = 200
     patch: int = 32
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -75,7 +76,7 @@ def diagonal(flip: tuple[int, ...]) -> np.ndarray:
 
 
 def averages(wedge: core.MissingWedge) -> dict[str, list[np.ndarray]]:
-    """The motions of each kind of averaging, as signed permutation matrices (zyx)."""
+    """Return the motions of each kind of averaging, as signed permutation matrices (zyx)."""
     rotations = list(cube_rotations((8, 8, 8)))
     return {
         "none": [np.eye(3, dtype=int)],
@@ -87,7 +88,7 @@ def averages(wedge: core.MissingWedge) -> dict[str, list[np.ndarray]]:
 
 
 def averaged(segmenter: core.Segmenter, volume: np.ndarray, motions: list[np.ndarray]):
-    """The mean logit over motions of a cube."""
+    """Average the logits over motions of a cube."""
     total = np.zeros((*volume.shape, len(segmenter.classes)), np.float32)
     for matrix in motions:
         logits = core.apply(segmenter, np.asarray(rotate_on_grid(matrix, volume)[0]))
@@ -96,7 +97,7 @@ def averaged(segmenter: core.Segmenter, volume: np.ndarray, motions: list[np.nda
 
 
 def score(segmenter: core.Segmenter, motions: list[np.ndarray], tests: list[Phantom]) -> dict:
-    """Of all unseen scenes together."""
+    """Return the scores of all unseen scenes together."""
     pooled = evaluate.Overlap(0.0, 0.0, 0.0)
     predicted, truth, seen, errors, seconds = [], [], [], [], []
     for one in tests:

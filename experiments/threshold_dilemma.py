@@ -1,24 +1,26 @@
-"""Why can no threshold keep faint structure and refuse noise, and how many neighbours fix it?
+"""Why can no threshold keep faint structure and reject noise, and how many neighbours solve this?
 
     python experiments/threshold_dilemma.py            # 20 minutes on 2 cores
     python experiments/threshold_dilemma.py --tiny     # under a minute: checks that it runs
 
-The worked example: structure of density 1.0 in a background of 0, some of it at 0.4, white noise of
-standard deviation 0.5. A threshold t makes ``Q(t / sigma)`` false positives and misses
-``Q((mu - t) / sigma)`` of structure of density mu (Q is the tail of the normal distribution); both
-are equal at ``t = mu / 2``. A vote over N voxels that belong together divides sigma by sqrt(N).
+The example is structure of density 1.0 in a background of 0, some of it of density 0.4, with white
+noise of standard deviation 0.5. A threshold t has a false positive rate of ``Q(t / sigma)`` and
+misses ``Q((mu - t) / sigma)`` of structure of density mu, where Q is the tail of the normal
+distribution; both are equal at ``t = mu / 2``. A vote over N voxels of one region divides sigma by
+sqrt(N).
 
-Simulated rates are those of voxels well inside the structure (99 % of its density or more) and
-well outside (1 % or less), with fresh noise. ``vote of N`` averages N such voxels drawn at random:
-the ideal neighbourhood, which knows what belongs together. Methods are trained on two scenes with
-dense labels and scored on two unseen ones; they must find out for themselves.
+Simulated rates are those of voxels well inside the structure (99 % of its density or more) and well
+outside (1 % or less), with fresh noise. ``vote of N`` averages N such voxels drawn at random, which
+is an ideal neighbourhood because it knows which voxels belong together. Methods are trained on two
+scenes with dense labels and scored on two unseen ones, so they must learn this themselves.
 
-Learned: at the crossing of the faint structure a third of everything is wrong at one voxel, a
-fortieth at 25 voxels, 0.0002 at 81. What a method is worth can be read as votes: the sheet filter
-errs as an ideal vote of 22 voxels would, tensor voting and the U-Net as one of 17, a convolutional
-network of 7, a linear vote of 4. Negative: a local threshold and hysteresis are worth less than one
-voxel to faint structure; hysteresis only keeps what is bright already. Trained thresholds refuse
-noise and give the faint half up, which Otsu's keeps at the price of half the background.
+Learned: at the threshold where both error rates of the faint structure are equal, a third of all
+voxels are wrong with one voxel, a fortieth with a vote of 25 voxels, and 0.0002 with 81. The error
+of a method can be expressed as the size of an ideal vote: 22 voxels for the sheet filter, 17 for
+tensor voting and the U-Net, 7 for a convolutional network and 4 for a linear vote. Negative: for
+faint structure a local threshold and hysteresis are worth less than one voxel; hysteresis only
+keeps what is bright already. Trained thresholds reject noise and lose the faint half, which Otsu's
+threshold keeps at the price of half of the background.
 """
 
 import dataclasses
@@ -48,7 +50,7 @@ DENSITY = {"bright": 1.0, "faint": 0.4}
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The threshold dilemma, by arithmetic, by simulation and by every method."""
+    """Show the dilemma by arithmetic, by simulation and with every method."""
 
     methods: tuple[str, ...] = (
         "threshold",
@@ -61,7 +63,7 @@ class Config:
         "unet",
     )
     sigma: float = 0.5
-    """of the noise"""
+    """standard deviation of the noise"""
     votes: tuple[int, ...] = (1, 9, 25, 81)
     edge: int = 64
     network_steps: int = 150
@@ -70,7 +72,7 @@ class Config:
 
 
 def phantom(seed: int, config: Config):
-    """Noisy density, noise-free density and labels."""
+    """Return the noisy density, the noise-free density and the labels."""
     by_scene, by_noise = jax.random.split(jax.random.key(seed))
     scene = presets.threshold_dilemma(by_scene, (config.edge,) * 3, 10.0)
     imaging = WedgeImaging(sigma=config.sigma, exponent=0.0, wedge=None)
@@ -79,7 +81,7 @@ def phantom(seed: int, config: Config):
 
 
 def inside(clean: np.ndarray) -> dict[str, np.ndarray]:
-    """Voxels that are surely background, bright or faint structure."""
+    """Return the voxels well inside background, bright structure and faint structure."""
     half = clean.shape[2] // 2
     level = np.where(np.arange(clean.shape[2]) < half, DENSITY["bright"], DENSITY["faint"])
     core_of = clean >= 0.99 * level
@@ -91,19 +93,19 @@ def inside(clean: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def analytic(threshold: np.ndarray, density: float, sigma: float, votes: int) -> np.ndarray:
-    """Misses of structure of this density; false positives for a density of 0."""
+    """Return the missed share of structure of this density, or false positives for density 0."""
     s = sigma / np.sqrt(votes)
     return norm.sf(threshold / s) if density == 0 else norm.cdf((threshold - density) / s)
 
 
 def simulated(values, sigma: float, votes: int, rng, count: int = 20_000) -> np.ndarray:
-    """Means over so many voxels of a region, each with noise of its own."""
+    """Draw means over this many voxels of a region, each with its own noise."""
     drawn = values[rng.integers(0, len(values), (count, votes))]
     return (drawn + sigma * rng.normal(size=drawn.shape)).mean(1)
 
 
 def rates(config: Config, thresholds: np.ndarray) -> list[dict]:
-    """Simulated and analytic rates at thresholds, for every size of vote."""
+    """Return simulated and analytic rates at thresholds, for every size of vote."""
     rng = np.random.default_rng(0)
     clean = [phantom(seed, config)[1] for seed in config.seeds]
     regions = [inside(c) for c in clean]
@@ -135,7 +137,7 @@ def train(method: str, examples, config: Config, seed: int):
 
 
 def score(segmenter, seeds, config: Config) -> dict:
-    """False positives, misses of bright and faint structure and Dice on unseen scenes."""
+    """Return false positives, misses of bright and faint structure, and Dice on unseen scenes."""
     wrong = {name: np.zeros(2) for name in ("background", *DENSITY)}
     pooled = evaluate.Overlap(0.0, 0.0, 0.0)
     for seed in seeds:
@@ -260,7 +262,7 @@ def main(config: Config) -> None:
 
 
 def worth(error: float, sigma: float) -> float:
-    """How many voxels an ideal vote needs for this error at the faint structure's crossing."""
+    """Return the voxels that an ideal vote needs for this error on faint structure."""
     z = norm.isf(min(max(error, 1e-12), 0.5 - 1e-9))
     return float((2 * sigma * z / DENSITY["faint"]) ** 2)
 

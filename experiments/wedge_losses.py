@@ -1,32 +1,34 @@
-"""Does telling the loss about the missing wedge bring back the membranes that the wedge erases?
+"""Does a loss that uses the missing wedge recover the membranes that the wedge erases?
 
     python experiments/wedge_losses.py            # 25 minutes on 2 cores
     python experiments/wedge_losses.py --tiny     # under a minute: checks that it runs
 
-One U-Net, trained for the same steps with different objectives on simulated vesicles and sheets
-(tilt range +-60 degrees, wedge tier, signal-to-noise ratio 0.1, dense labels) and scored on scenes
-it never saw. Recall, precision and invention are those of membrane whose visibility is below 0.3:
-of the truth for recall; for precision each predicted voxel has the visibility of the truth within
-two voxels of it, else that of its own surface. Invented voxels lie farther than two voxels from any
-membrane, per thousand voxels of background.
+One U-Net is trained for the same number of steps with different objectives on simulated vesicles
+and sheets (tilt range +-60 degrees, wedge tier, signal-to-noise ratio 0.1, dense labels) and scored
+on unseen scenes. Recall, precision and invention refer to membrane of visibility below 0.3. For
+recall this is the visibility of the truth; for precision each predicted voxel has the visibility of
+the truth within two voxels, or else that of its own surface. Invented voxels lie farther than two
+voxels from any membrane and are counted per thousand voxels of background.
 
-- ``plain``: cross-entropy and Dice, flips that keep the wedge.
-- ``narrow``: plain, with the tilt range narrowed at random and labels kept (what training in the
-  manner of MemBrain does).
-- ``insist``, ``forgive``: plain, weighted by ``1 + e (1 - visibility)``; e is `emphasis`, and -1.
-- ``equivariant``, ``forward``, ``hallucination``: plain plus one term.
-- ``conditioned``: plain, with the network told the wedge.
-- ``all``: insist with the equivariant and the hallucination term.
-- ``MODULE:FUNCTION``, with ``--variants``: a loss or an objective of one's own.
+- ``plain`` is cross-entropy and Dice, with flips that keep the wedge.
+- ``narrow`` is plain with a tilt range that is narrowed at random while labels are kept, as in the
+  training of MemBrain.
+- ``insist`` and ``forgive`` are plain with weights ``1 + e (1 - visibility)``, where e is
+  `emphasis` or -1.
+- ``equivariant``, ``forward`` and ``hallucination`` are plain with one more term.
+- ``conditioned`` is plain with a network that is given the wedge.
+- ``all`` is insist with the equivariant and the hallucination term.
+- ``MODULE:FUNCTION``, with ``--variants``, is your own loss or objective.
 
-Learned: insisting on what is hard to see brings back what the wedge erases, for nearly the same
-precision there and no time, but also about twice the invention far from any membrane, and its
-overall precision falls. Together with consistency under rotation and the price on invention it
-keeps most of that recall, invents a quarter less, and has the best Dice, for more than twice the
-time. Consistency alone helps by a third of that. Forgiving and the price on invention trade the
-other way: less found, less invented. Negative: training on narrower tilt ranges does not bring
-back what is lost here, nor does telling the network a wedge that all data share, nor the forward
-model at the strength that does not make probabilities fit the noise.
+Learned: larger weights on low visibility (insist) recover what the wedge erases, at nearly the same
+precision there and at no cost in time, but they about double the invention far from any membrane
+and lower the overall precision. Together with consistency under rotations and the penalty on
+invention, most of that recall is kept, a quarter less is invented, and Dice is the best of all, for
+more than twice the time. Consistency alone has a third of that effect. The variant ``forgive`` and
+the penalty on invention make the opposite trade: they find less and invent less. Negative: training
+on narrower tilt ranges does not recover what is lost here. Nor does giving the network a wedge that
+is the same in all data, nor the forward model at a strength at which probabilities do not fit the
+noise.
 """
 
 import dataclasses
@@ -55,7 +57,7 @@ BINS = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Objectives that know the wedge, against plain ones."""
+    """Compare objectives that use the wedge with plain ones."""
 
     variants: tuple[str, ...] = (
         "plain",
@@ -70,16 +72,16 @@ class Config:
     )
     snr: float = 0.1
     edge: int = 64
-    """of the volumes, voxels of 10 angstrom"""
+    """edge of the volumes, in voxels of 10 angstrom"""
     train: int = 6
-    """training scenes"""
+    """number of training scenes"""
     test: int = 4
-    """unseen scenes"""
+    """number of unseen scenes"""
     width: int = 8
     steps: int = 200
     patch: int = 32
     emphasis: float = 2.0
-    """of the variant `insist`"""
+    """emphasis of the variant `insist`"""
     forward: float = 0.1
     """factor of the forward model"""
     hallucination: float = 2.0
@@ -125,12 +127,12 @@ def train(variant: str, examples, config: Config, seed: int) -> core.Segmenter:
 
 
 def cuts(edge: int) -> tuple:
-    """The middle slices facing the beam and across the tilt axis."""
+    """Return the middle slices perpendicular to the beam and to the tilt axis."""
     return np.s_[edge // 2], np.s_[:, edge // 2]
 
 
 def score(segmenter: core.Segmenter, tests: list[Phantom]) -> dict:
-    """Counts of all unseen scenes together."""
+    """Return the counts of all unseen scenes together."""
     predicted, truth, seen, pooled = [], [], [], evaluate.Overlap(0.0, 0.0, 0.0)
     for one in tests:
         answer = np.asarray(core.labels(logits(segmenter, one)))
@@ -160,7 +162,7 @@ def score(segmenter: core.Segmenter, tests: list[Phantom]) -> dict:
 
 
 def draw(path: pathlib.Path, records: list[dict], test: Phantom) -> None:
-    """The first unseen scene: what is there, how much of it was measured, and four answers."""
+    """Draw the first unseen scene: the truth, its visibility, and four results."""
     pictures = {r["variant"]: r["slices"] for r in records[::-1]}  # of the first seed
     shown = [v for v in ("plain", "narrow", "insist", "all") if v in pictures]
     figure, axes = plt.subplots(2, len(shown) + 2, figsize=(3 * len(shown) + 6, 6))
@@ -203,7 +205,7 @@ def summary(records: list[dict], variants: tuple[str, ...]) -> list[dict]:
 
 
 def gain(records: list[dict], variant: str, key: str) -> float:
-    """Mean over seeds of what a variant gains over plain; seeds share data and initial kernels."""
+    """Return the mean gain over plain; runs of one seed share data and initial kernels."""
     of = {(r["variant"], r["seed"]): r[key] or 0.0 for r in records}
     seeds = [s for v, s in of if v == variant]
     return float(np.mean([of[variant, s] - of["plain", s] for s in seeds]))

@@ -2,9 +2,9 @@
 
     python experiments/benchmarks/convolution.py            # 1 minute on 2 cores
 
-Prints medians in milliseconds and their ratios, measured in turn in one run, forward and with the
-gradient of both arguments, and how far the two differ. Writes
-`experiments/results/benchmark_convolution.json`.
+The benchmark prints median times in milliseconds and their ratios, measured alternately in one run,
+for the forward pass and for the gradient with respect to both arguments, and the difference between
+the two results. The result is `experiments/results/benchmark_convolution.json`.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from experiments.common import claim, write_results
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Benchmark of 3x3x3 convolutions."""
+    """Measure 3x3x3 convolutions."""
 
     cases: tuple[tuple[int, int, int], ...] = (
         (64, 16, 16),
@@ -37,7 +37,7 @@ class Config:
     """edge of the volume, channels in, channels out"""
     repeats: int = 7
     json: bool = True
-    """write experiments/results/benchmark_convolution.json; else into the temporary folder"""
+    """write experiments/results/benchmark_convolution.json; otherwise use the temporary folder"""
 
 
 def native(volume, kernel):
@@ -55,7 +55,7 @@ def with_gradient(conv):
 
 
 def alternating(functions, arguments, repeats):
-    """Median seconds of each function, called in turn so that drift hits all alike."""
+    """Return median seconds of functions that are called alternately, so that drift affects all."""
     compiled = [jax.jit(f) for f in functions]
     for f in compiled:
         jax.block_until_ready(f(*arguments))

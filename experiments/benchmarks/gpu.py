@@ -1,12 +1,17 @@
 """How fast are the networks on an accelerator, in float32 and bfloat16?
 
-    python experiments/benchmarks/gpu.py     # a few minutes on one GPU; says so where there is none
+    python experiments/benchmarks/gpu.py     # a few minutes on one GPU; stops where there is none
 
-Voxels per second of each U-Net preset on one block that is on the device already, compilation
-apart, and the share of the rate of a large matrix product in the same precision, measured here; how
-much bfloat16 changes logits and labels; seconds of a training step; and, where PyTorch with CUDA is
-installed, its speed with the same network (channels last, bfloat16) and with MemBrain-seg's. Writes
-``experiments/results/benchmark_gpu.json``.
+The benchmark measures, without compilation:
+
+- voxels per second of each U-Net preset on one block that is already on the device, and the share
+  of the rate of a large matrix product in the same precision that this reaches;
+- the effect of bfloat16 on logits and labels;
+- the time of a training step;
+- if PyTorch with CUDA is installed, its speed with the same network (channels last, bfloat16) and
+  with the network of MemBrain-seg.
+
+The result is ``experiments/results/benchmark_gpu.json``.
 """
 
 import dataclasses
@@ -39,27 +44,27 @@ PRECISIONS = {"f32": jnp.float32, "bf16": jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Benchmark on one accelerator."""
+    """Measure networks on one accelerator."""
 
     presets: tuple[Preset, ...] = ("fast", "standard", "large")
     edge: int = 192
-    """of the block, voxels; a multiple of 32"""
+    """edge of the block, in voxels; a multiple of 32"""
     patch: int = 96
-    """of training"""
+    """edge of the training patches, in voxels"""
     batch: int = 2
     learn: int = 100
-    """steps that the network learns, before labels in both precisions are compared"""
+    """training steps before labels in both precisions are compared"""
     product: int = 8192
-    """edge of the matrices whose product is the peak"""
+    """edge of the matrices whose product defines the peak rate"""
     repeats: int = 5
     any_device: bool = False
-    """run where there is no accelerator too, which tells nothing: for tests"""
+    """also run without an accelerator, which is meaningless except for tests"""
     json: bool = True
-    """write experiments/results/benchmark_gpu.json; else into the temporary folder"""
+    """write experiments/results/benchmark_gpu.json; otherwise use the temporary folder"""
 
 
 def forward(config: Config) -> list[dict]:
-    """Rows of each preset in each precision."""
+    """Return rows of each preset in each precision."""
     volume = np.random.default_rng(0).normal(size=(config.edge,) * 3).astype(np.float32)
     peaks = {p: machine(config.repeats, config.product, t)[0] for p, t in PRECISIONS.items()}
     rows = []
@@ -81,7 +86,7 @@ def forward(config: Config) -> list[dict]:
 
 
 def learning(config: Config) -> tuple[list[dict], dict[str, float]]:
-    """Rows of training steps, and how labels of the trained network depend on the precision."""
+    """Return rows of training steps, and the effect of precision on labels after training."""
     edge = max(config.patch, 64)
     volume, truth = phantom(0, 0.3, False, 60, edge)
     example = training.Example(volume, truth)
@@ -116,7 +121,7 @@ def learning(config: Config) -> tuple[list[dict], dict[str, float]]:
 
 
 def others(config: Config) -> list[dict]:
-    """Rows of PyTorch with the same network, and with MemBrain-seg's."""
+    """Return rows of PyTorch with the same network and with that of MemBrain-seg."""
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed: pip install torch to compare with it")
         return []

@@ -1,28 +1,28 @@
-"""How fast is a tomogram segmented, and how near the limit of the machine?
+"""How fast is a tomogram segmented, and how close is that to the limit of the machine?
 
     pip install -e ".[benchmark]"                 # PyTorch, for the networks of other tools
     python experiments/benchmarks/inference.py    # 5 minutes on 2 cores
 
-All in one run, compilation apart, medians:
+The benchmark measures, in one run, medians without compilation:
 
 - voxels per second of each U-Net preset and of a filter, a vote and a threshold, on one block;
-- the same of the networks on OpenVINO, in float32 and bfloat16;
-- the same of the networks of MemBrain-seg 0.0.10 and of nnU-Net's default (random weights, their
-  own architecture, in PyTorch on the same cores), and of PyTorch with our own ``standard`` network;
-- from file to file with ``cryojax-seg segment`` in a process of its own: seconds, and peak memory
-  beside what ``--dry-run`` predicted;
-- against the size of the volume;
-- roofline: floating-point operations and bytes per voxel by the compiler's account, and the share
-  of the rate of a large matrix product and of a copy, measured here, that is reached.
+- the same for the networks on OpenVINO, in float32 and bfloat16;
+- the same for the networks of MemBrain-seg 0.0.10 and of nnU-Net's default (random weights, their
+  own architecture, in PyTorch on the same cores), and for our own ``standard`` network in PyTorch;
+- the time from file to file with ``cryojax-seg segment`` in a process of its own, and its peak
+  memory beside the prediction of ``--dry-run``;
+- the cost per voxel against the size of the volume;
+- the roofline: floating-point operations and bytes per voxel as counted by the compiler, and the
+  share of the measured rates of a large matrix product and of a copy that is reached.
 
-MemBrain-seg's defaults overlap windows by half (each voxel is computed 8 times) and average over 8
-mirror images; that is 64 times one pass, which is what is measured. Writes
+The defaults of MemBrain-seg overlap windows by half (each voxel is computed 8 times) and average
+over 8 mirror images, which is 64 times the single pass measured here. The result is
 ``experiments/results/performance.json``.
 
-Learned: OpenVINO runs our networks two to three times as fast as JAX does on a CPU, and in bfloat16
-twice as fast again. JAX alone is slower than PyTorch with the same network: its convolutions gather
-neighbourhoods for matrix products, and a network reaches a third of the rate of a large product. A
-small volume costs more per voxel than a large one, for its halo.
+Learned: on a CPU, OpenVINO runs our networks two to three times as fast as JAX, and in bfloat16
+twice as fast again. JAX alone is slower than PyTorch with the same network, because its
+convolutions gather neighbourhoods for matrix products; a network reaches a third of the rate of a
+large product. A small volume costs more per voxel than a large one because of its halo.
 """
 
 import dataclasses
@@ -56,26 +56,26 @@ OVERLAP, MIRRORS = 8, 8  # passes over each voxel in MemBrain-seg's defaults
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Benchmark of inference."""
+    """Measure inference."""
 
     edge: int = 96
-    """of the block, voxels; a multiple of 32 above 32, which networks of six levels need"""
+    """edge of the block, in voxels; networks of six levels need a multiple of 32 above 32"""
     repeats: int = 7
     file: tuple[int, int, int] = (200, 512, 512)
     """shape of the tomogram that is segmented from file to file"""
     edges: tuple[int, ...] = (64, 128, 256)
-    """of the volumes that cost is measured against"""
+    """edges of the volumes for the cost against size"""
     processes: int = 3
-    """that measure the networks one after another: how fast one is differs from one process to the
-    next, by a factor of two on some machines, and not within it"""
+    """number of processes that measure the networks one after another, because on some machines the
+    speed of a network differs between processes by a factor of two"""
     one_pass: pathlib.Path | None = None
     """measure the networks in this process, and write the rows to this file"""
     json: bool = True
-    """write experiments/results/performance.json; else into the temporary folder"""
+    """write experiments/results/performance.json; otherwise use the temporary folder"""
 
 
 def ours() -> dict[str, core.Segmenter]:
-    """Name and segmenter; networks with statistics as they are after fitting."""
+    """Return our segmenters by name; networks have fitted statistics."""
     volume = np.random.default_rng(0).normal(size=(32,) * 3).astype(np.float32)
 
     def network(name):
@@ -93,7 +93,7 @@ def ours() -> dict[str, core.Segmenter]:
 
 
 def rate(run, voxels: int, repeats: int) -> float:
-    """Voxels per second: of the median time, after a first call."""
+    """Return voxels per second from the median time, after a first call."""
     run()
     times = []
     for _ in range(repeats):
@@ -104,7 +104,7 @@ def rate(run, voxels: int, repeats: int) -> float:
 
 
 def machine(repeats: int, n: int = 2048, dtype=jnp.float32) -> tuple[float, float]:
-    """Floating-point operations per second of a matrix product, and bytes per second of a copy."""
+    """Return floating-point operations per second of a matrix product, and bytes of a copy."""
     a = jnp.ones((n, n), dtype)
     product = jax.jit(lambda a: a @ a)
     flops = 2 * n * rate(lambda: product(a).block_until_ready(), n * n, repeats)
@@ -114,14 +114,14 @@ def machine(repeats: int, n: int = 2048, dtype=jnp.float32) -> tuple[float, floa
 
 
 def throughput(one: core.Segmenter, volume: np.ndarray, repeats: int):
-    """Voxels per second on this block, which is on the device already, and what was compiled."""
+    """Return voxels per second on a block on the device, and the compiled program."""
     one, block = jax.device_put((one, volume))
     compiled = jax.jit(lambda s, v: s(v)).lower(one, block).compile()
     return rate(lambda: jax.block_until_ready(compiled(one, block)), volume.size, repeats), compiled
 
 
 def blocks(config: Config) -> list[dict]:
-    """Rows of our segmenters on one block, with their place under the roofline."""
+    """Return rows of our segmenters on one block, with their place under the roofline."""
     volume = np.random.default_rng(0).normal(size=(config.edge,) * 3).astype(np.float32)
     flops, bandwidth = machine(config.repeats)
     rows = []
@@ -141,7 +141,7 @@ def blocks(config: Config) -> list[dict]:
 
 
 def openvino(config: Config) -> list[dict]:
-    """Rows of our networks on the OpenVINO engine, in each precision the CPU has."""
+    """Return rows of our networks with OpenVINO, in each precision that the CPU has."""
     from cryojax_seg import export
 
     if not export.installed():
@@ -166,12 +166,12 @@ def openvino(config: Config) -> list[dict]:
 
 
 def counted(compiled) -> float:
-    """Floating-point operations by the compiler's account, which counts the body of a loop once."""
+    """Return the operations that the compiler counts, where the body of a loop counts once."""
     return float((compiled.cost_analysis() or {}).get("flops", 0.0))
 
 
 def arithmetic(one: core.Segmenter) -> float | None:
-    """Floating-point operations per voxel of a network's convolutions; None for others."""
+    """Return floating-point operations per voxel of a network's convolutions, or None."""
     if not isinstance(one, (segmenters.UNet, segmenters.LinearVote)):
         return None
     if isinstance(one, segmenters.LinearVote):
@@ -190,7 +190,7 @@ def arithmetic(one: core.Segmenter) -> float | None:
 
 
 def others(config: Config) -> list[dict]:
-    """Rows of the networks of other tools, and of ours in PyTorch."""
+    """Return rows of the networks of other tools, and of ours in PyTorch."""
     if not HAS_TORCH:
         print("PyTorch is not installed: pip install -e '.[benchmark]' to compare with it")
         return []
@@ -225,7 +225,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20)
 
 
 def process(words: list[str]) -> tuple[float, float]:
-    """Seconds of a command and its largest resident memory in GiB."""
+    """Return the seconds of a command and its largest resident memory in GiB."""
     start = time.perf_counter()
     run = [sys.executable, "-c", _MEASURED, *words]
     peak = subprocess.run(run, capture_output=True, text=True, check=True).stdout
@@ -233,7 +233,7 @@ def process(words: list[str]) -> tuple[float, float]:
 
 
 def from_file_to_file(config: Config) -> list[dict]:
-    """Rows of the command line: seconds, and memory beside what was predicted."""
+    """Return rows of the command line, with seconds and with measured and predicted memory."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder)
@@ -274,7 +274,7 @@ def from_file_to_file(config: Config) -> list[dict]:
 
 
 def against_size(config: Config) -> list[dict]:
-    """Rows of cost against the edge of the volume, through the planner."""
+    """Return rows of the cost against the edge of the volume, through the planner."""
     one = ours()["fast"]
     rows = []
     for edge in config.edges:
@@ -295,7 +295,7 @@ def against_size(config: Config) -> list[dict]:
 
 
 def in_processes(config: Config) -> list[dict]:
-    """Rows of the networks: of several processes that in which each was fastest.
+    """Return rows of the networks, each from the process in which it was fastest.
 
     Whatever else the machine does makes all of them slower, and none faster.
     """

@@ -1,16 +1,17 @@
-"""How fast are template matching and extraction, next to what the FFT and the disk allow?
+"""How fast are template matching and extraction, compared with the limits of the FFT and the disk?
 
     python experiments/benchmarks/particles.py           # 3 minutes on 2 cores
     python experiments/benchmarks/particles.py --tiny    # under a minute: checks that it runs
 
-Template matching of a volume of 200 x 512 x 512 voxels with a template of 32: the time of a
-rotation is that of a few more rotations in one program, over their number, and 1,000 rotations are
-1,000 times that (they are not run) and the start. The limit is the time of the bare FFTs in the
-same way: one forward and one inverse real transform of the block for each rotation.
+Template matching is measured for a volume of 200 x 512 x 512 voxels and a template of 32. The time
+per rotation is the additional time of a few more rotations in one program, divided by their number;
+the time of 1,000 rotations is extrapolated as 1,000 times that plus the start. The limit is the
+time of the bare FFTs, measured in the same way: one forward and one inverse real transform of the
+block for each rotation.
 
-Extraction: boxes of 64 voxels at sub-voxel positions, from a memory-mapped file into a stack on the
-same disk, against copying as many bytes there and flushing them; 10,000 boxes are 10.5 GB. Both are
-timed by the clock and by the processor.
+Extraction is measured for boxes of 64 voxels at sub-voxel positions, from a memory-mapped file into
+a stack on the same disk, and compared with copying and flushing the same number of bytes; 10,000
+boxes are 10.5 GB. Both wall time and processor time are given.
 """
 
 import dataclasses
@@ -41,12 +42,12 @@ BOXES = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Benchmark of particles."""
+    """Measure template matching and extraction."""
 
     shape: tuple[int, int, int] = (200, 512, 512)
     template: int = 32
     few: int = 4
-    """rotations that are measured beyond the first"""
+    """number of rotations beyond the first that are measured"""
     boxes: int = 1000
     edge: int = 64
     repeats: int = 2
@@ -54,7 +55,7 @@ class Config:
 
 
 def timed(function: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """Least seconds by the clock, and of the processor, of a call."""
+    """Return the least wall time and processor time of a call, in seconds."""
     clock, processor = [], []
     for _ in range(repeats):
         start, used = time.perf_counter(), time.process_time()
@@ -65,7 +66,7 @@ def timed(function: Callable[[], Any], repeats: int) -> tuple[float, float]:
 
 
 def for_each(function: Callable[[int], Any], few: int, repeats: int) -> dict[str, float]:
-    """Seconds for one more of something, and for one alone, from calls with 1 and 1 + few."""
+    """Return seconds for one more item and for one alone, from calls with 1 and 1 + few."""
     for count in (1, 1 + few):
         jax.block_until_ready(function(count))  # compiled
     one, many = (timed(lambda c=c: function(c), repeats) for c in (1, 1 + few))

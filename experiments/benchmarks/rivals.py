@@ -1,7 +1,7 @@
-"""The networks that other tools run, built in PyTorch from their published configuration, and ours.
+"""Builds the networks of other tools in PyTorch from their published configuration, and ours.
 
-Random weights serve for those of others: only speed is compared. Parameter counts agree with the
-originals.
+The weights of other tools' networks are random, because only speed is compared. Their parameter
+counts agree with the originals.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) ->
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with instance norm, and a projected shortcut (MONAI's UnetResBlock)."""
+    """Apply two convolutions with instance norm and a projected shortcut (MONAI UnetResBlock)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1):
         super().__init__()
@@ -41,7 +41,7 @@ class ResidualBlock(nn.Module):
 
 
 class PlainBlock(nn.Sequential):
-    """Two convolutions, each with instance norm and a leaky rectifier."""
+    """Apply two convolutions, each with instance norm and a leaky rectifier."""
 
     bias = False
 
@@ -57,13 +57,13 @@ class PlainBlock(nn.Sequential):
 
 
 class BiasedBlock(PlainBlock):
-    """The same with biases (nnU-Net's stage)."""
+    """Apply two such convolutions with biases (a stage of nnU-Net)."""
 
     bias = True
 
 
 class Pyramid(nn.Module):
-    """A U-Net: strided blocks down, transposed convolutions up, skips concatenated."""
+    """Apply a U-Net with strided blocks, transposed convolutions and concatenated skips."""
 
     def __init__(
         self,
@@ -95,17 +95,17 @@ class Pyramid(nn.Module):
 
 
 def membrain() -> nn.Module:
-    """MemBrain-seg 0.0.10: MONAI's DynUNet of six levels, 91,181,859 parameters."""
+    """Build the network of MemBrain-seg 0.0.10, a DynUNet of six levels, 91,181,859 parameters."""
     return Pyramid((32, 64, 128, 256, 512, 1024), ResidualBlock, PlainBlock, heads=3)
 
 
 def nnunet() -> nn.Module:
-    """nnU-Net's default 3D network: six stages, at most 320 channels."""
+    """Build nnU-Net's default 3D network of six stages with at most 320 channels."""
     return Pyramid((32, 64, 128, 256, 320, 320), BiasedBlock, BiasedBlock)
 
 
 class SameUNet:
-    """A `segmenters.UNet` without stem and with the same parameters, in PyTorch.
+    """Build a `segmenters.UNet` without stem, with the same parameters, in PyTorch.
 
     A function ``(batch, 1, z, y, x) -> (batch, class, z, y, x)``.
 

@@ -1,14 +1,17 @@
-"""How fast are the networks and filters, against the same thing done with other libraries?
+"""How fast are the networks and filters, compared with the same computation in other libraries?
 
     pip install -e ".[benchmark]"                  # PyTorch, which is used here only
     python experiments/benchmarks/segmenters.py    # 3 minutes on 2 cores
 
-Compares, in turn and in one run, median times (compilation apart): a 16-32-64 U-Net on 64^3
-forward and with its gradient against the same network with the same parameters in PyTorch,
-closed-form Hessian eigenvalues against `jnp.linalg.eigvalsh`, Gaussian windows against
-`scipy.ndimage.gaussian_filter`; and counts what a training step costs beyond its arithmetic.
-Without PyTorch its rows are left out, its claims are not met, and the rest runs. Writes
-`experiments/results/benchmark_segmenters.json`.
+The benchmark compares median times, measured alternately in one run without compilation:
+
+- a 16-32-64 U-Net on 64^3 voxels, forward and with its gradient, against the same network with the
+  same parameters in PyTorch;
+- closed-form Hessian eigenvalues against `jnp.linalg.eigvalsh`;
+- Gaussian windows against `scipy.ndimage.gaussian_filter`.
+
+It also measures what a training step costs beyond its arithmetic. Without PyTorch its rows are left
+out and its claims are not met. The result is `experiments/results/benchmark_segmenters.json`.
 """
 
 import dataclasses
@@ -44,25 +47,25 @@ HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Benchmark of networks and filters."""
+    """Measure networks and filters."""
 
     edge: int = 64
-    """edge of the volumes, voxels"""
+    """edge of the volumes, in voxels"""
     width: int = 16
-    """channels of the U-Net's finest level"""
+    """channels of the finest level of the U-Net"""
     depth: int = 2
-    """how often the U-Net halves the resolution"""
+    """number of times that the U-Net halves the resolution"""
     scale: float = 2.0
-    """standard deviation of the Gaussian window, voxels"""
+    """standard deviation of the Gaussian window, in voxels"""
     repeats: int = 9
     steps: int = 5
-    """training steps after the first"""
+    """number of training steps after the first"""
     json: bool = True
-    """write experiments/results/benchmark_segmenters.json; else into the temporary folder"""
+    """write experiments/results/benchmark_segmenters.json; otherwise use the temporary folder"""
 
 
 def alternating(functions, repeats):
-    """Median and least seconds of each function, called in turn so that drift hits all alike."""
+    """Return median and least seconds of functions that are called alternately."""
     for function in functions:
         function()
     times = [[] for _ in functions]
@@ -75,7 +78,7 @@ def alternating(functions, repeats):
 
 
 def compiled(function, *arguments):
-    """The compiled function as a blocking call without arguments, and the seconds of compiling."""
+    """Return a blocking call of the compiled function, and the seconds of compilation."""
     start = time.perf_counter()
     executable = jax.jit(function).lower(*arguments).compile()
     seconds = time.perf_counter() - start
@@ -83,7 +86,7 @@ def compiled(function, *arguments):
 
 
 def compare(what, ours, theirs, name, repeats, compile_seconds=0.0):
-    """A row of the results: ours against theirs."""
+    """Return a row of the results that compares our time with theirs."""
     (ours_median, ours_least), (median, least) = alternating((ours, theirs), repeats)
     row = {
         "what": what,
@@ -104,7 +107,7 @@ def compare(what, ours, theirs, name, repeats, compile_seconds=0.0):
 
 
 def torch_unet(net: UNet, volume: np.ndarray):
-    """The same network with the same parameters in PyTorch, as two calls without arguments.
+    """Return the same network with the same parameters in PyTorch, as two calls.
 
     Returns:
         one that gives the logits ``(z, y, x, class)``, and one that gives the gradient of their
@@ -128,7 +131,7 @@ def torch_unet(net: UNet, volume: np.ndarray):
 
 
 def networks(config: Config):
-    """Rows and claims of the U-Net against PyTorch."""
+    """Return rows and claims of the U-Net against PyTorch."""
     net = UNet(config.width, config.depth, norm="instance", rngs=nnx.Rngs(0))
     volume = np.random.default_rng(0).normal(size=(config.edge,) * 3).astype(np.float32)
     on_device = jnp.asarray(volume)
@@ -166,7 +169,7 @@ def networks(config: Config):
 
 
 def filters(config: Config):
-    """Rows and claims of eigenvalues and Gaussian windows."""
+    """Return rows and claims of eigenvalues and Gaussian windows."""
     rng = np.random.default_rng(0)
     parts = tuple(jnp.asarray(rng.normal(size=(config.edge,) * 3), jnp.float32) for _ in range(6))
 
@@ -196,7 +199,7 @@ def filters(config: Config):
 
 
 def training_step(config: Config):
-    """Rows and claims of what a step of training costs beside its arithmetic.
+    """Return rows and claims of the cost of a training step beyond its arithmetic.
 
     The host's share is the time of a call with the same state and samples whose compiled function
     gives back the state it was given: flattening, dispatch and wrapping, and no arithmetic.

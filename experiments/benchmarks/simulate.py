@@ -1,13 +1,14 @@
-"""How long does it take to simulate a tomogram, how much memory, and does it grow linearly?
+"""How much time and memory does the simulation of a tomogram take, and do they grow linearly?
 
     python experiments/benchmarks/simulate.py           # 3 minutes on 2 cores
     python experiments/benchmarks/simulate.py --tiny    # under a minute: checks that it runs
 
-Times both tiers of imaging (median, compilation apart): the missing wedge with noise, and a whole
-tilt series with CTF, damage, Poisson counts and back-projections (of the halves and of the signal
-without noise), which includes the times of its parts given beside it. Memory is what the compiled
-program asks for: arguments, results and buffers. Correlates the real-space projector with Fourier
-slices of a smooth phantom. Writes `experiments/results/benchmark_simulate.json` and a figure.
+The benchmark times both models of imaging (median, without compilation): the missing wedge with
+noise, and a whole tilt series with CTF, damage, Poisson counts and back-projections (of the halves
+and of the signal without noise). The time of the series includes the times of its parts, which are
+also given separately. Memory is what the compiled program allocates for arguments, results and
+buffers. The real-space projector is also correlated with Fourier slices of a smooth phantom. The
+results are `experiments/results/benchmark_simulate.json` and a figure.
 """
 
 import dataclasses
@@ -38,7 +39,7 @@ VOXEL_SIZE = 10.0  # angstrom
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Benchmark of the simulation."""
+    """Measure the simulation."""
 
     cases: tuple[tuple[int, int, int, int], ...] = (
         (64, 64, 64, 41),
@@ -48,13 +49,13 @@ class Config:
         (128, 128, 128, 81),
         (128, 256, 256, 41),
     )
-    """z, y, x of the volume, and tilts"""
+    """z, y, x of the volume, and the number of tilts"""
     repeats: int = 3
     tiny: bool = False
 
 
 def phantom(shape: tuple[int, int, int]) -> jax.Array:
-    """A vesicle and blobs of protein, smooth on the scale of two voxels."""
+    """Make a vesicle and blobs of protein, smooth on the scale of two voxels."""
     axes = [np.arange(n) - (n - 1) / 2 for n in shape]
     z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
     size = min(shape) / 32
@@ -67,7 +68,7 @@ def phantom(shape: tuple[int, int, int]) -> jax.Array:
 
 
 def measure(function, *arguments, repeats: int) -> dict[str, float]:
-    """Median seconds of a call, seconds of compiling, and megabytes."""
+    """Return median seconds of a call, seconds of compilation, and megabytes."""
     start = time.perf_counter()
     executable = jax.jit(function).lower(*arguments).compile()
     compiling = time.perf_counter() - start
@@ -87,7 +88,7 @@ def measure(function, *arguments, repeats: int) -> dict[str, float]:
 
 
 def case(shape: tuple[int, int, int], tilts: int, repeats: int) -> dict:
-    """The row of one size."""
+    """Return the row of one size."""
     density = phantom(shape)
     mask, key = density > 0.5, jax.random.key(0)
     acquisition = Acquisition(scheme=TiltScheme.every(120 / (tilts - 1)))
@@ -119,7 +120,7 @@ def case(shape: tuple[int, int, int], tilts: int, repeats: int) -> dict:
 
 
 def least_correlation(edge: int) -> float:
-    """Of the two projectors, over tilts from -60 to 60 degrees about both axes."""
+    """Return the least correlation of both projectors, for tilts of -60 to 60 degrees."""
     density, angles = phantom((edge, edge, edge)), jnp.linspace(-60.0, 60.0, 13)
     values = []
     for axis in ("y", "x"):
@@ -131,7 +132,7 @@ def least_correlation(edge: int) -> float:
 
 
 def picture(rows: list[dict], path: pathlib.Path) -> None:
-    """Times against voxels times tilts, with the line of linear growth."""
+    """Draw times against voxels times tilts, with the line of linear growth."""
     figure, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
     rows = sorted(rows, key=lambda row: row["voxels_x_tilts"])
     work = np.array([row["voxels_x_tilts"] for row in rows])

@@ -1,19 +1,19 @@
-"""How long does it take to train a network, against the same training in PyTorch?
+"""How long does it take to train a network, compared with the same training in PyTorch?
 
     pip install -e ".[benchmark]"                 # PyTorch
     python experiments/benchmarks/training.py     # under a minute on 2 cores
 
-The ``standard`` U-Net learns membranes of a simulated scene until its Dice on another scene reaches
-a goal. PyTorch starts from the same parameters and is given the same patches, loss (cross-entropy
-plus Dice), optimizer (AdamW, warm-up and cosine, clipped gradients) and validation; the losses of
-the first steps show that it does the same. Our step also draws its patches and keeps the running
-mean of the parameters; theirs are drawn before its clock starts. They take turns of some steps, so
-that what else the machine does hits both. Compilation apart. Writes
-``experiments/results/benchmark_training.json``.
+The ``standard`` U-Net is trained on membranes of a simulated scene until its Dice on another scene
+reaches a goal. PyTorch starts from the same parameters and gets the same patches, loss
+(cross-entropy plus Dice), optimizer (AdamW, warm-up and cosine, clipped gradients) and validation;
+the losses of the first steps show that both do the same. Our step also draws its patches and keeps
+the running mean of the parameters, while the patches for PyTorch are drawn before its clock starts.
+Both alternate in groups of steps, so that other load on the machine affects both. Compilation is
+not counted. The result is ``experiments/results/benchmark_training.json``.
 
-Learned: the losses agree to a millionth, and our step takes twice as long. Keeping memory between
-calls (`runtime.keep_memory`) and writing the blocks of a convolution in place, so that under `vmap`
-the batch stays the first axis, took it from 380 to 570 ms down to 220.
+Learned: the losses agree to a millionth, and our step takes twice as long. It took 380 to 570 ms
+and now takes 220, since memory is kept between calls (`runtime.keep_memory`) and the blocks of a
+convolution are written in place, so that the batch remains the first axis under `vmap`.
 """
 
 import dataclasses
@@ -45,26 +45,26 @@ HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Benchmark of training."""
+    """Measure training."""
 
     edge: int = 64
-    """of the scenes, voxels"""
+    """edge of the scenes, in voxels"""
     patch: int = 40
     batch: int = 2
     steps: int = 200
-    """at most"""
+    """largest number of steps"""
     turn: int = 10
-    """steps between validations, which are also the turns"""
+    """steps between validations, after which the two alternate"""
     dice: float = 0.75
-    """of the validation scene, where the clock stops"""
+    """Dice of the validation scene at which the clock stops"""
     snr: float = 1.0
     seed: int = 0
     json: bool = True
-    """write experiments/results/benchmark_training.json; else into the temporary folder"""
+    """write experiments/results/benchmark_training.json; otherwise use the temporary folder"""
 
 
 class Ours:
-    """`training.make_step`, and the validation."""
+    """Train with `training.make_step`, and validate."""
 
     name = "cryojax_seg"
 
@@ -89,7 +89,7 @@ class Ours:
 
 
 class Theirs:
-    """The same in PyTorch."""
+    """Train and validate in PyTorch."""
 
     name = "PyTorch"
     compile_seconds = 0.0
@@ -145,7 +145,7 @@ def dice(found: np.ndarray, truth: np.ndarray) -> float:
 
 @dataclasses.dataclass
 class Record:
-    """What one of them has done so far."""
+    """Record what one of the two has done so far."""
 
     losses: list[float] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
@@ -155,7 +155,7 @@ class Record:
 
 
 def race(config: Config, runners) -> list[Record]:
-    """Turns of some steps each until all have reached the goal or the steps are spent."""
+    """Alternate in groups of steps until all have reached the goal or spent their steps."""
     records = [Record() for _ in runners]
     for start in range(0, config.steps, config.turn):
         for runner, record in zip(runners, records, strict=True):
