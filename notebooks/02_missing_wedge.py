@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -24,6 +26,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 from flax import nnx
+from matplotlib.colors import to_rgba
 
 from cryojax_seg import core, evaluate, losses, segmenters, simulate, training
 
@@ -53,7 +56,7 @@ for axis, (title, one) in zip(
 seen = np.where(membrane, visibility, np.nan)[:, y]
 shown = axes[2].imshow(seen, cmap="viridis", vmin=0, vmax=1)
 axes[2].set(title="visibility of the membrane", xticks=[], yticks=[])
-figure.colorbar(shown, ax=axes[2])
+_ = figure.colorbar(shown, ax=axes[2])
 # %% [markdown]
 # Does the prediction hold? For every membrane voxel, the contrast that is left of it (density with the wedge over
 # density without) against its visibility:
@@ -100,7 +103,7 @@ image = axis.imshow(
     vmax=1,
 )
 axis.set(xlabel="azimuth of the normal from x, degrees", ylabel="angle to the beam, degrees")
-figure.colorbar(image, label="visibility")
+_ = figure.colorbar(image, label="visibility")
 
 # %% [markdown]
 # ## What comes back
@@ -127,10 +130,10 @@ for seed in (10, 11, 12):
 unseen, volume, truth = noisy(13)
 plain = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
 goals = {"plain": plain, "insisting": losses.visibility_weighted(plain, emphasis=2.0)}
-config = training.TrainConfig(steps=100, patch=32, ema=0.97)
+config = training.TrainConfig(steps=250, patch=40, ema=0.97)
 found = {}
 for name, goal in goals.items():
-    network = segmenters.UNet(width=8, rngs=nnx.Rngs(0))
+    network = segmenters.UNet(16, 1, "space_to_depth", rngs=nnx.Rngs(0))
     network = training.train(network, examples, config, objective=goal, progress=False).operator
     fitted = segmenters.fit_normalization(network, volume)
     found[name] = np.asarray(core.labels(core.apply(fitted, volume)))
@@ -162,7 +165,12 @@ assert curves["insisting"][0].recall > curves["plain"][0].recall + 0.05
 # %%
 y = int((truth * (np.asarray(unseen.visibility) < 0.4)).sum((0, 2)).argmax())
 figure, axes = plt.subplots(1, 4, figsize=(14, 3.8), constrained_layout=True)
-panels = {"tomogram": volume, "truth": truth, **found}
-for axis, (name, image) in zip(axes, panels.items(), strict=True):
-    axis.imshow(image[:, y], cmap="gray")
+for axis, (name, labels) in zip(
+    axes, {"tomogram": None, "truth": truth, **found}.items(), strict=True
+):
+    axis.imshow(volume[:, y], cmap="gray", vmin=-2.5, vmax=2.5)
+    if labels is not None:
+        tint = np.zeros((*labels[:, y].shape, 4))
+        tint[labels[:, y] > 0] = to_rgba("tab:orange", 0.55)
+        axis.imshow(tint, interpolation="nearest")
     axis.set(title=name, xticks=[], yticks=[])

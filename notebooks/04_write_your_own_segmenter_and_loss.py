@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 from flax import nnx
+from matplotlib.colors import to_rgba
 
 from cryojax_seg import core, evaluate, losses
 from cryojax_seg.core.convolution import conv3d
@@ -44,7 +45,7 @@ sys.path.insert(0, str(Path.cwd()))  # the checkout, for its experiments
 
 # %%
 class CentreSurround(core.Segmenter):
-    """Is the middle brighter than its surroundings, in a way that a tiny network decides?"""
+    """Let a tiny network compare the middle of a neighbourhood with the shells around it."""
 
     halo: int = 4
     stride: int = 1
@@ -135,8 +136,8 @@ assert np.isfinite(jax.grad(lambda v: generalized_cross_entropy()(v, y, w))(z)).
 from experiments.fitting import train_method  # noqa: E402
 from experiments.scenes import example, logits, phantom  # noqa: E402
 
-scenes = [example(phantom(seed, 48, 0.3)) for seed in (0, 1)]
-unseen = phantom(1000, 48, 0.3)
+scenes = [example(phantom(seed, 64, 0.5)) for seed in (0, 1)]
+unseen = phantom(1000, 64, 0.5)
 truth = np.asarray(unseen.labels == 1, np.int32)
 both = losses.combine(losses.dice, generalized_cross_entropy())
 goals = {"Dice": losses.dice, "Dice + generalized": both}
@@ -160,9 +161,14 @@ for method in ("vote", "__main__:CentreSurround"):
 
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(14, 3.8), constrained_layout=True)
-z = 24
-panels = {"tomogram": np.asarray(unseen.density)[z], "truth": truth[z]}
-panels |= {m: core.probabilities(answers[m, "Dice + generalized"])[z, ..., 0] for m, _ in answers}
-for axis, (name, image) in zip(axes, panels.items(), strict=True):
-    axis.imshow(image, cmap="gray")
+z = 32
+density = np.asarray(unseen.density)[z]
+panels = {"tomogram": None, "truth": truth[z]}
+panels |= {m: np.asarray(core.labels(answers[m, "Dice + generalized"]))[z] for m, _ in answers}
+for axis, (name, labels) in zip(axes, panels.items(), strict=True):
+    axis.imshow(density, cmap="gray")
+    if labels is not None:
+        tint = np.zeros((*labels.shape, 4))
+        tint[labels > 0] = to_rgba("tab:orange", 0.55)
+        axis.imshow(tint, interpolation="nearest")
     axis.set(title=name, xticks=[], yticks=[])

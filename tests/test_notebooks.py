@@ -29,7 +29,9 @@ def test_notebook(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_pair(path):
     notebook = nbformat.read(path, as_version=4)
-    assert all(not cell.get("outputs") for cell in notebook.cells), "clear the outputs"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert any("image/png" in o.get("data", {}) for c in code for o in c.outputs), "run and save it"
+    assert [c.execution_count for c in code] == list(range(1, len(code) + 1)), "run it as a whole"
     script = jupytext.read(path.with_suffix(".py"))
     cells = [[(c.cell_type, c.source) for c in n.cells] for n in (notebook, script)]
     assert cells[0] == cells[1], f"run: jupytext --sync {path.relative_to(ROOT)}"

@@ -21,6 +21,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ def available() -> bool:
     version = importlib.metadata.version("jaxlib")
     if not fits or version not in VERSIONS or os.environ.get(SWITCH) == "0":
         return False
+    # What cannot be kept in the persistent cache is no news, and JAX warns of it each time.
+    warnings.filterwarnings("ignore", "Error writing persistent compilation cache .*bad_alloc")
     return _probed(_record(version))
 
 

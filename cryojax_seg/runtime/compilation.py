@@ -3,7 +3,6 @@
 import contextlib
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,8 +47,6 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
     if not os.access(folder, os.W_OK):
         return None
     remove_torn(folder, bounded=True)
-    # A program that runs oneDNN cannot be kept (see `core.onednn`), which JAX warns of each time.
-    warnings.filterwarnings("ignore", "Error writing persistent compilation cache .*bad_alloc")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
