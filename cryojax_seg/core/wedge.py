@@ -20,6 +20,7 @@ from cryojax_seg import units
 from cryojax_seg.core import fourier
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array, Key, Number, Shape, Spectrum, Volume
+from cryojax_seg.errors import ParameterError
 
 # A wedge of tilts about x equals one of tilts about y, rotated by this matrix.
 _X_FROM_Y = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
@@ -57,9 +58,10 @@ class MissingWedge:
         angles = self.tilt_range
         if isinstance(angles, tuple | list) and all(isinstance(a, float | int) for a in angles):
             if len(angles) != 2 or not -90 <= angles[0] < angles[1] <= 90:
-                raise ValueError(
+                raise ParameterError(
                     f"tilt_range {tuple(angles)} must be two angles in degrees, lowest first, "
-                    "within -90 to 90"
+                    "within -90 to 90",
+                    "tilt_range",
                 )
             units.check("tilt_range", tuple(angles), units.TILT)
         if self.tilt_axis not in ("y", "x"):

@@ -173,7 +173,7 @@ def pick_by_template(
     >>> import tempfile
     >>> from cryojax_seg.io import write_mrc
     >>> file = Path(tempfile.mkdtemp()) / "template.mrc"
-    >>> template = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    >>> template = np.exp(-np.square(np.indices((8, 8, 8)) - 4).sum(0) / 4).astype(np.float32)
     >>> write_mrc(file, template, voxel_size=10.0)
     >>> volume = np.zeros((12, 14, 16), np.float32); volume[2:10, 3:11, 5:13] = template
     >>> cell = Tomogram(volume, (10.0, 10.0, 10.0))

@@ -64,6 +64,9 @@ from cryojax_seg.io.particles_in_tomogram import cubic_voxel_size as cubic_voxel
 from cryojax_seg.io.particles_in_tomogram import read_label_mask as read_label_mask
 from cryojax_seg.io.particles_in_tomogram import read_particles_in as read_particles_in
 from cryojax_seg.io.particles_in_tomogram import read_surroundings as read_surroundings
+from cryojax_seg.io.phantoms import read_density_maps as read_density_maps
+from cryojax_seg.io.phantoms import write_phantom as write_phantom
+from cryojax_seg.io.phantoms import write_phantoms as write_phantoms
 from cryojax_seg.io.places import check_places as check_places
 from cryojax_seg.io.places import folder_made as folder_made
 from cryojax_seg.io.plain import read_json as read_json

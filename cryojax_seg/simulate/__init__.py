@@ -15,6 +15,7 @@ from cryojax_seg.simulate.imaging import signal_to_noise as signal_to_noise
 from cryojax_seg.simulate.membranes import Bilayer as Bilayer
 from cryojax_seg.simulate.phantom import Phantom as Phantom
 from cryojax_seg.simulate.phantom import simulate as simulate
+from cryojax_seg.simulate.phantom import simulate_preset as simulate_preset
 from cryojax_seg.simulate.placement import Occupancy as Occupancy
 from cryojax_seg.simulate.render import Truth as Truth
 from cryojax_seg.simulate.render import render as render

@@ -6,6 +6,7 @@
 
 import abc
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from cryojax_seg.core import fourier
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Key, Mask, Number, Scalar, Volume
 from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.errors import ParameterError
 
 
 @register_pytree
@@ -137,8 +139,8 @@ class WedgeImaging(Imaging):
             raise ValueError("WedgeImaging takes either snr or sigma")
         for name in ("snr", "sigma"):
             value = getattr(self, name)
-            if isinstance(value, float | int) and not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+            if isinstance(value, float | int) and not 0 < value < math.inf:
+                raise ParameterError(f"{name} must be above 0, got {value}", name)
 
     def __call__(self, density: Volume, mask: Mask, voxel_size: float, key: Key) -> Imaged:
         measure = (lambda v: v) if self.wedge is None else self.wedge.apply

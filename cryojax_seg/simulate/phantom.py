@@ -2,15 +2,20 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from cryojax_seg.core.types import Key, Labels, Volume
+from cryojax_seg.core.types import Key, Labels, Shape, Volume
 from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.errors import ParameterError
+from cryojax_seg.simulate import presets
 from cryojax_seg.simulate.imaging import Imaged, Imaging
 from cryojax_seg.simulate.render import Truth, render
 from cryojax_seg.simulate.scene import Scene
+from cryojax_seg.simulate.structures import Structure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +78,54 @@ def simulate(scene: Scene, imaging: Imaging, key: Key) -> Phantom:
     truth = render(scene)
     imaged = _image(imaging, truth.density, truth.structures, scene.voxel_size, key)
     return Phantom(scene, truth, imaged, imaging.wedge)
+
+
+_CROWDED = ("vesicles", "organelles", "cytoskeleton", "crowded", "contrast_drift")
+_BARE = ("threshold_dilemma", "flat_bilayers")
+
+
+def simulate_preset(
+    preset: str,
+    shape: Shape,
+    voxel_size: float,
+    imaging: Imaging,
+    *,
+    seed: int = 0,
+    number: int = 0,
+    crowding: float | None = None,
+    species: Mapping[str, Structure] | None = None,
+) -> Phantom:
+    """Simulate one of a series of phantoms of a preset; the same arguments give the same phantom.
+
+    Args:
+        preset: name of a function of `presets`.
+        shape: voxels along z, y, x.
+        voxel_size: angstrom.
+        imaging: how the scene is imaged.
+        seed: of the series.
+        number: of the phantom in the series.
+        crowding: fraction of the free volume that macromolecules fill, 0 to 0.3; that of the
+            preset by default.
+        species: macromolecules to place, by name; those of the preset by default.
+
+    Raises:
+        ParameterError: for an unknown preset, for macromolecules in a preset that has none, and as
+            the presets raise.
+
+    >>> from cryojax_seg.simulate import WedgeImaging
+    >>> simulate_preset("flat_bilayers", (20, 20, 20), 10.0, WedgeImaging(snr=1.0)).density.shape
+    (20, 20, 20)
+    """
+    if preset not in (*_CROWDED, *_BARE):
+        known = ", ".join((*_CROWDED, *_BARE))
+        raise ParameterError(f"preset: there is no {preset}; known are {known}", "preset")
+    given: dict[str, Any] = {"crowding": crowding} if crowding is not None else {}
+    given |= {"species": dict(species)} if species else {}
+    if given and preset in _BARE:
+        raise ParameterError(f"the preset {preset} has no macromolecules", *given)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number))
+    scene = getattr(presets, preset)(keys[0], shape, voxel_size, **given)
+    return simulate(scene, imaging, keys[1])
 
 
 @functools.partial(jax.jit, static_argnames="voxel_size")

@@ -8,6 +8,7 @@ import functools
 import jax
 import numpy as np
 
+from cryojax_seg.errors import ParameterError
 from cryojax_seg.simulate.complexes import GaussianComplex, proteasome, ribosome
 from cryojax_seg.simulate.membranes import Bilayer
 from cryojax_seg.simulate.placement import Occupancy, facing
@@ -25,11 +26,13 @@ def check_crowding(crowding: float) -> float:
     """Return the volume fraction unchanged if it is valid.
 
     Raises:
-        ValueError: if it is not within 0 to 0.3.
+        ParameterError: if it is not within 0 to 0.3.
     """
     low, high = CROWDING
     if not low <= crowding <= high:
-        raise ValueError(f"crowding must be within {low:g} to {high:g}, got {crowding}")
+        raise ParameterError(
+            f"crowding must be within {low:g} to {high:g}, got {crowding}", "crowding"
+        )
     return crowding
 
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from cryojax_seg.core.types import Key, Shape
+from cryojax_seg.errors import ParameterError
 from cryojax_seg.simulate.filaments import ActinBundle, ActinFilament, Microtubule
 from cryojax_seg.simulate.markers import GoldBead
 from cryojax_seg.simulate.membranes import Bilayer
@@ -40,15 +41,16 @@ def _empty_volume(
 ) -> Occupancy:
     """Return an empty volume; refuse it if its shortest edge is below `least` angstrom."""
     if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape must be three sizes of 1 or more, got {tuple(shape)}")
+        raise ParameterError(f"shape must be three sizes of 1 or more, got {tuple(shape)}", "shape")
     if not (np.isfinite(voxel_size) and voxel_size > 0):
-        raise ValueError(f"voxel_size must be above 0 angstrom, got {voxel_size}")
+        raise ParameterError(f"voxel_size must be above 0 angstrom, got {voxel_size}", "voxel_size")
     shortest = min(shape) * float(voxel_size)
     if shortest < least:
-        raise ValueError(
+        raise ParameterError(
             f"shape {tuple(shape)} at voxel_size {voxel_size:g} angstrom is {shortest:.0f} "
             f"angstrom thin; the preset {preset} needs at least {least:.0f} angstrom along "
-            "each axis"
+            "each axis",
+            "shape",
         )
     check_crowding(crowding)
     return Occupancy(tuple(shape), voxel_size, generator(key))

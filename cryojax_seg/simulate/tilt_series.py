@@ -1,6 +1,7 @@
 """Images a density by recording a tilt series and reconstructing it."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Key, Mask, Volume
 from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.errors import ParameterError
 from cryojax_seg.simulate.acquisition import Acquisition, TiltSeries, expose
 from cryojax_seg.simulate.imaging import Imaged, Imaging, signal_to_noise
 from cryojax_seg.simulate.reconstruction import Filter, sirt, weighted_back_projection
@@ -47,8 +49,8 @@ class TiltSeriesImaging(Imaging):
     halves: Literal["dose", "tilt"] = dataclasses.field(default="dose", metadata={"static": True})
 
     def __post_init__(self):
-        if isinstance(self.snr, float | int) and not self.snr > 0:
-            raise ValueError(f"snr must be above 0, got {self.snr}")
+        if isinstance(self.snr, float | int) and not 0 < self.snr < math.inf:
+            raise ParameterError(f"snr must be above 0, got {self.snr}", "snr")
         if self.iterations < 0:
             raise ValueError(f"iterations must be 0 or more, got {self.iterations}")
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from cryojax_seg import export, io
-from cryojax_seg.cli import console, report
+from cryojax_seg.cli import console
 from cryojax_seg.training import rundir
 
 TILTS = ("--tilt-range", "-60", "60")
@@ -141,10 +141,3 @@ def test_a_failure_names_the_file_once(capsys):
 def _fail_at_b(name):
     if name == "b.mrc":
         raise io.FileError("b.mrc: is empty")
-
-
-def test_no_name_can_hide_the_page_of_a_comparison(tmp_path):
-    report.write(tmp_path / "report.html", {"classes": ["<!--<script>", "</script><b>"]})
-    page = (tmp_path / "report.html").read_text()
-    assert "<!--<script>" not in page and "</script><b>" not in page
-    assert r'["\u003c!--\u003cscript>", "\u003c/script>\u003cb>"]' in page

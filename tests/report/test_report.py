@@ -114,6 +114,13 @@ def test_a_comparison_as_a_page(compared):
     assert data["hues"]["unet"] in page.partition("<script>")[0]
 
 
+def test_no_name_can_hide_the_page_of_a_comparison(compared):
+    found, example = compared
+    page = report.comparison_page("slab", found, example, ("<!--<script>", "</script><b>"), {})
+    assert "<!--<script>" not in page and "</script><b>" not in page
+    assert r'["\u003c!--\u003cscript>", "\u003c/script>\u003cb>"]' in page
+
+
 def test_without_a_tilt_range_there_is_no_recall_by_visibility(compared):
     import dataclasses
 
