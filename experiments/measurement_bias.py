@@ -138,7 +138,7 @@ def measured(task: str, p: np.ndarray) -> dict[str, float | None]:
             "expected volume": float(p.sum(dtype=np.float64)) * VOXEL**3,
         }
     found = measure.trace_filaments(mask, SIZE, LIMITS, p)
-    spacing = measure.median_spacing(measure.neighbour_spacing(found))
+    spacing = measure.median_spacing_angstrom(measure.neighbour_spacing_angstrom(found))
     return {
         "length": float(sum(f.length_angstrom for f in found)),
         "spacing": spacing.value if spacing else None,

@@ -91,7 +91,7 @@ def read_object_classes(
             label,
             kinds[label],
             numbers=numbered[label][0] if label in numbered else None,
-            known_as=numbered[label][1] if label in numbered else (),
+            identifiers=numbered[label][1] if label in numbered else (),
             probability=maps.get(label),
         )
         for label, name in names.items()

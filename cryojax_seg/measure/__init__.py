@@ -1,9 +1,8 @@
-"""From labels to numbers: areas, volumes and distances in physical units, with their uncertainty.
+"""Measures areas, volumes, lengths and distances of labels in physical units, with intervals.
 
-Masks and probabilities are ``(z, y, x)``. Names say units. Functions that take a
-`voxel_size_angstrom` expect angstrom, and their results have names that end in ``_nm``, ``_nm2``,
-``_nm3``, ``_um`` or ``_angstrom``. Functions of geometry alone take a `voxel_size` in any unit and
-answer in powers of that unit.
+Masks and probabilities are ``(z, y, x)``. The unit is in the name of a parameter, an attribute or a
+function: ``_angstrom``, ``_nm``, ``_nm2``, ``_nm3``, ``_um``, ``_um3``. The only exceptions are
+functions of geometry alone: they take a `voxel_size` in any unit and return powers of that unit.
 """
 
 from cryojax_seg.measure.apposition import Apposition as Apposition
@@ -48,10 +47,10 @@ from cryojax_seg.measure.midsurface import membrane_mesh as membrane_mesh
 from cryojax_seg.measure.midsurface import oriented_normals as oriented_normals
 from cryojax_seg.measure.midsurface import sheet_curvature as sheet_curvature
 from cryojax_seg.measure.network import Orientation as Orientation
-from cryojax_seg.measure.network import median_spacing as median_spacing
-from cryojax_seg.measure.network import neighbour_spacing as neighbour_spacing
+from cryojax_seg.measure.network import median_spacing_angstrom as median_spacing_angstrom
+from cryojax_seg.measure.network import neighbour_spacing_angstrom as neighbour_spacing_angstrom
 from cryojax_seg.measure.network import orientation as orientation
-from cryojax_seg.measure.network import persistence_length as persistence_length
+from cryojax_seg.measure.network import persistence_length_angstrom as persistence_length_angstrom
 from cryojax_seg.measure.objects import Instance as Instance
 from cryojax_seg.measure.objects import components as components
 from cryojax_seg.measure.objects import instances as instances

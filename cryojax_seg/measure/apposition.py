@@ -1,4 +1,4 @@
-"""Distances from one membrane to another, and the area in which they are in contact."""
+"""Measures distances from one membrane to another, and the area in which they are in contact."""
 
 import dataclasses
 import math
@@ -14,18 +14,20 @@ _BINS = 40  # of the histogram
 
 
 class Distances(NamedTuple):
-    """Distances from the pieces of one surface to the nearest point of another.
+    """Holds the distances from the pieces of one surface to the nearest points of another.
+
+    Returned by `distances`.
 
     Attributes:
-        distance: ``(n,)`` one for each piece, in the unit of the voxel size.
-        area: ``(n,)`` of the pieces.
+        distance: ``(n,)`` distance of each piece, in the unit of the voxel size.
+        area: ``(n,)`` area of each piece, in the square of that unit.
     """
 
     distance: np.ndarray
     area: np.ndarray
 
     def quantile(self, share: float | int) -> float | None:
-        """The distance within which this share of the area lies; None if there is none."""
+        """Return the distance within which this share of the area lies; None without any area."""
         if not self.distance.size:
             return None
         order = np.argsort(self.distance)
@@ -34,27 +36,29 @@ class Distances(NamedTuple):
         return float(self.distance[order[min(int(at), order.size - 1)]])
 
     def mean(self) -> float | None:
-        """Weighted by area; None if there is none."""
+        """Return the mean distance, weighted by area; None if there is no area."""
         return float(np.average(self.distance, weights=self.area)) if self.distance.size else None
 
     def contact_area(self, within: float | int) -> float:
-        """The area that lies no farther than this from the other surface."""
+        """Return the area that lies no farther than this from the other surface."""
         return float(self.area[self.distance <= within].sum(dtype=np.float64))
 
 
 def distances(
-    sheet: Sheet, other: Sheet, farthest: float | int = math.inf, apart: float | int = 0.0
+    sheet: Sheet, other: Sheet, farthest: float | int = math.inf, offset: float | int = 0.0
 ) -> Distances:
-    """Nearest distances from one membrane to another, from mid-surface to mid-surface.
+    """Measure the nearest distances from one membrane to another, between their mid-surfaces.
 
     Args:
-        sheet: the membrane whose pieces are measured.
-        other: the surface they are measured to; from the same array.
-        farthest: pieces farther away than this are left out, such as the free side of a membrane.
-        apart: an offset that is taken off, such as half of both thicknesses for the gap between.
+        sheet: the membrane from which distances are measured.
+        other: the membrane to which they are measured; from the same array.
+        farthest: the largest distance. Pieces farther away, such as the free side of a membrane,
+            are left out.
+        offset: a length to subtract from all distances. Half of both thicknesses turns them into
+            the width of the gap between the membranes.
 
     Returns:
-        nothing if either is empty.
+        the distances; none if either membrane is empty.
 
     >>> from cryojax_seg.measure.thickness import membrane_sheet
     >>> masks = np.zeros((2, 24, 20, 20), bool); masks[0, 6:9] = masks[1, 14:17] = True
@@ -67,22 +71,26 @@ def distances(
     tree = KDTree(other.middle, balanced_tree=False, compact_nodes=False)
     distance, _ = tree.query(sheet.middle, distance_upper_bound=farthest)
     kept = np.isfinite(distance)
-    away = np.maximum(distance[kept] - apart, 0).astype(np.float32)
+    away = np.maximum(distance[kept] - offset, 0).astype(np.float32)
     return Distances(away, sheet.area_of_voxel[kept])
 
 
 @dataclasses.dataclass(frozen=True)
 class Apposition:
-    """How the membranes of one class lie to those of another, from mid-surface to mid-surface.
+    """Describes where the membranes of one class come near those of another, by their mid-surfaces.
+
+    Returned by `apposition`.
 
     Attributes:
-        mean_nm: mean distance of the pieces of the first to the second, by area; None if there are
-            none within the farthest distance.
-        quantiles_nm: the distances within which these shares of that area lie, by share.
-        area_within_nm2: area of the first that has the second within the farthest distance.
-        area_share_within: that over the whole area of the first; None for an empty class.
-        contact_area_nm2: area of the first that is in contact with the second.
-        histogram: "edges_nm" of the bins of distance and "area_nm2" in each.
+        mean_nm: the mean distance of the first class to the second, weighted by area; None if
+            nothing lies within the farthest distance.
+        quantiles_nm: for each share of that area, the distance within which it lies.
+        area_within_nm2: the area of the first class that has the second within the farthest
+            distance.
+        area_share_within: that area over the whole area of the first class; None for an empty
+            class.
+        contact_area_nm2: the area of the first class that is in contact with the second.
+        histogram: the edges of the bins of distance ("edges_nm") and the area in each ("area_nm2").
     """
 
     mean_nm: float | None
@@ -99,9 +107,9 @@ def apposition(
     """Measure the nearest distances from one membrane to another, and their area in contact.
 
     Args:
-        first, second: sheets in nanometres, in one frame.
-        farthest_nm: pieces of the first that are farther away than this are left out.
-        contact_nm: pieces this near are in contact.
+        first, second: the sheets of both classes in nanometres, in one coordinate frame.
+        farthest_nm: the largest distance; pieces of the first that are farther away are left out.
+        contact_nm: the distance up to which membranes count as in contact.
 
     >>> from cryojax_seg.measure.thickness import membrane_sheet
     >>> masks = np.zeros((2, 24, 20, 20), bool); masks[0, 6:9] = masks[1, 14:17] = True

@@ -1,4 +1,4 @@
-"""Areas of the boundary of an object (coarea formula), and of the mid-surface of a membrane."""
+"""Measures the area of the boundary of an object and of the mid-surface of a membrane."""
 
 from functools import partial
 from typing import Literal
@@ -21,20 +21,21 @@ _ROUND_RIM = 0.35
 def coarea(
     probability: Volume, voxel_size: Spacing = _UNIT, smoothing: float | int = 0.0
 ) -> Scalar:
-    """Area of the boundary of an object, ``sum |grad p|``: the mean area of the level sets of p.
+    """Return the area of the boundary of an object as ``sum |grad p|``, by the coarea formula.
 
-    Coarea formula (Fleming & Rishel 1960). Differentiable, with gradient 0 where p is constant. It
-    measures all boundary: of a membrane both sides and the rim, so half of it is the mid-surface
-    of a closed one, and of thin ones what smoothing leaves of it (see `membrane_area`). Faces of
-    the array that cut the object are no boundary.
+    This is the mean area of the level sets of p (Fleming & Rishel 1960). It is differentiable, with
+    gradient 0 where p is constant. For a membrane it counts both sides and the rim, so that half of
+    it is the mid-surface of a closed membrane; smoothing removes area of thin membranes, for which
+    see `membrane_area`. Faces of the array that cut the object do not count as boundary.
 
     Args:
-        probability: within 0 to 1; a binary mask needs a smoothing of about 1.
-        voxel_size: along z, y, x.
-        smoothing: standard deviation in voxels of a Gaussian that is applied first; static.
+        probability: values between 0 and 1; a binary mask needs a smoothing of about 1.
+        voxel_size: voxel size along z, y, x.
+        smoothing: standard deviation in voxels of a Gaussian that is applied first; static under
+            `jit`.
 
-    Returns:
-        in the square of the unit of `voxel_size`.
+        Returns:
+            the area, in the square of the unit of `voxel_size`.
 
     >>> p = jnp.zeros((8, 10, 10)).at[:4].set(1.0)
     >>> float(coarea(p, (2.0, 3.0, 3.0)))
@@ -60,15 +61,18 @@ def coarea(
 
 
 def boundary_area(mask: MaskArray, voxel_size: Spacing = _UNIT) -> float:
-    """Area of the outer and inner boundary of an object: that of its `boundary_mesh`.
+    """Return the area of the outer and inner boundary of an object, that of its `boundary_mesh`.
 
-    It is right to 1.5 % for radii of curvature from 4 voxels up, and for balls from 2 voxels up;
-    details of the size of a voxel are smoothed away. Faces of the array that cut the object are no
-    boundary.
+    The error is below 1.5 % for radii of curvature from 4 voxels up, and for balls from 2 voxels
+    up; details of the size of a voxel are smoothed away. Faces of the array that cut the object do
+    not count as boundary.
 
     Args:
-        mask: of the object.
-        voxel_size: along z, y, x.
+        mask: the voxels of the object.
+        voxel_size: voxel size along z, y, x.
+
+    Returns:
+        the area, in the square of the unit of `voxel_size`.
 
     >>> ball = np.linalg.norm(np.indices((32, 32, 32)) - 15.5, axis=0) < 12
     >>> round(boundary_area(ball) / (4 * np.pi * 12**2), 2)
@@ -82,21 +86,22 @@ def membrane_area(
     voxel_size: Spacing = _UNIT,
     rim: Literal["flat", "round"] = "flat",
 ) -> float:
-    """Area of the mid-surface of a membrane: the sum of voxel volume over local thickness.
+    """Return the area of the mid-surface of a membrane.
 
-    Neither its two sides nor its rims are counted, and faces of the array that cut it do not
-    matter. Right to 2 % from 3 voxels of thickness up where radii of curvature are above four
-    thicknesses, and to 3.5 % down to masks one voxel thick; see `cryojax_seg.measure.thickness`.
+    It is the sum over voxels of volume over local thickness. It counts neither both sides of the
+    membrane nor its rims, and faces of the array that cut it do not matter. Where radii of
+    curvature exceed four thicknesses, the error is below 2 % from 3 voxels of thickness up and
+    below 3.5 % down to masks one voxel thick; see `cryojax_seg.measure.thickness`.
 
     Args:
-        mask: of one membrane, or its `membrane_sheet`.
-        voxel_size: along z, y, x.
-        rim: how the mask ends at open edges. "flat": where the membrane does. "round": half a
-            thickness later, as a surface that was dilated to a mask does (the labels of simulated
-            tomograms, painting with a round brush); what is too much is taken off.
+        mask: the voxels of one membrane, or its `membrane_sheet`.
+        voxel_size: voxel size along z, y, x.
+        rim: how the mask ends at open edges. A "flat" rim ends where the membrane does. A "round"
+            rim ends half a thickness later, as in a mask that was dilated from a surface (labels of
+            simulated tomograms, paint of a round brush); the surplus is subtracted.
 
     Returns:
-        in the square of the unit of `voxel_size`; 0 for an empty mask.
+        the area, in the square of the unit of `voxel_size`; 0 for an empty mask.
 
     >>> distance = abs(np.linalg.norm(np.indices((36, 36, 36)) - 17.5, axis=0) - 14)
     >>> round(membrane_area(distance < 1.5) / (4 * np.pi * 14**2), 2)

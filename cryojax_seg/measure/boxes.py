@@ -1,4 +1,4 @@
-"""The objects of a class, each in a box of its own, and what can be said of each of them."""
+"""Cuts each object of a class out in a box of its own, and measures what all kinds share."""
 
 from typing import Any, NamedTuple
 
@@ -16,14 +16,16 @@ Nanometres = tuple[float, float, float]
 
 
 class ObjectBox(NamedTuple):
-    """One object in a box.
+    """Holds one object in a box.
+
+    Returned by `object_boxes`.
 
     Attributes:
-        number: of the object in its map.
+        number: the number of the object in its instance map.
         start: index of the first voxel of the box, zyx.
-        mask: bool ``(z, y, x)`` of the object.
-        probability: float32 ``(z, y, x)`` of its class near the object, 0 elsewhere; None where
-            there are no probabilities.
+        mask: bool ``(z, y, x)``, the voxels of the object.
+        probability: float32 ``(z, y, x)``, the probability of its class near the object and 0
+            elsewhere; None without probabilities.
     """
 
     number: int
@@ -35,12 +37,12 @@ class ObjectBox(NamedTuple):
 def object_boxes(
     numbers: InstanceArray, probability: ProbabilityArray | None = None
 ) -> list[ObjectBox]:
-    """The objects of an instance map, each in its box with a margin of 16 voxels.
+    """Return the objects of an instance map, each in a box with a margin of 16 voxels.
 
     Args:
-        numbers: ``(z, y, x)``; 0 is background.
-        probability: ``(z, y, x)`` of the class. An object gets those within three voxels of it that
-            belong to no other object.
+        numbers: ``(z, y, x)`` the number of the object of each voxel; 0 is background.
+        probability: ``(z, y, x)`` the probability of the class. An object gets the values within
+            three voxels of it that belong to no other object.
 
     >>> numbers = np.zeros((4, 4, 60), np.int32); numbers[1, 1, 30] = 7
     >>> (box,) = object_boxes(numbers)
@@ -61,7 +63,7 @@ def object_boxes(
 
 
 def voxels_and_volume(box: ObjectBox, voxel_nm: Nanometres) -> dict[str, Any]:
-    """The number of voxels of an object, and its volume with the interval of its level sets."""
+    """Return the number of voxels of an object, and its volume with an interval."""
     one = float(np.prod(voxel_nm))
     voxels = int(np.count_nonzero(box.mask))
     low = high = None
@@ -73,7 +75,7 @@ def voxels_and_volume(box: ObjectBox, voxel_nm: Nanometres) -> dict[str, Any]:
 
 
 def place_and_size(box: ObjectBox, voxel_nm: Nanometres) -> dict[str, Any]:
-    """The fields that the rows of membranes and organelles have in common."""
+    """Return the fields that the rows of membranes and organelles have in common."""
     where = np.array([float(np.mean(i)) for i in np.nonzero(box.mask)])
     z, y, x = ((where + box.start) * voxel_nm).tolist()
     return {

@@ -1,4 +1,4 @@
-"""Smooth axes of filaments: splines through the middle of a mask, from end to end."""
+"""Represents the axes of filaments as splines through the middle of a mask, from end to end."""
 
 import dataclasses
 import functools
@@ -12,94 +12,96 @@ Points = Float[np.ndarray, "_n 3"]  # angstrom, zyx
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Filament:
-    """The axis of a filament as a smooth curve.
+    """Represents the axis of a filament as a smooth curve.
 
     Attributes:
-        spline: of the axis, angstrom zyx; voxel i is at ``i * voxel_size``.
-        radius_angstrom: of the tube that has the cross-section of the mask.
-        covered: the part of the length that has mask around it; the rest are gaps.
-        at_border: whether the first and the last end are where the volume ends.
+        spline_angstrom: the spline of the axis, zyx, with voxel i at ``i * voxel_size``.
+        radius_angstrom: the radius of a tube with the cross-section of the mask.
+        covered: the fraction of the length with mask around it; the rest is gaps.
+        at_border: whether the first and the last end lie at a face of the volume.
 
     >>> line = Filament.through(np.array([[0.0, 0, 0], [0, 0, 50], [0, 0, 100]]))
     >>> round(line.length_angstrom, 6), line.at(np.array([25.0])).round(6).tolist()
     (100.0, [[0.0, 0.0, 25.0]])
     """
 
-    spline: BSpline
+    spline_angstrom: BSpline
     radius_angstrom: float = 0.0
     covered: float = 1.0
     at_border: tuple[bool, bool] = (False, False)
 
     @functools.cached_property
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        """Parameters of the spline, and the length up to each."""
-        low, high = self.spline.t[self.spline.k], self.spline.t[-self.spline.k - 1]
-        u = np.linspace(low, high, 8 * len(self.spline.t) + 33)
-        speed = np.linalg.norm(self.spline(u, 1), axis=1)
-        middle = np.linalg.norm(self.spline((u[1:] + u[:-1]) / 2, 1), axis=1)
+        """Return parameters of the spline, and the length up to each."""
+        spline = self.spline_angstrom
+        low, high = spline.t[spline.k], spline.t[-spline.k - 1]
+        u = np.linspace(low, high, 8 * len(spline.t) + 33)
+        speed = np.linalg.norm(spline(u, 1), axis=1)
+        middle = np.linalg.norm(spline((u[1:] + u[:-1]) / 2, 1), axis=1)
         pieces = np.diff(u) * (speed[:-1] + 4 * middle + speed[1:]) / 6  # Simpson's rule
         return u, np.concatenate([[0.0], np.cumsum(pieces)])
 
     @classmethod
-    def through(cls, points: Points, scale: float = 0.0, **fields) -> "Filament":
-        """The spline through points in order, or with a scale without waves shorter than it."""
-        steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    def through(cls, points_angstrom: Points, scale_angstrom: float = 0.0, **fields) -> "Filament":
+        """Return the spline through points in order, without waves shorter than a scale."""
+        steps = np.linalg.norm(np.diff(points_angstrom, axis=0), axis=1)
         u = np.concatenate([[0.0], np.cumsum(steps)])
-        return cls(smoothing_spline(points, u, 0.0, scale), **fields)
+        return cls(smoothing_spline(points_angstrom, u, 0.0, scale_angstrom), **fields)
 
     @property
     def length_angstrom(self) -> float:
-        """Along the axis."""
+        """Return the length along the axis."""
         return float(self._table[1][-1])
 
     @property
     def ends_angstrom(self) -> Points:
-        """The first and the last point."""
+        """Return the first and the last point."""
         return self.at(np.array([0.0, self.length_angstrom]))
 
-    def moved(self, shift: np.ndarray) -> "Filament":
-        """The same elsewhere (angstrom, zyx)."""
-        spline = BSpline(self.spline.t, self.spline.c + shift, self.spline.k)
-        return dataclasses.replace(self, spline=spline)
+    def shifted(self, shift_angstrom: np.ndarray) -> "Filament":
+        """Return the same axis, shifted (zyx)."""
+        old = self.spline_angstrom
+        spline = BSpline(old.t, old.c + shift_angstrom, old.k)
+        return dataclasses.replace(self, spline_angstrom=spline)
 
-    def places(self, spacing_angstrom: float) -> np.ndarray:
-        """Distances along the axis from end to end, evenly and about so far apart."""
+    def arc_lengths_angstrom(self, spacing_angstrom: float) -> np.ndarray:
+        """Return evenly spaced distances along the axis from end to end, about this far apart."""
         count = max(round(self.length_angstrom / spacing_angstrom), 1)
         return np.linspace(0.0, self.length_angstrom, count + 1)
 
-    def at(self, places: np.ndarray) -> Points:
-        """Points at distances along the axis (angstrom)."""
-        return self.spline(self._parameter(places))
+    def at(self, arc_lengths_angstrom: np.ndarray) -> Points:
+        """Return the points ``(n, 3)`` at distances along the axis, in angstrom, zyx."""
+        return self.spline_angstrom(self._parameter(arc_lengths_angstrom))
 
-    def tangents(self, places: np.ndarray) -> Points:
-        """Unit tangents at distances along the axis."""
-        first = self.spline(self._parameter(places), 1)
+    def tangents(self, arc_lengths_angstrom: np.ndarray) -> Points:
+        """Return the unit tangents at distances along the axis."""
+        first = self.spline_angstrom(self._parameter(arc_lengths_angstrom), 1)
         return first / np.linalg.norm(first, axis=1, keepdims=True)
 
-    def bends(self, places: np.ndarray) -> Points:
-        """Curvature vectors (per angstrom, towards the centre of curvature)."""
-        u = self._parameter(places)
-        first, second = self.spline(u, 1), self.spline(u, 2)
+    def curvature_vectors_per_angstrom(self, arc_lengths_angstrom: np.ndarray) -> Points:
+        """Return the curvature vectors, which point towards the centre of curvature."""
+        u = self._parameter(arc_lengths_angstrom)
+        first, second = self.spline_angstrom(u, 1), self.spline_angstrom(u, 2)
         square = (first * first).sum(1, keepdims=True)
         along = (first * second).sum(1, keepdims=True) / square
         return (second - along * first) / square
 
-    def curvature(self, places: np.ndarray) -> np.ndarray:
-        """Curvature per angstrom at distances along the axis."""
-        return np.linalg.norm(self.bends(places), axis=1)
+    def curvature_per_angstrom(self, arc_lengths_angstrom: np.ndarray) -> np.ndarray:
+        """Return the curvature at distances along the axis."""
+        return np.linalg.norm(self.curvature_vectors_per_angstrom(arc_lengths_angstrom), axis=1)
 
-    def _parameter(self, places: np.ndarray) -> np.ndarray:
+    def _parameter(self, arc_lengths_angstrom: np.ndarray) -> np.ndarray:
         u, s = self._table
-        return np.interp(places, s, u)
+        return np.interp(arc_lengths_angstrom, s, u)
 
 
 def smoothing_spline(points: Points, u: np.ndarray, noise: float, scale: float) -> BSpline:
-    """The cubic smoothing spline that keeps what is longer than a scale and leaves the noise.
+    """Return the cubic smoothing spline that follows waves longer than a scale, but not the noise.
 
-    Its penalty on the second derivative halves waves of length ``2 pi (lam / density)^(1/4)``. It
-    is the largest whose residual is that of the noise, in the two directions across the axis and
-    less what the spline takes up itself (Reinsch, Numer. Math. 10, 177, 1967), but waves shorter
-    than the scale are no property of an axis: noise that neighbours share is not taken for one.
+    Its penalty on the second derivative halves waves of length ``2 pi (lam / density)^(1/4)``. The
+    penalty is the largest whose residual equals the noise in the two directions across the axis,
+    less the degrees of freedom of the spline (Reinsch, Numer. Math. 10, 177, 1967). It is never so
+    small that waves shorter than the scale remain, since correlated noise could be taken for them.
     """
     if len(u) < 5:
         dense = np.linspace(u[0], u[-1], 5)

@@ -1,6 +1,6 @@
-"""Everything that is measured of the classes of a label volume: rows, totals and distances.
+"""Measures all classes of a label volume, and returns rows, totals and distances.
 
-Every object is measured in its own box, so that time and memory go with what there is and not with
+Every object is measured in its own box, so that time and memory grow with the objects and not with
 the size of the tomogram.
 """
 
@@ -44,16 +44,20 @@ Progress = Callable[[str, int, int], None]  # the name of the work, steps done a
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MeasuredClass:
-    """What was measured of a class.
+    """Holds what was measured of one class.
+
+    Returned by `measure_classes`, one for each class.
 
     Attributes:
-        name, label, kind: of the class.
-        rows: one for each object, plain values by name; `Measured` where there is an interval.
-        totals: of all objects.
-        boxes: the boxes of the objects in the volume and their masks, by number; none of filaments.
-        axes: of filaments, in angstrom; none of other kinds.
-        sheet: of all membranes together, in nanometres; None of other kinds.
-        voxel_nm: along z, y, x.
+        name: the name of the class.
+        label: its value in the label volume.
+        kind: how its objects are measured, one of `KINDS`.
+        rows: for each object its measurements by name, `Measured` where there is an interval.
+        totals: the measurements of all objects together, by name.
+        boxes: by number, the box of each object in the volume and its mask; empty for filaments.
+        axes: the axes of filaments; empty for other kinds.
+        sheet: all membranes together, in nanometres; None for other kinds.
+        voxel_nm: voxel size along z, y, x, in nanometres.
     """
 
     name: str
@@ -76,10 +80,10 @@ class MeasuredClass:
         """Yield each object's number and its mesh in the volume, in nanometres.
 
         Args:
-            rim: see `membrane_area`.
+            rim: how masks of membranes end at open edges, see `membrane_area`.
 
-        Yields:
-            the mid-surfaces of membranes, and the boundaries of organelles and complexes.
+            Yields:
+                the mid-surfaces of membranes, and the boundaries of organelles and complexes.
         """
         for number, start, mask in self.boxes:
             if self.kind == "membrane":
@@ -92,11 +96,15 @@ class MeasuredClass:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measurements:
-    """What was measured of a label volume.
+    """Holds what was measured of a label volume.
+
+    Returned by `measure_classes`.
 
     Attributes:
-        classes: by name, in the order in which they were given.
-        distances: from the membranes of one class to those of another, by both names.
+        classes: what was measured of each class, by name, in the order in which they were
+            requested.
+        distances: for each pair of names, the distances from the membranes of the first class to
+            those of the second.
     """
 
     classes: dict[str, MeasuredClass]
@@ -135,16 +143,16 @@ def measure_classes(
 
     Args:
         labels: ``(z, y, x)`` integers; 0 is background.
-        voxel_size_angstrom: along z, y, x.
-        classes: to measure; a class of which there is nothing is measured as nothing.
-        smallest: objects of fewer voxels are left out, except where a class brings its `numbers`.
-        split: split organelles and complexes at their necks, and membranes where the probability
-            has a valley between them.
+        voxel_size_angstrom: voxel size along z, y, x.
+        classes: the classes to measure. A class without voxels gets no rows and totals of 0.
+        smallest: objects of fewer voxels are left out, except for a class with its own `numbers`.
+        split: whether to split organelles and complexes at their necks, and membranes where the
+            probability has a valley between them.
         rim: how labels of membranes end at open edges, see `membrane_area`.
-        farthest_angstrom: distances between membranes are measured up to this.
-        contact_angstrom: membranes this near, from middle to middle, are in contact.
+        farthest_angstrom: the largest distance between membranes that is measured.
+        contact_angstrom: membranes whose mid-surfaces are this near are in contact.
         origin_angstrom: coordinates of the first voxel in the frame of the results, zyx.
-        progress: called with the name of the class (or "distances"), steps done and steps in all.
+        progress: called with the name of the class (or "distances"), the steps done and all steps.
 
     Returns:
         rows, totals and distances. Each row has the distances of the object to every other class,
@@ -185,7 +193,7 @@ def measure_classes(
 def _measured(
     scene: Scene, one: ObjectClass, smallest: int, split: bool, rim: Rim, report: Progress
 ) -> MeasuredClass:
-    """Rows and totals of one class, in the frame of the volume."""
+    """Measure one class, in the frame of the volume."""
     if one.kind == "filament":
         return _filaments(scene, one, rim)
     box, numbers = scene.objects(one, smallest, split)
@@ -209,7 +217,7 @@ def _measured(
         _move(rows, np.multiply(start, scene.voxel_nm))
     boxes = [
         (number, tuple(a + b.start for a, b in zip(start, part.box, strict=True)), part.mask)
-        for number, part in zip(_known_as(one, rows), instances(numbers, MARGIN), strict=True)
+        for number, part in zip(_identified(one, rows), instances(numbers, MARGIN), strict=True)
     ]
     return MeasuredClass(
         one.name, one.label, one.kind, rows, totals, boxes, [], sheet, scene.voxel_nm
@@ -244,7 +252,7 @@ def _filaments(scene: Scene, one: ObjectClass, rim: Rim) -> MeasuredClass:
     del values["count"]
     totals = _amount(mask, len(found), scene.voxel_size) | values
     rows = [_plain_row(row) for row in found]
-    _known_as(one, rows)
+    _identified(one, rows)
     axes = [row.axis for row in found]
     return MeasuredClass(
         one.name, one.label, one.kind, rows, totals, [], axes, None, scene.voxel_nm
@@ -252,16 +260,16 @@ def _filaments(scene: Scene, one: ObjectClass, rim: Rim) -> MeasuredClass:
 
 
 def _amount(mask: np.ndarray, count: int, voxel_size: tuple[float, float, float]):
-    """How many objects there are, and their volume."""
+    """Return the number of objects, and their volume."""
     volume = np.count_nonzero(mask) * float(np.prod(voxel_size)) * 1e-3
     return {"count": count, "volume_nm3": Measured(float(volume))}
 
 
-def _known_as(one: ObjectClass, rows: list[dict[str, Any]]) -> list[int]:
-    """The numbers that the objects of a class are known by, which its rows get."""
-    if one.known_as:
+def _identified(one: ObjectClass, rows: list[dict[str, Any]]) -> list[int]:
+    """Return the identifiers of the objects of a class, which its rows get."""
+    if one.identifiers:
         for row in rows:
-            row["instance"] = one.known_as[row["instance"] - 1]
+            row["instance"] = one.identifiers[row["instance"] - 1]
     return [row["instance"] for row in rows]
 
 
@@ -270,7 +278,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def _plain_row(row: Any) -> dict[str, Any]:
-    """The fields of a row that are plain: a place is three of them, and a curve is none."""
+    """Return the plain fields of a row, with three for a position and without curves."""
     values = {}
     for field in dataclasses.fields(row):
         value = getattr(row, field.name)
@@ -283,7 +291,7 @@ def _plain_row(row: Any) -> dict[str, Any]:
 
 
 def _add_gaps(found: dict[str, MeasuredClass], spacing_nm: float, report: Progress) -> None:
-    """Adds to each row how far the object is from every other class that there is."""
+    """Add to each row the distances of the object to every other class that has objects."""
     outlines = {}
     if len(found) > 1:
         outlines = {name: one.outlines() for name, one in found.items()}
@@ -300,7 +308,7 @@ def _add_gaps(found: dict[str, MeasuredClass], spacing_nm: float, report: Progre
 
 
 def _shift(found: dict[str, MeasuredClass], origin_angstrom: tuple[float, float, float]) -> None:
-    """Moves the coordinates of all rows into the frame of the results."""
+    """Move the coordinates of all rows into the frame of the results."""
     for one in found.values():
         _move(one.rows, 0.1 * np.asarray(origin_angstrom, float))
 

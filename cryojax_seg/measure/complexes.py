@@ -1,4 +1,4 @@
-"""Complexes in physical units: a row for each, and how they lie in the volume."""
+"""Measures complexes in physical units, one by one and as a pattern in the volume."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 from cryojax_seg.core.types import MaskArray, ProbabilityArray
 from cryojax_seg.measure.boxes import Nanometres, object_boxes, voxels_and_volume
 from cryojax_seg.measure.measured import Measured
-from cryojax_seg.measure.pairs import PairCorrelation, nearest_median, pair_correlation
+from cryojax_seg.measure.pairs import PairCorrelation, nearest_median_nm, pair_correlation
 from cryojax_seg.measure.region import Points, Region
 from cryojax_seg.measure.uncertainty import LEVEL, interval, sample_masks
 
@@ -24,18 +24,21 @@ _SAMPLES = 200
 
 @dataclasses.dataclass(frozen=True)
 class ComplexRow:
-    """One complex.
+    """Describes one complex.
+
+    Returned by `measure_complexes`.
 
     Attributes:
         instance: its number in the volume, or from 1 in the order of the centres.
-        centre_nm: zyx, voxel i at ``i * voxel_size``.
-        nearest_neighbour_nm: to the nearest other centre; None if it is alone.
-        border_nm: to the border of the region; neighbours may hide beyond it.
-        membrane_distance_nm: to the nearest voxel of the membrane, 0 within; None without one.
-        in_organelle: whether its centre lies in the organelle; None without one.
-        voxels: of its instance; None where centres were given.
-        volume_nm3: of its instance, with the interval of its level sets if there are
-            probabilities; None where centres were given.
+        centre_nm: its centre, zyx, with voxel i at ``i * voxel_size``.
+        nearest_neighbour_nm: the distance to the nearest other centre; None if it is alone.
+        border_nm: the distance to the border of the region, beyond which there may be neighbours.
+        membrane_distance_nm: the distance to the nearest voxel of the membrane, 0 within; None
+            without a membrane.
+        in_organelle: whether its centre lies in the organelle; None without an organelle.
+        voxels: the number of voxels of its instance; None if measured from a centre.
+        volume_nm3: the volume of its instance, with the interval of its level sets if there are
+            probabilities; None if measured from a centre.
     """
 
     instance: int
@@ -50,26 +53,32 @@ class ComplexRow:
 
 @dataclasses.dataclass(frozen=True)
 class ComplexSummary:
-    """The complexes of a region together, beside what complexes at random places would give.
+    """Describes the complexes of a region together, beside the values of a random pattern.
+
+    Returned by `measure_complexes`.
 
     Attributes:
-        count: of centres in the region. Its interval is over masks sampled from the probabilities
-            if there are any (but not those of `is_background`), else that of a Poisson process of
-            which one region was seen (Garwood 1936); so are those of the concentrations.
-        outside_region: centres that were given but lie elsewhere; they are in no other number.
-        region_um3: volume of the region.
-        concentration_per_um3, concentration_micromolar: count over volume.
-        nearest_neighbour_nm: median distance to the nearest other, corrected for neighbours beyond
-            the border by the estimator of Kaplan and Meier (Baddeley & Gill 1997); the interval is
-            over complexes sampled with replacement. None where it is not reached.
-        nearest_neighbour_seen_nm: median of the rows as they are: an upper limit, as neighbours may
-            hide beyond the border. None for fewer than two.
-        nearest_neighbour_if_random_nm: of a Poisson process of this concentration.
-        pair_correlation: with the band of chance; None for fewer than two.
-        membrane_distance_nm: median, interval over complexes sampled with replacement.
-        membrane_distance_if_random_nm: median of random points of the region.
-        organelle_fraction: of complexes inside, with the interval of Wilson (1927).
-        organelle_fraction_if_random: part of the region inside.
+        count: the number of centres in the region. With probabilities, its interval is over masks
+            sampled from them (except those of `is_background`); without, it is that of a Poisson
+            process observed in one region (Garwood 1936). The same holds for the concentrations.
+        outside_region: the number of centres outside the region, which enter no other number.
+        region_um3: the volume of the region.
+        concentration_per_um3, concentration_micromolar: the count over the volume.
+        nearest_neighbour_nm: the median distance to the nearest other complex, corrected for
+            neighbours beyond the border by the estimator of Kaplan and Meier (Baddeley & Gill
+            1997). The interval is over complexes sampled with replacement. None where fewer than
+            half are known to have a neighbour.
+        nearest_neighbour_seen_nm: the median over the rows without that correction, which is an
+            upper limit. None for fewer than two complexes.
+        nearest_neighbour_if_random_nm: the same median for a Poisson process of this concentration.
+        pair_correlation: the pair correlation, with the band of random patterns; None for fewer
+            than two complexes.
+        membrane_distance_nm: the median distance to the membrane, with an interval over complexes
+            sampled with replacement.
+        membrane_distance_if_random_nm: the same median for random points of the region.
+        organelle_fraction: the fraction of complexes in the organelle, with the interval of Wilson
+            (1927).
+        organelle_fraction_if_random: the fraction of the region in the organelle.
     """
 
     count: Measured
@@ -92,16 +101,16 @@ def complex_centres(
     voxel_size_angstrom: tuple[float, float, float],
     minimum_volume_nm3: float | int = 0.0,
 ) -> Points:
-    """Centres of mass of the instances of a label volume, or of the components of a mask.
+    """Return the centres of mass of the instances of a volume, or of the components of a mask.
 
     Args:
-        labels: ``(z, y, x)``: a number for each instance, 0 for none; of a bool mask what touches
-            by a face, an edge or a corner is one.
-        voxel_size_angstrom: along z, y, x.
-        minimum_volume_nm3: smaller ones are left out.
+        labels: ``(z, y, x)`` the number of the instance of each voxel, 0 for none; or a bool mask,
+            whose voxels that touch by a face, an edge or a corner make one instance.
+        voxel_size_angstrom: voxel size along z, y, x.
+        minimum_volume_nm3: smaller instances are left out.
 
     Returns:
-        ``(n, 3)`` angstrom, zyx.
+        ``(n, 3)`` centres in angstrom, zyx.
 
     >>> mask = np.zeros((4, 4, 9), bool); mask[1, 1, 1:4] = mask[2, 2, 7] = True
     >>> complex_centres(mask, (10.0, 10.0, 10.0)).tolist()
@@ -111,7 +120,7 @@ def complex_centres(
 
 
 def _numbered(labels: Real[np.ndarray, "_z _y _x"] | MaskArray) -> np.ndarray:
-    """The instances of a volume of numbers, or the components of a mask."""
+    """Return the instances of a volume of numbers, or the components of a mask."""
     labels = np.asarray(labels)
     if labels.dtype != bool:
         return labels
@@ -123,7 +132,7 @@ def _numbered(labels: Real[np.ndarray, "_z _y _x"] | MaskArray) -> np.ndarray:
 def _centres(
     numbers: np.ndarray, voxel_size: tuple[float, float, float], minimum_volume_nm3: float | int
 ) -> tuple[np.ndarray, Points]:
-    """The numbers of the instances that are large enough, and their centres of mass."""
+    """Return the numbers of the instances that are large enough, and their centres of mass."""
     index = np.argwhere(numbers)
     values, member = np.unique(numbers[tuple(index.T)], return_inverse=True)
     size = np.bincount(member, minlength=len(values)).astype(float)
@@ -147,18 +156,19 @@ def measure_complexes(
     """Measure complexes from their centres, or from instances in a volume.
 
     Args:
-        complexes: centres ``(n, 3)``, angstrom, zyx, voxel i at ``i * voxel_size``; or a volume, of
-            which `complex_centres` are taken.
+        complexes: centres ``(n, 3)`` in angstrom, zyx, with voxel i at ``i * voxel_size``; or a
+            volume whose `complex_centres` are used.
         region: where complexes could have been found, with the membrane to measure distances to
             and the organelle to count complexes in.
-        probability: of complexes, calibrated, for the intervals of their number and volumes.
-        minimum_volume_nm3: of instances.
-        edges_angstrom: bins of the pair correlation; None for 20 up to half the shortest side of
-            the region, at most 1000 angstrom.
-        simulations: random patterns of the band of chance.
-        samples: masks sampled from the probability; 0 for none.
-        correlation: of the probabilities, see `uncertainty.sample_masks`.
-        seed: of everything random.
+        probability: calibrated probability of complexes, for the intervals of their number and
+            volumes.
+        minimum_volume_nm3: smaller instances are left out.
+        edges_angstrom: edges of the bins of the pair correlation; None for 20 bins up to half the
+            shortest side of the region, at most 1000 angstrom.
+        simulations: the number of random patterns that give the band of the pair correlation.
+        samples: the number of masks sampled from the probability; 0 for no intervals.
+        correlation: the correlation length in voxels, see `uncertainty.sample_masks`.
+        seed: the seed of all random numbers.
 
     Returns:
         a row for each complex in the region, and the summary; no rows where there are none.
@@ -184,15 +194,15 @@ def measure_complexes(
         sizes = _sizes(numbers, probability, (z, y, x))
     else:
         names, centres = np.arange(1, len(complexes) + 1), complexes.astype(float)
-    given, kept = len(centres), region.holds(centres)
+    given, kept = len(centres), region.contains(centres)
     names, centres = names[kept], centres[kept]
     rng = np.random.default_rng(seed)
-    chance = region.random(_RANDOM, rng)
+    chance = region.random_points(_RANDOM, rng)
     nearest = np.full(len(centres), np.nan)
     if len(centres) > 1:
         nearest = np.asarray(KDTree(centres).query(centres, 2)[0])[:, 1]
-    border = region.border_distance(centres)
-    away, inside = region.membrane_distance(centres), region.in_organelle(centres)
+    border = region.border_distance_angstrom(centres)
+    away, inside = region.membrane_distance_angstrom(centres), region.in_organelle(centres)
     expected = region.in_organelle(chance)
     voxels = int(np.count_nonzero(complexes)) if volumes else 0
     masks = _likely_masks(probability, voxels, samples, correlation, seed)
@@ -220,7 +230,7 @@ def measure_complexes(
         region_um3=volume,
         concentration_per_um3=count.scaled(1 / volume),
         concentration_micromolar=count.scaled(1e21 / _AVOGADRO / volume),
-        nearest_neighbour_nm=nearest_median(nearest, border, rng),
+        nearest_neighbour_nm=nearest_median_nm(nearest, border, rng),
         nearest_neighbour_seen_nm=(
             0.1 * float(np.median(nearest)) if len(centres) > 1 else None
         ),
@@ -229,7 +239,7 @@ def measure_complexes(
         ),
         pair_correlation=pair_correlation(centres, region, edges, simulations, seed),
         membrane_distance_nm=None if away is None else _median(0.1 * away, rng),
-        membrane_distance_if_random_nm=_median_if_any(region.membrane_distance(chance)),
+        membrane_distance_if_random_nm=_median_if_any(region.membrane_distance_angstrom(chance)),
         organelle_fraction=None if inside is None else _fraction(inside),
         organelle_fraction_if_random=None if expected is None else float(expected.mean()),
     )  # fmt: skip
@@ -238,16 +248,16 @@ def measure_complexes(
 def _sizes(
     numbers: np.ndarray, probability: ProbabilityArray | None, voxel_nm: Nanometres
 ) -> dict[int, dict[str, Any]]:
-    """Voxels and volume of each instance, by its number."""
+    """Return the voxels and the volume of each instance, by its number."""
     boxes = object_boxes(numbers, probability)
     return {box.number: voxels_and_volume(box, voxel_nm) for box in boxes}
 
 
 def is_background(mask: Bool[np.ndarray, "_z _y _x"], voxels: int) -> bool:
-    """Return whether a sampled mask is mostly background, in which nothing is apart from anything.
+    """Return whether a sampled mask is mostly background, so that its objects run together.
 
-    It holds more than ten times the voxels of the most likely mask, or most of the volume, as the
-    low levels of an unsure background do.
+    Such a mask holds more than ten times the voxels of the most likely mask, or most of the volume,
+    as happens at low levels where the probability of the background is uncertain.
 
     >>> is_background(np.ones((20, 20, 20), bool), 50)
     True
@@ -262,7 +272,7 @@ def _likely_masks(
     correlation: float | int,
     seed: int,
 ) -> Iterator[np.ndarray]:
-    """Masks that the probabilities allow, without those that are mostly background."""
+    """Yield masks sampled from the probabilities, without those that are mostly background."""
     if probability is not None and samples > 0:
         for mask in sample_masks(np.asarray(probability), seed, samples, correlation):
             if not is_background(mask, voxels):
@@ -275,7 +285,7 @@ def _count(
     numbers = []
     for mask in masks:
         found = complex_centres(mask, region.voxel_size_angstrom, minimum_volume)
-        numbers.append(int(region.holds(found).sum()))
+        numbers.append(int(region.contains(found).sum()))
     if numbers:
         low, high = interval(numbers)
         return Measured(float(count), min(low, float(count)), max(high, float(count)))
@@ -292,7 +302,7 @@ def _median(values: np.ndarray, rng: np.random.Generator) -> Measured | None:
 
 
 def _median_if_any(distances: np.ndarray | None) -> float | None:
-    """The median in nanometres of distances in angstrom; None where there is nothing to reach."""
+    """Return the median in nanometres of distances in angstrom; None without distances."""
     if distances is None or not np.isfinite(distances).all():
         return None
     return 0.1 * float(np.median(distances))

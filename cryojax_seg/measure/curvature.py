@@ -1,4 +1,4 @@
-"""Normals and curvatures of the level sets of a volume, from its derivatives."""
+"""Computes normals and curvatures of the level sets of a volume from its derivatives."""
 
 from functools import partial
 from typing import NamedTuple
@@ -15,12 +15,14 @@ from cryojax_seg.measure.windows import FIRST, SECOND
 
 
 class Curvature(NamedTuple):
-    """Of the level set through every voxel; 0 where the volume is flat.
+    """Holds the curvature of the level set through every voxel; 0 where the volume is constant.
+
+    Returned by `level_set_curvature`.
 
     Attributes:
-        mean: half the sum of the principal curvatures, positive for a ball that is brighter than
-            what is around it; in one over the unit of the voxel size.
-        gaussian: their product.
+        mean: half the sum of the principal curvatures, positive for a bright ball on a dark
+            background; in one over the unit of the voxel size.
+        gaussian: the product of the principal curvatures.
         normal: ``(z, y, x, 3)`` unit vectors (zyx) towards lower values: outwards.
     """
 
@@ -33,17 +35,18 @@ class Curvature(NamedTuple):
 def level_set_curvature(
     volume: Volume, scale: float | int = 2.0, voxel_size: Spacing = (1.0, 1.0, 1.0)
 ) -> Curvature:
-    """Mean and Gaussian curvature and normals of the level sets of a smoothed volume.
+    """Return the curvatures and normals of the level sets of a smoothed volume.
 
     With F the volume smoothed by a Gaussian, g its gradient and H its Hessian,
     ``mean = (g H g - |g|^2 tr H) / 2 |g|^3`` and ``gaussian = g adj(H) g / |g|^4`` (Goldman 2005,
-    Computer Aided Geometric Design 22:632, equations 4.1 and 4.2). Differentiable. Smoothing moves
-    a surface of radius R inwards by ``scale^2 / R``, by which a mask looks more curved.
+    Computer Aided Geometric Design 22:632, equations 4.1 and 4.2). It is differentiable. Smoothing
+    moves a surface of radius R inwards by ``scale^2 / R``, which makes a mask look more curved.
 
     Args:
         volume: a probability, a mask, or a signed distance that is positive inside.
-        scale: standard deviation of the Gaussian in units of the smallest voxel edge; static.
-        voxel_size: along z, y, x.
+        scale: standard deviation of the Gaussian in units of the smallest voxel edge; static under
+            `jit`.
+        voxel_size: voxel size along z, y, x.
 
     >>> away = jnp.linalg.norm(jnp.indices((24, 24, 24), dtype=float) - 11.5, axis=0)
     >>> found = level_set_curvature(8.0 - away)

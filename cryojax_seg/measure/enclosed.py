@@ -1,4 +1,4 @@
-"""The space that a membrane encloses."""
+"""Finds the space that a membrane encloses."""
 
 from typing import NamedTuple
 
@@ -12,30 +12,34 @@ _FACES = ndimage.generate_binary_structure(3, 1)
 
 
 class Lumen(NamedTuple):
-    """What a membrane encloses.
+    """Holds the space that a membrane encloses.
+
+    Returned by `lumen`.
 
     Attributes:
         mask: the enclosed voxels, without the membrane.
-        closed: whether the membrane encloses it on all sides. If not, `mask` is what it encloses
-            within z slices: tomograms rarely show the tops and bottoms of organelles.
+        closed: whether the membrane encloses them on all sides. If not, they are the voxels
+            enclosed within single z slices, as tomograms rarely show the tops and bottoms of
+            organelles.
     """
 
     mask: Bool[np.ndarray, "_z _y _x"]
     closed: bool
 
 
-def lumen(mask: MaskArray, gap: float | int = 0.0, least: float | int = 0.5) -> Lumen:
-    """The space that a membrane encloses.
+def lumen(mask: MaskArray, gap: float | int = 0.0, minimum_share: float | int = 0.5) -> Lumen:
+    """Return the space that a membrane encloses.
 
-    Background that no path of face neighbours joins to the faces of the array. Where the membrane
-    is open this is little or nothing: less than a share `least` of what it encloses within single
-    z slices, which is then given instead. Gaps within a slice, where the missing wedge hides a
-    membrane, can be bridged: what a disc of that diameter reaches from outside is not enclosed.
+    A background voxel is enclosed if no path of face neighbours joins it to the faces of the array.
+    An open membrane encloses little or nothing in this sense. If that is less than a share
+    `minimum_share` of what the membrane encloses within single z slices, the latter is returned.
+    Gaps within a slice, where the missing wedge hides the membrane, can be bridged: then a voxel is
+    outside only if a disc of the diameter `gap` can reach it from the faces.
 
     Args:
-        mask: of one membrane, in the array or in a box around it.
-        gap: width within a slice that is bridged, voxels.
-        least: share of the lumen by slices.
+        mask: the voxels of one membrane, in the array or in a box around it.
+        gap: width of the gaps within a slice that are bridged, in voxels.
+        minimum_share: the share of the space enclosed within slices.
 
     >>> shell = abs(np.linalg.norm(np.indices((24, 24, 24)) - 11.5, axis=0) - 8) < 1.5
     >>> inside = lumen(shell)
@@ -49,12 +53,12 @@ def lumen(mask: MaskArray, gap: float | int = 0.0, least: float | int = 0.5) -> 
     flat[[0, 2]] = False
     whole = _enclosed(mask, _FACES, (0, 1, 2))
     slices = _bridged(mask, flat, gap) if gap else _enclosed(mask, flat, (1, 2))
-    closed = bool(np.count_nonzero(whole) > least * np.count_nonzero(slices))
+    closed = bool(np.count_nonzero(whole) > minimum_share * np.count_nonzero(slices))
     return Lumen(whole if closed else slices, closed)
 
 
 def _enclosed(mask: np.ndarray, structure: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Background that is not connected to the faces across these axes."""
+    """Return the background that is not connected to the faces across these axes."""
     parts = np.zeros(mask.shape, np.int32)
     ndimage.label(~mask, structure, output=parts)
     open_ = np.zeros(int(parts.max()) + 1, bool)
@@ -66,7 +70,7 @@ def _enclosed(mask: np.ndarray, structure: np.ndarray, axes: tuple[int, ...]) ->
 
 
 def _bridged(mask: np.ndarray, flat: np.ndarray, gap: float | int) -> np.ndarray:
-    """Background within slices that no disc as wide as the gap reaches from the faces."""
+    """Return the background within slices that no disc as wide as the gap reaches from outside."""
     depth = np.zeros(mask.shape, np.float32)
     for z in np.flatnonzero(mask.any((1, 2))):
         depth[z] = ndimage.distance_transform_edt(~mask[z])

@@ -1,4 +1,4 @@
-"""Filaments in physical units: a row for each, and a summary of the network they make."""
+"""Measures filaments in physical units, one by one and as a network."""
 
 import dataclasses
 import math
@@ -21,21 +21,24 @@ _MARGIN = 12  # voxels around an object, so that only faces of the volume cut it
 
 @dataclasses.dataclass(frozen=True)
 class FilamentRow:
-    """One filament.
+    """Describes one filament.
+
+    Returned by `measure_filaments`.
 
     Attributes:
         instance: its number, from 1, longest first; or that in the instance map.
-        length_nm: along the axis. Its interval is that of the axis fitted to sampled masks.
-        end_to_end_nm: between its ends.
-        tortuosity: length over the distance between its ends, 1 if straight.
-        mean_curvature_per_nm: over its length, of waves that tracing keeps. The noise of a mask of
-            10 angstrom voxels bends even straight axes by some 0.002 per nanometre.
-        radius_nm: of the tube that has the cross-section of the mask.
-        spacing_nm: median distance to the nearest other axis; None without a neighbour.
-        covered: part of the length with mask around it; the rest are bridged gaps.
-        at_border: whether an end lies where the volume ends, so that it is longer in truth.
-        start_nm, stop_nm: its ends, zyx, voxel i at ``i * voxel_size``.
-        axis: the curve itself, in angstrom.
+        length_nm: the length along the axis, with the interval of the axis fitted to sampled masks.
+        end_to_end_nm: the distance between its ends.
+        tortuosity: the length over the distance between its ends, 1 if straight.
+        mean_curvature_per_nm: the mean curvature over its length, of the waves that tracing keeps.
+            The noise of a mask of 10 angstrom voxels bends even straight axes by some 0.002 per
+            nanometre.
+        radius_nm: the radius of a tube with the cross-section of the mask.
+        spacing_nm: the median distance to the nearest other axis; None without a neighbour.
+        covered: the fraction of the length with mask around it; the rest is bridged gaps.
+        at_border: whether an end lies at a face of the volume, so that the filament may go on.
+        start_nm, stop_nm: its ends, zyx, with voxel i at ``i * voxel_size``.
+        axis: the curve itself.
     """
 
     instance: int
@@ -54,25 +57,28 @@ class FilamentRow:
 
 @dataclasses.dataclass(frozen=True)
 class FilamentSummary:
-    """The filaments of a volume together.
+    """Describes the filaments of a volume together.
+
+    Returned by `measure_filaments`.
 
     Intervals of the count, the total length and the densities are over masks sampled from the
-    probabilities and traced anew, and hold the value; there are none without probabilities. Samples
-    that are mostly background (`complexes.is_background`) hold no filaments and are left out.
+    probabilities and traced again, widened to contain the value; there are none without
+    probabilities. Samples that are mostly background (`complexes.is_background`) are left out.
     Intervals of order, spacing and persistence length are over whole filaments sampled with
     replacement.
 
     Attributes:
-        count: of filaments.
-        total_length_um: of all.
-        region_um3: the volume that was looked at.
-        length_density_um_per_um3: total length in that volume.
-        number_density_per_um3: count in that volume.
-        order_parameter: nematic, see `network.Orientation`; None without filaments.
-        order_if_random: what it exceeds by chance in one case of 20.
-        director_zyx: their common direction.
-        spacing_nm: median distance to the nearest other axis; None without neighbours.
-        persistence_length_um: None where filaments are too few or too short.
+        count: the number of filaments.
+        total_length_um: the length of all filaments.
+        region_um3: the volume of the region.
+        length_density_um_per_um3: the total length over that volume.
+        number_density_per_um3: the count over that volume.
+        order_parameter: the nematic order parameter, see `Orientation`; None without filaments.
+        order_if_random: the order parameter that random directions exceed in one case of 20.
+        director_zyx: the common direction.
+        spacing_nm: the median distance to the nearest other axis; None without neighbours.
+        persistence_length_um: the persistence length, see `persistence_length_angstrom`; None if
+            the filaments are too few or too short.
     """
 
     count: Measured
@@ -100,15 +106,17 @@ def measure_filaments(
     """Trace and measure the filaments of a mask.
 
     Args:
-        mask: ``(z, y, x)``, True in filaments; or integers, of which each number but 0 is one
-            filament, traced by itself, and counted even where it is short.
-        voxel_size_angstrom: along z, y, x.
-        probability: calibrated, of the same voxels; gives the axes within a voxel, and intervals.
-        limits: see `tracing.TracingLimits`; None for the default.
-        region: where there was something to be seen, for the densities; None for all.
-        samples: masks that intervals are taken over, each traced anew; 0 for none.
-        correlation: of the probabilities, see `uncertainty.sample_masks`.
-        seed: of everything random.
+        mask: ``(z, y, x)``, True in filaments; or integers, of which each number except 0 is one
+            filament, traced by itself, and counted even if it is short.
+        voxel_size_angstrom: voxel size along z, y, x.
+        probability: calibrated probability of each voxel, for axes of subvoxel precision and for
+            intervals.
+        limits: see `TracingLimits`; None for the default.
+        region: ``(z, y, x)``, the voxels over whose volume densities are taken; None for all.
+        samples: the number of sampled masks, each traced again, that give the intervals; 0 for no
+            intervals.
+        correlation: the correlation length in voxels, see `uncertainty.sample_masks`.
+        seed: the seed of all random numbers.
 
     Returns:
         a row for each filament, longest first or by number, and the summary; no rows for an empty
@@ -147,10 +155,13 @@ def measure_filaments(
                 own.append(0.1 * fitted.length_angstrom if fitted else 0.0)
     count = _measured(len(found), counts)
     total = _measured(1e-4 * sum(f.length_angstrom for f in found), totals)
-    spacings = network.neighbour_spacing(found)
-    order, spacing = network.orientation(found, seed), network.median_spacing(spacings, seed)
+    spacings = network.neighbour_spacing_angstrom(found)
+    order, spacing = (
+        network.orientation(found, seed),
+        network.median_spacing_angstrom(spacings, seed),
+    )
     shortest = max(10 / limits.maximum_curvature_per_nm, 200.0)
-    persistence = network.persistence_length(found, shortest_angstrom=shortest, seed=seed)
+    persistence = network.persistence_length_angstrom(found, shortest_angstrom=shortest, seed=seed)
     rows = [
         _row(i, f, _measured(0.1 * f.length_angstrom, own), s)
         for i, f, own, s in zip(
@@ -172,21 +183,22 @@ def measure_filaments(
 
 
 def _each(numbers: np.ndarray, voxel_size, limits: TracingLimits, probability):
-    """The longest filament of each object of an instance map, and the numbers of those objects."""
+    """Return the longest filament of each object of an instance map, and the objects' numbers."""
     limits = dataclasses.replace(limits, minimum_length_angstrom=0.0)
     names, found = [], []
     for one in instances(numbers, _MARGIN):
         near = None if probability is None else np.asarray(probability)[one.box]
         traced = trace_filaments(one.mask, voxel_size, limits, near)[:1]
         start = np.array([s.start for s in one.box]) * voxel_size
-        found += [f.moved(start) for f in traced]
+        found += [f.shifted(start) for f in traced]
         names += [one.number] * len(traced)
     return names, found
 
 
 def _measured(value: float | int, sampled: Sequence[float | int]) -> Measured:
-    """With the interval of the samples, widened to hold the value: a number of filaments neither
-    grows nor falls with the level of the mask.
+    """Return a value with the interval of the samples, widened to contain the value.
+
+    The number of filaments is no monotonic function of the level of the mask.
     """
     if not sampled:
         return Measured(float(value))
@@ -195,7 +207,7 @@ def _measured(value: float | int, sampled: Sequence[float | int]) -> Measured:
 
 
 def _row(number: int, filament: Filament, length: Measured, spacing: np.ndarray) -> FilamentRow:
-    places = filament.places(max(filament.length_angstrom / 200, 1.0))
+    places = filament.arc_lengths_angstrom(max(filament.length_angstrom / 200, 1.0))
     start, stop = filament.ends_angstrom
     apart = float(np.linalg.norm(stop - start))
     known = spacing[np.isfinite(spacing)]
@@ -204,7 +216,7 @@ def _row(number: int, filament: Filament, length: Measured, spacing: np.ndarray)
         length_nm=length,
         end_to_end_nm=0.1 * apart,
         tortuosity=round(filament.length_angstrom / max(apart, 1e-9), 6),
-        mean_curvature_per_nm=10 * float(filament.curvature(places).mean()),
+        mean_curvature_per_nm=10 * float(filament.curvature_per_angstrom(places).mean()),
         radius_nm=0.1 * filament.radius_angstrom,
         spacing_nm=0.1 * float(np.median(known)) if len(known) else None,
         covered=filament.covered,

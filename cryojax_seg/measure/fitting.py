@@ -1,4 +1,4 @@
-"""Axes of filaments moved into the middle of a mask and to its ends."""
+"""Fits the axes of filaments to the middle of a mask, from end to end."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,34 +19,34 @@ def fit(
     scales: Sequence[float],
     round_ends: bool = False,
 ) -> list[Filament | None]:
-    """Curves moved into the middle of a mask and to its ends.
+    """Move curves into the middle of a mask and to its ends.
 
-    Every voxel belongs to the nearest curve if it is not far outside its tube. Along a curve the
-    voxels are averaged in pieces about a voxel long, as principal curves are (Hastie & Stuetzle,
+    Every voxel belongs to the nearest curve unless it is far outside its tube. Along a curve the
+    voxels are averaged in pieces about a voxel long, as for principal curves (Hastie & Stuetzle,
     JASA 84, 502, 1989); a smoothing spline goes through the averages. Where the axis bends, the
     outer half of the tube has more voxels than the inner one: each is weighted by
     ``1 / (1 - bend . offset)``, without which a bent tube is measured a part
     ``(curvature * radius)^2 / 4`` too long. The axis ends where the cross-section of the mask falls
-    to half of what it is nearby. Where one runs through the tube of another, voxels say nothing
-    about its axis, and the spline goes straight on.
+    to half of its value nearby. Where a filament runs through the tube of another, voxels say
+    nothing about its axis, and the spline goes straight on.
 
     Args:
-        curves: one for each filament, near its axis.
-        points: ``(n, 3)`` voxels of the mask, angstrom.
-        weights: of the voxels: 1, or their probabilities.
-        voxel_size: angstrom along z, y, x.
-        shape: of the volume.
-        scales: for each curve the shortest wave that is kept, angstrom.
-        round_ends: whether the mask holds all within a radius of the axis, with half a ball at each
-            end that is not part of the length.
+        curves: for each filament a curve near its axis.
+        points: ``(n, 3)`` positions of the voxels of the mask, in angstrom.
+        weights: ``(n,)`` weights of the voxels, 1 or their probabilities.
+        voxel_size: voxel size along z, y, x, in angstrom.
+        shape: shape of the volume.
+        scales: for each curve the shortest wave that is kept, in angstrom.
+        round_ends: whether the mask contains all points within a radius of the axis, so that the
+            half ball at each end is not part of the length.
 
-    Returns:
-        None for a curve with too few voxels to say anything.
+        Returns:
+            the fitted axes; None for a curve with too few voxels.
     """
     if not curves or not len(points):
         return [None for _ in curves]
     step = float(np.mean(voxel_size))
-    places = [c.places(step / 2) for c in curves]
+    places = [c.arc_lengths_angstrom(step / 2) for c in curves]
     owner = np.repeat(np.arange(len(curves)), [len(p) for p in places])
     rank = np.concatenate([np.arange(len(p)) for p in places])
     samples = np.concatenate([c.at(p) for c, p in zip(curves, places, strict=True)])
@@ -69,8 +69,8 @@ def fit(
 
 
 def _crossed(curves: Sequence[Filament], step: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each curve places along it, and 1 where it runs through the tube of another one."""
-    places = [c.places(max(c.radius_angstrom, step)) for c in curves]
+    """Return for each curve positions along it, and 1 where it runs through the tube of another."""
+    places = [c.arc_lengths_angstrom(max(c.radius_angstrom, step)) for c in curves]
     samples = np.concatenate([c.at(p) for c, p in zip(curves, places, strict=True)])
     owner = np.repeat(np.arange(len(curves)), [len(p) for p in places])
     radius = np.array([max(c.radius_angstrom, step) for c in curves])
@@ -83,14 +83,14 @@ def _crossed(curves: Sequence[Filament], step: float) -> list[tuple[np.ndarray, 
 
 
 def _outer_radius(curve: Filament, distance: np.ndarray, step: float) -> float:
-    """How far from its axis voxels may belong to a filament."""
+    """Return the largest distance from its axis at which voxels belong to a filament."""
     if curve.radius_angstrom:
         return 1.5 * curve.radius_angstrom + step
     return 1.5 * float(np.median(distance)) / 0.7 + step if len(distance) else step
 
 
 class _Profile(NamedTuple):
-    """A mask along a curve, in pieces a voxel long that follow each other."""
+    """Describes a mask along a curve, in consecutive pieces a voxel long."""
 
     low: float  # the middle of the first piece
     area: np.ndarray  # of the cross-section, angstrom squared, of all pieces
@@ -107,7 +107,7 @@ def _profile(curve, places, where, points, weights, voxel_size) -> _Profile:
     step = float(np.mean(voxel_size))
     offset = points - curve.at(places[where])
     along = places[where] + (offset * curve.tangents(places[where])).sum(1)
-    stretch = 1 - (offset * curve.bends(places[where])).sum(1)
+    stretch = 1 - (offset * curve.curvature_vectors_per_angstrom(places[where])).sum(1)
     weights = weights / np.clip(stretch, 0.3, 3.0)
     low = float(along.min())
     piece = np.floor((along - low) / step).astype(int)
@@ -125,7 +125,7 @@ def _profile(curve, places, where, points, weights, voxel_size) -> _Profile:
 
 
 def _moved(profile: _Profile, crossed, voxel_size, shape, scale, round_ends) -> Filament | None:
-    """The axis that a profile says."""
+    """Return the axis that fits a profile."""
     low, area, filled, centres, middle = profile
     step, typical = float(np.mean(voxel_size)), profile.typical
     radius = float(np.sqrt(typical / np.pi))
@@ -157,9 +157,9 @@ def _moved(profile: _Profile, crossed, voxel_size, shape, scale, round_ends) -> 
 
 
 def _ends(area: np.ndarray, typical: float, radius: float, step: float) -> tuple[float, float]:
-    """Where the cross-section falls to half of that nearby, in pieces from the middle of the first.
+    """Return where the cross-section falls to half of that nearby, in pieces from the first middle.
 
-    A piece has its value at its middle, and between middles the cross-section is linear.
+    The cross-section of a piece is that at its middle, with linear interpolation between middles.
     """
     width, ends = max(round(3 * radius / step), 3), []
     for profile in (area, area[::-1]):
@@ -173,7 +173,7 @@ def _ends(area: np.ndarray, typical: float, radius: float, step: float) -> tuple
 
 
 def _noise(centres: Points, middle: np.ndarray, step: float) -> float:
-    """Standard deviation of averages in one direction, from third differences of whole runs."""
+    """Return the standard deviation of averages in one direction, from third differences."""
     third = np.diff(centres, 3, axis=0)
     whole = middle[3:] - middle[:-3] < 4.5 * step
     if not whole.any():
@@ -187,7 +187,7 @@ def _noise(centres: Points, middle: np.ndarray, step: float) -> float:
 def _tips(
     centres: Points, middle: np.ndarray, ends: tuple[float, float], distance: float
 ) -> Points:
-    """The axis at its ends, on lines through the averages near them."""
+    """Return the ends of the axis, on lines through the averages near them."""
     found = []
     for end in ends:
         near = np.abs(middle - end) <= distance

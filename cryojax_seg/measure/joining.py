@@ -1,4 +1,4 @@
-"""Branches of a skeleton joined to filaments, across junctions and through gaps."""
+"""Joins branches of a skeleton to filaments, across junctions and gaps."""
 
 import numpy as np
 from jaxtyping import Bool
@@ -14,21 +14,22 @@ def joined(
     maximum_gap: float,
     maximum_angle: float,
 ) -> list[tuple[np.ndarray, float]]:
-    """Branches joined end to end: points of each path, and its radius.
+    """Join branches end to end, and return the points of each path and its radius.
 
-    A pair of ends costs its angle (the largest angle between the two ends and the line from one to
-    the other) as a part of the largest allowed one, squared, and the part of that line that is
-    outside the mask as a part of the largest allowed gap. The cheapest pairs are joined first, each
-    end once, and no path to itself. At a junction, where the mask is whole, the straightest pairs
-    go on whatever their angle: a corner without a junction is not cut here either, that is up to
-    the curvature of the axis.
+    The cost of a pair of ends has two terms: the square of its angle over the largest allowed
+    angle, and the length of the line between the ends outside the mask over the largest allowed
+    gap. The angle is the largest between the two ends and that line. The cheapest pairs are joined
+    first, each end once, and no path to itself. At a junction, where no gap is crossed, the
+    straightest pairs are joined whatever their angle: the curvature of the axis decides later where
+    a filament is cut.
 
     Args:
-        parts: of `skeleton.branches`.
-        mask: whose skeleton they are.
-        voxel_size: angstrom along z, y, x.
-        maximum_gap: length outside the mask that is bridged, angstrom.
-        maximum_angle: where a gap is bridged, degrees.
+        parts: the branches, from `skeleton.branches`.
+        mask: the mask whose skeleton they are.
+        voxel_size: voxel size along z, y, x.
+        maximum_gap: the largest length outside the mask that is bridged, in the unit of
+            `voxel_size`.
+        maximum_angle: the largest angle at which a gap is bridged, in degrees.
 
     >>> from cryojax_seg.measure.skeleton import branches
     >>> mask = np.zeros((3, 3, 30), bool); mask[1, 1, :12] = mask[1, 1, 16:] = True
@@ -76,7 +77,7 @@ def joined(
 
 
 def _outside(one: np.ndarray, other: np.ndarray, mask: np.ndarray, voxel_size) -> np.ndarray:
-    """The part of the line between two points, for many, that is outside the mask."""
+    """Return for pairs of points the share of the line between them that is outside the mask."""
     inside = np.zeros(len(one))
     shares = np.linspace(0, 1, 33)
     for share in shares:
@@ -105,7 +106,7 @@ def _chains(parts: list[Branch], partner: dict[int, int]) -> list[tuple[np.ndarr
 
 
 def _outward(branch: Branch, last: bool) -> np.ndarray:
-    """The direction in which a branch leaves at one end, from about two radii of it."""
+    """Return the outward direction of a branch at one end, from about two radii of its length."""
     points = branch.points if last else branch.points[::-1]
     away = np.linalg.norm(points - points[-1], axis=1)
     far = np.flatnonzero(away > 2 * branch.radius)
@@ -117,5 +118,5 @@ def _outward(branch: Branch, last: bool) -> np.ndarray:
 
 
 def angle(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Degrees between unit vectors."""
+    """Return the angle between unit vectors, in degrees."""
     return np.degrees(np.arccos(np.clip((one * other).sum(1), -1, 1)))

@@ -1,4 +1,4 @@
-"""What the name of a class says of how its objects are measured."""
+"""Decides from the name of a class how its objects are measured."""
 
 import re
 from typing import Literal
@@ -54,18 +54,18 @@ _BOUND = r"\b\w+[ ](?:bound|associated|attached|embedded|anchored|enclosed|coate
 
 
 def kind_of(name: str) -> Kind | None:
-    """How the objects of a class are measured, by the terms in its name.
+    """Return how the objects of a class are measured, by the terms in its name.
 
-    Terms are whole words, in the singular or plural, however they are joined and capitalised. The
-    last one decides, as in English: a membrane protein is a protein, an ER membrane a membrane.
-    What follows "of", "in" or "on" or stands in brackets does not count, nor does a word before
-    "bound" or "associated". A list of different kinds has none.
+    Terms are complete words, singular or plural, however they are joined and capitalised. The last
+    one decides, as in English: a membrane protein is a protein, an ER membrane a membrane. Words
+    after "of", "in" or "on" or in brackets do not count, nor does a word before "bound" or
+    "associated". A name that lists different kinds has none.
 
     Args:
-        name: of the class.
+        name: the name of the class.
 
     Returns:
-        None where no term is known.
+        one of `KINDS`; None if the name has no known term.
 
     >>> kind_of("outer_mitochondrial-Membranes"), kind_of("membrane-bound ribosome")
     ('membrane', 'complex')
@@ -77,7 +77,7 @@ def kind_of(name: str) -> Kind | None:
 
 
 def is_hollow(name: str) -> bool:
-    """Whether a class is one of filaments that are hollow inside.
+    """Return whether the filaments of a class are hollow.
 
     >>> is_hollow("MTs"), is_hollow("microtubule-associated actin")
     (True, False)
@@ -86,7 +86,7 @@ def is_hollow(name: str) -> bool:
 
 
 def _deciding(name: str) -> list[tuple[str, ...]]:
-    """The last term of each part of a name."""
+    """Return the last term of each part of a name."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", name)
     spaced = re.sub(r"\([^)]*\)|\[[^]]*\]", " ", spaced).lower()
     parts = re.split(r",|;|\+|&|/|\band\b|\bor\b", spaced.replace("_", " "))
@@ -100,7 +100,7 @@ def _deciding(name: str) -> list[tuple[str, ...]]:
 
 
 def _last(words: list[str]) -> tuple[str, ...] | None:
-    """The term that ends last; of those that end there, the longest."""
+    """Return the term that ends last; of those that end there, the longest."""
     for stop in range(len(words), 0, -1):
         for start in range(max(0, stop - _LONGEST), stop):
             term = tuple(words[start:stop])

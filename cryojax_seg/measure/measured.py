@@ -1,15 +1,15 @@
-"""What every measurement returns."""
+"""Defines the value with an interval that measurements return."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 
 class Measured(NamedTuple):
-    """A number and its 95 % interval, in the unit that the name it is kept under says.
+    """Holds a number and its 95 % interval, in the unit of the name under which it is stored.
 
     Attributes:
         value: the best estimate.
-        low, high: of the interval; None where there are no probabilities to take one from.
+        low, high: the limits of the interval; None without probabilities to compute it from.
 
     >>> print(Measured(12.0, 11.25, 12.5))
     12 (11.25 to 12.5)
@@ -22,7 +22,7 @@ class Measured(NamedTuple):
     high: float | None = None
 
     def scaled(self, factor: float) -> "Measured":
-        """The same in another unit.
+        """Return the same measurement in another unit.
 
         >>> Measured(2.0, 1.0, 3.0).scaled(10.0)
         Measured(value=20.0, low=10.0, high=30.0)
@@ -38,7 +38,7 @@ class Measured(NamedTuple):
 
 
 def total(values: Iterable[Measured]) -> Measured:
-    """Return the sum of measurements whose errors go the same way; 0 of none.
+    """Return the sum of measurements whose errors are fully correlated; 0 without any.
 
     >>> total([Measured(1.0, 0.5, 2.0), Measured(3.0, 2.5, 4.0)])
     Measured(value=4.0, low=3.0, high=6.0)

@@ -1,4 +1,4 @@
-"""Membranes in physical units: a row for each, and their sums."""
+"""Measures membranes in physical units, one by one and in total."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,24 +22,25 @@ Rim = Literal["flat", "round"]
 
 @dataclasses.dataclass(frozen=True)
 class MembraneRow:
-    """One membrane.
+    """Describes one membrane.
 
-    Intervals are those over level sets, given that the object is there; there are none without
-    probabilities.
+    Returned by `measure_membranes`. Intervals are over level sets, on condition that the object
+    exists (`interval_if_present`); there are none without probabilities.
 
     Attributes:
         instance: its number.
-        centre_nm: its centre of mass, zyx, voxel i at ``i * voxel_size``.
-        voxels: how many it has.
-        volume_nm3: of its voxels.
-        area_nm2: of its mid-surface, see `membrane_area`.
-        thickness_nm, thickness_p5_nm, thickness_p95_nm: median and percentiles over its voxels.
-        mean_curvature_per_nm: mean over its area, positive for a sphere.
-        gaussian_curvature_per_nm2: mean over its area.
-        edge_length_nm: of its open edges.
-        lumen_nm3: volume that it encloses, without itself.
-        lumen_within: "space" if it encloses that on all sides, "slices" if within z slices only,
-            "" if it encloses nothing.
+        centre_nm: its centre of mass, zyx, with voxel i at ``i * voxel_size``.
+        voxels: the number of its voxels.
+        volume_nm3: the volume of its voxels.
+        area_nm2: the area of its mid-surface, see `membrane_area`.
+        thickness_nm, thickness_p5_nm, thickness_p95_nm: median, 5th and 95th percentile of the
+            thickness over its voxels.
+        mean_curvature_per_nm: the mean curvature, averaged over its area; positive for a sphere.
+        gaussian_curvature_per_nm2: the Gaussian curvature, averaged over its area.
+        edge_length_nm: the length of its open edges.
+        lumen_nm3: the volume that it encloses, without itself.
+        lumen_within: "space" if it encloses that volume on all sides, "slices" if only within z
+            slices, "" if it encloses nothing.
         closed: whether it encloses its lumen on all sides.
         sheet: normal, thickness and mid-surface at its voxels, in nanometres.
     """
@@ -63,11 +64,13 @@ class MembraneRow:
 
 @dataclasses.dataclass(frozen=True)
 class MembraneSummary:
-    """The membranes of a volume together; their errors count as going the same way.
+    """Describes the membranes of a volume together, with their errors taken as fully correlated.
+
+    Returned by `measure_membranes`.
 
     Attributes:
-        count: how many there are.
-        volume_nm3, area_nm2: of all.
+        count: the number of membranes.
+        volume_nm3, area_nm2: the volume and the area of all membranes.
     """
 
     count: int
@@ -85,15 +88,16 @@ def measure_membranes(
     """Measure the membranes of a mask, or of a map that numbers them.
 
     Args:
-        membranes: ``(z, y, x)``: a number for each membrane, 0 for none; of a bool mask what
-            touches by a face, an edge or a corner is one.
-        voxel_size_angstrom: along z, y, x.
-        probability: of membrane, calibrated, for the intervals.
+        membranes: ``(z, y, x)`` the number of the membrane of each voxel, 0 for none; or a bool
+            mask, whose voxels that touch by a face, an edge or a corner make one membrane.
+        voxel_size_angstrom: voxel size along z, y, x.
+        probability: calibrated probability of membrane, for the intervals.
         rim: how the mask ends at open edges, see `membrane_area`.
-        progress: called with the membranes that are measured and those there are.
+        progress: called with the number of membranes measured so far and of all membranes.
 
-    Returns:
-        a row for each, by number (of a mask the largest first), and the summary.
+        Returns:
+            a row for each membrane, ordered by number (for a mask, the largest first), and the
+            summary.
 
     Raises:
         ValueError: for shapes that differ, or a voxel size that is not positive.
@@ -143,13 +147,13 @@ def _row(box: ObjectBox, voxel_nm: Nanometres, rim: Rim) -> MembraneRow:
 
 
 def moved_sheet(sheet: Sheet, start: tuple[int, ...], voxel_nm: Nanometres) -> Sheet:
-    """The sheet of a box in the frame of the array that the box starts in at this voxel."""
+    """Return the sheet of a box that starts at this voxel, in the frame of the array."""
     shift = (np.asarray(start) * voxel_nm).astype(np.float32)
     return sheet._replace(index=sheet.index + np.asarray(start), middle=sheet.middle + shift)
 
 
 def joined_sheet(sheets: list[Sheet]) -> Sheet | None:
-    """All sheets as one; None if there are none."""
+    """Return all sheets as one; None if there are none."""
     if not sheets:
         return None
     index, normal, thickness, edge, middle = (

@@ -1,4 +1,4 @@
-"""Triangle meshes of surfaces, with normals and curvatures at their vertices."""
+"""Builds triangle meshes of surfaces, with normals and curvatures at their vertices."""
 
 import functools
 from typing import NamedTuple
@@ -18,14 +18,16 @@ _MARGIN = 12  # voxels around the surface that curvatures see
 
 
 class Mesh(NamedTuple):
-    """Triangles, in the unit of the voxel size, zyx, from the centre of the first voxel.
+    """Holds triangles, zyx, in the unit of the voxel size, from the centre of the first voxel.
+
+    Returned by `boundary_mesh`, and by `membrane_mesh`.
 
     Attributes:
-        vertices: ``(n, 3)``.
+        vertices: ``(n, 3)`` positions of the vertices.
         faces: ``(m, 3)`` indices of vertices, anticlockwise in (z, y, x) as seen from outside.
-        normal: ``(n, 3)`` unit vectors outwards.
-        mean: mean curvature at the vertices, positive for a ball.
-        gaussian: Gaussian curvature at the vertices.
+        normal: ``(n, 3)`` unit vectors outwards at the vertices.
+        mean: ``(n,)`` mean curvature at the vertices, positive for a ball.
+        gaussian: ``(n,)`` Gaussian curvature at the vertices.
     """
 
     vertices: np.ndarray
@@ -40,12 +42,15 @@ NO_MESH = Mesh(_NONE, _NONE.astype(np.int32), _NONE, _NONE[:, 0], _NONE[:, 0])
 
 
 class Surface(NamedTuple):
-    """The boundary of an object, closed by the faces of the array that cut it.
+    """Holds the boundary of an object, closed by the faces of the array that cut it.
+
+    Returned by `boundary_surface`.
 
     Attributes:
-        places: ``(n, 3)`` voxels of the array, zyx; -0.5 is its face.
-        faces: ``(m, 3)`` indices of places.
-        cut: ``(m,)`` which of them lie in a face of the array, and are no boundary.
+        places: ``(n, 3)`` positions of the vertices in voxels, zyx; a face of the array is at -0.5.
+        faces: ``(m, 3)`` indices of vertices.
+        cut: ``(m,)`` which triangles lie in a face of the array, and so are not part of the
+            boundary.
     """
 
     places: np.ndarray
@@ -53,11 +58,11 @@ class Surface(NamedTuple):
     cut: np.ndarray
 
     def area(self, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> float:
-        """Without what lies in faces of the array."""
+        """Return the area, without the triangles in faces of the array."""
         return mesh_area(self.places * voxel_size, self.faces[~self.cut])
 
     def volume(self, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> float:
-        """What it encloses (divergence theorem)."""
+        """Return the volume that it encloses (divergence theorem)."""
         a, b, c = (self.places[self.faces[:, i]] * voxel_size for i in range(3))
         return abs(float((a * np.cross(b, c)).sum() / 6))
 
@@ -65,21 +70,23 @@ class Surface(NamedTuple):
 def boundary_surface(
     volume: Bool[np.ndarray, "_z _y _x"] | Float[np.ndarray, "_z _y _x"],
     smoothing: float | int = 1.0,
-    within: float = 1e-3,
+    tolerance: float = 1e-3,
 ) -> Surface:
-    """The level set of a smoothed mask that encloses as much as its voxels do, by marching cubes.
+    """Return the level set of a smoothed mask that encloses the volume of its voxels.
 
-    Without the smoothing, the steps of a mask add 8 % of area; with it the level 1/2 would shrink a
-    ball of radius R by ``smoothing^2 / R``. The area is right to 1.5 % for balls from 2 voxels
-    of radius up. Of a probability it is the level 1/2.
+    Without smoothing, the steps of a mask add 8 % of area; with smoothing, the level 1/2 would
+    shrink
+    the radius R of a ball by ``smoothing^2 / R``. The error of the area is below 1.5 % for balls
+    from 2 voxels of radius up. For a probability the level is 1/2. The surface comes from marching
+    cubes.
 
     Args:
-        volume: mask or probability; it goes on beyond faces of the array as its mirror image.
+        volume: mask or probability, continued beyond faces of the array as its mirror image.
         smoothing: standard deviation in voxels of a Gaussian; 0 for a probability.
-        within: share of the volume of a mask by which that of the surface may differ.
+        tolerance: share of the volume of a mask by which the volume of the surface may differ.
 
     Returns:
-        no places where there is no surface.
+        the surface, without vertices if there is none.
 
     >>> ball = np.linalg.norm(np.indices((11, 11, 11)) - 5, axis=0) < 3.5
     >>> found = boundary_surface(ball)
@@ -113,7 +120,7 @@ def boundary_surface(
     near = inner[inner > 0.05 * most]  # few of the voxels of a thin sheet
     level = float(np.partition(near, -min(wanted, near.size))[-min(wanted, near.size)])
     found = at(min(level, 0.999 * most))
-    if abs(found.volume() / wanted - 1) < within:
+    if abs(found.volume() / wanted - 1) < tolerance:
         return found
 
     def excess(level: float) -> float:
@@ -122,7 +129,7 @@ def boundary_surface(
     low, high = 0.8 * level, min(1.2 * level, 0.999 * most)
     if excess(low) < 0 or excess(high) > 0:
         low, high = 1e-3 * most, 0.999 * most
-    return at(float(root_scalar(excess, bracket=(low, high), xtol=within / 2 * level).root))
+    return at(float(root_scalar(excess, bracket=(low, high), xtol=tolerance / 2 * level).root))
 
 
 def boundary_mesh(
@@ -131,19 +138,19 @@ def boundary_mesh(
     smoothing: float | int = 1.0,
     scale: float | int = 2.0,
 ) -> Mesh:
-    """The `boundary_surface` of a mask or probability, open where faces of the array cut it.
+    """Return the `boundary_surface` of a mask or probability, open where faces of the array cut it.
 
     Its area is `boundary_area`. For membranes thicker than about 3 voxels it is the envelope of
     both sides.
 
     Args:
         volume: mask or probability.
-        voxel_size: along z, y, x.
+        voxel_size: voxel size along z, y, x.
         smoothing: standard deviation in voxels of a Gaussian; 0 for a probability.
-        scale: see `level_set_curvature`.
+        scale: scale of the curvature, see `level_set_curvature`.
 
-    Returns:
-        no vertices where there is no surface.
+        Returns:
+            the mesh, without vertices if there is no surface.
 
     >>> ball = np.linalg.norm(np.indices((32, 32, 32)) - 15.5, axis=0) < 12
     >>> mesh = boundary_mesh(ball, (10.0, 10.0, 10.0))
@@ -174,7 +181,7 @@ def boundary_mesh(
 
 
 def _boxed(volume: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:
-    """What there is of an object in a box around it, and where that begins."""
+    """Return an object in a box around it, and the start of the box."""
     inside = volume if volume.dtype == bool else volume > 0.5
     box = ndimage.find_objects(inside.view(np.int8))
     if not box:
@@ -187,10 +194,10 @@ def _boxed(volume: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mesh_area(vertices: Array, faces: Array) -> float:
-    """Area of a triangle mesh.
+    """Return the area of a triangle mesh.
 
     Args:
-        vertices: ``(n, 3)``.
+        vertices: ``(n, 3)`` positions of the vertices.
         faces: ``(m, 3)`` indices of vertices.
 
     >>> mesh_area(np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0]]), np.array([[0, 1, 2]]))
@@ -201,19 +208,19 @@ def mesh_area(vertices: Array, faces: Array) -> float:
 
 
 def outwards(vertices: np.ndarray, faces: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """The faces, all turned over if they go round against the normals of most vertices."""
+    """Return the faces, all flipped if they are clockwise about the normals of most vertices."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     right = (np.cross(b - a, c - a) * normal[faces[:, 0]]).sum() >= 0
     return (faces if right else faces[:, ::-1]).astype(np.int32)
 
 
 def cut(table: np.ndarray, faces: np.ndarray, height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a mesh where a height at its vertices, linear between them, is 0 or more.
+    """Return the part of a mesh where a height at its vertices, linear between them, is 0 or more.
 
     Args:
-        table: ``(n, k)`` values of each vertex, which new ones on edges get the mean of.
-        faces: ``(m, 3)``.
-        height: ``(n,)``.
+        table: ``(n, k)`` values of each vertex, which are interpolated at new vertices on edges.
+        faces: ``(m, 3)`` indices of vertices.
+        height: ``(n,)`` height of each vertex.
 
     >>> corners = np.array([[0.0, 0], [2, 0], [0, 2]])
     >>> kept, faces = cut(corners, np.array([[0, 1, 2]]), corners[:, 0] - 1)

@@ -1,4 +1,4 @@
-"""The mid-surface of a membrane, with two sides: a mesh, and its curvatures."""
+"""Computes the mid-surface of a membrane as an oriented mesh, and its curvatures."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -25,16 +25,16 @@ _STEP = 0.5  # voxels that it is moved at most
 
 
 def oriented_normals(sheet: Sheet) -> np.ndarray:
-    """The normals of a sheet with one sign on each connected piece, outwards where it closes.
+    """Return the normals of a sheet with one sign on each connected piece, outwards if closed.
 
-    Signs are carried along a minimum spanning tree of neighbouring points, whose edges cost
+    Signs are propagated along a minimum spanning tree of neighbouring points, whose edges cost
     ``1 - |n n'|`` (Hoppe et al. 1992, SIGGRAPH, section 3.3).
 
     Args:
-        sheet: from `membrane_sheet`.
+        sheet: a sheet of `membrane_sheet`.
 
-    Returns:
-        ``(n, 3)``; on a surface with one side only, the sign jumps somewhere.
+        Returns:
+            ``(n, 3)`` unit vectors; on a non-orientable surface the sign jumps somewhere.
 
     >>> from cryojax_seg.measure.thickness import membrane_sheet
     >>> away = np.linalg.norm(np.indices((28, 28, 28)) - 13.5, axis=0)
@@ -66,18 +66,19 @@ def oriented_normals(sheet: Sheet) -> np.ndarray:
 
 
 def sheet_curvature(sheet: Sheet, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and Gaussian curvature at the points of a sheet, from the change of its normals.
+    """Return the mean and Gaussian curvature at the points of a sheet.
 
-    The shape operator S of ``n' - n = S (x' - x)``, by least squares over the tangent components of
-    neighbours within three windows: its half trace and its determinant.
+    They follow from the change of its normals, as the half trace and the determinant of the shape
+    operator S of ``n' - n = S (x' - x)``, which is fitted by least squares to the tangent
+    components of neighbours within three windows.
 
     Args:
-        sheet: from `membrane_sheet`.
+        sheet: a sheet of `membrane_sheet`.
         normal: its `oriented_normals`.
 
     Returns:
-        two arrays ``(n,)``; the mean curvature is positive where the normals diverge, as those
-        of a sphere do.
+        two arrays ``(n,)``; the mean curvature is positive where the normals diverge, as on a
+        sphere.
 
     >>> from cryojax_seg.measure.thickness import membrane_sheet
     >>> away = np.linalg.norm(np.indices((34, 34, 34)) - 16.5, axis=0)
@@ -122,18 +123,19 @@ def membrane_mesh(
     voxel_size: Spacing = (1.0, 1.0, 1.0),
     rim: Literal["flat", "round"] = "flat",
 ) -> Mesh:
-    """A mesh of the mid-surface of a membrane, open where the membrane is.
+    """Return a mesh of the mid-surface of a membrane, open where the membrane is open.
 
-    Marching cubes on the signed distance to the points of the mid-surface (mean over the nearest
-    of their tangent planes). Windows of variance v draw the points of a curved sheet inwards by v
-    times its mean curvature; they are moved back. Triangles alone do not tell where an open edge
-    is, so the mesh is cut back from its border until its area is `membrane_area`, and what a closed
-    one differs by, it is moved along its normals, at most by half a voxel.
+    The mesh comes from marching cubes on the signed distance to the points of the mid-surface, the
+    mean over their nearest tangent planes. Windows of variance v shift the points of a curved sheet
+    inwards by v times its mean curvature; this shift is undone first. Triangles alone do not show
+    where an open edge is, so the mesh is cut back from its border until its area is
+    `membrane_area`. A closed mesh is moved along its normals, by at most half a voxel, until it has
+    that area.
 
     Args:
-        sheet: from `membrane_sheet`.
-        voxel_size: along z, y, x.
-        rim: see `membrane_area`.
+        sheet: a sheet of `membrane_sheet`.
+        voxel_size: voxel size along z, y, x.
+        rim: how the mask ends at open edges, see `membrane_area`.
 
     >>> from cryojax_seg.measure.mesh import mesh_area
     >>> from cryojax_seg.measure.thickness import membrane_sheet
@@ -169,7 +171,7 @@ def membrane_mesh(
 
 
 def _thinned(size: np.ndarray, middle: np.ndarray, *values: np.ndarray) -> list[np.ndarray]:
-    """One point for each voxel that the mid-surface goes through: the mean of those in it."""
+    """Return the mean of the points in each voxel that the mid-surface goes through."""
     cells, member = np.unique(np.rint(middle / size).astype(int), axis=0, return_inverse=True)
     count = np.bincount(member.ravel(), minlength=len(cells))
     means = [
@@ -181,7 +183,7 @@ def _thinned(size: np.ndarray, middle: np.ndarray, *values: np.ndarray) -> list[
 
 
 def _zero_surface(middle: np.ndarray, normal: np.ndarray, size: np.ndarray):
-    """Vertices and faces where the distance to the points is 0, and the nearest points of each."""
+    """Return vertices and faces at distance 0 to the points, and the nearest points of each."""
     cells = np.rint(middle / size).astype(int)
     start = cells.min(0) - 4
     band = np.zeros(cells.max(0) + 5 - start, bool)
@@ -205,10 +207,10 @@ def _chunks(places: np.ndarray) -> list[np.ndarray]:
 
 
 def _offset(places: np.ndarray, middle: np.ndarray, normal: np.ndarray, tree: KDTree, count: int):
-    """Signed distances to the nearest points.
+    """Return signed distances to the nearest points.
 
-    On a sphere tangent planes of neighbours lie outside, and points inside of it by as much: with
-    the mean of the normals here and there, neither moves the surface.
+    On a sphere, the tangent planes of neighbours lie outside and the points lie as far inside: with
+    the mean of both normals, neither shifts the surface.
     """
     near = np.asarray(tree.query(places, count)[1]).reshape(len(places), count)
     own = normal[near]
@@ -219,13 +221,13 @@ def _offset(places: np.ndarray, middle: np.ndarray, normal: np.ndarray, tree: KD
 
 
 def _of_area(table: np.ndarray, faces: np.ndarray, area: float, voxel: float):
-    """The mesh, cut back from its border, then moved along its normals, to have this area.
+    """Return the mesh, cut back from its border, then moved along its normals, to have this area.
 
     Args:
         table: position, normal and values of each vertex.
-        faces: of the mesh.
-        area: to reach.
-        voxel: its largest edge.
+        faces: the faces of the mesh.
+        area: the area to reach.
+        voxel: the largest edge of a voxel.
     """
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
     edges, times = np.unique(edges, axis=0, return_counts=True)

@@ -1,7 +1,7 @@
-"""What filaments are together: their order, their spacing and their stiffness.
+"""Measures the order, the spacing and the stiffness of filaments.
 
-Filaments are the independent units: intervals come from sampling whole filaments with replacement
-(Efron 1979), since points along one of them err and vary together.
+Filaments are the independent units: intervals come from sampling entire filaments with replacement
+(Efron 1979), since the errors of points along one filament are correlated.
 """
 
 import dataclasses
@@ -20,15 +20,18 @@ SAMPLES = 200  # of whole filaments
 
 @dataclasses.dataclass(frozen=True)
 class Orientation:
-    """The common direction of filaments.
+    """Describes the common direction of filaments.
+
+    Returned by `orientation`.
 
     Attributes:
-        order_parameter: of Maier and Saupe, S: 1 if all are parallel, 0 if no direction is
-            preferred, -1/2 if all lie in a plane without a preferred direction in it.
-        order_if_random: the S that as many filaments as long exceed in one case of 20 without
-            any order; few filaments always have some.
-        director_zyx: the direction they have in common, or for a negative S the one they avoid; its
-            largest component is positive.
+        order_parameter: the order parameter S of Maier and Saupe: 1 if all filaments are parallel,
+            0 if no direction is preferred, -1/2 if all lie in a plane without a preferred direction
+            in it.
+        order_if_random: the S that filaments of the same lengths in random directions exceed in one
+            case of 20; it is well above 0 for few filaments.
+        director_zyx: the common direction, or for a negative S the direction that filaments avoid;
+            its largest component is positive.
     """
 
     order_parameter: Measured
@@ -37,17 +40,18 @@ class Orientation:
 
 
 def orientation(filaments: Sequence[Filament], seed: int = 0) -> Orientation | None:
-    """Nematic order from the length-weighted tensor of tangents.
+    """Return the nematic order, from the length-weighted tensor of tangents.
 
-    ``Q = <3 t t^T - 1> / 2`` over all length; S is the eigenvalue of Q that is largest in
-    magnitude, the director its eigenvector (de Gennes & Prost 1993, section 2.1).
+    The tensor is ``Q = <3 t t^T - 1> / 2``, averaged over all length; S is its eigenvalue of
+    largest
+    magnitude, and the director the eigenvector (de Gennes & Prost 1993, section 2.1).
 
     Args:
-        filaments: their ends may be swapped: no direction along them is preferred.
-        seed: of the resampling.
+        filaments: the filaments of one network; the order of their ends does not matter.
+        seed: the seed of the resampling.
 
     Returns:
-        None without filaments; no interval for fewer than two.
+        the order; None without filaments, and without an interval for fewer than two.
 
     >>> both = [Filament.through(np.array([[0, y, 0], [0, y, 90.0]])) for y in (0.0, 50.0)]
     >>> orientation(both).director_zyx
@@ -72,8 +76,8 @@ def orientation(filaments: Sequence[Filament], seed: int = 0) -> Orientation | N
 
 
 def _tensor(filament: Filament) -> np.ndarray:
-    """``integral t t^T ds``, so that its trace is the length."""
-    t = filament.tangents(filament.places(max(filament.length_angstrom / 100, 1.0)))
+    """Return ``integral t t^T ds``, whose trace is the length."""
+    t = filament.tangents(filament.arc_lengths_angstrom(max(filament.length_angstrom / 100, 1.0)))
     weights = np.ones(len(t))
     weights[[0, -1]] = 0.5  # trapezoid rule
     tensor = np.einsum("n,ni,nj->ij", weights, t, t)
@@ -86,26 +90,27 @@ def _order(tensor: np.ndarray) -> tuple[float, np.ndarray]:
     return float(values[k]), vectors[:, k]
 
 
-def neighbour_spacing(
+def neighbour_spacing_angstrom(
     filaments: Sequence[Filament], spacing_angstrom: float = 20.0
 ) -> list[Float[np.ndarray, "_n"]]:
-    """Along each filament the distance from its axis to the nearest other one.
+    """Return distances from points along each filament's axis to the nearest other axis.
 
-    The shortest line to another axis is perpendicular to it, or goes to its end: that says nothing
-    about the spacing and is NaN, as where there is no other filament.
+    The shortest line to another axis is either perpendicular to it or goes to its end. In the
+    latter
+    case the distance says nothing about the spacing and is NaN, as it is without other filaments.
 
     Args:
-        filaments: of one network.
-        spacing_angstrom: between the points of an axis that are looked at.
+        filaments: the filaments of one network.
+        spacing_angstrom: distance between the points along an axis.
 
     Returns:
-        angstrom, an array for each filament.
+        an array for each filament.
 
     >>> both = [Filament.through(np.array([[0, y, 0], [0, y, 90.0]])) for y in (0.0, 50.0)]
-    >>> [d.round(6).tolist() for d in neighbour_spacing(both, 45.0)]
+    >>> [d.round(6).tolist() for d in neighbour_spacing_angstrom(both, 45.0)]
     [[50.0, 50.0, 50.0], [50.0, 50.0, 50.0]]
     """
-    places = [f.places(spacing_angstrom) for f in filaments]
+    places = [f.arc_lengths_angstrom(spacing_angstrom) for f in filaments]
     if len(filaments) < 2:
         return [np.full(len(p), np.nan) for p in places]
     points = [f.at(p) for f, p in zip(filaments, places, strict=True)]
@@ -130,20 +135,22 @@ def neighbour_spacing(
     return np.split(found, first[1:-1])
 
 
-def median_spacing(spacings: Sequence[Float[np.ndarray, "_n"]], seed: int = 0) -> Measured | None:
-    """The median distance to the nearest axis over all length, and its interval over filaments.
+def median_spacing_angstrom(
+    spacings_angstrom: Sequence[Float[np.ndarray, "_n"]], seed: int = 0
+) -> Measured | None:
+    """Return the median distance to the nearest axis, with its interval over filaments.
 
     Args:
-        spacings: of `neighbour_spacing`.
-        seed: of the resampling.
+        spacings_angstrom: for each filament the distances of `neighbour_spacing_angstrom`.
+        seed: the seed of the resampling.
 
     Returns:
-        angstrom; None where no filament has a neighbour.
+        the median over all points; None if no filament has a neighbour.
 
-    >>> print(median_spacing([np.array([50.0, 52.0]), np.array([np.nan, 54.0])]))
+    >>> print(median_spacing_angstrom([np.array([50.0, 52.0]), np.array([np.nan, 54.0])]))
     52 (51 to 54)
     """
-    known = [s[np.isfinite(s)] for s in spacings]
+    known = [s[np.isfinite(s)] for s in spacings_angstrom]
     known = [s for s in known if len(s)]
     if not known:
         return None
@@ -154,36 +161,37 @@ def median_spacing(spacings: Sequence[Float[np.ndarray, "_n"]], seed: int = 0) -
     return Measured(value, low, high)
 
 
-def persistence_length(
+def persistence_length_angstrom(
     filaments: Sequence[Filament],
     step_angstrom: float = 50.0,
     shortest_angstrom: float = 200.0,
     seed: int = 0,
 ) -> Measured | None:
-    """How far a filament keeps its direction, from the correlation of tangents.
+    """Return the persistence length of filaments, from the correlation of tangents.
 
     A worm-like chain in three dimensions has ``<t(0) . t(s)> = exp(-s / L_p)`` (Doi & Edwards 1986,
     section 8.8). A smoothed axis is straighter over short distances, and noise of the tangents
-    lowers all correlations by a factor, so the fit of ``a exp(-s / L_p)``, each distance weighted
-    by its pairs, begins at `shortest_angstrom` and leaves a free. Chains much shorter than their
-    persistence length say little about it, and its interval is wide then.
+    lowers all correlations by a factor. The fit of ``a exp(-s / L_p)``, with each distance weighted
+    by its number of pairs, therefore begins at `shortest_angstrom` and has a free factor a. The
+    interval is wide if the filaments are much shorter than their persistence length.
 
     Args:
-        filaments: of one kind; two or more.
-        step_angstrom: between the points of an axis that are looked at.
-        shortest_angstrom: distance along an axis, about the shortest wave that tracing keeps.
-        seed: of the resampling.
+        filaments: the filaments, two or more of one kind.
+        step_angstrom: distance between the points along an axis.
+        shortest_angstrom: the shortest distance along an axis in the fit, about the shortest wave
+            that tracing keeps.
+        seed: the seed of the resampling.
 
     Returns:
-        angstrom, infinite where tangents do not lose their direction; None for fewer than two
-        filaments that are longer than `shortest_angstrom` by three steps.
+        the persistence length, infinite if tangents do not lose their direction; None unless two
+        filaments are longer than `shortest_angstrom` by three steps.
 
     Raises:
         ValueError: for lengths that are not positive.
 
     >>> angle = np.linspace(0, 2, 50)  # radians of a circle: the direction is lost in a radius
     >>> arc = Filament.through(np.stack([0 * angle, 500 * np.cos(angle), 500 * np.sin(angle)], 1))
-    >>> 300 < persistence_length([arc, arc]).value < 600
+    >>> 300 < persistence_length_angstrom([arc, arc]).value < 600
     True
     """
     if not (step_angstrom > 0 and shortest_angstrom > 0):
@@ -216,10 +224,13 @@ def _bending(
     total: Float[np.ndarray, "_n _s"],
     count: Float[np.ndarray, "_n _s"],
 ) -> Float[np.ndarray, "_n"]:
-    """``1 / L_p`` of weighted least squares fits of ``a exp(-s / L_p)``, 0 for straight lines.
+    """Return ``1 / L_p`` of weighted fits of ``a exp(-s / L_p)``, 0 for straight lines.
 
-    For each L_p of a grid a is known, and so is the residual; a parabola goes through the least
-    three. The grid reaches from a tenth of the shortest distance to a thousand times the longest.
+    For each L_p of a grid, the best factor a and its residual have a closed form; the minimum is
+    that
+    of a parabola through the least residual and its neighbours. The grid extends from a tenth of
+    the
+    shortest distance to a thousand times the longest.
     """
     low, high = np.log(1e-3 / distance.max()), np.log(10 / distance.min())
     grid = np.linspace(low, high, 400)

@@ -1,4 +1,4 @@
-"""One object at a time: components, touching objects split, apposed membranes kept apart."""
+"""Separates objects: components, touching objects, apposed membranes, and boxes around them."""
 
 from typing import NamedTuple
 
@@ -18,12 +18,14 @@ _LEAST = 27  # voxels of a membrane beside a valley; fewer are a piece of its sl
 
 
 class Instance(NamedTuple):
-    """One object of an instance map.
+    """Holds one object of an instance map.
+
+    Returned by `instances`.
 
     Attributes:
         number: its value in the map.
-        box: slices of the map that hold it, with a margin where the map goes on.
-        mask: in the box.
+        box: slices of the map around it, with a margin within the map.
+        mask: its voxels in the box.
     """
 
     number: int
@@ -32,11 +34,11 @@ class Instance(NamedTuple):
 
 
 def components(mask: MaskArray, smallest: int = 1) -> InstanceArray:
-    """Connected components by 26 neighbours, numbered from 1 in the order of their size.
+    """Return the connected components by 26 neighbours, numbered from 1, the largest first.
 
     Args:
-        mask: of one class.
-        smallest: components of fewer voxels are dropped.
+        mask: the voxels of one class.
+        smallest: components of fewer voxels are left out.
 
     >>> mask = np.zeros((1, 3, 8), bool); mask[0, 0, 0] = mask[0, :2, 3:] = True
     >>> components(mask)[0, 0].tolist(), int(components(mask, smallest=2).max())
@@ -61,15 +63,16 @@ def split_touching(
 ) -> InstanceArray:
     """Split touching compact objects, such as vesicles and complexes, at their necks.
 
-    Watershed of the depth below the surface (Beucher & Lantuejoul 1979). Two maxima of the depth
-    belong to one object if the depth on the best path between them stays above a share `neck` of
-    the lesser one: unlike a least distance, this does not depend on the size of the objects.
+    The method is a watershed of the depth below the surface (Beucher & Lantuejoul 1979). Two maxima
+    of the depth belong to one object if the depth on the best path between them stays above a share
+    `neck` of the lower one: unlike a minimum distance, this does not depend on the size of the
+    objects.
 
     Args:
-        mask: of one class, filled: hollow ones are filled first (`scipy.ndimage`).
-        voxel_size: along z, y, x.
-        neck: share of the lesser depth; 0 splits nothing, 1 at every constriction.
-        smallest: objects of fewer voxels are dropped.
+        mask: the voxels of one class. Fill hollow objects first, for example with `scipy.ndimage`.
+        voxel_size: voxel size along z, y, x.
+        neck: share of the lower depth; 0 splits nothing, 1 splits at every constriction.
+        smallest: objects of fewer voxels are left out.
 
     Raises:
         ValueError: if `neck` is not within 0 to 1.
@@ -99,21 +102,23 @@ def split_membranes(
     valley: float | int = 0.8,
     smallest: int = 1,
 ) -> InstanceArray:
-    """Membranes above a level, apart where the probability has a valley between two ridges.
+    """Split membranes where the probability has a valley between two ridges.
 
-    A voxel lies in a valley if the probability there is less than a share `valley` of what it is
-    on both sides within three voxels, along the direction in which it bends up most, and bends down
-    less in any other (eigenvalues of the Hessian of p smoothed by one voxel). A weak stretch of a
-    single membrane bends down across the membrane, and an uneven thickness makes no valley, so
-    neither divides it. What remains without the valleys is connected by 26 neighbours, and gets
-    the valleys back by a watershed of -p; pieces that meet elsewhere than in a valley are one.
+    A voxel lies in a valley if, along the direction of largest positive curvature of p, the
+    probability is less than a share `valley` of its values on both sides within three voxels, and
+    if p is less curved downwards in any other direction (by the eigenvalues of the Hessian of p,
+    smoothed by one voxel). A weak stretch of a single membrane curves downwards across the
+    membrane,
+    and an uneven thickness makes no valley, so neither divides it. The voxels outside valleys are
+    connected by 26 neighbours, and a watershed of -p assigns the valleys to them; pieces that also
+    meet outside valleys are merged.
 
     Args:
-        probability: of membrane.
-        level: what counts as membrane.
-        valley: share of the lesser ridge; 0 divides nothing, 1 at every valley. The leaflets of a
-            bilayer, where a map resolves them, are two ridges: smooth it first.
-        smallest: membranes of fewer voxels are dropped.
+        probability: ``(z, y, x)`` probability of membrane.
+        level: membranes are where the probability is above this.
+        valley: share of the lower ridge; 0 divides nothing, 1 divides at every valley. If the
+            leaflets of a bilayer are resolved, they are two ridges: smooth the map first.
+        smallest: membranes of fewer voxels are left out.
 
     Raises:
         ValueError: if `level` or `valley` is not within 0 to 1.
@@ -167,10 +172,10 @@ def _valleys(values: np.ndarray, mask: np.ndarray, share: float | int) -> np.nda
 
 
 def instances(numbers: InstanceArray, margin: int = 0) -> list[Instance]:
-    """The objects of an instance map, each in its box, so that work is where they are.
+    """Return the objects of an instance map, each in its box.
 
     Args:
-        numbers: 0 is background.
+        numbers: ``(z, y, x)`` the number of the object of each voxel; 0 is background.
         margin: voxels around the box, within the map.
 
     >>> numbers = np.zeros((4, 4, 4), int); numbers[1, 1, 1:3] = 7
@@ -190,7 +195,7 @@ def instances(numbers: InstanceArray, margin: int = 0) -> list[Instance]:
 
 
 def renumber(labels: Real[np.ndarray, "_z _y _x"]) -> tuple[InstanceArray, list[int]]:
-    """An instance map with its numbers from 1 on without gaps, and the numbers that they were.
+    """Renumber the objects of an instance map from 1 without gaps, and return the old numbers.
 
     Args:
         labels: 0 is background, every other number one object, whether objects touch or not.
@@ -217,11 +222,11 @@ def renumber(labels: Real[np.ndarray, "_z _y _x"]) -> tuple[InstanceArray, list[
 
 
 def whole_numbers(values: Real[np.ndarray, "_n"]) -> list[int]:
-    """Labels as integers.
+    """Return labels as integers.
 
     Raises:
-        ValueError: for what is not one: fractions, and values which their type does not tell from
-            the next integer.
+        ValueError: for fractions, and for values so large that their type cannot hold the next
+            integer.
 
     >>> whole_numbers(np.array([0.0, 3.0], np.float32))
     [0, 3]
@@ -240,7 +245,7 @@ def whole_numbers(values: Real[np.ndarray, "_n"]) -> list[int]:
 
 
 def _by_size(numbers: np.ndarray, smallest: int) -> np.ndarray:
-    """Numbered anew, the largest first; without those that are too small."""
+    """Renumber objects, the largest first, without those that are too small."""
     sizes = np.bincount(numbers.ravel())
     sizes[0] = 0
     order = np.argsort(-sizes, kind="stable")
@@ -251,7 +256,7 @@ def _by_size(numbers: np.ndarray, smallest: int) -> np.ndarray:
 
 
 def _merged(basins: np.ndarray, values: np.ndarray, share: float | int) -> np.ndarray:
-    """Basins, joined where the pass between them is nearly as high as the lesser of them."""
+    """Merge basins if the pass between them is nearly as high as the lower of both."""
     peaks = ndimage.maximum(values, basins, np.arange(basins.max() + 1))
     peaks = np.asarray(peaks, float)
     a, b, height = _passes(basins, values)
@@ -273,7 +278,7 @@ def _merged(basins: np.ndarray, values: np.ndarray, share: float | int) -> np.nd
 
 
 def _passes(basins: np.ndarray, values: np.ndarray):
-    """Pairs of touching basins and the highest value at which they touch."""
+    """Return pairs of touching basins, and the highest value at which they touch."""
     pairs, heights = [], []
     for axis in range(3):
         one = tuple(slice(None, -1) if i == axis else slice(None) for i in range(3))

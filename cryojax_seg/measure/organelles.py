@@ -1,4 +1,4 @@
-"""Organelles and other compact objects in physical units: a row for each, and their sums."""
+"""Measures organelles and other compact objects in physical units, one by one and in total."""
 
 import dataclasses
 import math
@@ -21,15 +21,17 @@ _UNIT = (1.0, 1.0, 1.0)
 
 
 class ObjectShape(NamedTuple):
-    """Size and shape of a compact object, in powers of the unit of the voxel size.
+    """Describes the size and shape of a compact object, in powers of the unit of the voxel size.
+
+    Returned by `object_shape`.
 
     Attributes:
-        volume: of its voxels.
-        area: of its boundary, see `boundary_area`.
-        surface_to_volume: area over volume; None for nothing.
-        sphericity: area of the ball of this volume over the area (Wadell 1935): 1 for a ball, less
-            for everything else, as both are of one closed surface. None for nothing, and where
-            faces of the array cut the object, whose whole is not known.
+        volume: the volume of its voxels.
+        area: the area of its boundary, see `boundary_area`.
+        surface_to_volume: the area over the volume; None for an empty mask.
+        sphericity: the area of a ball of the same volume over the area (Wadell 1935), 1 for a ball
+            and less for all other shapes. None for an empty mask, and for an object that a face of
+            the array cuts.
     """
 
     volume: float
@@ -42,8 +44,8 @@ def object_shape(mask: MaskArray, voxel_size: Spacing = _UNIT) -> ObjectShape:
     """Return volume, area, surface-to-volume ratio and sphericity of a compact object.
 
     Args:
-        mask: of one object, in the whole array or in a box with a margin of 4 voxels.
-        voxel_size: along z, y, x.
+        mask: the voxels of one object, in the entire array or in a box with a margin of 4 voxels.
+        voxel_size: voxel size along z, y, x.
 
     >>> ball = np.linalg.norm(np.indices((32, 32, 32)) - 15.5, axis=0) < 12
     >>> shape = object_shape(ball, (10.0, 10.0, 10.0))
@@ -62,19 +64,19 @@ def object_shape(mask: MaskArray, voxel_size: Spacing = _UNIT) -> ObjectShape:
 
 @dataclasses.dataclass(frozen=True)
 class OrganelleRow:
-    """One organelle.
+    """Describes one organelle.
 
-    Intervals are those over level sets, given that the object is there; there are none without
-    probabilities.
+    Returned by `measure_organelles`. Intervals are over level sets, on condition that the object
+    exists (`interval_if_present`); there are none without probabilities.
 
     Attributes:
         instance: its number.
-        centre_nm: its centre of mass, zyx, voxel i at ``i * voxel_size``.
-        voxels: how many it has.
-        volume_nm3: of its voxels.
-        surface_nm2: area of its boundary, see `boundary_area`.
-        surface_to_volume_per_nm: area over volume; None for nothing.
-        sphericity: see `ObjectShape`.
+        centre_nm: its centre of mass, zyx, with voxel i at ``i * voxel_size``.
+        voxels: the number of its voxels.
+        volume_nm3: the volume of its voxels.
+        surface_nm2: the area of its boundary, see `boundary_area`.
+        surface_to_volume_per_nm: the area over the volume; None for an empty mask.
+        sphericity: its sphericity, see `ObjectShape`.
     """
 
     instance: int
@@ -88,11 +90,13 @@ class OrganelleRow:
 
 @dataclasses.dataclass(frozen=True)
 class OrganelleSummary:
-    """The organelles of a volume together; their errors count as going the same way.
+    """Describes the organelles of a volume together, with their errors taken as fully correlated.
+
+    Returned by `measure_organelles`.
 
     Attributes:
-        count: how many there are.
-        volume_nm3, surface_nm2: of all.
+        count: the number of organelles.
+        volume_nm3, surface_nm2: the volume and the surface of all organelles.
     """
 
     count: int
@@ -109,14 +113,15 @@ def measure_organelles(
     """Measure the organelles of a mask, or of a map that numbers them.
 
     Args:
-        organelles: ``(z, y, x)``: a number for each organelle, 0 for none; of a bool mask what
-            touches by a face, an edge or a corner is one.
-        voxel_size_angstrom: along z, y, x.
-        probability: of organelles, calibrated, for the intervals.
-        progress: called with the organelles that are measured and those there are.
+        organelles: ``(z, y, x)`` the number of the organelle of each voxel, 0 for none; or a bool
+            mask, whose voxels that touch by a face, an edge or a corner make one organelle.
+        voxel_size_angstrom: voxel size along z, y, x.
+        probability: calibrated probability of organelles, for the intervals.
+        progress: called with the number of organelles measured so far and of all organelles.
 
-    Returns:
-        a row for each, by number (of a mask the largest first), and the summary.
+        Returns:
+            a row for each organelle, ordered by number (for a mask, the largest first), and the
+            summary.
 
     Raises:
         ValueError: for shapes that differ, or a voxel size that is not positive.
@@ -142,7 +147,7 @@ def boxes_to_measure(
     voxel_size_angstrom: tuple[float, float, float],
     probability: ProbabilityArray | None,
 ) -> tuple[list[ObjectBox], Nanometres]:
-    """The objects of a mask or an instance map, and the voxel size in nanometres.
+    """Return the objects of a mask or an instance map, and the voxel size in nanometres.
 
     Raises:
         ValueError: for shapes that differ, or a voxel size that is not positive.

@@ -1,4 +1,4 @@
-"""How far objects are from the nearest surface of a class."""
+"""Measures distances of objects to the nearest surface of a class."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,18 +11,20 @@ from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.mesh import boundary_surface
 from cryojax_seg.measure.thickness import Spacing
 
-_WITHIN = 0.05  # of the volume: 2 % of a radius, or 0.03 voxels of each side of a thin membrane
+_TOLERANCE = 0.05  # of the volume: 2 % of a radius, or 0.03 voxels of each side of a thin membrane
 
 
 class Outline(NamedTuple):
-    """Points on the surface of an object, in the unit of the voxel size.
+    """Holds points on the surface of an object, in the unit of the voxel size.
+
+    Returned by `outline` and `tube`.
 
     Attributes:
-        points: ``(n, 3)`` zyx.
-        normal: ``(n, 3)`` unit vectors out of the object; 0 where there is none.
-        weight: ``(n,)`` area or length that each point stands for.
+        points: ``(n, 3)`` positions of the points, zyx.
+        normal: ``(n, 3)`` unit vectors out of the object; 0 without a normal.
+        weight: ``(n,)`` area or length that each point represents.
         centre: ``(3,)`` centre of mass, or the middle of an axis.
-        radius: from the points to the surface; 0 if they lie on it.
+        radius: the distance from the points to the surface; 0 if they lie on it.
     """
 
     points: np.ndarray
@@ -33,12 +35,15 @@ class Outline(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """How far an object is from a class; 0 where they touch or overlap.
+    """Holds the distances of an object to a class; 0 where they touch or overlap.
+
+    Returned by `gaps`.
 
     Attributes:
-        minimum: from surface to surface, where they are nearest.
-        mean: from its surface to the nearest surface of the class, over its surface.
-        centre: from its centre to the nearest surface of the class.
+        minimum: the smallest distance from surface to surface.
+        mean: the distance from its surface to the nearest surface of the class, averaged over its
+            surface.
+        centre: the distance from its centre to the nearest surface of the class.
     """
 
     minimum: float
@@ -51,11 +56,11 @@ def outline(
     voxel_size: Spacing = (1.0, 1.0, 1.0),
     start: Sequence[int] = (0, 0, 0),
 ) -> Outline:
-    """The outline of a mask by its `boundary_surface`.
+    """Return the outline of a mask, from its `boundary_surface`.
 
     Args:
-        mask: of one object or of a class, in a box.
-        voxel_size: along z, y, x.
+        mask: the voxels of one object or of a class, in a box.
+        voxel_size: voxel size along z, y, x.
         start: index of the first voxel of the box.
 
     >>> ball = np.linalg.norm(np.indices((15, 15, 15)) - 7, axis=0) <= 5
@@ -64,7 +69,7 @@ def outline(
     ([34.0, 14.0, 14.0], 1.0)
     """
     size, mask = np.asarray(voxel_size, float), np.asarray(mask)
-    surface = boundary_surface(mask, within=_WITHIN)
+    surface = boundary_surface(mask, tolerance=_TOLERANCE)
     points = surface.places * size
     a, b, c = (points[surface.faces[:, i]] for i in range(3))
     crossed = np.cross(b - a, c - a) / 2
@@ -86,13 +91,13 @@ def outline(
     return Outline(points[kept] + shift, normal[kept], weight[kept], centre * size + shift)
 
 
-def tube(axis: Filament, spacing: float, scale: float | int = 1.0) -> Outline:
-    """The outline of a filament: its axis, and its radius.
+def tube(axis: Filament, spacing_angstrom: float, scale: float | int = 1.0) -> Outline:
+    """Return the outline of a filament, from its axis and its radius.
 
     Args:
-        axis: in angstrom.
-        spacing: of the points, angstrom.
-        scale: angstrom in the unit of the result, such as 0.1 for nanometres.
+        axis: the axis of the filament.
+        spacing_angstrom: distance between the points along the axis.
+        scale: one angstrom in the unit of the result, such as 0.1 for nanometres.
 
     >>> line = Filament.through(np.array([[0.0, 0, 0], [0, 0, 50], [0, 0, 100]]),
     ...                         radius_angstrom=30.0)
@@ -100,7 +105,7 @@ def tube(axis: Filament, spacing: float, scale: float | int = 1.0) -> Outline:
     >>> len(found.points), found.centre.round(6).tolist(), round(found.radius, 6)
     (11, [0.0, 0.0, 5.0], 3.0)
     """
-    places = axis.places(spacing)
+    places = axis.arc_lengths_angstrom(spacing_angstrom)
     points = scale * axis.at(places)
     middle = scale * axis.at(np.array([axis.length_angstrom / 2]))[0]
     return Outline(
@@ -109,18 +114,19 @@ def tube(axis: Filament, spacing: float, scale: float | int = 1.0) -> Outline:
 
 
 def gaps(objects: Sequence[Outline], target: Sequence[Outline], spacing: float) -> list[Gap | None]:
-    """Distances of objects to the nearest surface of a class.
+    """Return the distances of objects to the nearest surface of a class.
 
-    They are right to half a voxel. Faces of the array that cut an object are no surface, as what
-    lies beyond the volume is not known.
+    Their error is below half a voxel. Faces of the array that cut an object do not count as
+    surface, as the rest of the object lies outside the volume.
 
     Args:
-        objects: to measure from.
+        objects: the outlines of the objects from which distances are measured.
         target: the outlines of all objects of the class.
-        spacing: of the points of `target`, the largest edge of a voxel.
+        spacing: the distance between the points of `target`, the largest edge of a voxel.
 
     Returns:
-        None for every object where the class is empty, or for an object without a surface.
+        the distances of each object; None for an object without a surface, and for every object if
+        the class is empty.
 
     >>> balls = [np.linalg.norm(np.indices((40, 16, 16)).T - (c, 8, 8), axis=-1).T < 5.5
     ...          for c in (8, 28)]
@@ -136,7 +142,7 @@ def gaps(objects: Sequence[Outline], target: Sequence[Outline], spacing: float) 
     tree = KDTree(points, balanced_tree=False, compact_nodes=False)
 
     def away(places: Float[np.ndarray, "_n 3"]) -> Float[np.ndarray, "_n"]:
-        """To the plane through the nearest point, if that is beside it; inside it is 0."""
+        """Return distances to the plane through the nearest point if that is close; 0 inside."""
         distance, nearest = (np.asarray(found) for found in tree.query(places))
         across = ((places - points[nearest]) * normal[nearest]).sum(1)
         beside = np.sqrt(np.maximum(distance**2 - across**2, 0)) < spacing

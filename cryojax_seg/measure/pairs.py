@@ -1,4 +1,4 @@
-"""Nearest neighbours and pair correlation of points in a region, free of its border."""
+"""Computes nearest neighbours and pair correlations of points in a region, corrected for edges."""
 
 import dataclasses
 import math
@@ -17,17 +17,17 @@ _SAMPLES = 200
 def kaplan_meier_median(
     distance: Float[np.ndarray, "_n"], border: Float[np.ndarray, "_n"]
 ) -> float | None:
-    """The median of distances of which those above a limit of their own are not known.
+    """Return the median of distances, each known only if it is below a limit of its own.
 
-    A point whose border is nearer than its nearest neighbour may have a nearer one beyond: it says
-    only that its distance is above that to the border (Baddeley & Gill 1997, Ann. Stat. 25, 263).
+    A point whose border is nearer than its nearest neighbour may have a nearer one beyond: its
+    distance is only known to exceed that to the border (Baddeley & Gill 1997, Ann. Stat. 25, 263).
 
     Args:
-        distance: to the nearest neighbour.
-        border: to the border.
+        distance: the distance of each point to its nearest neighbour.
+        border: the distance of each point to the border.
 
     Returns:
-        None where fewer than half of the points are known to have a neighbour within any distance.
+        the median; None if fewer than half of the points are known to have a neighbour.
 
     >>> kaplan_meier_median(np.array([1.0, 2.0, 3.0, 9.0]), np.array([5.0, 5.0, 5.0, 1.5]))
     2.0
@@ -41,27 +41,31 @@ def kaplan_meier_median(
     return float(time[order][below[0]]) if len(below) else None
 
 
-def nearest_median(
-    nearest: Float[np.ndarray, "_n"], border: Float[np.ndarray, "_n"], rng: np.random.Generator
+def nearest_median_nm(
+    nearest_angstrom: Float[np.ndarray, "_n"],
+    border_angstrom: Float[np.ndarray, "_n"],
+    rng: np.random.Generator,
 ) -> Measured | None:
-    """The median distance to the nearest other point, free of the border of the region.
+    """Return the median distance to the nearest other point, corrected for the border.
 
     Args:
-        nearest: angstrom; NaN for a point that is alone.
-        border: from the points to the border of the region.
-        rng: for the interval, over points sampled with replacement.
+        nearest_angstrom: the distance to the nearest other point; NaN for a point that is alone.
+        border_angstrom: the distance to the border of the region.
+        rng: random numbers for the interval, over points sampled with replacement.
 
     Returns:
-        nanometres, infinite limits where a sample does not reach half; None where they all do not.
+        the median; an infinite limit where fewer than half of the points of a sample are known to
+        have a neighbour, None where this is so for all points.
     """
-    if not np.isfinite(nearest).any():
+    if not np.isfinite(nearest_angstrom).any():
         return None
-    value = kaplan_meier_median(nearest, border)
+    value = kaplan_meier_median(nearest_angstrom, border_angstrom)
     if value is None:
         return None
     medians = []
-    for sample in rng.integers(0, len(nearest), (_SAMPLES, len(nearest))):
-        one = kaplan_meier_median(nearest[sample], border[sample])
+    count = len(nearest_angstrom)
+    for sample in rng.integers(0, count, (_SAMPLES, count)):
+        one = kaplan_meier_median(nearest_angstrom[sample], border_angstrom[sample])
         medians.append(math.inf if one is None else one)
     low, high = np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest").tolist()
     return Measured(0.1 * value, 0.1 * low, 0.1 * high)
@@ -69,16 +73,19 @@ def nearest_median(
 
 @dataclasses.dataclass(frozen=True)
 class PairCorrelation:
-    """How much more often than by chance points have a distance.
+    """Describes how much more frequent each distance between points is than in a random pattern.
+
+    Returned by `pair_correlation`.
 
     Attributes:
         radius_nm: edges of the bins of distance.
-        g: pairs in each bin over those expected of independent points; 1 is chance, 0 is none.
-        random_low, random_high: 95 % of random patterns of as many points in the same region have
-            a g between these, in each bin by itself.
+        g: the number of pairs in each bin over the number expected for independent points; 1 in a
+            random pattern, 0 without pairs.
+        random_low, random_high: for each bin by itself, the range of g of 95 % of random patterns
+            of as many points in the same region.
         ripley_k_nm3: ``K(r) = integral 4 pi s^2 g(s) ds`` up to the end of each bin.
-        p_value: part of random patterns that differ from chance as much at some distance, by the
-            largest deviation of the cube root of K; small where points are not random.
+        p_value: the fraction of random patterns that deviate at least as much from the expectation,
+            by the largest deviation of the cube root of K; small if the points are not random.
     """
 
     radius_nm: tuple[float, ...]
@@ -96,28 +103,28 @@ def pair_correlation(
     simulations: int = 99,
     seed: int = 0,
 ) -> PairCorrelation | None:
-    """Pair correlation with correction for the edges of the region, and a band of chance.
+    """Return the pair correlation, corrected for edges, with a band of random patterns.
 
-    Pairs in a bin are divided by ``n (n - 1) / V^2 integral gamma(r) 4 pi r^2 dr``, the number that
-    independent points give, where gamma is the overlap of the region with itself moved by r. The
-    band is that of simulated patterns (Besag & Diggle 1977); the p value is that of the maximum
-    absolute deviation test (Baddeley et al. 2014, Ecol. Monogr. 84, 477).
+    Pairs in a bin are divided by ``n (n - 1) / V^2 integral gamma(r) 4 pi r^2 dr``, the number
+    expected for independent points, where gamma is the overlap of the region with itself shifted by
+    r. The band is that of simulated patterns (Besag & Diggle 1977); the p value is that of the
+    maximum absolute deviation test (Baddeley et al. 2014, Ecol. Monogr. 84, 477).
 
     Args:
-        points: in the region, angstrom.
-        region: where they could have been.
-        edges_angstrom: of the bins of distance, increasing from 0 or more.
-        simulations: random patterns.
-        seed: of the patterns.
+        points: ``(n, 3)`` points in the region, in angstrom, zyx.
+        region: the region in which points were observed.
+        edges_angstrom: edges of the bins of distance, increasing from 0 or more.
+        simulations: the number of random patterns.
+        seed: the seed of the patterns.
 
     Returns:
-        None for fewer than two points.
+        the pair correlation; None for fewer than two points.
 
     Raises:
         ValueError: for edges that do not increase, or fewer than 19 simulations.
 
     >>> box = Region((50, 50, 50), (10.0, 10.0, 10.0))
-    >>> points = box.random(300, np.random.default_rng(0))
+    >>> points = box.random_points(300, np.random.default_rng(0))
     >>> found = pair_correlation(points, box, np.array([0.0, 100.0, 200.0]))
     >>> [low < g < high for low, g, high in zip(found.random_low, found.g, found.random_high)]
     [True, True]
@@ -135,7 +142,7 @@ def pair_correlation(
     g = _pairs(points, edges) / expected
     rng = np.random.default_rng(seed)
     chance = np.array(
-        [_pairs(region.random(count, rng), edges) / expected for _ in range(simulations)]
+        [_pairs(region.random_points(count, rng), edges) / expected for _ in range(simulations)]
     )
     low, high = np.quantile(chance, [0.025, 0.975], axis=0)
     shells = 4 / 3 * np.pi * np.diff(edges**3)
@@ -153,15 +160,15 @@ def pair_correlation(
 
 
 def _pairs(points: Points, edges: Float[np.ndarray, "_m"]) -> Float[np.ndarray, "_k"]:
-    """Ordered pairs with a distance in each bin; its lower edge is not in a bin."""
+    """Return the number of ordered pairs in each bin, which does not contain its lower edge."""
     tree = KDTree(points)
     return np.diff(np.asarray(tree.count_neighbors(tree, edges), float) - len(points))
 
 
 def _shells(region: Region, edges: Float[np.ndarray, "_m"]) -> Float[np.ndarray, "_k"]:
-    """``integral gamma(r) 4 pi r^2 dr`` over each bin, by the rule of Gauss with four points."""
+    """Return ``integral gamma(r) 4 pi r^2 dr`` over each bin, by Gauss's rule with four points."""
     nodes, weights = np.polynomial.legendre.leggauss(4)
     half = np.diff(edges)[:, None] / 2
     radii = edges[:-1, None] + half * (1 + nodes)
-    gamma = region.overlap(radii.ravel()).reshape(radii.shape)
+    gamma = region.overlap_angstrom3(radii.ravel()).reshape(radii.shape)
     return (half * weights * gamma * 4 * np.pi * radii**2).sum(1)

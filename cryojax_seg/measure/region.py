@@ -1,4 +1,4 @@
-"""The part of a tomogram that objects are looked for in, and what else lies in it."""
+"""Describes the region of a tomogram that is searched for objects, and its compartments."""
 
 import dataclasses
 import functools
@@ -33,21 +33,23 @@ def check_voxel_size(voxel_size: tuple[float, float, float]) -> tuple[float, flo
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Region:
-    """Where objects could have been found, and the compartments beside them.
+    """Describes where objects could have been found, and the compartments there.
 
     Attributes:
-        shape: voxels along z, y, x; voxel i reaches half a voxel to both sides of ``i * voxel``.
-        voxel_size_angstrom: along z, y, x.
-        mask: bool ``(z, y, x)`` of the part that was looked at; None for the whole volume.
-        membrane: bool ``(z, y, x)``, to measure distances to; None if there is none.
-        organelle: bool ``(z, y, x)``, to count objects in; None if there is none.
+        shape: voxels along z, y, x; voxel i extends half a voxel to both sides of ``i * voxel``.
+        voxel_size_angstrom: voxel size along z, y, x.
+        mask: bool ``(z, y, x)``, the voxels that were searched; None for the entire volume.
+        membrane: bool ``(z, y, x)``, the membrane to which distances are measured; None if there is
+            none.
+        organelle: bool ``(z, y, x)``, the organelle in which objects are counted; None if there is
+            none.
 
     Raises:
         ValueError: for masks of another shape, an empty region, or a voxel size that is not
             positive.
 
     >>> box = Region((10, 10, 10), (10.0, 10.0, 10.0))
-    >>> box.volume_angstrom3, box.holds(np.array([[0.0, 0, -4], [0, 0, -6]])).tolist()
+    >>> box.volume_angstrom3, box.contains(np.array([[0.0, 0, -4], [0, 0, -6]])).tolist()
     (1000000.0, [True, False])
     """
 
@@ -71,7 +73,7 @@ class Region:
 
     @functools.cached_property
     def volume_angstrom3(self) -> float:
-        """Return the volume of the part that was looked at."""
+        """Return the volume of the region."""
         voxels = np.prod(self.shape) if self.mask is None else np.count_nonzero(self.mask)
         return float(voxels) * float(np.prod(self.voxel_size_angstrom))
 
@@ -90,27 +92,27 @@ class Region:
         assert self.mask is not None
         return np.flatnonzero(np.asarray(self.mask))
 
-    def holds(self, points: Points) -> Bool[np.ndarray, "_n"]:
-        """Return which points lie in it."""
+    def contains(self, points: Points) -> Bool[np.ndarray, "_n"]:
+        """Return which points ``(n, 3)``, in angstrom, zyx, lie in the region."""
         if self.mask is not None:
             return points_in_mask(points, np.asarray(self.mask), self.voxel_size_angstrom)
         index = np.rint(points / self.voxel_size_angstrom).astype(int)
         return np.all((index >= 0) & (index < self.shape), axis=1)
 
-    def membrane_distance(self, points: Points) -> Float[np.ndarray, "_n"] | None:
-        """Return the distance of points to the membrane in angstrom; None without one."""
+    def membrane_distance_angstrom(self, points: Points) -> Float[np.ndarray, "_n"] | None:
+        """Return the distance of points to the membrane; None without a membrane."""
         if self.membrane is None:
             return None
         return distances_to_mask(points, np.asarray(self.membrane), self.voxel_size_angstrom)
 
     def in_organelle(self, points: Points) -> Bool[np.ndarray, "_n"] | None:
-        """Return which points lie in the organelle; None without one."""
+        """Return which points lie in the organelle; None without an organelle."""
         if self.organelle is None:
             return None
         return points_in_mask(points, np.asarray(self.organelle), self.voxel_size_angstrom)
 
-    def random(self, count: int, rng: np.random.Generator) -> Points:
-        """So many independent points, uniform in it."""
+    def random_points(self, count: int, rng: np.random.Generator) -> Points:
+        """Return independent points ``(count, 3)``, uniform in the region, in angstrom, zyx."""
         if self.mask is None:
             index = rng.uniform(size=(count, 3)) * self.shape - 0.5
         else:
@@ -120,8 +122,8 @@ class Region:
             )
         return index * self.voxel_size_angstrom
 
-    def border_distance(self, points: Points) -> Float[np.ndarray, "_n"]:
-        """From points of it to its border, the faces of the volume included, angstrom."""
+    def border_distance_angstrom(self, points: Points) -> Float[np.ndarray, "_n"]:
+        """Return the distances of points in the region to its border or a face of the volume."""
         size = np.asarray(self.voxel_size_angstrom)
         index = points / size
         faces = np.minimum(index + 0.5, np.asarray(self.shape) - 0.5 - index) * size
@@ -136,10 +138,11 @@ class Region:
         inner = np.asarray(tree.query(points)[0]) - size.min() / 2
         return np.minimum(nearest, np.maximum(inner, 0.0))
 
-    def overlap(self, radii: Float[np.ndarray, "_m"]) -> Float[np.ndarray, "_m"]:
-        """Volume it has in common with itself moved by a distance, on average over directions.
+    def overlap_angstrom3(self, radii: Float[np.ndarray, "_m"]) -> Float[np.ndarray, "_m"]:
+        """Return its overlap with itself shifted by distances in angstrom, mean over directions.
 
-        The isotropized set covariance (Ohser, Math. Operationsforsch. Statist. 14, 63, 1983).
+        This is the isotropized set covariance (Ohser, Math. Operationsforsch. Statist. 14, 63,
+        1983).
         """
         k = np.arange(600) + 0.5  # Fibonacci's half sphere
         z, angle = 1 - k / 600, np.pi * (1 + 5**0.5) * k
@@ -157,7 +160,7 @@ class Region:
 
     @functools.cached_property
     def _covariance(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the mask, with no movement in the middle, and its voxel size."""
+        """Return the set covariance of the mask, centred on a shift of 0, and its voxel size."""
         assert self.mask is not None
         whole = np.asarray(self.mask)
         box = ndimage.find_objects(whole.astype(np.int8))[0]

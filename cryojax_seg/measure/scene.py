@@ -1,4 +1,4 @@
-"""A label volume with its classes, and the objects of each."""
+"""Describes a label volume with its classes, and finds the objects of each."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,30 +18,34 @@ Box = tuple[slice, ...]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ObjectClass:
-    """A class of objects to measure.
+    """Describes a class of objects to measure.
 
     Attributes:
-        name: of the class; microtubules are taken to be hollow.
+        name: the name of the class; those of microtubules are measured as hollow.
         label: its value in the label volume.
-        kind: how its objects are measured.
-        numbers: ``(z, y, x)`` its objects as numbers from 1 on, which replace what the label volume
-            holds of it; None if there are none.
-        known_as: what those numbers are called in the rows, in their order; empty for the same.
-        probability: ``(z, y, x)`` of the class, calibrated; may stay on disk. None for no
-            intervals.
+        kind: how its objects are measured, one of `KINDS`.
+        numbers: ``(z, y, x)`` numbers of its objects, from 1, which replace its label in the label
+            volume; None to number its components.
+        identifiers: for each of those numbers, its name in the rows; empty to keep the numbers.
+        probability: ``(z, y, x)`` calibrated probability of the class, which may stay on disk; None
+            for no intervals.
+
+    >>> from cryojax_seg.measure.kinds import kind_of
+    >>> ObjectClass("outer membrane", 1, kind_of("outer membrane")).kind
+    'membrane'
     """
 
     name: str
     label: int
     kind: Kind
     numbers: Int[np.ndarray, "_z _y _x"] | None = None
-    known_as: Sequence[int] = ()
+    identifiers: Sequence[int] = ()
     probability: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scene:
-    """A label volume with its classes."""
+    """Holds a label volume with its classes."""
 
     labels: np.ndarray
     voxel_size: tuple[float, float, float]
@@ -53,11 +57,11 @@ class Scene:
         return z, y, x
 
     def mask(self, one: ObjectClass) -> np.ndarray:
-        """The voxels of a class."""
+        """Return the voxels of a class."""
         return self.labels == one.label if one.numbers is None else one.numbers > 0
 
     def region(self) -> Region:
-        """The whole volume, with all membranes and organelles in it."""
+        """Return the entire volume as a region, with all membranes and organelles in it."""
 
         def of_kind(kind: Kind) -> np.ndarray | None:
             masks = [self.mask(one) for one in self.classes if one.kind == kind]
@@ -71,7 +75,7 @@ class Scene:
         )
 
     def objects(self, one: ObjectClass, smallest: int, split: bool) -> tuple[Box, np.ndarray]:
-        """The box that holds a class, and the numbers of its objects there, the largest first."""
+        """Return the box around a class, and the numbers of its objects there, largest first."""
         (found,) = ndimage.find_objects(self.mask(one).view(np.int8)) or (None,)
         if found is None:
             return (slice(0, 0),) * 3, np.zeros((0, 0, 0), np.int32)

@@ -1,4 +1,4 @@
-"""The length of filaments in a probability map, differentiable, from sections by lattice planes."""
+"""Measures the length of filaments in a probability map by lattice planes, differentiably."""
 
 import functools
 import itertools
@@ -14,31 +14,34 @@ from cryojax_seg.core.types import Array, at_least_float32
 def soft_length(
     probability: Real[Array, "z y x"], voxel_size: tuple[float, float, float]
 ) -> Float[Array, ""]:
-    """The expected length of filaments: the mean over the level sets of a probability map.
+    """Return the expected length of filaments, the mean over the level sets of a probability map.
 
-    A plane cuts a curve of unit length and direction t in ``|t . d|`` points, if such planes of
-    normal d are a unit apart; over all directions that is a half (Crofton). A filament of any
-    thickness gives one patch for each point, and patches are counted by the Euler number of the
-    section: voxels less edges plus triangles of a triangulated lattice plane. An edge or a triangle
-    is in a level set if the least of its probabilities is, so that the mean over levels is
+    Planes of normal d, a unit apart, cut a curve of unit length and direction t in ``|t . d|``
+    points;
+    averaged over all directions this is a half (Crofton). A filament of any thickness gives one
+    patch
+    for each point, and patches are counted by the Euler number of the section: vertices less edges
+    plus triangles of a triangulated lattice plane. An edge or a triangle is in a level set if its
+    lowest probability is, so that the mean over levels is
 
         ``L = 2 sum_d w_d h_d sum (p - sum_edges min p + sum_triangles min p)``
 
-    over the 13 families of lattice planes, their distance h and weights w that make it right for
-    every direction (within 5 % for cubic voxels, 2 % on average). Triangulated planes treat inside
-    and outside alike, so that the peaks and the dips of noise cancel on average.
+    over the 13 families of lattice planes, with their spacing h and weights w chosen for the least
+    error in any direction (within 5 % for cubic voxels, 2 % on average). Triangulated planes treat
+    inside and outside alike, so that the peaks and the dips of noise cancel on average.
 
-    As of every mean width, that of a filament of radius R with flat ends is ``L + pi R`` (Schneider
-    & Weil, Stochastic and Integral Geometry, 2008, section 14.2), with round ends ``L + 4 R``. It
-    is linear in a factor on the probability. A loop counts with its length; a tube with a lumen
-    has Euler number 0, so hollow filaments must be filled.
+    Like every mean width, the result for a filament of length L and radius R with flat ends is
+    ``L + pi R`` (Schneider & Weil, Stochastic and Integral Geometry, 2008, section 14.2), with
+    round
+    ends ``L + 4 R``. It is linear in a factor on the probability. A loop counts with its length; a
+    tube with a lumen has Euler number 0, so hollow filaments must be filled.
 
     Args:
-        probability: 0 to 1.
-        voxel_size: along z, y, x; numbers, not traced.
+        probability: values between 0 and 1.
+        voxel_size: voxel size along z, y, x; numbers, not traced.
 
     Returns:
-        in the unit of `voxel_size`; 0 of a volume without any.
+        the length, in the unit of `voxel_size`; 0 for an empty volume.
 
     >>> line = jnp.zeros((9, 9, 40)).at[3:6, 3:6, 5:35].set(0.5)
     >>> expected = 0.5 * (300 + np.pi * 17)
@@ -77,8 +80,9 @@ def soft_length(
 
 
 def _planes() -> list[tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, float]]]]:
-    """Normals (in voxels), and for each the lattices ``(a, b, share)`` whose triangles are
-    ``0, a, a + b`` and ``0, b, a + b``.
+    """Return the normals of lattice planes in voxels, and the lattices of each.
+
+    A lattice ``(a, b, share)`` has the triangles ``0, a, a + b`` and ``0, b, a + b``.
 
     A plane of squares or rectangles is cut along either diagonal, half of each.
     """
@@ -103,7 +107,7 @@ def _planes() -> list[tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, float
 
 @functools.lru_cache(maxsize=64)
 def _weights(voxel_size: tuple[float, float, float]) -> tuple[float, ...]:
-    """``2 w h`` of every family of planes that makes the largest error of a direction smallest."""
+    """Return ``2 w h`` of each family of planes, for the least largest error over directions."""
     from scipy.optimize import linprog
 
     normals = np.array([n for n, _ in _planes()]) / np.asarray(voxel_size)

@@ -1,4 +1,4 @@
-"""The skeleton of a mask of filaments as branches: paths without junctions, with their ends."""
+"""Computes the skeleton of a mask of filaments as branches, which are paths without junctions."""
 
 import dataclasses
 
@@ -14,14 +14,14 @@ Path = Float[np.ndarray, "_n 3"]  # angstrom, zyx
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Branch:
-    """A path along a skeleton from one end to the other.
+    """Represents a path along a skeleton from one end to the other.
 
     Attributes:
-        points: ``(n, 3)`` angstrom, zyx, two or more.
-        radius: of the mask around the path, angstrom, the median.
-        slack: for both ends how far the mask goes on beyond it, angstrom: the radius there, about
-            which a skeleton retreats from the end of its mask, or what was cut out at a junction.
-        junction: for both ends whether it is at a junction.
+        points: ``(n, 3)`` two or more positions, zyx, in the unit of the voxel size.
+        radius: the median radius of the mask around the path.
+        slack: for both ends, the length of the mask beyond the end: about the radius there, by
+            which a skeleton is shorter than its mask, or the length cut out at a junction.
+        junction: for both ends, whether the end is at a junction.
     """
 
     points: Path
@@ -35,16 +35,18 @@ def closed(
     radius: float | int,
     voxel_size: tuple[float, float, float],
 ) -> Bool[np.ndarray, "_z _y _x"]:
-    """A mask with its holes, tunnels and lumens up to a radius filled (closing by a ball).
+    """Fill holes, tunnels and lumens of a mask up to a radius, by closing with a ball.
 
-    Holes of a voxel, as noise makes them and each of which would become a loop of the skeleton,
-    are filled whatever the radius: voxels with more than two thirds of their 26 neighbours in the
-    mask. A slit between two filaments has fewer.
+    Noise makes holes of one voxel, each of which would become a loop of the skeleton. These are
+    filled
+    whatever the radius: they are voxels with more than two thirds of their 26 neighbours in the
+        mask,
+    and a slit between two filaments has fewer.
 
     Args:
-        mask: ``(z, y, x)``.
-        radius: of the ball, angstrom.
-        voxel_size: angstrom along z, y, x.
+        mask: ``(z, y, x)``, True in filaments.
+        radius: radius of the ball, in the unit of `voxel_size`.
+        voxel_size: voxel size along z, y, x.
 
     >>> ring = np.zeros((3, 7, 7), bool); ring[:, 1:6, 1:6] = True; ring[:, 2:5, 2:5] = False
     >>> int(closed(ring, 2.0, (1.0, 1.0, 1.0))[1].sum())
@@ -65,23 +67,27 @@ def closed(
 def branches(
     mask: Bool[np.ndarray, "_z _y _x"], voxel_size: tuple[float, float, float]
 ) -> list[Branch]:
-    """The paths of the skeleton of a mask, cut at its junctions and without its spurs.
+    """Return the paths of the skeleton of a mask, cut at its junctions and without its spurs.
 
-    A front runs through the mask from one end of every component. What it reaches in the same two
-    steps and is connected makes a node at its centre of mass, and nodes that touch are neighbours
-    (level set diagrams, Lazarus & Verroust, ACM Solid Modeling 1999). Such nodes need no thinning,
-    which in scikit-image 0.26 loses rods an even number of voxels wide, and no surface without
-    pits. Of the graph the minimum spanning tree is kept; it opens every loop at one place. A spur
-    is a free branch no longer than the mask around its junction is thick. Around a junction nodes
-    say little about the filaments that meet there, so within the radius of the mask they are cut
-    out.
+    A front runs through the mask from one end of every component. Connected voxels that it reaches
+    in
+    the same two steps make a node at their centre of mass, and nodes that touch are neighbours
+    (level
+    set diagrams, Lazarus & Verroust, ACM Solid Modeling 1999). This requires no smooth surface and
+    no
+    thinning, which in scikit-image 0.26 loses rods an even number of voxels wide. The minimum
+    spanning
+    tree of the graph is kept, which opens every loop once. A spur is a free branch no longer than
+    the
+    thickness of the mask around its junction. Nodes near a junction say little about the filaments
+    that meet there, so those within the radius of the mask are cut out.
 
     Args:
-        mask: ``(z, y, x)``, filaments without holes (`closed`).
-        voxel_size: angstrom along z, y, x.
+        mask: ``(z, y, x)``, True in filaments, without holes (see `closed`).
+        voxel_size: voxel size along z, y, x.
 
     Returns:
-        branches of two points and more; none of an empty mask.
+        branches of two or more points; none for an empty mask.
 
     >>> cross = np.zeros((1, 21, 21), bool); cross[0, 10, :] = cross[0, :, 10] = True
     >>> [len(b.points) for b in branches(cross, (1.0, 1.0, 1.0))]
@@ -128,9 +134,9 @@ def branches(
 
 
 def _spurs(graph: "_Graph", radius: np.ndarray, step: float) -> list[np.ndarray]:
-    """Nodes of free branches that do not leave the mask around their junction.
+    """Return the nodes of free branches that do not leave the mask around their junction.
 
-    At the end of a filament, where there is nothing else, the longest one stays.
+    At the end of a filament, where all branches are such, the longest one stays.
     """
     found: dict[int, list[np.ndarray]] = {}
     degree = graph.degree
@@ -151,7 +157,7 @@ def _length(points: Path) -> float:
 
 
 def _radius(mask: np.ndarray, points: Path, voxel_size: tuple[float, float, float]) -> np.ndarray:
-    """Of the mask around points: to the nearest face of a voxel outside, about."""
+    """Return the radius of the mask around points, about the distance to the nearest outside."""
     outside = np.asarray(ndimage.binary_dilation(mask), bool) & ~mask
     if not outside.any():
         return np.full(len(points), max(voxel_size) / 2)
@@ -160,7 +166,7 @@ def _radius(mask: np.ndarray, points: Path, voxel_size: tuple[float, float, floa
 
 
 def _nodes(index: Int[np.ndarray, "_n 3"]) -> tuple[np.ndarray, np.ndarray]:
-    """The node of every voxel, and pairs of nodes that touch."""
+    """Return the node of every voxel, and pairs of nodes that touch."""
     count, pairs = len(index), _touching(index)
     graph = sparse.coo_array((np.ones(len(pairs), bool), pairs.T), shape=(count, count)).tocsr()
     component = np.asarray(csgraph.connected_components(graph, directed=False)[1])
@@ -180,7 +186,7 @@ def _nodes(index: Int[np.ndarray, "_n 3"]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _touching(index: Int[np.ndarray, "_n 3"]) -> Int[np.ndarray, "_m 2"]:
-    """Pairs of voxels that share a face, an edge or a corner; voxels in the order of memory."""
+    """Return pairs of voxels that share a face, an edge or a corner, in the order of memory."""
     shape = index.max(0) + 2
     flat = np.asarray(np.ravel_multi_index(tuple(index.T), tuple(shape)))
     found = []
@@ -198,7 +204,7 @@ def _touching(index: Int[np.ndarray, "_n 3"]) -> Int[np.ndarray, "_m 2"]:
 
 
 def _front(graph: sparse.csr_array, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels in the order in which a front reaches them, and after how many steps it does."""
+    """Return voxels in the order in which a front reaches them, and the number of steps to each."""
     count = len(roots)
     size = len(graph.indptr)  # the voxels, and a start before all roots
     start = sparse.coo_array(
@@ -219,7 +225,7 @@ def _front(graph: sparse.csr_array, roots: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 class _Graph:
-    """Nodes and their neighbours in a forest."""
+    """Holds nodes and their neighbours in a forest."""
 
     def __init__(self, points: Path, pairs: Int[np.ndarray, "_m 2"]):
         weights = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
@@ -244,7 +250,7 @@ class _Graph:
         self.kept[nodes] = False
 
     def parts(self) -> list[np.ndarray]:
-        """Paths from each node that is not in the middle of one to the next such node."""
+        """Return the paths between nodes that do not have two neighbours."""
         found, seen = [], set()
         for start, near in enumerate(self.near):
             if len(near) == 2:

@@ -1,13 +1,13 @@
-"""Local thickness, normals and open edges of a membrane, from Gaussian windows over its mask.
+"""Measures thickness, normals and open edges of a membrane by Gaussian windows over its mask.
 
-Around every voxel the mask is taken for a slab of thickness t, cut off at a straight edge at
+Around every voxel the mask is modelled as a slab of thickness t, cut off at a straight edge at
 distance x. Within a Gaussian window of standard deviation s, the share f of foreground, averaged
 over the slab, is a function of t / s times ``Phi(x / s)``, the share of the window within the edge;
 and x follows from the slope of log f along the slab, ``phi(x / s) / (s Phi(x / s))``. Counting
-voxels is exact and windows are smooth, so this is right to about 2 % from 2 voxels of thickness up,
-where the largest ball that fits in is off by half a voxel. A mask one voxel thick keeps its area.
-Where radii of curvature are less than four thicknesses, or another part of the mask is nearer than
-that, slabs are no good description.
+voxels is exact and windows are smooth, so the error is about 2 % from 2 voxels of thickness up,
+while that of the largest inscribed ball is half a voxel. A mask one voxel thick keeps its area. The
+model fails where radii of curvature are less than four thicknesses, or where another part of the
+mask is nearer than that.
 """
 
 import math
@@ -37,7 +37,7 @@ _MILLS = np.exp(-_X * _X / 2) / math.sqrt(2 * math.pi) / special.ndtr(_X)
 
 
 def _slab_share(thickness: np.ndarray) -> np.ndarray:
-    """What the averaged share is in slabs of these thicknesses (windows), by quadrature."""
+    """Return the averaged share in slabs of these thicknesses in windows, by quadrature."""
     place = np.linspace(-0.5, 0.5, 101) * thickness[:, None]
     half = thickness[:, None] / 2
     share = special.ndtr(half - place) - special.ndtr(-half - place)
@@ -50,17 +50,19 @@ _Q = _slab_share(_T)
 
 
 class Sheet(NamedTuple):
-    """What is known of every voxel of a membrane; lengths in the unit of the voxel size.
+    """Describes every voxel of a membrane, with lengths in the unit of the voxel size.
+
+    Returned by `membrane_sheet`.
 
     Attributes:
-        index: ``(n, 3)`` of the voxels.
-        normal: ``(n, 3)`` unit vectors (zyx) across the membrane, without a sign.
-        thickness: ``(n,)``.
+        index: ``(n, 3)`` indices of the voxels.
+        normal: ``(n, 3)`` unit vectors (zyx) across the membrane, of arbitrary sign.
+        thickness: ``(n,)`` local thickness.
         edge: ``(n,)`` distance to the nearest open edge, at most five `window`.
         middle: ``(n, 3)`` points of the mid-surface beside the voxels, from the centre of the first
             voxel of the array.
-        window: standard deviation that was used.
-        voxel_volume: of one voxel.
+        window: the standard deviation of the windows.
+        voxel_volume: the volume of one voxel.
     """
 
     index: np.ndarray
@@ -73,27 +75,27 @@ class Sheet(NamedTuple):
 
     @property
     def area_of_voxel(self) -> np.ndarray:
-        """The area of mid-surface that each voxel stands for, ``volume / thickness``."""
+        """Return the area of mid-surface that each voxel represents, ``volume / thickness``."""
         return self.voxel_volume / self.thickness
 
     @property
     def edge_length(self) -> float:
-        """Length of the open edges: the area nearer than 1.25 windows over that width.
+        """Return the length of the open edges, the area nearer than 1.25 windows over that width.
 
-        Within 5 % at a thickness of 3 voxels, up to 17 % too long at 5.
+        The error is within 5 % at a thickness of 3 voxels; at 5 it is up to 17 % too long.
         """
         width = _BAND * self.window
         return float(self.area_of_voxel[self.edge < width].sum() / width)
 
 
 def membrane_sheet(mask: MaskArray, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> Sheet:
-    """Thickness, normal and distance to an open edge at every voxel of a membrane.
+    """Measure thickness, normal and distance to an open edge at every voxel of a membrane.
 
     The window is 0.6 typical thicknesses, in steps of sqrt 2 from 2 voxels up.
 
     Args:
-        mask: of one membrane.
-        voxel_size: along z, y, x.
+        mask: the voxels of one membrane.
+        voxel_size: voxel size along z, y, x.
 
     >>> mask = np.zeros((16, 24, 24), bool); mask[6:10] = True    # leaves through all faces
     >>> sheet = membrane_sheet(mask, (10.0, 10.0, 10.0))
@@ -136,7 +138,7 @@ def _trimmed(values: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 
 def _measure(block: Block, size: np.ndarray, window: float):
-    """Index, normal, thickness, edge and middle of the voxels of a block."""
+    """Return index, normal, thickness, edge and middle of the voxels of a block."""
     inner, outer = _radius(size, _CUTOFF * window), _radius(size, _AVERAGE_CUTOFF * window)
     scale = window / size
     orders = ((0, 0, 0), *FIRST, *SECOND)
@@ -170,12 +172,12 @@ def _measure(block: Block, size: np.ndarray, window: float):
 
 
 def _normals(share: np.ndarray, slopes: Sequence[np.ndarray], size: np.ndarray):
-    """The normal of the slab, and the slopes of the share f along and across it.
+    """Return the normal of the slab, and the slopes of the share f along and across it.
 
-    The normal is the direction in which log f bends down most. Across a slab f is nearly a
-    Gaussian: its logarithm bends as much at the surface as in the middle, while f itself hardly
-    bends at the surface, and the curvature of the membrane could win. The slope along the slab,
-    which tells an edge, takes the direction in which f itself bends down most for the normal.
+    The normal is the direction of most negative curvature of log f. Across a slab f is nearly a
+    Gaussian: its logarithm is as curved at the surface as in the middle, while f itself hardly is,
+    so that the curvature of the membrane could be larger. For the slope along the slab, which
+    indicates an edge, the normal is the direction of most negative curvature of f itself.
     """
     gradient = np.stack(slopes[:3], -1) / size.astype(np.float32)
     hessian = np.empty((len(gradient), 3, 3))

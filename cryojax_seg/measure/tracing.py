@@ -1,4 +1,4 @@
-"""Filaments from a mask: the skeleton's branches, joined through junctions and gaps, smoothed."""
+"""Traces filaments in a mask: joins branches of its skeleton across junctions and gaps."""
 
 import dataclasses
 import math
@@ -17,18 +17,22 @@ from cryojax_seg.measure.skeleton import branches, closed
 
 @dataclasses.dataclass(frozen=True)
 class TracingLimits:
-    """What is a filament, and what is one filament.
+    """Sets the limits that decide what counts as a filament, and where it ends.
 
     Attributes:
-        minimum_length_angstrom: shorter ones are left out.
-        maximum_curvature_per_nm: where an axis bends more, it is two filaments; 0.05 is a radius of
-            20 nm, below what actin (1 / 100 nm is much) or microtubules do.
-        maximum_gap_angstrom: between the ends of the mask that are joined.
-        maximum_angle_degrees: between the directions of two ends that are joined.
+        minimum_length_angstrom: shorter filaments are left out.
+        maximum_curvature_per_nm: an axis of larger curvature is cut into two filaments. The default
+            of 0.05 is a radius of 20 nm, less than actin (1 / 100 nm is already strongly bent) or
+            microtubules have.
+        maximum_gap_angstrom: the largest gap between two ends that are joined.
+        maximum_angle_degrees: the largest angle between two ends that are joined.
         lumen_radius_angstrom: hollow filaments are filled up to this radius (90 for the walls of
-            microtubules); 0 fills holes of a voxel.
-        round_ends: whether the mask holds all within a radius of the axis (as annotations that are
-            drawn with a ball do), so that the half ball at each end is not part of the length.
+            microtubules); 0 fills holes of one voxel.
+        round_ends: whether the mask contains all points within a radius of the axis, as if drawn
+            with a ball, so that the half ball at each end is not part of the length.
+
+    >>> TracingLimits(lumen_radius_angstrom=90.0).minimum_length_angstrom
+    200.0
     """
 
     minimum_length_angstrom: float | int = 200.0
@@ -53,21 +57,21 @@ def trace_filaments(
     limits: TracingLimits | None = None,
     probability: ProbabilityArray | None = None,
 ) -> list[Filament]:
-    """The filaments of a mask, longest first.
+    """Trace the filaments of a mask, and return them longest first.
 
-    The branches of its skeleton are joined where two ends face each other, across a junction or a
-    gap, straightest and nearest first. The axis is then fitted to all voxels around it
+    The branches of the skeleton are joined where two ends face each other, across a junction or a
+    gap, the straightest and nearest first. The axis is then fitted to all voxels around it
     (`fitting.fit`), cut where it bends too much, and kept if it is long enough.
 
     Args:
         mask: ``(z, y, x)``, True in filaments.
-        voxel_size_angstrom: along z, y, x.
-        limits: what is one filament; None for the default.
-        probability: of the voxels; those of the mask then count with it, so that the axis is found
-            to a part of a voxel.
+        voxel_size_angstrom: voxel size along z, y, x.
+        limits: limits of a filament; None for the default.
+        probability: ``(z, y, x)`` weights of the voxels of the mask, for axes of subvoxel
+            precision; None for equal weights.
 
     Returns:
-        axes in angstrom, zyx, voxel i at ``i * voxel_size``; none for an empty mask.
+        the axes, with voxel i at ``i * voxel_size``; none for an empty mask.
 
     Raises:
         ValueError: for shapes that differ or a voxel size that is not positive.
@@ -132,16 +136,16 @@ def refit(
     voxel_size_angstrom: tuple[float, float, float],
     limits: TracingLimits | None = None,
 ) -> list[Filament | None]:
-    """The same filaments in another mask of the same volume: their axes and ends fitted anew.
+    """Fit the axes and ends of filaments again, to another mask of the same volume.
 
     Args:
-        filaments: as `trace_filaments` gives them.
-        mask: ``(z, y, x)``.
-        voxel_size_angstrom: along z, y, x.
-        limits: as they were traced with.
+        filaments: the filaments, from `trace_filaments`.
+        mask: ``(z, y, x)``, True in filaments.
+        voxel_size_angstrom: voxel size along z, y, x.
+        limits: the limits with which they were traced.
 
     Returns:
-        None for a filament of which the mask has nearly nothing.
+        the fitted axes; None for a filament with almost no voxels in the mask.
 
     >>> mask = np.zeros((9, 9, 60), bool); mask[3:6, 3:6, 5:55] = True
     >>> found = trace_filaments(mask, (10.0, 10.0, 10.0))
@@ -160,27 +164,28 @@ def refit(
 def _voxels(
     mask: np.ndarray, probability: np.ndarray | None, start: np.ndarray, voxel_size: tuple
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the voxels of a mask, and their weights."""
+    """Return the positions of the voxels of a mask, and their weights."""
     index = np.argwhere(mask)
     weights = np.ones(len(index)) if probability is None else probability[mask].astype(float)
     return (index + start) * voxel_size, weights
 
 
 def _scale(radius: float, step: float, limits: TracingLimits) -> float:
-    """The shortest wave of an axis: what a tube can show, and what its curvature allows.
+    """Return the shortest wave of an axis that a tube can show and that its curvature allows.
 
-    A bend of the largest curvature loses a thousandth of its height; a bump of a part of a voxel,
+    A bend of the largest curvature loses a thousandth of its height; a bump smaller than a voxel,
     as noise and crossings make them, does not count as a bend.
     """
     return max(4 * radius, 8 * step, 10 / limits.maximum_curvature_per_nm)
 
 
 def _cut(curve: Filament, scale: float, step: float, limits: TracingLimits) -> list[Filament]:
-    """The parts of a curve between the places where it bends too much; without those places.
+    """Return the parts of a curve between sharp bends, without the bends themselves.
 
-    A bend is the angle between the tangents at both ends of a scale: noise does not add to it.
+    A bend is the angle between the tangents at both ends of a stretch of this scale, to which noise
+    does not add.
     """
-    places = curve.places(step)
+    places = curve.arc_lengths_angstrom(step)
     before = np.maximum(places - scale / 2, 0.0)
     after = np.minimum(places + scale / 2, curve.length_angstrom)
     bend = np.radians(angle(curve.tangents(before), curve.tangents(after)))
@@ -197,7 +202,7 @@ def _cut(curve: Filament, scale: float, step: float, limits: TracingLimits) -> l
 
 
 def _cropped(mask: np.ndarray, lumen: float | int, voxel_size: tuple[float, float, float]):
-    """The box around the mask with a margin, and the mask in it."""
+    """Return the box around the mask with a margin, and the mask in it."""
     box = []
     for axis, (size, v) in enumerate(zip(mask.shape, voxel_size, strict=True)):
         others = tuple(a for a in range(3) if a != axis)
@@ -208,7 +213,7 @@ def _cropped(mask: np.ndarray, lumen: float | int, voxel_size: tuple[float, floa
 
 
 def _large_parts(mask: np.ndarray, limits: TracingLimits, voxel_size: tuple) -> np.ndarray:
-    """Without components too small to be a part of a filament, as noise makes them."""
+    """Return the mask without components of noise, too small to be a part of a filament."""
     label = np.empty(mask.shape, np.int32)
     ndimage.label(mask, np.ones((3, 3, 3)), output=label)
     part = label[mask]

@@ -1,15 +1,15 @@
-"""From calibrated probabilities to the uncertainty of anything that is measured on a mask.
+"""Computes intervals of measurements on masks from calibrated probabilities.
 
 A mask is sampled as ``p(r) > u(r)``, where u is uniform in every voxel, so that each voxel is
-foreground with exactly its probability, and correlated in space as the errors of a segmentation
-are: u is a Gaussian field of a given correlation length through its cumulative distribution.
+foreground with exactly its probability. Errors of a segmentation are correlated in space, and so is
+u: it is the cumulative distribution function of a Gaussian field with some correlation length.
 
-The correlation length is that over which a boundary errs in the same direction. Without knowledge
-of it, take it infinite: then a sample is one level set of p, and no dependence between voxels of
-the same probabilities gives a sum over voxels, such as a volume, a larger variance (Kaas et al.
-2000, Insurance: Mathematics and Economics 27:151). The interval is too wide then, never too narrow.
-Level sets of a smooth p are also smooth; a finite length makes boundaries rougher than they are,
-which lengthens areas, so that short lengths are for volumes and counts.
+The correlation length is the distance over which the errors of a boundary have the same direction.
+If it is unknown, use an infinite one: then a sample is one level set of p, and no other dependence
+between voxels gives a sum over voxels, such as a volume, a larger variance (Kaas et al. 2000,
+Insurance: Mathematics and Economics 27:151). The interval is too wide then, never too narrow.
+Level sets of a smooth p are smooth too, while a finite length makes boundaries rougher and so
+increases areas; use short lengths for volumes and counts only.
 """
 
 import math
@@ -32,17 +32,18 @@ def sample_masks(
     count: int = 32,
     correlation: float | int = math.inf,
 ) -> Iterator[Bool[np.ndarray, "_z _y _x"]]:
-    """Masks that the probabilities allow: each voxel is foreground with its probability.
+    """Yield sampled masks, in which each voxel is foreground with its probability.
 
     Args:
-        probability: calibrated, between 0 and 1.
-        seed: of the samples.
-        count: of masks. Levels are stratified if the correlation is infinite.
-        correlation: length l in voxels of ``exp(-d^2 / 2 l^2)``, the correlation of the Gaussian
-            field behind u at distance d; infinite for one level a sample, 0 for independent voxels.
+        probability: ``(z, y, x)`` calibrated probabilities, between 0 and 1.
+        seed: the seed of the samples.
+        count: the number of masks. Levels are stratified if the correlation is infinite.
+        correlation: the length l in voxels of ``exp(-d^2 / 2 l^2)``, the correlation of the
+            Gaussian field at distance d; infinite for one level per sample, 0 for independent
+            voxels.
 
     Raises:
-        ValueError: for values that are no probabilities, a negative length, or no sample.
+        ValueError: for values that are no probabilities, a negative length, or a count below 1.
 
     >>> p = np.full((4, 4, 4), 0.25, np.float32)
     >>> sum(int(mask.sum()) for mask in sample_masks(p, count=8)) / 8
@@ -65,11 +66,11 @@ def sample_masks(
 
 
 def interval(values: Iterable[float | int], level: float = LEVEL) -> tuple[float, float]:
-    """The central interval of samples.
+    """Return the central interval of samples.
 
     Args:
-        values: what was measured on each sampled mask.
-        level: the share of samples within it.
+        values: the measurement on each sampled mask.
+        level: the share of samples in the interval.
 
     >>> interval(range(81), level=0.5)
     (20.0, 60.0)
@@ -85,11 +86,11 @@ def with_interval(
     count: int = 32,
     correlation: float | int = math.inf,
 ) -> Measured:
-    """What a function measures on the most likely mask, and its interval over sampled ones.
+    """Measure the most likely mask, with an interval over sampled masks.
 
     Args:
         measure: a function of a bool mask.
-        probability, seed, count, correlation: as `sample_masks`.
+        probability, seed, count, correlation: see `sample_masks`.
 
     >>> ball = np.linalg.norm(np.indices((16, 16, 16)) - 7.5, axis=0)
     >>> p = special.expit(5.0 - ball).astype(np.float32)
@@ -104,18 +105,20 @@ def with_interval(
 def interval_if_present(
     measure: Callable[[np.ndarray], float], probability: Probability, count: int = 5
 ) -> tuple[float, float]:
-    """The range of a measurement over level sets: its interval, given that the object exists.
+    """Return the interval of a measurement over level sets, on condition that the object exists.
 
-    Where the highest probability of an object is 0.9, one level in ten is above all of it: that is
-    the chance that it is not there, and no statement on its size. So u is uniform below the
-    highest probability (99th percentile above 1/2), and the levels are its central 95 %. Of a thin
-    membrane this says how much of it is there, not that all of it may lie elsewhere: its level sets
-    share their middle, and errors of its radius show in its probabilities as thickness only.
+    If the highest probability of an object is 0.9, one level in ten is above all of it: this is the
+    probability that the object does not exist, and says nothing about its size. So u is uniform
+    below
+    the highest probability (the 99th percentile above 1/2), and the levels are its central 95 %.
+    For
+    a thin membrane the interval covers how much of it exists, but not errors of its position: its
+    level sets share their middle, and uncertainty of its radius appears in them as thickness.
 
     Args:
         measure: a function of a bool mask.
-        probability: of one object, 0 where others are.
-        count: of levels; a volume, which falls with u, needs two.
+        probability: ``(z, y, x)`` the probability of one object, 0 where others are.
+        count: the number of levels; two suffice for a volume, which decreases with the level.
 
     >>> ball = np.linalg.norm(np.indices((16, 16, 16)) - 7.5, axis=0)
     >>> p = 0.9 * special.expit(2 * (5.0 - ball)).astype(np.float32)
@@ -135,22 +138,24 @@ def soft_volume(
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
     correlation: float | int = math.inf,
 ) -> Measured:
-    """The expected volume ``sum p`` and its interval in closed form, without samples.
+    """Return the expected volume ``sum p`` and its interval in closed form, without samples.
 
-    With an infinite correlation the volume is that of the level set at u, decreasing in u, so its
-    quantiles are the volumes at the quantiles of u. Else its variance is that of a thresholded
-    Gaussian field by the tetrachoric series (Pearson 1900; Kendall & Stuart 1977, eq. 15.54),
+    With an infinite correlation the volume is that of the level set at u, which decreases with u,
+    so
+    its quantiles are the volumes at the quantiles of u. Otherwise its variance is that of a
+    thresholded Gaussian field by the tetrachoric series (Pearson 1900; Kendall & Stuart 1977, eq.
+    15.54),
     ``sum_k 1/k! sum_ij a_k(i) rho(i - j)^k a_k(j)`` with ``a_k = phi(t) He_{k-1}(t)``,
     ``t = Phi^-1(p)``: powers of a Gaussian correlation are narrower Gaussians, so that each term is
-    one convolution. What six terms leave of ``p (1 - p)`` counts as independent between voxels.
+    one convolution. The rest of ``p (1 - p)`` after six terms counts as independent between voxels.
 
     Args:
-        probability: calibrated, between 0 and 1.
-        voxel_size: along z, y, x.
-        correlation: as `sample_masks`, voxels.
+        probability: ``(z, y, x)`` calibrated probabilities, between 0 and 1.
+        voxel_size: voxel size along z, y, x.
+        correlation: the correlation length in voxels, see `sample_masks`.
 
     Returns:
-        in the cube of the unit of `voxel_size`.
+        the volume, in the cube of the unit of `voxel_size`.
 
     >>> p = np.full((10, 10, 10), 0.5, np.float32)
     >>> print(soft_volume(p, correlation=0))   # binomial: 500 +- 1.96 * 15.8
@@ -171,7 +176,7 @@ def soft_volume(
 
 
 def _variance(probability: np.ndarray, correlation: float | int) -> float:
-    """Of the number of foreground voxels."""
+    """Return the variance of the number of foreground voxels."""
     uncertain = (probability > 0) & (probability < 1)
     if not uncertain.any():
         return 0.0
@@ -203,7 +208,7 @@ def _kernel(width: float) -> np.ndarray:
 
 
 def _field(shape, correlation: float | int, rng: np.random.Generator) -> np.ndarray:
-    """A Gaussian field of unit variance in every voxel; what lies opposite is far enough away."""
+    """Return a Gaussian field of unit variance, without correlation of opposite faces."""
     width = correlation / math.sqrt(2)
     padded = [n + math.ceil(3 * correlation) for n in shape]
     field = rng.standard_normal(padded, dtype=np.float32)

@@ -1,7 +1,7 @@
-"""Gaussian windows around the voxels of thin structures: only blocks that hold some are computed.
+"""Computes Gaussian windows around the voxels of thin structures, in the blocks that contain some.
 
-What lies beyond a face of the array is taken as the mirror image, so that a structure cut by the
-face has neither a surface nor an edge there.
+The array is continued beyond its faces as its mirror image, so that a structure cut by a face has
+neither a surface nor an edge there.
 """
 
 import functools
@@ -21,12 +21,12 @@ SECOND = ((2, 0, 0), (1, 1, 0), (1, 0, 1), (0, 2, 0), (0, 1, 1), (0, 0, 2))
 
 
 class Block(NamedTuple):
-    """A part of an array with its surroundings.
+    """Holds a part of an array with its surroundings.
 
     Attributes:
-        start: of the block in the array, without its surroundings.
-        core: which voxels of `values` belong to the block itself.
-        values: of the block and around it, all of one shape.
+        start: start of the block in the array, without its surroundings.
+        core: slices of `values` that are the block itself.
+        values: the values of the block and around it, of the same shape for all blocks.
     """
 
     start: np.ndarray
@@ -37,13 +37,14 @@ class Block(NamedTuple):
 def blocks(
     mask: np.ndarray, halo: Sequence[int], size: int = 48, boundary: bool = False
 ) -> Iterator[Block]:
-    """The blocks in which a mask is not empty.
+    """Yield the blocks in which a mask is not empty.
 
     Args:
         mask: bool ``(z, y, x)``.
         halo: voxels of surroundings along each axis.
-        size: edge of a block.
-        boundary: rather the blocks which, with their surroundings, are neither empty nor full.
+        size: edge of a block, in voxels.
+        boundary: whether to yield instead the blocks which, with their surroundings, are neither
+            empty nor full.
 
     >>> mask = np.zeros((8, 8, 8), bool); mask[0, 0, 0] = True
     >>> [b.values.sum().item() for b in blocks(mask, (1, 1, 1), size=4)]  # the corner and mirrors
@@ -68,9 +69,9 @@ def windowed(
     radius: Sequence[int],
     orders: tuple[tuple[int, int, int], ...] = ((0, 0, 0),),
 ) -> np.ndarray:
-    """Gaussian means of values, or derivatives of them, where the whole window is known.
+    """Return Gaussian means of values, or their derivatives, wherever the entire window is known.
 
-    Each axis is one product with a banded matrix, which on blocks is faster than a convolution.
+    Each axis takes one product with a banded matrix, which on blocks is faster than a convolution.
 
     Args:
         values: ``(z, y, x)``; the results are smaller by `radius` at each face.
@@ -79,7 +80,7 @@ def windowed(
         orders: how often to differentiate along z, y, x, with respect to voxels.
 
     Returns:
-        one array for each of the orders.
+        one array for each order.
 
     >>> values = np.tile(np.arange(11.0), (11, 11, 1))
     >>> mean, slope = windowed(values, (1.0, 1.0, 1.0), (4, 4, 4), ((0, 0, 0), (0, 0, 1)))

@@ -115,7 +115,7 @@ def test_numbers_replace_labels_and_keep_their_names():
         [
             measure.ObjectClass("upper", 1, "membrane"),
             measure.ObjectClass("lower", 2, "membrane"),
-            measure.ObjectClass("ribosome", 3, "complex", numbers=numbers, known_as=[40, 77]),
+            measure.ObjectClass("ribosome", 3, "complex", numbers=numbers, identifiers=[40, 77]),
         ],
         farthest_angstrom=200.0, contact_angstrom=120.0,
     )  # fmt: skip

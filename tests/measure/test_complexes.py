@@ -36,7 +36,7 @@ def test_centres_of_instances_and_of_components(rng):
 
 
 def test_count_and_concentration_with_the_interval_of_poisson(rng):
-    points = Region(SHAPE, VOXEL).random(100, rng)
+    points = Region(SHAPE, VOXEL).random_points(100, rng)
     rows, found = measure_complexes(points, Region(SHAPE, VOXEL))
     assert len(rows) == 100 and found.outside_region == 0
     # Exact limits of a Poisson mean of which 100 was seen.
@@ -53,7 +53,7 @@ def test_count_and_concentration_with_the_interval_of_poisson(rng):
 def test_poisson_intervals_cover_the_concentration(rng):
     inside, region = 0, Region((10, 10, 10), VOXEL)
     for _ in range(100):
-        points = region.random(rng.poisson(8), rng)
+        points = region.random_points(rng.poisson(8), rng)
         low, high = measure_complexes(points, region, simulations=19)[1].count[1:]
         inside += low <= 8 <= high
     assert inside >= 92
@@ -63,7 +63,7 @@ def test_distance_to_the_nearest_is_not_biased_by_the_faces(rng):
     """The median of 300 random points: to 4 % that of the theory, where the plain one is larger."""
     region, corrected, plain = Region((30, 30, 30), VOXEL), [], []
     for seed in range(10):
-        points = region.random(300, rng)
+        points = region.random_points(300, rng)
         rows, found = measure_complexes(points, region, simulations=19, seed=seed)
         corrected.append(found.nearest_neighbour_nm)
         plain.append(np.median([r.nearest_neighbour_nm for r in rows]))
@@ -101,8 +101,8 @@ def test_context_against_chance(rng):
     membrane, organelle = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     membrane[18:22] = True
     organelle[:, :15] = True
-    anywhere = Region(SHAPE, VOXEL).random(200, rng)
-    near = Region(SHAPE, VOXEL, organelle & np.roll(membrane, 5, 0)).random(200, rng)
+    anywhere = Region(SHAPE, VOXEL).random_points(200, rng)
+    near = Region(SHAPE, VOXEL, organelle & np.roll(membrane, 5, 0)).random_points(200, rng)
     rows, found = measure_complexes(
         np.concatenate([anywhere, near]),
         Region(SHAPE, VOXEL, membrane=membrane, organelle=organelle), simulations=19,
@@ -121,7 +121,7 @@ def test_context_against_chance(rng):
 def test_a_region_counts_only_what_it_holds(rng):
     region = np.zeros(SHAPE, bool)
     region[10:30, 10:50, 10:50] = True
-    points = Region(SHAPE, VOXEL).random(500, rng)
+    points = Region(SHAPE, VOXEL).random_points(500, rng)
     rows, found = measure_complexes(points, Region(SHAPE, VOXEL, region), simulations=19)
     box = ((points >= 95) & (points < [295, 495, 495])).all(1)
     assert len(rows) == box.sum() and found.outside_region == 500 - box.sum()

@@ -75,19 +75,19 @@ def test_lengths_are_the_weights():
 def test_spacing_of_a_hexagonal_bundle_and_of_a_lone_filament():
     places = [(0, 0), (120, 0), (60, 104), (-60, 104), (-120, 0), (-60, -104), (60, -104)]
     bundle = [straight((z, y, 0), (0, 0, 1), 1000) for z, y in places]
-    spacing = network.median_spacing(network.neighbour_spacing(bundle))
+    spacing = network.median_spacing_angstrom(network.neighbour_spacing_angstrom(bundle))
     assert spacing == pytest.approx((120, 120, 120), abs=0.3)
-    assert network.median_spacing(network.neighbour_spacing(bundle[:1])) is None
-    assert network.neighbour_spacing([]) == []
+    assert network.median_spacing_angstrom(network.neighbour_spacing_angstrom(bundle[:1])) is None
+    assert network.neighbour_spacing_angstrom([]) == []
 
 
 def test_spacing_matches_brute_force_and_ignores_ends(rng):
     lines = [straight(rng.uniform(0, 800, 3), rng.normal(size=3), 700) for _ in range(12)]
-    found = network.neighbour_spacing(lines, 20.0)
-    dense = [f.at(f.places(2.0)) for f in lines]
+    found = network.neighbour_spacing_angstrom(lines, 20.0)
+    dense = [f.at(f.arc_lengths_angstrom(2.0)) for f in lines]
     checked, ends = 0, []
     for i, f in enumerate(lines):
-        points = f.at(f.places(20.0))
+        points = f.at(f.arc_lengths_angstrom(20.0))
         others = [cdist(points, d) for j, d in enumerate(dense) if j != i]
         nearest = np.min([o.min(1) for o in others], 0)
         which = np.argmin([o.min(1) for o in others], 0)
@@ -101,13 +101,13 @@ def test_spacing_matches_brute_force_and_ignores_ends(rng):
         ends.append(np.isnan(found[i][at_end]))
     assert checked > 100 and np.concatenate(ends).mean() > 0.8
     ahead = [straight((0, 0, 0), (0, 0, 1), 200), straight((0, 0, 300), (0, 0, 1), 200)]
-    assert network.median_spacing(network.neighbour_spacing(ahead)) is None
+    assert network.median_spacing_angstrom(network.neighbour_spacing_angstrom(ahead)) is None
 
 
 def test_persistence_length_of_worm_like_chains(rng):
     for persistence in (500.0, 2000.0):
         chains = [chain(rng, 3000, persistence) for _ in range(100)]
-        found = network.persistence_length(chains)
+        found = network.persistence_length_angstrom(chains)
         assert found.low < persistence < found.high
         assert found.value == pytest.approx(persistence, rel=0.15)
         assert found.high - found.low < persistence
@@ -117,15 +117,17 @@ def test_the_interval_of_the_persistence_length_covers_it(rng):
     """19 of 20 of 95 % intervals hold the truth; 20 networks of 25 chains."""
     inside = 0
     for _ in range(20):
-        found = network.persistence_length([chain(rng, 2000, 1000.0, 50.0) for _ in range(25)])
+        found = network.persistence_length_angstrom(
+            [chain(rng, 2000, 1000.0, 50.0) for _ in range(25)]
+        )
         inside += found.low <= 1000.0 <= found.high
     assert inside >= 16
 
 
 def test_straight_filaments_persist_for_ever(rng):
     lines = [straight((0, 0, 0), rng.normal(size=3), 2000) for _ in range(5)]
-    assert network.persistence_length(lines) == (np.inf, np.inf, np.inf)
-    assert network.persistence_length(lines[:1]) is None
-    assert network.persistence_length([straight((0, 0, 0), (0, 0, 1), 150)] * 3) is None
+    assert network.persistence_length_angstrom(lines) == (np.inf, np.inf, np.inf)
+    assert network.persistence_length_angstrom(lines[:1]) is None
+    assert network.persistence_length_angstrom([straight((0, 0, 0), (0, 0, 1), 150)] * 3) is None
     with pytest.raises(ValueError, match="above 0"):
-        network.persistence_length(lines, step_angstrom=0.0)
+        network.persistence_length_angstrom(lines, step_angstrom=0.0)

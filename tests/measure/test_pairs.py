@@ -30,32 +30,32 @@ def test_overlap_of_a_ball_with_itself_is_a_lens(ball):
     lens = np.pi * (4 * radius + moves) * (2 * radius - moves) ** 2 / 12
     lens[moves > 2 * radius] = 0
     assert ball.volume_angstrom3 == pytest.approx(lens[0], rel=0.005)
-    assert ball.overlap(moves) == pytest.approx(lens, rel=0.01, abs=1e-3 * lens[0])
+    assert ball.overlap_angstrom3(moves) == pytest.approx(lens, rel=0.01, abs=1e-3 * lens[0])
 
 
 def test_a_box_and_its_mask_overlap_alike(box):
     mask = Region(box.shape, VOXEL, np.ones(box.shape, bool))
     radii = np.array([10.0, 100.0, 250.0, 400.0])
-    assert mask.overlap(radii) == pytest.approx(box.overlap(radii), rel=0.01)
+    assert mask.overlap_angstrom3(radii) == pytest.approx(box.overlap_angstrom3(radii), rel=0.01)
     assert mask.volume_angstrom3 == box.volume_angstrom3
     # Coarser than it is given: 4 voxels in one.
     large = Region((120, 200, 200), VOXEL, np.ones((120, 200, 200), bool))
     plain = Region((120, 200, 200), VOXEL)
-    assert large.overlap(radii) == pytest.approx(plain.overlap(radii), rel=0.01)
+    assert large.overlap_angstrom3(radii) == pytest.approx(plain.overlap_angstrom3(radii), rel=0.01)
 
 
 def test_points_are_uniform_and_know_their_border(box, ball, rng):
-    points = ball.random(4000, rng)
-    assert ball.holds(points).all()
+    points = ball.random_points(4000, rng)
+    assert ball.contains(points).all()
     away = np.linalg.norm(points - 245, axis=1)
     assert np.median(away) == pytest.approx(220 * 0.5 ** (1 / 3), rel=0.02)
-    assert ball.border_distance(points) == pytest.approx(220 - away, abs=9)
-    points = box.random(4000, rng)
-    assert box.holds(points).all()
+    assert ball.border_distance_angstrom(points) == pytest.approx(220 - away, abs=9)
+    points = box.random_points(4000, rng)
+    assert box.contains(points).all()
     low, high = points.min(0), points.max(0)
     assert low == pytest.approx([-5] * 3, abs=1) and high == pytest.approx([295, 595, 595], abs=1)
     inside = np.minimum(points + 5, np.array([295, 595, 595]) - points).min(1)
-    assert box.border_distance(points) == pytest.approx(inside)
+    assert box.border_distance_angstrom(points) == pytest.approx(inside)
 
 
 @pytest.mark.parametrize("name", ["box", "ball"])
@@ -64,7 +64,7 @@ def test_random_points_have_no_correlation_and_stay_in_the_band(name, request, r
     region = request.getfixturevalue(name)
     g, inside, p = [], [], []
     for seed in range(60):
-        points = region.random(120, rng)
+        points = region.random_points(120, rng)
         found = pair_correlation(points, region, EDGES[::2], 39, seed)
         g.append(found.g)
         bins = zip(found.random_low, found.g, found.random_high, strict=True)
@@ -79,7 +79,7 @@ def test_random_points_have_no_correlation_and_stay_in_the_band(name, request, r
 
 def test_hard_core_points_are_never_near_and_clusters_are(box, rng):
     kept = []
-    for point in box.random(4000, rng):
+    for point in box.random_points(4000, rng):
         if all(np.linalg.norm(point - q) > 60 for q in kept):
             kept.append(point)
         if len(kept) == 250:
@@ -87,9 +87,9 @@ def test_hard_core_points_are_never_near_and_clusters_are(box, rng):
     hard = pair_correlation(np.array(kept), box, EDGES)
     assert hard.g[:3] == (0.0, 0.0, 0.0)
     assert hard.random_low[2] > 0 and hard.p_value == pytest.approx(0.01)
-    parents = box.random(40, rng)
+    parents = box.random_points(40, rng)
     points = (parents[:, None] + 15 * rng.normal(size=(40, 6, 3))).reshape(-1, 3)
-    points = points[box.holds(points)]
+    points = points[box.contains(points)]
     clustered = pair_correlation(points, box, EDGES)
     assert all(np.array(clustered.g[:3]) > np.array(clustered.random_high[:3]))
     assert clustered.p_value == pytest.approx(0.01)
@@ -108,7 +108,7 @@ def test_thomas_clusters_have_the_correlation_of_theory(rng):
         # Parents also outside, whose points may lie inside.
         wide = rng.uniform(-150, 740, (rng.poisson(parents * (890 / 600) ** 3), 3))
         points = np.concatenate([p + sigma * rng.normal(size=(rng.poisson(6), 3)) for p in wide])
-        points = points[box.holds(points)]
+        points = points[box.contains(points)]
         found.append(pair_correlation(points, box, edges, 19, seed).g)
     middle = (edges[1:] + edges[:-1]) / 2
     theory = 1 + np.exp(-(middle**2) / (4 * sigma**2)) / (

@@ -54,7 +54,7 @@ def test_length_of_a_helix_within_two_percent(radius, round_ends):
     assert found.radius_angstrom == pytest.approx(radius, rel=0.05)
     assert found.covered == 1.0 and found.at_border == (False, False)
     # Nowhere is the axis a third of a voxel from the truth, but for its smoothed ends.
-    distance = KDTree(curve).query(found.at(found.places(5.0)))[0]
+    distance = KDTree(curve).query(found.at(found.arc_lengths_angstrom(5.0)))[0]
     assert np.quantile(distance, 0.9) < 3.5
 
 
@@ -82,13 +82,13 @@ def test_length_and_curvature_of_straight_and_bent_tubes():
     mask = tube(straight, 30.0, (35, 45, 62))
     (found,) = trace_filaments(mask, VOXEL)
     assert found.length_angstrom == pytest.approx(np.linalg.norm([172, 287, 458]), rel=0.005)
-    assert found.curvature(found.places(10.0)).max() < 0.0003
+    assert found.curvature_per_angstrom(found.arc_lengths_angstrom(10.0)).max() < 0.0003
     angle = np.pi * T[:, 0]
     arc = np.stack([98 + 50 * T[:, 0], 101 + 300 * np.sin(angle), 402 - 300 * np.cos(angle)], 1)
     (found,) = trace_filaments(tube(arc, 30.0, (26, 52, 80)), VOXEL)
     assert found.length_angstrom == pytest.approx(np.hypot(300 * np.pi, 50), rel=0.01)
-    inner = found.places(10.0)[15:-15]
-    assert found.curvature(inner).mean() == pytest.approx(1 / 300, rel=0.05)
+    inner = found.arc_lengths_angstrom(10.0)[15:-15]
+    assert found.curvature_per_angstrom(inner).mean() == pytest.approx(1 / 300, rel=0.05)
 
 
 def test_voxels_that_are_not_cubes():
@@ -238,8 +238,10 @@ def test_a_curve_through_points_is_measured_exactly():
     angle = np.linspace(0, np.pi, 200)
     half = Filament.through(np.stack([0 * angle, 50 * np.cos(angle), 50 * np.sin(angle)], 1))
     assert half.length_angstrom == pytest.approx(50 * np.pi, rel=1e-4)
-    middle = half.places(1.0)[20:-20]
-    assert half.curvature(middle) == pytest.approx(np.full(len(middle), 0.02), rel=1e-3)
+    middle = half.arc_lengths_angstrom(1.0)[20:-20]
+    assert half.curvature_per_angstrom(middle) == pytest.approx(
+        np.full(len(middle), 0.02), rel=1e-3
+    )
     assert half.at(middle)[:, 1:] / 50 == pytest.approx(
         np.stack([np.cos(middle / 50), np.sin(middle / 50)], 1), abs=1e-4
     )
