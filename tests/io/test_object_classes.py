@@ -42,7 +42,7 @@ def test_names_kinds_and_objects_belong_to_their_labels(labels, tmp_path, caplog
     ]
     assert volume.voxel_size == (10.0,) * 3 and volume.density[1, 0, 0] == 3
     for one in (found[0], found[4]):
-        assert list(one.known_as) == [7, 900] and one.numbers is not None
+        assert list(one.identifiers) == [7, 900] and one.numbers is not None
         assert one.numbers[2, 0, 0] == 2 and one.numbers.max() == 2
     assert found[1].numbers is None and float(found[1].probability[0, 0, 0]) == 0.25
 
@@ -59,7 +59,9 @@ def test_the_tomogram_gives_the_grid_that_labels_lack(labels, tmp_path):
 def test_objects_alone_leave_the_labels_empty(labels):
     volume, found = io.read_object_classes(instances={"vesicle": labels})
     assert not volume.density.any()
-    assert [(one.name, one.label, list(one.known_as)) for one in found] == [("vesicle", 1, [1, 3])]
+    assert [(one.name, one.label, list(one.identifiers)) for one in found] == [
+        ("vesicle", 1, [1, 3])
+    ]
 
 
 @pytest.mark.parametrize(
