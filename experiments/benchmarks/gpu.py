@@ -34,7 +34,7 @@ from cryojax_seg.segmenters import disagreement, fit_normalization, in_bfloat16,
 from cryojax_seg.segmenters.unet import Preset
 from cryojax_seg.training.sampling import prepare
 from cryojax_seg.training.step import initial_state, take_apart
-from experiments.benchmarks.inference import arithmetic, machine, rate, throughput
+from experiments.benchmarks.one_block import arithmetic, machine, rate, throughput
 from experiments.common import claim, write_results
 from experiments.method_comparison import phantom
 
