@@ -17,7 +17,7 @@ WALL, LUMEN, NEAR = (80.0, 130.0), 70.0, 160.0  # angstrom from the axis
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """Hold a normalized volume with labels, weights, and normals and visibility of the wall.
+    """Holds a normalized volume with labels, weights, and normals and visibility of the wall.
 
     Attributes:
         normals: ``(z, y, x, 3)`` on the wall, 0 elsewhere; None if unknown.

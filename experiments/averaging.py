@@ -135,7 +135,7 @@ def draw(key: jax.Array, coefficients: jax.Array, noise: jax.Array, view: str, c
 
 
 class Lab:
-    """Hold the structure, and compiled programs that make and add particles in chunks."""
+    """Holds the structure, and compiled programs that make and add particles in chunks."""
 
     def __init__(self, config: Config):
         self.config = config

@@ -120,7 +120,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 class Rows:
-    """Keep the records of an experiment on disk, so that an interrupted run continues.
+    """Keeps the records of an experiment on disk, so that an interrupted run continues.
 
     They are kept beside the result, in ``NAME.partial.jsonl``, until `finish` writes the result.
     Records made with another config are discarded. Compiled programs and memory are kept too.

@@ -50,7 +50,7 @@ def folder(name: str) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Microtubule:
-    """Hold a tomogram with one microtubule and points on its axis, ``(n, 3)`` voxels (zyx)."""
+    """Holds a tomogram with one microtubule and points on its axis, ``(n, 3)`` voxels (zyx)."""
 
     tomogram: Tomogram
     centreline: np.ndarray

@@ -17,7 +17,7 @@ LOW = 0.3  # of visibility
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Set the training of the U-Net."""
+    """Sets the training of the U-Net."""
 
     steps: int = 120
     patch: int = 32
@@ -26,7 +26,7 @@ class Network:
 
 
 class Answer(NamedTuple):
-    """Hold scores of volumes, and the score from which a voxel counts as membrane."""
+    """Holds scores of volumes, and the score from which a voxel counts as membrane."""
 
     scores: list[np.ndarray]
     threshold: float

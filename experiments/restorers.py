@@ -16,7 +16,7 @@ from experiments.scenes import phantom
 
 @dataclasses.dataclass(frozen=True)
 class Noisy:
-    """Hold a normalized tomogram, with halves ``(2, z, y, x)`` of independent noise or None."""
+    """Holds a normalized tomogram, with halves ``(2, z, y, x)`` of independent noise or None."""
 
     volume: np.ndarray
     halves: np.ndarray | None
@@ -25,7 +25,7 @@ class Noisy:
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-    """Hold a tomogram with known truth; weights are 0 where the truth is unknown."""
+    """Holds a tomogram with known truth; weights are 0 where the truth is unknown."""
 
     noisy: Noisy
     labels: np.ndarray
@@ -66,7 +66,7 @@ def microtubules() -> list[Labelled]:
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """Set how long a restorer is trained, and how wide its U-Net is."""
+    """Sets how long a restorer is trained, and how wide its U-Net is."""
 
     steps: int = 200
     width: int = 8

@@ -28,7 +28,7 @@ _BORDERS = 4096  # number of neighbours of filled patches sampled per block
 
 @dataclasses.dataclass(frozen=True)
 class Blank:
-    """The fill constants of a volume.
+    """Holds the fill constants of a volume.
 
     Attributes:
         values: constants that do not occur in the sample, so every voxel with this value is blank.
@@ -70,7 +70,7 @@ class Blank:
 
 @dataclasses.dataclass(frozen=True)
 class Census:
-    """The value statistics of a volume, gathered in one pass over its blocks.
+    """Gathers the value statistics of a volume in one pass over its blocks.
 
     Attributes:
         loose: every `step`-th finite voxel outside filled patches, float32.

@@ -61,7 +61,7 @@ def check_between(name: str, value: Any, low: float | int, high: float | int) ->
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class ContrastTransfer:
-    """Contrast transfer function of the formula above, differentiable in every parameter.
+    """Computes the contrast transfer function above, differentiable in every parameter.
 
     Attributes:
         defocus: mean of the two principal defoci, angstrom, positive under focus.

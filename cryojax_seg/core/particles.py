@@ -11,7 +11,7 @@ Table = Mapping[str, Sequence[str]]  # columns of strings by label
 
 @dataclasses.dataclass(frozen=True)
 class Particles:
-    """Positions and poses of particles in one or several tomograms.
+    """Holds positions and poses of particles in one or several tomograms.
 
     Attributes:
         coordinates: float64 ``(n, 3)``, zyx, voxels from the centre of the first voxel.

@@ -49,7 +49,7 @@ def _up(n: int, multiple: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:
-    """Division of a volume into tiles of one shape; iteration yields the slices of each tile.
+    """Divides a volume into tiles of one shape; iteration yields the slices of each tile.
 
     Attributes:
         shape: shape ``(z, y, x)`` of the volume or of the part to compute.
@@ -280,7 +280,7 @@ def cheapest_tiling(whole: Tiling, stride: int, most: float | int) -> Tiling:
 
 @dataclasses.dataclass(frozen=True)
 class _Cuts:
-    """All even divisions of a volume, in arrays with one axis per axis of the volume.
+    """Holds all even divisions of a volume, in arrays with one axis per axis of the volume.
 
     Attributes:
         sizes: possible tile edges along each axis.

@@ -10,7 +10,7 @@ from cryojax_seg.errors import ParameterError
 
 @dataclasses.dataclass(frozen=True)
 class Tomogram:
-    """A reconstructed volume and its metadata.
+    """Holds a reconstructed volume and its metadata.
 
     Attributes:
         density: array ``(z, y, x)``, any real dtype; may be a memory map or chunks on disk.

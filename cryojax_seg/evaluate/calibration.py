@@ -37,7 +37,7 @@ def _selected(probabilities, truth, weights):
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-    """Reliability diagram: total weight, mean confidence and accuracy per bin of confidence.
+    """Holds a reliability diagram: weight, mean confidence and accuracy per bin of confidence.
 
     Attributes:
         edges: bin edges of the confidence.

@@ -95,7 +95,7 @@ def detection(
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """A threshold of pick scores and its counts on annotated data.
+    """Holds a threshold of pick scores and its counts on annotated data.
 
     Attributes:
         value: picks with this score or more are kept.

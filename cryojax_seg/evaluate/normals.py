@@ -8,7 +8,7 @@ from cryojax_seg.core.types import MaskArray
 
 
 def mask_normals(mask: MaskArray, sigma: float = 2.0) -> np.ndarray:
-    """Unit normals (zyx) at the voxels of a mask that is a few voxels thick, 0 elsewhere.
+    """Return unit normals (zyx) on a mask that is a few voxels thick, 0 elsewhere.
 
     The direction across which the smoothed mask changes most (`core.masks.structure_normals`, with
     the Gaussian that smooths the mask). It has no sign. The volume is continued by mirror images;

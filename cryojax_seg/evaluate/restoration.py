@@ -14,7 +14,7 @@ from cryojax_seg.evaluate.visibility import PredictedBin, precision_by_visibilit
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Comparison of a restored volume with its input, by shells of frequency.
+    """Holds the comparison of a restored volume with its input, by shells of frequency.
 
     Attributes:
         frequency: centre of each shell, cycles per voxel.
@@ -135,7 +135,7 @@ def _centred(block: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Invention:
-    """Density of a restored phantom at places where the truth has none.
+    """Holds the density of a restored phantom at positions where the truth has none.
 
     Attributes:
         level: density above which a voxel counts as dense, midway between the background and

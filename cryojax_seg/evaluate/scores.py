@@ -1,4 +1,4 @@
-"""Every score of a label volume against the truth, by one call."""
+"""Computes all scores of a label volume against the truth in one call."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ _VOXELS_PER_SAMPLE = 50.0  # that neighbouring voxels count as one independent s
 
 @dataclasses.dataclass(frozen=True)
 class ClassScores:
-    """Hold the scores of one class; a score that is not defined is None.
+    """Holds the scores of one class; a score that is not defined is None.
 
     Attributes:
         overlap: correct, invented and missed voxels, with Dice, IoU, precision and recall.
@@ -83,7 +83,7 @@ class ClassScores:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Hold errors of probabilities relative to frequencies (see `expected_calibration_error`).
+    """Holds errors of probabilities relative to frequencies (see `expected_calibration_error`).
 
     Attributes:
         error: expected calibration error over all annotated voxels.
@@ -104,7 +104,7 @@ class Calibration:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Hold the scores of a label volume.
+    """Holds the scores of a label volume.
 
     Attributes:
         tolerance: distance within which surfaces agree.

@@ -17,7 +17,7 @@ from cryojax_seg.evaluate.overlap import annotated, same_shape
 
 @dataclasses.dataclass(frozen=True)
 class VisibilityBin:
-    """Recall of the true voxels whose visibility lies in ``[low, high)``; the last bin includes 1.
+    """Holds the recall of true voxels of visibility in ``[low, high)``; the last bin includes 1.
 
     Attributes:
         low, high: bin edges.
@@ -122,7 +122,7 @@ def recall_by_visibility(
 
 @dataclasses.dataclass(frozen=True)
 class PredictedBin:
-    """Precision of predicted voxels with a visibility in ``[low, high)``; the last includes 1.
+    """Holds the precision of voxels of visibility in ``[low, high)``; the last bin includes 1.
 
     Attributes:
         low, high: bin edges.

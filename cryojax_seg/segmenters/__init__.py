@@ -1,4 +1,4 @@
-"""Every way to segment a tomogram, from a threshold to a network, as one kind of object."""
+"""Provides all segmentation methods, from a threshold to a network, as one kind of object."""
 
 from cryojax_seg.segmenters.calibrated import Isotonic as Isotonic
 from cryojax_seg.segmenters.calibrated import Tempered as Tempered

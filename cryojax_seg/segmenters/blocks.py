@@ -26,7 +26,7 @@ def activation(x: Features) -> Features:
 
 
 class Kernel(nnx.Param):
-    """A parameter that starts at zero until `initialize` draws it with its `variance`."""
+    """Holds a parameter that is zero until `initialize` draws it with its `variance`."""
 
 
 def kernel(shape: tuple[int, ...], variance: float) -> Kernel:
@@ -136,7 +136,7 @@ class Convolution(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-    """``activation(x' + c2(activation(c1(x))))``, x' being x or its linear map to `outputs`.
+    """Computes ``activation(x' + c2(activation(c1(x))))``; x' is x or its map to `outputs`.
 
     Two convolutions of 3x3x3 (He et al. 2016). Where no statistics are taken (``"none"``,
     ``"weight"``) the branch starts scaled by 0.2, so that variance does not grow with depth

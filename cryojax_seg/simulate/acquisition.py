@@ -123,7 +123,7 @@ class TiltScheme:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Acquisition:
-    """Parameters of the recording of a tilt series by `expose`.
+    """Describes how `expose` records a tilt series.
 
     Attributes:
         scheme, microscope, slab, detector: parts of the acquisition; see their classes.
@@ -157,7 +157,7 @@ class Acquisition:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class TiltSeries:
-    """Hold recorded images as contrast, which is 0 in empty ice and positive in structures.
+    """Holds recorded images as contrast, which is 0 in empty ice and positive in structures.
 
     With a CTF of -1 a voxel of density 1 adds ``2 * Microscope.phase`` to the images.
 
@@ -240,7 +240,7 @@ def expose(volume: Volume, voxel_size: Number, config: Acquisition, key: Key) ->
 
 
 class _Optics:
-    """Filter images of one shape by the optics of one acquisition.
+    """Filters images of one shape by the optics of one acquisition.
 
     Before recording, images are continued beyond their edges by the edge values. Recorded images
     are filtered as if they were periodic, as programs for phase correction do.

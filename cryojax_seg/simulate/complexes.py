@@ -22,7 +22,7 @@ from cryojax_seg.simulate.types import MACROMOLECULE, Classes, Points, Values
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class GaussianComplex(Structure):
-    """Model a complex as Gaussians of one width; its envelope is where their sum equals a level.
+    """Models a complex as Gaussians of one width; its envelope is where their sum equals a level.
 
     The distance to the envelope is ``r - sqrt(r^2 - q)``, with
     ``q = 2 sigma^2 log(level / density)`` and r the distance to the mean of the centres, weighted
@@ -193,7 +193,7 @@ def apoferritin() -> GaussianComplex:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class MapDensity(Structure):
-    """Model a structure by a density map centred on the origin, interpolated between voxels.
+    """Models a structure by a density map centred on the origin, interpolated between voxels.
 
     Use `from_map` to make one.
 

@@ -30,7 +30,7 @@ from cryojax_seg.simulate.types import ACTIN, MICROTUBULE, Classes, Points, Valu
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Microtubule(Structure):
-    """Model a microtubule as tubulin monomers on the B lattice, with its seam.
+    """Models a microtubule as tubulin monomers on the B lattice, with its seam.
 
     Neighbouring protofilaments are 51.5 angstrom apart, which sets the radius of the wall (107
     angstrom for 13). One left-handed turn around the tube rises by three monomers (Wade, Chretien &
@@ -133,7 +133,7 @@ class Microtubule(Structure):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class ActinHelix:
-    """Model the helix of F-actin, with a rise of 27.6 angstrom and a twist of -166.7 degrees.
+    """Models the helix of F-actin, with a rise of 27.6 angstrom and a twist of -166.7 degrees.
 
     The helix looks like two strands that cross every 36 nm (Holmes et al., Nature 347, 44, 1990;
     Fujii et al., Nature 467, 724, 2010). A subunit is a Gaussian with the integral of 42 kDa of
@@ -198,7 +198,7 @@ class ActinHelix:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class ActinFilament(Structure):
-    """Model one actin filament. The distance is to a tube around it, negative inside.
+    """Models one actin filament. The distance is to a tube around it, negative inside.
 
     Attributes:
         length: along the axis, angstrom.
@@ -237,7 +237,7 @@ class ActinFilament(Structure):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class ActinBundle(Structure):
-    """Model parallel actin filaments in hexagonal packing, each with its own helical phase.
+    """Models parallel actin filaments in hexagonal packing, each with its own helical phase.
 
     Attributes:
         length: along the middle of the bundle, angstrom.

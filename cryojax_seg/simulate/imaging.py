@@ -22,7 +22,7 @@ from cryojax_seg.errors import ParameterError
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Imaged:
-    """Reconstruction of a density and its halves; volumes ``(z, y, x)``, structure bright.
+    """Holds a reconstruction and its halves; volumes ``(z, y, x)``, structure bright.
 
     Attributes:
         density: the noisy reconstruction.

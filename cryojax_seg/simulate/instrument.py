@@ -21,7 +21,7 @@ Halves = Float[Array, "2 tilt y x"]
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Slab:
-    """Describe the ice around the sample, which removes electrons from the image.
+    """Describes the ice around the sample, which removes electrons from the image.
 
     Attributes:
         thickness: at the centre, angstrom.
@@ -68,7 +68,7 @@ class Slab:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Microscope:
-    """Describe the optics, and the potential that a density of 1 stands for.
+    """Describes the optics, and the potential that a density of 1 stands for.
 
     Attributes:
         transfer: `ctf.ContrastTransfer` at the tilt axis.
@@ -91,7 +91,7 @@ class Microscope:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Detector:
-    """Describe how the detector counts the electrons that arrive.
+    """Describes how the detector counts the electrons that arrive.
 
     Attributes:
         efficiency: share of the electrons that are counted. It scales the counts, and hence the
@@ -125,7 +125,7 @@ class Detector:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Misalignment:
-    """Describe the errors of the stage that the reconstruction is not told about.
+    """Describes the errors of the stage that the reconstruction is not told about.
 
     Attributes:
         shift: standard deviation along y and x, angstrom.

@@ -15,7 +15,7 @@ from cryojax_seg.simulate.waves import random_waves, wave_field
 
 
 class Marker(Structure):
-    """Model a solid that is labelled background; a subclass gives its shape and density."""
+    """Models a solid that is labelled background; a subclass gives its shape and density."""
 
     @abc.abstractmethod
     def solid(self) -> Solid:
@@ -40,7 +40,7 @@ class Marker(Structure):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class GoldBead(Marker):
-    """Model a gold fiducial, which serves to align tilt series, as a ball.
+    """Models a gold fiducial, which serves to align tilt series, as a ball.
 
     With the electron scattering factors at 0 angle of free atoms (Peng et al., Acta Cryst. A 52,
     257, 1996) the inner potentials are 30 V for gold, 4.5 V for vitreous ice and 7.9 V for protein,
@@ -68,7 +68,7 @@ class GoldBead(Marker):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Boulder(Surface):
-    """Model a ball whose radius varies with a random field; distances are of first order.
+    """Models a ball whose radius varies with a random field; distances are of first order.
 
     Attributes:
         radius: mean radius, angstrom.
@@ -106,7 +106,7 @@ class Boulder(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class IceCrystal(Marker):
-    """Model an irregular lump of crystalline ice, which is a contamination.
+    """Models an irregular lump of crystalline ice, which is a contamination.
 
     Crystalline ice has nearly the inner potential of vitreous ice. It is dark in images because it
     scatters into Bragg peaks outside the aperture, which a density can only imitate. The default

@@ -15,7 +15,7 @@ from cryojax_seg.simulate.types import LUMEN, MEMBRANE, Classes, Points, Values
 @register_pytree
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Membrane(Structure):
-    """Model a lipid bilayer whose middle is where a signed distance is 0.
+    """Models a lipid bilayer whose middle is where a signed distance is 0.
 
     The density depends on the distance alone: head groups are Gaussians at ``+-thickness/2`` and
     the tails are a Gaussian in the middle. The defaults follow from free atoms (electron scattering
@@ -85,7 +85,7 @@ class Membrane(Structure):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Bilayer(Membrane):
-    """Model one bilayer whose middle is a surface; the edge of an open sheet is rounded and closed.
+    """Models one bilayer whose middle is a surface; open sheets get a rounded, closed edge.
 
     Attributes:
         surface: any `Surface`.

@@ -27,7 +27,7 @@ def rounded_max(a: Array, b: Array, radius) -> Array:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Mitochondrion(Membrane):
-    """Model a mitochondrion, whose inner membrane folds into flat cristae from both sides.
+    """Models a mitochondrion, whose inner membrane folds into flat cristae from both sides.
 
     The outer membrane is an ellipsoid. The inner membrane bounds the matrix, which is the volume
     more than `gap` inside the outer membrane and outside the cristae. A crista is a slab
@@ -102,7 +102,7 @@ class Mitochondrion(Membrane):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class GolgiStack(Membrane):
-    """Model a Golgi stack: flat sacs of equal size, stacked along z and bent about one centre.
+    """Models a Golgi stack: flat sacs of equal size, stacked along z and bent about one centre.
 
     Sac ``k`` is a `Cup` whose middle is at ``z = (k - (count - 1)/2) spacing`` on the axis, its
     centre of curvature at ``z = -bend``. Distances, areas and volumes are exact.
@@ -165,7 +165,7 @@ class GolgiStack(Membrane):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class NuclearEnvelope(Membrane):
-    """Model a patch of the nuclear envelope: two parallel membranes that fuse around round pores.
+    """Models a patch of the nuclear envelope: two parallel membranes that fuse around round pores.
 
     The origin is the pole of the patch. The lumen between the membranes is the volume within half a
     `width` of a spherical sheet (a `Cap`) with round holes, so that the rim of a pore is half a

@@ -20,7 +20,7 @@ from cryojax_seg.simulate.structures import Structure
 
 @dataclasses.dataclass(frozen=True)
 class Phantom:
-    """Simulated tomogram and its truth; arrays ``(z, y, x)``, structure bright.
+    """Holds a simulated tomogram and its truth; arrays ``(z, y, x)``, structure bright.
 
     Attributes:
         scene: the objects in the volume.

@@ -27,7 +27,7 @@ TAIL = 25.0  # angstrom; an object has no density farther than this from its exc
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """Ground truth of a rendered scene; arrays ``(z, y, x)``.
+    """Holds the ground truth of a rendered scene; arrays ``(z, y, x)``.
 
     Attributes:
         density: mean density of each voxel, bright; 1 is solid protein.

@@ -18,7 +18,7 @@ from cryojax_seg.simulate.waves import random_waves, wave_field
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Reticulum(Membrane):
-    """Model sheets of the ER as a ball cut out of an endless maze of double membranes.
+    """Models sheets of the ER as a ball cut out of an endless maze of double membranes.
 
     The sheets follow the zeros of a Gaussian random field f. The lumen is the volume within half a
     `width` of the zeros, where the distance is negative. The distance to a zero is computed as if

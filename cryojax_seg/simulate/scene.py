@@ -1,4 +1,4 @@
-"""Scenes: structures with positions and rotations, and their exact measurements.
+"""Describes scenes of structures with positions and rotations, and measures them exactly.
 
 A scene is a frozen pytree of numbers, so rendered volumes have gradients with respect to every
 radius, thickness, centre and rotation. Voxel ``i`` is at ``i * voxel_size`` angstrom.
@@ -22,7 +22,7 @@ from cryojax_seg.simulate.types import Classes, Points, Values
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Placed:
-    """A structure with a position and a rotation in the volume.
+    """Gives a structure a position and a rotation in the volume.
 
     Points transform as ``lab = rotation @ own + centre``, in angstrom, zyx.
 
@@ -71,7 +71,7 @@ class Placed:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """The structures in a volume.
+    """Holds the structures in a volume.
 
     Attributes:
         objects: placed structures in rendering order. Densities add; the label of a later object

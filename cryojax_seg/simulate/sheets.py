@@ -15,7 +15,7 @@ from cryojax_seg.simulate.types import Points, Values
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Plane(Surface):
-    """Model the infinite plane z = 0, which has no measurements.
+    """Models the infinite plane z = 0, which has no measurements.
 
     >>> float(Plane().distance(jnp.array([3.0, 70.0, -90.0])))
     3.0
@@ -36,7 +36,7 @@ class Plane(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class WavedSheet(Surface):
-    """Model the infinite sheet ``z = amplitude (sin(k y) + sin(k x)) / 2`` of wave number k.
+    """Models the infinite sheet ``z = amplitude (sin(k y) + sin(k x)) / 2`` of wave number k.
 
     The distance is the height divided by the length of its gradient, which is of first order.
 
@@ -71,7 +71,7 @@ class WavedSheet(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Disc(Surface):
-    """Model a flat round sheet in the plane z = 0, with an edge.
+    """Models a flat round sheet in the plane z = 0, with an edge.
 
     >>> [float(d) for d in Disc(100.0).distance(jnp.array([[-5.0, 0, 0], [0, 0, 110]]))]
     [-5.0, 10.0]
@@ -101,7 +101,7 @@ class Disc(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Cap(Surface):
-    """Model a spherical cap with an edge, facing z; the origin is its pole.
+    """Models a spherical cap with an edge, facing z; the origin is its pole.
 
     Attributes:
         radius: of the sphere, whose centre is at ``z = -radius``.
@@ -141,7 +141,7 @@ class Cap(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Cisterna(Surface):
-    """Model a flat sac as all points within `half_thickness` of a disc, so that its rim is round.
+    """Models a flat sac as all points within `half_thickness` of a disc, so that its rim is round.
 
     Area and volume follow from Steiner's formula for convex bodies.
 
@@ -193,7 +193,7 @@ def rim_sizes(radius: float, opening: float, half: float) -> np.ndarray:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Cup(Surface):
-    """Model a bent sac as all points within `half_thickness` of a `Cap`.
+    """Models a bent sac as all points within `half_thickness` of a `Cap`.
 
     The origin is the pole of the cap. The faces are parts of spheres and the rim is half a tube,
     whose area and volume follow from Pappus' theorems.

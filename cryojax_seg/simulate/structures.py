@@ -63,7 +63,7 @@ class Structure(abc.ABC):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Solid(Structure):
-    """A closed surface of uniform density with a Gaussian-blurred edge.
+    """Fills a closed surface with uniform density, with a Gaussian-blurred edge.
 
     Attributes:
         surface: a closed `Surface`.

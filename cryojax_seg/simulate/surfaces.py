@@ -20,13 +20,13 @@ from cryojax_seg.simulate.types import Points, Values
 
 
 def floats(points: Points, *values):
-    """The points and some leaves as JAX arrays of the points' dtype."""
+    """Return the points and some leaves as JAX arrays of the points' dtype."""
     points = jnp.asarray(points)
     return points, *(jnp.asarray(v, points.dtype) for v in values)
 
 
 def length(*components) -> Array:
-    """Euclidean length of a vector given by its components; its gradient at 0 is 0."""
+    """Return the Euclidean length of a vector given by components; its gradient at 0 is 0."""
     squared = sum(jnp.square(c) for c in components)
     zero = squared < 1e-30
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
@@ -48,7 +48,7 @@ def check_positive(owner: object, *names: str) -> None:
 
 
 def unit_gradient(distance, points: Points) -> Points:
-    """The normalised gradient of a function of points, 0 where it has none."""
+    """Return the normalised gradient of a function of points, 0 where it has none."""
     values, pull = jax.vjp(distance, points)
     (slope,) = pull(jnp.ones_like(values))
     squared = jnp.sum(jnp.square(slope), -1, keepdims=True)
@@ -99,7 +99,7 @@ class Surface(abc.ABC):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Sphere(Surface):
-    """A ball's surface.
+    """Models a sphere around the origin.
 
     >>> round(Sphere(100.0).measurements()["area"])
     125664
@@ -125,7 +125,7 @@ class Sphere(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Ellipsoid(Surface):
-    """An ellipsoid with its axes along z, y and x, and its true distance.
+    """Models an ellipsoid with its axes along z, y and x, with exact distances.
 
     The point nearest to ``x`` is ``a_i^2 x_i / (a_i^2 + t)`` with ``t`` the largest root of
     ``sum (a_i x_i / (a_i^2 + t))^2 = 1`` (Eberly, "Distance from a point to an ellipse, an
@@ -185,7 +185,7 @@ class Ellipsoid(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Torus(Surface):
-    """A ring around the z axis.
+    """Models a ring around the z axis.
 
     Attributes:
         radius: of the circle in the middle of the tube.
@@ -219,7 +219,7 @@ class Torus(Surface):
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Capsule(Surface):
-    """A straight tube along y with round ends.
+    """Models a straight tube along y with round ends.
 
     Attributes:
         length: between the centres of the two hemispheres that close it.

@@ -18,7 +18,7 @@ from cryojax_seg.simulate.reconstruction import Filter, sirt, weighted_back_proj
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class TiltSeriesImaging(Imaging):
-    """Image a density through projections, optics, electron counting and a reconstruction.
+    """Images a density through projections, optics, electron counting and a reconstruction.
 
     The reconstruction is in units of the density that full phase contrast would show, that is,
     contrast divided by twice the phase of a voxel of solid protein.

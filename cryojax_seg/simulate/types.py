@@ -1,4 +1,4 @@
-"""What the parts of the simulation share: names of the classes and shapes of points."""
+"""Defines the names of classes and the shapes of points that the simulation uses."""
 
 from jaxtyping import Float, Int
 

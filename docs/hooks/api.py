@@ -1,4 +1,4 @@
-"""API pages, made from the public subpackages and the names that each exports."""
+"""Makes API pages from the public subpackages and the names that each exports."""
 
 import ast
 from pathlib import Path
@@ -10,13 +10,13 @@ PUBLIC = tuple(cryojax_seg._SUBPACKAGES)
 
 
 def source(module: str) -> Path:
-    """The file of a module of the package, given its name below the package, such as `core`."""
+    """Return the file of a module, given its name below the package, such as `core`."""
     path = PACKAGE.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def exported(module: str) -> dict[str, list[str]]:
-    """The names that a subpackage exports, by the module that defines them.
+    """Return the names that a subpackage exports, by the module that defines them.
 
     A subpackage exports a name by ``from MODULE import NAME as NAME``.
     """
@@ -29,7 +29,7 @@ def exported(module: str) -> dict[str, list[str]]:
 
 
 def page(module: str) -> str:
-    """The Markdown of the API page of a subpackage or a module.
+    """Return the Markdown of the API page of a subpackage or a module.
 
     Names stand under the module that defines them, whose docstring introduces them.
     """
@@ -48,7 +48,7 @@ def page(module: str) -> str:
 
 
 def pages() -> dict[str, str]:
-    """The API pages: paths below the site and their Markdown."""
+    """Return the API pages, as paths below the site with their Markdown."""
     return {f"api/{module}.md": page(module) for module in PUBLIC}
 
 

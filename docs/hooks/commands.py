@@ -1,4 +1,4 @@
-"""The options of each command, as its ``--help`` has them."""
+"""Makes sections with the options of each command from its ``--help``."""
 
 import contextlib
 import dataclasses
@@ -20,14 +20,14 @@ COMMANDS = {name: options for name, (options, _) in cli._COMMANDS.items()}
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """An argument of a command: how it is spelled, and the help that it shows."""
+    """Holds the spelling and the help of an argument of a command."""
 
     spelling: str
     help: str
 
 
 def groups(command: str) -> dict[str, list[Option]]:
-    """The arguments of a command, by the title of the group that ``--help`` shows them in."""
+    """Return the arguments of a command by the titles of their groups in ``--help``."""
     found: dict[str, list[Option]] = {}
     for title, lines in _sections(_help(command)):
         options: list[Option] = []
@@ -43,7 +43,7 @@ def groups(command: str) -> dict[str, list[Option]]:
 
 
 def _help(command: str) -> str:
-    """What ``--help`` prints where the output is no terminal, in lines as long as they need be."""
+    """Return the text of ``--help`` with unlimited line length."""
     printed = io.StringIO()
     wide = unittest.mock.patch.dict(os.environ, COLUMNS="9999")
     with wide, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
@@ -52,7 +52,7 @@ def _help(command: str) -> str:
 
 
 def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Title and lines of each group of arguments; a line of dashes stands under the title."""
+    """Return title and lines of each group of arguments; the title is underlined by dashes."""
     lines = [*text.splitlines(), ""]
     for number, line in enumerate(lines):
         if set(line.strip()) == {"-"}:
@@ -61,7 +61,7 @@ def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def markdown(command: str) -> str:
-    """What ``--help`` says of a command, as a section with one definition for each argument."""
+    """Return the ``--help`` of a command as a section with one definition for each argument."""
     parts = ["## Reference", f"*{PLACE.format(command)}*", description(command)]
     for title, options in groups(command).items():
         parts.append(f"### {title[0].upper() + title[1:]}")
@@ -73,12 +73,12 @@ PLACE = "This section shows what `cryojax-seg {} --help` prints."
 
 
 def description(command: str) -> str:
-    """The docstring of a command."""
+    """Return the docstring of a command."""
     return _escaped(inspect.cleandoc(COMMANDS[command].__doc__ or ""))
 
 
 def _escaped(text: str) -> str:
-    """Text in which Markdown finds nothing but code between backticks."""
+    """Escape a text so that Markdown finds only code between backticks in it."""
     parts = text.split("`")
     plain = [re.sub(r"([*_\[\]])", r"\\\1", html.escape(p, quote=False)) for p in parts[::2]]
     code = [f"`{part}`" for part in parts[1::2]]

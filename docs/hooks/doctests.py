@@ -6,7 +6,7 @@ import griffe
 
 
 def fenced(text: str) -> str:
-    """A docstring whose doctests stand in fenced blocks.
+    """Return a docstring with its doctests in fenced blocks.
 
     >>> print(fenced("One.\\n\\n>>> 1 + 1\\n2\\n\\nTwo."))
     One.

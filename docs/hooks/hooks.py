@@ -14,13 +14,13 @@ from mkdocs.structure.pages import Page
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Replaces each folder in `nav` by its pages."""
+    """Replace each folder in `nav` by its pages."""
     config.nav = pages.expanded(config.nav or [], list(pages.made()))
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages and pictures that are made."""
+    """Add the pages and pictures that are made from other files."""
     for path, content in pages.made().items():
         if isinstance(content, Path):
             files.append(File.generated(config, path, abs_src_path=str(content)))
@@ -30,7 +30,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Appends to the page of a command what its ``--help`` says."""
+    """Append the ``--help`` of a command to its page."""
     folder, _, name = page.file.src_uri.removesuffix(".md").rpartition("/")
     if folder == "commands" and name in commands.COMMANDS:
         return f"{markdown}\n\n{commands.markdown(name)}"
@@ -38,7 +38,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Marks options such as ``--tilt-range``, which the stylesheet keeps on one line."""
+    """Mark options such as ``--tilt-range``, which the stylesheet keeps on one line."""
     return re.sub(
         r"<code>(--?[a-z][\w-]*(?: [\w.]+)?)</code>", r'<code class="option">\1</code>', html
     )

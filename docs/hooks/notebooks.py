@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def page(path: Path) -> tuple[str, dict[str, bytes]]:
-    """The Markdown of a notebook, and its pictures by their names beside the page."""
+    """Return the Markdown of a notebook, and its pictures by their names beside the page."""
     notebook = json.loads(path.read_text())
     parts: list[str] = []
     pictures: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""All pages that are made from other files, and how `nav` names them. It needs no MkDocs."""
+"""Makes all pages that come from other files, and names them in `nav`, without MkDocs."""
 
 import re
 import sys
@@ -30,7 +30,7 @@ were met or not.
 
 
 def made() -> dict[str, str | bytes | Path]:
-    """What is made: paths below the site, and text, bytes or the file to copy, in nav's order."""
+    """Return text, bytes or the file to copy by paths below the site, in the order of `nav`."""
     files: dict[str, str | bytes | Path] = dict(api.pages())
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         files[f"notebooks/{path.stem}.md"], pictures = notebooks.page(path)
@@ -49,7 +49,7 @@ def made() -> dict[str, str | bytes | Path]:
 
 
 def expanded(nav: list, paths: list[str]) -> list:
-    """A `nav` in which each entry that is a folder, such as ``api/``, is the list of its pages.
+    """Return a `nav` in which each folder, such as ``api/``, is replaced by its pages.
 
     >>> expanded([{"API": "api/"}, "index.md"], ["api/core.md", "results/a.md"])
     [{'API': [{'core': 'api/core.md'}]}, 'index.md']
@@ -68,12 +68,12 @@ def expanded(nav: list, paths: list[str]) -> list:
 
 
 def _linked(cell: re.Match[str]) -> str:
-    """The first cell of a row of claims, as a link to the page of its experiment."""
+    """Return the first cell of a row of claims as a link to the page of its experiment."""
     return cell[0] if cell[1] == "experiment" else f"| [{cell[1]}]({cell[1]}.md) |"
 
 
 def _named(path: str) -> str | dict[str, str]:
-    """An entry of `nav`. Notebooks and indices are named by their own headings."""
+    """Return an entry of `nav`; notebooks and indices are named by their own headings."""
     folder, _, name = path.removesuffix(".md").rpartition("/")
     if name == "index" or folder == "notebooks":
         return path

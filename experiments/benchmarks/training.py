@@ -64,7 +64,7 @@ class Config:
 
 
 class Ours:
-    """Train with `training.make_step`, and validate."""
+    """Trains with `training.make_step`, and validate."""
 
     name = "cryojax_seg"
 
@@ -89,7 +89,7 @@ class Ours:
 
 
 class Theirs:
-    """Train and validate in PyTorch."""
+    """Trains and validate in PyTorch."""
 
     name = "PyTorch"
     compile_seconds = 0.0
@@ -145,7 +145,7 @@ def dice(found: np.ndarray, truth: np.ndarray) -> float:
 
 @dataclasses.dataclass
 class Record:
-    """Record what one of the two has done so far."""
+    """Records what one of the two has done so far."""
 
     losses: list[float] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
