@@ -101,7 +101,7 @@ def _extract(options: Extract, outputs: Any, star: Path, wedges: Path) -> int:
         options.particles, tomogram, options.name, options.coordinates_voxel_size
     )
     table = dataclasses.replace(table, voxel_size=size)
-    beyond = particles.reaches_outside(table.coordinates, options.edge, tomogram.density.shape)
+    beyond = particles.extends_outside(table.coordinates, options.edge, tomogram.density.shape)
     for number in beyond.nonzero()[0][:20]:
         z, y, x = table.coordinates[number]
         console.say(f"row {rows[number] + 1} at z {z:g}, y {y:g}, x {x:g}: its box reaches beyond")

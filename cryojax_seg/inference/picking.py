@@ -122,7 +122,7 @@ def pick_volumes(
         picked = pick_maps(
             maps, sizes, level, method=method, mask=where.compartment, smallest=smallest
         )
-        return where.near(picked)
+        return where.within(picked)
 
     if truth is None:
         picked, chosen = picks(0.5 if threshold is None else threshold), None
@@ -192,7 +192,7 @@ def pick_by_template(
                 f"threshold {threshold:.3f}: the correlation lies 6 deviations above its median"
             )
     peaks = pick_peaks(match.scores, diameter / size, threshold, where.compartment)
-    picked, chosen = where.near(peaks), None
+    picked, chosen = where.within(peaks), None
     if truth is not None:
         picked, chosen = _at_best(picked, tomogram.name, truth, diameter / size, beta)
     return Picked(match.oriented(picked), chosen, match=match)
@@ -224,7 +224,7 @@ def _from_labels(
     _log.info(f"{name}: holds labels ({listed(present)}), so each connected object counts once")
     if len(present) > 1 and not only:
         _log.info("each label is a class of its own; name the labels to pick fewer")
-    return where.near(found)
+    return where.within(found)
 
 
 def _at_best(

@@ -1,4 +1,4 @@
-"""Particles: found, cut out, aligned and averaged, with the missing wedge of each.
+"""Picks, extracts, aligns and averages particles, with the missing wedge of each.
 
 A pose is a rotation and an offset: ``sample = R @ reference + offset``, about the middle voxel
 ``size // 2`` of a box, in zyx order.
@@ -16,8 +16,8 @@ from cryojax_seg.particles.balls import pick_classes as pick_classes
 from cryojax_seg.particles.classify import Classification as Classification
 from cryojax_seg.particles.classify import classify_particles as classify_particles
 from cryojax_seg.particles.extract import Box as Box
+from cryojax_seg.particles.extract import extends_outside as extends_outside
 from cryojax_seg.particles.extract import extract_boxes as extract_boxes
-from cryojax_seg.particles.extract import reaches_outside as reaches_outside
 from cryojax_seg.particles.extract import wedge_masks as wedge_masks
 from cryojax_seg.particles.interpolate import resample as resample
 from cryojax_seg.particles.interpolate import rotate as rotate

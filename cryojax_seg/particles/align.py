@@ -1,4 +1,4 @@
-"""Poses of particles by constrained correlation: a search over rotations, then its gradient.
+"""Finds poses of particles by constrained correlation, in a search and by its gradient.
 
 With M the wedge of the particles (in the frame of the tomogram), F the transform of a particle, G_R
 that of the rotated reference, and t an offset, the score is the correlation over what was measured,
@@ -26,12 +26,16 @@ Transfer = Float[Array, "_z _y _half_x"]
 
 
 class Poses(NamedTuple):
-    """Rotations of particles and their places in their boxes: ``sample = R @ ref + offset``.
+    """Holds rotations of particles and their offsets in their boxes: ``sample = R @ ref + offset``.
 
     Attributes:
-        rotations: ``(n, 3, 3)`` in zyx order.
-        offsets: ``(n, 3)`` voxels from the middle voxel of the box, zyx.
-        scores: ``(n,)`` constrained correlation, -1 to 1.
+        rotations: ``(n, 3, 3)`` rotation matrices in zyx order.
+        offsets: ``(n, 3)`` offsets from the middle voxel of the box, in voxels, zyx.
+        scores: ``(n,)`` constrained correlations, -1 to 1.
+
+        >>> import numpy as np
+        >>> Poses(np.eye(3)[None], np.zeros((1, 3)), np.ones(1)).offsets.shape
+        (1, 3)
     """
 
     rotations: Array
@@ -40,7 +44,7 @@ class Poses(NamedTuple):
 
 
 def _weights(transfer: Array, shape: Shape) -> Array:
-    """The transfer times how often each frequency stands in the full transform; not at zero."""
+    """Return the transfer times the multiplicity of each frequency in the full transform."""
     counts = fourier.multiplicity(shape).astype(transfer.dtype)
     return (jnp.asarray(transfer) * counts).at[0, 0, 0].set(0.0)
 
@@ -50,12 +54,14 @@ def _inner(weights: Array, a: Any, b: Any) -> jax.Array:
 
 
 def constrained_correlation(first: Volume, second: Volume, transfer: Transfer) -> Scalar:
-    """The correlation of two volumes over what was measured of both, 0 if one has nothing there.
+    """Return the correlation of two volumes over the frequencies measured in both.
+
+    It is 0 if one of them has no signal there.
 
     Args:
         first, second: volumes of one shape.
-        transfer: weights on the rfftn grid, such as ``wedge.transfer(shape)``, for a reference with
-            a wedge of its own the product of both, or with a `core.fourier` band.
+        transfer: weights on the rfftn grid, such as ``wedge.transfer(shape)``; for a reference with
+            a wedge of its own the product of both, or the product with a `core.fourier` band.
 
     >>> import jax
     >>> from cryojax_seg.core import MissingWedge
@@ -79,20 +85,29 @@ def search_poses(
     transfer: Transfer,
     max_shift: float | int,
 ) -> Poses:
-    """The best of these rotations for each particle, and the best whole offset with it, by FFT.
+    """Find the best rotation for each particle, and the best integer offset with it, by FFT.
 
-    The rotations are scanned, so memory does not grow with their number. In `jax.jit`, with the
-    shapes and `max_shift` static.
+    The rotations are scanned, so memory does not grow with their number. It is compiled by
+    `jax.jit`, with the shapes and `max_shift` static.
 
     Args:
         volumes: particles ``(n, z, y, x)`` with one wedge.
-        reference: ``(z, y, x)``; what is not to count is 0 (multiply it with a soft mask).
-        rotations: to try, such as `uniform_rotations`.
-        transfer: of the wedge on the rfftn grid, times a band if only that shall count.
-        max_shift: largest offset, voxels.
+        reference: ``(z, y, x)``, 0 where it is to be ignored (multiply it with a soft mask).
+        rotations: rotations to try, such as `uniform_rotations`.
+        transfer: transfer of the wedge on the rfftn grid, times a band if only that counts.
+        max_shift: largest offset, in voxels.
 
     Raises:
         ValueError: if the reference differs in shape from the particles.
+
+    >>> import numpy as np
+    >>> shape = (8, 8, 8)
+    >>> reference = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    >>> volumes = np.roll(reference, 2, axis=2)[None]
+    >>> rotations = np.eye(3, dtype=np.float32)[None]
+    >>> poses = search_poses(volumes, reference, rotations, np.ones((8, 8, 5), np.float32), 3)
+    >>> poses.offsets.tolist(), round(float(poses.scores[0]), 3)
+    ([[0.0, 0.0, 2.0]], 1.0)
     """
     _check(volumes, reference)
     shape, count = reference.shape, volumes.shape[0]
@@ -135,7 +150,7 @@ def search_poses(
 
 
 def _offsets(shape: Shape, dtype) -> list[Array]:
-    """The offset that each voxel of a correlation map stands for, along each axis."""
+    """Return the offset that each voxel of a correlation map represents, along each axis."""
     axes = [jnp.fft.fftfreq(n, 1 / n).astype(dtype) for n in shape]
     return [a.reshape([-1 if i == j else 1 for j in range(3)]) for i, a in enumerate(axes)]
 
@@ -148,20 +163,31 @@ def refine_poses(
     steps: int = 8,
     max_shift: float | int = 3.0,
 ) -> Poses:
-    """Poses at the maximum of the correlation near these, by its gradient.
+    """Refine poses to the nearest maximum of the correlation, by its gradient.
 
-    Levenberg-Marquardt steps (Marquardt 1963) on ``|M (F - a G(R, t))|^2``, whose minimum over the
-    scale a is the maximum of the correlation; derivatives in the rotation vector and the offset go
-    through the spline interpolation. A step that would lower the score is not taken.
+    Each step is one of Levenberg and Marquardt (Marquardt 1963) on ``|M (F - a G(R, t))|^2``, whose
+    minimum over the scale a is the maximum of the correlation; derivatives in the rotation vector
+    and
+    the offset go through the spline interpolation. A step that would lower the score is rejected.
 
     Args:
         volumes, reference, transfer: as for `search_poses`.
-        poses: to start from; within about half the width of the reference's finest detail.
-        steps: of the refinement; converged from 5 degrees and a voxel after 8.
-        max_shift: largest change of the offset, voxels.
+        poses: initial poses, within about half the width of the reference's finest detail.
+        steps: number of steps; 8 converge from 5 degrees and a voxel away.
+        max_shift: largest change of the offset, in voxels.
 
     Raises:
         ValueError: if the reference differs in shape from the particles.
+
+    >>> import numpy as np
+    >>> ball = np.square(np.indices((16, 16, 16)) - 8.0)
+    >>> reference = np.exp(-(ball / np.array([4.0, 9.0, 16.0])[:, None, None, None]).sum(0))
+    >>> reference = reference.astype(np.float32)
+    >>> volumes = np.roll(reference, 1, axis=2)[None]
+    >>> start = Poses(np.eye(3, dtype=np.float32)[None], np.zeros((1, 3), np.float32), np.zeros(1))
+    >>> poses = refine_poses(volumes, reference, start, np.ones((16, 16, 9), np.float32))
+    >>> abs(poses.offsets).round(2).tolist()
+    [[0.0, 0.0, 1.0]]
     """
     _check(volumes, reference)
     reference = jnp.asarray(reference)
@@ -229,32 +255,44 @@ def align_particles(
     reference: Volume,
     poses: Poses,
     transfer: Transfer,
-    near: Rotations,
+    local_rotations: Rotations,
     max_shift: float | int = 3.0,
     steps: int = 8,
 ) -> Poses:
-    """The best pose around a known one: a search over the rotations `near`, then `refine_poses`.
+    """Find the best pose around a known one, by a local search and then `refine_poses`.
 
     Args:
         volumes, reference, transfer: as for `search_poses`.
-        poses: to start from.
-        near: rotations that are applied to each pose, such as `rotations_near`.
-        max_shift: largest change of the offset, voxels.
-        steps: of the refinement; 0 for none.
+        poses: initial poses.
+        local_rotations: rotations that are applied to each pose in the search, such as
+            `rotations_near`.
+        max_shift: largest change of the offset, in voxels.
+        steps: number of steps of the refinement; 0 for none.
 
     Raises:
         ValueError: if the reference differs in shape from the particles.
+
+    >>> import numpy as np
+    >>> ball = np.square(np.indices((16, 16, 16)) - 8.0)
+    >>> reference = np.exp(-(ball / np.array([4.0, 9.0, 16.0])[:, None, None, None]).sum(0))
+    >>> reference = reference.astype(np.float32)
+    >>> volumes = np.roll(reference, 1, axis=2)[None]
+    >>> start = Poses(np.eye(3, dtype=np.float32)[None], np.zeros((1, 3), np.float32), np.zeros(1))
+    >>> local = np.eye(3, dtype=np.float32)[None]
+    >>> poses = align_particles(volumes, reference, start, np.ones((16, 16, 9)), local, steps=0)
+    >>> poses.offsets.tolist()
+    [[0.0, 0.0, 1.0]]
     """
     _check(volumes, reference)
     reference = jnp.asarray(reference)
-    dtype, near = reference.dtype, jnp.asarray(near, reference.dtype)
+    dtype, local = reference.dtype, jnp.asarray(local_rotations, reference.dtype)
 
     def one(item):
         volume, rotation, offset = item
         # Moved back by whole voxels, so that the search is about the middle and nothing is lost.
         whole = jnp.round(offset).astype(jnp.int32)
         moved = jnp.roll(volume, -whole, (0, 1, 2))
-        found = search_poses(moved[None], reference, near @ rotation, transfer, max_shift)
+        found = search_poses(moved[None], reference, local @ rotation, transfer, max_shift)
         return Poses(found.rotations[0], found.offsets[0] + whole.astype(dtype), found.scores[0])
 
     items = (

@@ -1,4 +1,4 @@
-"""The average of particles, with what the missing wedge of each left out taken into account."""
+"""Averages particles with compensation for the missing wedge of each."""
 
 import dataclasses
 from typing import Any
@@ -17,13 +17,15 @@ from cryojax_seg.particles.interpolate import resample, spline_coefficients
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Average:
-    """Sums over particles, of which averages are made; those of parts add.
+    """Holds sums over particles, from which averages are made; sums of subsets can be added.
+
+    Returned by `average_particles`.
 
     Attributes:
         spectrum: ``sum_i R_i^-1 (M_i F_i)`` on the rfftn grid.
-        weight: ``sum_i R_i^-1 M_i`` there: how many particles measured each frequency.
-        count: of the particles.
-        shape: ``(z, y, x)`` of the volume.
+        weight: ``sum_i R_i^-1 M_i``, the number of particles that measured each frequency.
+        count: number of particles.
+        shape: ``(z, y, x)`` shape of the volume.
     """
 
     spectrum: Any
@@ -35,19 +37,19 @@ class Average:
         return jax.tree.map(jnp.add, self, other)
 
     def compensated(self, floor: float = 1.0) -> Volume:
-        """``F^-1( sum R^-1 (M F) / max(sum R^-1 M, floor) )``: the mean of what was measured.
+        """Return ``F^-1( sum R^-1 (M F) / max(sum R^-1 M, floor) )``, compensated for the wedge.
 
-        Each frequency is the mean over the particles that measured it. (Förster and Hegerl 2007,
-        Methods Cell Biol. 79:741.)
+        Each frequency is the mean over the particles that measured it (Förster and Hegerl 2007,
+        Methods Cell Biol. 79:741).
 
         Args:
-            floor: smallest divisor, in particles; below it a frequency is damped.
+            floor: smallest divisor, in particles; frequencies that fewer measured are damped.
         """
         weight = jnp.maximum(self.weight, floor)
         return fourier.irfftn(self.spectrum / weight.astype(self.spectrum.dtype), self.shape)
 
     def plain(self) -> Volume:
-        """The sum over the number of particles: directions that few measured are weak in it."""
+        """Return the sum over the number of particles; rarely measured directions are weak."""
         count = jnp.maximum(self.count, 1.0)
         return fourier.irfftn(self.spectrum / count.astype(self.spectrum.dtype), self.shape)
 
@@ -57,14 +59,16 @@ def average_particles(
 ) -> Average:
     """Rotate particles back into the frame of the reference and add them and their wedges.
 
-    One after the other, so that memory does not grow with their number; in `jax.jit`. For the
-    average of many, add those of parts; for a resolution, keep those of even and odd ones apart.
+    This is done one after the other, so that memory does not grow with their number, and compiled
+    by
+    `jax.jit`. For the average of many particles, add those of subsets; for a resolution, keep those
+    of even and odd particles separate.
 
     Args:
         volumes: ``(n, z, y, x)`` in the orientation of their tomogram.
-        poses: of the particles.
-        wedge: of the tomogram; None if everything was measured.
-        oversampling: of the interpolation, see `rotate`.
+        poses: poses of the particles.
+        wedge: missing wedge of the tomogram; None if everything was measured.
+        oversampling: oversampling of the interpolation, see `rotate`.
 
     >>> import numpy as np
     >>> volumes = np.random.default_rng(0).normal(size=(3, 8, 8, 8)).astype(np.float32)

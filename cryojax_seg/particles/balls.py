@@ -1,4 +1,4 @@
-"""Particles picked as balls of a known diameter, from the maps of one class or of several."""
+"""Picks particles as balls of a known diameter, from maps of one or several classes."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from scipy.signal import oaconvolve
 
 from cryojax_seg.core.particles import Particles
 from cryojax_seg.core.types import Array
-from cryojax_seg.particles.pick import apart, check_size, finite, refined, tops
+from cryojax_seg.particles.pick import check_size, finite, refined, separated, tops
 
 BALL = 0.9  # of the diameter: a little less than the particle, so that neighbours stay out of it
 APART = 0.6  # of the diameter: bodies that are longer than wide lie side by side
@@ -22,23 +22,25 @@ def pick_balls(
     mask: Bool[Array, "z y x"] | None = None,
     smallest: float = 0.15,
 ) -> Particles:
-    """The places where a ball of the particle's size holds the most probability.
+    """Pick the positions where a ball of the particle's size contains the most probability.
 
-    The map, without what is below the threshold, is averaged over a ball of 0.9 diameters, which
-    makes one hill of each particle however flat, hollow or torn its map is. The tops of the hills
-    are the picks, at least 0.6 diameters apart. Specks are left out: what fills less than
-    `smallest` of its ball, or less than a quarter of what most do (the median, weighted by mass).
-    At the faces of the volume only the part of the ball that is inside counts.
+    The map, set to 0 below the threshold, is averaged over a ball of 0.9 diameters, which turns
+    each
+    particle into one peak, however flat, hollow or torn its map is. The picks are the peaks that
+    are
+    at least 0.6 diameters apart. Specks are left out: those that fill less than `smallest` of their
+    ball, or less than a quarter of what is typical (the median, weighted by mass). At the faces of
+    the volume only the part of the ball that is inside counts.
 
     Args:
-        probabilities: of one class, 0 to 1.
-        diameter: of the particle, voxels.
+        probabilities: ``(z, y, x)`` map of one class, 0 to 1.
+        diameter: diameter of the particle, in voxels.
         threshold: lowest probability of a voxel that counts.
-        mask: where the middles may be; everywhere by default.
-        smallest: least mean probability in the ball.
+        mask: where the centres may be; everywhere by default.
+        smallest: lowest mean probability in the ball.
 
     Returns:
-        particles from the highest score on, which is the mean probability in the ball.
+        particles by descending score, which is the mean probability in the ball.
 
     Raises:
         ValueError: if the diameter is not positive, or the threshold is not a number.
@@ -55,9 +57,9 @@ def pick_balls(
     # Rounded, as the errors of the Fourier transform would tell equal values apart.
     filled = np.round(mean_in_ball(counted, ball), 4)
     voxels, middles = tops(filled, 1e-4, mask)
-    kept = apart(middles, APART * diameter)
+    kept = separated(middles, APART * diameter)
     voxels, middles = voxels[kept], middles[kept]
-    scores = filled[tuple(voxels.T)] / _room(voxels, ball, values.shape)
+    scores = filled[tuple(voxels.T)] / _share_inside(voxels, ball, values.shape)
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] >= max(smallest, TYPICAL * typical(scores))]
     places = refined(filled, voxels[order], middles[order])
@@ -71,21 +73,20 @@ def pick_classes(
     mask: Bool[Array, "z y x"] | None = None,
     smallest: float = 0.15,
 ) -> Particles:
-    """Particles of several classes, where no two are at one place: the more probable one is kept.
+    """Pick particles of several classes, and keep the more probable one where two overlap.
 
     Each class is picked by `pick_balls`. Of two picks nearer to each other than 0.6 of their mean
-    diameter the one is kept whose map has the higher mean probability around it, in a ball of the
-    smallest diameter. Maps that never exceed 1 together are taken for those of one model: then a
-    voxel counts for all classes if their sum reaches the threshold, and it is their sum of which
-    a particle must have `smallest` in its ball.
+    diameter, the one is kept whose map has the higher mean probability around it, in a ball of the
+    smallest diameter. Maps whose sum never exceeds 1 are assumed to come from one model: then the
+    sum of all classes is compared with the threshold and with `smallest`.
 
     Args:
         maps: probabilities of each class, 0 to 1, on one grid.
-        diameters: of the particles of each, voxels.
+        diameters: diameter of the particles of each class, in voxels.
         threshold, mask, smallest: as for `pick_balls`.
 
     Returns:
-        particles with their classes, 1 for the first map, from the highest score on.
+        particles with their classes, 1 for the first map, by descending score.
 
     Raises:
         ValueError: if the numbers of maps and diameters, or the shapes of the maps, differ.
@@ -132,26 +133,26 @@ def pick_classes(
 
 
 def _share(values: np.ndarray, found: Particles, diameter: float | int) -> np.ndarray:
-    """The mean of values in the ball of each pick, of the part that is inside."""
+    """Return the mean of values in the part of the ball of each pick that is inside."""
     ball = _ball(BALL * float(diameter) / 2)
     voxels = np.rint(found.coordinates).astype(int)
-    return mean_in_ball(values, ball)[tuple(voxels.T)] / _room(voxels, ball, values.shape)
+    return mean_in_ball(values, ball)[tuple(voxels.T)] / _share_inside(voxels, ball, values.shape)
 
 
 def mean_in_ball(values: np.ndarray, ball: np.ndarray) -> np.ndarray:
-    """The mean of float32 ``(z, y, x)`` over a ball about each voxel; outside there are zeros."""
+    """Return the mean of float32 ``(z, y, x)`` over a ball about each voxel, with zeros outside."""
     return np.maximum(oaconvolve(values, ball / ball.sum(), mode="same"), 0).astype(np.float32)
 
 
 def _ball(radius: float) -> np.ndarray:
-    """A ball in an odd cube of float32, whose surface is as smooth as its voxels allow."""
+    """Return a ball in an odd cube of float32, with antialiased surface."""
     edge = int(np.ceil(radius))
     away = np.linalg.norm(np.indices((2 * edge + 1,) * 3) - edge, axis=0)
     return np.clip(radius + 0.5 - away, 0, 1).astype(np.float32)
 
 
-def _room(voxels: np.ndarray, ball: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The share of the ball about each voxel that is inside the volume."""
+def _share_inside(voxels: np.ndarray, ball: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the share of the ball about each voxel that is inside the volume."""
     edge = ball.shape[0] // 2
     low = np.maximum(edge - voxels, 0)
     high = np.minimum(ball.shape[0], np.array(shape) - voxels + edge)
@@ -160,7 +161,7 @@ def _room(voxels: np.ndarray, ball: np.ndarray, shape: tuple[int, ...]) -> np.nd
 
 
 def typical(masses: np.ndarray) -> float:
-    """The median weighted by the masses themselves, which many specks do not move."""
+    """Return the median weighted by the masses themselves, which many specks do not change."""
     if not len(masses):
         return 0.0
     ordered = np.sort(masses)

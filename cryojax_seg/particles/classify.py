@@ -1,4 +1,4 @@
-"""Particles sorted into classes by which of several references fits each best."""
+"""Sorts particles into classes by the reference that fits each best."""
 
 import functools
 from typing import NamedTuple
@@ -14,13 +14,15 @@ from cryojax_seg.particles.average import average_particles
 
 
 class Classification(NamedTuple):
-    """What `classify_particles` found.
+    """Holds the classes of particles, with their averages.
+
+    Returned by `classify_particles`.
 
     Attributes:
-        classes: int ``(n,)``, from 0.
-        poses: of each particle in its class.
+        classes: int ``(n,)``, the class of each particle, from 0.
+        poses: the pose of each particle in its class.
         references: ``(class, z, y, x)``, the wedge-compensated averages.
-        changed: share of the particles that changed class, by iteration.
+        changed: for each iteration, the share of the particles that changed class.
     """
 
     classes: np.ndarray
@@ -43,31 +45,37 @@ def classify_particles(
     poses: Poses,
     wedge: MissingWedge | None = None,
     mask: Array | None = None,
-    near: Rotations | None = None,
+    local_rotations: Rotations | None = None,
     max_shift: float | int = 2.0,
     steps: int = 0,
     iterations: int = 10,
 ) -> Classification:
-    """Multi-reference alignment: each particle joins the reference it correlates best with.
+    """Classify particles by multi-reference alignment.
 
-    By turns, particles are aligned to all references by constrained correlation and choose the
-    best, and each reference becomes the wedge-compensated average of its particles; until none
-    changes. A reference that nobody chose stays as it is. This climbs to the nearest optimum: start
-    from references that differ, such as averages of random parts or known structures.
+    Two steps alternate until no particle changes class: particles are aligned to all references by
+    constrained correlation and assigned to the best, and each reference becomes the
+    wedge-compensated average of its particles. A reference without particles stays as it is. This
+    converges to the nearest optimum: start from references that differ, such as averages of random
+    subsets or known structures.
 
     Args:
         volumes: ``(n, z, y, x)`` with one wedge.
-        references: ``(class, z, y, x)`` to start from.
-        poses: of the particles, to start from.
-        wedge: of the tomogram.
-        mask: soft, which the references are multiplied with.
-        near: rotations to try around each pose; by default the pose itself alone.
-        max_shift: largest change of the offset, voxels.
-        steps: of the gradient refinement; 0 for none.
-        iterations: at most.
+        references: ``(class, z, y, x)`` initial references.
+        poses: initial poses of the particles.
+        wedge: missing wedge of the tomogram.
+        mask: soft mask with which the references are multiplied.
+        local_rotations: rotations to try around each pose; by default the pose itself alone.
+        max_shift: largest change of the offset, in voxels.
+        steps: number of steps of the gradient refinement; 0 for none.
+        iterations: largest number of iterations.
 
     Raises:
         ValueError: if there are fewer than two references, or their shape is not the particles'.
+
+    >>> references = np.random.default_rng(0).normal(size=(2, 8, 8, 8)).astype(np.float32)
+    >>> poses = Poses(np.tile(np.eye(3), (3, 1, 1)), np.zeros((3, 3)), np.zeros(3))
+    >>> classify_particles(references[[0, 1, 0]], references, poses).classes.tolist()
+    [0, 1, 0]
     """
     references = np.array(references)
     if references.ndim != 4 or len(references) < 2:
@@ -76,7 +84,8 @@ def classify_particles(
     shape, dtype = volumes.shape[1:], volumes.dtype
     half = (*shape[:2], shape[2] // 2 + 1)
     transfer = jnp.ones(half, dtype) if wedge is None else wedge.transfer(shape).astype(dtype)
-    near = jnp.eye(3, dtype=dtype)[None] if near is None else jnp.asarray(near, dtype)
+    near = jnp.eye(3)[None] if local_rotations is None else local_rotations
+    near = jnp.asarray(near, dtype)
     count = len(volumes)
     classes, changed = np.full(count, -1), []
     for _ in range(iterations):

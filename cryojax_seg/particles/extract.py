@@ -1,4 +1,4 @@
-"""Boxes around particles, cut at sub-voxel positions out of volumes that stay on disk."""
+"""Extracts boxes around particles at sub-voxel positions from volumes that stay on disk."""
 
 import functools
 from collections import deque
@@ -23,14 +23,16 @@ _RELEASE = 16  # boxes between giving pages back: done for each, it takes a fift
 
 
 class Box(NamedTuple):
-    """A particle cut out.
+    """Holds the box of one particle.
+
+    Returned by `extract_boxes`.
 
     Attributes:
-        number: of the particle in its table.
-        volume: float32 cube, in the orientation of the tomogram; the particle is at its voxel
-            ``edge // 2``.
-        wedge: of the box when it is rotated by the particle's inverse rotation into the frame of
-            the reference; None if that of the tomogram is not known.
+        number: the index of the particle in its table.
+        volume: float32 cube, in the orientation of the tomogram; the particle is at voxel ``edge //
+            2``.
+        wedge: the missing wedge of the box after rotation by the particle's inverse rotation into
+            the frame of the reference; None if that of the tomogram is not known.
     """
 
     number: int
@@ -38,15 +40,15 @@ class Box(NamedTuple):
     wedge: MissingWedge | None
 
 
-def reaches_outside(coordinates: Any, edge: int, shape: Shape) -> Bool[np.ndarray, " n"]:
-    """Which boxes reach beyond the volume, and so are not whole.
+def extends_outside(coordinates: Any, edge: int, shape: Shape) -> Bool[np.ndarray, " n"]:
+    """Return which boxes extend beyond the volume.
 
     Args:
-        coordinates: ``(n, 3)`` voxels, zyx.
-        edge: of the boxes, voxels.
-        shape: of the volume.
+        coordinates: ``(n, 3)`` centres in voxels, zyx.
+        edge: edge of the boxes, in voxels.
+        shape: shape of the volume.
 
-    >>> reaches_outside([[4.0, 4.0, 4.0], [3.9, 4, 4], [12.1, 12, 12]], 8, (16, 16, 16)).tolist()
+    >>> extends_outside([[4.0, 4.0, 4.0], [3.9, 4, 4], [12.1, 12, 12]], 8, (16, 16, 16)).tolist()
     [False, True, True]
     """
     first = np.asarray(coordinates, float).reshape(-1, 3) - edge // 2
@@ -61,22 +63,24 @@ def extract_boxes(
     radius: float | int | None = None,
     invert: bool = False,
 ) -> Iterator[Box]:
-    """Cuts out a box around each particle, one after the other.
+    """Yield a box around each particle, one after the other.
 
-    Positions between voxels are reached by windowed sinc interpolation (16 voxels along each axis,
-    Kaiser window): exact at whole voxels, and within 0.3 % of the amplitude up to 0.35 cycles per
-    voxel. A box is normalized to mean 0 and deviation 1 over its voxels inside the volume, or over
-    those of them beyond `radius`, which are background. What is outside the volume is the mean of
-    what is inside, so 0; nothing is wrapped. A box without contrast, or wholly outside, is 0.
+    Values between voxels come from windowed sinc interpolation (16 voxels along each axis, Kaiser
+    window), which is exact at voxels, and within 0.3 % of the amplitude up to 0.35 cycles per
+    voxel. A
+    box is normalized to mean 0 and standard deviation 1 over its voxels inside the volume, or over
+    those beyond `radius`, which are background. Voxels outside the volume are 0, the mean of those
+    inside; nothing is wrapped. A box without contrast, or completely outside, is 0.
 
     Args:
         volume: ``(z, y, x)``; may be a memory map or chunks on disk, of which only the boxes are
             read.
         particles: coordinates in voxels of the volume, and rotations for the wedges.
-        edge: of the boxes, voxels.
-        wedge: of the tomogram.
-        radius: of the particle, voxels; by default a box is normalized as a whole.
-        invert: change the sign, for volumes whose structure is dark.
+        edge: edge of the boxes, in voxels.
+        wedge: missing wedge of the tomogram.
+        radius: radius of the particle in voxels, beyond which is background; by default all voxels
+            normalize a box.
+        invert: whether to change the sign, for volumes whose structure is dark.
 
     Raises:
         ValueError: for an edge below 2, or a radius that leaves no background.
@@ -116,9 +120,9 @@ def wedge_masks(
     """Yield the missing wedge of each box in the frame of the reference.
 
     Args:
-        wedge: of the tomogram.
-        rotations: of the particles, ``lab = R @ reference``, zyx.
-        edge: of the boxes, voxels.
+        wedge: missing wedge of the tomogram.
+        rotations: rotations of the particles, ``lab = R @ reference``, zyx.
+        edge: edge of the boxes, in voxels.
 
     Yields:
         float32 cubes of all frequencies, 1 where the box was measured and 0 elsewhere; the zero
@@ -138,7 +142,7 @@ def wedge_masks(
 
 
 def _ahead(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray) -> Iterator[np.ndarray]:
-    """Results in order, a few of them computed while the one before is used, such as written."""
+    """Yield results in order, while the next few are computed."""
     pool = ThreadPoolExecutor(_THREADS)
     waiting: deque[Future[np.ndarray]] = deque()
     try:
@@ -153,7 +157,7 @@ def _ahead(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray) -> I
 
 
 def _taps(fraction: Array) -> Array:
-    """Weights of the voxels -7 to 8 around a position a fraction of a voxel above voxel 0."""
+    """Return weights of the voxels -7 to 8 around a position this far above voxel 0."""
     t = fraction - jnp.arange(1 - _HALF, _HALF + 1, dtype=fraction.dtype)
     window = jnp.i0(_BETA * jnp.sqrt(jnp.maximum(1 - jnp.square(t / _HALF), 0)))
     taps = jnp.sinc(t) * window
@@ -162,7 +166,7 @@ def _taps(fraction: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnames="edge")
 def _interpolated(block: Array, fractions: Array, edge: int) -> jax.Array:
-    """The sums over 16 voxels along each axis, as shifted additions: from edge + 15 to edge."""
+    """Return the weighted sums over 16 voxels along each axis, as shifted additions."""
     result = jnp.asarray(block)
     for axis in range(3):
         taps = _taps(fractions[axis])
@@ -174,7 +178,7 @@ def _interpolated(block: Array, fractions: Array, edge: int) -> jax.Array:
 
 
 def _cut(volume: Readable | Array, where: np.ndarray, edge: int) -> np.ndarray | None:
-    """The interpolated box; None if nothing of it is inside the volume."""
+    """Return the interpolated box; None if nothing of it is inside the volume."""
     whole = np.floor(where)
     first = whole.astype(np.int64) - edge // 2 - (_HALF - 1)
     last = first + edge + 2 * _HALF - 1
@@ -197,7 +201,7 @@ def _cut(volume: Readable | Array, where: np.ndarray, edge: int) -> np.ndarray |
 
 
 def _inside(where: np.ndarray, edge: int, shape: np.ndarray) -> np.ndarray | None:
-    """The voxels of the box that are inside the volume; None if all are."""
+    """Return the voxels of the box that are inside the volume; None if all are."""
     first = where - edge // 2
     if np.all(first >= 0) and np.all(first + edge - 1 <= shape - 1):
         return None

@@ -1,10 +1,10 @@
-"""Volumes between their voxels: shifts by Fourier phases, rotations by cubic splines.
+"""Shifts volumes by Fourier phases, and rotates them by cubic splines.
 
 The middle of a box is its voxel ``size // 2``, where the zero frequency of a centred transform and
-RELION's origin are. How far a rotation followed by its inverse is from doing nothing, as a share
-of the norm (measured in the tests, mean of 20 random rotations): for content up to 0.15 cycles per
-voxel 0.16 % with cubic splines and 0.010 % with `oversampling` 2, up to 0.25 cycles per voxel 0.9 %
-and 0.04 %. Shifts are exact below the Nyquist frequency.
+RELION's origin are. The error of a rotation followed by its inverse, as a share of the norm
+(measured in the tests, mean of 20 random rotations), is 0.16 % with cubic splines and 0.010 % with
+`oversampling` 2 for content up to 0.15 cycles per voxel, and 0.9 % and 0.04 % up to 0.25 cycles per
+voxel. Shifts are exact below the Nyquist frequency.
 """
 
 import functools
@@ -19,14 +19,14 @@ from cryojax_seg.core.types import Array, Shape, Volume
 
 
 def shift(volume: Volume, offset: Float[Array, "3"]) -> Volume:
-    """The volume moved by a number of voxels, periodically, exact below the Nyquist frequency.
+    """Shift a volume by a number of voxels, periodically, exact below the Nyquist frequency.
 
-    A phase ramp in Fourier space; at the Nyquist frequency of an even axis, which is its own
-    conjugate, the cosine is what is left of it. Differentiable in both arguments.
+    The shift is a phase ramp in Fourier space; at the Nyquist frequency of an even axis, which is
+    its own conjugate, only its cosine remains. It is differentiable in both arguments.
 
     Args:
         volume: ``(z, y, x)``.
-        offset: voxels along z, y, x; content goes towards higher indices.
+        offset: voxels along z, y, x; positive values shift towards higher indices.
 
     >>> import jax.numpy as jnp
     >>> row = shift(jnp.zeros((4, 4, 4)).at[0, 0, 0].set(1.0), jnp.array([0.0, 0.0, 1.0]))[0, 0]
@@ -41,7 +41,7 @@ def shift(volume: Volume, offset: Float[Array, "3"]) -> Volume:
 
 
 def phases(shape: Shape, offset: Float[Array, "3"]) -> Array:
-    """What the spectrum of a volume is multiplied with to move it; see `shift`.
+    """Return the Fourier factors of a shift, by which a spectrum is multiplied; see `shift`.
 
     >>> import jax.numpy as jnp
     >>> phases((4, 4, 4), jnp.zeros(3)).shape
@@ -58,7 +58,7 @@ def phases(shape: Shape, offset: Float[Array, "3"]) -> Array:
 
 @functools.cache
 def _prefilter(size: int) -> np.ndarray:
-    """The matrix from samples to coefficients of the cubic B-spline, mirrored about its ends."""
+    """Return the matrix from samples to cubic B-spline coefficients, mirrored at its ends."""
     matrix = np.eye(size) * 4 / 6
     for i in range(size):
         for j in (i - 1, i + 1):
@@ -67,11 +67,11 @@ def _prefilter(size: int) -> np.ndarray:
 
 
 def spline_coefficients(volume: Volume, oversampling: int = 1) -> Float[Array, "_z _y _x"]:
-    """Coefficients of the cubic B-spline through the voxels (Unser 1999, IEEE SPM 16(6):22).
+    """Return coefficients of the cubic B-spline through the voxels (Unser 1999, IEEE SPM 16(6):22).
 
     The prefilter is the inverse of the spline's sampling matrix along each axis, continued by
-    mirror images about the outermost voxels: what `scipy.ndimage.spline_filter` gives with
-    ``mode="mirror"``. Differentiable.
+    mirror images about the outermost voxels, as in `scipy.ndimage.spline_filter` with
+    ``mode="mirror"``. It is differentiable.
 
     Args:
         volume: ``(z, y, x)``.
@@ -97,7 +97,7 @@ def spline_coefficients(volume: Volume, oversampling: int = 1) -> Float[Array, "
 
 
 def _finer(volume: Volume, factor: int) -> Float[Array, "_z _y _x"]:
-    """Fourier interpolation on a grid whose voxel 0 is the same and which is finer by a factor."""
+    """Return the Fourier interpolation on a grid finer by a factor, with the same voxel 0."""
     spectrum = jnp.fft.fftn(volume)
     for axis, size in enumerate(volume.shape):
         half = size // 2
@@ -118,7 +118,7 @@ def _finer(volume: Volume, factor: int) -> Float[Array, "_z _y _x"]:
 
 
 def _weights(t: Array) -> tuple[Array, Array, Array, Array]:
-    """Cubic B-spline at distances 1 + t, t, 1 - t, 2 - t for t from 0 to 1."""
+    """Return the cubic B-spline at distances 1 + t, t, 1 - t, 2 - t for t from 0 to 1."""
     s = 1 - t
     return s * s * s / 6, 2 / 3 - t * t * (2 - t) / 2, 2 / 3 - s * s * (2 - s) / 2, t * t * t / 6
 
@@ -130,20 +130,24 @@ def resample(
     shape: Shape | None = None,
     oversampling: int = 1,
 ) -> Float[Array, "_a _b _c"]:
-    """A rotated and shifted volume from its `spline_coefficients`.
+    """Rotate and shift a volume by its `spline_coefficients`.
 
-    ``out(R r + offset) = volume(r)``.
-
-    Positions are from the middle voxels. What comes from outside the volume is 0. Differentiable
-    in all arguments, twice in the pose; rotations may be traced, so that one compiled program
-    serves all.
+    The result is ``out(R r + offset) = volume(r)``, with positions from the middle voxels, and 0
+    outside the volume. It is differentiable in all arguments, twice in the pose; rotations may be
+    traced, so that one compiled program serves all.
 
     Args:
-        coefficients: from `spline_coefficients`.
-        rotation: zyx order.
-        offset: voxels, zyx.
-        shape: of the result; by default that of the volume.
-        oversampling: as it was for the coefficients.
+        coefficients: coefficients from `spline_coefficients`.
+        rotation: rotation matrix in zyx order.
+        offset: offset in voxels, zyx.
+        shape: shape of the result; by default that of the volume.
+        oversampling: the oversampling of the coefficients.
+
+    >>> import jax.numpy as jnp
+    >>> coefficients = spline_coefficients(jnp.zeros((5, 5, 5)).at[2, 2, 2].set(1.0))
+    >>> moved = resample(coefficients, jnp.eye(3), jnp.array([0.0, 0.0, 1.0]))
+    >>> float(moved[2, 2, 3].round(3)), float(moved[2, 2, 2].round(3))
+    (1.0, 0.0)
     """
     coefficients = jnp.asarray(coefficients)
     dtype = coefficients.dtype
@@ -190,14 +194,14 @@ def rotate(
     offset: Float[Array, "3"] | None = None,
     oversampling: int = 1,
 ) -> Float[Array, "_a _b _c"]:
-    """A volume rotated about its middle voxel and then shifted, 0 where nothing comes from.
+    """Rotate a volume about its middle voxel and then shift it, with 0 from outside.
 
-    The wedge goes with it: ``wedge.rotate(rotation)``.
+    Its wedge rotates with it by ``wedge.rotate(rotation)``.
 
     Args:
-        volume: ``(z, y, x)``; where it does not end at 0 the corners are cut.
-        rotation: zyx order, ``result = R @ volume``.
-        offset: voxels, zyx; none by default.
+        volume: ``(z, y, x)``; corners that are not 0 may be cut off.
+        rotation: rotation matrix in zyx order, ``result = R @ volume``.
+        offset: offset in voxels, zyx; none by default.
         oversampling: 1 for cubic splines alone; with 2, Fourier interpolation to half the voxel
             comes first (8 times the time and memory of the prefilter).
 

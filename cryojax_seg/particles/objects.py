@@ -1,4 +1,4 @@
-"""Particles from label volumes: the middle of each connected object."""
+"""Picks particles from label volumes, at the middle of each connected object."""
 
 from collections.abc import Sequence
 
@@ -19,12 +19,12 @@ TOUCHING = np.ones((3, 3, 3), bool)  # by a face, an edge or a corner
 
 
 def as_labels(values: Readable | Array) -> Int[np.ndarray, "z y x"] | None:
-    """The labels that a volume holds; None if it holds probabilities or densities.
+    """Return the labels that a volume holds; None if it holds probabilities or densities.
 
     A volume of two values is a mask, whatever they are: 0, or else the lower one, is background.
-    Any other volume holds labels if it has whole numbers from 0 up, and 0 most often. What is not a
-    finite number is background, and so is 255 beside lower labels, which marks voxels that nobody
-    annotated, unless there is a 254 too.
+    Any other volume holds labels if it has whole numbers from 0 up, and 0 most often. Values that
+    are not finite are background, and so is 255 beside lower labels, which marks voxels without
+    annotation, unless there is a 254 too.
 
     Args:
         values: numbers of any type.
@@ -64,22 +64,22 @@ def pick_objects(
     mask: Bool[Array, "z y x"] | None = None,
     only: Sequence[int] | None = None,
 ) -> Particles:
-    """The middle of each connected object of a label volume.
+    """Pick the middle of each connected object of a label volume.
 
-    An object of voxels that touch, if only by corners, is one particle at its centre of mass. One
-    that is wider than the diameter may be several that touch: then each place where `pick_balls`
-    finds a particle in it takes the voxels nearest to it. Objects smaller than a twentieth of what
-    the label usually has are specks and left out.
+    Voxels that touch, if only by corners, are one object, whose centre of mass is one particle. An
+    object wider than the diameter may be several particles that touch: then each position where
+    `pick_balls` finds a particle in it takes the voxels nearest to it. Objects smaller than a
+    twentieth of the typical size of their label are specks and left out.
 
     Args:
         labels: 0 is background; each other label is a class of particles, or one particle.
-        diameter: of the particles, voxels.
-        mask: where the middles may be; everywhere by default.
+        diameter: diameter of the particles, in voxels.
+        mask: where the centres may be; everywhere by default.
         only: the labels to pick; all by default.
 
     Returns:
-        particles with the label as their class, from the highest score on, which is the volume over
-        that of a ball of this diameter.
+        particles with the label as their class, by descending score, which is the volume over that
+        of a ball of this diameter.
 
     Raises:
         ValueError: if the diameter is not positive.
@@ -111,7 +111,7 @@ def pick_objects(
 
 
 def _middles(inside: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray]:
-    """The middle of each object ``(n, 3)``, and how many voxels it has."""
+    """Return the middle of each object ``(n, 3)``, and its number of voxels."""
     numbers, count = ndimage.label(inside, TOUCHING)  # pyright: ignore
     where = np.argwhere(inside)
     owner = numbers[inside] - 1

@@ -1,4 +1,4 @@
-"""Rotations spread evenly over SO(3), all or those near one, and those a membrane suggests."""
+"""Makes rotations that cover SO(3) or a part of it evenly, and those along a membrane normal."""
 
 import math
 
@@ -17,18 +17,18 @@ _PSI = 1.533751168755204288118041
 
 
 def uniform_rotations(count: int) -> Float[np.ndarray, "n 3 3"]:
-    """Rotations that cover SO(3) evenly: super-Fibonacci spirals.
+    """Return rotations that cover SO(3) evenly, on super-Fibonacci spirals.
 
-    Alexa 2022 (CVPR, "Super-Fibonacci Spirals: Fast, Low-Discrepancy Sampling of SO(3)"). No
-    rotation is farther than about ``235 * count^(-1/3)`` degrees from one of them, and on average
-    they are at half of that (`covering_angle`): measured 51 and 26 degrees for 100, 22.3 and 11.8
-    for 1,000, 9.8 and 5.6 for 10,000.
+    The source is Alexa 2022 (CVPR, "Super-Fibonacci Spirals: Fast, Low-Discrepancy Sampling of
+    SO(3)"). No rotation is farther than about ``235 * count^(-1/3)`` degrees from one of them, and
+    the mean distance is half of that. By `covering_angle`, these are 51 and 26 degrees for 100
+    rotations, 22.3 and 11.8 for 1,000, 9.8 and 5.6 for 10,000.
 
     Returns:
         ``(count, 3, 3)`` matrices in zyx order.
 
     Raises:
-        ValueError: if there is to be none.
+        ValueError: for a count below 1.
 
     >>> rotations = uniform_rotations(100)
     >>> bool(np.allclose(rotations @ rotations.transpose(0, 2, 1), np.eye(3)))
@@ -45,7 +45,7 @@ def uniform_rotations(count: int) -> Float[np.ndarray, "n 3 3"]:
 
 
 def rotations_within(step: float | int) -> Float[np.ndarray, "n 3 3"]:
-    """As many `uniform_rotations` as it takes to have one within `step` degrees of any.
+    """Return `uniform_rotations`, enough to have one within `step` degrees of any rotation.
 
     Raises:
         ValueError: if the step is not between 2 and 180 degrees.
@@ -61,12 +61,12 @@ def rotations_within(step: float | int) -> Float[np.ndarray, "n 3 3"]:
 def covering_angle(
     rotations: Float[Array, "n 3 3"], samples: int = 100_000, seed: int = 0
 ) -> tuple[float, float]:
-    """How far a random rotation is from the nearest of these: the largest and the mean, degrees.
+    """Return the largest and mean angle from any rotation to the nearest of these, in degrees.
 
     Args:
-        rotations: any order of axes.
-        samples: random rotations; the largest of so many is a little below the true one.
-        seed: of them.
+        rotations: rotation matrices, in any order of axes.
+        samples: number of random rotations; their largest angle is a little below the true one.
+        seed: seed of the random rotations.
 
     >>> largest, mean = covering_angle(uniform_rotations(100), 10_000)
     >>> 45 < largest < 55, 25 < mean < 27
@@ -82,15 +82,15 @@ def covering_angle(
 
 
 def rotations_near(angle: float | int, step: float | int) -> Float[np.ndarray, "n 3 3"]:
-    """Rotations by up to `angle` degrees on a grid about `step` apart, with that by 0.
+    """Return rotations by up to `angle` degrees on a grid about `step` apart, including that by 0.
 
-    Rotation vectors on a body-centred cubic lattice, the thinnest covering of space by balls: none
-    that is half a step within the angle is farther than 0.65 steps from one of them, and one at the
-    angle 0.85 steps. Multiply a pose by them.
+    Their rotation vectors lie on a body-centred cubic lattice, the thinnest covering of space by
+    balls: no rotation at least half a step below the largest angle is farther than 0.65 steps from
+    one of them, and none at the largest angle is farther than 0.85 steps. Multiply a pose by them.
 
     Args:
-        angle: largest, degrees.
-        step: distance of neighbours, degrees.
+        angle: largest angle, in degrees.
+        step: distance between neighbours, in degrees.
 
     Raises:
         ValueError: unless 0 < step, and 0 <= angle <= 180.
@@ -114,14 +114,14 @@ def rotations_near(angle: float | int, step: float | int) -> Float[np.ndarray, "
 def orientations_from_normals(
     normals: Float[Array, "n 3"], seed: int | None = None
 ) -> Float[np.ndarray, "n 3 3"]:
-    """Rotations that take the z axis of the reference to these normals.
+    """Return rotations that take the z axis of the reference to these normals.
 
-    The rotation about the normal is free: by default the smallest rotation is taken, else a
-    random one.
+    The rotation about the normal is arbitrary: it is the smallest rotation by default, and random
+    with a seed.
 
     Args:
-        normals: ``(n, 3)`` in zyx order, of any length above 0.
-        seed: of random rotations about the normals.
+        normals: ``(n, 3)`` vectors in zyx order, of any length above 0.
+        seed: seed of random rotations about the normals; None for the smallest rotations.
 
     Returns:
         ``(n, 3, 3)``, ``lab = R @ reference``, in zyx order.
@@ -152,16 +152,17 @@ def orientations_from_normals(
 def normals_at(
     coordinates: Float[Array, "n 3"], mask: Bool[Array, "_z _y _x"], sigma: float | int = 2.0
 ) -> Float[np.ndarray, "n 3"]:
-    """Unit normals (zyx) of a mask at particles on it or near it, pointing out of it to them.
+    """Return unit normals (zyx) of a mask at particles near it, pointing from the mask to them.
 
-    The gradient of the signed distance to the mask, smoothed by a Gaussian. In the middle of a
-    membrane, where it vanishes, the direction across which the distance changes most
-    (`core.masks.structure_normals`), whose sign is that of the particle's side or arbitrary.
+    A normal is the gradient of the signed distance to the mask, smoothed by a Gaussian. In the
+    middle of a membrane, where the gradient vanishes, it is the direction in which the distance
+    changes most (`core.masks.structure_normals`), with the sign of the particle's side, if any.
 
     Args:
-        coordinates: voxels, zyx; those outside the volume take the normal of the nearest voxel.
-        mask: of a membrane or a compartment.
-        sigma: of the Gaussian, voxels.
+        coordinates: ``(n, 3)`` positions in voxels, zyx; those outside the volume take the normal
+            of the nearest voxel.
+        mask: voxels of a membrane or a compartment.
+        sigma: standard deviation of the Gaussian, in voxels.
 
     Raises:
         ValueError: if the mask is empty or full, or sigma is not positive.

@@ -1,4 +1,4 @@
-"""Particles picked from maps of scores or probabilities, and kept where they belong."""
+"""Picks particles from maps of scores or probabilities, and selects them by compartment."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,22 +21,24 @@ def pick_peaks(
     threshold: float | int,
     mask: Bool[Array, "z y x"] | None = None,
 ) -> Particles:
-    """The highest peaks that are at least a diameter apart: non-maximum suppression.
+    """Pick the highest peaks that are at least a diameter apart, by non-maximum suppression.
 
-    Local maxima above the threshold, from the highest on; each takes out those within a diameter of
-    it. A higher threshold gives the same picks without the lower ones, so that one run at a low
-    threshold serves to choose one. A maximum of one voxel is refined to a fraction of a voxel by a
-    parabola through the neighbours along each axis; a flat top of equal values counts once, at its
-    middle.
+    The peaks are local maxima above the threshold, by descending score; each suppresses those
+    within
+    a diameter of it. A higher threshold gives the same picks without the lower ones, so that one
+    run
+    at a low threshold suffices to choose one. A maximum of one voxel is refined to a fraction of a
+    voxel by a parabola through the neighbours along each axis; a plateau of equal values counts
+    once, at its middle.
 
     Args:
         scores: probabilities of one class, or the scores of `match_template`.
-        diameter: of the particle, voxels.
+        diameter: diameter of the particle, in voxels.
         threshold: lowest score.
-        mask: where to look; everywhere by default.
+        mask: where the peaks may be; everywhere by default.
 
-    Returns:
-        particles from the highest score on; none where there is no peak.
+        Returns:
+            particles by descending score; none if there is no peak.
 
     Raises:
         ValueError: if the diameter is not positive, or the threshold is not a number.
@@ -48,7 +50,7 @@ def pick_peaks(
     check_size(diameter, threshold)
     values = finite(scores)
     voxels, middles = tops(values, threshold, mask)
-    kept = apart(middles, diameter)
+    kept = separated(middles, diameter)
     voxels, middles = voxels[kept], middles[kept]
     return Particles(refined(values, voxels, middles), scores=values[tuple(voxels.T)])
 
@@ -56,11 +58,11 @@ def pick_peaks(
 def tops(
     values: np.ndarray, threshold: float | int, mask: Bool[Array, "_z _y _x"] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Local maxima of float32 ``(z, y, x)``, where connected voxels of one value are one.
+    """Return the local maxima of float32 ``(z, y, x)``, with connected voxels of one value as one.
 
     Returns:
-        a voxel of each ``(n, 3)``, the nearest to its middle, and the middles; from the highest on,
-        and of equally high ones in the order of the volume.
+        for each maximum the voxel nearest to its middle, and its middle, ``(n, 3)`` both; by
+        descending value, and in the order of the volume for equal values.
     """
     from skimage.morphology import local_maxima
 
@@ -85,13 +87,13 @@ def tops(
 
 
 def refined(values: np.ndarray, voxels: np.ndarray, middles: np.ndarray) -> np.ndarray:
-    """The middles of tops, where those of one voxel are moved to the top of a parabola."""
+    """Return the middles of maxima, with those of one voxel moved to the top of a parabola."""
     single = np.all(voxels == middles, 1)[:, None]
     return middles + np.where(single, _fractions(values, voxels), 0.0)
 
 
-def apart(points: np.ndarray, diameter: float | int) -> np.ndarray:
-    """Numbers of the points that none before it, which is kept, is nearer to than the diameter."""
+def separated(points: np.ndarray, diameter: float | int) -> np.ndarray:
+    """Return the indices of points to keep, each at least a diameter from all kept before it."""
     if not len(points):
         return np.zeros(0, int)
     tree = KDTree(points)
@@ -105,7 +107,7 @@ def apart(points: np.ndarray, diameter: float | int) -> np.ndarray:
 
 
 def _fractions(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Where the parabola through three neighbours has its top, within half a voxel."""
+    """Return the top of the parabola through three neighbours, within half a voxel."""
     result = np.zeros(where.shape)
     for axis in range(3):
         low, high = where.copy(), where.copy()
@@ -126,21 +128,21 @@ def pick_regions(
     mask: Bool[Array, "z y x"] | None = None,
     smallest: float = 0.1,
 ) -> Particles:
-    """The centres of regions above a threshold, where touching ones are split by a watershed.
+    """Pick the centres of regions above a threshold, with touching ones split by a watershed.
 
     The region is flooded from the tops of its distance to the outside, at least half a diameter
     apart (Beucher and Lantuejoul 1979), and each basin is a particle: at its centre of mass,
     weighted by the probability, with its highest probability as the score.
 
     Args:
-        probabilities: of one class, 0 to 1.
-        diameter: of the particle, voxels.
-        threshold: of the region.
-        mask: where to look; everywhere by default.
+        probabilities: ``(z, y, x)`` map of one class, 0 to 1.
+        diameter: diameter of the particle, in voxels.
+        threshold: lowest probability in a region.
+        mask: where the centres may be; everywhere by default.
         smallest: basins with a smaller share of the volume of a ball of this diameter are left out.
 
-    Returns:
-        particles from the highest score on; none where nothing is above the threshold.
+        Returns:
+            particles by descending score; none if nothing is above the threshold.
 
     Raises:
         ValueError: if the diameter is not positive, or the threshold is not a number.
@@ -159,7 +161,7 @@ def pick_regions(
     depth = depth_in_mask(inside)
     depth = np.asarray(ndimage.gaussian_filter(depth, min(diameter / 8, 2.0)))
     voxels, middles = tops(np.where(inside, depth, 0).astype(np.float32), 1e-3)
-    voxels = voxels[apart(middles, diameter / 2)]
+    voxels = voxels[separated(middles, diameter / 2)]
     seeds = np.zeros(values.shape, np.int32)
     seeds[tuple(voxels.T)] = 1 + np.arange(len(voxels))
     basins = depth_basins(depth, inside, seeds, connectivity=1)
@@ -176,7 +178,7 @@ def pick_regions(
 
 
 def inside_mask(particles: Particles, mask: Bool[Array, "_z _y _x"]) -> Bool[np.ndarray, " n"]:
-    """Which particles are in a compartment, by the voxel that holds each; outside the volume, none.
+    """Return which particles are in a compartment, by the voxel of each; False outside the volume.
 
     >>> inside_mask(Particles([[0.0, 0, 1], [0, 0, 5]]), np.array([[[False, True]]])).tolist()
     [True, False]
@@ -185,9 +187,10 @@ def inside_mask(particles: Particles, mask: Bool[Array, "_z _y _x"]) -> Bool[np.
 
 
 def distances_to(particles: Particles, mask: Bool[Array, "_z _y _x"]) -> Float[np.ndarray, " n"]:
-    """The distance of each particle to the nearest voxel of a membrane, in voxels.
+    """Return the distance of each particle to the nearest voxel of a membrane, in voxels.
 
-    To the centre of that voxel; 0 in the membrane, and infinite if the mask is empty.
+    It is the distance to the centre of that voxel, 0 in the membrane, and infinite for an empty
+    mask.
 
     >>> wall = np.zeros((9, 9, 9), bool); wall[2] = True
     >>> distances_to(Particles([[6.5, 4, 4]]), wall).tolist()
@@ -197,14 +200,14 @@ def distances_to(particles: Particles, mask: Bool[Array, "_z _y _x"]) -> Float[n
 
 
 def finite(values: Array) -> np.ndarray:
-    """The values as float32; what is not a finite number is lower than any."""
+    """Return the values as float32, with values that are not finite below all others."""
     values = np.asarray(values, np.float32)
     finite = np.isfinite(values)
     return values if finite.all() else np.where(finite, values, -np.inf)
 
 
 def check_size(diameter: float | int, threshold: float | int) -> None:
-    """Raises a ValueError unless the diameter is positive and the threshold a number."""
+    """Raise a ValueError unless the diameter is positive and the threshold a number."""
     if not diameter > 0:
         raise ValueError(f"diameter must be positive, got {diameter} voxels")
     if not np.isfinite(threshold):

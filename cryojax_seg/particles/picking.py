@@ -1,4 +1,4 @@
-"""Picks from the maps of several classes or from labels, and where they lie to a membrane."""
+"""Picks particles from maps of several classes or from labels, and relates them to a membrane."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ Method = Literal["balls", "peaks", "regions"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Surroundings:
-    """Where particles may be: in a compartment, and within a range of distances from a membrane.
+    """Says where particles may be, by a compartment and a range of distances from a membrane.
 
     Attributes:
         compartment: bool ``(z, y, x)``, where the centres may be; None for anywhere.
-        membrane: bool ``(z, y, x)``; None for none.
-        distance: shortest and longest distance of a centre from the membrane in voxels; None for
+        membrane: bool ``(z, y, x)``, the voxels of a membrane; None for none.
+        distance: shortest and longest distance of a centre from the membrane, in voxels; None for
             any.
 
     Raises:
@@ -33,7 +33,7 @@ class Surroundings:
 
     >>> wall = np.zeros((9, 9, 9), bool); wall[2] = True
     >>> found = Particles([[4.0, 4, 4], [8, 4, 4]])
-    >>> Surroundings(membrane=wall, distance=(1, 3)).near(found).coordinates.tolist()
+    >>> Surroundings(membrane=wall, distance=(1, 3)).within(found).coordinates.tolist()
     [[4.0, 4.0, 4.0]]
     """
 
@@ -49,7 +49,7 @@ class Surroundings:
                 f"distance: the shortest comes first, got {self.distance}", "distance"
             )
 
-    def near(self, particles: Particles) -> Particles:
+    def within(self, particles: Particles) -> Particles:
         """Return the particles within the distances from the membrane."""
         if self.membrane is None or self.distance is None:
             return particles
@@ -75,15 +75,15 @@ def pick_maps(
 
     Args:
         maps: probabilities of each class, 0 to 1, on one grid.
-        diameters: of the particles of each, voxels; one serves for all maps.
-        threshold: see the method.
+        diameters: diameter of the particles of each class, in voxels; or one for all maps.
+        threshold: lowest score, see the method.
         method: "balls" (`pick_balls`), "peaks" (`pick_peaks`) or "regions" (`pick_regions`). The
             maps of several classes are picked as balls (`pick_classes`).
-        mask: where the middles may be; everywhere by default.
-        smallest: with balls, least mean probability in the ball.
+        mask: where the centres may be; everywhere by default.
+        smallest: for the method "balls", lowest mean probability in the ball.
 
-    Returns:
-        particles from the highest score on; of several maps with their classes, from 1.
+        Returns:
+            particles by descending score; for several maps with their classes, from 1.
 
     Raises:
         ValueError: if the numbers of maps and diameters or the shapes of the maps differ, for
@@ -120,12 +120,12 @@ def pick_labels(
 
     Args:
         labels: 0 is background.
-        diameter: of the particles, voxels.
+        diameter: diameter of the particles, in voxels.
         only: the labels to pick; empty for all.
-        mask: where the middles may be; everywhere by default.
+        mask: where the centres may be; everywhere by default.
 
-    Returns:
-        particles as of `pick_objects`; classes are None where one label is picked.
+        Returns:
+            particles as from `pick_objects`; classes are None if a single label is picked.
 
     Raises:
         ParameterError: if no voxel has a label of `only`.
@@ -159,14 +159,14 @@ def listed(labels: Sequence[int]) -> str:
 def correlation_threshold(
     scores: Float[np.ndarray, "z y x"], deviations: float | int = 6.0
 ) -> float:
-    """Return the correlation that lies this many deviations above the median.
+    """Return the correlation that lies this many standard deviations above the median.
 
-    Both are robust: the deviation is 1.4826 times the median absolute one. Scores of exactly 0
-    are of blank parts and do not count.
+    The standard deviation is the robust one, 1.4826 times the median absolute deviation. Scores of
+    exactly 0 belong to blank parts and do not count.
 
     Args:
-        scores: of `match_template`.
-        deviations: above the median.
+        scores: ``(z, y, x)`` scores of `match_template`.
+        deviations: number of standard deviations.
 
     >>> scores = np.arange(-5.0, 6.0).reshape(1, 1, 11).astype(np.float32)
     >>> round(correlation_threshold(scores, 2.0), 3)
@@ -192,7 +192,7 @@ def within_distance(
 
 
 def oriented_by_membrane(particles: Particles, membrane: Bool[Array, "_z _y _x"]) -> Particles:
-    """Return the particles in rotations that take z to the normal of a membrane near them.
+    """Return the particles with rotations that take z to the normal of a membrane near them.
 
     >>> wall = np.zeros((16, 16, 16), bool); wall[:, :, 7:9] = True
     >>> oriented_by_membrane(Particles([[8.0, 8, 12]]), wall).rotations[0][:, 0].round(2).tolist()

@@ -1,4 +1,4 @@
-"""Half-set refinement: two halves of the particles aligned and averaged apart, and compared."""
+"""Refines two halves of the particles independently, and compares their averages."""
 
 import dataclasses
 import functools
@@ -32,13 +32,15 @@ _log = logging.getLogger("cryojax_seg.particles")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Refinement:
-    """What two independent halves of the particles give.
+    """Holds the averages and poses of two independent halves of the particles.
+
+    Returned by `refine_halves`.
 
     Attributes:
-        average: float32 ``(z, y, x)`` of all particles, wedge-compensated.
-        halves: the same of each half.
-        poses: of all particles, in their order.
-        correlation: of the halves, by shell.
+        average: float32 ``(z, y, x)``, the wedge-compensated average of all particles.
+        halves: the average of each half.
+        poses: poses of all particles, in their order.
+        correlation: Fourier shell correlation of the halves.
     """
 
     average: np.ndarray
@@ -50,8 +52,8 @@ class Refinement:
         """Return the resolution at a corrected shell correlation of 0.143, in angstrom.
 
         Returns:
-            None for fewer than 10 particles, whose halves agree or not by chance; infinity where
-            not even the first shell agrees.
+            None for fewer than 10 particles, whose halves may agree by chance; infinity if not even
+            the first shell agrees.
         """
         if len(self.poses.scores) < FEWEST_FOR_RESOLUTION:
             return None
@@ -79,10 +81,10 @@ class Refinement:
 def half_sets(numbers: Int[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
     """Divide particles into two independent halves by the number of their box.
 
-    The order of the particles plays no role, and no box is in both halves.
+    The order of the particles does not matter, and no box is in both halves.
 
     Args:
-        numbers: of the box of each particle.
+        numbers: the number of the box of each particle.
 
     Returns:
         indices of the particles of each half.
@@ -113,22 +115,24 @@ def refine_halves(
     max_shift: float | int = 3.0,
     radius: float | int | None = None,
 ) -> Refinement:
-    """Align and average two halves of the particles apart, and compare them.
+    """Align and average two halves of the particles independently, and compare the averages.
 
     Args:
-        boxes: cubes ``(n, z, y, x)`` in the orientation of their tomogram; some are read at a time.
-        poses: to start from, one for each particle.
-        wedge: of the tomogram.
-        numbers: of the box of each particle; None if there is a box for each, in their order.
-        iterations: rounds of alignment of each half to its own average; 0 averages the poses as
-            they are.
-        reference: bright density ``(z, y, x)`` that both halves are aligned to in the first round;
+        boxes: cubes ``(n, z, y, x)`` in the orientation of their tomogram; only a few are in memory
+            at a time.
+        poses: initial poses, one for each particle.
+        wedge: missing wedge of the tomogram.
+        numbers: the number of the box of each particle; None if there is one box for each, in their
+            order.
+        iterations: number of rounds of alignment of each half to its own average; 0 averages the
+            initial poses.
+        reference: bright density ``(z, y, x)`` to which both halves are aligned in the first round;
             None for their own averages.
-        angle: largest rotation that is tried around each pose in the first round, degrees; halved
-            after each round.
-        spacing: between neighbouring rotations, degrees; halved after each round.
-        max_shift: largest change of an offset in a round, voxels.
-        radius: of the mask, voxels; None for 0.7 of half the box.
+        angle: largest rotation around each pose in the first round, in degrees; halved after each
+            round.
+        spacing: angle between neighbouring rotations, in degrees; halved after each round.
+        max_shift: largest change of an offset in a round, in voxels.
+        radius: radius of the mask in voxels; None for 0.7 of half the box.
 
     Returns:
         averages, poses and the correlation of the halves.
@@ -176,7 +180,7 @@ def refine_halves(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Task:
-    """The boxes of all particles, some at a time."""
+    """Reads the boxes of all particles, a few at a time."""
 
     boxes: Readable | Array
     numbers: np.ndarray
@@ -212,6 +216,6 @@ _average = jax.jit(average_particles)
 
 
 def _joined(parts: list[Poses], halves: tuple[np.ndarray, np.ndarray]) -> Poses:
-    """The poses of both halves in the order of the particles."""
+    """Return the poses of both halves in the order of the particles."""
     order = np.argsort(np.concatenate(halves))
     return Poses(*(np.concatenate(both)[order] for both in zip(*parts, strict=True)))

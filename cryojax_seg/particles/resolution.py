@@ -1,4 +1,4 @@
-"""How far an average can be trusted: the correlation of its halves, freed of the mask's part."""
+"""Estimates resolution by the correlation of half averages, corrected for the mask."""
 
 from typing import NamedTuple
 
@@ -12,15 +12,17 @@ from cryojax_seg.core.types import Array, Key, Shape, Volume
 
 
 class ShellCorrelation(NamedTuple):
-    """Fourier shell correlations of two half averages, by shell.
+    """Holds Fourier shell correlations of two half averages, by shell.
+
+    Returned by `masked_shell_correlation`.
 
     Attributes:
-        frequency: cycles per voxel.
-        unmasked: of the halves as they are.
-        masked: of the masked halves.
-        randomized: of the masked halves after their phases were randomized.
-        corrected: what is left of `masked` without the part of the mask.
-        start: shell from which phases were randomized.
+        frequency: frequency of each shell, in cycles per voxel.
+        unmasked: correlation of the halves without a mask.
+        masked: correlation of the masked halves.
+        randomized: correlation of the masked halves after their phases were randomized.
+        corrected: `masked` without the contribution of the mask.
+        start: first shell whose phases were randomized.
     """
 
     frequency: Array
@@ -32,12 +34,12 @@ class ShellCorrelation(NamedTuple):
 
 
 def soft_sphere(shape: Shape, radius: float | int, edge: float | int = 3.0) -> Volume:
-    """A mask that is 1 within the radius of the middle voxel and falls to 0 as a raised cosine.
+    """Return a mask that is 1 within a radius of the middle voxel, with a raised-cosine edge.
 
     Args:
-        shape: ``(z, y, x)``.
-        radius: voxels.
-        edge: width of the fall beyond the radius, voxels.
+        shape: shape ``(z, y, x)`` of the mask.
+        radius: radius in voxels.
+        edge: width of the edge beyond the radius, in voxels.
 
     >>> soft_sphere((9, 9, 9), 2.0, 2.0)[4, 4].round(2).tolist()
     [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.0]
@@ -53,23 +55,31 @@ def masked_shell_correlation(
     second: Float[Array, "_a _b _c"],
     mask: Float[Array, "_d _e _f"],
     key: Key,
-    trust: float | int = 0.8,
+    threshold: float | int = 0.8,
 ) -> ShellCorrelation:
-    """The Fourier shell correlation of masked halves, corrected by phase randomization.
+    """Return the Fourier shell correlation of masked halves, corrected by phase randomization.
 
-    Beyond the shell where the correlation of the unmasked halves falls below `trust`, the phases of
-    both are replaced by random ones. What the masked halves then still share is the mask's doing,
-    and is taken out: ``FSC_true = (FSC_masked - FSC_random) / (1 - FSC_random)`` from two shells
-    further (Chen et al. 2013, Ultramicroscopy 135:24, equation 4).
+    Beyond the shell where the correlation of the unmasked halves falls below `threshold`, the
+    phases
+    of both are replaced by random ones. Any correlation of the masked halves that remains there
+    comes from the mask, and is removed by
+    ``FSC_true = (FSC_masked - FSC_random) / (1 - FSC_random)`` from two shells further on (Chen et
+    al. 2013, Ultramicroscopy 135:24, equation 4).
 
     Args:
         first, second: averages of independent halves of the particles.
-        mask: soft, 0 to 1.
-        key: of the random phases.
-        trust: correlation above which phases are kept.
+        mask: soft mask, 0 to 1.
+        key: random key of the phases.
+        threshold: correlation above which phases are kept.
 
     Raises:
         ValueError: if the shapes differ.
+
+    >>> volume = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    >>> mask, key = soft_sphere((8, 8, 8), 2.0), jax.random.key(0)
+    >>> shells = masked_shell_correlation(volume, volume, mask, key)
+    >>> shells.corrected[1:4].round(3).tolist()
+    [1.0, 1.0, 1.0]
     """
     if not first.shape == second.shape == mask.shape:
         raise ValueError(
@@ -80,7 +90,7 @@ def masked_shell_correlation(
     shape = first.shape
     unmasked = fourier.fourier_shell_correlation(first, second)
     numbers = jnp.arange(unmasked.shape[0], dtype=jnp.int32)
-    low = (unmasked < trust) & (numbers > 0)
+    low = (unmasked < threshold) & (numbers > 0)
     start = jnp.where(low.any(), jnp.argmax(low), unmasked.shape[0]).astype(jnp.int32)
     shell = fourier.radius(shape) * min(shape)
     kept = jnp.round(shell).astype(jnp.int32) < start
@@ -109,22 +119,24 @@ def masked_shell_correlation(
 def find_resolution(
     frequency: Float[Array, " shell"],
     correlation: Float[Array, " shell"],
-    voxel_size: float | int,
+    voxel_size_angstrom: float | int,
     threshold: float | int = 0.143,
 ) -> float:
-    """Where a shell correlation first falls below a threshold, in angstrom.
+    """Return the resolution in angstrom at which a shell correlation first falls below a threshold.
 
-    Between shells by a straight line. The threshold for halves is 0.143 (Rosenthal and Henderson
-    2003, J. Mol. Biol. 333:721). If it never falls below, the Nyquist limit, two voxels.
+    It is interpolated linearly between shells. The threshold for halves is 0.143 (Rosenthal and
+    Henderson 2003, J. Mol. Biol. 333:721). If the correlation never falls below it, the result is
+    the
+    Nyquist limit, two voxels.
 
     Args:
-        frequency: cycles per voxel.
-        correlation: of the same shells; the zero frequency is not looked at.
-        voxel_size: angstrom.
-        threshold: of the correlation.
+        frequency: frequency of each shell, in cycles per voxel.
+        correlation: correlation of each shell; the zero frequency is ignored.
+        voxel_size_angstrom: voxel size.
+        threshold: threshold of the correlation.
 
     Returns:
-        angstrom; infinity if not even the first shell is above.
+        the resolution; infinity if not even the first shell is above the threshold.
 
     >>> k = np.array([0.0, 0.125, 0.25, 0.375, 0.5])
     >>> find_resolution(k, np.array([1.0, 1.0, 0.5, 0.1, 0.0]), 10.0, threshold=0.5)
@@ -133,9 +145,9 @@ def find_resolution(
     k, c = np.asarray(frequency, float)[1:], np.asarray(correlation, float)[1:]
     below = np.flatnonzero(~(c >= threshold))
     if not below.size:
-        return 2.0 * voxel_size
+        return 2.0 * voxel_size_angstrom
     n = int(below[0])
     if n == 0:
         return float("inf")
     share = (c[n - 1] - threshold) / (c[n - 1] - c[n]) if np.isfinite(c[n]) else 0.0
-    return float(voxel_size / (k[n - 1] + share * (k[n] - k[n - 1])))
+    return float(voxel_size_angstrom / (k[n - 1] + share * (k[n] - k[n - 1])))

@@ -1,4 +1,4 @@
-"""Places and rotations of a known structure in a tomogram: the classical baseline of picking.
+"""Finds positions and rotations of a known structure in a tomogram by template matching.
 
 For each rotation R, with the template T_R = R T behind the wedge of the tomogram, a mask m about
 the middle voxel, weighted means ``<.>`` under it and sums over the voxels u of the template's box,
@@ -32,12 +32,14 @@ _BYTES = 36  # of working memory for each voxel of a block
 
 
 class Match(NamedTuple):
-    """The best rotation at each voxel.
+    """Holds the best rotation at each voxel, and its score.
+
+    Returned by `match_template`.
 
     Attributes:
-        scores: float32 ``(z, y, x)``, -1 to 1.
-        numbers: int32, of the rotation that has this score.
-        rotations: ``(k, 3, 3)`` that were tried.
+        scores: float32 ``(z, y, x)``, the best score, -1 to 1.
+        numbers: int32 ``(z, y, x)``, the index of the rotation with this score.
+        rotations: ``(k, 3, 3)``, the rotations that were tried.
     """
 
     scores: np.ndarray
@@ -64,21 +66,21 @@ def match_template(
     mask: Array | None = None,
     memory: float = 4.0,
 ) -> Match:
-    """The best score over all rotations at each voxel, tile by tile.
+    """Find the best score over all rotations at each voxel, tile by tile.
 
-    The volume is continued by mirror images; tiled equals whole to rounding. Where it is constant
-    under the mask the score is 0. The rotations are scanned in one compiled program, on whatever
-    device JAX runs.
+    The volume is continued by mirror images; tiles change the result by rounding only. Where the
+    volume is constant under the mask the score is 0. The rotations are scanned in one compiled
+    program, on the device on which JAX runs.
 
     Args:
         volume: ``(z, y, x)``, structure bright as in the template; may be a memory map.
-        template: about its middle voxel, on the same voxel size; with enough room around it that
-            the wedge's smear stays inside.
-        rotations: to try, ``sample = R @ template``.
-        wedge: of the tomogram.
-        mask: soft, of the template's shape, and round, for it is not rotated; by default a
+        template: centred on its middle voxel, with the same voxel size, and with a margin in which
+            the blur of the wedge stays inside.
+        rotations: rotations to try, ``sample = R @ template``.
+        wedge: missing wedge of the tomogram.
+        mask: soft mask of the template's shape, and round, as it is not rotated; by default a
             `soft_sphere` that ends at the faces.
-        memory: GiB for the working arrays; decides about the tiles.
+        memory: memory of the working arrays in GiB, which decides the size of the tiles.
 
     Raises:
         ValueError: if the template is constant under the mask, or larger than the volume.
@@ -128,7 +130,7 @@ def match_template(
 
 
 def plan_blocks(shape: Shape, template: Shape, memory: float) -> tuple[Shape, Shape]:
-    """The shape of a tile, and that of the block it is computed from: a quick one for the FFT.
+    """Return the shape of a tile, and that of its block, which suits the FFT.
 
     >>> plan_blocks((200, 512, 512), (32, 32, 32), 4.0)
     ((200, 512, 512), (231, 550, 550))
@@ -146,7 +148,7 @@ def plan_blocks(shape: Shape, template: Shape, memory: float) -> tuple[Shape, Sh
 
 
 def _centred(block: np.ndarray) -> np.ndarray:
-    """Mean 0 and deviation 1, so that sums of squares keep their digits; NaN becomes the mean."""
+    """Normalize to mean 0 and deviation 1, for precise sums of squares; NaN becomes the mean."""
     finite = np.isfinite(block)
     values = block if finite.all() else block[finite]
     mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
@@ -163,17 +165,17 @@ def best_rotations(
     transfer: Array | None,
     rotations: Float[Array, "k 3 3"],
 ) -> tuple[jax.Array, jax.Array]:
-    """Best score and number of the rotation, for one block that is in memory.
+    """Return the best score and the index of its rotation, for one block in memory.
 
     Args:
-        block: of mean about 0 and deviation about 1.
+        block: values of mean about 0 and standard deviation about 1.
         template, mask: as for `match_template`.
-        transfer: of the wedge on the template's rfftn grid.
-        rotations: to try.
+        transfer: transfer of the wedge on the template's rfftn grid.
+        rotations: rotations to try.
 
     Returns:
-        two volumes, smaller than the block by the template less one voxel: the first voxel is that
-        of the middle of a template that begins at the first voxel of the block.
+        two volumes, smaller than the block by the template less one voxel. Their first voxel is the
+        middle of a template that begins at the first voxel of the block.
     """
     block, template, mask = jnp.asarray(block), jnp.asarray(template), jnp.asarray(mask)
     spectrum = fourier.rfftn(block)

@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from cryojax_seg import io
 from cryojax_seg.core import MissingWedge, Particles
-from cryojax_seg.particles import extract_boxes, reaches_outside
+from cryojax_seg.particles import extends_outside, extract_boxes
 
 SHAPE = (40, 44, 48)
 
@@ -68,7 +68,7 @@ def test_nothing_is_wrapped_at_the_faces(volume):
     """What is outside is 0, the mean; what is inside is what it is anywhere."""
     where = np.array([[2.0, 21, 22], [2.25, 21, 47.5], [20, 21, 47], [-30, 21, 22], [-2.5, 50, 0]])
     boxes = [b.volume for b in extract_boxes(volume, Particles(where), 16)]
-    assert reaches_outside(where, 16, SHAPE).all()
+    assert extends_outside(where, 16, SHAPE).all()
     assert (boxes[0][:6] == 0).all() and (boxes[0][6] != 0).any()
     inside = volume[:10, 13:29, 14:30]
     np.testing.assert_allclose(boxes[0][6:], normalized(inside), atol=1e-5)

@@ -26,7 +26,7 @@ def test_files_of_labels_say_where_particles_may_be(tmp_path):
     np.testing.assert_array_equal(found.compartment, labels == 2)
     np.testing.assert_array_equal(found.membrane, labels == 1)
     assert found.distance == (2.5, 4.5)
-    near = found.near(Particles([[8.0, 4, 10], [8, 4, 12], [8, 4, 14]]))
+    near = found.within(Particles([[8.0, 4, 10], [8, 4, 12], [8, 4, 14]]))
     assert near.coordinates.tolist() == [[8, 4, 12]]
     np.testing.assert_allclose(found.oriented(near).rotations[0][:, 0], [0, 0, 1], atol=1e-6)
 
@@ -34,7 +34,7 @@ def test_files_of_labels_say_where_particles_may_be(tmp_path):
 def test_nothing_is_left_out_or_rotated_without_a_membrane():
     found = Particles([[8.0, 4, 10]])
     for where in (Surroundings(), Surroundings(membrane=np.zeros(SHAPE, bool))):
-        assert where.near(found) is found and where.oriented(found) is found
+        assert where.within(found) is found and where.oriented(found) is found
 
 
 @pytest.mark.parametrize(
