@@ -126,7 +126,7 @@ class Rows:
     Records made with another config are discarded. Compiled programs and memory are kept too.
 
     Args:
-        name: of the experiment.
+        name: name of the experiment.
         config: its config as plain values.
         tiny: as for `write_results`.
     """
@@ -173,6 +173,8 @@ class Rows:
 
 def median(values: Sequence[float | None]) -> float | None:
     """Return the median of the values that are not None.
+
+    The median of CPU-seconds over seeds leaves out the compilation, which the first seed contains.
 
     >>> median([30.0, None, 9.0, 10.0])
     10.0

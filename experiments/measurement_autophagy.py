@@ -38,7 +38,7 @@ from experiments import datasets
 from experiments.common import claim, results_folder, write_results
 
 VOXEL_NM = 1.408
-# File and what its labels are.
+# Files and the names of their labels.
 VOLUMES = {
     "AP_middle": ("inner membrane", "outer membrane"),
     "Phagophore_middle": ("inner membrane", "outer membrane", "rim membrane"),

@@ -241,7 +241,7 @@ def main(config: Config) -> None:
     training, validation = volumes[: config.train], volumes[config.train : config.train + 1]
     test = volumes[config.train + 1 :]
     runs = []
-    # Candidates innermost: whatever else the machine does meets them alike.
+    # The innermost loop is over candidates, so that other load on the machine affects all alike.
     for seed, rate, candidate in itertools.product(config.seeds, config.rates, config.candidates):
         net, steps, loss = train(candidate, rate, seed, training, config)
         run = {

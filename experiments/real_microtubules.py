@@ -58,7 +58,7 @@ from experiments.fitting import is_network, train_method
 
 CLASSES = ("microtubule",)
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-LOW = 0.5  # visibility of a wall that is hard to see
+LOW = 0.5  # below this visibility the wall is hard to see
 Variant = Literal["plain", "insist", "both"]
 
 

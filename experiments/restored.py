@@ -10,7 +10,7 @@ from cryojax_seg import core, evaluate, losses, segmenters, training
 from experiments.restorers import Labelled
 
 METHODS = ("threshold", "sheet", "best sheet", "unet")
-# Of the sheet filter, voxels.
+# Scales of the sheet filter, in voxels.
 SCALES = {"sheet": ((1.5, 3.0),), "best sheet": ((1.5,), (2.0,), (3.0,))}
 LOW = 0.3  # of visibility
 
@@ -108,8 +108,8 @@ def found(
 def score(answer: Answer, tests: list[Labelled], precision: float | None = None) -> dict:
     """Return the scores of all test scenes together.
 
-    Two thresholds of highest Dice may trade recall for precision in different ways; so there is
-    also the recall of faint membrane at the lowest threshold whose `precision` is a given one.
+    Thresholds of highest Dice may trade recall for precision differently. Therefore the scores also
+    hold the recall of faint membrane at the lowest threshold with a given `precision`.
     """
     known = [one.weights > 0 for one in tests]
     values = np.concatenate([s[k] for s, k in zip(answer.scores, known, strict=True)])

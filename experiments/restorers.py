@@ -110,8 +110,8 @@ def wiener(one: Noisy, of: Literal["mean", "half"] = "mean") -> restore.RadialFi
 def run(name: str, tomograms: list[Noisy], effort: Effort, seed: int) -> tuple[Restored, float]:
     """Return restored tomograms, the restorer if it was trained, and the CPU-seconds.
 
-    Each filter is fitted to its tomogram; a network learns from all of them together, or from
-    phantoms of its own.
+    Each filter is fitted to its tomogram; a network is trained on all of them together, or on
+    phantoms.
     """
     start = time.process_time()
     if name == "none":

@@ -105,7 +105,7 @@ def matched(
     wanted, snr = contrast(target.volume, target), 0.1
     for _ in range(4):
         phantom = simulate(scene, imaging(tier, snr, wedge), key)
-        # In the labels of the real one: the twin lies where it does.
+        # The labels of the real one serve for the twin, which lies at the same position.
         reached = contrast(np.asarray(phantom.density), target)
         snr *= float(np.clip((wanted / max(reached, 1e-3)) ** 2, 0.2, 5.0))
     return phantom, snr

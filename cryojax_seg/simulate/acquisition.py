@@ -88,7 +88,9 @@ class TiltScheme:
             raise ValueError(f"order must rank the tilts 0 to {len(self.order) - 1} once each")
         if isinstance(self.tilt_range, tuple | list):
             for angle in self.tilt_range:
-                ctf.check_between("tilt_range", angle, -89.9, 89.9)  # the slab has no end at 90
+                ctf.check_between(
+                    "tilt_range", angle, -89.9, 89.9
+                )  # at 90 degrees the slab is infinitely long
         ctf.check_between("exposure", self.exposure, 1e-9, math.inf)
 
     @classmethod

@@ -149,11 +149,11 @@ class Ellipsoid(Surface):
     def distance(self, points: Points) -> Values:
         points, axes = floats(points, self.semi_axes)
         smallest = jnp.min(axes)
-        # By symmetry only sizes count. A little off each symmetry plane the root is never at the
-        # pole of the sum, and the distance is wrong by no more than that little.
+        # By symmetry only absolute values matter. A small offset from each symmetry plane keeps the
+        # root away from the pole of the sum, and changes the distance by no more than the offset.
         tiny = 1e-6 * jax.lax.stop_gradient(smallest)
         sizes = [jnp.maximum(jnp.abs(points[..., i]), tiny) for i in range(3)]
-        # The unknown is s = t + min(a)^2 > 0: the smallest denominator without cancellation.
+        # The unknown is s = t + min(a)^2 > 0, so that the smallest denominator has no cancellation.
         gaps = [jnp.square(axes[i]) - jnp.square(smallest) for i in range(3)]
 
         def newton(s):
@@ -167,7 +167,7 @@ class Ellipsoid(Surface):
         s = jax.lax.stop_gradient(s)
         for _ in range(8):
             s = jax.lax.stop_gradient(newton(s))
-        # From the root itself one step has the root's first derivatives, two have its third.
+        # One Newton step from the root yields its first derivatives, and two yield its third.
         s = newton(newton(s))
         across = [sizes[i] / (gaps[i] + s) for i in range(3)]
         return (s - jnp.square(smallest)) * jnp.sqrt(sum(a * a for a in across))

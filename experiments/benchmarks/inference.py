@@ -65,7 +65,8 @@ class Config:
     """write experiments/results/performance.json; otherwise use the temporary folder"""
 
 
-# Runs a command from a small process: the peak of one started from here would be that of this one.
+# Runs a command from a small process, because the peak memory of a child of this process would
+# include that of this process.
 _MEASURED = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -146,7 +147,7 @@ def against_size(config: Config) -> list[dict]:
 def in_processes(config: Config) -> list[dict]:
     """Return rows of the networks, each from the process in which it was fastest.
 
-    Whatever else the machine does makes all of them slower, and none faster.
+    Other load on the machine only makes networks slower, never faster.
     """
     runs = []
     with tempfile.TemporaryDirectory() as folder:

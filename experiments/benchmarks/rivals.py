@@ -81,7 +81,7 @@ class Pyramid(nn.Module):
         )
         self.up = nn.ModuleList(nn.ConvTranspose3d(c, f, 2, 2, bias=up.bias) for f, c in pairs)
         self.merge = nn.ModuleList(up(2 * f, f) for f, _ in pairs)
-        # Further heads are for training; they are counted and not run.
+        # Further heads serve training alone; they count as parameters and are not run.
         self.heads = nn.ModuleList(nn.Conv3d(w, 1, 1) for w in widths[:heads])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -107,7 +107,7 @@ def nnunet() -> nn.Module:
 class SameUNet:
     """Build a `segmenters.UNet` without stem, with the same parameters, in PyTorch.
 
-    A function ``(batch, 1, z, y, x) -> (batch, class, z, y, x)``.
+    It is a function ``(batch, 1, z, y, x) -> (batch, class, z, y, x)``.
 
     Attributes:
         leaves: its parameters, which may be trained.

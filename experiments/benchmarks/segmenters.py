@@ -201,8 +201,8 @@ def filters(config: Config):
 def training_step(config: Config):
     """Return rows and claims of the cost of a training step beyond its arithmetic.
 
-    The host's share is the time of a call with the same state and samples whose compiled function
-    gives back the state it was given: flattening, dispatch and wrapping, and no arithmetic.
+    The share of the host is the time of a call with the same state and samples whose compiled
+    function returns its state unchanged, which includes flattening, dispatch and wrapping alone.
     """
     rng = np.random.default_rng(0)
     shape = (config.edge + 16,) * 3

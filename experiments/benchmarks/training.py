@@ -224,7 +224,7 @@ def claims_of(config: Config, records: list[Record]) -> list[dict]:
         step = statistics.median(ours.seconds) / statistics.median(theirs.seconds)
         if ours.reached is not None and theirs.reached is not None:
             to_goal = ours.reached / theirs.reached
-        first = slice(0, 5)  # later the rounding of one step is what the next starts from
+        first = slice(0, 5)  # later steps start from the rounding errors of earlier ones
         pairs = zip(ours.losses[first], theirs.losses[first], strict=True)
         difference = max(abs(a - b) / b for a, b in pairs)
     return [
