@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import inspect
 import json
 import re
 import shlex
@@ -92,6 +93,41 @@ def test_every_package_is_an_attribute():
     assert found == set(cryojax_seg._SUBPACKAGES)
     for name in cryojax_seg._SUBPACKAGES:
         assert getattr(cryojax_seg, name).__name__ == f"cryojax_seg.{name}"
+
+
+# Exported names whose documentation lies elsewhere; none may be added.
+WITHOUT_EXAMPLE = {
+    "io": {
+        *("boxed_particles", "boxed_voxel_size", "read_box_numbers", "read_label_mask"),
+        *("read_particles_in", "read_probability_maps", "write_boxed_particles"),
+        "write_object_meshes",
+    },
+}
+
+
+def exported(package):
+    """The classes and functions that a package exports, by name."""
+    names = getattr(package, "__all__", None) or [n for n in vars(package) if n[0] != "_"]
+    values = {name: getattr(package, name) for name in names}
+    kinds = (inspect.isclass, inspect.isfunction, lambda v: hasattr(v, "__wrapped__"))  # by jit
+    return {n: v for n, v in values.items() if any(kind(v) for kind in kinds)}
+
+
+@pytest.mark.parametrize("name", cryojax_seg._SUBPACKAGES)
+def test_every_exported_name_has_an_example(name):
+    """Or, if it is only returned or taken by a function, the name of that function."""
+    package = getattr(cryojax_seg, name)
+    missing = set()
+    for key, value in exported(package).items():
+        text = value.__doc__ or ""
+        users = re.findall(r"\b(?:Returned|Taken) by `(\w+)`", text)
+        if inspect.isclass(value) and users:
+            assert all(user in exported(package) for user in users), key
+        elif ">>>" not in text and not (
+            inspect.isclass(value) and issubclass(value, BaseException)
+        ):
+            missing.add(key)
+    assert missing == WITHOUT_EXAMPLE.get(name, set())
 
 
 def loaded_by(statement):

@@ -20,7 +20,10 @@ MOST = 0.005  # share of voxels that bf16 may label differently before it is giv
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """An engine that can run what it was chosen for."""
+    """An engine that can run what it was chosen for.
+
+    Returned by `choose_engine`.
+    """
 
     name: Literal["jax", "openvino"]
     precision: Literal["f32", "bf16"]
@@ -67,6 +70,10 @@ def choose_engine(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
     Raises:
         ValueError: if the one that was asked for is not installed or cannot run this segmenter or
             this precision.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> choose_engine("jax", "f32", GlobalThreshold(0.5))
+    Engine(name='jax', precision='f32')
     """
     backend = jax.default_backend()
     if wanted == "openvino":

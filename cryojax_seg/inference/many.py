@@ -32,6 +32,10 @@ class Finished:
         count: how many items there are.
         value: what the work returned; None if it failed.
         error: why it failed; None if it did not.
+
+    >>> _ = each("ab", str.upper, finished=lambda one: print(one.number, one.count, one.value))
+    1 2 A
+    2 2 B
     """
 
     name: str

@@ -25,6 +25,8 @@ from cryojax_seg.io.modules import flat_state
 class Model:
     """A segmenter and what inference must know of the data it was trained on.
 
+    Returned by `load`.
+
     Attributes:
         segmenter: gives logits.
         card: of its training data.

@@ -43,6 +43,8 @@ _log = logging.getLogger("cryojax_seg.inference")
 class Picked:
     """Particles of one tomogram.
 
+    Returned by `pick_volumes`.
+
     Attributes:
         particles: in voxels, from the highest score on.
         chosen: the threshold that an annotation chose, with its counts; None without one.

@@ -33,6 +33,8 @@ BASE = 0.9 * 2**30  # bytes that the process takes without tiles: libraries, com
 class How(TypedDict, total=False):
     """How a tomogram is segmented; all of it has a default.
 
+    Taken by `plan`, `segment` and `segment_file`.
+
     Attributes:
         threshold: probability above which a voxel belongs to the class, for models of one class;
             0.5 by default.
@@ -100,6 +102,8 @@ class Spared:
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """How one tomogram is segmented; its text says so in words.
+
+    Returned by `plan`.
 
     Attributes:
         tomogram: as it was read.

@@ -51,6 +51,10 @@ class Deconvolution:
         transfer: of the microscope.
         strength: the assumed signal-to-noise ratio grows with it (no unit).
         phase_flipped: whether the signs of the transfer were corrected before reconstruction.
+
+    >>> from cryojax_seg.core.ctf import ContrastTransfer
+    >>> Deconvolution(ContrastTransfer(defocus=30000.0)).strength
+    1.0
     """
 
     transfer: ContrastTransfer
@@ -64,6 +68,8 @@ Method = RestorerMethod | Literal["wiener"] | Deconvolution | LocalOperator
 @dataclasses.dataclass(frozen=True)
 class Restored:
     """What `restore_file` did.
+
+    Returned by `restore_file`.
 
     Attributes:
         volume: the restored volume that was written.
@@ -171,6 +177,19 @@ def restore_file(
         TrainingError: if the run folder is in use, or holds a run of other settings.
         Interrupted: if a signal ended the training; what it did is kept.
         OSError: if the disk is full.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from cryojax_seg.io import write_mrc
+    >>> from cryojax_seg.restore import Gaussian
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> noise = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
+    >>> write_mrc(folder / "t.mrc", noise, voxel_size=10.0)
+    >>> done = restore_file(
+    ...     folder / "t.mrc", folder / "smooth.mrc", MissingWedge((-60.0, 60.0)), method=Gaussian(1.0)
+    ... )
+    >>> done.volume.name, done.run.name
+    ('smooth.mrc', 'smooth.run')
     """
     pair = None if halves is None else tuple(Path(half) for half in halves)
     task = _Task(

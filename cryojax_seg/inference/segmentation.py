@@ -33,6 +33,8 @@ Progress = Callable[[int, int], None]  # called with tiles done and tiles in all
 class Segmented:
     """What `segment_file` did.
 
+    Returned by `segment_file`.
+
     Attributes:
         labels: the label volume that was written.
         maps: the probability maps that were written, by class.
@@ -113,6 +115,16 @@ def segment_file(
         BusyError: if another process is writing it.
         ValueError: as `plan`.
         OSError: if the disk is full.
+
+    >>> import tempfile
+    >>> from cryojax_seg.io import write_mrc
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> noise = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    >>> write_mrc(folder / "t.mrc", noise, voxel_size=10.0)
+    >>> done = segment_file(Model(GlobalThreshold(1.0)), folder / "t.mrc", folder / "labels.mrc")
+    >>> done.labels.name, 0.1 < done.shares["foreground"] < 0.2
+    ('labels.mrc', True)
     """
     check_how(**how)
     source, target = Path(source), Path(target)

@@ -48,6 +48,15 @@ def comparison_page(
         example: that they were made on.
         classes: of the labels, as in `core.Segmenter`.
         options: shown at the end, plain values by name.
+
+    >>> from cryojax_seg.training import cross_validation
+    >>> labels = np.zeros((16, 16, 16), int)
+    >>> labels[:, 4:8] = 1
+    >>> example = Example(labels.astype(np.float32), labels)
+    >>> found = cross_validation(example, ["threshold"], folds=2, steps=2, patch=8, progress=False)
+    >>> text = comparison_page("Methods", found, example, ("foreground",), {"steps": 2})
+    >>> text.startswith("<!doctype html>"), "threshold" in text
+    (True, True)
     """
     values = content(title, found, example, classes, options)
     recall, note = _recall(found.methods, example)

@@ -14,6 +14,18 @@ def draw_outcomes(path: Path, cell, slices: tuple[int, ...], outcomes) -> None:
         cell: the `simulate.Phantom`.
         slices: z indices that were annotated.
         outcomes: of the methods compared, each with name, labels, scores and recall.
+
+    >>> import tempfile
+    >>> from types import SimpleNamespace
+    >>> import numpy as np
+    >>> labels = np.zeros((8, 8, 8), np.int8)
+    >>> labels[:, 3:5] = 1
+    >>> cell = SimpleNamespace(density=-labels, labels=labels, visibility=np.ones(labels.shape))
+    >>> one = SimpleNamespace(name="vote", labels=labels, scores={"dice": 1.0}, recall=[])
+    >>> file = Path(tempfile.mkdtemp()) / "outcomes.png"
+    >>> draw_outcomes(file, cell, (2, 6), [one])
+    >>> file.read_bytes()[1:4]
+    b'PNG'
     """
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -26,6 +26,14 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
     Returns:
         the folder in use; None if programs are not kept, because that is turned off or the folder
         cannot be written to.
+
+    >>> import tempfile
+    >>> import jax
+    >>> before = jax.config.jax_compilation_cache_dir
+    >>> folder = keep_compiled(tempfile.mkdtemp())
+    >>> folder is None or folder.is_dir()
+    True
+    >>> jax.config.update("jax_compilation_cache_dir", before)
     """
     import jax
     import platformdirs

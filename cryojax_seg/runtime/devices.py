@@ -98,6 +98,9 @@ def replicated(tree: Any, mesh: jax.sharding.Mesh | None) -> Any:
     Args:
         tree: of arrays; every process must hold the same (see `processes.check_same`).
         mesh: None for the default device.
+
+    >>> replicated({"a": np.ones(2)}, None)["a"].shape
+    (2,)
     """
     if mesh is None:
         return jax.device_put(tree)

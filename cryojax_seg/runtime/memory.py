@@ -17,6 +17,9 @@ def keep_memory() -> bool:
 
     Returns:
         whether it had an effect.
+
+    >>> keep_memory() in (True, False)
+    True
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -37,6 +37,12 @@ def join(
         ParameterError: for one of them without the others, or if nothing says what they are.
         ValueError: if the index is not below the number.
         RuntimeError: if JAX is in use already, or the others do not come.
+
+    >>> try:
+    ...     join(processes=2)
+    ... except ParameterError as error:
+    ...     print(error.parameters)
+    ('coordinator', 'processes', 'process')
     """
     where = (coordinator, processes, process)
     if None in where and where != (None, None, None):
@@ -71,7 +77,11 @@ def several() -> bool:
 
 
 def is_primary() -> bool:
-    """Return whether this is the process that writes files."""
+    """Return whether this is the process that writes files.
+
+    >>> is_primary()  # a single process always is
+    True
+    """
     return jax.process_index() == 0
 
 

@@ -35,6 +35,8 @@ _log = logging.getLogger("cryojax_seg.training")
 class HeldOut:
     """Hold what one method predicts for slices that it did not learn from.
 
+    Returned by `cross_validation`.
+
     Attributes:
         probabilities: float16 ``(z, y, x, class)``, each slice by the fold that it belongs to.
         predicted: labels ``(z, y, x)``.
@@ -51,6 +53,8 @@ class HeldOut:
 @dataclasses.dataclass(frozen=True)
 class CrossValidation:
     """Several methods, each trained without every fold and scored on it.
+
+    Returned by `cross_validation`.
 
     Attributes:
         folds: how the annotated slices were divided.

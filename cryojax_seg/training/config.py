@@ -45,6 +45,9 @@ class Augmentation:
     """How often and how strongly patches are changed. Probabilities are per patch, 0 switches off.
 
     Nothing that is on by default changes the missing wedge. A rotated patch has a rotated wedge.
+
+    >>> Augmentation(flip=False, noise=0.3).noise
+    0.3
     """
 
     flip: bool = True

@@ -29,6 +29,11 @@ class Batch:
         halves: ``(batch, 2, z, y, x)``, the half tomograms; None if there are none.
         truth: ``(batch, z, y, x)``, the density without noise and wedge; None if unknown.
         key: ``(batch,)`` random keys, for objectives that draw something; None without.
+
+    >>> import numpy as np
+    >>> batch = Batch(np.zeros((2, 8, 8, 8)), labels=np.zeros((2, 8, 8, 8), int), weights=None)
+    >>> batch.volume.shape, batch.wedge
+    ((2, 8, 8, 8), None)
     """
 
     volume: Any

@@ -35,6 +35,8 @@ _log = logging.getLogger("cryojax_seg.training")
 class Fitted:
     """A trained model.
 
+    Returned by `fit_model`.
+
     Attributes:
         operator: the segmenter, behind its restorer if there is one.
         card: what inference must know of the data.

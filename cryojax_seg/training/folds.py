@@ -13,6 +13,8 @@ from cryojax_seg.training.example import Example
 class Fold:
     """One division of the annotated slices.
 
+    Returned by `folds_of`.
+
     Attributes:
         scored: z indices that are held out.
         learned: z indices that are learned from.

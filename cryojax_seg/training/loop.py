@@ -41,6 +41,8 @@ from cryojax_seg.training.step import (
 class Result(Generic[Operator]):
     """What training gives.
 
+    Returned by `train`.
+
     Attributes:
         operator: with the running mean of the parameters, from the step of the best validation,
             or of the last step without validation. Normalisation statistics are fitted to the
@@ -104,6 +106,15 @@ def train(
             holds no sound checkpoint; if nothing is learnable; and if the loss stops being finite,
             with the step and the patches, after saving the last finite state.
         OSError: if the disk is full.
+
+    >>> import numpy as np
+    >>> from cryojax_seg.segmenters import LinearVote
+    >>> labels = np.zeros((16, 16, 16), int)
+    >>> labels[:, 4:8] = 1
+    >>> example = Example(labels.astype(np.float32), labels)
+    >>> result = train(LinearVote(1), [example], TrainConfig(steps=2, patch=8), progress=False)
+    >>> result.steps, len(result.history), result.stopped
+    (2, 2, 'finished')
     """
     patch = config.patch_shape
     if any(edge % operator.stride for edge in patch):

@@ -22,6 +22,8 @@ _log = logging.getLogger("cryojax_seg.training")
 class Examples:
     """Annotated tomograms that one segmenter learns from.
 
+    Returned by `read_examples`.
+
     Attributes:
         examples: one for each tomogram.
         classes: of their labels, as in `core.Segmenter`.

@@ -28,7 +28,8 @@ Step = Callable[["TrainState", Samples], tuple["TrainState", Metrics]]
 class TrainState:
     """Everything that changes during training; a pytree of arrays under plain names.
 
-    All randomness is ``fold_in(key(seed), step)``, so a restored state continues bit for bit.
+    Returned by `make_step`'s step. All randomness is ``fold_in(key(seed), step)``, so a restored
+    state continues bit for bit.
 
     Attributes:
         params: learned arrays by path.
@@ -160,6 +161,21 @@ def make_step(
     and ``step``.
 
     With a mesh, patches are divided among its devices and the state is the same on all.
+
+    >>> import numpy as np
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> from cryojax_seg.training import Example
+    >>> from cryojax_seg.training.sampling import prepare
+    >>> config, segmenter = TrainConfig(steps=2, patch=8, batch=1), GlobalThreshold(0.5)
+    >>> labels = np.zeros((8, 8, 8), int)
+    >>> labels[:, 4:8] = 1
+    >>> example = Example(labels.astype(np.float32), labels)
+    >>> samples = prepare([example], segmenter.classes, (8, 8, 8))
+    >>> parts = take_apart(segmenter)
+    >>> step = make_step(parts, segmenter.default_loss(), config)
+    >>> state, metrics = step(initial_state(parts, config), samples)
+    >>> int(state.step), bool(metrics["finite"])
+    (1, True)
     """
     transform, rate = optimizer(config), schedule(config)
 
