@@ -185,9 +185,8 @@ def restore_file(
     >>> folder = Path(tempfile.mkdtemp())
     >>> noise = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
     >>> write_mrc(folder / "t.mrc", noise, voxel_size=10.0)
-    >>> done = restore_file(
-    ...     folder / "t.mrc", folder / "smooth.mrc", MissingWedge((-60.0, 60.0)), method=Gaussian(1.0)
-    ... )
+    >>> source, target = folder / "t.mrc", folder / "smooth.mrc"
+    >>> done = restore_file(source, target, MissingWedge((-60.0, 60.0)), method=Gaussian(1.0))
     >>> done.volume.name, done.run.name
     ('smooth.mrc', 'smooth.run')
     """
