@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def last(word: str) -> str:
         return f"{console.PROGRAM}: error: {advice(word)}"
 
-    with console.warnings_as_lines(), signals.bounded(last, goes_on=called):
+    with console.warnings_as_lines(), signals.bounded(last, continues=called):
         try:
             options = arguments.parse(argv, {name: c[0] for name, c in _COMMANDS.items()})
             with alive(argv[0]):

@@ -1,4 +1,6 @@
-"""Models applied to data: streamed, bounded, resumable, one or many. Sub-modules load when used."""
+"""Applies models to one or many tomograms, in bounded memory and resumable.
+
+Sub-modules load when first used."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from cryojax_seg.inference.picking import Picked as Picked
     from cryojax_seg.inference.picking import pick_by_template as pick_by_template
     from cryojax_seg.inference.picking import pick_volumes as pick_volumes
-    from cryojax_seg.inference.planning import How as How
     from cryojax_seg.inference.planning import Plan as Plan
+    from cryojax_seg.inference.planning import Settings as Settings
     from cryojax_seg.inference.planning import plan as plan
     from cryojax_seg.inference.restoration import Deconvolution as Deconvolution
     from cryojax_seg.inference.restoration import Restored as Restored
@@ -47,7 +49,7 @@ _HOME = {
     "Picked": "picking",
     "pick_by_template": "picking",
     "pick_volumes": "picking",
-    "How": "planning",
+    "Settings": "planning",
     "Plan": "planning",
     "plan": "planning",
     "Deconvolution": "restoration",
@@ -64,7 +66,7 @@ __all__ = [
     "Deconvolution",
     "Engine",
     "Finished",
-    "How",
+    "Settings",
     "Model",
     "Picked",
     "Plan",

@@ -1,4 +1,4 @@
-"""What computes a segmentation: JAX, or OpenVINO, which is faster on a CPU."""
+"""Chooses the engine that computes a segmentation: JAX, or OpenVINO, which is faster on a CPU."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ MOST = 0.005  # share of voxels that bf16 may label differently before it is giv
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """An engine that can run what it was chosen for.
+    """Runs a segmenter in a precision that it supports.
 
     Returned by `choose_engine`.
     """
@@ -29,18 +29,18 @@ class Engine:
     precision: Literal["f32", "bf16"]
 
     def segmenter(self, segmenter: Any) -> Any:
-        """The segmenter that JAX shall run in this precision."""
+        """Return the segmenter that JAX runs in this precision."""
         low = self.name == "jax" and self.precision == "bf16"
         return in_bfloat16(segmenter) if low else segmenter
 
     def program(self, segmenter: Any, shape: tuple[int, ...]) -> Any:
-        """What `core.apply_tiles` shall run on such blocks; None for JAX on one device."""
+        """Return the program that `core.apply_tiles` runs on blocks; None for JAX on one device."""
         if self.name == "jax":
             return Sharded(segmenter) if jax.local_device_count() > 1 else None
         return export.OpenVINOProgram(segmenter, shape, self.precision)
 
     def run(self, segmenter: Any) -> Any:
-        """A function from blocks of any shape to their logits."""
+        """Return a function from blocks of any shape to their logits."""
         if self.name == "jax":
             lowered, logits = self.segmenter(segmenter), jax.jit(lambda s, block: s(block))
             return lambda block: logits(lowered, block)
@@ -49,9 +49,9 @@ class Engine:
 
 
 def bounded(engine: Engine, segmenter: Any, volume: Any, name: str) -> Engine:
-    """The engine, or the same in f32 where its bf16 would change too many labels; says how many.
+    """Return the engine, or the same in f32 if its bf16 changes too many labels, which is logged.
 
-    Measured on random blocks of the volume, beside the same engine in f32.
+    The share of labels is measured on random blocks of the volume.
     """
     if engine.precision == "f32":
         return engine
@@ -65,11 +65,16 @@ def bounded(engine: Engine, segmenter: Any, volume: Any, name: str) -> Engine:
 
 
 def choose_engine(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
-    """The engine that was asked for, or the fastest there is; says which.
+    """Return the requested engine, or the fastest that is available, and log which.
+
+    Args:
+        wanted: "jax" or "openvino"; "auto" for the fastest.
+        precision: "f32" or "bf16"; "auto" for bf16 only where the hardware has units for it.
+        segmenter: the segmenter to run.
 
     Raises:
-        ValueError: if the one that was asked for is not installed or cannot run this segmenter or
-            this precision.
+        ValueError: if the requested engine is not installed, or cannot run this segmenter or
+            precision.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> choose_engine("jax", "f32", GlobalThreshold(0.5))
@@ -94,7 +99,7 @@ def choose_engine(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
 
 
 def _fit(backend: str, segmenter: Any) -> Literal["f32", "bf16"]:
-    """bf16 for networks where there are units for it."""
+    """Return bf16 for networks on hardware with units for it."""
     if backend == "cpu":
         return "f32"
     try:

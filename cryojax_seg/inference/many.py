@@ -1,4 +1,4 @@
-"""Work on many tomograms: one after another, or on the workers of a cluster."""
+"""Works on many tomograms, one after another or on the workers of a cluster."""
 
 import contextlib
 import dataclasses
@@ -24,14 +24,14 @@ _POLL = 1.0  # seconds between two looks at which workers there are
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """One item that is finished.
+    """Reports one finished item.
 
     Attributes:
-        name: of the item.
-        number: how many items are finished, this one included.
-        count: how many items there are.
-        value: what the work returned; None if it failed.
-        error: why it failed; None if it did not.
+        name: the name of the item.
+        number: the number of items finished so far, including this one.
+        count: the number of all items.
+        value: the value that the work returned; None if it failed.
+        error: the reason of the failure; None without one.
 
     >>> _ = each("ab", str.upper, finished=lambda one: print(one.number, one.count, one.value))
     1 2 A
@@ -46,12 +46,12 @@ class Finished:
 
 
 class SomeFailedError(ValueError):
-    """Some items failed, and the others are done.
+    """Reports that some items failed while the others are done.
 
     Attributes:
-        failures: the items that failed, in the order in which they did.
-        count: how many items there were.
-        values: what the work returned for each item, in their order; None for those that failed.
+        failures: the items that failed, in the order of their failure.
+        count: the number of all items.
+        values: the value of the work for each item, in their order; None for those that failed.
     """
 
     def __init__(self, failures: Sequence[Finished], count: int, values: Sequence[Any] = ()):
@@ -88,7 +88,7 @@ def each(
     twice. What the work logs there is logged by this process when the item is finished.
 
     Args:
-        items: what is worked on. On workers they are pickled, as `work` and `prepare` are.
+        items: the items to work on. For workers they are pickled, as `work` and `prepare` are.
         work: called as ``work(item)``, or as ``work(prepared, item)``. It may be called again for
             an item that is done, if its worker dies before it can say so.
         name: returns the name of an item, for messages.
@@ -96,11 +96,11 @@ def each(
             They are processes of this machine, which share its cores and have one GPU each if
             there are any, or jobs of SLURM. They need the extra `cluster`.
         slurm: YAML file that describes the jobs that the workers are, see `workers.slurm_options`.
-        prepare: makes what the work needs, such as a model, once in each process.
+        prepare: returns a value that the work needs, such as a model; called once in each process.
         finished: called with each item that is finished.
 
     Returns:
-        what the work returned for each item, in the order of the items.
+        the value of the work for each item, in the order of the items.
 
     Raises:
         SomeFailedError: if any failed; the error itself if there is one item and no workers.
@@ -141,7 +141,7 @@ _Outcomes = Iterator[tuple[int, Any, Exception | None]]  # index of the item, va
 
 
 def _here(items: Sequence[Any], work: Any, prepare: Any) -> _Outcomes:
-    """Works on one item after another in this process."""
+    """Work on one item after another in this process."""
     call = work if prepare is None else functools.partial(work, prepare())
     for index, item in enumerate(items):
         try:
@@ -155,7 +155,7 @@ def _here(items: Sequence[Any], work: Any, prepare: Any) -> _Outcomes:
 def _on_workers(
     items: Sequence[Any], work: Any, name: Any, prepare: Any, count: int, slurm: Any
 ) -> _Outcomes:
-    """Works on several items at the same time, and again on those that may go well then."""
+    """Work on several items at the same time, and retry those whose failure may be temporary."""
     from cryojax_seg.inference import workers
 
     waiting = [_Try(index) for index in range(len(items))]
@@ -185,7 +185,7 @@ def _on_workers(
 
 @dataclasses.dataclass(eq=False)
 class _Try:
-    """The index of an item, how often it was tried when this is over, and when it may be tried."""
+    """Describes an attempt by the index of the item, its number, and its earliest time."""
 
     index: int
     number: int = 1
@@ -194,7 +194,7 @@ class _Try:
 
 @dataclasses.dataclass(frozen=True)
 class _Outcome:
-    """What was returned and logged; what went wrong, and whether that may pass."""
+    """Holds the value and log of an attempt, or its error, and whether that may be temporary."""
 
     value: Any = None
     said: Sequence[tuple[int, Any]] = ()
@@ -203,7 +203,7 @@ class _Outcome:
 
 
 class _Recorder(logging.Handler):
-    """Keeps the level and the text of what is logged, or a problem that names its parameters."""
+    """Keeps the level and the text of log records, or a problem that names its parameters."""
 
     def __init__(self):
         super().__init__(logging.INFO)
@@ -214,14 +214,14 @@ class _Recorder(logging.Handler):
         self.said.append((record.levelno, kept))
 
     def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
-        """Keeps a warning of Python."""
+        """Keep a warning of Python."""
         kept = message if isinstance(message, Mendable) else str(message)
         self.said.append((logging.WARNING, kept))
 
 
 @contextlib.contextmanager
 def _recorded() -> Iterator[list[tuple[int, Any]]]:
-    """Keeps what the package logs and Python warns of, for the process that started the worker."""
+    """Keep log records and Python's warnings, for the process that started the worker."""
     logger, recorder = logging.getLogger("cryojax_seg"), _Recorder()
     with warnings.catch_warnings():
         cache = "Error (reading|writing) persistent compilation cache"
@@ -237,7 +237,7 @@ def _recorded() -> Iterator[list[tuple[int, Any]]]:
 
 
 def _attempt(settle: Any, prepare: Any, work: Any, item: Any) -> _Outcome:
-    """Works on one item, in a worker."""
+    """Work on one item, in a worker."""
     from distributed import get_worker
 
     worker: Any = get_worker()
@@ -272,7 +272,7 @@ def _outcome(future: Any) -> _Outcome:
 
 
 def _finished(running: Mapping[Any, Any]) -> list[Any]:
-    """Those that are, within a moment."""
+    """Return the tasks that finish within a moment."""
     from distributed import wait
 
     if not running:

@@ -1,4 +1,4 @@
-"""A saved model, ready to be applied: the segmenter and its card."""
+"""Loads saved models, which are a segmenter and its card."""
 
 import dataclasses
 import hashlib
@@ -23,20 +23,20 @@ from cryojax_seg.io.modules import flat_state
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A segmenter and what inference must know of the data it was trained on.
+    """Holds a segmenter and the card of its training data.
 
     Returned by `load`.
 
     Attributes:
-        segmenter: gives logits.
-        card: of its training data.
+        segmenter: the segmenter.
+        card: the facts about its training data on which inference depends.
     """
 
     segmenter: Segmenter
     card: ModelCard = dataclasses.field(default_factory=ModelCard)
 
     def with_flips(self, wedge: MissingWedge) -> "Model":
-        """The same model with its logits averaged over the flips that leave this wedge unchanged.
+        """Return the model with logits averaged over the flips that leave this wedge unchanged.
 
         >>> from cryojax_seg.segmenters import GlobalThreshold
         >>> model = Model(GlobalThreshold(1.0)).with_flips(MissingWedge((-60.0, 60.0)))
@@ -46,9 +46,9 @@ class Model:
         return dataclasses.replace(self, segmenter=Symmetrized(self.segmenter, wedge))
 
     def digest(self) -> str:
-        """A text that two models share only if they compute the same.
+        """Return a text that two models share only if they compute the same.
 
-        It decides whether an interrupted job goes on.
+        It decides whether an interrupted job continues.
         """
         return operator_digest(self.segmenter, dataclasses.asdict(self.card))
 
@@ -72,7 +72,7 @@ def operator_digest(operator: LocalOperator, *others: Any) -> str:
 
 
 def load(path: PathLike, allow: Sequence[str] = ()) -> Model:
-    """The model in a run folder of `cryojax-seg train`, or in a model folder.
+    """Load the model in a run folder of `cryojax-seg train`, or in a model folder.
 
     Args:
         path: the folder RUN, or RUN/model.

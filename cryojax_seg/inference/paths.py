@@ -1,4 +1,4 @@
-"""Which files a pattern stands for, what their outputs are called, and which are done here."""
+"""Expands patterns to files, names their outputs, and divides them into shards."""
 
 import glob
 import os
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 def expanded(paths: Sequence[Path]) -> tuple[Path, ...]:
     """Return the paths, with the files that match in place of each pattern such as ``'*.mrc'``.
 
-    Brackets in the name of a file or folder that is there are taken as they are written.
+    Brackets in the name of an existing file or folder are taken literally.
 
     Raises:
         ValueError: for a pattern that nothing matches.
@@ -35,7 +35,7 @@ def expanded(paths: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def _matches(folder: Path, parts: Sequence[str]) -> list[Path]:
-    """What a pattern finds below a folder; a part that is there as it is written is no pattern."""
+    """Return the files below a folder that match a pattern; an existing part is taken literally."""
     if not parts:
         return [folder] if os.path.lexists(folder) else []
     first, *rest = parts
@@ -57,10 +57,10 @@ def stem(path: Path) -> str:
 
 
 def names(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Return a name for each volume file, to name its outputs by; all differ.
+    """Return a unique name for each volume file, by which its outputs are named.
 
-    A name is the stem of the file. Of files of the same stem it is the name of the folder that each
-    lies in, with as many of the folders above as it takes to tell them apart.
+    A name is the stem of the file. For files of the same stem it is the name of the folder of each,
+    with as many of the folders above as are needed to distinguish them.
 
     Raises:
         ValueError: for files that differ at most in their ending.

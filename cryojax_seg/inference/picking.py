@@ -1,4 +1,4 @@
-"""Particles of one tomogram, picked from maps, from labels or with a template."""
+"""Picks the particles of one tomogram from maps, from labels or with a template."""
 
 import dataclasses
 import logging
@@ -41,12 +41,12 @@ _log = logging.getLogger("cryojax_seg.inference")
 
 @dataclasses.dataclass(frozen=True)
 class Picked:
-    """Particles of one tomogram.
+    """Holds the picked particles of one tomogram.
 
     Returned by `pick_volumes`.
 
     Attributes:
-        particles: in voxels, from the highest score on.
+        particles: the particles, with coordinates in voxels, by descending score.
         chosen: the threshold that an annotation chose, with its counts; None without one.
         classes: names of the classes 1, 2, ... of several maps; empty for one map.
         match: the correlation with a template at each voxel; None without a template.
@@ -77,8 +77,8 @@ def pick_volumes(
 
     Args:
         paths: one label volume, or a map for each class. The maps of several classes compete.
-        diameters: of the particles in angstrom: one for all maps, or one for each.
-        tomogram: the volume of the first path, if it was read already.
+        diameters: diameters of the particles in angstrom, one for all maps or one for each.
+        tomogram: the volume of the first path, if it was already read.
         threshold: lowest probability, 0.5 by default; see `particles.pick_maps`.
         method, smallest: see `particles.pick_maps`.
         labels: the labels to pick in a label volume; all by default.
@@ -87,7 +87,7 @@ def pick_volumes(
         truth: centres of all annotated particles in voxels. They choose the threshold with the
             highest F-beta.
         beta: weight of recall relative to precision.
-        voxel_size: angstrom, instead of what the headers say.
+        voxel_size: voxel size in angstrom, instead of that in the headers.
 
     Raises:
         ParameterError: for a parameter that does not suit the volumes.

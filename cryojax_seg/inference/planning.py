@@ -1,4 +1,4 @@
-"""How a tomogram is segmented: what computes, which tiles, and what memory that takes."""
+"""Plans the segmentation of a tomogram: the engine, the tiles, and the memory they need."""
 
 import dataclasses
 import logging
@@ -30,25 +30,26 @@ log = logging.getLogger(__name__)
 BASE = 0.9 * 2**30  # bytes that the process takes without tiles: libraries, compiled programs
 
 
-class How(TypedDict, total=False):
-    """How a tomogram is segmented; all of it has a default.
+class Settings(TypedDict, total=False):
+    """Holds the settings of a segmentation, each of which has a default.
 
     Taken by `plan`, `segment` and `segment_file`.
 
     Attributes:
         threshold: probability above which a voxel belongs to the class, for models of one class;
             0.5 by default.
-        probabilities: also give a map for each class but the background; False by default.
-        memory: GiB that the process may use at most; 2 by default.
+        probabilities: whether to return a map for each class except the background; False by
+            default.
+        memory: the most memory that the process may use, in GiB; 2 by default.
         tile: edge of the tiles in voxels; by default the largest that fit the memory.
         halo: context around each tile in voxels. "exact" uses the full receptive field; "auto",
             the default, the smallest halo that changes logits by less than 0.1.
-        contrast: whether structure is "dark" or "bright" in the file; by default as in the data
-            the model was trained on.
-        voxel_size: angstrom, where the file does not know it.
-        engine: what computes, or its name; by default the fastest that is installed.
-        precision: of the products of networks; by default f32 on a CPU, and elsewhere bf16 where
-            that keeps 99.5 % of the labels.
+        contrast: whether structure is "dark" or "bright" in the file; by default as in the training
+            data of the model.
+        voxel_size: voxel size in angstrom, for a file that does not state it.
+        engine: the engine or its name; by default the fastest that is installed.
+        precision: precision of the products of networks; by default f32 on a CPU, and elsewhere
+            bf16 if this keeps 99.5 % of the labels.
     """
 
     threshold: float
@@ -64,11 +65,11 @@ class How(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class LabelsAndMaps:
-    """Turns logits ``(z, y, x, class)`` into int8 labels and, if wanted, float16 maps.
+    """Turns logits ``(z, y, x, class)`` into int8 labels and, on request, float16 maps.
 
     Attributes:
         threshold: probability above which a voxel belongs to the one class there is.
-        maps: whether a map is wanted for each class but the background.
+        maps: whether to return a map for each class except the background.
 
     >>> labels, probability = LabelsAndMaps(0.5, True)(jnp.full((1, 1, 1, 1), 3.0))
     >>> int(labels[0, 0, 0]), round(float(probability[0, 0, 0]), 2)
@@ -88,11 +89,11 @@ class LabelsAndMaps:
 
 @dataclasses.dataclass(frozen=True)
 class Spared:
-    """What more memory would spare.
+    """Holds the saving of computation that more memory would bring.
 
     Attributes:
-        memory: GiB to allow.
-        waste: voxels that would be computed for each voxel of the volume.
+        memory: the memory that brings it, in GiB.
+        waste: the number of voxels computed for each voxel of the volume with that memory.
     """
 
     memory: float
@@ -101,17 +102,17 @@ class Spared:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How one tomogram is segmented; its text says so in words.
+    """Describes how one tomogram is segmented; `str` says it in words.
 
     Returned by `plan`.
 
     Attributes:
-        tomogram: as it was read.
-        volume: the same, normalized as it is read.
-        segmenter: fitted to it.
-        tiling: how it is cut.
-        postprocess: what becomes of logits.
-        engine: what computes.
+        tomogram: the tomogram as read.
+        volume: the same tomogram, normalized block by block as it is read.
+        segmenter: the segmenter, fitted to the tomogram.
+        tiling: the tiles.
+        postprocess: the function that turns logits into labels and maps.
+        engine: the engine that computes the logits.
     """
 
     tomogram: Tomogram
@@ -123,17 +124,17 @@ class Plan:
 
     @property
     def memory(self) -> float:
-        """GiB that the process takes at most."""
+        """Return the most memory that the process needs, in GiB."""
         size = math.prod(self.tiling.padded) * bytes_per_voxel(self.segmenter, self.postprocess)
         return (size + BASE) / 2**30
 
     @property
     def spared(self) -> Spared | None:
-        """What more memory would spare; None where that is hardly anything."""
+        """Return the saving that more memory would bring; None if it is small."""
         return spared_by_memory(self.segmenter, self.tiling, self.postprocess)
 
     def compile(self) -> None:
-        """Compiles what the plan runs, for a later process that shares the compilation cache."""
+        """Compile the programs of the plan, for a later process with the same compilation cache."""
         program = self.engine.program(self.segmenter, self.tiling.padded)
         if program is None:
             compile_tiles(self.segmenter, self.tiling, self.postprocess)
@@ -156,7 +157,7 @@ def _times(shape: Shape) -> str:
 
 
 def spared_by_memory(operator: LocalOperator, tiling: Tiling, postprocess: Any) -> Spared | None:
-    """What more memory would spare of a tiling; None where that is hardly anything."""
+    """Return the saving of a tiling that more memory would bring; None if it is small."""
     if tiling.waste <= WASTE:
         return None
     memory, better = memory_for(operator, tiling.shape, postprocess=postprocess)
@@ -165,10 +166,10 @@ def spared_by_memory(operator: LocalOperator, tiling: Tiling, postprocess: Any) 
     return Spared(math.ceil((memory + BASE) / 2**30 * 10) / 10, better.waste)
 
 
-def check_how(**how: Unpack[How]) -> None:
-    """Raises a ValueError that names the first setting without meaning."""
-    threshold, memory = how.get("threshold", 0.5), how.get("memory", 2.0)
-    tile, halo = how.get("tile"), how.get("halo", "auto")
+def check_settings(**settings: Unpack[Settings]) -> None:
+    """Raise a ValueError that names the first invalid setting."""
+    threshold, memory = settings.get("threshold", 0.5), settings.get("memory", 2.0)
+    tile, halo = settings.get("tile"), settings.get("halo", "auto")
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must lie between 0 and 1, got {threshold:g}")
     if not memory * 2**30 > BASE:
@@ -179,16 +180,16 @@ def check_how(**how: Unpack[How]) -> None:
         raise ValueError(f"halo is a number of voxels, 'auto' or 'exact', got {halo!r}")
 
 
-def plan(model: Model, tomogram: Tomogram | PathLike, **how: Unpack[How]) -> Plan:
-    """Measures the intensities of a tomogram and cuts it into tiles; nothing is segmented yet.
+def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Settings]) -> Plan:
+    """Measure the intensities of a tomogram and divide it into tiles, without segmenting it.
 
     Args:
-        model: see `load`.
-        tomogram: at hand, or the path of a file.
-        how: see `How`.
+        model: the model, see `load`.
+        tomogram: the tomogram in memory, or the path of a file.
+        settings: see `Settings`.
 
     Raises:
-        ValueError: naming a setting without meaning, or one that this model has no use for.
+        ValueError: naming a setting that is invalid, or one that this model cannot use.
         FileError: if the tomogram cannot be read, or holds no two different values.
 
     >>> from cryojax_seg.segmenters import LinearVote
@@ -196,29 +197,29 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **how: Unpack[How]) -> Pla
     >>> print(plan(Model(LinearVote(2)), Tomogram(noise), engine="jax").tiling.count)
     1
     """
-    check_how(**how)
-    segmenter, card, halo = model.segmenter, model.card, how.get("halo", "auto")
-    threshold = how.get("threshold", 0.5)
+    check_settings(**settings)
+    segmenter, card, halo = model.segmenter, model.card, settings.get("halo", "auto")
+    threshold = settings.get("threshold", 0.5)
     if len(segmenter.classes) > 1 and threshold != 0.5:
         raise ValueError(
             f"threshold is for models of one class; this one has {', '.join(segmenter.classes)} "
             "and takes the most probable"
         )
     if not isinstance(tomogram, Tomogram):
-        tomogram = read_tomogram(tomogram, how.get("voxel_size"))
-    engine = how.get("engine", "auto")
+        tomogram = read_tomogram(tomogram, settings.get("voxel_size"))
+    engine = settings.get("engine", "auto")
     if not isinstance(engine, Engine):
-        engine = choose_engine(engine, how.get("precision", "auto"), segmenter)
+        engine = choose_engine(engine, settings.get("precision", "auto"), segmenter)
     _warn_if_other_voxels(tomogram, card.voxel_size)
-    volume = normalized(tomogram, how.get("contrast") or card.contrast)
-    postprocess = LabelsAndMaps(threshold, how.get("probabilities", False))
+    volume = normalized(tomogram, settings.get("contrast") or card.contrast)
+    postprocess = LabelsAndMaps(threshold, settings.get("probabilities", False))
     # Statistics are best measured as in training.
     fitted = fit_normalization(segmenter, volume, patch=card.patch or 64)
 
     def cut(segmenter: Segmenter) -> Tiling:
-        if (tile := how.get("tile")) is not None:
+        if (tile := settings.get("tile")) is not None:
             return tiling_of(segmenter, volume.shape, tile)
-        memory = how.get("memory", 2.0) * 2**30 - BASE
+        memory = settings.get("memory", 2.0) * 2**30 - BASE
         return plan_tiles(segmenter, volume.shape, memory, postprocess)
 
     tiling = cut(fitted)

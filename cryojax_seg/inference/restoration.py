@@ -1,4 +1,4 @@
-"""Restoration from file to file: a filter or a network is made, applied, and audited."""
+"""Restores a file by a filter or a network that is fitted to it, and audits the result."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from cryojax_seg.errors import ParameterError
 from cryojax_seg.evaluate.restoration import Audit, audit
 from cryojax_seg.inference import restored
 from cryojax_seg.inference.model import operator_digest
-from cryojax_seg.inference.restored import Given
+from cryojax_seg.inference.restored import Source
 from cryojax_seg.inference.segmentation import Progress
 from cryojax_seg.io import (
     MODEL_FILES,
@@ -45,11 +45,12 @@ AUDIT, SPREAD = "audit.json", "spread.mrc"
 
 @dataclasses.dataclass(frozen=True)
 class Deconvolution:
-    """Wiener's deconvolution of the contrast transfer, see `restore.ctf_deconvolution`.
+    """Describes Wiener's deconvolution of the contrast transfer, see `restore.ctf_deconvolution`.
 
     Attributes:
-        transfer: of the microscope.
-        strength: the assumed signal-to-noise ratio grows with it (no unit).
+        transfer: the contrast transfer of the microscope.
+        strength: the strength of the filter; the assumed signal-to-noise ratio grows with it (no
+            unit).
         phase_flipped: whether the signs of the transfer were corrected before reconstruction.
 
     >>> from cryojax_seg.core.ctf import ContrastTransfer
@@ -67,7 +68,7 @@ Method = RestorerMethod | Literal["wiener"] | Deconvolution | LocalOperator
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What `restore_file` did.
+    """Describes the results of a restoration.
 
     Returned by `restore_file`.
 
@@ -75,7 +76,7 @@ class Restored:
         volume: the restored volume that was written.
         run: the folder with the model, its checkpoints, audit.json and spread.mrc.
         audit: how the restored volume relates to the data; None if the file was done already.
-        seconds: that it took.
+        seconds: the time that it took.
     """
 
     volume: Path
@@ -86,7 +87,7 @@ class Restored:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """The arguments of `restore_file`."""
+    """Holds the arguments of `restore_file`."""
 
     source: Path
     target: Path
@@ -104,12 +105,12 @@ class _Task:
 
     @property
     def run(self) -> Path:
-        """The folder of the model and its checkpoints."""
+        """Return the folder of the model and its checkpoints."""
         return self.target.with_suffix(".run")
 
     @property
     def name(self) -> str:
-        """The method in one word."""
+        """Return the method in one word."""
         if isinstance(self.method, str):
             return self.method
         kind = type(self.method).__name__
@@ -117,11 +118,11 @@ class _Task:
 
     @property
     def inputs(self) -> list[Path]:
-        """The files that are read."""
+        """Return the files that are read."""
         return [self.source, *(self.halves or ())]
 
     def job(self) -> dict[str, Any]:
-        """What decides about the result, as plain values."""
+        """Return everything that decides the result, as plain values."""
         method = self.method
         keys = ("wedge", "halves", "samples", "contrast", "voxel_size", "learning")
         values = {key: getattr(self, key) for key in keys}
@@ -148,34 +149,34 @@ def restore_file(
     """Restore a tomogram: fit a filter or train a network, apply it, and audit the result.
 
     Beside the target NAME.mrc the folder NAME.run is written, with the model, checkpoints and
-    audit.json. All of it appears when it is complete. A training that was interrupted goes on with
+    audit.json. All files appear when they are complete. An interrupted training continues with
     ``resume=True``.
 
     Args:
         source: a tomogram: MRC, TIFF or OME-Zarr.
         target: the restored volume, .mrc or .zarr, with the contrast and grid of the source.
-        wedge: what was measured of the source.
+        wedge: the missing wedge of the source.
         method: "equivariant" and the others of `training.fit_restorer` train a network; "energy"
             also writes NAME.run/spread.mrc, a map of the standard deviation of its samples.
-            "wiener" and a `Deconvolution` are filters. Any restorer will do as well, such as one
-            of another tomogram, see `load_restorer`.
+            "wiener" and a `Deconvolution` are filters. Any other restorer can be passed as well,
+            such as one of another tomogram, see `load_restorer`.
         halves: two tomograms of the same series with independent noise.
-        samples: answers of "energy" whose mean and spread are written.
-        memory: GiB that the process may use at most while the restorer is applied.
+        samples: number of samples of "energy" whose mean and standard deviation are written.
+        memory: the most memory that the process may use while the restorer is applied, in GiB.
         contrast: whether structure is darker or brighter than its surroundings.
-        voxel_size: angstrom, where the file does not know it.
-        resume: go on with a run that was interrupted, or apply it again.
-        overwrite: replace an existing target and its run.
-        progress: called with the tiles that are done and those there are; a training shows its
-            own progress if this is given.
+        voxel_size: voxel size in angstrom, for a file that does not state it.
+        resume: whether to continue an interrupted run, or apply it again.
+        overwrite: whether to replace an existing target and its run.
+        progress: called with the number of tiles done and of all tiles; a training shows its own
+            progress if this is given.
         learning: see `training.restorers.Learning`.
 
     Raises:
         FileError: if a file cannot be read, or exists.
         BusyError: if another process is writing the target.
-        ValueError: for settings without meaning, or that the method lacks.
+        ValueError: for invalid settings, or settings that the method does not have.
         TrainingError: if the run folder is in use, or holds a run of other settings.
-        Interrupted: if a signal ended the training; what it did is kept.
+        Interrupted: if a signal ended the training; its progress is saved.
         OSError: if the disk is full.
 
     >>> import tempfile
@@ -219,16 +220,16 @@ def restore_file(
 
 
 def _restore(task: _Task, run: rundir.Held, outputs: OutputSet) -> Audit:
-    """Restores into outputs and a run folder that are held."""
-    given = restored.read(task.source, task.halves, task.contrast, task.voxel_size)
-    tomogram, volume = given.tomogram, given.volume
-    begun = bool(outputs.recorded)  # by the same call, which was interrupted
-    if task.overwrite and not begun:
+    """Restore into outputs and a run folder that are held."""
+    source = restored.read(task.source, task.halves, task.contrast, task.voxel_size)
+    tomogram, volume = source.tomogram, source.volume
+    started = bool(outputs.recorded)  # by the same call, which was interrupted
+    if task.overwrite and not started:
         rundir.clear(task.run)
         for name in (AUDIT, SPREAD):
             (task.run / name).unlink(missing_ok=True)
     outputs.record()
-    restorer, steps = _restorer(task, given, run, task.resume or begun)
+    restorer, steps = _restorer(task, source, run, task.resume or started)
     patch = schedule(task.name, volume.shape, **task.learning).patch
     low, high = task.wedge.tilt_range
     card = ModelCard(
@@ -242,16 +243,16 @@ def _restore(task: _Task, run: rundir.Held, outputs: OutputSet) -> Audit:
     save_model(model, restorer, card, overwrite=True)
     if task.method == "energy":
         restored.write_samples(
-            restorer, given, task.target, task.run / SPREAD, outputs,
+            restorer, source, task.target, task.run / SPREAD, outputs,
             wedge=task.wedge, samples=task.samples, seed=task.learning.get("seed", 0),
             patch=patch, memory=task.memory,
         )  # fmt: skip
     else:
         if task.method in ("wiener", "simulated") or isinstance(task.method, Deconvolution):
             # Filters are linear, and the tomogram is the mean of its halves; phantoms have none.
-            given = dataclasses.replace(given, halves=None)
+            source = dataclasses.replace(source, halves=None)
         restored.write(
-            restorer, given, task.target, outputs,
+            restorer, source, task.target, outputs,
             model=model_digest(model), patch=patch, memory=task.memory, progress=task.progress,
         )  # fmt: skip
     written = read_tomogram(outputs.staged(task.target)).density
@@ -262,20 +263,20 @@ def _restore(task: _Task, run: rundir.Held, outputs: OutputSet) -> Audit:
 
 
 def _restorer(
-    task: _Task, given: Given, run: rundir.Held, resume: bool
+    task: _Task, source: Source, run: rundir.Held, resume: bool
 ) -> tuple[LocalOperator, dict[str, int]]:
-    """The restorer of this method, and the steps of its training if it learned."""
-    method, sizes = task.method, given.tomogram.voxel_size
+    """Return the restorer of this method, and the steps of its training if it was trained."""
+    method, sizes = task.method, source.tomogram.voxel_size
     size = None if sizes is None else sum(sizes) / 3
     if isinstance(method, LocalOperator):
         return method, {}
     try:
         if method == "wiener":
-            return fit_wiener_to(given.volume, given.halves), {}
+            return fit_wiener_to(source.volume, source.halves), {}
         if isinstance(method, Deconvolution):
             return ctf_deconvolution(
                 method.transfer,
-                sum(given.tomogram.require_voxel_size()) / 3,
+                sum(source.tomogram.require_voxel_size()) / 3,
                 strength=method.strength,
                 phase_flipped=method.phase_flipped,
             ), {}
@@ -284,7 +285,7 @@ def _restorer(
     except ValueError as error:
         raise FileError(f"{task.source}: {error}") from None
     result = fit_restorer(
-        given.volume, task.wedge, given.halves,
+        source.volume, task.wedge, source.halves,
         method=method, voxel_size=size, name=str(task.source),
         run=run, resume=resume, progress=task.progress is not None, **task.learning,
     )  # fmt: skip
@@ -292,7 +293,7 @@ def _restorer(
 
 
 def _check(task: _Task) -> None:
-    """What can be told to be wrong before anything is read."""
+    """Raise the errors that can be found before anything is read."""
     if task.target.suffix not in (".mrc", ".zarr"):
         raise ValueError(f"{task.target}: is not a file that ends in .mrc or .zarr")
     check_learning(task.name, task.halves, **task.learning)
@@ -307,10 +308,10 @@ def _check(task: _Task) -> None:
     _check_run(task, is_begun(task.target))
 
 
-def _check_run(task: _Task, begun: bool) -> None:
-    """What the folder of the run holds; `begun` by the same call, it may go on."""
+def _check_run(task: _Task, started: bool) -> None:
+    """Check the run folder; a run that the same call has started may continue."""
     used = rundir.is_used(task.run)
-    if used and not begun and not task.resume and not task.overwrite:
+    if used and not started and not task.resume and not task.overwrite:
         raise FileError(
             f"{task.run}: holds a run; resume or overwrite it, or choose another target",
             "resume",

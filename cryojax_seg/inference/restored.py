@@ -1,4 +1,4 @@
-"""A restorer applied to one tomogram, tile by tile, on the scale of that tomogram."""
+"""Applies a restorer to one tomogram, tile by tile, on the scale of that tomogram."""
 
 import dataclasses
 import logging
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
-    """What is restored.
+class Source:
+    """Holds the tomogram that is restored.
 
     Attributes:
-        tomogram: as it was read.
-        volume: the same, normalized as it is read.
-        halves: its two halves on that scale; None without.
+        tomogram: the tomogram as read.
+        volume: the same tomogram, normalized block by block as it is read.
+        halves: its two halves on that scale; None without halves.
     """
 
     tomogram: Tomogram
@@ -49,18 +49,19 @@ def restore(
     voxel_size: Any = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Restore a tomogram in memory: float32 ``(z, y, x)`` on its own scale and grid.
+    """Restore a tomogram in memory, and return float32 ``(z, y, x)`` on its own scale and grid.
 
     Args:
         restorer: a filter such as `restore.Gaussian`, or a trained one, see `load_restorer`.
-        tomogram: at hand, or the path of a file.
-        halves: two tomograms of the same series with independent noise; then each is restored,
-            and the mean is returned.
+        tomogram: the tomogram in memory, or the path of a file.
+        halves: two tomograms of the same series with independent noise; with them, each is
+            restored, and the mean is returned.
         contrast: whether structure is darker or brighter than its surroundings.
-        patch: edge of the patches the restorer learned from, see `segmenters.fit_normalization`.
-        memory: GiB that the tiles may use at most.
-        voxel_size: angstrom, where the file does not know it.
-        progress: called with the tiles that are done and those there are.
+        patch: edge of the patches on which the restorer was trained, in voxels; see
+            `segmenters.fit_normalization`.
+        memory: the most memory that the tiles may use, in GiB.
+        voxel_size: voxel size in angstrom, for a file that does not state it.
+        progress: called with the number of tiles done and of all tiles.
 
     Raises:
         FileError: if a tomogram cannot be read or holds no two different values, or the halves do
@@ -74,11 +75,11 @@ def restore(
     (True, True)
     """
     check_memory(memory)
-    given = read(tomogram, halves, contrast, voxel_size)
-    fitted = fit_normalization(restorer, (given.halves or (given.volume,))[0], patch=patch)
-    tiling = plan_tiles(fitted, given.volume.shape, memory * 2**30 - BASE, _density)
-    found = np.empty(given.volume.shape, np.float32)
-    for where, block in _tiles(fitted, given, tiling, 0, progress):
+    source = read(tomogram, halves, contrast, voxel_size)
+    fitted = fit_normalization(restorer, (source.halves or (source.volume,))[0], patch=patch)
+    tiling = plan_tiles(fitted, source.volume.shape, memory * 2**30 - BASE, _density)
+    found = np.empty(source.volume.shape, np.float32)
+    for where, block in _tiles(fitted, source, tiling, 0, progress):
         found[where] = block
     return found
 
@@ -88,7 +89,7 @@ def read(
     halves: Sequence[Tomogram | PathLike] | None,
     contrast: Literal["dark", "bright"],
     voxel_size: Any = None,
-) -> Given:
+) -> Source:
     """Read a tomogram and its halves, and measure how to normalize them.
 
     Raises:
@@ -102,32 +103,32 @@ def read(
     if pair:
         check_halves(tomogram, pair)
     volume = normalized(tomogram, contrast)
-    return Given(tomogram, volume, tuple(on_scale(h, volume) for h in pair) if pair else None)
+    return Source(tomogram, volume, tuple(on_scale(h, volume) for h in pair) if pair else None)
 
 
 def _density(channels: Array) -> Array:
-    """The one channel of a restorer."""
+    """Return the one channel of a restorer."""
     return channels[..., 0]
 
 
 def _tiles(
-    fitted: LocalOperator, given: Given, tiling: Tiling, done: int, progress: Progress | None
+    fitted: LocalOperator, source: Source, tiling: Tiling, done: int, progress: Progress | None
 ) -> Iterator[tuple[Any, np.ndarray]]:
-    """Where each tile lies, and the mean of the restored sources on the scale of the tomogram."""
-    sources = given.halves or (given.volume,)
-    streams = [apply_tiles(fitted, source, tiling, _density, done) for source in sources]
+    """Yield the place of each tile, and the mean of the restored sources on the data's scale."""
+    sources = source.halves or (source.volume,)
+    streams = [apply_tiles(fitted, each, tiling, _density, done) for each in sources]
     report = progress or (lambda done, count: None)
     report(done, tiling.count)
     for number, parts in enumerate(zip(*streams, strict=True), done + 1):
         where = parts[0][0]
         mean = np.mean([block for _, block in parts], axis=0)
-        yield where, given.volume.denormalize(where, mean)
+        yield where, source.volume.denormalize(where, mean)
         report(number, tiling.count)
 
 
 def write(
     restorer: LocalOperator,
-    given: Given,
+    source: Source,
     target: Path,
     outputs: OutputSet,
     *,
@@ -136,33 +137,33 @@ def write(
     memory: float,
     progress: Progress | None,
 ) -> None:
-    """Write the restored volume tile by tile, or go on where an earlier run was.
+    """Write the restored volume tile by tile, or continue where an earlier run ended.
 
     Args:
-        restorer: applied to the tomogram, or to each of the halves, if it was given any.
-        given: see `read`.
+        restorer: the restorer, applied to the halves if there are any, else to the tomogram.
+        source: the tomogram, see `read`.
         target: one of the outputs.
-        outputs: which this process holds.
-        model: digest of the restorer, which must be the same to go on.
+        outputs: the outputs, held by this process.
+        model: digest of the restorer, which must be the same to continue.
         patch, memory, progress: as for `restore`.
     """
-    fitted = fit_normalization(restorer, (given.halves or (given.volume,))[0], patch=patch)
-    tiling = plan_tiles(fitted, given.volume.shape, memory * 2**30 - BASE, _density)
+    fitted = fit_normalization(restorer, (source.halves or (source.volume,))[0], patch=patch)
+    tiling = plan_tiles(fitted, source.volume.shape, memory * 2**30 - BASE, _density)
     if spared := spared_by_memory(fitted, tiling, _density):
         log.info(
-            f"{given.tomogram.name}: {tiling.waste:.2f} voxels are computed for each of the "
+            f"{source.tomogram.name}: {tiling.waste:.2f} voxels are computed for each of the "
             f"tomogram; {spared.memory:g} GiB of memory would make that {spared.waste:.2f}"
         )
     description = {"model": model, "tiling": dataclasses.asdict(tiling)}
     volumes = [(target, np.float32)]
-    with TileJob(description, volumes, tiling.shape, given.tomogram, True, outputs) as job:
-        for where, block in _tiles(fitted, given, tiling, job.done, progress):
+    with TileJob(description, volumes, tiling.shape, source.tomogram, True, outputs) as job:
+        for where, block in _tiles(fitted, source, tiling, job.done, progress):
             job.write(where, [block])
 
 
 def write_samples(
     restorer: LocalOperator,
-    given: Given,
+    source: Source,
     target: Path,
     spread: Path,
     outputs: OutputSet,
@@ -173,30 +174,30 @@ def write_samples(
     patch: int,
     memory: float,
 ) -> None:
-    """Write the mean of several answers of a restorer, and their standard deviation.
+    """Write the mean of several samples of a restorer, and their standard deviation.
 
     Args:
-        restorer: trained with `losses.adversarial`.
-        given: see `read`.
-        target, spread: of the outputs, the mean and the standard deviation.
-        outputs: which this process holds.
+        restorer: a restorer trained with `losses.adversarial`.
+        source: the tomogram, see `read`.
+        target, spread: the outputs for the mean and the standard deviation.
+        outputs: the outputs, held by this process.
         wedge, samples, seed: see `restore.sample_statistics`.
         patch, memory: as for `restore`.
     """
-    volume = given.volume
+    volume = source.volume
     fitted = fit_normalization(restorer, volume, patch=patch)
     tiling = plan_tiles(fitted, volume.shape, memory * 2**30 - BASE)
     whole = np.asarray(volume[:, :, :])  # its wedge is filled with noise as a whole
     mean, deviation = sample_statistics(fitted, whole, wedge, samples, seed, tiling)
     deviation[volume.missing(np.s_[:, :, :])] = 0
     scaled = deviation / abs(volume.intensity.gain)
-    write_mrc(outputs.place(spread), scaled, given.tomogram, overwrite=True)
-    with TileJob({}, [(target, np.float32)], mean.shape, given.tomogram, True, outputs) as job:
+    write_mrc(outputs.place(spread), scaled, source.tomogram, overwrite=True)
+    with TileJob({}, [(target, np.float32)], mean.shape, source.tomogram, True, outputs) as job:
         everywhere = (slice(None),) * 3
         job.write(everywhere, [volume.denormalize(everywhere, mean)])
 
 
 def check_memory(memory: float) -> None:
-    """Raise a ParameterError unless a process fits into so many GiB."""
+    """Raise a ParameterError unless a process fits into this memory, in GiB."""
     if not memory * 2**30 > BASE:
         raise ParameterError(f"memory must be above {BASE / 2**30:g} GiB, got {memory:g}", "memory")

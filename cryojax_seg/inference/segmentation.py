@@ -1,4 +1,4 @@
-"""Segmentation of one tomogram by a model: in memory, or from file to file."""
+"""Segments one tomogram by a model, in memory or from file to file."""
 
 import dataclasses
 import logging
@@ -13,7 +13,7 @@ from cryojax_seg.core import Tomogram, apply_tiles, label_names
 from cryojax_seg.core.blocks import blocks, release
 from cryojax_seg.inference.engine import Engine, choose_engine
 from cryojax_seg.inference.model import Model
-from cryojax_seg.inference.planning import How, Plan, check_how, plan
+from cryojax_seg.inference.planning import Plan, Settings, check_settings, plan
 from cryojax_seg.io import (
     OutputSet,
     TileJob,
@@ -31,16 +31,16 @@ Progress = Callable[[int, int], None]  # called with tiles done and tiles in all
 
 @dataclasses.dataclass(frozen=True)
 class Segmented:
-    """What `segment_file` did.
+    """Describes the results of a segmentation.
 
     Returned by `segment_file`.
 
     Attributes:
         labels: the label volume that was written.
         maps: the probability maps that were written, by class.
-        shares: share of the voxels that each class but the background has; None if the file was
+        shares: the share of the voxels of each class except the background; None if the file was
             done already.
-        seconds: that it took.
+        seconds: the time that it took.
     """
 
     labels: Path
@@ -54,20 +54,23 @@ def segment(
     tomogram: Tomogram | PathLike,
     *,
     progress: Progress | None = None,
-    **how: Unpack[How],
+    **settings: Unpack[Settings],
 ) -> Any:
-    """Labels ``(z, y, x)``, int8, of a tomogram: 0 is the background, 1, 2, ... the classes.
+    """Segment a tomogram in memory.
 
     Args:
-        model: see `load`.
-        tomogram: at hand, or the path of a file.
-        progress: called with the tiles that are done and those there are.
-        how: see `How`.
+        model: the model, see `load`.
+        tomogram: the tomogram in memory, or the path of a file.
+        progress: called with the number of tiles done and of all tiles.
+        settings: see `Settings`.
 
     Returns:
-        the labels; with ``probabilities=True`` also a dictionary of float16 maps by class.
+        labels ``(z, y, x)``, int8, with 0 for the background and 1, 2, ... for the classes; with
+        ``probabilities=True`` also a dictionary of float16 maps by class.
 
-    Raises: as `plan`.
+    Raises:
+        ValueError: as `plan`.
+        FileError: as `plan`.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> noise = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
@@ -75,7 +78,7 @@ def segment(
     >>> labels.dtype, bool(labels[noise > 2].all()), bool(labels[noise < 0].any())
     (dtype('int8'), True, False)
     """
-    planned = plan(model, tomogram, **how)
+    planned = plan(model, tomogram, **settings)
     shape = planned.tiling.shape
     names = shown_classes(model) if planned.postprocess.maps else ()
     labels = np.zeros(shape, np.int8)
@@ -94,21 +97,21 @@ def segment_file(
     overwrite: bool = False,
     progress: Progress | None = None,
     planned: Callable[[Plan], None] | None = None,
-    **how: Unpack[How],
+    **settings: Unpack[Settings],
 ) -> Segmented:
-    """Writes the labels of a tomogram, and with ``probabilities=True`` a map for each class.
+    """Write the labels of a tomogram, and with ``probabilities=True`` a map for each class.
 
-    Tiles are read, computed and written in a stream, in the memory that is allowed. The files
-    appear when they are complete; the same call goes on with what an interrupted one has begun.
+    Tiles are read, computed and written in a stream, within the allowed memory. The files appear
+    when they are complete; repeating an interrupted call continues it.
 
     Args:
-        model: see `load`.
+        model: the model, see `load`.
         source: a tomogram: MRC, TIFF or OME-Zarr.
         target: the label volume, .mrc or .zarr; the maps go beside it as NAME.CLASS.probability.
-        overwrite: replace existing files.
-        progress: called with the tiles that are done and those there are.
+        overwrite: whether to replace existing files.
+        progress: called with the number of tiles done and of all tiles.
         planned: called with the plan, before anything is computed.
-        how: see `How`.
+        settings: see `Settings`.
 
     Raises:
         FileError: if the source cannot be read, or a file exists.
@@ -126,17 +129,17 @@ def segment_file(
     >>> done.labels.name, 0.1 < done.shares["foreground"] < 0.2
     ('labels.mrc', True)
     """
-    check_how(**how)
+    check_settings(**settings)
     source, target = Path(source), Path(target)
-    maps = map_paths(model, target) if how.get("probabilities", False) else {}
+    maps = map_paths(model, target) if settings.get("probabilities", False) else {}
     outputs = [target, *maps.values()]
     check_places(outputs, [source])
-    engine = how.get("engine", "auto")
+    engine = settings.get("engine", "auto")
     if not isinstance(engine, Engine):
-        engine = choose_engine(engine, how.get("precision", "auto"), model.segmenter)
-    how["engine"] = engine
+        engine = choose_engine(engine, settings.get("precision", "auto"), model.segmenter)
+    settings["engine"] = engine
     job: dict[str, Any] = {"model": model.digest()}
-    job |= {name: value for name, value in how.items() if name not in ("memory", "tile")}
+    job |= {name: value for name, value in settings.items() if name not in ("memory", "tile")}
     job["engine"] = dataclasses.asdict(engine)
     with (
         folder_made(target.parent),
@@ -145,7 +148,7 @@ def segment_file(
         if held.finished:
             return Segmented(target, maps, None, 0.0)
         start = time.monotonic()
-        work = plan(model, source, **how)
+        work = plan(model, source, **settings)
         if planned is not None:
             planned(work)
         _write(work, outputs, held, progress)
@@ -154,7 +157,7 @@ def segment_file(
 
 
 def shown_classes(model: Model) -> tuple[str, ...]:
-    """The classes that have a probability map: all but the background.
+    """Return the classes that have a probability map, which are all except the background.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> shown_classes(Model(GlobalThreshold([0.0, 1.0], classes=("background", "a", "b"))))
@@ -164,7 +167,7 @@ def shown_classes(model: Model) -> tuple[str, ...]:
 
 
 def map_paths(model: Model, labels: PathLike) -> dict[str, Path]:
-    """Where the probability map of each class goes, beside these labels.
+    """Return the path of the probability map of each class, beside these labels.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> map_paths(Model(GlobalThreshold(classes=("membrane",))), "a/t.labels.mrc")["membrane"].name
@@ -180,7 +183,7 @@ def map_paths(model: Model, labels: PathLike) -> dict[str, Path]:
 
 
 def _tiles(work: Plan, done: int, progress: Progress | None) -> Iterator[tuple[Any, list]]:
-    """Where each tile lies, and its labels and maps; 0 where the tomogram is blank."""
+    """Yield the place of each tile, and its labels and maps; 0 where the tomogram is blank."""
     program = work.engine.program(work.segmenter, work.tiling.padded)
     tiles = apply_tiles(work.segmenter, work.volume, work.tiling, work.postprocess, done, program)
     report = progress or (lambda done, count: None)
@@ -192,7 +195,7 @@ def _tiles(work: Plan, done: int, progress: Progress | None) -> Iterator[tuple[A
 
 
 def _write(work: Plan, outputs: list[Path], held: OutputSet, progress: Progress | None) -> None:
-    """Writes the files tile by tile, or goes on where an earlier run was."""
+    """Write the files tile by tile, or continue where an earlier run ended."""
     whole = {
         "postprocess": dataclasses.asdict(work.postprocess),
         "tiling": dataclasses.asdict(work.tiling),
@@ -208,7 +211,7 @@ def _write(work: Plan, outputs: list[Path], held: OutputSet, progress: Progress 
 
 
 def _shares(labels: Path, work: Plan) -> dict[str, float]:
-    """Share of voxels of each class but background; warns if they look inverted."""
+    """Return the share of voxels of each class except background; warn if they look inverted."""
     # What is odd about the voxel size was said when the tomogram was read.
     found = read_tomogram(labels, work.tomogram.voxel_size or 1.0).density
     names = label_names(work.segmenter.classes)

@@ -1,4 +1,4 @@
-"""Workers of Dask are processes that share this machine, or jobs of SLURM."""
+"""Starts workers of Dask, as processes of this machine or as jobs of SLURM."""
 
 import contextlib
 import functools
@@ -53,7 +53,7 @@ _NAMES = {str: "text in quotes", int: "a whole number", list: "a list", dict: "a
 
 @contextlib.contextmanager
 def connected(count: int, slurm: PathLike | None) -> Iterator[tuple[Any, Callable[[Any], None]]]:
-    """Yield a client of a cluster that ends with it, and what a worker does first, by its name.
+    """Yield a client of a cluster that ends with it, and a function that each worker calls first.
 
     Raises:
         ParameterError: if the workers cannot be started, or Dask is not installed.
@@ -105,7 +105,7 @@ def _slurm(path: Path, count: int) -> Any:
     submitted: queue.Queue[Exception | None] = queue.Queue()
 
     class Job(SLURMJob):
-        """A job that tells whether it was submitted; Dask logs that alone."""
+        """Reports whether a job was submitted, which Dask only logs."""
 
         async def start(self) -> None:
             try:
@@ -142,7 +142,7 @@ def _slurm(path: Path, count: int) -> Any:
 
 
 def slurm_options(path: Path) -> dict[str, Any]:
-    """Read from a YAML file what the jobs of SLURM are, for `dask_jobqueue.SLURMCluster`.
+    """Read the options of SLURM jobs from a YAML file, for `dask_jobqueue.SLURMCluster`.
 
     Raises:
         ValueError: naming the file and the key.
@@ -168,11 +168,11 @@ def slurm_options(path: Path) -> dict[str, Any]:
 
 
 def _anywhere(name: Any) -> None:
-    """A worker that has its job for itself."""
+    """Accept any worker, each of which has its job for itself."""
 
 
 def _settle(count: int, devices: Sequence[str], name: int) -> None:
-    """Leaves this process its GPU and its share of the cores, before JAX counts them."""
+    """Restrict this process to its GPU and its share of the cores, before JAX counts them."""
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[name]
     if sys.platform == "linux":
@@ -183,7 +183,7 @@ def _settle(count: int, devices: Sequence[str], name: int) -> None:
 
 
 def share(things: Sequence[Thing], number: int, count: int) -> Sequence[Thing]:
-    """Return the part of one of so many: neighbours, and at least one thing.
+    """Return the contiguous part of one of several workers, with at least one thing.
 
     >>> [share(range(8), i, 3) for i in range(3)], share("ab", 2, 3)
     ([range(0, 2), range(2, 5), range(5, 8)], 'a')

@@ -1,4 +1,4 @@
-"""Reports as one HTML file each, with charts as SVG, and pictures."""
+"""Writes reports as single HTML files with SVG charts, and pictures."""
 
 from cryojax_seg.report.comparison import comparison_page as comparison_page
 from cryojax_seg.report.measured import measurement_page as measurement_page

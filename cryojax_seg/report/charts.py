@@ -1,4 +1,4 @@
-"""Charts as SVG that stands in a page: drawn by matplotlib, in the colours of the page."""
+"""Draws charts as SVG elements of a page by matplotlib, in the colours of the page."""
 
 import html
 import io
@@ -56,11 +56,11 @@ def histogram(
     """Return bars over bins as an SVG element.
 
     Args:
-        edges: of the bins, one more than there are heights.
-        heights: of the bars.
+        edges: edges of the bins, one more than there are heights.
+        heights: heights of the bars.
         title: accessible name of the chart.
-        across, up: labels of the axes.
-        colour: of the bars.
+        across, up: labels of the horizontal and the vertical axis.
+        colour: colour of the bars.
 
     >>> chart = histogram([0, 1, 2], [3, 1], "a to b", "distance (nm)", "area (nm²)", "#2a78d6")
     >>> chart[:4], 'aria-label="a to b"' in chart
@@ -89,11 +89,11 @@ def curve_over_band(
 
     Args:
         x, y: points of the curve.
-        band: its lower and upper edge at each x. Where it is three times as high as the curve, it
-            is cut off.
+        band: lower and upper edge of the band at each x. It is cut off at three times the height of
+            the curve.
         title: accessible name of the chart.
         across, up: labels of the axes.
-        colour: of the curve.
+        colour: colour of the curve.
     """
     most = min(max(2.0, *y, *band[1]), 3 * max(2.0, *y))
 
@@ -120,7 +120,7 @@ def curves(
         named: points ``(x, y)`` or ``(x, y, low, high)`` of each curve.
         title: accessible name of the chart.
         across, up: labels of the axes.
-        colours: of the curves, by name.
+        colours: colour of each curve, by name.
         diagonal: whether to draw the line ``y = x``.
     """
 
@@ -142,14 +142,14 @@ def curves(
 
 
 def _errors(points: Curve) -> tuple[list[float], list[float]]:
-    """How far intervals reach below and above their values."""
+    """Return the lengths of error bars below and above the values."""
     return [p[1] - p[2] for p in points], [p[3] - p[1] for p in points]
 
 
 def _svg(
     draw: Any, title: str, across: str, up: str, size: tuple[float, float] = (3.6, 2.2)
 ) -> str:
-    """What `draw` draws on axes, as one element without a width, named for who cannot see it."""
+    """Return a drawing as one SVG element without a width, with an accessible name."""
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""The report of a comparison: scores, charts and slices of several methods in one page."""
+"""Writes the report of a comparison: scores, charts and slices of several methods in one page."""
 
 import base64
 import html
@@ -43,11 +43,11 @@ def comparison_page(
     """Return the whole page, with its style, script and data in it.
 
     Args:
-        title: of the page.
+        title: title of the page.
         found: predictions and scores of the methods, from `training.cross_validation`.
-        example: that they were made on.
-        classes: of the labels, as in `core.Segmenter`.
-        options: shown at the end, plain values by name.
+        example: the annotated tomogram that was compared on.
+        classes: classes of the labels, as in `core.Segmenter`.
+        options: plain values by name, shown at the end.
 
     >>> from cryojax_seg.training import cross_validation
     >>> labels = np.zeros((16, 16, 16), int)
@@ -81,7 +81,7 @@ def comparison_page(
 def _chart(
     named: dict[str, Any], across: str, up: str, hues: dict[str, str], diagonal: bool = False
 ) -> str:
-    """Curves with their legend; nothing if there are none."""
+    """Return curves with their legend; nothing if there are none."""
     if not named:
         return ""
     swatch = '<span class="swatch" style="background:{}"></span>'
@@ -97,7 +97,7 @@ def content(
     classes: Sequence[str],
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return what the script of the page shows, as plain values; pictures are data addresses."""
+    """Return the data that the script of the page shows, with pictures as data URLs."""
     return {
         "title": title,
         "options": options,
@@ -112,7 +112,7 @@ def content(
 
 
 def _recall(results: dict[str, HeldOut], example: Example) -> tuple[dict[str, Any], str]:
-    """Recall of the foreground in bins of visibility, and how the visibility is known."""
+    """Return recall of the foreground in bins of visibility, and the source of the visibility."""
     if example.wedge is None:
         return {}, "How recall depends on the missing wedge is shown where the tilt range is known."
     truth, known = example.labels > 0, (example.weights > 0).any((1, 2))
@@ -185,7 +185,7 @@ def _pictures(results: dict[str, HeldOut], example: Example) -> dict[str, list[d
 
 
 def _own(labels: np.ndarray) -> np.ndarray:
-    """The palette's entry of each class."""
+    """Return the palette index of each class."""
     return np.where(labels > 0, 4 + (labels - 1) % (len(PALETTE) - 4), 0)
 
 

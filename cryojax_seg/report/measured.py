@@ -1,4 +1,4 @@
-"""The report of measured objects: tables and charts in one page without scripts."""
+"""Writes the report of measured objects, with tables and charts in one page without scripts."""
 
 from typing import Any
 
@@ -41,11 +41,11 @@ _LABELS = {
 
 
 def measurement_page(summary: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """Return the whole page.
+    """Return the page of a report as HTML.
 
     Args:
         summary: plain values, as `cryojax-seg measure` writes them.
-        rows: of the objects, as `measure.Measurements.rows` gives them.
+        rows: one row for each object, from `measure.Measurements.rows`.
 
     >>> summary = {"labels": "a<b.mrc", "voxel_size_angstrom": [10.0] * 3, "shape": [4, 4, 4],
     ...            "origin_angstrom": [0.0] * 3, "classes": {}, "distances": []}
@@ -124,7 +124,7 @@ def _objects(rows: list[dict[str, Any]]) -> str:
 
 
 def _gap_head(key: str) -> str:
-    """The head of a column of distances to a class.
+    """Return the head of a column of distances to a class.
 
     >>> _gap_head("distance_to_outer_membrane_min_nm")
     'to outer_membrane, least (nm)'
@@ -134,7 +134,7 @@ def _gap_head(key: str) -> str:
 
 
 def _pair_chart(place: int, name: str, pairs: dict[str, Any]) -> str:
-    """The pair correlation against distance, over the band of chance."""
+    """Return a chart of the pair correlation against distance, over the band of random patterns."""
     edges = pairs["radius_nm"]
     chart = curve_over_band(
         [(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)],
@@ -152,7 +152,7 @@ def _pair_chart(place: int, name: str, pairs: dict[str, Any]) -> str:
 
 
 def _distance_chart(place: int, pair: dict[str, Any]) -> str:
-    """Area against the distance to the nearest point of the other membrane."""
+    """Return a chart of area against the distance to the nearest point of the other membrane."""
     title = f"{pair['from']} to {pair['to']}"
     chart = histogram(
         pair["histogram"]["edges_nm"],

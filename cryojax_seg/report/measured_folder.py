@@ -1,4 +1,4 @@
-"""The folder of results of a measured label volume: table, summary, report and meshes."""
+"""Writes the folder of results of a measured label volume: table, summary, report and meshes."""
 
 import dataclasses
 import json
@@ -26,11 +26,11 @@ def write_measurements(
     meshes: Literal["ply", "obj", "stl"] | None = None,
     rim: Literal["flat", "round"] = "flat",
 ) -> dict[str, Any]:
-    """Write what was measured of a label volume into a new folder.
+    """Write the measurements of a label volume into a new folder.
 
     Args:
-        folder: it gets ``instances.csv`` (one row for each object), ``summary.json`` and
-            ``report.html``.
+        folder: the folder, which gets ``instances.csv`` (one row for each object), ``summary.json``
+            and ``report.html``.
         found: as `measure.measure_classes` returns it.
         volume: the labels, as `io.read_object_classes` returns them.
         options: plain values that say how it was measured, kept in the summary.

@@ -1,4 +1,4 @@
-"""Tables of what was measured of classes as a whole, as plain text in cells."""
+"""Makes tables of the totals of measured classes, with plain text in cells."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]  # title, columns, li
 
 
 def text(value: Any, factor: float = 1.0) -> str:
-    """A number, with its interval if it has one, which may be open upwards.
+    """Return a number as text, with its interval if it has one, which may have no upper limit.
 
     >>> text({"value": 2000.0, "low": 1000.0, "high": 3000.0}, 1e-3), text(None)
     ('2 (1 to 3)', '-')

@@ -1,4 +1,4 @@
-"""Parts of a page: one HTML file with its style in it, which opens offline."""
+"""Builds the parts of a page, which is one HTML file that opens offline."""
 
 import html
 from collections.abc import Sequence

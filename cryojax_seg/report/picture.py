@@ -1,4 +1,4 @@
-"""A picture of methods on a phantom: found and missed voxels in two slices, and the scores."""
+"""Draws the labels of methods on a phantom in two slices, with their scores."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ INK, MUTED = "#222222", "#777777"
 
 
 def draw_outcomes(path: Path, cell, slices: tuple[int, ...], outcomes) -> None:
-    """Write a PNG of what methods found in a phantom.
+    """Write a PNG of found, missed and false voxels of several methods on a phantom.
 
     Args:
-        path: the file.
+        path: the file to write.
         cell: the `simulate.Phantom`.
         slices: z indices that were annotated.
-        outcomes: of the methods compared, each with name, labels, scores and recall.
+        outcomes: the compared methods, each with name, labels, scores and recall.
 
     >>> import tempfile
     >>> from types import SimpleNamespace
@@ -84,7 +84,7 @@ def draw_outcomes(path: Path, cell, slices: tuple[int, ...], outcomes) -> None:
 
 
 def _overlay(mask, truth):
-    """RGBA: found, missed and falsely found voxels."""
+    """Return an RGBA image of found, missed and false voxels."""
     import numpy as np
     from matplotlib.colors import to_rgba
 

@@ -1,4 +1,4 @@
-"""Memory, compiled programs, devices, processes and signals. Sub-modules load when first used."""
+"""Manages memory, compiled programs, devices, processes and signals. Sub-modules load when used."""
 
 import importlib
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Compiled programs, kept from one run to the next."""
+"""Keeps compiled programs from one run to the next."""
 
 import contextlib
 import os
@@ -13,19 +13,21 @@ MIN_SECONDS = 0.3  # of compilation; what compiles faster is hardly worth a file
 
 
 def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
-    """Lets JAX find again what it compiled in an earlier run.
+    """Let JAX reuse programs that it compiled in earlier runs.
 
-    Call it before the first computation. The least recently used programs go when the folder holds
-    more than a GiB; several processes may share it. Where somebody has already chosen a folder
-    (``JAX_COMPILATION_CACHE_DIR``) or turned the cache off (``JAX_ENABLE_COMPILATION_CACHE=false``)
-    nothing changes, but that entries which were not written to their end are removed.
+    Call it before the first computation. The least recently used programs are removed when the
+    folder
+    exceeds one GiB; several processes may share it. If a folder is already set
+    (``JAX_COMPILATION_CACHE_DIR``) or the cache is off (``JAX_ENABLE_COMPILATION_CACHE=false``),
+    nothing changes except that incomplete entries are removed.
 
     Args:
-        folder: by default ``cryojax-seg/compiled`` in the user's cache folder.
+        folder: the folder of the programs; by default ``cryojax-seg/compiled`` in the user's cache
+            folder.
 
     Returns:
-        the folder in use; None if programs are not kept, because that is turned off or the folder
-        cannot be written to.
+        the folder in use; None if programs are not kept, because the cache is off or the folder is
+        not writable.
 
     >>> import tempfile
     >>> import jax
@@ -62,15 +64,16 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
 
 
 def remove_torn(folder: Path, bounded: bool = False) -> None:
-    """Removes compiled programs that a process wrote in part and was killed.
+    """Remove compiled programs that a killed process wrote in part.
 
     JAX would warn of them in every later run, and compile them again without keeping them. Only
-    what was written since the last call is read.
+    entries written since the last call are read.
 
     Args:
         folder: JAX's cache; it may be absent.
-        bounded: whether JAX bounds its size, so that each program has a file with its time, and
-            writers hold a lock. Otherwise what is new may just be written, and stays.
+        bounded: whether JAX limits its size, so that each program has a file with its time and
+            writers hold a lock. Without a lock, new entries may still be in the course of writing,
+            and stay.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -100,7 +103,7 @@ def remove_torn(folder: Path, bounded: bool = False) -> None:
 
 @contextlib.contextmanager
 def _alone(folder: Path, bounded: bool) -> Iterator[bool]:
-    """Whether nobody writes to the cache meanwhile, as far as its lock tells."""
+    """Hold the lock of the cache, and yield whether no other process writes to it."""
     import filelock
 
     if not folder.is_dir() or not bounded:
@@ -119,7 +122,7 @@ def _alone(folder: Path, bounded: bool) -> Iterator[bool]:
 
 
 def _is_whole(entry: Path) -> bool:
-    """Whether a compressed program can be unpacked."""
+    """Return whether a compressed program can be unpacked."""
     try:
         from jax._src.compilation_cache import decompress_executable
     except ImportError:  # it is not public: then JAX itself must see to it

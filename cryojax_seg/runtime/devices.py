@@ -1,4 +1,4 @@
-"""Several devices: one block split over them, or a batch, and a process that leaves them alone."""
+"""Splits a block or a batch over several devices, and restricts a process to CPUs."""
 
 import functools
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ def _logits(operator: LocalOperator, block: Array, sharding: NamedSharding) -> A
 
 @final
 class Sharded:
-    """A program for `core.apply_tiles` that splits each block over devices.
+    """Splits each block of `core.apply_tiles` over devices.
 
-    The operator runs as one program over the whole block: what a convolution needs of its
-    neighbours comes from them, so the answer is that of one device.
+    The operator runs as one program over the whole block: devices exchange the voxels that a
+    convolution needs from neighbours, so the result is that of one device.
 
     Args:
         operator: any segmenter or restorer.
-        devices: of JAX; by default all of this process.
+        devices: JAX devices; by default all of this process.
 
     >>> import jax.numpy as jnp
     >>> from cryojax_seg.segmenters import GlobalThreshold
@@ -44,7 +44,7 @@ class Sharded:
         self._operator = jax.device_put(operator, NamedSharding(mesh, PartitionSpec()))
 
     def __call__(self, block: np.ndarray) -> Array:
-        """Logits ``(z, y, x, class)`` of a block ``(z, y, x)``."""
+        """Return the logits ``(z, y, x, class)`` of a block ``(z, y, x)``."""
         missing = -len(block) % self._multiple
         # What is appended is farther from the answer than the halo, so its values do not matter.
         whole = np.pad(block, ((0, missing), (0, 0), (0, 0)))
@@ -53,7 +53,9 @@ class Sharded:
 
 
 def leave_accelerators() -> None:
-    """Let this process compute on CPUs, so that others have the GPUs. Before JAX touches a device.
+    """Restrict this process to CPUs, so that others have the GPUs.
+
+    Call it before JAX uses a device.
 
     >>> leave_accelerators()
     >>> jax.default_backend()
@@ -63,10 +65,10 @@ def leave_accelerators() -> None:
 
 
 def data_mesh(batch: int) -> jax.sharding.Mesh | None:
-    """Return a mesh over as many devices, equally many of every process, as divide the batch.
+    """Return a mesh over the most devices, equally many of each process, that divide the batch.
 
     Args:
-        batch: patches of a step.
+        batch: number of patches per step.
 
     Returns:
         the mesh, with the axis "data"; None for a single device.
@@ -96,8 +98,8 @@ def replicated(tree: Any, mesh: jax.sharding.Mesh | None) -> Any:
     """Return the tree with a copy of every array on each device of the mesh.
 
     Args:
-        tree: of arrays; every process must hold the same (see `processes.check_same`).
-        mesh: None for the default device.
+        tree: pytree of arrays; every process must hold the same (see `processes.check_same`).
+        mesh: the mesh; None for the default device.
 
     >>> replicated({"a": np.ones(2)}, None)["a"].shape
     (2,)

@@ -1,4 +1,4 @@
-"""Signals as a question that a loop can ask, instead of an interruption anywhere."""
+"""Lets a loop ask for signals between its steps, instead of being interrupted anywhere."""
 
 import os
 import signal
@@ -14,19 +14,22 @@ _FAILED = 255  # above all signals: that one process cannot go on is said in the
 
 
 class Interrupts:
-    """While this context is open, the first SIGTERM, SIGUSR1 or SIGINT is only remembered.
+    """Records the first SIGTERM, SIGUSR1 or SIGINT while this context is open.
 
-    A second one has its usual effect at once. The handlers that were installed before come back
-    when the context ends. Outside of the main thread, where Python allows no handlers, nothing is
-    installed.
+    It has no other effect.
 
-    Where several processes train, what one of them receives concerns all, and they must come to
-    know of it at the same step. So all `ask` before every step, and read what was `agreed` after
-    it was started: the devices work on the answer before the step, nobody waits for them, and it
-    costs the exchange of one number.
+    A second signal has its usual effect at once. The previous handlers are restored when the
+    context
+    ends. Outside the main thread, where Python allows no handlers, nothing is installed.
+
+    If several processes train, a signal to one of them ends all, and all must know of it at the
+    same
+    step. So all processes call `ask` before every step, and read `agreed` after the step was
+    started:
+    the devices exchange one number before the step, and no process waits for them.
 
     Attributes:
-        received: the number of the first signal; None so far.
+        received: the number of the first signal; None without one.
 
     >>> with Interrupts() as interrupts:
     ...     signal.raise_signal(signal.SIGUSR1)
@@ -42,10 +45,10 @@ class Interrupts:
         self._answer: Any = 0
 
     def ask(self, failure: Exception | None = None) -> None:
-        """Begins to find out whether any process was interrupted, or has failed.
+        """Start to exchange whether any process was interrupted or has failed.
 
         Args:
-            failure: why this process cannot go on.
+            failure: the error that stops this process; None without one.
         """
         self._failure = failure
         if processes.several():
@@ -53,9 +56,9 @@ class Interrupts:
             self._answer = processes.largest(number)
 
     def agreed(self) -> int | None:
-        """The number of a signal that a process had received when all asked; None without one.
+        """Return the number of a signal that any process had received when all asked, if any.
 
-        A single process agrees with itself at once.
+        A single process returns its own at once.
 
         Raises:
             Exception: the failure, in the process that has one; a ProcessError in the others.

@@ -1,4 +1,4 @@
-"""Memory that is used again instead of being given back."""
+"""Keeps freed memory for reuse."""
 
 import ctypes
 import platform
@@ -8,12 +8,12 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
 def keep_memory() -> bool:
-    """Lets this process keep the memory that large arrays leave, for the next ones.
+    """Let this process keep the memory of freed large arrays for the next ones.
 
-    By default glibc gives it back to the system and asks for it again, page by page, at each call
-    of a compiled program: a training step on a CPU takes up to twice as long. What is kept is not
-    there for other processes, so what streams large volumes within a bound does without. Call it
-    before the first computation. Without effect where the C library is another.
+    By default glibc returns it to the system and requests it again, page by page, at each call of a
+    compiled program: a training step on a CPU takes up to twice as long. Other processes cannot use
+    the memory that is kept, so do not call this where large volumes are streamed within a memory
+    limit. Call it before the first computation. It has no effect with other C libraries.
 
     Returns:
         whether it had an effect.

@@ -1,7 +1,7 @@
-"""Processes that are joined by `jax.distributed` and work on one thing, such as a training.
+"""Lets several processes work together, joined by `jax.distributed`.
 
-All processes run the same steps in the same order on the same data. Files are the business of the
-primary process alone: `on_primary` lets it do something and gives the answer, or the error, to all.
+All processes run the same steps in the same order on the same data. Only the primary process reads
+and writes files: `on_primary` runs a function there and returns its value, or its error, in all.
 """
 
 import functools
@@ -24,19 +24,19 @@ _PATIENCE = 30
 def join(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
-    """Make this process one of several that work together, before JAX touches a device.
+    """Make this process one of several that work together, before JAX uses a device.
 
-    Slurm and Open MPI say what the arguments are; elsewhere all three are needed.
+    Under Slurm and Open MPI the arguments are known; elsewhere all three are needed.
 
     Args:
         coordinator: address and port of the first process, ``"node1:29400"``.
-        processes: how many there are.
-        process: index of this one, from 0.
+        processes: the number of processes.
+        process: the index of this process, from 0.
 
     Raises:
-        ParameterError: for one of them without the others, or if nothing says what they are.
+        ParameterError: for one of them without the others, or if they are neither given nor known.
         ValueError: if the index is not below the number.
-        RuntimeError: if JAX is in use already, or the others do not come.
+        RuntimeError: if JAX is in use already, or the other processes do not join.
 
     >>> try:
     ...     join(processes=2)
@@ -87,7 +87,7 @@ def is_primary() -> bool:
 
 @functools.cache
 def _maximum() -> tuple[NamedSharding, Callable[[jax.Array], jax.Array]]:
-    """How rows, one of each process, are laid out, and the maximum over them."""
+    """Return the sharding of rows, one of each process, and their compiled maximum."""
     devices = {d.process_index: d for d in reversed(jax.devices())}
     chosen = [devices[i] for i in range(jax.process_count())]
     mesh = jax.make_mesh((len(chosen),), ("process",), axis_types=(AxisType.Auto,), devices=chosen)
@@ -103,7 +103,7 @@ def _largest(row: np.ndarray) -> jax.Array:
 
 
 def largest(number: int) -> jax.Array:
-    """Return the largest of the numbers that the processes give, an int32 that is not waited for.
+    """Return the largest of the numbers of all processes, as an int32 array, without waiting.
 
     All processes must call this at the same point.
 
@@ -114,7 +114,7 @@ def largest(number: int) -> jax.Array:
 
 
 def _bytes_from_primary(content: bytes) -> bytes:
-    """The bytes that the first process gives; those of the others do not matter."""
+    """Return the bytes of the first process; those of the others are ignored."""
     length = int(largest(len(content) if is_primary() else 0))
     # Rounded up, as every length is a program of its own.
     row = np.zeros(1 << max(length - 1, 0).bit_length(), np.uint8)
@@ -124,16 +124,16 @@ def _bytes_from_primary(content: bytes) -> bytes:
 
 
 def on_primary(work: Callable[[], Any]) -> Any:
-    """Let the primary process do something while the others wait, and give its answer to all.
+    """Run a function in the primary process while the others wait, and return its value in all.
 
     All processes must call this at the same point.
 
     Args:
-        work: gives plain values, as JSON has them.
+        work: a function that returns plain values, as JSON has them.
 
     Raises:
-        Exception: what `work` raised, in the first process; a ProcessError with the same message
-            in the others, so that all end together.
+        Exception: the error of `work`, in the first process; a ProcessError with the same message
+        in the others, so that all end together.
 
     >>> on_primary(lambda: 2 + 2)
     4
@@ -159,7 +159,7 @@ def arrays_from_primary(tree: Any) -> Any:
     """Return the arrays of the primary process in all, bit for bit, as NumPy arrays.
 
     Args:
-        tree: in the others its structure, shapes and dtypes count.
+        tree: pytree of arrays; only its structure, shapes and dtypes matter in other processes.
     """
 
     def one(array):
@@ -172,10 +172,11 @@ def arrays_from_primary(tree: Any) -> Any:
 
 
 def check_same(*things: Any) -> None:
-    """Raise a ProcessError in every process unless all have been given the same.
+    """Raise a ProcessError in every process unless all pass equal arguments.
 
-    What differs would give no error but a mean of two trainings, or processes that wait for each
-    other for ever.
+    Without this check, differences would cause no error, but a mixture of two trainings, or
+    processes
+    that wait for each other forever.
 
     Args:
         things: pytrees of arrays, and plain values.

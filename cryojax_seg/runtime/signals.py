@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a process within seconds, even in the middle of a compiled program."""
+"""Ends a process within seconds of Ctrl-C or SIGTERM, even in the middle of a compiled program."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception: so that what is half-written is removed on the way out."""
+    """Reports SIGTERM as an exception, so that incomplete files are removed when it propagates."""
 
 
 def leave(status: int) -> None:
     """End this process at once, after an interruption.
 
-    Python's own end waits for what compiled programs still compute, and may crash then.
+    Python's own exit waits for compiled programs that still run, and may crash then.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -28,17 +28,18 @@ def leave(status: int) -> None:
 
 
 @contextlib.contextmanager
-def bounded(message: Callable[[str], str], goes_on: bool) -> Iterator[None]:
-    """Make SIGTERM an exception, and end a process that a signal cannot stop otherwise.
+def bounded(message: Callable[[str], str], continues: bool) -> Iterator[None]:
+    """Make SIGTERM an exception, and end a process that does not react to a signal in time.
 
-    Python calls the handler of a signal only between two of its own steps: compiling a program, or
-    running one, may take minutes. So a thread learns of the signal at the same time, and ends the
-    process some seconds later if it still runs then. What was published is whole at any moment.
+    Python calls a signal handler only between two of its own instructions, and compiling or running
+    a
+    program may take minutes. So a thread receives the signal too, and ends the process some seconds
+    later if it still runs. Published files are complete at any moment.
 
     Args:
-        message: gives the last line that is printed, for the word "interrupted" or "terminated";
-            asked only if the context was not left in time.
-        goes_on: whether the process does other things after this context.
+        message: returns the last line to print, for the word "interrupted" or "terminated"; called
+            only if the context was not left in time.
+        continues: whether the process does other work after this context.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -57,7 +58,7 @@ def bounded(message: Callable[[str], str], goes_on: bool) -> Iterator[None]:
         yield
     finally:
         said.set()
-        if goes_on:  # else what still runs may hold up the end of the process
+        if continues:  # else what still runs may hold up the end of the process
             over.set()
             signal.set_wakeup_fd(wakeup)
             signal.signal(signal.SIGTERM, former)
@@ -67,7 +68,7 @@ def bounded(message: Callable[[str], str], goes_on: bool) -> Iterator[None]:
 def _watch(
     ears: socket.socket, said: threading.Event, over: threading.Event, message: Callable[[str], str]
 ) -> None:
-    """Waits for a signal, and then for the end of the process, but not for ever."""
+    """Wait for a signal, and then for the end of the process, for a limited time."""
     with ears:
         number = 0
         while number not in _WORDS:
