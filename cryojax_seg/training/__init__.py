@@ -1,4 +1,4 @@
-"""From annotated tomograms to a trained segmenter. Sub-modules load when first used."""
+"""Trains segmenters on annotated tomograms, and restorers. Sub-modules load when first used."""
 
 import importlib
 from typing import TYPE_CHECKING

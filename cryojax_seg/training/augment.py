@@ -1,7 +1,7 @@
-"""Random changes of a patch that keep its labels and its missing wedge right.
+"""Changes patches at random, with their labels and their missing wedge.
 
-Every change is a pure function of a patch and a key, for one patch; `augment` maps them over a
-batch. Whether a change is on at all is decided when the step is compiled.
+Every change is a pure function of one patch and a key; `augment` maps them over a batch. Whether a
+change is on is decided when the step is compiled.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ def augment(batch: Batch, key: Key, flips: jax.Array, config: Augmentation) -> B
     """Return a batch with random changes.
 
     Args:
-        batch: with the wedge of each patch.
-        key: of this step.
+        batch: patches with the wedge of each.
+        key: random key of this step.
         flips: bool ``(batch, 8, 3)``, the flips allowed for each patch (`sampling.draw`).
-        config: probabilities and strengths.
+        config: probabilities and strengths of the changes.
     """
     changes: list[tuple[float, Change]] = [
         (config.rotate90, rotate90),
@@ -75,7 +75,7 @@ def _moved(patch: Batch, matrix: jax.Array) -> Batch:
 
 
 def _each(patch: Batch, change: Callable[[Volume], Volume]) -> Batch:
-    """Change everything that was measured in the same way."""
+    """Apply one change to the volume and all other measured densities."""
     return _companions(patch, lambda kind, array: kind.changed(array, change))
 
 
@@ -112,7 +112,9 @@ def rotation_matrix(key: Key, angle: float) -> jax.Array:
 
 
 def rotate(patch: Batch, key: Key, angle: float) -> Batch:
-    """Rotate by up to `angle` degrees: densities linearly interpolated, else nearest voxels.
+    """Rotate by up to `angle` degrees, with linear interpolation of densities only.
+
+    Other companions take the nearest voxel.
 
     Voxels that come from outside the patch hold the mirrored volume, with weight 0.
     """

@@ -1,4 +1,4 @@
-"""Checkpoints that are all or nothing, and are checked bit for bit when they are read.
+"""Writes checkpoints completely or not at all, and checks them bit for bit when they are read.
 
 A checkpoint is a folder ``step-00000120``: arrays written by Orbax, and a manifest with shape,
 dtype and SHA-256 of every array, because storage formats do not notice a flipped bit. It is written
@@ -32,13 +32,13 @@ _ALONE = {"primary_host": 0, "active_processes": {0}, "barrier_sync_key_prefix":
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A sound checkpoint.
+    """Holds an intact checkpoint.
 
     Attributes:
         tree: NumPy arrays in the structure of the template.
         meta: the plain values saved with it.
-        path: where it was.
-        skipped: newer checkpoints that were not sound, each with the reason.
+        path: its folder.
+        skipped: newer checkpoints that were damaged, each with the reason.
     """
 
     tree: Any
@@ -174,8 +174,8 @@ def restore(folder: Path, template: Any) -> Restored | None:
     """Read the newest sound checkpoint; return None if there is no checkpoint at all.
 
     Args:
-        folder: of the checkpoints.
-        template: the tree that is expected; structure, shapes and dtypes must be equal.
+        folder: the folder of the checkpoints.
+        template: the expected tree; structure, shapes and dtypes must be equal.
 
     Raises:
         TrainingError: if there are checkpoints and none of them is sound; it names each with the

@@ -1,4 +1,4 @@
-"""How the arrays of an example move with its volume: one table, from which all else follows.
+"""Defines how the arrays of an example move with its volume, in one table.
 
 `COMPANIONS` names every array of a `training.Example` and its kind. The kind says how the array is
 checked, cropped and padded, kept on the device, cut into patches, and changed by augmentation. To
@@ -24,11 +24,11 @@ Source = Sequence[Any]  # for each axis, where each voxel of a rotated patch com
 
 
 class Companion(abc.ABC):
-    """How one kind of array is kept and moves with the volume that it belongs to.
+    """Defines how one kind of array is stored and moves with its volume.
 
     Attributes:
-        every: a batch has the array only if every example has it; otherwise examples without it
-            count as zeros.
+        every: whether a batch has the array only if every example has it; otherwise examples
+            without it count as zeros.
         measured: whether changes of the intensities (gain, noise, blank parts) apply to it too.
     """
 
@@ -44,9 +44,9 @@ class Companion(abc.ABC):
         """Return the part that the device keeps, ``(z, y, x, ...)``.
 
         Args:
-            array: of an example.
-            where: indices of that part, mirrored where it reaches beyond the volume.
-            inside: bool ``(z, y, x)``, which of it lies inside the volume.
+            array: the array of an example.
+            where: indices of that part, mirrored where it extends beyond the volume.
+            inside: bool ``(z, y, x)``, which voxels of it lie inside the volume.
         """
 
     def cut(self, block: jax.Array) -> jax.Array:
@@ -77,7 +77,7 @@ def _rotated_vectors(vectors: jax.Array, matrix: jax.Array) -> jax.Array:
 @final
 @dataclasses.dataclass(frozen=True)
 class Scalar(Companion):
-    """A density ``(z, y, x)``, interpolated linearly and continued by mirror images."""
+    """Moves a density ``(z, y, x)``, interpolated linearly and continued by mirror images."""
 
     measured: bool = False
     every: bool = True
@@ -95,7 +95,7 @@ class Scalar(Companion):
 @final
 @dataclasses.dataclass(frozen=True)
 class Label(Companion):
-    """A value for each voxel ``(z, y, x)`` that is never interpolated, and 0 outside the volume."""
+    """Moves a value for each voxel ``(z, y, x)``, never interpolated, and 0 outside the volume."""
 
     stored: str  # dtype on the device
     dtype: str  # dtype in a batch
@@ -121,7 +121,7 @@ class Label(Companion):
 @final
 @dataclasses.dataclass(frozen=True)
 class Vector(Companion):
-    """A unit vector or zero for each voxel, ``(z, y, x, 3)``, which rotates with the patch."""
+    """Moves a unit vector or zero for each voxel, ``(z, y, x, 3)``, rotated with the patch."""
 
     measured: bool = False
     every: bool = False
@@ -146,7 +146,7 @@ class Vector(Companion):
 @final
 @dataclasses.dataclass(frozen=True)
 class Pair(Companion):
-    """Two densities ``(2, z, y, x)``, each of which moves as a scalar does."""
+    """Moves two densities ``(2, z, y, x)``, each as a scalar."""
 
     measured: bool = True
     every: bool = True

@@ -1,4 +1,4 @@
-"""Methods compared by cross-validation: training without each group of slices, and its scores."""
+"""Compares methods by cross-validation over groups of annotated slices."""
 
 import dataclasses
 import hashlib
@@ -33,15 +33,15 @@ _log = logging.getLogger("cryojax_seg.training")
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """Hold what one method predicts for slices that it did not learn from.
+    """Holds the predictions of one method for slices that it did not learn from, and their scores.
 
     Returned by `cross_validation`.
 
     Attributes:
         probabilities: float16 ``(z, y, x, class)``, each slice by the fold that it belongs to.
         predicted: labels ``(z, y, x)``.
-        scores: plain values; None where a score is not defined.
-        reliability: confidence and accuracy of bins that have voxels.
+        scores: plain values by name; None where a score is not defined.
+        reliability: mean confidence and accuracy in each bin of confidence that has voxels.
     """
 
     probabilities: np.ndarray
@@ -52,7 +52,7 @@ class HeldOut:
 
 @dataclasses.dataclass(frozen=True)
 class CrossValidation:
-    """Several methods, each trained without every fold and scored on it.
+    """Holds the scores of several methods, each trained without every fold and scored on it.
 
     Returned by `cross_validation`.
 
@@ -67,7 +67,7 @@ class CrossValidation:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """Hold what is the same for all methods and folds."""
+    """Holds the arguments that all methods and folds share."""
 
     example: Example
     classes: tuple[str, ...]
@@ -93,21 +93,21 @@ def cross_validation(
 ) -> CrossValidation:
     """Train each method without one group of annotated slices and score it on that group, in turn.
 
-    No score is of a slice that was learned from.
+    No score is taken on a slice that was learned from.
 
     Args:
         example: an annotated tomogram.
-        names: of the methods, see `methods.known`.
-        classes: of the labels, as in `core.Segmenter`.
+        names: names of the methods, see `methods.known`.
+        classes: names of the classes, as in `core.Segmenter`.
         voxel_size: angstrom, one per axis (zyx); None for distances in voxels.
-        folds: groups of annotated slices; at most as many as there are slices.
+        folds: number of groups of annotated slices, at most as many as there are slices.
         gap: slices this near to a held-out one, in voxels, are not learned from.
-        steps: of every training; None for the default of each method.
-        patch: edge of the training patches, voxels; None for the default of each method.
-        seed: of all randomness.
-        folder: where every finished fold is kept, so that an interrupted call goes on from there
-            when it is repeated; None keeps nothing.
-        progress: whether a person shall see the steps of each training.
+        steps: number of steps of every training; None for the default of each method.
+        patch: edge of the training patches, in voxels; None for the default of each method.
+        seed: seed of all random numbers.
+        folder: folder for finished folds, from which an interrupted call continues when it is
+            repeated; None keeps nothing.
+        progress: whether to show the progress of each training on stderr.
 
     Raises:
         ValueError: for an unknown method, or an annotation that cannot be divided.
@@ -157,7 +157,7 @@ def _key(task: _Task, name: str, fold: Fold, content: str) -> str:
 def _part(
     task: _Task, name: str, fold: Fold, number: int, path: Path | None, key: str
 ) -> dict[str, Any]:
-    """Return what a method predicts for one fold: kept before, or trained now."""
+    """Return the predictions of a method for one fold, from an earlier call or by training now."""
     example = task.example
     if path is not None and path.exists():
         shape = (fold.shown[1] - fold.shown[0], *example.volume.shape[1:], len(task.classes))
@@ -206,12 +206,12 @@ def gather(
     voxel_size: tuple[float, float, float] | None,
     classes: tuple[str, ...],
 ) -> HeldOut:
-    """Put the folds of a method together and score them on the annotated slices.
+    """Combine the folds of a method and score them on the annotated slices.
 
     Args:
-        parts: of each fold, as `read_fold` returns it.
-        folds: in the same order.
-        example: with all its annotation.
+        parts: for each fold, what `read_fold` returns.
+        folds: the folds, in the same order.
+        example: the example with all its annotation.
         voxel_size: angstrom, zyx; None for distances in voxels.
         classes: as in `core.Segmenter`.
     """
@@ -256,7 +256,7 @@ def gather(
 
 
 def read_fold(path: Path, shape: tuple[int, ...], key: str) -> dict[str, np.ndarray]:
-    """Read what was kept of one fold: probabilities of this shape, seconds, parameters and voxels.
+    """Read the predictions of one fold that an earlier call stored.
 
     Raises:
         FileError: naming the file, if it is damaged or of another comparison.

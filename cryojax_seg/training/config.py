@@ -1,4 +1,4 @@
-"""What a training run is told: plain frozen dataclasses that load without JAX."""
+"""Defines the settings of a training run as frozen dataclasses that load without JAX."""
 
 import dataclasses
 import math
@@ -15,18 +15,18 @@ RestorerMethod = Literal[
 
 
 class TrainingError(Mendable, RuntimeError):
-    """Training cannot start, cannot go on, or cannot be resumed; the message says what to do."""
+    """Reports that training cannot start, continue or be resumed, and what to do."""
 
     def __init__(self, message: str, *parameters: str):
         super().__init__(shortened(message), *parameters)
 
 
 class Interrupted(TrainingError):
-    """A signal ended the training after everything was saved; resuming goes on from there.
+    """Reports that a signal ended the training after everything was saved; it can be resumed.
 
     Attributes:
-        signal: which one.
-        steps: finished steps.
+        signal: the signal.
+        steps: the number of finished steps.
     """
 
     def __init__(self, signal: signal.Signals, steps: int):
@@ -42,9 +42,10 @@ def _require(ok: bool, message: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How often and how strongly patches are changed. Probabilities are per patch, 0 switches off.
+    """Sets how often and how strongly patches are changed.
 
-    Nothing that is on by default changes the missing wedge. A rotated patch has a rotated wedge.
+    Probabilities are per patch; 0 turns a change off. No change that is on by default changes the
+    missing wedge. A rotated patch has a rotated wedge.
 
     >>> Augmentation(flip=False, noise=0.3).noise
     0.3
@@ -88,7 +89,9 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """One training run. Equal configs, data and seed give bit-identical parameters on one machine.
+    """Sets the parameters of one training run.
+
+    Equal settings, data and seed give bit-identical parameters on one machine.
 
     >>> TrainConfig(steps=200, patch=32).patch_shape
     (32, 32, 32)
@@ -164,7 +167,7 @@ class TrainConfig:
 
     @property
     def patch_shape(self) -> tuple[int, int, int]:
-        """The edges of a patch along z, y, x."""
+        """Return the edges of a patch along z, y, x."""
         z, y, x = (self.patch,) * 3 if isinstance(self.patch, int) else self.patch
         return z, y, x
 
@@ -174,7 +177,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
-        """Invert `as_dict`; lists become tuples, and an unknown name is a ValueError.
+        """Invert `as_dict`: lists become tuples, and an unknown name raises a ValueError.
 
         >>> config = TrainConfig(steps=7, augmentation=Augmentation(noise=0.5))
         >>> TrainConfig.from_dict(config.as_dict()) == config

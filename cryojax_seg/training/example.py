@@ -1,4 +1,4 @@
-"""The values that training works on: an example on the host, a batch on the device."""
+"""Defines the data of training: an example on the host, and a batch on the device."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from cryojax_seg.training.companions import COMPANIONS
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Patches for one training step; every leaf has a leading batch axis.
+    """Holds the patches of one training step; every leaf has a leading batch axis.
 
     The fields are not checked by shape: jax rebuilds a pytree with placeholder leaves.
 
@@ -48,7 +48,7 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A tomogram and everything that is known of it. Checked when made.
+    """Holds a tomogram and everything that is known of it, checked when it is made.
 
     Attributes:
         volume: float ``(z, y, x)``, normalized (see `core.normalize`), structure bright.
@@ -116,12 +116,12 @@ class Example:
 
     @functools.cached_property
     def measured(self) -> np.ndarray:
-        """The part of the volume that statistics are measured on: a box with hardly any gaps."""
+        """Return the part of the volume for statistics, a box with few missing voxels."""
         return self.volume if self.missing is None else self.volume[inner_box(self.missing)]
 
     @property
     def drawn(self) -> np.ndarray:
-        """The annotated voxels, or without labels all that hold data: bool ``(z, y, x)``."""
+        """Return the annotated voxels, or without labels all with data, as bool ``(z, y, x)``."""
         if self.labels is not None:
             return self.weights > 0
         return np.ones(self.volume.shape, bool) if self.missing is None else ~self.missing
@@ -132,7 +132,7 @@ class Example:
             raise ValueError(f"{self.name}: has no labels, which {purpose} needs")
 
     def check_labels(self, classes: tuple[str, ...]) -> None:
-        """Raise a ValueError unless every annotated label stands for one of these classes.
+        """Raise a ValueError unless every annotated label belongs to one of these classes.
 
         Nothing on the device notices a wrong label: -1 trains on the last class.
         """
@@ -152,7 +152,7 @@ class Example:
 def split_annotation(
     example: Example, fraction: float = 0.25, seed: int = 0
 ) -> tuple[Example, Example]:
-    """Hold out a block of the annotation: return two examples of one volume with disjoint weights.
+    """Hold out a block of the annotation, and return two examples with disjoint weights.
 
     The block is a run of consecutive annotated z slices with about `fraction` of them; if there
     are too few slices for that (``fraction * slices < 1``) a run of y rows, or of x columns, in

@@ -1,4 +1,4 @@
-"""A method trained on annotated tomograms from start to end: a model that is scored and saved."""
+"""Trains a method on annotated tomograms, and scores and saves the model."""
 
 import contextlib
 import dataclasses
@@ -33,17 +33,17 @@ _log = logging.getLogger("cryojax_seg.training")
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A trained model.
+    """Holds a trained model.
 
     Returned by `fit_model`.
 
     Attributes:
         operator: the segmenter, behind its restorer if there is one.
-        card: what inference must know of the data.
-        config: how it was trained.
-        result: of `train`.
-        scores: overlap of each class but the background on the annotation that was held out; None
-            if nothing was, or the training was interrupted.
+        card: the facts about the data on which inference depends.
+        config: the settings of the training.
+        result: the result of `train`.
+        scores: overlap of each class except the background on the held-out annotation; None without
+            any, or if the training was interrupted.
     """
 
     operator: Segmenter
@@ -54,13 +54,13 @@ class Fitted:
 
     @property
     def interrupted(self) -> signal.Signals | None:
-        """The signal that ended the training; None if it ended by itself."""
+        """Return the signal that ended the training; None if it ended by itself."""
         name = self.result.stopped
         return signal.Signals[name] if name in signal.Signals.__members__ else None
 
     @property
     def dice(self) -> float | None:
-        """The mean Dice over the classes on the held-out annotation, where it is defined."""
+        """Return the mean Dice over the classes on the held-out annotation, where it is defined."""
         known = [s.dice for s in (self.scores or {}).values() if s.dice is not None]
         return sum(known) / len(known) if known else None
 
@@ -82,20 +82,20 @@ def fit_model(
     """Train a method on annotated tomograms, score it on held-out annotation, and save the model.
 
     Args:
-        data: as `read_examples` returns it.
-        run: folder of the run; its folder ``model`` is what `inference.load` loads. None keeps
+        data: the annotated tomograms, from `read_examples`.
+        run: folder of the run, whose folder ``model`` can be passed to `inference.load`; None keeps
             nothing.
-        method: its name; see `methods.known`.
+        method: name of the method, see `methods.known`.
         validation: fraction of the annotation that is held out, 0 for none. It decides which
             parameters are kept.
-        restorer: that the tomograms pass first; it stays as it is.
-        joint: lets the restorer learn along, with this factor of its own loss.
-        resume: continue the run in that folder.
-        overwrite: replace a run in that folder.
-        provenance: plain values that say where the data come from, kept in the model's card and as
-            ``config.yaml`` in the folder.
-        progress: show loss, rate and time left on stderr.
-        settings: what differs from the defaults of the method; see `methods.Settings`.
+        restorer: a restorer that is applied to the tomograms first, and does not change.
+        joint: factor of the restorer's own loss; if positive, the restorer learns too.
+        resume: whether to continue the run in that folder.
+        overwrite: whether to replace a run in that folder.
+        provenance: plain values that describe the source of the data, stored in the model's card
+            and as ``config.yaml`` in the folder.
+        progress: whether to show loss, rate and time left on stderr.
+        settings: settings that differ from the defaults of the method, see `methods.Settings`.
 
     Raises:
         ParameterError: for an unknown method, a fraction or a factor without meaning, or a class
@@ -155,7 +155,7 @@ def fit_model(
 
 
 def _hold(folder: Path, stack: contextlib.ExitStack) -> rundir.Held:
-    """Holds the folder of the run until the stack ends; the first process does it for all."""
+    """Hold the folder of the run until the stack ends; the first process does it for all."""
     on_primary(lambda: str(stack.enter_context(rundir.exclusive(folder)).folder))
     return rundir.Held(folder)
 
@@ -170,7 +170,7 @@ def _described(examples: Sequence[Example], config: TrainConfig) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What is trained, with what, and how."""
+    """Holds an operator to train, with its examples and settings."""
 
     operator: Segmenter
     examples: Sequence[Example]
@@ -180,7 +180,7 @@ class _Task:
 
 
 def _behind(restorer: LocalOperator, task: _Task, joint: float) -> _Task:
-    """The task of a segmenter behind a restorer, which learns along or stays as it is."""
+    """Return the task of a segmenter behind a restorer, which learns too or does not change."""
     config, segmenter = task.config, task.operator
     if joint:
         both, objective = jointly(restorer, segmenter, task.objective, joint)
@@ -198,7 +198,7 @@ def _finished(
     run: rundir.Held | None,
     stated: dict[str, Any],
 ) -> Fitted:
-    """Measures the halo, saves the model and scores it; the first process does it for all."""
+    """Measure the halo, save the model and score it; the first process does it for all."""
     interrupted = result.stopped in signal.Signals.__members__
     patch = max(task.config.patch_shape)
 
@@ -229,7 +229,7 @@ def _finished(
 
 
 def _halo(operator: Segmenter, volume: np.ndarray) -> int | None:
-    """How much of a wide halo matters; None for all of it."""
+    """Return the part of a wide halo that matters; None for all of it."""
     if operator.halo < WIDE:
         return None
     _log.info("measuring the receptive field that matters")

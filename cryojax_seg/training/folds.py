@@ -1,4 +1,4 @@
-"""Divisions of an annotation into groups of slices, each of which is held out once."""
+"""Divides an annotation into groups of slices, each of which is held out once."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from cryojax_seg.training.example import Example
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """One division of the annotated slices.
+    """Describes one division of the annotated slices.
 
     Returned by `folds_of`.
 
     Attributes:
-        scored: z indices that are held out.
-        learned: z indices that are learned from.
-        shown: first and last + 1 of the slices that are nearer to these than to other held-out
-            ones: what this fold predicts, so that every slice is predicted once.
+        scored: z indices of the held-out slices.
+        learned: z indices of the slices to learn from.
+        shown: first and last + 1 of the slices that this fold predicts, those nearer to its
+            held-out slices than to others, so that every slice is predicted once.
     """
 
     scored: tuple[int, ...]
@@ -28,13 +28,13 @@ class Fold:
 
 
 def divide(annotated: Sequence[int], count: int, gap: int, depth: int) -> list[Fold]:
-    """Divide annotated slices into folds: groups of neighbouring slices.
+    """Divide annotated slices into folds, which are groups of neighbouring slices.
 
     Args:
-        annotated: their z indices.
-        count: of groups; fewer if there are fewer slices.
+        annotated: z indices of the slices.
+        count: number of groups; fewer if there are fewer slices.
         gap: slices this near to a held-out one, in voxels, are not learned from.
-        depth: slices of the volume.
+        depth: number of slices of the volume.
 
     Raises:
         ParameterError: if there are too few slices, or none is left to learn from.
@@ -94,7 +94,7 @@ def folds_of(example: Example, count: int = 3, gap: int = 2) -> list[Fold]:
 
 
 def restricted(example: Example, slices: Sequence[int]) -> Example:
-    """Return the example with the annotation of these z slices alone."""
+    """Return the example with the annotation of these z slices only."""
     inside = np.zeros(len(example.volume), bool)
     inside[list(slices)] = True
     weights = np.where(inside[:, None, None], example.weights, 0).astype(example.weights.dtype)

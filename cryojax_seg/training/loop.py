@@ -1,4 +1,4 @@
-"""Training from start to end: steps, validation, checkpoints, interruption and resumption."""
+"""Runs training with validation, checkpoints, interruption and resumption."""
 
 import contextlib
 import dataclasses
@@ -39,17 +39,17 @@ from cryojax_seg.training.step import (
 
 @dataclasses.dataclass(frozen=True)
 class Result(Generic[Operator]):
-    """What training gives.
+    """Holds the result of a training.
 
     Returned by `train`.
 
     Attributes:
-        operator: with the running mean of the parameters, from the step of the best validation,
-            or of the last step without validation. Normalisation statistics are fitted to the
-            first example, unless a signal ended the training: then there is no time for that.
-        history: one dict per step: step, loss, norm, rate, seconds, and dice where validated.
-        steps: finished steps.
-        stopped: why it ended: "finished", "no improvement", or the name of a signal.
+        operator: the operator with the running mean of the parameters at the step of the best
+            validation, or at the last step without validation. Normalisation statistics are fitted
+            to the first example, unless a signal ended the training.
+        history: one dict per step with step, loss, norm, rate, seconds, and dice where validated.
+        steps: number of finished steps.
+        stopped: reason of the end: "finished", "no improvement", or the name of a signal.
         score: best validation Dice; None without validation.
     """
 
@@ -74,30 +74,30 @@ def train(
 ) -> Result[Operator]:
     """Train a segmenter on sparsely annotated tomograms, or a restorer by an objective.
 
-    Uses all devices that divide the batch. With a run folder it writes checkpoints, ``run.json``
-    and ``metrics.jsonl`` there, and SIGTERM, SIGUSR1 or SIGINT end it after the current step, or
-    in the middle of a validation, with everything saved; ``resume=True`` then continues bit for
-    bit.
+    The batch is divided over as many devices as possible. With a run folder, checkpoints,
+    ``run.json`` and ``metrics.jsonl`` are written there, and SIGTERM, SIGUSR1 or SIGINT end the
+    training after the current step, or in the middle of a validation, with everything saved;
+    ``resume=True`` then continues bit for bit.
 
-    Several processes that were joined (see `processes.join`) and call this with the same arguments
-    share the work and get the same result. The first of them alone writes to the run folder, and a
-    signal to any of them ends all at the same step.
+    Several joined processes (see `processes.join`) that call this with the same arguments share the
+    work and get the same result. Only the first of them writes to the run folder, and a signal to
+    any of them ends all at the same step.
 
     Args:
-        operator: any segmenter or restorer; it is not changed.
+        operator: any segmenter or restorer, which is not modified.
         examples: annotated tomograms.
-        config: see `TrainConfig`.
-        validation: held-out annotation (`split_annotation` makes some); decides which parameters
-            are kept and when to stop early.
+        config: settings of the training.
+        validation: examples with held-out annotation, see `split_annotation`; they decide which
+            parameters are kept and when to stop early.
         objective: ``objective(operator, batch) -> scalar``; a segmenter has a default, see
             `core.Segmenter.default_loss`. Restorers need one: see `losses.restoration`,
             `losses.noise2clean` and `losses.adversarial`.
         learn: an nnx filter for the parameters that learn, instead of `config.learn`:
             ``nnx.PathContains("threshold")`` learns the threshold and freezes its softness.
-        run: folder of this run; made if absent, and held meanwhile unless it is one that
-            `rundir.exclusive` gave.
-        resume: continue the run in that folder.
-        progress: show loss, rate and time left on stderr.
+        run: folder of this run. It is made if absent, and locked unless it comes from
+            `rundir.exclusive`.
+        resume: whether to continue the run in that folder.
+        progress: whether to show loss, rate and time left on stderr.
 
     Raises:
         ValueError: for examples that cannot be trained on, or a batch that cannot be divided evenly
@@ -170,7 +170,7 @@ def _default_loss(operator: LocalOperator) -> Objective:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What stays the same during a run."""
+    """Holds the constants of a run."""
 
     config: TrainConfig
     parts: Parts
@@ -199,7 +199,8 @@ class _Task:
     def judge(self, state: TrainState, best: Best, interrupts: Interrupts) -> float | None:
         """Return the validation score of this state, for the record and for `best`.
 
-        None if a signal cut it short: it is made up for when the run is resumed.
+        It is None if a signal interrupted the validation, which is repeated when the run is
+        resumed.
         """
         config, operator = self.config, self.operator(state, state.ema)
 

@@ -1,11 +1,11 @@
-"""The methods by name: how each is made for some classes, and how it is trained by default.
+"""Builds methods by name, with the defaults of their training.
 
-A segmenter of one's own has the name ``MODULE:CLASS``, as Python would import it. Comparisons and
-experiments take it as any other; it is made as ``CLASS(classes=..., rngs=...)``, the latter if its
-constructor has it, and is trained as filters are.
+Your own segmenter has the name ``MODULE:CLASS``, as Python would import it. Comparisons and
+experiments accept it like any other method. It is built as ``CLASS(classes=..., rngs=...)``, the
+latter if its constructor takes it, and is trained with the defaults of filters.
 
-``METHOD@MODULE:FUNCTION`` is a method trained with a loss of one's own, ``loss(logits, labels,
-weights)`` or ``objective(segmenter, batch)``, in the place of its own.
+``METHOD@MODULE:FUNCTION`` is a method whose loss is replaced by your own ``loss(logits, labels,
+weights)`` or ``objective(segmenter, batch)``.
 """
 
 import dataclasses
@@ -41,10 +41,11 @@ NAMES = ",".join(get_args(Method))
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
-    """What training uses for a method unless told otherwise (see `training.TrainConfig`).
+    """Holds the default settings of a method's training (see `training.TrainConfig`).
 
-    `overlap_only`: minimise the Dice loss alone. What a filter knows of a noisy voxel rarely makes
-    a rare class the more probable one, so cross-entropy would teach it to find nothing.
+    `overlap_only`: whether to minimise the Dice loss alone. A filter rarely knows enough of a noisy
+    voxel to make a rare class the most probable one, so cross-entropy would teach it to find
+    nothing.
     """
 
     steps: int = 150
@@ -141,7 +142,7 @@ def own(name: str) -> Any:
 
 
 def defaults(method: str) -> Defaults:
-    """Return how a method is usually trained: networks long and slowly, filters fast.
+    """Return the default settings of a method; networks train longer and more slowly than filters.
 
     >>> defaults("unet").learning_rate < defaults("threshold").learning_rate
     True
@@ -158,16 +159,17 @@ def defaults(method: str) -> Defaults:
 
 
 class Settings(TypedDict, total=False):
-    """How a method is trained; what is absent or None is its default.
+    """Holds the settings of a method's training; absent or None values are its defaults.
 
     Attributes:
-        steps: optimizer steps.
-        batch: patches per step.
+        steps: number of optimizer steps.
+        batch: number of patches per step.
         patch: edge of the patches, voxels. By default a small volume takes a smaller patch.
         learning_rate: peak learning rate.
-        precision: "f32" or "bf16", of a network's products while it learns.
-        patience: validations without improvement after which training stops; 0 never stops early.
-        seed: of all randomness; 0 by default.
+        precision: "f32" or "bf16", the precision of a network's products while it learns.
+        patience: number of validations without improvement after which training stops; 0 never
+            stops early.
+        seed: seed of all random numbers; 0 by default.
     """
 
     steps: int | None
@@ -189,14 +191,14 @@ def configured(
     examples: Sequence["Example"],
     **settings: Unpack[Settings],
 ) -> TrainConfig:
-    """Return how a method is trained on these examples.
+    """Return the settings of a method's training on these examples.
 
-    What is not given is the default of the method; a small volume takes a smaller patch.
+    Absent settings take the defaults of the method; a small volume takes a smaller patch.
 
     Args:
-        method: its name; see `known`.
-        segmenter: of that method, whose stride patches are a multiple of.
-        examples: that it is to learn from.
+        method: name of the method, see `known`.
+        segmenter: segmenter of that method; patches are a multiple of its stride.
+        examples: the examples to learn from.
         settings: see `Settings`.
 
     >>> import numpy as np
@@ -243,14 +245,14 @@ def objective(method: str):
 def build(method: str, classes: tuple[str, ...], volume, seed: int = 0):
     """Return an untrained segmenter of this method.
 
-    Filters that know one class vote for several with `core.Stacked`, each at two scales and
+    Filters of one class are combined for several classes by `core.Stacked`, each at two scales and
     beside the intensity.
 
     Args:
-        method: its name; see `known`.
-        classes: as in `core.Segmenter`.
-        volume: a normalized volume, whose Otsu threshold starts the threshold.
-        seed: of the initial kernels of networks.
+        method: name of the method, see `known`.
+        classes: names of the classes, as in `core.Segmenter`.
+        volume: a normalized volume, whose Otsu threshold is the initial threshold.
+        seed: seed of the initial kernels of networks.
     """
     from flax import nnx
 

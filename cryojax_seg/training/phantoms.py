@@ -1,4 +1,4 @@
-"""Simulated tomograms whose density is known, from which a restorer can learn."""
+"""Simulates tomograms of known density, from which a restorer can learn."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -30,18 +30,19 @@ def simulated(
 ) -> list[Example]:
     """Simulate phantoms with their true density, for `losses.noise2clean`.
 
-    The noise is that of `simulate.WedgeImaging` (power as one over the root of the frequency), of a
-    signal-to-noise ratio that is drawn for each from a range, evenly in its logarithm; the wedge is
-    the same for all. Nothing of them is labelled.
+    The noise is that of `simulate.WedgeImaging` (power as one over the root of the frequency). The
+    signal-to-noise ratio of each phantom is drawn from a range, uniformly in its logarithm; the
+    wedge
+    is the same for all. The phantoms have no labels.
 
     Args:
-        wedge: of the tomograms that are to be restored.
-        voxel_size: of them, angstrom.
-        count: of phantoms.
-        edge: of each, voxels; by default 64, or as much as makes 600 angstrom.
-        snr: variance of the signal in structures over that of the noise, least and largest.
-        kinds: functions as in `simulate.presets`, one after the other.
-        seed: of everything.
+        wedge: missing wedge of the tomograms to restore.
+        voxel_size: their voxel size, in angstrom.
+        count: number of phantoms.
+        edge: edge of each phantom in voxels; by default 64, or more to cover 600 angstrom.
+        snr: lowest and highest variance of the signal in structures over that of the noise.
+        kinds: functions as in `simulate.presets`, used in turn.
+        seed: seed of all random numbers.
 
     Raises:
         ValueError: for a count, voxel size or range that is not positive, or if a scene does not

@@ -1,4 +1,4 @@
-"""What a person sees of long work: a bar on a terminal, plain lines elsewhere."""
+"""Shows the progress of long work, by a bar on a terminal and by plain lines elsewhere."""
 
 import contextlib
 import sys
@@ -23,7 +23,7 @@ _last = [0.0]  # when something else was said
 def display(
     label: str, total: int, done: int = 0, tenths: bool = False, text: str = ""
 ) -> Iterator[Show]:
-    """Show how far some work is, and how long it will still take, on the error stream.
+    """Show the progress of work and the time left on the error stream.
 
     Where that is no terminal, lines appear: after every tenth of the steps if that is wanted, and
     whenever nothing was said for half a minute, even in the middle of a step.
@@ -49,13 +49,13 @@ def display(
 
 
 def spoken() -> None:
-    """Note that a person was just told something, so that `alive` need not speak."""
+    """Note that a message was just shown, so that `alive` need not show one."""
     _last[0] = time.monotonic()
 
 
 @contextlib.contextmanager
 def alive(label: str) -> Iterator[None]:
-    """Say every half a minute that some work goes on, while nothing else tells how far it is.
+    """Report every half a minute that work continues, while nothing else is shown.
 
     Args:
         label: of the work, such as the name of a command.
@@ -142,9 +142,9 @@ def _watched() -> bool:
 
 @contextlib.contextmanager
 def reporter(steps: int, start: int, show: bool) -> Iterator[Report]:
-    """Return a function that is told the metrics of each step.
+    """Return a function that shows the metrics of each step.
 
-    Shows loss, learning rate, the last validation Dice, and the time left.
+    These are loss, learning rate, the last validation Dice, and the time left.
     """
     if not show:
         yield lambda metrics: None

@@ -1,4 +1,4 @@
-"""Annotated tomograms as examples, read and checked before any work."""
+"""Reads annotated tomograms as examples, and checks them before any work."""
 
 import dataclasses
 import logging
@@ -20,14 +20,14 @@ _log = logging.getLogger("cryojax_seg.training")
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Annotated tomograms that one segmenter learns from.
+    """Holds the annotated tomograms from which one segmenter learns.
 
     Returned by `read_examples`.
 
     Attributes:
-        examples: one for each tomogram.
-        classes: of their labels, as in `core.Segmenter`.
-        voxel_size: that they share, angstrom per axis (zyx); None if unknown.
+        examples: one example for each tomogram.
+        classes: names of the classes of their labels, as in `core.Segmenter`.
+        voxel_size: the voxel size that they share, in angstrom along z, y, x; None if unknown.
         contrast: whether structure was darker or brighter than its surroundings in the files.
         tilt_range: lowest and highest tilt, degrees; None if unknown.
     """
@@ -57,15 +57,15 @@ def read_examples(
     mirrored, or to lie where a tomogram holds no data, and for classes without voxels.
 
     Args:
-        tomograms: files of volumes.
+        tomograms: files of the tomograms.
         labels: a label volume for each of them: integers, 0 is background, 1, 2, ... the classes.
-        voxel_size: angstrom; by default what the files say.
+        voxel_size: voxel size in angstrom; by default that in the files.
         contrast: whether structure is darker or brighter than its surroundings.
         tilt_range: lowest and highest tilt, degrees; None if unknown.
-        tilt_axis: axis that the sample was tilted about.
+        tilt_axis: axis about which the sample was tilted.
         classes: names of the labels 1, 2, ... in order; by default foreground, or class1, ...
         slices: z indices that are annotated; none for all. The other slices are ignored.
-        ignore: label of voxels that nobody annotated; None for no such label.
+        ignore: label of voxels without annotation; None for no such label.
 
     Raises:
         FileError: naming the file, if something does not fit.
@@ -112,7 +112,7 @@ def read_examples(
 
 
 def _without(missing: np.ndarray, annotation: io.Annotation) -> np.ndarray:
-    """The weights of an annotation, 0 where the tomogram holds no data."""
+    """Return the weights of an annotation, 0 where the tomogram holds no data."""
     weights = annotation.weights
     if not missing.any():
         return weights
@@ -131,7 +131,7 @@ def _without(missing: np.ndarray, annotation: io.Annotation) -> np.ndarray:
 
 
 def _warn_if_unlikely(example: Example, labels: Path, contrast: str) -> None:
-    """Warns of labels that lie on structure of the other contrast, or mirrored."""
+    """Warn of labels that lie on structure of the other contrast, or mirrored."""
     known, volume = example.weights > 0, example.volume
     inside, outside = known & (example.labels > 0), known & (example.labels == 0)
     if inside.any() and outside.any() and volume[inside].mean() < volume[outside].mean() - 0.05:
@@ -150,7 +150,7 @@ def _warn_if_unlikely(example: Example, labels: Path, contrast: str) -> None:
 def _classes(
     examples: Sequence[Example], labels: Sequence[Path], given: Sequence[str], ignore: int | None
 ) -> tuple[str, ...]:
-    """The classes, each of which has annotated voxels."""
+    """Return the classes, and check that each has annotated voxels."""
     counts = _total(examples)
     present = np.flatnonzero(counts)
     highest = int(present[-1]) if present.size else 0
@@ -179,7 +179,7 @@ def _classes(
 
 
 def _total(examples: Sequence[Example]) -> np.ndarray:
-    """The annotated voxels of each label, 0 to 127, of all examples."""
+    """Return the number of annotated voxels of each label, 0 to 127, of all examples."""
     counts = np.zeros(128, np.int64)
     for example in examples:
         counts += np.bincount(example.labels[example.weights > 0], minlength=counts.size)
@@ -194,10 +194,10 @@ def hold_out(
     A warning is logged for classes of which nothing is held out.
 
     Args:
-        examples: annotated.
-        classes: of their labels.
+        examples: annotated examples.
+        classes: names of the classes of their labels.
         validation: fraction of the annotation that is held out.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Returns:
         the examples to learn from, and those to validate with.

@@ -1,4 +1,4 @@
-"""The numbers of every step, which the first process keeps, shows and writes."""
+"""Records the metrics of every step, which the first process keeps, shows and writes."""
 
 import contextlib
 import time
@@ -16,7 +16,7 @@ from cryojax_seg.training.step import Metrics
 
 
 class NotFinite(Exception):
-    """A step whose loss, gradient or parameters are not finite.
+    """Reports a step whose loss, gradient or parameters are not finite.
 
     Attributes:
         values: the metrics of that step.
@@ -28,7 +28,7 @@ class NotFinite(Exception):
 
 
 class Record:
-    """The numbers of every step.
+    """Records the metrics of every step.
 
     Attributes:
         history: one dict per step, as in `Result`.

@@ -1,4 +1,4 @@
-"""How long work will still take, in words."""
+"""Estimates the time left, in words."""
 
 import time
 from collections.abc import Callable

@@ -44,7 +44,7 @@ _RECIPES = {
 
 
 class Learning(TypedDict, total=False):
-    """How a restorer is trained; all of it has a default.
+    """Holds the settings of a restorer's training, each of which has a default.
 
     Attributes:
         steps: optimizer steps; by default 400, and 700 for "simulated".
@@ -77,7 +77,7 @@ class Schedule:
 
 
 def schedule(method: str, shape: Shape, **learning: Unpack[Learning]) -> Schedule:
-    """Return how long a method is trained on a volume of this shape, and with which patches.
+    """Return the steps, patches and width of a method's training on a volume of this shape.
 
     A single tomogram holds little to learn from: a wider U-Net, or patches that cover it too
     often, overfit its noise. Phantoms are many, and bear more (`experiments/restoration_first.py`).
@@ -245,7 +245,7 @@ def _learner(
 def restored(
     restorer: LocalOperator, examples: Sequence[Example], patch: int = 64
 ) -> list[Example]:
-    """Return examples whose volumes went through a restorer, each as a whole.
+    """Apply a restorer to the volumes of examples.
 
     Args:
         restorer: fitted to each volume, and applied.
@@ -274,7 +274,7 @@ def jointly(
     objective: losses.Objective | None,
     factor: float,
 ) -> tuple[Chain, losses.Objective]:
-    """Return a segmenter behind a restorer that learns along, and their objective.
+    """Return a segmenter behind a restorer that learns too, and their objective.
 
     Args:
         restorer, segmenter: to begin with.

@@ -1,4 +1,4 @@
-"""Examples without labels, from which a restorer learns."""
+"""Makes examples without labels, from which a restorer learns."""
 
 from collections.abc import Sequence
 
@@ -27,12 +27,12 @@ def unlabelled(
 
     Args:
         volume: ``(z, y, x)``, normalized; `core.Normalized` will do.
-        wedge: what was measured.
+        wedge: the missing wedge of the tomogram.
         halves: two volumes of the same shape and scale, with independent noise; None without.
-        edge: of the blocks, voxels.
-        count: how many blocks.
-        seed: of their places.
-        name: for messages.
+        edge: edge of the blocks, in voxels.
+        count: number of blocks.
+        seed: seed of their positions.
+        name: name of the tomogram, for messages.
 
     >>> v = np.random.default_rng(0).normal(size=(24, 24, 24)).astype(np.float32)
     >>> [e.volume.shape for e in unlabelled(v, MissingWedge((-60.0, 60.0)))]

@@ -1,4 +1,4 @@
-"""The state that a run starts from: the initial one, or its newest sound checkpoint."""
+"""Finds the state from which a run starts: the initial one, or its newest intact checkpoint."""
 
 import dataclasses
 import warnings
@@ -17,7 +17,7 @@ from cryojax_seg.training.step import Arrays, TrainState
 
 @dataclasses.dataclass
 class Best:
-    """The best validation so far.
+    """Holds the best validation so far.
 
     Attributes:
         params: the parameters that were validated, on the host.
@@ -65,7 +65,7 @@ def on_host(tree: Any) -> Any:
 def starting_point(
     folder: Path, description: dict[str, Any], resume: bool, state: TrainState, best: Best
 ) -> tuple[TrainState, Best]:
-    """Return the state to start from: the given one for a new run, else the newest checkpoint.
+    """Return the state to start from, which is the newest checkpoint if a run is resumed.
 
     The first process reads, and the others are told: so all start from the same one, even where a
     file of another machine appears late.

@@ -1,4 +1,4 @@
-"""A run folder: who writes to it, what it was told, and what it measured."""
+"""Manages a run folder: its lock, its configuration and its metrics."""
 
 import contextlib
 import dataclasses
@@ -33,7 +33,7 @@ CHECKPOINTS, MODEL, CONFIG = "checkpoints", "model", "config.yaml"
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """A run folder that this process holds; as a path, the folder."""
+    """Represents a run folder that this process has locked; as a path, it is the folder."""
 
     folder: Path
 
@@ -181,7 +181,7 @@ def write_json(path: Path, values: Any) -> None:
 
 
 class MetricsFile:
-    """One JSON line per step, appended; after a resume each step still stands there once."""
+    """Appends one JSON line per step; after a resume each step is still there once."""
 
     def __init__(self, path: Path, step: int, score: float | None = None):
         """Open the file, dropping lines after `step` and a last line that was torn.

@@ -1,4 +1,4 @@
-"""Patches around annotated voxels, or anywhere without labels, drawn inside the jitted step.
+"""Draws patches around annotated voxels, or anywhere without labels, inside the jitted step.
 
 The host prepares once; then a batch is a pure function of the data and a key, so the state of the
 data pipeline is the step number and a resumed run sees the same patches.
@@ -28,7 +28,7 @@ ROUNDING = 32
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Everything `draw` needs, on the device.
+    """Holds the data of `draw` on the device.
 
     Attributes:
         arrays: for each tomogram, its companions by name (see `companions`), ``(z, y, x, ...)``,

@@ -26,7 +26,7 @@ Step = Callable[["TrainState", Samples], tuple["TrainState", Metrics]]
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything that changes during training; a pytree of arrays under plain names.
+    """Holds everything that changes during training, as a pytree of named arrays.
 
     Returned by `make_step`'s step. All randomness is ``fold_in(key(seed), step)``, so a restored
     state continues bit for bit.
@@ -34,10 +34,10 @@ class TrainState:
     Attributes:
         params: learned arrays by path.
         fixed: the other arrays of the operator.
-        opt_state: of the optimizer.
-        ema: running mean of `params`.
-        step: int32, finished steps.
-        seed: uint32.
+        opt_state: the state of the optimizer.
+        ema: the running mean of `params`.
+        step: int32, the number of finished steps.
+        seed: uint32, the seed of all random numbers.
     """
 
     params: Any
@@ -61,7 +61,7 @@ def learnable(names: tuple[str, ...]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """An operator taken apart into named arrays, and how to put it together again."""
+    """Holds an operator as named arrays, with a function that rebuilds it."""
 
     params: Arrays
     fixed: Arrays
@@ -153,14 +153,19 @@ def make_step(
     margin: int = 0,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Step:
-    """Compile the step ``(state, samples) -> (state, metrics)``; the state given is used up.
+    """Compile the step ``(state, samples) -> (state, metrics)``, which donates the old state.
 
-    A step whose loss, gradient or new parameters are not finite is the identity, so that the state
-    is finite always and a repetition of the step shows the same again; ``metrics["finite"]`` tells.
-    Metrics also hold ``loss``, ``norm`` (of the gradient before clipping), ``rate`` (learning rate)
-    and ``step``.
+    A step whose loss, gradient or new parameters are not finite leaves the state unchanged, so that
+    the state is always finite, and sets ``metrics["finite"]`` to False. The metrics also contain
+    ``loss``, ``norm`` (of the gradient before clipping), ``rate`` (the learning rate) and ``step``.
+    With a mesh, patches are divided over its devices and the state is the same on all.
 
-    With a mesh, patches are divided among its devices and the state is the same on all.
+    Args:
+        parts: the operator, from `take_apart`.
+        objective: ``objective(operator, batch) -> scalar``.
+        config: settings of the training.
+        margin: border of a patch without loss, in voxels.
+        mesh: mesh of devices, from `runtime.data_mesh`; None for one device.
 
     >>> import numpy as np
     >>> from cryojax_seg.segmenters import GlobalThreshold
