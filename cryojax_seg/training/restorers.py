@@ -219,7 +219,7 @@ def _middle(volume: Readable, whole: Readable) -> np.ndarray:
 def _learner(
     method: str, volume: Readable, halves: Sequence[Readable] | None, width: int, seed: int
 ) -> tuple[Any, Any]:
-    """What is trained, a U-Net behind Wiener's filter, and by which objective."""
+    """Return the network to train, a U-Net behind Wiener's filter, and its objective."""
     start, share = None, None  # share: of noise in the spectrum, if the tomogram has to be split
     own = method != "simulated"
     try:
