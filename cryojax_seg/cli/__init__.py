@@ -19,7 +19,6 @@ from cryojax_seg.cli import (
     export,
     extract,
     info,
-    interruption,
     measure,
     pick,
     restore,
@@ -67,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = None
 
     def advice(word: str) -> str:
-        return f"{word}; {interruption.advice(argv[0], options)}"
+        return f"{word}; {console.advice(argv[0], options)}"
 
     def last(word: str) -> str:
         return f"{console.PROGRAM}: error: {advice(word)}"

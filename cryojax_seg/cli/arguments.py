@@ -8,7 +8,7 @@ import io
 import operator
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,25 +32,27 @@ Tomograms = Annotated[
 Output = Annotated[Path, arg(aliases=["-o"])]
 Overwrite = Annotated[bool, arg(help="Replace existing outputs.")]
 Resume = Annotated[
-    bool, arg(help="Keep what an interrupted call of this command finished, and do the rest.")
+    bool,
+    arg(help="Keep the results of an interrupted call of this command, and compute the rest."),
 ]
 VoxelSize = Annotated[
     float | None,
     arg(
         metavar="ANGSTROM",
-        help="Voxel size in angstrom.",
-        help_behavior_hint="(default: what the file says)",
+        help="Voxel size in angstrom. It replaces that of the file.",
+        help_behavior_hint="(default: that of the file)",
     ),
 ]
-CoordinatesVoxelSize = Annotated[
-    float | None,
-    arg(metavar="ANGSTROM", help_behavior_hint="(default: what the table says)"),
+Seed = Annotated[int, arg(help="Seed of all random numbers.")]
+AllowedModules = Annotated[
+    tuple[str, ...],
+    arg(
+        metavar="MODULE ...",
+        help="Python modules of your own that the model may import.",
+        help_behavior_hint="(default: none)",
+    ),
 ]
-TomogramName = Annotated[
-    str | None,
-    arg(metavar="NAME", help_behavior_hint="(default: that of its file)"),
-]
-TiltRange = Annotated[tuple[float, float] | None, arg(metavar="LO HI")]
+Contrast = Literal["dark", "bright"]
 # What the numbers are that options ask for; those of other names are not checked.
 _QUANTITIES = {
     "defocus": units.DEFOCUS,
@@ -68,7 +70,6 @@ _QUANTITIES = {
     "crowding": units.FRACTION,
     "learning_rate": units.LEARNING_RATE,
 }
-Contrast = Literal["dark", "bright"]
 
 
 def default(metavar: str, hint: str, text: str | None = None) -> Any:
@@ -76,38 +77,73 @@ def default(metavar: str, hint: str, text: str | None = None) -> Any:
     return arg(metavar=metavar, help=text, help_behavior_hint=f"(default: {hint})")
 
 
-def _or_of_model(value: str) -> str:
-    """Return the hint for an option that takes the value of a model where it is not given."""
-    return f"(default: {'that of the model' if value == 'None' else value})"
+def _or(text: str) -> Callable[[str], str]:
+    """Return the hint for an option whose default is its value, or a text if that is None."""
+    return lambda value: f"(default: {text if value == 'None' else value})"
 
 
 @dataclasses.dataclass(frozen=True)
-class VolumeOptions:
-    """Properties of the tomograms, for those that their files do not state."""
+class TiltOptions:
+    """Set the tilt geometry, from which the missing wedge follows."""
+
+    tilt_range: Annotated[
+        tuple[float, float] | None, arg(metavar="LO HI", help_behavior_hint=_or("unknown"))
+    ] = None
+    """Lowest and highest tilt in degrees. The missing wedge follows from it."""
+    tilt_axis: Literal["y", "x"] = "y"
+    """Axis that the sample was tilted about."""
+
+    def wedge(self, required: bool = False) -> Any:
+        """Return the missing wedge; None if the tilt range is not given.
+
+        Raises:
+            ValueError: if it is required and not given.
+        """
+        if self.tilt_range is None:
+            if required:
+                raise ValueError(
+                    "--tilt-range LO HI is needed to compute the missing wedge; give -90 90 if "
+                    "nothing is missing"
+                )
+            return None
+        from cryojax_seg.core import MissingWedge
+
+        return MissingWedge(self.tilt_range, self.tilt_axis)
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumeOptions(TiltOptions):
+    """Describe the tomograms where their files do not."""
 
     voxel_size: VoxelSize = None
     contrast: Annotated[
-        Contrast | None, arg(metavar="{dark,bright}", help_behavior_hint=_or_of_model)
+        Contrast | None, arg(metavar="{dark,bright}", help_behavior_hint=_or("that of the model"))
     ] = "dark"
     """Whether structure is darker or brighter than its surroundings."""
-    tilt_range: Annotated[TiltRange, default("LO HI", "that of the model, if there is one")] = None
-    """Lowest and highest tilt in degrees, from which the missing wedge follows."""
-    tilt_axis: Literal["y", "x"] = "y"
-    """Axis the sample was tilted about."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationOptions:
-    """How to read the label volumes."""
+    """Say how to read the label volumes."""
 
     classes: Annotated[
         tuple[str, ...], default("NAME ...", "foreground, or class1 class2 ...")
     ] = ()
     """Names of the labels 1, 2, ... in order."""
     slices: Annotated[tuple[int, ...], default("Z ...", "all")] = ()
-    """Z indices of the annotated slices, from 0; all others are ignored."""
+    """Z indices of the annotated slices, from 0. All other slices are ignored."""
     ignore: int = 255
-    """Label value of voxels that nobody annotated; signed bytes (MRC mode 0) hold 255 as -1."""
+    """Label of voxels that nobody annotated. Signed bytes (MRC mode 0) store 255 as -1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TableOptions:
+    """Say how to read tables of particles."""
+
+    coordinates_voxel_size: Annotated[float | None, default("ANGSTROM", "that of the table")] = None
+    """Size in angstrom of the pixels in which a table counts its coordinates."""
+    name: Annotated[str | None, default("NAME", "that of its file")] = None
+    """Name of the tomogram in tables of particles."""
 
 
 # Options that say how a command is called this time, not what it does.
@@ -267,21 +303,21 @@ def plain(options: Any) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None and v is not False and v != []}
 
 
-def check_table(path: Path, option: str) -> None:
-    """Raise a ValueError unless this is the name of a table of particles."""
-    if path.suffix.lower() not in (".star", ".tbl", ".csv"):
-        raise ValueError(
-            f"{path}: {option} is a table that ends in .star (RELION), .tbl (Dynamo) or .csv"
-        )
+def check_resume(options: Any) -> None:
+    """Raise a ValueError for both --resume and --overwrite."""
+    if options.resume and options.overwrite:
+        raise ValueError("--resume and --overwrite exclude each other")
 
 
-def check_not_input(output: Path, particles: Path, option: str) -> None:
-    """Raise a ValueError if a table would be written where that of the particles is."""
-    from cryojax_seg.io import real_path
+def load_model(path: Path, allow: tuple[str, ...] = ()) -> Any:
+    """Return the `inference.Model` in a folder RUN, or RUN/model.
 
-    if real_path(output) == real_path(particles):
-        other = output.with_name(f"{output.stem}_new{output.suffix}")
-        raise ValueError(
-            f"{output}: is the table of particles itself, and the new table would be written "
-            f"there; choose another {option}, such as one whose table is {other.name}"
-        )
+    Raises:
+        ValueError: if there is none, or it needs a module that is not allowed.
+    """
+    from cryojax_seg import inference, io
+
+    try:
+        return inference.load(path, allow)
+    except io.ForeignModuleError as error:
+        raise io.FileError(f"{error}: --allow-module {error.module}") from None

@@ -1,7 +1,6 @@
 """What the commands print: results to standard output, everything else to standard error."""
 
 import contextlib
-import itertools
 import logging
 import os
 import sys
@@ -27,6 +26,9 @@ _METAVARS = {
     "instances": " CLASS=PATH",
     "kind": " LABEL=KIND",
 }
+
+
+_TRAINING = ("train", "restore", "compare")  # what they did is kept in their folder
 
 
 def _line(text: str) -> str:
@@ -58,7 +60,7 @@ def warn(problem: Exception | str) -> None:
 
 
 class _Lines(logging.Handler):
-    """Shows what the library logs as lines on the error stream."""
+    """Show what the library logs as lines on the error stream."""
 
     def emit(self, record: logging.LogRecord) -> None:
         problem = record.msg if isinstance(record.msg, Mendable) else record.getMessage()
@@ -67,9 +69,9 @@ class _Lines(logging.Handler):
 
 @contextlib.contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Shows what the library logs, and Python's warnings without the place in the code.
+    """Show what the library logs, and Python's warnings without their place in the code.
 
-    Those of JAX that a compiled program could not be read or kept are left out: then it is compiled
+    Warnings of JAX about its cache of compiled programs are left out; a program is then compiled
     again, which is only slower.
     """
     with warnings.catch_warnings():
@@ -89,22 +91,22 @@ def warnings_as_lines() -> Iterator[None]:
 
 
 def silence_compiler() -> None:
-    """Keeps XLA's own messages, such as "Very slow compile?", from the error stream.
+    """Keep XLA's own messages, such as "Very slow compile?", from the error stream.
 
-    They are for those who work on XLA. What goes wrong still is a Python exception. To be called
-    before JAX is imported; who sets the variable decides.
+    They are for those who work on XLA; errors are still Python exceptions. Call it before JAX is
+    imported. A value of the variable that is set already stays.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def say(message: str) -> None:
-    """A line of what is going on, at once even where the output is a file."""
+    """Print a line about the work on the error stream, at once even if that is a file."""
     print(message, file=sys.stderr, flush=True)
     spoken()
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A score; a dash where it is not defined.
+    """Return a score as text; a dash where it is not defined.
 
     >>> number(0.12345), number(None)
     ('0.123', '-')
@@ -113,7 +115,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table on standard output: boxed in a terminal, plain columns elsewhere.
+    """Print a table on standard output, boxed in a terminal and as plain columns elsewhere.
 
     The first column is text, the others are numbers.
     """
@@ -174,35 +176,51 @@ def each(
 
 
 @contextlib.contextmanager
-def progress(total: int, label: str, done: int = 0) -> Iterator[Callable[[], None]]:
-    """Yields a function to call after each of `total` steps of some work that may take long.
-
-    Draws a bar in a terminal; elsewhere a line says every half a minute how far it is.
-
-    Args:
-        total: how many steps there are.
-        label: of the work, such as a file name.
-        done: how many steps an earlier run did.
-    """
-    with display(label, total, done) as show:
-        count = itertools.count(done + 1)
-        yield lambda: show(next(count), "")
-
-
-@contextlib.contextmanager
 def tracked(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function of steps done and steps in all that shows the progress."""
+    """Yield a function of steps done and steps in all that shows the progress of some work.
+
+    It draws a bar in a terminal; elsewhere a line says every half a minute how far the work is.
+    """
     with contextlib.ExitStack() as stack:
-        shown: list[Callable[[], None]] = []
+        shown: list[Callable[[int, str], None]] = []
         counted = 0
 
         def update(done: int, total: int) -> None:
             nonlocal counted
             if not shown:
-                shown.append(stack.enter_context(progress(total, label, done)))
+                shown.append(stack.enter_context(display(label, total, done)))
                 counted = done
-            for _ in range(done - counted):
-                shown[0]()
+            for number in range(counted, done):
+                shown[0](number + 1, "")
             counted = done
 
         yield update
+
+
+def advice(command: str, options: Any) -> str:
+    """Say what is kept of a command that was interrupted, and how to go on.
+
+    Args:
+        command: its name.
+        options: of the command; None while they are not known.
+
+    >>> advice("info", None)
+    'nothing was written; run the same command again'
+    """
+    output: Path | None = getattr(options, "output", None) or getattr(options, "openvino", None)
+    if output is None:
+        return "nothing was written; run the same command again"
+    begun = next(filter(_begun, (output.with_suffix(".run"), output)), None)
+    replaces = getattr(options, "overwrite", False)
+    if begun is not None and command in _TRAINING:
+        instead = " instead of --overwrite" if replaces else ""
+        return f"what {begun} holds is kept; the same command with --resume{instead} goes on"
+    if begun is not None and hasattr(options, "resume") and not replaces:
+        return f"what {begun} holds is kept; the same command with --resume goes on"
+    if begun is not None:
+        return f"{begun} may be incomplete; the same command with --overwrite makes it again"
+    return f"{output} is not finished; the same command goes on with it, or begins it again"
+
+
+def _begun(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.exists()

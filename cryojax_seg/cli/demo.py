@@ -20,19 +20,19 @@ class Demo:
     """
 
     output: Output = Path("cryojax-seg-demo")
-    """Folder for the files."""
+    """Folder for the results."""
     size: int = 96
-    """Voxels along x and y, 36 or more; two thirds as many along z."""
+    """Number of voxels along x and y, 36 or more; z has two thirds as many."""
     snr: float = 1.0
-    """Signal-to-noise ratio: variance of the signal in structures over variance of the noise."""
+    """Signal-to-noise ratio inside the structures, as a ratio of variances (no unit)."""
     methods: tuple[Method, ...] = (
         *("threshold", "local-threshold", "hysteresis", "sheet", "vote", "unet"),
     )
-    """What is compared."""
+    """Methods to compare."""
     steps: int = 500
-    """Training steps of the U-Net."""
+    """Number of training steps of the U-Net."""
     filter_steps: int = 60
-    """Training steps of each of the other methods."""
+    """Number of training steps of each of the other methods."""
     seed: int = 1
     """Seed of the phantom and of the training."""
     overwrite: Overwrite = False
@@ -62,18 +62,18 @@ def _show(folder: Path, outcomes: list[Any], seconds: float) -> None:
         (o.name, *(console.number(o.scores[k]) for k in keys), f"{o.seconds:.1f}") for o in outcomes
     ]
     columns = ("method", "Dice", "IoU", "precision", "recall", "surface Dice (20 A)", "seconds")
-    console.table("membranes, scored where nothing was annotated", columns, rows)
+    console.table("scores of the membranes where nothing was annotated", columns, rows)
     print(f"""
 {seconds:.0f} s in all. Look at {folder / "picture.png"}
 The volumes beside it open in IMOD, napari or ChimeraX; `cryojax-seg info FILE` describes them.
 
-Next, one of these methods by hand, from the files of this demo:
+Next, run one of these methods yourself on the files of this demo:
 
   cryojax-seg train {folder}/tomogram.mrc --labels {folder}/annotation.mrc --method vote -o run
   cryojax-seg segment run {folder}/tomogram.mrc -o segmented.mrc
   cryojax-seg evaluate segmented.mrc {folder}/truth.mrc
 
-Or your own tomogram, with labels of its size: 0 for background, 1 for the structure and 255 where
-you did not look. A few slices are enough:
+Or take your own tomogram with labels of the same shape: 0 for background, 1 for the structure and
+255 where you did not annotate. A few annotated slices are enough:
 
   cryojax-seg train TOMOGRAM.mrc --labels LABELS.mrc --tilt-range -60 60 -o run""")

@@ -1,4 +1,4 @@
-"""``cryojax-seg info``: what a file is, and what is odd about it."""
+"""``cryojax-seg info``: the kind of a file, and unusual entries of its header."""
 
 import dataclasses
 from pathlib import Path
@@ -13,17 +13,17 @@ from cryojax_seg.errors import Mendable
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """Say what files are: tomograms, labels, models, boxes or tables; warn of odd headers."""
+    """Describe files (tomograms, labels, models, boxes or tables) and warn of unusual headers."""
 
     files: Annotated[
         Positional[tuple[Path, ...]],
         arg(metavar="FILE ...", help_behavior_hint="(one or more)"),
     ]
     """Volumes (MRC, also .rec, .map, .gz, .bz2; TIFF, OME-Zarr), folders of a model or a run,
-    boxes of particles, or their tables (.star, .tbl, .csv)."""
+    boxes of particles, or tables of particles (.star, .tbl, .csv)."""
     voxel_size: VoxelSize = None
     json: bool = False
-    """Print JSON; a list of objects for several files."""
+    """Print JSON, as a list of objects for several files."""
 
 
 def run(options: Info) -> None:
@@ -35,7 +35,7 @@ def run(options: Info) -> None:
 
     files = expanded(options.files)
     if not files:
-        raise ValueError("no file to tell about; name one or more")
+        raise ValueError("no file is given; name one or more")
     found: list[Any] = []
 
     def describe(path: Path) -> None:
@@ -53,7 +53,7 @@ def run(options: Info) -> None:
 
 
 def _show(found: Any) -> None:
-    """Prints one fact a line."""
+    """Print one fact a line."""
     print(f"{found.path}: {found.kind}")
     width = max((len(name) for name in found.facts), default=0)
     for name, value in found.facts.items():

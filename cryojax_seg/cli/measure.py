@@ -16,59 +16,57 @@ from cryojax_seg.cli.arguments import Output, Overwrite, VoxelSize, default, pla
 class Measure:
     """Measure the objects of a label volume in nanometres.
 
-    Writes OUTPUT/instances.csv (one row an object), OUTPUT/summary.json and OUTPUT/report.html
-    (one file, opens offline). Coordinates (z_nm, y_nm, x_nm, meshes) count from the origin of the
-    file, as other programs show it. Of each object there are the distances to every other class,
-    from surface to surface (min, mean) and from its centre. lumen_nm3 is the volume that a membrane
-    encloses, without the membrane: in space where it is closed, else within z slices, and 0 where
-    nothing is. With probabilities, values have 95 % intervals: the range over level
-    sets, given that the object is there.
+    Writes OUTPUT/instances.csv (one row for each object), OUTPUT/summary.json and
+    OUTPUT/report.html (one file, opens offline). Coordinates (z_nm, y_nm, x_nm, meshes) count from
+    the origin of the file, as in other programs. Each object has its distances to every other
+    class, from surface to surface (minimum and mean) and from its centre. lumen_nm3 is the volume
+    that a membrane encloses, without the membrane: in 3D where the membrane is closed, else within
+    z slices, and 0 where nothing is enclosed. With probabilities, values have 95 % intervals: the
+    range over level sets, given that the object exists.
     """
 
     labels: Annotated[Positional[Path | None], default("LABELS", "none")] = None
-    """Label volume: MRC, TIFF or OME-Zarr of integers, each number a class, 0 is background. It
-    may be left out where --instances are given."""
+    """Label volume: MRC, TIFF or OME-Zarr of integers, where 0 is background and each other number
+    is a class. It may be left out if --instances are given."""
     _: dataclasses.KW_ONLY
     output: Output
-    """Folder of the results."""
+    """Folder for the results."""
     tomogram: Annotated[Path | None, default("PATH", "none")] = None
-    """The tomogram that is labelled: its shape and voxel size must be those of the labels."""
+    """Tomogram that was labelled. Its shape and voxel size must be those of the labels."""
     probabilities: Annotated[tuple[Path, ...], default("PATH ...", "none")] = ()
     """Calibrated probability maps, one for each class, in the order of their labels."""
     classes: Annotated[tuple[str, ...], default("NAME ...", "label 1, label 2, ...")] = ()
-    """Names of the labels 1, 2, ... in order. The last term that is known in a name tells the kind:
-    "ER membrane" is a membrane, "membrane protein" a complex."""
+    """Names of the labels 1, 2, ... in order. The last known term in a name decides the kind:
+    "ER membrane" is a membrane, "membrane protein" is a complex."""
     instances: Annotated[tuple[str, ...], default("CLASS=PATH ...", "none")] = ()
-    """Volumes in which each number is one object of a class, also where objects touch, as IMOD,
-    Amira and Pyto write them. They replace what the labels hold of the class, and also count where
-    they are small."""
+    """Volumes in which each number is one object of a class, even where objects touch, as IMOD,
+    Amira and Pyto write them. They replace the labels of the class, and --smallest does not apply
+    to them."""
     kind: Annotated[tuple[str, ...], default("LABEL=KIND ...", "by name, else organelle")] = ()
-    """Kind of a label or of a class by its name, instead of what the name tells: membrane,
-    organelle, filament or complex, such as 1=membrane or tubes=filament."""
+    """Kind of a label or class (membrane, organelle, filament or complex), such as 1=membrane or
+    tubes=filament. It replaces the kind that the name decides."""
     membranes: Annotated[tuple[int, ...], default("LABEL ...", "by kind")] = ()
-    """Labels that are membranes, the same as --kind LABEL=membrane."""
+    """Labels that are membranes; the same as --kind LABEL=membrane."""
     smallest: int = 50
-    """Objects of fewer voxels are left out."""
+    """Minimum size of an object in voxels. Smaller objects are left out."""
     split: bool = False
-    """Split organelles and complexes at their necks, and membranes where the probability has a
-    valley between them."""
+    """Split organelles and complexes at their necks, and membranes at valleys of the
+    probability."""
     rim: Literal["flat", "round"] = "flat"
-    """How membrane labels end at open edges: where the membrane does, or half a thickness later,
-    rounded, as labels dilated from a surface do."""
+    """How membrane labels end at open edges. 'flat' labels end with the membrane; 'round' labels
+    extend half a thickness further, like labels dilated from a surface."""
     farthest: float = 1000.0
-    """Distances between membranes are measured up to this, in angstrom."""
+    """Maximum distance between membranes that is measured, in angstrom."""
     contact: float = 300.0
-    """Membranes this near, from middle to middle, are in contact, in angstrom."""
+    """Maximum distance between the mid-surfaces of membranes in contact, in angstrom."""
     meshes: Annotated[Literal["ply", "obj", "stl"] | None, default("{ply,obj,stl}", "none")] = None
-    """Also write OUTPUT/meshes/CLASS-OBJECT.SUFFIX in angstrom from the origin of the file: the
-    mid-surfaces of membranes and the boundaries of organelles. Their areas are those of the table
-    within 1 %. PLY has the curvatures of every vertex, in 1/nm."""
+    """Also write the mid-surfaces of membranes and the boundaries of organelles to
+    OUTPUT/meshes/CLASS-OBJECT.SUFFIX, in angstrom from the origin of the file. Their areas agree
+    with the table within 1 %. PLY files hold the curvatures of every vertex, in 1/nm."""
     ignore: int = 255
-    """Label value of voxels that nobody annotated; they count as background."""
+    """Label of voxels that nobody annotated. They count as background."""
     voxel_size: VoxelSize = None
-    """Voxel size in angstrom."""
     overwrite: Overwrite = False
-    """Replace earlier results."""
 
 
 def run(options: Measure) -> None:
@@ -146,7 +144,7 @@ def _named(
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Gives a function that shows the progress of one part of the work after the other."""
+    """Yield a function that shows the progress of one part of the work after the other."""
     shown: dict[str, Callable[[int, int], None]] = {}
     with contextlib.ExitStack() as stack:
 

@@ -8,15 +8,12 @@ from tyro.conf import Positional, arg
 
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import (
-    Contrast,
-    CoordinatesVoxelSize,
     Output,
     Overwrite,
-    TiltRange,
-    TomogramName,
-    VoxelSize,
-    check_table,
+    TableOptions,
+    VolumeOptions,
     default,
+    flat,
     plain,
 )
 
@@ -25,81 +22,76 @@ from cryojax_seg.cli.arguments import (
 class Pick:
     """Pick particles from probability maps or labels, or from a tomogram with a template.
 
-    A map is what `cryojax-seg segment --probabilities` writes. The maps of several classes compete:
-    where two claim one place, the more probable is kept. In a label volume or a mask each connected
-    object counts once. With --template the volume is a tomogram, and each voxel gets the best
-    locally normalized correlation over all rotations. With --annotated the threshold is the one
-    with the highest F-beta on this volume. Picks go into a table for RELION, Dynamo or
-    spreadsheets, the best first; of several classes the class number counts the maps from 1.
+    `cryojax-seg segment --probabilities` writes the maps. The maps of several classes compete:
+    where two classes claim one place, the more probable is kept. In a label volume or a mask each
+    connected object counts once. With --template the volume is a tomogram, and each voxel gets the
+    best locally normalized correlation over all rotations; --tilt-range gives the template the
+    missing wedge of the tomogram. With --annotated the threshold is the one with the highest F-beta
+    on this volume. Picks go into a table for RELION, Dynamo or spreadsheets, the best first; the
+    class number counts the maps from 1.
     """
 
     volumes: Annotated[
         Positional[tuple[Path, ...]], arg(metavar="MAP ...", help_behavior_hint="(one or more)")
     ]
-    """Probability map of each class, or one label volume, or the tomogram to find a template in."""
+    """Probability map of each class, or one label volume, or the tomogram to search."""
     output: Output
-    """Table of picks: .star (RELION 3.1), .tbl (Dynamo) or .csv."""
+    """Table for the picks: .star (RELION 3.1), .tbl (Dynamo) or .csv."""
     diameter: Annotated[tuple[float, ...], default("ANGSTROM ...", "required")] = ()
-    """Diameter of the particle in angstrom: one for all maps, or one for each."""
-    classes: Annotated[tuple[str, ...], default("NAME ...", "from the names of the maps")] = ()
+    """Diameter of the particle in angstrom. Give one for all maps, or one for each."""
+    classes: Annotated[tuple[str, ...], default("NAME ...", "from the file names")] = ()
     """Names of the classes of several maps."""
-    label: Annotated[tuple[int, ...], default("N ...", "all, each a class")] = ()
+    label: Annotated[tuple[int, ...], default("N ...", "all, each as a class")] = ()
     """Labels to pick in a label volume."""
     threshold: Annotated[float | None, default("SCORE", "0.5; 6 deviations for a template")] = None
-    """Lowest probability of a voxel of a particle; for peaks and templates the lowest probability
-    or correlation of a pick (no unit)."""
+    """Minimum probability of a voxel of a particle. For peaks and templates it is the minimum
+    probability or correlation of a pick (no unit)."""
     method: Annotated[
-        Literal["balls", "peaks", "regions"] | None, default("METHOD", "balls; of a template peaks")
+        Literal["balls", "peaks", "regions"] | None,
+        default("METHOD", "balls, or peaks"),
     ] = None
-    """balls: where a ball of the diameter holds most probability. peaks: the highest voxels, a
-    diameter apart. regions: the centres of regions that a watershed splits."""
+    """'balls' finds where a ball of the diameter holds most probability. 'peaks' takes the highest
+    voxels that are a diameter apart. 'regions' takes the centres of regions that a watershed
+    splits."""
     smallest: float = 0.15
-    """With balls: least mean probability in a ball of 0.9 diameters (no unit); specks have less."""
-    most: Annotated[int | None, default("COUNT", "all")] = None
-    """Largest number of picks."""
+    """With --method balls, the minimum mean probability in a ball of 0.9 diameters (no unit).
+    Specks have less."""
+    most: Annotated[int | None, default("COUNT", "no limit")] = None
+    """Maximum number of picks."""
     inside: Annotated[Path | None, default("LABELS", "anywhere")] = None
-    """Label volume of a compartment that particles must be in."""
+    """Label volume of a compartment. Only particles inside it are kept."""
     inside_label: int = 1
     """Label of the compartment."""
     membrane: Annotated[Path | None, default("LABELS", "none")] = None
-    """Label volume of a membrane, for --distance; picks are rotated so that z is its normal."""
+    """Label volume of a membrane, for --distance. Picks are rotated so that z is its normal."""
     membrane_label: int = 1
     """Label of the membrane."""
     distance: Annotated[tuple[float, float] | None, default("LO HI", "any")] = None
-    """Shortest and longest distance of a particle's centre from the membrane in angstrom."""
+    """Minimum and maximum distance of a particle's centre from the membrane, in angstrom."""
     annotated: Annotated[Path | None, default("TABLE", "none")] = None
-    """Table of all true particles of this volume: chooses the threshold."""
+    """Table of all true particles of this volume. The threshold is fitted to it."""
     beta: float = 4.0
-    """With --annotated: how much more recall counts than precision (no unit)."""
+    """With --annotated, the weight of recall relative to precision (no unit)."""
     template: Annotated[Path | None, default("MAP", "none")] = None
-    """Density of the particle, bright, on voxels of the tomogram's size: an MRC cube."""
+    """Density of the particle, as an MRC cube with the voxel size of the tomogram. Structure is
+    bright."""
     angle: float = 15.0
-    """With --template: a rotation is tried within so many degrees of any."""
-    tilt_range: Annotated[TiltRange, default("LO HI", "no wedge")] = None
-    """With --template: lowest and highest tilt in degrees."""
-    tilt_axis: Literal["y", "x"] = "y"
-    """Axis the sample was tilted about."""
-    contrast: Contrast = "dark"
-    """With --template: whether structure is darker or brighter than its surroundings."""
-    scores: Annotated[Path | None, default("FILE.mrc", "not written")] = None
-    """With --template: also write the correlation at each voxel."""
+    """With --template, the maximum angle in degrees from any rotation to the nearest one tried."""
+    scores: Annotated[Path | None, default("FILE.mrc", "none")] = None
+    """With --template, also write the correlation at each voxel to this file."""
     memory: float = 4.0
-    """GiB for the correlation."""
-    voxel_size: VoxelSize = None
-    """Voxel size in angstrom."""
-    coordinates_voxel_size: CoordinatesVoxelSize = None
-    """Size of the pixels that --annotated counts its coordinates in, in angstrom."""
-    name: TomogramName = None
-    """Name of the tomogram in the tables."""
+    """With --template, the maximum memory for the correlation in GiB."""
     overwrite: Overwrite = False
-    """Replace existing files."""
+    volume: VolumeOptions = VolumeOptions()
+    table: TableOptions = TableOptions()
 
 
 def run(options: Pick) -> None:
     """Run `Pick`; a ValueError or OSError says in one line what is wrong."""
-    _check(options)
     from cryojax_seg import io
 
+    io.check_table_name(options.output)
+    _check(options)
     given = (options.inside, options.membrane, options.annotated, options.template)
     inputs = [*options.volumes, *filter(None, given)]
     paths, job = [options.output, *filter(None, [options.scores])], {"pick": plain(options)}
@@ -113,13 +105,12 @@ def run(options: Pick) -> None:
 
 def _check(options: Pick) -> None:
     """Refuse options that exclude each other, before anything is read."""
-    check_table(options.output, "--output")
     if not options.volumes:
         raise ValueError("pick needs a probability map of each class, a label volume or a tomogram")
     if not options.diameter:
-        raise ValueError("--diameter ANGSTROM is needed: the particle's diameter, above 0")
+        raise ValueError("--diameter ANGSTROM is needed; give the diameter of the particle")
     if options.distance is not None and options.membrane is None:
-        raise ValueError("--distance needs --membrane LABELS, the membrane to measure it from")
+        raise ValueError("--distance needs --membrane LABELS, from which it is measured")
     if options.most is not None and options.most < 1:
         raise ValueError(f"--most must be 1 or more, got {options.most}")
     if options.template is None:
@@ -136,11 +127,11 @@ def _check(options: Pick) -> None:
 
 def _pick(options: Pick, outputs: Any) -> int:
     """Pick and write; return the number of particles."""
-    from cryojax_seg import core, inference, io, runtime
+    from cryojax_seg import inference, io, runtime
 
     runtime.keep_compiled()
     first = options.volumes[0]
-    tomogram = io.read_tomogram(first, options.voxel_size)
+    tomogram = io.read_tomogram(first, options.volume.voxel_size)
     surroundings = io.read_surroundings(
         tomogram,
         inside=options.inside,
@@ -151,9 +142,7 @@ def _pick(options: Pick, outputs: Any) -> int:
     )
     shared: dict[str, Any] = {"surroundings": surroundings, "threshold": options.threshold}
     if options.annotated is not None:
-        known, _ = io.read_particles_in(
-            options.annotated, tomogram, options.name, options.coordinates_voxel_size
-        )
+        known, _ = io.read_particles_in(options.annotated, tomogram, **flat(options.table))
         shared |= {"truth": known.coordinates, "beta": options.beta}
     if options.template is None:
         found = inference.pick_volumes(
@@ -164,18 +153,17 @@ def _pick(options: Pick, outputs: Any) -> int:
             smallest=options.smallest,
             labels=options.label,
             classes=options.classes,
-            voxel_size=options.voxel_size,
+            voxel_size=options.volume.voxel_size,
             **shared,
         )
     else:
-        tilts = options.tilt_range
         found = inference.pick_by_template(
             tomogram,
             options.template,
             options.diameter[0],
             angle=options.angle,
-            wedge=None if tilts is None else core.MissingWedge(tilts, options.tilt_axis),
-            contrast=options.contrast,
+            wedge=options.volume.wedge(),
+            contrast=options.volume.contrast or "dark",
             memory=options.memory,
             **shared,
         )
@@ -184,7 +172,7 @@ def _pick(options: Pick, outputs: Any) -> int:
     picks = found.particles.take(slice(options.most))
     _show(options, found)
     columns = dict(picks.columns)
-    columns["rlnTomoName"] = [options.name or io.tomogram_name(first)] * len(picks)
+    columns["rlnTomoName"] = [options.table.name or io.tomogram_name(first)] * len(picks)
     picks = dataclasses.replace(
         picks,
         voxel_size=io.cubic_voxel_size(tomogram),

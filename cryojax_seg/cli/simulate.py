@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import Output, Overwrite, Resume
+from cryojax_seg.cli.arguments import Output, Overwrite, Resume, TiltOptions, default, flat
 
 Preset = Literal[
     "vesicles",
@@ -24,7 +24,7 @@ Preset = Literal[
 
 @dataclasses.dataclass(frozen=True)
 class Simulate:
-    """Make tomograms of known structures, with everything that is true about them.
+    """Simulate tomograms of known structures, and write their ground truth.
 
     Writes a folder for each, PRESET-000 and so on, with tomogram.mrc, its halves even.mrc and
     odd.mrc (dark = dense), labels.mrc (0 background, 1 membrane, 2 lumen, 3 microtubule, 4 actin,
@@ -34,34 +34,32 @@ class Simulate:
     preset: Positional[Preset]
     """Kind of sample to simulate."""
     output: Output
-    """Folder for the tomograms."""
+    """Folder for the folders of the tomograms."""
     shape: Annotated[tuple[int, int, int], arg(metavar="Z Y X")] = (64, 128, 128)
-    """Size of the volume in voxels."""
+    """Shape of the volume in voxels."""
     voxel_size: Annotated[float, arg(metavar="ANGSTROM")] = 10.0
     """Voxel size in angstrom."""
     snr: float = 0.1
-    """Signal-to-noise ratio inside the structures: variance of the signal over that of the noise.
-    Real tomograms have 0.02 to 1."""
+    """Signal-to-noise ratio inside the structures, as a ratio of variances (no unit). Real
+    tomograms have 0.02 to 1."""
     tier: Literal["wedge", "tilt_series"] = "wedge"
-    """wedge: the missing wedge and coloured noise, in milliseconds. tilt_series: projections,
-    contrast transfer, thickness, radiation damage, electrons and a reconstruction."""
-    tilt_range: Annotated[tuple[float, float], arg(metavar="LO HI")] = (-60.0, 60.0)
-    """Lowest and highest tilt in degrees."""
+    """Level of detail. 'wedge' applies the missing wedge and coloured noise, in milliseconds.
+    'tilt_series' simulates projections, contrast transfer, thickness, radiation damage, electron
+    counting and the reconstruction."""
     tilt_step: float = 3.0
-    """Degrees between tilts (tilt_series only)."""
-    tilt_axis: Literal["y", "x"] = "y"
-    """Axis the sample is tilted about."""
-    crowding: Annotated[float | None, arg(help_behavior_hint="(default: of the preset)")] = None
+    """Angle between tilts in degrees, for --tier tilt_series."""
+    crowding: Annotated[float | None, default("FRACTION", "that of the preset")] = None
     """Fraction of the free volume that macromolecules fill, 0 to 0.3."""
-    maps: Annotated[tuple[Path, ...], arg(metavar="MAP ...")] = ()
-    """Density maps (MRC) of macromolecules to place instead of ribosomes, proteasomes and small
-    proteins. What exceeds Otsu's threshold is taken for solid protein."""
+    maps: Annotated[tuple[Path, ...], default("MAP ...", "none")] = ()
+    """Density maps (MRC) of macromolecules that replace the ribosomes, proteasomes and small
+    proteins of the preset. Voxels above Otsu's threshold count as protein."""
     count: int = 1
-    """How many tomograms."""
+    """Number of tomograms."""
     seed: int = 0
-    """Seed of the first; the same seed gives the same tomograms."""
+    """Seed of all random numbers; the same seed gives the same tomograms."""
     resume: Resume = False
     overwrite: Overwrite = False
+    tilt: TiltOptions = TiltOptions((-60.0, 60.0))
 
 
 def run(options: Simulate) -> None:
@@ -82,7 +80,7 @@ def run(options: Simulate) -> None:
         species=io.read_density_maps(options.maps),
     )
     start, left_out = time.monotonic(), ("output", "count", "resume", "overwrite", "maps")
-    config = {k: v for k, v in dataclasses.asdict(options).items() if k not in left_out}
+    config = {k: v for k, v in flat(options).items() if k not in left_out}
     with console.tracked("simulating") as progress:
         made = io.write_phantoms(
             options.output,
@@ -101,13 +99,13 @@ def run(options: Simulate) -> None:
 
 def _imaging(options: Simulate) -> Any:
     """Return how the tomograms are imaged."""
-    from cryojax_seg import core, simulate
+    from cryojax_seg import simulate
 
-    wedge = core.MissingWedge(options.tilt_range, options.tilt_axis)
+    wedge = options.tilt.wedge()
     if options.tier == "wedge":
         return simulate.WedgeImaging(snr=options.snr, wedge=wedge)
     if not 0 < options.tilt_step < float("inf"):
         raise ValueError(f"--tilt-step must be above 0 degrees, got {options.tilt_step:g}")
-    low, high = options.tilt_range
-    scheme = simulate.TiltScheme.every(options.tilt_step, low, high, tilt_axis=options.tilt_axis)
+    low, high = wedge.tilt_range
+    scheme = simulate.TiltScheme.every(options.tilt_step, low, high, tilt_axis=wedge.tilt_axis)
     return simulate.TiltSeriesImaging(simulate.Acquisition(scheme=scheme), options.snr)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from flax import nnx
 
 from cryojax_seg.core import Segmenter, Symmetrized
 from cryojax_seg.core.operator import require_local
@@ -306,3 +307,38 @@ def _array(values: Any) -> np.ndarray:
 def _channels(values: Any) -> np.ndarray:
     """Return a number per channel as ``(1, channel, 1, 1, 1)``."""
     return _array(values).reshape(1, -1, 1, 1, 1)
+
+
+def requirements(
+    segmenter: Segmenter,
+    contrast: str = "bright",
+    normalization: str = "median and deviation",
+    shape: Shape | None = None,
+) -> dict[str, str]:
+    """Return what a user of the graph must know beside the graph itself, as lines of text by topic.
+
+    Args:
+        segmenter: that is written.
+        contrast: of structure in the training data, "dark" or "bright".
+        normalization: of the training data.
+        shape: of the volumes; None for any.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> requirements(GlobalThreshold(1.0))["input"]
+    'volume (z, y, x), float32; every axis is a multiple of 1'
+    """
+    axes = "z, y, x" if shape is None else " x ".join(map(str, shape))
+    stride = segmenter.stride
+    score = "sigmoid" if len(segmenter.classes) == 1 else "softmax"
+    frozen = any(getattr(m, "kind", None) == "frozen" for _, m in nnx.iter_modules(segmenter))
+    return {
+        "input": f"volume ({axes}), float32; every axis is a multiple of {stride}",
+        "output": f"logits ({axes}, class), float32; their {score} is the probability of "
+        + ", ".join(segmenter.classes),
+        "normalize": f"normalize each tomogram by its {normalization}, with bright structure "
+        f"(structure was {contrast} in the training data)",
+        "statistics": "those of the training data" if frozen else "none",
+        "tiles": f"read at least {segmenter.halo} voxels more on each side and crop them; "
+        f"start tiles at multiples of {stride}",
+        "precision": "float32, if you set INFERENCE_PRECISION_HINT to f32",
+    }

@@ -6,8 +6,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cryojax_seg.inference.averaging import Averaged as Averaged
+    from cryojax_seg.inference.averaging import average_files as average_files
     from cryojax_seg.inference.engine import Engine as Engine
     from cryojax_seg.inference.engine import choose_engine as choose_engine
+    from cryojax_seg.inference.extraction import extract_files as extract_files
     from cryojax_seg.inference.many import Finished as Finished
     from cryojax_seg.inference.many import SomeFailedError as SomeFailedError
     from cryojax_seg.inference.many import each as each
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from cryojax_seg.inference.model import load_restorer as load_restorer
     from cryojax_seg.inference.paths import expanded as expanded
     from cryojax_seg.inference.paths import names as names
+    from cryojax_seg.inference.paths import output_paths as output_paths
     from cryojax_seg.inference.paths import shard as shard
     from cryojax_seg.inference.paths import stem as stem
     from cryojax_seg.inference.picking import Picked as Picked
@@ -28,12 +32,18 @@ if TYPE_CHECKING:
     from cryojax_seg.inference.restoration import Restored as Restored
     from cryojax_seg.inference.restoration import restore_file as restore_file
     from cryojax_seg.inference.restored import restore as restore
+    from cryojax_seg.inference.scoring import score_files as score_files
     from cryojax_seg.inference.segmentation import Segmented as Segmented
     from cryojax_seg.inference.segmentation import map_paths as map_paths
     from cryojax_seg.inference.segmentation import segment as segment
     from cryojax_seg.inference.segmentation import segment_file as segment_file
+    from cryojax_seg.inference.segmentation import unfinished as unfinished
 
 _HOME = {
+    "Averaged": "averaging",
+    "average_files": "averaging",
+    "extract_files": "extraction",
+    "score_files": "scoring",
     "Engine": "engine",
     "choose_engine": "engine",
     "Finished": "many",
@@ -44,6 +54,7 @@ _HOME = {
     "load_restorer": "model",
     "expanded": "paths",
     "names": "paths",
+    "output_paths": "paths",
     "shard": "paths",
     "stem": "paths",
     "Picked": "picking",
@@ -60,9 +71,14 @@ _HOME = {
     "map_paths": "segmentation",
     "segment": "segmentation",
     "segment_file": "segmentation",
+    "unfinished": "segmentation",
 }
 
 __all__ = [
+    "Averaged",
+    "average_files",
+    "extract_files",
+    "score_files",
     "Deconvolution",
     "Engine",
     "Finished",
@@ -80,6 +96,7 @@ __all__ = [
     "load_restorer",
     "map_paths",
     "names",
+    "output_paths",
     "pick_by_template",
     "pick_volumes",
     "plan",
@@ -89,6 +106,7 @@ __all__ = [
     "segment_file",
     "shard",
     "stem",
+    "unfinished",
 ]
 
 

@@ -91,6 +91,33 @@ def names(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def output_paths(sources: Sequence[Path], output: Path, ending: str) -> list[Path]:
+    """Return the path of the output of each volume file.
+
+    Args:
+        sources: the volume files.
+        output: a file that ends in .mrc or .zarr, for one source; else a folder.
+        ending: of the names in a folder, such as ``.labels.mrc``.
+
+    Raises:
+        ParameterError: for one file for several sources, or a file of another format.
+
+    >>> output_paths([Path("a.mrc"), Path("b.rec")], Path("out"), ".labels.mrc")
+    [PosixPath('out/a.labels.mrc'), PosixPath('out/b.labels.mrc')]
+    """
+    from cryojax_seg.io import is_zarr
+
+    if output.suffix in (".mrc", ".zarr") and (not output.is_dir() or is_zarr(output)):
+        if len(sources) > 1:
+            raise ParameterError(
+                f"{output}: is one file for {len(sources)} tomograms; name a folder", "output"
+            )
+        return [output]
+    if output.exists() and not output.is_dir():
+        raise ParameterError(f"{output}: exists and is neither a folder nor an .mrc file", "output")
+    return [output / f"{name}{ending}" for name in names(sources)]
+
+
 def shard(items: Sequence[Item], which: str | None) -> list[Item]:
     """Return every n-th item from the i-th, for ``"i/n"``: together the shards are all of them.
 

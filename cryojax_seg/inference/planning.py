@@ -18,6 +18,7 @@ from cryojax_seg.core.tiling import (
     tiling_of,
 )
 from cryojax_seg.core.types import Logits, Shape
+from cryojax_seg.errors import ParameterError
 from cryojax_seg.inference.engine import Engine, Name, Precision, bounded, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.io import check_memory, read_tomogram
@@ -167,17 +168,17 @@ def spared_by_memory(operator: LocalOperator, tiling: Tiling, postprocess: Any) 
 
 
 def check_settings(**settings: Unpack[Settings]) -> None:
-    """Raise a ValueError that names the first invalid setting."""
+    """Raise a ParameterError that names the first invalid setting."""
     threshold, memory = settings.get("threshold", 0.5), settings.get("memory", 2.0)
     tile, halo = settings.get("tile"), settings.get("halo", "auto")
     if not 0 < threshold < 1:
-        raise ValueError(f"threshold must lie between 0 and 1, got {threshold:g}")
+        raise ParameterError(f"threshold must lie between 0 and 1, got {threshold:g}", "threshold")
     if not memory * 2**30 > BASE:
-        raise ValueError(f"memory must be above {BASE / 2**30:g} GiB, got {memory:g}")
+        raise ParameterError(f"memory must be above {BASE / 2**30:g} GiB, got {memory:g}", "memory")
     if tile is not None and tile < 1:
-        raise ValueError(f"tile is a number of voxels above 0, got {tile}")
+        raise ParameterError(f"tile is a number of voxels above 0, got {tile}", "tile")
     if halo not in ("auto", "exact") and not (isinstance(halo, int) and halo >= 0):
-        raise ValueError(f"halo is a number of voxels, 'auto' or 'exact', got {halo!r}")
+        raise ParameterError(f"halo is a number of voxels, 'auto' or 'exact', got {halo!r}", "halo")
 
 
 def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Settings]) -> Plan:
@@ -201,9 +202,10 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
     segmenter, card, halo = model.segmenter, model.card, settings.get("halo", "auto")
     threshold = settings.get("threshold", 0.5)
     if len(segmenter.classes) > 1 and threshold != 0.5:
-        raise ValueError(
+        raise ParameterError(
             f"threshold is for models of one class; this one has {', '.join(segmenter.classes)} "
-            "and takes the most probable"
+            "and takes the most probable",
+            "threshold",
         )
     if not isinstance(tomogram, Tomogram):
         tomogram = read_tomogram(tomogram, settings.get("voxel_size"))

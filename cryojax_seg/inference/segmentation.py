@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,10 +15,12 @@ from cryojax_seg.inference.engine import Engine, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.inference.planning import Plan, Settings, check_settings, plan
 from cryojax_seg.io import (
+    FileError,
     OutputSet,
     TileJob,
     check_places,
     folder_made,
+    is_half_published,
     read_tomogram,
     zarr_folders,
 )
@@ -154,6 +156,46 @@ def segment_file(
         _write(work, outputs, held, progress)
         shares = _shares(held.staged(target), work)
     return Segmented(target, maps, shares, time.monotonic() - start)
+
+
+def unfinished(
+    model: Model,
+    pairs: Sequence[tuple[Path, Path]],
+    *,
+    probabilities: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> list[tuple[Path, Path]]:
+    """Return the tomograms and label volumes that `segment_file` still has to do.
+
+    Args:
+        model: see `load`.
+        pairs: the tomograms, each with its label volume.
+        probabilities: whether maps are written too.
+        resume: leave out the label volumes that are there.
+        overwrite: keep all pairs.
+
+    Raises:
+        FileError: if an output exists, unless it is to be resumed or overwritten.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> pair = (Path("a.mrc"), Path("a.labels.mrc"))
+    >>> unfinished(Model(GlobalThreshold(1.0)), [pair]) == [pair]
+    True
+    """
+    rest = []
+    for source, target in pairs:
+        maps = map_paths(model, target).values() if probabilities else ()
+        there = [path for path in (target, *maps) if path.exists()]
+        half = is_half_published(target)  # by a process that was killed: then it is gone on with
+        if there and not overwrite and not resume and not half:
+            raise FileError(
+                f"{there[0]}: exists already; choose another output, resume or overwrite it",
+                *("output", "resume", "overwrite"),
+            )
+        if half or not (resume and target.exists()):  # the labels are finished last
+            rest.append((source, target))
+    return rest
 
 
 def shown_classes(model: Model) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ from cryojax_seg.io.paint import paint_points as paint_points
 from cryojax_seg.io.paint import read_points as read_points
 from cryojax_seg.io.paint import sample_path as sample_path
 from cryojax_seg.io.particles import ParticleTable as ParticleTable
+from cryojax_seg.io.particles import check_table_name as check_table_name
 from cryojax_seg.io.particles import particles_of as particles_of
 from cryojax_seg.io.particles import read_particles as read_particles
 from cryojax_seg.io.particles import read_table as read_table

@@ -10,7 +10,7 @@ import numpy as np
 from cryojax_seg.core.particles import Particles, Table
 from cryojax_seg.core.types import Shape
 from cryojax_seg.io import dynamo, relion, relion_writing, spreadsheet
-from cryojax_seg.io.files import FileError, PathLike, existing_file
+from cryojax_seg.io.files import FileError, PathLike, existing_file, real_path
 from cryojax_seg.io.pixel_size import PixelSize
 from cryojax_seg.io.star import read_star, write_star
 from cryojax_seg.io.tomogram_names import name_column, rows_of
@@ -280,3 +280,27 @@ def write_particles(
         dynamo.write(path, particles, overwrite)
     else:
         spreadsheet.write(path, particles, overwrite)
+
+
+def check_table_name(path: PathLike, particles: PathLike | None = None) -> None:
+    """Refuse a name for a table of particles that has no format, or is that of the table read.
+
+    Args:
+        path: of the table to write.
+        particles: the table that is read; None for none.
+
+    Raises:
+        FileError: saying which name serves.
+
+    >>> check_table_name("picks.star")
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".star", ".tbl", ".csv"):
+        raise FileError(f"{path}: a table ends in .star (RELION), .tbl (Dynamo) or .csv", "output")
+    if particles is not None and real_path(path) == real_path(particles):
+        other = path.with_name(f"{path.stem}_new{path.suffix}")
+        raise FileError(
+            f"{path}: is the table of particles itself, and the new table would be written there; "
+            f"choose another output, such as one whose table is {other.name}",
+            "output",
+        )

@@ -6,3 +6,5 @@ from cryojax_seg.report.measured_folder import MEASUREMENT_FILES as MEASUREMENT_
 from cryojax_seg.report.measured_folder import write_measurements as write_measurements
 from cryojax_seg.report.measured_tables import measurement_tables as measurement_tables
 from cryojax_seg.report.picture import draw_outcomes as draw_outcomes
+from cryojax_seg.report.score_tables import audit_table as audit_table
+from cryojax_seg.report.score_tables import score_tables as score_tables

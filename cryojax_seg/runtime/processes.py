@@ -4,10 +4,12 @@ All processes run the same steps in the same order on the same data. Only the pr
 and writes files: `on_primary` runs a function there and returns its value, or its error, in all.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -74,6 +76,18 @@ def join(
 def several() -> bool:
     """Return whether this process works together with others."""
     return jax.process_count() > 1
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Print nothing in a block, as only the primary process speaks.
+
+    >>> with silence():
+    ...     print("not shown")
+    """
+    with open(os.devnull, "w") as nowhere:
+        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            yield
 
 
 def is_primary() -> bool:

@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
+from cryojax_seg.errors import ParameterError
 from cryojax_seg.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -54,6 +55,24 @@ class Defaults:
     learning_rate: float = 0.05
     ema: float = 0.9
     overlap_only: bool = True
+
+
+def named(text: str) -> list[str]:
+    """Return the names of methods in a text with commas between them, each once.
+
+    Raises:
+        ParameterError: naming a method that does not exist, or for no name.
+
+    >>> named("threshold, unet")
+    ['threshold', 'unet']
+    """
+    names = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not names:
+        raise ParameterError("no method given; name one or more", "methods")
+    try:
+        return [known(name) for name in names]
+    except ValueError as error:
+        raise ParameterError(str(error), "methods") from None
 
 
 def known(name: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from cryojax_seg.core.operator import LocalOperator, hyperparameters, operator_name
-from cryojax_seg.io.files import BusyError, atomic_write, check_own, remove
+from cryojax_seg.io.files import BusyError, FileError, atomic_write, check_own, remove
 from cryojax_seg.io.locks import Lock
 from cryojax_seg.io.model import FILES
 from cryojax_seg.io.outputs import is_leftover
@@ -78,6 +78,35 @@ def is_used(folder: Path) -> bool:
 def check_model_folder(folder: Path) -> None:
     """Raise a FileError if the folder of the model, which is replaced at the end, holds more."""
     check_own(folder / MODEL, FILES)
+
+
+def check_folder(folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Refuse a folder that a run can neither begin in nor go on in.
+
+    Args:
+        folder: of the run; it need not exist.
+        resume: whether an earlier run goes on.
+        overwrite: whether an earlier run is replaced.
+
+    Raises:
+        FileError: if the folder holds files that are to be kept, or nothing to resume.
+
+    >>> import tempfile
+    >>> check_folder(Path(tempfile.mkdtemp()))
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder}: exists and is not a folder; choose another output", "output")
+    used = is_used(folder)
+    if used and not resume and not overwrite:
+        raise FileError(
+            f"{folder}: holds files already; choose another output, resume that run or overwrite "
+            "it",
+            *("output", "resume", "overwrite"),
+        )
+    if resume and not used:
+        raise FileError(f"{folder}: there is no run to resume", "resume")
+    if used:
+        check_model_folder(folder)
 
 
 def begin(folder: Path, config: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:

@@ -37,7 +37,7 @@ def parse(*words):
 def test_flags_of_a_group_have_no_prefix_and_defaults_are_those_of_the_command():
     words = ("--voxel-size", "10", "--tilt-range", "-60", "50", "--classes", "membrane", "lumen")
     found = parse("work", "-o", "out", *words, "--slices", "3", "7", "--overwrite")
-    assert found.volume == VolumeOptions(10.0, None, (-60.0, 50.0), "y")
+    assert found.volume == VolumeOptions((-60.0, 50.0), "y", 10.0, None)
     assert found.annotation == AnnotationOptions(("membrane", "lumen"), (3, 7), 255)
     assert found.overwrite and found.output == Path("out")
     assert parse("other").volume.contrast == "dark"

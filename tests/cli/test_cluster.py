@@ -88,7 +88,9 @@ def test_workers_that_are_killed_cost_nothing(run, trained, series, tmp_path, ca
     words = ("segment", trained, series / "*.mrc", "--engine", "jax", "--tile", "16", "-o")
     assert run(*words, tmp_path / "plain")[0] == 0
     pairs = [(series / f"{n}.mrc", out / f"{n}.labels.mrc") for n in "abcd"]
-    options = segment.Segment(trained, (), out, tile="16", engine="jax", workers=2)
+    how = segment.RunOptions(tile="16", engine="jax")
+    share = segment.ManyOptions(workers=2)
+    options = segment.Segment(trained, (), out, run=how, many=share)
     prepare = functools.partial(killed_twice, log, options)
     with console.warnings_as_lines():
         console.each(

@@ -15,7 +15,6 @@ from cryojax_seg.cli import (
     console,
     evaluate,
     export,
-    interruption,
     segment,
     simulate,
     train,
@@ -82,24 +81,24 @@ def test_the_advice_is_what_goes_on(tmp_path):
     """With --resume where a command has it and something is there to resume."""
     out = tmp_path / "out"
     options = train.Train(tomograms=(), labels=(), output=out)
-    assert "the same command goes on with it, or begins it again" in interruption.advice(
+    assert "the same command goes on with it, or begins it again" in console.advice(
         "train", options
     )
     out.mkdir()
-    assert "is not finished" in interruption.advice("train", options)  # nothing to resume yet
+    assert "is not finished" in console.advice("train", options)  # nothing to resume yet
     (out / "config.yaml").touch()
     kept = f"what {out} holds is kept; the same command with --resume"
-    assert interruption.advice("train", options) == f"{kept} goes on"
+    assert console.advice("train", options) == f"{kept} goes on"
     again = train.Train(tomograms=(), labels=(), output=out, overwrite=True)
-    assert interruption.advice("train", again) == f"{kept} instead of --overwrite goes on"
+    assert console.advice("train", again) == f"{kept} instead of --overwrite goes on"
     for command, others in (
         ("segment", segment.Segment(out, (), output=out)),
         ("simulate", simulate.Simulate("vesicles", output=out)),
         ("compare", compare.Compare(out, labels=out, output=out)),
     ):
-        assert interruption.advice(command, others) == f"{kept} goes on"
+        assert console.advice(command, others) == f"{kept} goes on"
     once = export.Export(out, openvino=out / "config.yaml")
-    assert "the same command with --overwrite" in interruption.advice("export", once)
+    assert "the same command with --overwrite" in console.advice("export", once)
 
 
 def test_training_that_is_interrupted_neither_measures_nor_scores(

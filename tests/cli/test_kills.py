@@ -199,7 +199,7 @@ def place(ground, tmp_path, monkeypatch):
 def go_on(run, words):
     """The same command; a run of `train` is resumed, as its message says."""
     status, _, said = run(*words)
-    if words[0] == "train" and status == 2 and "--resume that run" in said:
+    if words[0] == "train" and status == 2 and "resume that run" in said:
         status, _, said = run(*words, "--resume")
     return status, said
 

@@ -63,7 +63,10 @@ def test_every_option_tells_its_default(capsys, command):
         (("train", "--labels", "L", "-o", "O"), "no tomogram"),
         (("train", "T", "U", "--labels", "L", "-o", "O"), "one for each tomogram"),
         (("train", "T", "--labels", "L", "-o", "O"), "T: no such file"),
-        (("train", "T", "--labels", "L", "-o", "O", "--resume"), "no run to --resume"),
+        (
+            ("train", "T", "--labels", "L", "-o", "O", "--resume"),
+            "no run to resume (--resume)",
+        ),
         (("train", "T", "--labels", "L", "-o", "O", "--validation", "1"), "--validation"),
         (("train", "T", "--labels", "L", "-o", "O", "--config", "C"), "C: no such configuration"),
         (("segment", "M", "T", "-o", "O"), "M: no such model"),

@@ -24,7 +24,7 @@ def test_a_restored_tomogram_lies_on_its_grid_with_its_audit(run, files, tmp_pat
     assert restored.density.shape == given.density.shape and restored.density.dtype == np.float32
     assert (restored.voxel_size, restored.origin) == (given.voxel_size, given.origin)
     assert np.isfinite(restored.density).all()
-    assert "what the restored volume owes to the data" in printed
+    assert "agreement of the restored volume with the data" in printed
     audit = json.loads((tmp_path / "restored.run" / "audit.json").read_text())
     assert {"agreement", "kept", "filled", "filled_overall"} <= set(audit)
     restorer, card = io.load_model(tmp_path / "restored.run" / "model")

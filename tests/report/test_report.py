@@ -118,7 +118,7 @@ def test_no_name_can_hide_the_page_of_a_comparison(compared):
     found, example = compared
     page = report.comparison_page("slab", found, example, ("<!--<script>", "</script><b>"), {})
     assert "<!--<script>" not in page and "</script><b>" not in page
-    assert r'["\u003c!--\u003cscript>", "\u003c/script>\u003cb>"]' in page
+    assert r'"\u003c!--\u003cscript>"' in page and r'"\u003c/script>\u003cb>"' in page
 
 
 def test_without_a_tilt_range_there_is_no_recall_by_visibility(compared):
