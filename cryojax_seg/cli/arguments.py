@@ -147,12 +147,8 @@ class TableOptions:
 
 
 # Options that say how a command is called this time, not what it does.
-_OF_THIS_CALL = {"config", "resume", "overwrite"} | {
-    "distributed",
-    "coordinator",
-    "processes",
-    "process",
-}
+_OF_THIS_CALL = {"config", "resume", "overwrite", "distributed"}
+_OF_THIS_CALL |= {"coordinator", "processes", "process"}
 
 
 def parse(argv: list[str], commands: Mapping[str, type]) -> Any:

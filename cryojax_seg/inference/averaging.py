@@ -58,6 +58,23 @@ def average_files(
 
     Raises:
         FileError: naming the file, for fewer than two boxes or files that do not fit each other.
+
+    >>> import tempfile
+    >>> from cryojax_seg.core import Particles
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> boxes = np.random.default_rng(0).normal(size=(4, 8, 8, 8)).astype(np.float32)
+    >>> io.write_boxes(folder / "boxes.mrcs", boxes, 4, 8, 10.0)
+    >>> poses = io.with_boxes(
+    ...     Particles(np.zeros((4, 3)), voxel_size=10.0),
+    ...     [f"{number:06d}@boxes.mrcs" for number in (1, 2, 3, 4)],
+    ...     8,
+    ... )
+    >>> io.write_particles(folder / "boxes.star", poses)
+    >>> names = ("average", "first", "second", "poses", "scores")
+    >>> outputs = {name: folder / f"{name}.mrc" for name in names}
+    >>> outputs["poses"] = folder / "poses.star"
+    >>> average_files(folder / "boxes.mrcs", outputs, MissingWedge((-60.0, 60.0)))
+    Averaged(count=4, resolution=None)
     """
     boxes = Path(boxes)
     table = boxes.with_suffix(".star") if table is None else Path(table)

@@ -55,6 +55,19 @@ def extract_files(
 
     Raises:
         FileError: if no particle of the table lies in the tomogram, or none is left.
+
+    >>> import tempfile
+    >>> from cryojax_seg.core import Particles
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> volume = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
+    >>> io.write_mrc(folder / "t.mrc", volume, voxel_size=10.0)
+    >>> found = Particles([[8.0, 8, 8], [7, 8, 8]], voxel_size=10.0)
+    >>> io.write_particles(folder / "p.csv", found)
+    >>> boxes, star = folder / "boxes.mrcs", folder / "boxes.star"
+    >>> extract_files(folder / "t.mrc", folder / "p.csv", boxes, star, edge=8)
+    2
+    >>> io.read_boxes(boxes).shape
+    (2, 8, 8, 8)
     """
     volume = io.read_tomogram(tomogram, voxel_size)
     size = io.cubic_voxel_size(volume)

@@ -109,9 +109,9 @@ def test_a_segmenter_learns_behind_a_restorer(run, files, filtered, tmp_path, jo
 @pytest.mark.parametrize(
     "words, complaint",
     [
-        (("--restorer", "RUN", "--joint", "1"), "--joint needs --tilt-range"),
-        (("--joint", "1", *TILTS), "give one with --restorer"),
-        (("--restorer", "RUN", "--joint", "-1", *TILTS), "--joint is a factor"),
+        (("--restorer", "RUN", "--joint", "1"), "--tilt-range LO HI is needed"),
+        (("--joint", "1", *TILTS), "give one (--restorer)"),
+        (("--restorer", "RUN", "--joint", "-1", *TILTS), "joint is a factor"),
         (
             (
                 "--restorer",

@@ -116,7 +116,9 @@ def test_a_comparison_as_a_page(compared):
 
 def test_no_name_can_hide_the_page_of_a_comparison(compared):
     found, example = compared
-    page = report.comparison_page("slab", found, example, ("<!--<script>", "</script><b>"), {})
+    page = report.comparison_page(
+        "slab", found, example, ("background", "<!--<script>", "</script><b>"), {}
+    )
     assert "<!--<script>" not in page and "</script><b>" not in page
     assert r'"\u003c!--\u003cscript>"' in page and r'"\u003c/script>\u003cb>"' in page
 
