@@ -22,6 +22,9 @@ class Averaged:
         count: number of particles.
         resolution: angstrom, where the Fourier shell correlation of the halves falls to 0.143;
             None for too few particles, and infinite if the halves never agree.
+
+    >>> Averaged(4, None).count
+    4
     """
 
     count: int
