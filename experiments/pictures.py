@@ -38,9 +38,9 @@ class Config:
     shape: tuple[int, int, int] = (80, 256, 256)
     snr: float = 0.5
     steps: int = 1500
-    compared: tuple[int, int, int] = (48, 128, 128)
+    compared: tuple[int, int, int] = (40, 96, 96)
     """shape of the tomogram that the methods compete on"""
-    compare_steps: int = 400
+    compare_steps: int = 200
     tiny: bool = False
 
 

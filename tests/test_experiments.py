@@ -1,19 +1,25 @@
 """Every experiment runs in its tiny form and writes a result file in the agreed format."""
 
+import importlib
 import json
-import os
-import subprocess
+import math
 import sys
+import tempfile
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from scipy.stats import norm
+
+from cryojax_seg import simulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments import datasets
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "experiments" / "results"
 
 
 def has_data(name):
@@ -33,6 +39,101 @@ needs_autophagy = pytest.mark.skipif(
 )
 
 
+# Quantities that are fractions, by the beginning of their name. Differences of them are not.
+FRACTIONS = ("dice", "iou", "precision", "recall", "ece", "brier", "false_positives", "missed_")
+DIFFERENCES = ("gain", "minus", "interval", "range")
+POSITIVE = ("seconds", "_s", "_ms", "megabytes", "_gib", "parameters", "halo", "snr", "passes")
+
+
+def values(row, path=()):
+    """Every number of a row with the keys that lead to it."""
+    items = row.items() if isinstance(row, dict) else enumerate(row)
+    for key, value in items:
+        if isinstance(value, dict | list):
+            yield from values(value, (*path, str(key)))
+        elif isinstance(value, int | float):
+            yield (*path, str(key)), value
+
+
+def check_values(rows):
+    for row in rows:
+        for (first, *_), value in values(row):
+            assert math.isfinite(value), (first, row)
+            if first.startswith(FRACTIONS) and not any(word in first for word in DIFFERENCES):
+                nested = "_by_" in first or isinstance(row[first], list | dict)
+                assert nested or 0 <= value <= 1, (first, row)
+            elif first.endswith(POSITIVE):
+                assert value >= 0, (first, row)
+
+
+def value_of(claims, words):
+    (found,) = [c["value"] for c in claims if words in c["name"]]
+    return found
+
+
+def averaging(rows, claims):
+    """More particles give a better average, at the amplitude of the truth."""
+    snr = {r["particles"]: r["snr_compensated"] for r in rows if r["case"] == "random, true poses"}
+    assert snr[1] < snr[10] < snr[30] < snr[0]  # 0 stands for particles without noise
+
+
+def normalisation(rows, claims):
+    assert value_of(claims, "tiled and whole") < 1e-3
+
+
+def threshold_dilemma(rows, claims):
+    """The rates are those of the normal distribution: Q(0.4) at the crossing of density 0.4."""
+    assert value_of(claims, "best possible threshold") == pytest.approx(norm.sf(0.4), abs=1e-6)
+    assert value_of(claims, "simulated and analytic") < 0.05
+
+
+def symmetry(rows, claims):
+    single = [row for row in rows if row["average"] == "none"]
+    assert single and all(row["passes"] == 1 and row["dice_gain"] == 0 for row in single)
+
+
+def phantoms(rows, claims):
+    """Every voxel has one class."""
+    for row in rows:
+        assert sum(row[name] for name in simulate.CLASSES) == pytest.approx(1, abs=1e-6)
+
+
+def neighbourhood(rows, claims):
+    halos = [row["halo"] for row in rows]
+    assert halos == sorted(halos) and halos[0] == 0
+
+
+def restoration_first(rows, claims):
+    """A tomogram that is not restored agrees with itself."""
+    untouched = [row for row in rows if row["restorer"] == "none"]
+    assert untouched
+    for row in untouched:
+        assert row["agreement"] is None or row["agreement"] == pytest.approx(1, abs=1e-5)
+
+
+def real_microtubules(rows, claims):
+    """Otsu's threshold is not trained, so its score is that of the full form."""
+    full = json.loads((RESULTS / "real_microtubules.json").read_text())["rows"]
+    (expected,) = [r["dice"] for r in full if r["method"] == "otsu" and r["data"] == "microtubules"]
+    (found,) = [r["dice"] for r in rows if r["method"] == "otsu" and r["data"] == "microtubules"]
+    assert found == pytest.approx(expected, abs=0.005)
+
+
+LANDMARKS = {
+    check.__name__: check
+    for check in (
+        averaging,
+        neighbourhood,
+        normalisation,
+        phantoms,
+        real_microtubules,
+        restoration_first,
+        symmetry,
+        threshold_dilemma,
+    )
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
@@ -49,32 +150,34 @@ needs_autophagy = pytest.mark.skipif(
         "symmetry",
         "threshold_dilemma",
         "wedge_losses",
-        "benchmarks/particles",
-        "benchmarks/simulate",
+        "benchmarks.particles",
+        "benchmarks.simulate",
         pytest.param("measurement_autophagy", marks=needs_autophagy),
         pytest.param("real_microtubules", marks=needs_microtubules),
         pytest.param("simulated_microtubules", marks=needs_microtubules),
     ],
 )
-def test_tiny_form(script, tmp_path):
-    run = subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / f"{script}.py"), "--tiny"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
-        cwd=ROOT,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    (path,) = tmp_path.rglob(f"{script.replace('benchmarks/', 'benchmark_')}.json")
+@pytest.mark.filterwarnings("default")
+def test_tiny_form(script, tmp_path, monkeypatch):
+    """In this process, with JAX as it is outside of the tests."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    experiment = importlib.import_module(f"experiments.{script}")
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        experiment.main(experiment.Config(tiny=True))
+    (path,) = tmp_path.rglob(f"{script.replace('benchmarks.', 'benchmark_')}.json")
     result = json.loads(path.read_text())
     assert set(result) == {"config", "environment", "rows", "claims"}
     assert {"python", "jax", "device", "cores", "commit", "date"} <= set(result["environment"])
     assert result["rows"] and result["claims"]
+    check_values(result["rows"])
     for claim in result["claims"]:
-        assert {"name", "value", "goal", "met"} <= set(claim)
+        assert claim["goal"] and claim["met"] in (True, False)
+        assert claim["value"] is None or math.isfinite(claim["value"])
+        assert claim["value"] is not None or not claim["met"]
+    LANDMARKS.get(script, lambda rows, claims: None)(result["rows"], result["claims"])
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "results").glob("*.json")), ids=str)
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=str)
 def test_committed_results_have_the_agreed_format(path):
     result = json.loads(path.read_text())
     assert set(result) == {"config", "environment", "rows", "claims"}

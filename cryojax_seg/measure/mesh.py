@@ -75,10 +75,9 @@ def boundary_surface(
     """Return the level set of a smoothed mask that encloses the volume of its voxels.
 
     Without smoothing, the steps of a mask add 8 % of area; with smoothing, the level 1/2 would
-    shrink
-    the radius R of a ball by ``smoothing^2 / R``. The error of the area is below 1.5 % for balls
-    from 2 voxels of radius up. For a probability the level is 1/2. The surface comes from marching
-    cubes.
+    shrink the radius R of a ball by ``smoothing^2 / R``. The error of the area is below 1.5 % for
+    balls from 2 voxels of radius up. For a probability the level is 1/2. The surface comes from
+    marching cubes.
 
     Args:
         volume: mask or probability, continued beyond faces of the array as its mirror image.

@@ -43,8 +43,7 @@ def orientation(filaments: Sequence[Filament], seed: int = 0) -> Orientation | N
     """Return the nematic order, from the length-weighted tensor of tangents.
 
     The tensor is ``Q = <3 t t^T - 1> / 2``, averaged over all length; S is its eigenvalue of
-    largest
-    magnitude, and the director the eigenvector (de Gennes & Prost 1993, section 2.1).
+    largest magnitude, and the director the eigenvector (de Gennes & Prost 1993, section 2.1).
 
     Args:
         filaments: the filaments of one network; the order of their ends does not matter.
@@ -96,8 +95,8 @@ def neighbour_spacing_angstrom(
     """Return distances from points along each filament's axis to the nearest other axis.
 
     The shortest line to another axis is either perpendicular to it or goes to its end. In the
-    latter
-    case the distance says nothing about the spacing and is NaN, as it is without other filaments.
+    latter case the distance says nothing about the spacing and is NaN, as it is without other
+    filaments.
 
     Args:
         filaments: the filaments of one network.
@@ -227,10 +226,8 @@ def _bending(
     """Return ``1 / L_p`` of weighted fits of ``a exp(-s / L_p)``, 0 for straight lines.
 
     For each L_p of a grid, the best factor a and its residual have a closed form; the minimum is
-    that
-    of a parabola through the least residual and its neighbours. The grid extends from a tenth of
-    the
-    shortest distance to a thousand times the longest.
+    that of a parabola through the least residual and its neighbours. The grid extends from a tenth
+    of the shortest distance to a thousand times the longest.
     """
     low, high = np.log(1e-3 / distance.max()), np.log(10 / distance.min())
     grid = np.linspace(low, high, 400)

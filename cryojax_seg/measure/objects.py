@@ -108,10 +108,9 @@ def split_membranes(
     probability is less than a share `valley` of its values on both sides within three voxels, and
     if p is less curved downwards in any other direction (by the eigenvalues of the Hessian of p,
     smoothed by one voxel). A weak stretch of a single membrane curves downwards across the
-    membrane,
-    and an uneven thickness makes no valley, so neither divides it. The voxels outside valleys are
-    connected by 26 neighbours, and a watershed of -p assigns the valleys to them; pieces that also
-    meet outside valleys are merged.
+    membrane, and an uneven thickness makes no valley, so neither divides it. The voxels outside
+    valleys are connected by 26 neighbours, and a watershed of -p assigns the valleys to them;
+    pieces that also meet outside valleys are merged.
 
     Args:
         probability: ``(z, y, x)`` probability of membrane.

@@ -32,9 +32,8 @@ def soft_length(
 
     Like every mean width, the result for a filament of length L and radius R with flat ends is
     ``L + pi R`` (Schneider & Weil, Stochastic and Integral Geometry, 2008, section 14.2), with
-    round
-    ends ``L + 4 R``. It is linear in a factor on the probability. A loop counts with its length; a
-    tube with a lumen has Euler number 0, so hollow filaments must be filled.
+    round ends ``L + 4 R``. It is linear in a factor on the probability. A loop counts with its
+    length; a tube with a lumen has Euler number 0, so hollow filaments must be filled.
 
     Args:
         probability: values between 0 and 1.

@@ -70,17 +70,12 @@ def branches(
     """Return the paths of the skeleton of a mask, cut at its junctions and without its spurs.
 
     A front runs through the mask from one end of every component. Connected voxels that it reaches
-    in
-    the same two steps make a node at their centre of mass, and nodes that touch are neighbours
-    (level
-    set diagrams, Lazarus & Verroust, ACM Solid Modeling 1999). This requires no smooth surface and
-    no
-    thinning, which in scikit-image 0.26 loses rods an even number of voxels wide. The minimum
-    spanning
-    tree of the graph is kept, which opens every loop once. A spur is a free branch no longer than
-    the
-    thickness of the mask around its junction. Nodes near a junction say little about the filaments
-    that meet there, so those within the radius of the mask are cut out.
+    in the same two steps make a node at their centre of mass, and nodes that touch are neighbours
+    (level set diagrams, Lazarus & Verroust, ACM Solid Modeling 1999). This requires no smooth
+    surface and no thinning, which in scikit-image 0.26 loses rods an even number of voxels wide.
+    The minimum spanning tree of the graph is kept, which opens every loop once. A spur is a free
+    branch no longer than the thickness of the mask around its junction. Nodes near a junction say
+    little about the filaments that meet there, so those within the radius of the mask are cut out.
 
     Args:
         mask: ``(z, y, x)``, True in filaments, without holes (see `closed`).

@@ -109,9 +109,8 @@ def interval_if_present(
 
     If the highest probability of an object is 0.9, one level in ten is above all of it: this is the
     probability that the object does not exist, and says nothing about its size. So u is uniform
-    below
-    the highest probability (the 99th percentile above 1/2), and the levels are its central 95 %.
-    For
+    below the highest probability (the 99th percentile above 1/2), and the levels are its central 95
+    %. For
     a thin membrane the interval covers how much of it exists, but not errors of its position: its
     level sets share their middle, and uncertainty of its radius appears in them as thickness.
 

@@ -167,8 +167,8 @@ def refine_poses(
 
     Each step is one of Levenberg and Marquardt (Marquardt 1963) on ``|M (F - a G(R, t))|^2``, whose
     minimum over the scale a is the maximum of the correlation; derivatives in the rotation vector
-    and
-    the offset go through the spline interpolation. A step that would lower the score is rejected.
+    and the offset go through the spline interpolation. A step that would lower the score is
+    rejected.
 
     Args:
         volumes, reference, transfer: as for `search_poses`.

@@ -60,9 +60,8 @@ def average_particles(
     """Rotate particles back into the frame of the reference and add them and their wedges.
 
     This is done one after the other, so that memory does not grow with their number, and compiled
-    by
-    `jax.jit`. For the average of many particles, add those of subsets; for a resolution, keep those
-    of even and odd particles separate.
+    by `jax.jit`. For the average of many particles, add those of subsets; for a resolution, keep
+    those of even and odd particles separate.
 
     Args:
         volumes: ``(n, z, y, x)`` in the orientation of their tomogram.

@@ -25,12 +25,10 @@ def pick_balls(
     """Pick the positions where a ball of the particle's size contains the most probability.
 
     The map, set to 0 below the threshold, is averaged over a ball of 0.9 diameters, which turns
-    each
-    particle into one peak, however flat, hollow or torn its map is. The picks are the peaks that
-    are
-    at least 0.6 diameters apart. Specks are left out: those that fill less than `smallest` of their
-    ball, or less than a quarter of what is typical (the median, weighted by mass). At the faces of
-    the volume only the part of the ball that is inside counts.
+    each particle into one peak, however flat, hollow or torn its map is. The picks are the peaks
+    that are at least 0.6 diameters apart. Specks are left out: those that fill less than `smallest`
+    of their ball, or less than a quarter of what is typical (the median, weighted by mass). At the
+    faces of the volume only the part of the ball that is inside counts.
 
     Args:
         probabilities: ``(z, y, x)`` map of one class, 0 to 1.

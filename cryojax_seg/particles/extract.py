@@ -67,10 +67,9 @@ def extract_boxes(
 
     Values between voxels come from windowed sinc interpolation (16 voxels along each axis, Kaiser
     window), which is exact at voxels, and within 0.3 % of the amplitude up to 0.35 cycles per
-    voxel. A
-    box is normalized to mean 0 and standard deviation 1 over its voxels inside the volume, or over
-    those beyond `radius`, which are background. Voxels outside the volume are 0, the mean of those
-    inside; nothing is wrapped. A box without contrast, or completely outside, is 0.
+    voxel. A box is normalized to mean 0 and standard deviation 1 over its voxels inside the volume,
+    or over those beyond `radius`, which are background. Voxels outside the volume are 0, the mean
+    of those inside; nothing is wrapped. A box without contrast, or completely outside, is 0.
 
     Args:
         volume: ``(z, y, x)``; may be a memory map or chunks on disk, of which only the boxes are

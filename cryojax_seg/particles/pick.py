@@ -24,12 +24,10 @@ def pick_peaks(
     """Pick the highest peaks that are at least a diameter apart, by non-maximum suppression.
 
     The peaks are local maxima above the threshold, by descending score; each suppresses those
-    within
-    a diameter of it. A higher threshold gives the same picks without the lower ones, so that one
-    run
-    at a low threshold suffices to choose one. A maximum of one voxel is refined to a fraction of a
-    voxel by a parabola through the neighbours along each axis; a plateau of equal values counts
-    once, at its middle.
+    within a diameter of it. A higher threshold gives the same picks without the lower ones, so that
+    one run at a low threshold suffices to choose one. A maximum of one voxel is refined to a
+    fraction of a voxel by a parabola through the neighbours along each axis; a plateau of equal
+    values counts once, at its middle.
 
     Args:
         scores: probabilities of one class, or the scores of `match_template`.

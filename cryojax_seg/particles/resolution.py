@@ -60,11 +60,9 @@ def masked_shell_correlation(
     """Return the Fourier shell correlation of masked halves, corrected by phase randomization.
 
     Beyond the shell where the correlation of the unmasked halves falls below `threshold`, the
-    phases
-    of both are replaced by random ones. Any correlation of the masked halves that remains there
-    comes from the mask, and is removed by
-    ``FSC_true = (FSC_masked - FSC_random) / (1 - FSC_random)`` from two shells further on (Chen et
-    al. 2013, Ultramicroscopy 135:24, equation 4).
+    phases of both are replaced by random ones. Any correlation of the masked halves that remains
+    there comes from the mask, and is removed by ``FSC_true = (FSC_masked - FSC_random) / (1 -
+    FSC_random)`` from two shells further on (Chen et al. 2013, Ultramicroscopy 135:24, equation 4).
 
     Args:
         first, second: averages of independent halves of the particles.
@@ -126,8 +124,7 @@ def find_resolution(
 
     It is interpolated linearly between shells. The threshold for halves is 0.143 (Rosenthal and
     Henderson 2003, J. Mol. Biol. 333:721). If the correlation never falls below it, the result is
-    the
-    Nyquist limit, two voxels.
+    the Nyquist limit, two voxels.
 
     Args:
         frequency: frequency of each shell, in cycles per voxel.

@@ -16,8 +16,7 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
     """Let JAX reuse programs that it compiled in earlier runs.
 
     Call it before the first computation. The least recently used programs are removed when the
-    folder
-    exceeds one GiB; several processes may share it. If a folder is already set
+    folder exceeds one GiB; several processes may share it. If a folder is already set
     (``JAX_COMPILATION_CACHE_DIR``) or the cache is off (``JAX_ENABLE_COMPILATION_CACHE=false``),
     nothing changes except that incomplete entries are removed.
 

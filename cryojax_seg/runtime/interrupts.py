@@ -19,14 +19,11 @@ class Interrupts:
     It has no other effect.
 
     A second signal has its usual effect at once. The previous handlers are restored when the
-    context
-    ends. Outside the main thread, where Python allows no handlers, nothing is installed.
+    context ends. Outside the main thread, where Python allows no handlers, nothing is installed.
 
     If several processes train, a signal to one of them ends all, and all must know of it at the
-    same
-    step. So all processes call `ask` before every step, and read `agreed` after the step was
-    started:
-    the devices exchange one number before the step, and no process waits for them.
+    same step. So all processes call `ask` before every step, and read `agreed` after the step was
+    started: the devices exchange one number before the step, and no process waits for them.
 
     Attributes:
         received: the number of the first signal; None without one.

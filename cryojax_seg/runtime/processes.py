@@ -189,8 +189,7 @@ def check_same(*things: Any) -> None:
     """Raise a ProcessError in every process unless all pass equal arguments.
 
     Without this check, differences would cause no error, but a mixture of two trainings, or
-    processes
-    that wait for each other forever.
+    processes that wait for each other forever.
 
     Args:
         things: pytrees of arrays, and plain values.

@@ -32,9 +32,8 @@ def bounded(message: Callable[[str], str], continues: bool) -> Iterator[None]:
     """Make SIGTERM an exception, and end a process that does not react to a signal in time.
 
     Python calls a signal handler only between two of its own instructions, and compiling or running
-    a
-    program may take minutes. So a thread receives the signal too, and ends the process some seconds
-    later if it still runs. Published files are complete at any moment.
+    a program may take minutes. So a thread receives the signal too, and ends the process some
+    seconds later if it still runs. Published files are complete at any moment.
 
     Args:
         message: returns the last line to print, for the word "interrupted" or "terminated"; called

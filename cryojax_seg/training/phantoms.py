@@ -32,8 +32,7 @@ def simulated(
 
     The noise is that of `simulate.WedgeImaging` (power as one over the root of the frequency). The
     signal-to-noise ratio of each phantom is drawn from a range, uniformly in its logarithm; the
-    wedge
-    is the same for all. The phantoms have no labels.
+    wedge is the same for all. The phantoms have no labels.
 
     Args:
         wedge: missing wedge of the tomograms to restore.

@@ -73,7 +73,7 @@ def test_auto_takes_openvino_where_it_can(run, files, model, trained, tmp_path):
     status, _, said = run("segment", tmp_path / "threshold", *plan, "--engine", "openvino")
     assert status == 2 and "no OpenVINO graph for GlobalThreshold" in said
     status, _, said = run("segment", tmp_path / "threshold", *plan, "--precision", "bf16")
-    assert status == 2 and "bfloat16 is for networks; GlobalThreshold is none" in said
+    assert status == 2 and "bfloat16 is for networks; GlobalThreshold is not one" in said
 
 
 def test_bfloat16_says_how_many_labels_it_changes(run, files, model, tmp_path, monkeypatch):
