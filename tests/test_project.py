@@ -95,16 +95,6 @@ def test_every_package_is_an_attribute():
         assert getattr(cryojax_seg, name).__name__ == f"cryojax_seg.{name}"
 
 
-# Exported names whose documentation lies elsewhere; none may be added.
-WITHOUT_EXAMPLE = {
-    "io": {
-        *("boxed_particles", "boxed_voxel_size", "read_box_numbers", "read_label_mask"),
-        *("read_particles_in", "read_probability_maps", "write_boxed_particles"),
-        "write_object_meshes",
-    },
-}
-
-
 def exported(package):
     """The classes and functions that a package exports, by name."""
     names = getattr(package, "__all__", None) or [n for n in vars(package) if n[0] != "_"]
@@ -127,7 +117,7 @@ def test_every_exported_name_has_an_example(name):
             inspect.isclass(value) and issubclass(value, BaseException)
         ):
             missing.add(key)
-    assert missing == WITHOUT_EXAMPLE.get(name, set())
+    assert not missing
 
 
 def loaded_by(statement):

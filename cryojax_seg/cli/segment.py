@@ -239,7 +239,8 @@ def _planned(prepared: _Prepared, pair: tuple[Path, Path]) -> str:
 
 
 def _account(plan: "inference.Plan") -> str:
-    """Return the plan in words, with the --memory that would spare work."""
-    if plan.spared is None:
+    """Return the plan in words, with the --memory that would save computation."""
+    saving = plan.saving
+    if saving is None:
         return str(plan)
-    return f"{plan}; --memory {plan.spared.memory:g} would make that {plan.spared.waste:.2f}"
+    return f"{plan}; --memory {saving.memory:g} would make that {saving.computed:.2f}"

@@ -1,15 +1,14 @@
 """Normalizes intensities: statistics are measured once per volume and applied block by block."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from cryojax_seg.core.blank import Blank, census, find_blank, inner_box
 from cryojax_seg.core.blocks import EDGE, Readable, blocks, release
-from cryojax_seg.core.types import Array
+from cryojax_seg.core.types import Array, Contrast
 
-Contrast = Literal["dark", "bright"]
 _MOST = 2**24  # voxels; larger volumes are subsampled to find their median
 
 

@@ -9,7 +9,7 @@ Vectors and rotation matrices are in (z, y, x) order.
 
 import dataclasses
 import itertools
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from cryojax_seg import units
 from cryojax_seg.core import fourier
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.core.types import Array, Key, Number, Shape, Spectrum, Volume
+from cryojax_seg.core.types import Array, Key, Number, Shape, Spectrum, TiltAxis, Volume
 from cryojax_seg.errors import ParameterError
 
 # A wedge of tilts about x equals one of tilts about y, rotated by this matrix.
@@ -50,7 +50,7 @@ class MissingWedge:
 
     # Shapes are not annotated: JAX rebuilds pytrees with batched, traced or placeholder leaves.
     tilt_range: Any
-    tilt_axis: Literal["y", "x"] = dataclasses.field(default="y", metadata={"static": True})
+    tilt_axis: TiltAxis = dataclasses.field(default="y", metadata={"static": True})
     softness: Any = 0.0
     rotation: Any = None
 

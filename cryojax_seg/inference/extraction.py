@@ -10,6 +10,7 @@ import numpy as np
 
 from cryojax_seg import io, particles
 from cryojax_seg.core import MissingWedge
+from cryojax_seg.core.types import Contrast
 from cryojax_seg.errors import Mendable
 from cryojax_seg.io.files import FileError, PathLike
 
@@ -28,7 +29,7 @@ def extract_files(
     radius: float | None = None,
     outside: Literal["keep", "drop"] = "keep",
     wedge: MissingWedge | None = None,
-    contrast: Literal["dark", "bright"] = "dark",
+    contrast: Contrast = "dark",
     voxel_size: float | None = None,
     coordinates_voxel_size: float | None = None,
     name: str | None = None,

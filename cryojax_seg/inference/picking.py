@@ -4,12 +4,12 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from cryojax_seg.core import MissingWedge, Particles, Tomogram
+from cryojax_seg.core.types import Contrast
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.evaluate import Threshold, fit_level, fit_threshold
 from cryojax_seg.io import (
@@ -149,7 +149,7 @@ def pick_by_template(
     threshold: float | None = None,
     angle: float = 15.0,
     wedge: MissingWedge | None = None,
-    contrast: Literal["dark", "bright"] = "dark",
+    contrast: Contrast = "dark",
     surroundings: Surroundings | None = None,
     truth: Float[np.ndarray, "n 3"] | None = None,
     beta: float = 4.0,
@@ -247,7 +247,7 @@ def _matched(
     size: float,
     angle: float,
     wedge: MissingWedge | None,
-    contrast: Literal["dark", "bright"],
+    contrast: Contrast,
     memory: float,
 ) -> Match:
     template = read_tomogram(path)

@@ -17,7 +17,7 @@ from cryojax_seg.core.tiling import (
     plan_tiles,
     tiling_of,
 )
-from cryojax_seg.core.types import Logits, Shape
+from cryojax_seg.core.types import Contrast, Logits, Shape
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.inference.engine import Engine, Name, Precision, bounded, choose_engine
 from cryojax_seg.inference.model import Model
@@ -58,7 +58,7 @@ class Settings(TypedDict, total=False):
     memory: float
     tile: int | None
     halo: int | Literal["auto", "exact"]
-    contrast: Literal["dark", "bright"] | None
+    contrast: Contrast | None
     voxel_size: Any
     engine: Engine | Name
     precision: Precision
@@ -89,16 +89,16 @@ class LabelsAndMaps:
 
 
 @dataclasses.dataclass(frozen=True)
-class Spared:
+class Saving:
     """Holds the saving of computation that more memory would bring.
 
     Attributes:
         memory: the memory that brings it, in GiB.
-        waste: the number of voxels computed for each voxel of the volume with that memory.
+        computed: the number of voxels computed for each voxel of the volume with that memory.
     """
 
     memory: float
-    waste: float
+    computed: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,9 +130,9 @@ class Plan:
         return (size + BASE) / 2**30
 
     @property
-    def spared(self) -> Spared | None:
+    def saving(self) -> Saving | None:
         """Return the saving that more memory would bring; None if it is small."""
-        return spared_by_memory(self.segmenter, self.tiling, self.postprocess)
+        return saved_by_memory(self.segmenter, self.tiling, self.postprocess)
 
     def compile(self) -> None:
         """Compile the programs of the plan, for a later process with the same compilation cache."""
@@ -157,14 +157,14 @@ def _times(shape: Shape) -> str:
     return " x ".join(map(str, shape))
 
 
-def spared_by_memory(operator: LocalOperator, tiling: Tiling, postprocess: Any) -> Spared | None:
+def saved_by_memory(operator: LocalOperator, tiling: Tiling, postprocess: Any) -> Saving | None:
     """Return the saving of a tiling that more memory would bring; None if it is small."""
     if tiling.waste <= WASTE:
         return None
     memory, better = memory_for(operator, tiling.shape, postprocess=postprocess)
     if better.waste > 0.9 * tiling.waste:
         return None
-    return Spared(math.ceil((memory + BASE) / 2**30 * 10) / 10, better.waste)
+    return Saving(math.ceil((memory + BASE) / 2**30 * 10) / 10, better.waste)
 
 
 def check_settings(**settings: Unpack[Settings]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Unpack
 
 from cryojax_seg.core import LocalOperator, MissingWedge, Normalized
 from cryojax_seg.core.ctf import ContrastTransfer
+from cryojax_seg.core.types import Contrast
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.evaluate.restoration import Audit, audit
 from cryojax_seg.inference import restored
@@ -47,15 +48,16 @@ AUDIT, SPREAD = "audit.json", "spread.mrc"
 class Deconvolution:
     """Describes Wiener's deconvolution of the contrast transfer, see `restore.ctf_deconvolution`.
 
-    Attributes:
-        transfer: the contrast transfer of the microscope.
-        strength: the strength of the filter; the assumed signal-to-noise ratio grows with it (no
-            unit).
-        phase_flipped: whether the signs of the transfer were corrected before reconstruction.
+        Attributes:
+            transfer: the contrast transfer of the microscope.
+            strength: the strength of the filter; the assumed signal-to-noise ratio grows with it (no
+                unit).
+            phase_flipped: whether the signs of the transfer were corrected before reconstruction.
 
-    >>> from cryojax_seg.core.ctf import ContrastTransfer
-    >>> Deconvolution(ContrastTransfer(defocus=30000.0)).strength
-    1.0
+        >>> from cryojax_seg.core.ctf import ContrastTransfer
+    from cryojax_seg.core.types import Contrast
+        >>> Deconvolution(ContrastTransfer(defocus=30000.0)).strength
+        1.0
     """
 
     transfer: ContrastTransfer
@@ -96,7 +98,7 @@ class _Task:
     halves: tuple[Path, ...] | None
     samples: int
     memory: float
-    contrast: Literal["dark", "bright"]
+    contrast: Contrast
     voxel_size: Any
     resume: bool
     overwrite: bool
@@ -139,7 +141,7 @@ def restore_file(
     halves: tuple[PathLike, PathLike] | None = None,
     samples: int = 4,
     memory: float = 2.0,
-    contrast: Literal["dark", "bright"] = "dark",
+    contrast: Contrast = "dark",
     voxel_size: Any = None,
     resume: bool = False,
     overwrite: bool = False,

@@ -4,15 +4,15 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from cryojax_seg.core import LocalOperator, MissingWedge, Normalized, Tiling, Tomogram
 from cryojax_seg.core.tiling import apply_tiles, plan_tiles
-from cryojax_seg.core.types import Array
+from cryojax_seg.core.types import Array, Contrast
 from cryojax_seg.errors import ParameterError
-from cryojax_seg.inference.planning import BASE, spared_by_memory
+from cryojax_seg.inference.planning import BASE, saved_by_memory
 from cryojax_seg.inference.segmentation import Progress
 from cryojax_seg.io import OutputSet, TileJob, read_tomogram, write_mrc
 from cryojax_seg.io.files import PathLike
@@ -43,7 +43,7 @@ def restore(
     tomogram: Tomogram | PathLike,
     *,
     halves: Sequence[Tomogram | PathLike] | None = None,
-    contrast: Literal["dark", "bright"] = "dark",
+    contrast: Contrast = "dark",
     patch: int = 64,
     memory: float = 2.0,
     voxel_size: Any = None,
@@ -87,7 +87,7 @@ def restore(
 def read(
     tomogram: Tomogram | PathLike,
     halves: Sequence[Tomogram | PathLike] | None,
-    contrast: Literal["dark", "bright"],
+    contrast: Contrast,
     voxel_size: Any = None,
 ) -> Source:
     """Read a tomogram and its halves, and measure how to normalize them.
@@ -149,10 +149,10 @@ def write(
     """
     fitted = fit_normalization(restorer, (source.halves or (source.volume,))[0], patch=patch)
     tiling = plan_tiles(fitted, source.volume.shape, memory * 2**30 - BASE, _density)
-    if spared := spared_by_memory(fitted, tiling, _density):
+    if saving := saved_by_memory(fitted, tiling, _density):
         log.info(
             f"{source.tomogram.name}: {tiling.waste:.2f} voxels are computed for each of the "
-            f"tomogram; {spared.memory:g} GiB of memory would make that {spared.waste:.2f}"
+            f"tomogram; {saving.memory:g} GiB of memory would make that {saving.computed:.2f}"
         )
     description = {"model": model, "tiling": dataclasses.asdict(tiling)}
     volumes = [(target, np.float32)]

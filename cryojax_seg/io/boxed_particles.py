@@ -24,6 +24,10 @@ def read_box_numbers(path: Path, count: int, listed: ParticleTable) -> Int[np.nd
     Raises:
         FileError: if the table lists other things than boxes in the orientation of the tomogram,
             or not as many as there are.
+
+    >>> listed = ParticleTable(Path("a.csv"), {"z": ("2", "5"), "y": ("4", "7"), "x": ("6", "9")})
+    >>> read_box_numbers(Path("boxes.mrcs"), 2, listed).tolist()
+    [0, 1]
     """
     flat = listed.flat_images()
     if flat is not None:
@@ -52,6 +56,13 @@ def boxed_voxel_size(path: Path, listed: ParticleTable, given: float | None = No
 
     Raises:
         FileError: if it is not known.
+
+    >>> import tempfile
+    >>> from cryojax_seg.io.boxes import write_boxes
+    >>> file = Path(tempfile.mkdtemp()) / "boxes.mrcs"
+    >>> write_boxes(file, [np.zeros((4, 4, 4))], 1, 4, 10.0)
+    >>> boxed_voxel_size(file, ParticleTable(Path("a.csv"), {"z": ("2",)}))
+    10.0
     """
     size = given or boxes_voxel_size(path)
     images = listed.image_size()
@@ -76,6 +87,11 @@ def boxed_particles(
 
     Returns:
         the particles, and float32 offsets in voxels, zyx.
+
+    >>> listed = ParticleTable(Path("a.csv"), {"z": ("2",), "y": ("4",), "x": ("6",)})
+    >>> particles, offsets = boxed_particles(listed, 10.0)
+    >>> particles.coordinates.tolist(), offsets.tolist()
+    ([[2.0, 4.0, 6.0]], [[0.0, 0.0, 0.0]])
     """
     stated = listed.pixel_size()
     given = voxel_size if stated is not None and stated.of_images else None
@@ -106,6 +122,16 @@ def write_boxed_particles(
             names its boxes, else they move the coordinates.
         scores: None for those of the particles.
         voxel_size: of the boxes, angstrom.
+
+    >>> import tempfile
+    >>> from cryojax_seg.io.particles import read_particles
+    >>> listed = ParticleTable(Path("a.csv"), {"z": ("2",), "y": ("4",), "x": ("6",)})
+    >>> particles, _ = boxed_particles(listed, 10.0)
+    >>> file = Path(tempfile.mkdtemp()) / "aligned.star"
+    >>> shift = np.array([[0.5, 0.0, 0.0]])
+    >>> write_boxed_particles(file, listed, particles, np.eye(3)[None], shift, None, 10.0)
+    >>> read_particles(file).coordinates.tolist()
+    [[2.5, 4.0, 6.0]]
     """
     moves, named = np.asarray(offsets, np.float64), listed.images is not None
     shifts = {

@@ -1,8 +1,9 @@
 """Describe the data that a model was trained on, as inference needs it, on a model card."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
+from cryojax_seg.core.types import Contrast
 from cryojax_seg.io.modules import LARGEST_REACH, ModelError
 from cryojax_seg.text import shown
 
@@ -29,7 +30,7 @@ class ModelCard:
     """
 
     voxel_size: tuple[float, float, float] | None = None
-    contrast: Literal["dark", "bright"] = "dark"
+    contrast: Contrast = "dark"
     normalization: str = "median and median absolute deviation"
     tilt_range: tuple[float, float] | None = None
     patch: int | None = None

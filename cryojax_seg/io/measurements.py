@@ -57,6 +57,15 @@ def write_object_meshes(
         suffix: "ply", "obj" or "stl".
         meshes: number and mesh (`measure.Mesh`, in nanometres) of the objects of each class.
         origin_angstrom: coordinates of the first voxel, zyx.
+
+    >>> import tempfile
+    >>> from cryojax_seg.measure import boundary_mesh
+    >>> ball = np.linalg.norm(np.indices((12, 12, 12)) - 5.5, axis=0) < 4
+    >>> folder = Path(tempfile.mkdtemp()) / "meshes"
+    >>> meshes = {"vesicle": [(7, boundary_mesh(ball))]}
+    >>> write_object_meshes(folder, "ply", meshes, (0.0, 0.0, 0.0))
+    >>> [path.name for path in folder.iterdir()]
+    ['vesicle-7.ply']
     """
     folder.mkdir()
     origin = np.asarray(origin_angstrom)

@@ -3,19 +3,19 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from cryojax_seg.core import Normalized, Tomogram, measure_intensity
 from cryojax_seg.core.blocks import blocks, release
+from cryojax_seg.core.types import Contrast
 from cryojax_seg.io.files import FileError
 from cryojax_seg.text import percent
 
 log = logging.getLogger("cryojax_seg.io")
 
 
-def normalized(tomogram: Tomogram, contrast: Literal["dark", "bright"]) -> Normalized:
+def normalized(tomogram: Tomogram, contrast: Contrast) -> Normalized:
     """The tomogram with structure bright and noise of deviation 1, normalized as it is read.
 
     Logs how much of the volume is blank or not finite.

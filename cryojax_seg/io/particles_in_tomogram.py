@@ -57,6 +57,17 @@ def read_particles_in(
     Raises:
         FileError: if it is not clear which particles are of the tomogram, or none lies in it.
         ParameterError: for a coordinates_voxel_size that is not positive.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from cryojax_seg.io.particles import write_particles
+    >>> file = Path(tempfile.mkdtemp()) / "particles.star"
+    >>> listed = Particles(np.array([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0]]), voxel_size=10.0)
+    >>> write_particles(file, listed)
+    >>> cell = Tomogram(np.zeros((4, 4, 4), np.float32), (10.0, 10.0, 10.0))
+    >>> particles, rows = read_particles_in(file, cell)
+    >>> particles.coordinates.tolist(), rows
+    ([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0]], [0, 1])
     """
     given, voxel_size = coordinates_voxel_size, cubic_voxel_size(tomogram)
     if given is not None and not given > 0:
@@ -111,6 +122,17 @@ def read_label_mask(path: PathLike, label: int, tomogram: Tomogram) -> Bool[np.n
 
     Returns:
         bool ``(z, y, x)``; a warning is logged if no voxel has the label.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from cryojax_seg.io.mrc import write_mrc
+    >>> file = Path(tempfile.mkdtemp()) / "labels.mrc"
+    >>> labels = np.zeros((4, 4, 4), np.int8)
+    >>> labels[1:3] = 2
+    >>> write_mrc(file, labels, voxel_size=10.0)
+    >>> cell = Tomogram(np.zeros((4, 4, 4), np.float32), (10.0, 10.0, 10.0))
+    >>> read_label_mask(file, 2, cell).any((1, 2)).tolist()
+    [False, True, True, False]
     """
     mask = read_labels(path, tomogram, ignore=None, highest=None).labels == label
     if not mask.any():

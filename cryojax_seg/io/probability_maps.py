@@ -27,6 +27,14 @@ def read_probability_maps(
 
     Raises:
         FileError: naming the one that is no map, or on another grid.
+
+    >>> import tempfile
+    >>> from cryojax_seg.io.mrc import write_mrc
+    >>> file = Path(tempfile.mkdtemp()) / "ribosome.probability.mrc"
+    >>> write_mrc(file, np.full((4, 4, 4), 0.25, np.float32), voxel_size=10.0)
+    >>> (found,) = read_probability_maps([file], read_tomogram(file))
+    >>> found.shape, float(found.max())
+    ((4, 4, 4), 0.25)
     """
     maps = []
     for path in paths:

@@ -148,8 +148,8 @@ def boundary_mesh(
         smoothing: standard deviation in voxels of a Gaussian; 0 for a probability.
         scale: scale of the curvature, see `level_set_curvature`.
 
-        Returns:
-            the mesh, without vertices if there is no surface.
+    Returns:
+        the mesh, without vertices if there is no surface.
 
     >>> ball = np.linalg.norm(np.indices((32, 32, 32)) - 15.5, axis=0) < 12
     >>> mesh = boundary_mesh(ball, (10.0, 10.0, 10.0))

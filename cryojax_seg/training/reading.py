@@ -4,17 +4,16 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from os import PathLike
-from typing import Literal
 
 import numpy as np
 
 from cryojax_seg import evaluate, io
 from cryojax_seg.core import MissingWedge, class_names, label_names
+from cryojax_seg.core.types import Contrast, TiltAxis
 from cryojax_seg.errors import Mendable, ParameterError
 from cryojax_seg.training.example import Example, split_annotation
 
 Path = str | PathLike[str]
-Contrast = Literal["dark", "bright"]
 _log = logging.getLogger("cryojax_seg.training")
 
 
@@ -46,7 +45,7 @@ def read_examples(
     voxel_size: float | None = None,
     contrast: Contrast = "dark",
     tilt_range: tuple[float, float] | None = None,
-    tilt_axis: Literal["y", "x"] = "y",
+    tilt_axis: TiltAxis = "y",
     classes: Sequence[str] = (),
     slices: Sequence[int] = (),
     ignore: int | None = 255,
@@ -157,7 +156,8 @@ def _classes(
     if highest == 0:
         raise io.FileError(
             f"{labels[0]}: no annotated voxel has a label other than 0; "
-            + ("annotate some" if ignore is None else io.not_annotated_hint(ignore))
+            + ("annotate some" if ignore is None else io.not_annotated_hint(ignore)),
+            *(() if ignore is None else ("ignore",)),
         )
     classes = class_names(given, highest)
     names = label_names(classes)

@@ -110,8 +110,9 @@ def test_0_and_255_is_asked_about(run, write, balls, tmp_path):
     mask, good = write("mask.mrc", 255 * labels.astype(np.int16)), write("l.mrc", labels)
     status, _, said = run("evaluate", good, mask)
     assert status == 2 and "255 counts as not annotated; if it is the structure" in said
+    assert "(--ignore VALUE)" in said
     status, _, said = run("measure", mask, "-o", tmp_path / "m")
-    assert status == 2 and "255 counts as not annotated" in said
+    assert status == 2 and "255 counts as not annotated" in said and "(--ignore VALUE)" in said
     status, printed, said = run("evaluate", mask, good, "--json")
     assert status == 0 and json.loads(printed)["classes"]["foreground"]["dice"] == 1.0
     status, printed, _ = run("evaluate", good, mask, "--ignore", "-1", "--json")

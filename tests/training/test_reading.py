@@ -54,6 +54,15 @@ def test_tomograms_of_several_voxel_sizes_are_refused(write, balls, caplog):
     assert size == (8.0, 8.0, 8.0)
 
 
+@pytest.mark.filterwarnings("ignore:.*counts as not annotated")
+def test_an_annotation_of_0_and_the_ignore_value_names_the_parameter(write, balls):
+    volume, labels = balls
+    a, marks = write("a.mrc", volume), write("m.mrc", 255 * labels.astype(np.int16))
+    with pytest.raises(ParameterError, match="255 counts as not annotated") as refused:
+        read_examples([a], [marks])
+    assert refused.value.parameters == ("ignore",)
+
+
 def test_classes_without_voxels_are_named(write, balls, caplog):
     volume, labels = balls
     a, marks = write("a.mrc", volume), write("l.mrc", labels)
