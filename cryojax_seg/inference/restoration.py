@@ -48,16 +48,15 @@ AUDIT, SPREAD = "audit.json", "spread.mrc"
 class Deconvolution:
     """Describes Wiener's deconvolution of the contrast transfer, see `restore.ctf_deconvolution`.
 
-        Attributes:
-            transfer: the contrast transfer of the microscope.
-            strength: the strength of the filter; the assumed signal-to-noise ratio grows with it (no
-                unit).
-            phase_flipped: whether the signs of the transfer were corrected before reconstruction.
+    Attributes:
+        transfer: the contrast transfer of the microscope.
+        strength: the strength of the filter; the assumed signal-to-noise ratio grows with it (no
+            unit).
+        phase_flipped: whether the signs of the transfer were corrected before reconstruction.
 
-        >>> from cryojax_seg.core.ctf import ContrastTransfer
-    from cryojax_seg.core.types import Contrast
-        >>> Deconvolution(ContrastTransfer(defocus=30000.0)).strength
-        1.0
+    >>> from cryojax_seg.core.ctf import ContrastTransfer
+    >>> Deconvolution(ContrastTransfer(defocus=30000.0)).strength
+    1.0
     """
 
     transfer: ContrastTransfer

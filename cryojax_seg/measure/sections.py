@@ -17,12 +17,10 @@ def soft_length(
     """Return the expected length of filaments, the mean over the level sets of a probability map.
 
     Planes of normal d, a unit apart, cut a curve of unit length and direction t in ``|t . d|``
-    points;
-    averaged over all directions this is a half (Crofton). A filament of any thickness gives one
-    patch
-    for each point, and patches are counted by the Euler number of the section: vertices less edges
-    plus triangles of a triangulated lattice plane. An edge or a triangle is in a level set if its
-    lowest probability is, so that the mean over levels is
+    points; averaged over all directions this is a half (Crofton). A filament of any thickness gives
+    one patch for each point, and patches are counted by the Euler number of the section: vertices
+    less edges plus triangles of a triangulated lattice plane. An edge or a triangle is in a level
+    set if its lowest probability is, so that the mean over levels is
 
         ``L = 2 sum_d w_d h_d sum (p - sum_edges min p + sum_triangles min p)``
 

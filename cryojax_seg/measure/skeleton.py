@@ -38,10 +38,8 @@ def closed(
     """Fill holes, tunnels and lumens of a mask up to a radius, by closing with a ball.
 
     Noise makes holes of one voxel, each of which would become a loop of the skeleton. These are
-    filled
-    whatever the radius: they are voxels with more than two thirds of their 26 neighbours in the
-        mask,
-    and a slit between two filaments has fewer.
+    filled whatever the radius: they are voxels with more than two thirds of their 26 neighbours in
+    the mask, and a slit between two filaments has fewer.
 
     Args:
         mask: ``(z, y, x)``, True in filaments.

@@ -109,10 +109,10 @@ def interval_if_present(
 
     If the highest probability of an object is 0.9, one level in ten is above all of it: this is the
     probability that the object does not exist, and says nothing about its size. So u is uniform
-    below the highest probability (the 99th percentile above 1/2), and the levels are its central 95
-    %. For
-    a thin membrane the interval covers how much of it exists, but not errors of its position: its
-    level sets share their middle, and uncertainty of its radius appears in them as thickness.
+    below the highest probability (the 99th percentile above 1/2), and the levels are its central
+    95 %. For a thin membrane the interval covers how much of it exists, but not errors of its
+    position: its level sets share their middle, and uncertainty of its radius appears in them as
+    thickness.
 
     Args:
         measure: a function of a bool mask.
@@ -140,11 +140,9 @@ def soft_volume(
     """Return the expected volume ``sum p`` and its interval in closed form, without samples.
 
     With an infinite correlation the volume is that of the level set at u, which decreases with u,
-    so
-    its quantiles are the volumes at the quantiles of u. Otherwise its variance is that of a
+    so its quantiles are the volumes at the quantiles of u. Otherwise its variance is that of a
     thresholded Gaussian field by the tetrachoric series (Pearson 1900; Kendall & Stuart 1977, eq.
-    15.54),
-    ``sum_k 1/k! sum_ij a_k(i) rho(i - j)^k a_k(j)`` with ``a_k = phi(t) He_{k-1}(t)``,
+    15.54), ``sum_k 1/k! sum_ij a_k(i) rho(i - j)^k a_k(j)`` with ``a_k = phi(t) He_{k-1}(t)``,
     ``t = Phi^-1(p)``: powers of a Gaussian correlation are narrower Gaussians, so that each term is
     one convolution. The rest of ``p (1 - p)`` after six terms counts as independent between voxels.
 
