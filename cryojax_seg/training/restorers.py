@@ -1,6 +1,6 @@
-"""Restorers by name: what each method trains, by which objective, and for how long.
+"""Trains restorers: each method has a name, an objective, and a usual length of training.
 
-Every method trains a U-Net behind Wiener's filter, without labels. `fit_restorer` does it for one
+Every method trains a U-Net behind Wiener's filter, without labels. `fit_restorer` trains one on one
 tomogram; `restored` and `jointly` put a restorer in front of a segmenter that is trained.
 """
 
@@ -31,9 +31,9 @@ from cryojax_seg.training.restoring import unlabelled
 log = logging.getLogger(__name__)
 
 NEED_HALVES = ("n2n", "deepdewedge", "isonet2")
-BORDER = 6  # voxels, of a patch whose restorer learns too
-_THINNEST = 16  # voxels, of a patch; a volume that is thinner is continued by mirror images
-_LARGEST = 256  # voxels, of the block that a spectrum is measured in
+BORDER = 6  # voxels at the faces of a patch without loss, if its restorer learns too
+_THINNEST = 16  # voxels of a patch; a thinner volume is continued by mirror images
+_LARGEST = 256  # voxels along the block in which a spectrum is measured
 _RECIPES = {
     "equivariant": losses.EQUIVARIANT,
     "n2n": losses.NOISE2NOISE,
@@ -47,15 +47,16 @@ class Learning(TypedDict, total=False):
     """Holds the settings of a restorer's training, each of which has a default.
 
     Attributes:
-        steps: optimizer steps; by default 400, and 700 for "simulated".
-        batch: patches per step; 2 by default.
+        steps: number of optimizer steps; by default 400, and 700 for "simulated".
+        batch: number of patches per step; 2 by default.
         patch: edge of the patches in voxels, a multiple of 4; by default 32, and 48 for
             "simulated". A smaller volume takes a smaller patch.
-        width: channels of the finest level of the U-Net; by default 8, and 16 for "simulated". A
-            wide network that learns for long from one small tomogram overfits its noise.
+        width: number of channels of the finest level of the U-Net; by default 8, and 16 for
+            "simulated". A wide network that learns for long from one small tomogram overfits its
+            noise.
         learning_rate: peak learning rate of AdamW; 1e-3 by default.
         phantoms: number of phantoms that "simulated" learns from; 32 by default.
-        seed: of all randomness; 0 by default.
+        seed: seed of all random numbers; 0 by default.
     """
 
     steps: int | None
@@ -69,7 +70,13 @@ class Learning(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """The number of steps, the edge of the patches in voxels, and the width of the U-Net."""
+    """Holds the length and the size of a training.
+
+    Attributes:
+        steps: number of optimizer steps.
+        patch: edge of the patches, in voxels.
+        width: number of channels of the finest level of the U-Net.
+    """
 
     steps: int
     patch: int
@@ -79,8 +86,9 @@ class Schedule:
 def schedule(method: str, shape: Shape, **learning: Unpack[Learning]) -> Schedule:
     """Return the steps, patches and width of a method's training on a volume of this shape.
 
-    A single tomogram holds little to learn from: a wider U-Net, or patches that cover it too
-    often, overfit its noise. Phantoms are many, and bear more (`experiments/restoration_first.py`).
+    A single tomogram holds little to learn from, so a wider U-Net overfits its noise, and so does
+    one that sees each part too often. Many phantoms allow both
+    (`experiments/restoration_first.py`).
 
     >>> schedule("simulated", (64, 64, 64), steps=9)
     Schedule(steps=9, patch=48, width=16)
@@ -124,24 +132,24 @@ def fit_restorer(
     """Train a restorer on one tomogram, or with "simulated" on phantoms that resemble it.
 
     Args:
-        volume: ``(z, y, x)``, normalized; `core.Normalized` will do.
-        wedge: of the tomogram.
+        volume: the normalized tomogram ``(z, y, x)``, an array or a `core.Normalized`.
+        wedge: missing wedge of the tomogram.
         halves: two volumes of the same shape and scale with independent noise.
-        method: which objective is minimised, see `losses.restoration`, `losses.adversarial`
-            ("energy") and `losses.noise2clean` ("simulated").
-        voxel_size: angstrom; "simulated" needs it.
-        name: of the tomogram, for messages and the record of the run.
-        run, resume, progress: as for `train`.
-        learning: see `Learning`.
+        method: name of the objective that is minimised, see `losses.restoration`,
+            `losses.adversarial` ("energy") and `losses.noise2clean` ("simulated").
+        voxel_size: voxel size in angstrom, which only "simulated" needs.
+        name: name of the tomogram, for messages and the record of the run.
+        run, resume, progress: as in `train`.
+        learning: the settings of the training, see `Learning`.
 
     Returns:
-        the result of `train`; its operator is the restorer.
+        the result of `train`, whose operator is the restorer.
 
     Raises:
-        ParameterError: for a setting without meaning, or if the method needs halves or a voxel
-            size.
+        ParameterError: if a setting is invalid, or the method needs halves or a voxel size that
+            is not given.
         Interrupted: if a signal ended the training.
-        TrainingError: as `train`.
+        TrainingError: as in `train`.
 
     >>> noise = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
     >>> wedge = MissingWedge((-60.0, 60.0))
@@ -194,12 +202,13 @@ def fit_wiener_to(
     """Fit Wiener's filter to the middle of a volume of any size, from its halves if there are any.
 
     Args:
-        volume: ``(z, y, x)``, normalized; blank parts of a `core.Normalized` volume are left out.
+        volume: the normalized volume ``(z, y, x)``; blank parts of a `core.Normalized` are left
+            out.
         halves: two volumes of the same shape and scale with independent noise.
-        of: what is filtered, the mean of the halves or each of them.
+        of: "mean" for a filter of the mean of the halves, "half" for a filter of each of them.
 
     Raises:
-        ValueError: without halves, if the noise is not white.
+        ValueError: if there are no halves and the noise is not white.
     """
     if halves is None:
         return fit_wiener_white(_middle(volume, volume))
@@ -208,7 +217,7 @@ def fit_wiener_to(
 
 
 def _middle(volume: Readable, whole: Readable) -> np.ndarray:
-    """The middle of what the whole has without blank parts, from a volume of any size."""
+    """Return the part of a volume around the middle of the box that holds data in the whole."""
     box = measured_box(whole)
     edges = [min(s.stop - s.start, _LARGEST) for s in box]
     starts = [(s.start + s.stop - e) // 2 for s, e in zip(box, edges, strict=True)]
@@ -220,7 +229,8 @@ def _learner(
     method: str, volume: Readable, halves: Sequence[Readable] | None, width: int, seed: int
 ) -> tuple[Any, Any]:
     """Return the network to train, a U-Net behind Wiener's filter, and its objective."""
-    start, share = None, None  # share: of noise in the spectrum, if the tomogram has to be split
+    # The share is that of noise in the spectrum, for a tomogram that has to be split.
+    start, share = None, None
     own = method != "simulated"
     try:
         start = fit_wiener_to(volume, halves, "half" if own else "mean")
@@ -248,9 +258,9 @@ def restored(
     """Apply a restorer to the volumes of examples.
 
     Args:
-        restorer: fitted to each volume, and applied.
-        examples: to learn a segmenter from.
-        patch: as for `segmenters.fit_normalization`.
+        restorer: the restorer, whose statistics are fitted to each volume before it is applied.
+        examples: the examples that a segmenter will learn from.
+        patch: as in `segmenters.fit_normalization`.
 
     >>> from cryojax_seg.restore import Gaussian
     >>> volume = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
@@ -277,9 +287,9 @@ def jointly(
     """Return a segmenter behind a restorer that learns too, and their objective.
 
     Args:
-        restorer, segmenter: to begin with.
-        objective: of the segmenter; None for its default.
-        factor: of the restorer's own loss, `losses.restoration`.
+        restorer, segmenter: the operators before training.
+        objective: objective of the segmenter; None for its default.
+        factor: weight of the restorer's own loss, `losses.restoration`.
 
     >>> from cryojax_seg.restore import Gaussian
     >>> from cryojax_seg.segmenters import GlobalThreshold

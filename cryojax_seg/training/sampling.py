@@ -20,8 +20,8 @@ from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.training.companions import COMPANIONS, present
 from cryojax_seg.training.example import Batch, Example
 
-# Array sizes are rounded up, so that a step compiled for one annotation serves the next: edges to
-# multiples of this, in voxels, and lists of voxels to powers of two.
+# Array sizes are rounded up, so that a step compiled for one annotation serves the next: edges are
+# rounded to multiples of this number of voxels, and lists of voxels to powers of two.
 ROUNDING = 32
 
 
@@ -31,12 +31,13 @@ class Samples:
     """Holds the data of `draw` on the device.
 
     Attributes:
-        arrays: for each tomogram, its companions by name (see `companions`), ``(z, y, x, ...)``,
-            cropped to what patches can reach and padded by mirror images where they reach beyond
-            (weight 0 there).
-        shapes: int32 ``(tomogram, 3)``, what patches can reach; the arrays are rounded up.
-        voxels: int32 ``(tomogram, class, voxel, 3)``, voxels that patches are drawn around; zeros
-            follow the last. Those of an unlabelled tomogram stand in the first class.
+        arrays: companions of each tomogram by name (see `companions`), ``(z, y, x, ...)``, cropped
+            to the part that patches can reach. Where patches reach beyond the volume, they are
+            padded by mirror images with weight 0.
+        shapes: int32 ``(tomogram, 3)``, shape of the part that patches can reach; the arrays are
+            rounded up.
+        voxels: int32 ``(tomogram, class, voxel, 3)``, voxels around which patches are drawn,
+            followed by zeros. Those of an unlabelled tomogram are in the first class.
         counts: int32 ``(tomogram, class)``, the number of these voxels.
         wedges: the missing wedge of each tomogram in one common form, stacked; None if none is
             known.
@@ -56,7 +57,7 @@ class Samples:
 def canonical(wedge: MissingWedge | None) -> MissingWedge:
     """Return the same wedge as numbers of fixed shapes about the y axis, for stacking.
 
-    An unknown wedge becomes a full tilt range: nothing is missing as far as anybody knows.
+    An unknown wedge becomes a full tilt range, as if nothing were missing.
     """
     if wedge is None:
         wedge = MissingWedge((-90.0, 90.0))
@@ -78,8 +79,8 @@ def _flips(wedge: MissingWedge | None) -> np.ndarray:
 def _context(example: Example, patch: tuple[int, int, int], margin: int, everywhere: bool):
     """Return the part of an example that patches can cover, as mirrored indices along each axis.
 
-    For each axis: the indices, which of them are within the volume, the first, and how many there
-    are before rounding up.
+    Each axis has a tuple of the indices, a mask of those within the volume, the first index, and
+    the number of indices before rounding up.
     """
     indices, drawn = [], example.drawn
     for axis, edge in enumerate(patch):
@@ -117,18 +118,19 @@ def prepare(
     """Check the examples and put what `draw` needs on the device.
 
     Args:
-        examples: at least one; labelled, or unlabelled, or both.
-        classes: of the segmenter; none for a restorer.
-        patch: edges of the patches, voxels.
-        margin: border of a patch without loss; volumes are continued by mirror images so that
-            voxels at their faces can be drawn too, as `core.apply` does.
-        limit: voxels kept per class and tomogram (a random subset).
-        seed: of that subset.
-        everywhere: keep whole volumes, so that `draw` can take patches that nobody annotated.
+        examples: one or more examples, labelled or not.
+        classes: classes of the segmenter; none for a restorer.
+        patch: edges of the patches, in voxels.
+        margin: border of a patch without loss, in voxels. Volumes are continued by mirror images,
+            as in `core.apply`, so that voxels at their faces can be drawn too.
+        limit: largest number of voxels per class and tomogram; of more, a random subset is kept.
+        seed: seed of that subset.
+        everywhere: whether to keep whole volumes, so that `draw` can take patches that nobody
+            annotated.
 
     Raises:
-        ValueError: without examples, for labels that stand for no class, or for an unlabelled
-            example among labelled ones of which no patch would be drawn.
+        ValueError: if there are no examples, a label has no class, or no patch would be drawn from
+            an unlabelled example among labelled ones.
     """
     if not examples:
         raise ValueError("at least one example is needed")
@@ -181,7 +183,7 @@ def prepare(
 
 
 def _some(mask: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the indices ``(voxel, 3)`` of a mask, or of a random subset of so many."""
+    """Return the indices ``(voxel, 3)`` of a mask, or a random subset of at most `limit`."""
     found = np.flatnonzero(mask)
     if found.size > limit:
         found = np.sort(rng.choice(found, limit, replace=False))
@@ -200,14 +202,14 @@ def _table(voxels: list[list[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pick(chance: jax.Array, allowed: jax.Array) -> jax.Array:
-    """Choose one of the allowed indices, all equally likely, by a uniform number in [0, 1)."""
+    """Choose one of the allowed indices with equal chances, by a uniform number in [0, 1)."""
     rank = jnp.cumsum(allowed) - 1
     wanted = jnp.floor(chance * allowed.sum().astype(chance.dtype)).astype(rank.dtype)
     return jnp.argmax(allowed & (rank == wanted))
 
 
 def _place(samples: Samples, key: Key, patch: tuple[int, int, int], margin: int):
-    """Draw tomogram and origin of one patch: class first, then tomogram, voxel and jitter."""
+    """Draw the tomogram and the origin of one patch: class, tomogram, voxel and jitter in turn."""
     chance = jax.random.uniform(key, (6,))  # one call: each costs compilation time
     present = samples.counts > 0
     value = _pick(chance[0], present.any(0))
@@ -220,7 +222,7 @@ def _place(samples: Samples, key: Key, patch: tuple[int, int, int], margin: int)
 
 
 def _anywhere(samples: Samples, key: Key, patch: tuple[int, int, int]):
-    """Draw tomogram and origin of a patch that may lie anywhere."""
+    """Draw the tomogram and the origin of a patch that may lie anywhere."""
     chance = jax.random.uniform(key, (4,))
     example = jnp.floor(chance[0] * samples.shapes.shape[0]).astype(jnp.int32)
     free = samples.shapes[example] - np.asarray(patch, np.int32) + 1

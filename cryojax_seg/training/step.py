@@ -1,4 +1,4 @@
-"""One training step as a pure function of a state and the data."""
+"""Defines a training step as a pure function of a state and the data."""
 
 import dataclasses
 from collections.abc import Callable
@@ -61,7 +61,13 @@ def learnable(names: tuple[str, ...]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """Holds an operator as named arrays, with a function that rebuilds it."""
+    """Holds an operator as named arrays, with a function that rebuilds it.
+
+    Attributes:
+        params: learned arrays by path.
+        fixed: the other arrays by path.
+        rebuild: function from both to the operator.
+    """
 
     params: Arrays
     fixed: Arrays
@@ -74,7 +80,7 @@ def take_apart(operator: LocalOperator, learn: Any = nnx.Param) -> Parts:
     The arrays are copies, so that training may donate them.
 
     Raises:
-        TrainingError: if the filter selects nothing; it lists what there is.
+        TrainingError: if the filter selects nothing; the message lists the parameters.
     """
     graph, *states = nnx.split(operator, learn, ...)
     flat = [jax.tree_util.tree_flatten_with_path(state) for state in states]
@@ -117,7 +123,7 @@ def schedule(config: TrainConfig) -> optax.Schedule:
 
 
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Return AdamW with gradient clipping; scalars and vectors (as biases) do not decay."""
+    """Return AdamW with gradient clipping; scalars and vectors, such as biases, do not decay."""
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.adamw(
@@ -161,8 +167,8 @@ def make_step(
     With a mesh, patches are divided over its devices and the state is the same on all.
 
     Args:
-        parts: the operator, from `take_apart`.
-        objective: ``objective(operator, batch) -> scalar``.
+        parts: the parts of the operator, from `take_apart`.
+        objective: function ``objective(operator, batch) -> scalar``.
         config: settings of the training.
         margin: border of a patch without loss, in voxels.
         mesh: mesh of devices, from `runtime.data_mesh`; None for one device.
@@ -228,6 +234,6 @@ def make_step(
 
     if mesh is None:
         return jax.jit(step, donate_argnums=0)
-    # Whole on every device: what a process could only see a part of, it could neither log nor save.
+    # Outputs are whole on every device, because a process can neither log nor save a part of one.
     whole = NamedSharding(mesh, PartitionSpec())
     return jax.jit(step, donate_argnums=0, out_shardings=whole)

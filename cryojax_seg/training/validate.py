@@ -1,4 +1,4 @@
-"""The score on held-out annotation: mean Dice over the classes, annotated voxels only."""
+"""Scores a segmenter on the annotated voxels that are held out, by the mean Dice of its classes."""
 
 import dataclasses
 import math
@@ -15,17 +15,17 @@ from cryojax_seg.segmenters import Truncated, fit_normalization
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
 
-SHARE = 0.04  # of the time of training; compiling it takes some more, of 5 % in all
-_STEP = 3.0  # times that a training step computes each of its patches, forwards and backwards
-_PROBES = 8  # patches that statistics are measured on, as many as for the network that is kept
-_FEWEST = 4  # tiles, if that is not too little for one
+SHARE = 0.04  # of the training time is spent on validation; with compilation about 0.05
+_STEP = 3.0  # a training step, forwards and backwards, costs as much as so many forward passes
+_PROBES = 8  # patches on which statistics are measured, as many as for the network that is kept
+_FEWEST = 4  # tiles that a limit too low for all the annotation allows, if they are not too small
 
 
 def affordable(config: TrainConfig) -> float:
     """Return the voxels one validation may compute, so that all take `SHARE` of the training time.
 
-    It is counted, not measured: a run that is resumed, or repeated on another machine, validates
-    at the same steps with the same voxels.
+    The time is counted in voxels and not measured, so that a run that is resumed, or repeated on
+    another machine, validates at the same steps with the same voxels.
 
     >>> round(affordable(TrainConfig(steps=1000, validate_every=100, batch=2, patch=48)) / 48**3)
     24
@@ -46,17 +46,17 @@ def dice(
     """Return the mean over the foreground classes of the Dice of all examples together.
 
     Normalisation statistics are fitted to each volume first. A class that is neither annotated nor
-    predicted has no Dice and is left out; with no class left the score is 1. Tiles are given a
-    quarter of a patch of their surroundings, as training does, if the halo is wider than that.
+    predicted has no Dice and is left out; if no class is left, the score is 1. If the halo is wider
+    than a quarter of a patch, tiles get only this much context, as patches do in training.
 
     Args:
-        segmenter: any.
-        examples: held out.
-        patch: edge of the patches of training, voxels.
-        seed: of what is drawn.
-        voxels: that may be computed. If all the annotation takes more, some tiles of it are drawn:
-            at least one, and those that have each of the classes first.
-        interrupted: asked before every tile.
+        segmenter: any segmenter.
+        examples: the examples that are held out.
+        patch: edge of the patches of training, in voxels.
+        seed: seed of the tiles that are drawn.
+        voxels: number of voxels that may be computed. If all the annotation takes more, some tiles
+            of it are drawn: at least one, and those that add a class first.
+        interrupted: function that is called before every tile; True ends the validation.
 
     Returns:
         the score; None if it was interrupted.
@@ -93,9 +93,9 @@ def overlaps(
 
     Args:
         segmenter: any local operator with classes; statistics are fitted to each volume first.
-        examples: annotated.
-        patch: as for `segmenters.fit_normalization`.
-        halo: voxels around a tile that matter; None for the exact halo.
+        examples: the annotated examples.
+        patch: as in `segmenters.fit_normalization`.
+        halo: context around each tile in voxels; None for the exact halo.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> v = np.zeros((4, 4, 4), np.float32)
@@ -120,7 +120,7 @@ def overlaps(
 def _chosen(
     examples: Sequence[Example], context: int, stride: int, voxels: float | int, seed: int
 ) -> list[tuple[int, Tiling]]:
-    """Return tiles with the numbers of their examples: those with annotation, or some of them."""
+    """Return the tiles with annotation, or some of them, with the numbers of their examples."""
     boxes = [annotated(example, stride) for example in examples]
     shapes = [tuple(b.stop - b.start for b in box) for box in boxes]
     largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
