@@ -158,7 +158,18 @@ def _times(shape: Shape) -> str:
 
 
 def saved_by_memory(operator: LocalOperator, tiling: Tiling, postprocess: Any) -> Saving | None:
-    """Return the saving of a tiling that more memory would bring; None if it is small."""
+    """Return the saving of a tiling that more memory would bring; None if it is small.
+
+    >>> from cryojax_seg.core.tiling import tiling_of
+    >>> from cryojax_seg.restore import Gaussian
+    >>> tiling = tiling_of(Gaussian(4.0), (64, 64, 64), 16)
+    >>> saving = saved_by_memory(Gaussian(4.0), tiling, jnp.negative)
+    >>> saving is not None and saving.computed < 0.9 * tiling.waste
+    True
+    >>> whole = tiling_of(Gaussian(4.0), (64, 64, 64), 64)
+    >>> saved_by_memory(Gaussian(4.0), whole, jnp.negative) is None
+    True
+    """
     if tiling.waste <= WASTE:
         return None
     memory, better = memory_for(operator, tiling.shape, postprocess=postprocess)
