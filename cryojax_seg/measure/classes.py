@@ -82,8 +82,8 @@ class MeasuredClass:
         Args:
             rim: how masks of membranes end at open edges, see `membrane_area`.
 
-            Yields:
-                the mid-surfaces of membranes, and the boundaries of organelles and complexes.
+        Yields:
+            the mid-surfaces of membranes, and the boundaries of organelles and complexes.
         """
         for number, start, mask in self.boxes:
             if self.kind == "membrane":
@@ -166,7 +166,7 @@ def measure_classes(
     >>> classes = [ObjectClass("membrane", 1, "membrane"), ObjectClass("granule", 2, "organelle")]
     >>> found = measure_classes(labels, (10.0, 10.0, 10.0), classes)
     >>> row = found.rows()[1]
-    >>> row["class"], row["z_nm"], 7 < row["distance_to_membrane_min_nm"] < 8
+    >>> row["class"], row["z_nm"], 7 < row["distance_to_membrane_mean_nm"] < 8
     ('granule', 19.5, True)
     """
     voxel_size = check_voxel_size(voxel_size_angstrom)
