@@ -77,6 +77,7 @@ def test_filters_are_fitted_to_the_tomogram(series):
     np.testing.assert_allclose(found.gain[...], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_energy_writes_the_spread_of_its_samples(series):
     done = inference.restore_file(
         series / "t.mrc", series / "r.mrc", WEDGE, method="energy", samples=2, **SMALL
@@ -85,6 +86,7 @@ def test_energy_writes_the_spread_of_its_samples(series):
     assert spread.shape == (20, 24, 28) and (spread >= 0).all() and spread.max() > 0
 
 
+@pytest.mark.slow
 def test_a_training_that_was_interrupted_goes_on(series, monkeypatch):
     """The result is that of a training that was not, bit for bit."""
     call = (series / "t.mrc", series / "r.mrc", WEDGE)
