@@ -1,4 +1,4 @@
-"""The whole path from a tomogram to a scored segmentation, on a phantom, in two minutes."""
+"""Demonstrate the whole path from a tomogram to a scored segmentation, on a phantom."""
 
 import dataclasses
 import json

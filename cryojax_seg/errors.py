@@ -6,7 +6,7 @@ command line adds the option of the same name when it prints the message.
 
 
 class Mendable(Exception):
-    """A problem that a parameter of the call mends.
+    """Reports a problem that a parameter of the call mends.
 
     Attributes:
         parameters: the names of those parameters; empty if none mends it.
@@ -18,7 +18,7 @@ class Mendable(Exception):
 
 
 class ParameterError(Mendable, ValueError):
-    """A parameter is missing or wrong; the message says what to give, on one line.
+    """Reports that a parameter is missing or wrong; one line says what to give.
 
     >>> error = ParameterError("a.mrc: has no voxel size; give voxel_size", "voxel_size")
     >>> str(error), error.parameters
@@ -27,4 +27,4 @@ class ParameterError(Mendable, ValueError):
 
 
 class ProcessError(Mendable, RuntimeError):
-    """Of several processes that work together, one failed or was given something else."""
+    """Reports that one of several processes failed or was started with other arguments."""

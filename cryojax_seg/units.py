@@ -18,7 +18,7 @@ def _times(factor: Number) -> Convert:
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """A kind of number with its unit and its plausible sizes.
+    """Describes a kind of number by its unit and its plausible sizes.
 
     Attributes:
         unit: that it is given in.

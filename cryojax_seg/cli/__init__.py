@@ -1,4 +1,4 @@
-"""The command line ``cryojax-seg``: one thin file a subcommand.
+"""Run the command line ``cryojax-seg``, which has one thin file for each command.
 
 Nothing here imports JAX before the options are parsed, so that ``--help`` answers at once. Each
 subcommand is a frozen dataclass of options and a function ``run(options)`` beside it.
@@ -49,7 +49,7 @@ _COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status.
+    """Run one command and return its exit status.
 
     0: done. 2: something is wrong with what was asked or with a file; one line on the error
     stream says what and how to mend it. 130 or 143: interrupted by Ctrl-C or by SIGTERM, within

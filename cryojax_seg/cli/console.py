@@ -1,4 +1,4 @@
-"""What the commands print: results to standard output, everything else to standard error."""
+"""Print results to standard output, and everything else to standard error."""
 
 import contextlib
 import logging

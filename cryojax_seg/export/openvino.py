@@ -141,7 +141,7 @@ def write_openvino(
 
 
 class OpenVINOProgram:
-    """A segmenter compiled for the CPU and blocks of one shape; calling it returns logits.
+    """Holds a segmenter compiled for the CPU and blocks of one shape; a call returns logits.
 
     What `core.apply_tiles` takes as its `program`, for the shape ``tiling.padded``.
 

@@ -1,4 +1,4 @@
-"""The average of boxes from files to files, with its halves, poses and resolution."""
+"""Average boxes from files to files, and write halves, poses and the resolution."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from cryojax_seg.io.files import FileError, PathLike
 
 @dataclasses.dataclass(frozen=True)
 class Averaged:
-    """What `average_files` did.
+    """Reports what `average_files` wrote.
 
     Attributes:
         count: number of particles.

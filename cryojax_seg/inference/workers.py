@@ -194,7 +194,7 @@ def share(things: Sequence[Thing], number: int, count: int) -> Sequence[Thing]:
 
 
 def _devices(count: int) -> list[str]:
-    """A GPU for each worker, as CUDA names them; empty if JAX will not use any."""
+    """Return a GPU for each worker, as CUDA names them; empty if JAX will not use any."""
     plugins = {entry.name for entry in importlib.metadata.entry_points(group="jax_plugins")}
     platforms = os.environ.get("JAX_PLATFORMS", "cuda")
     if not any("cuda" in name for name in plugins) or platforms == "cpu":

@@ -19,7 +19,7 @@ _CACHE = 2**26  # bytes of chunks that are kept: parts that are read one after a
 
 @final
 class Chunked:
-    """A volume ``(z, y, x)`` on disk that reads its parts when they are indexed.
+    """Reads the parts of a volume ``(z, y, x)`` on disk when they are indexed.
 
     Slices along one, two or all axes give NumPy arrays; `np.asarray` reads it whole. Nothing else
     is understood, so that no loop over sections decodes every chunk again for each of them.

@@ -13,7 +13,7 @@ DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 class DiskFullError(OSError):
-    """A disk is full; the message names the output and the free space.
+    """Reports that a disk is full; the message names the output and the free space.
 
     Attributes:
         reason: in the words of the system.

@@ -20,7 +20,7 @@ PathLike = str | os.PathLike[str]
 
 
 class FileError(ParameterError):
-    """A file is refused; the message names it and says what to do, on one line of bounded length.
+    """Reports that a file is refused; one line of bounded length names it and says what to do.
 
     Where a parameter of the call mends it, `parameters` names that one.
 
@@ -42,7 +42,7 @@ class BusyError(FileError):
 
 
 class HeaderWarning(Mendable, UserWarning):
-    """A file was read, but what it says about itself is suspicious.
+    """Warns that a file was read whose header is suspicious.
 
     >>> HeaderWarning("t.mrc: voxel size unknown; give voxel_size", "voxel_size").parameters
     ('voxel_size',)

@@ -24,7 +24,7 @@ def lock_path(target: Path) -> Path:
 
 
 class Lock:
-    """A lock file that this process holds until `release`.
+    """Holds a lock file until `release`.
 
     The file names process and machine for people; what counts is an advisory lock of the system,
     which ends with the process. So the lock of a dead process is taken over, and its number is

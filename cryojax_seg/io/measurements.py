@@ -1,4 +1,4 @@
-"""The table of measured objects, and their meshes, as files."""
+"""Write the table of measured objects, and their meshes."""
 
 import csv
 import re

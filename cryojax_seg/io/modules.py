@@ -24,7 +24,7 @@ _PACKAGES = tuple(f"cryojax_seg.{name}" for name in ("core", "losses", "restore"
 
 
 class ModelError(FileError):
-    """A saved model is refused; the message names the folder and what to do.
+    """Reports that a saved model is refused; the message names the folder and what to do.
 
     >>> raise ModelError("run/model: no such model folder")
     Traceback (most recent call last):
@@ -33,7 +33,7 @@ class ModelError(FileError):
 
 
 class ForeignModuleError(ModelError):
-    """A model needs code of a module that nobody allowed it to import.
+    """Reports that a model needs code of a module that nobody allowed it to import.
 
     Attributes:
         module: the name of that module.

@@ -16,7 +16,7 @@ log = logging.getLogger("cryojax_seg.io")
 
 
 def normalized(tomogram: Tomogram, contrast: Contrast) -> Normalized:
-    """The tomogram with structure bright and noise of deviation 1, normalized as it is read.
+    """Return the tomogram with bright structure and unit noise, normalized as it is read.
 
     Logs how much of the volume is blank or not finite.
 

@@ -1,4 +1,4 @@
-"""The classes of a label volume as `measure` takes them, from files on one grid."""
+"""Read the classes of a label volume, as `measure` takes them, from files on one grid."""
 
 import dataclasses
 import logging

@@ -31,7 +31,7 @@ _EVERY = 5.0  # seconds between two records of how far a job is
 
 @runtime_checkable
 class Output(Protocol):
-    """A volume being written. Its parts lie in ``.NAME.partial`` beside it until `finish`.
+    """Writes a volume whose parts lie in ``.NAME.partial`` beside it until `finish`.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "t.mrc"
@@ -64,7 +64,7 @@ class Output(Protocol):
 
 
 class MrcOutput:
-    """An MRC volume that is written part by part.
+    """Writes an MRC volume part by part.
 
     All of its space is taken at once where the system can (not on macOS), so that a full disk is
     found before work starts.

@@ -23,7 +23,7 @@ _PARTICLES_FILE = "rlnTomoParticlesFile"
 
 @dataclasses.dataclass(frozen=True)
 class ParticleTable:
-    """A table of particles with the words of its file, not yet interpreted.
+    """Holds a table of particles with the words of its file, not yet interpreted.
 
     Attributes:
         path: the file.
@@ -49,12 +49,12 @@ class ParticleTable:
 
     @property
     def centred(self) -> bool:
-        """Whether coordinates are angstrom from the centre of the tomogram (RELION 5)."""
+        """True if coordinates are angstrom from the centre of the tomogram (RELION 5)."""
         return self.dialect == "star" and set(relion.CENTRED) <= set(self.columns)
 
     @property
     def images(self) -> Sequence[str] | None:
-        """The box of each particle, such as ``000001@boxes.mrcs``; None if the table has none."""
+        """Box of each particle, such as ``000001@boxes.mrcs``; None if the table has none."""
         return self.columns.get(relion.IMAGE)
 
     def take(self, rows: Sequence[int]) -> "ParticleTable":

@@ -1,4 +1,4 @@
-"""The particles of a table that lie in a tomogram, and compartments that they may be in."""
+"""Read the particles of a table that lie in a tomogram, and the compartments around them."""
 
 import logging
 

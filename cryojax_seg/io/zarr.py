@@ -104,7 +104,7 @@ def read_zarr(
 
 @final
 class ZarrOutput:
-    """An OME-Zarr volume that is written part by part; read `write_zarr` for the format.
+    """Writes an OME-Zarr volume part by part; read `write_zarr` for the format.
 
     What is written lies in the folder ``.NAME.partial`` beside the volume until `finish`. Parts
     may overlap the chunks as they like, and each other; a part that covers whole chunks is written

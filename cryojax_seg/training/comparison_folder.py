@@ -1,4 +1,4 @@
-"""The folder of a comparison: its state, and whether another call may go on in it."""
+"""Keep the state of a comparison in its folder, and tell whether another call may continue it."""
 
 import json
 from collections.abc import Mapping

@@ -129,7 +129,7 @@ class TrainConfig:
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     """Random changes of the patches."""
     precision: Literal["f32", "bf16"] = "f32"
-    """Of a network's products while it learns; parameters and losses are float32 always."""
+    """Precision of the products of a network in training; parameters and losses stay float32."""
     validate_every: int = 100
     """Steps between validations, if there is validation data."""
     patience: int = 0

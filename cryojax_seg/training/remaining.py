@@ -22,7 +22,7 @@ def duration(seconds: float | int) -> str:
 
 
 class Remaining:
-    """The time that is left of some work, by the rate of all steps but the first.
+    """Estimates the time that is left from the rate of all steps but the first.
 
     The first step compiles what the others run, so it says nothing about them.
 
