@@ -113,3 +113,28 @@ def check_gradients():
             assert abs(difference) > 1e-4, place
 
     return check
+
+
+@pytest.fixture(scope="session")
+def balls():
+    """A noisy volume with dark balls, and their labels."""
+    shape = (16, 40, 40)
+    rng = np.random.default_rng(0)
+    volume, labels, grid = rng.normal(size=shape), np.zeros(shape, np.int8), np.indices(shape)
+    for centre in ((5, 9, 30), (8, 28, 10), (11, 14, 8), (4, 30, 32)):
+        away = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True))
+        volume -= 5 * np.exp(-away / 8)
+        labels[away <= 9] = 1
+    return volume.astype(np.float32), labels
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes an array as an MRC file and returns its path."""
+    from cryojax_seg import io
+
+    def to_file(name, values, size=10.0):
+        io.write_mrc(tmp_path / name, values, voxel_size=size, overwrite=True)
+        return tmp_path / name
+
+    return to_file

@@ -1,14 +1,14 @@
 """Run 3D convolutions on x86 processors with oneDNN, which jaxlib carries inside.
 
 XLA's own 3D convolution is the slowest path there is on a CPU. The CPU client of jaxlib holds
-oneDNN, and a program that contains the custom call ``__onednn$convolution`` runs it, at two to ten
-times the rate. XLA writes this call itself in builds where a flag allows it, and until that is the
-case everywhere, this module writes it. The call is private: its fields change between versions
-and a wrong field ends the process. So it is used only with the versions of jaxlib that are listed,
-and only after a separate process has shown that it computes what the native convolution does.
+oneDNN, and a program that contains the custom call ``__onednn$convolution`` runs it, which is
+faster (`experiments/benchmarks/convolution.py` measures how much). The call is private: its fields
+change between versions, and a wrong field ends the process. So it is used only with the versions of
+jaxlib that are listed, and only after a separate process has shown that it computes what the native
+convolution does.
 
-Programs that contain the call cannot be kept in JAX's persistent cache, and are compiled again in
-each process; they compile in a quarter of the time of the others.
+Programs that contain the call cannot be kept in JAX's persistent cache, so each process compiles
+them again.
 """
 
 import contextlib

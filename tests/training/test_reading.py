@@ -13,27 +13,6 @@ from cryojax_seg.training.reading import check_held_out
 SHAPE = (16, 40, 40)
 
 
-@pytest.fixture(scope="module")
-def balls():
-    """A noisy volume with dark balls, and their labels."""
-    rng = np.random.default_rng(0)
-    volume, labels, grid = rng.normal(size=SHAPE), np.zeros(SHAPE, np.int8), np.indices(SHAPE)
-    for centre in ((5, 9, 30), (8, 28, 10), (11, 14, 8), (4, 30, 32)):
-        away = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True))
-        volume -= 5 * np.exp(-away / 8)
-        labels[away <= 9] = 1
-    return volume.astype(np.float32), labels
-
-
-@pytest.fixture
-def write(tmp_path):
-    def to_file(name, values, size=10.0):
-        io.write_mrc(tmp_path / name, values, voxel_size=size, overwrite=True)
-        return tmp_path / name
-
-    return to_file
-
-
 @pytest.mark.filterwarnings("ignore:.*cell is 0")
 def test_tomograms_of_several_voxel_sizes_are_refused(write, balls, caplog):
     volume, labels = balls
