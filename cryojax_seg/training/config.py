@@ -111,8 +111,11 @@ class TrainConfig:
     that is at most a quarter of the patch, which makes training exact at borders, else 0."""
     learning_rate: float = 3e-3
     """Peak learning rate of AdamW."""
-    warmup: float = 0.05
-    """Fraction of the steps in which the learning rate rises linearly; a cosine follows."""
+    warmup: float | int = 0.05
+    """Steps in which the learning rate rises linearly; below 1, their fraction of all steps."""
+    decay: float | int = 0.5
+    """Fraction of the steps, the last ones, in which the learning rate falls along a cosine; 1
+    lets it fall from its peak on. In between it is constant."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     weight_decay: float = 1e-4
@@ -155,7 +158,11 @@ class TrainConfig:
             math.isfinite(self.learning_rate) and self.learning_rate > 0,
             f"learning_rate must be positive, got {self.learning_rate}",
         )
-        _require(0 <= self.warmup < 1, f"warmup is a fraction of the steps, got {self.warmup}")
+        _require(
+            0 <= self.warmup < math.inf,
+            f"warmup is a fraction or a number of steps, got {self.warmup}",
+        )
+        _require(0 <= self.decay <= 1, f"decay is a fraction of the steps, got {self.decay}")
         _require(0 <= self.ema < 1, f"ema must be at least 0 and below 1, got {self.ema}")
         _require(self.clip > 0, f"clip must be positive, got {self.clip}")
         _require(self.unannotated >= 0, f"unannotated must be at least 0, got {self.unannotated}")

@@ -17,6 +17,7 @@ from cryojax_seg.segmenters import in_bfloat16
 from cryojax_seg.training.augment import augment
 from cryojax_seg.training.config import TrainConfig, TrainingError
 from cryojax_seg.training.sampling import Samples, draw
+from cryojax_seg.training.schedule import learning_rate, phases
 
 Arrays = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -38,6 +39,8 @@ class TrainState:
         ema: the running mean of `params`.
         step: int32, the number of finished steps.
         seed: uint32, the seed of all random numbers.
+        phases: int32 ``[risen, falls, ends]``, the steps at which the learning rate has risen,
+            begins to fall and has fallen, see `schedule.phases`.
     """
 
     params: Any
@@ -46,6 +49,7 @@ class TrainState:
     ema: Any
     step: Any
     seed: Any
+    phases: Any
 
 
 def learnable(names: tuple[str, ...]) -> Any:
@@ -111,23 +115,15 @@ def take_apart(operator: LocalOperator, learn: Any = nnx.Param) -> Parts:
     return Parts(params, fixed, rebuild)
 
 
-def schedule(config: TrainConfig) -> optax.Schedule:
-    """Return a linear warm-up, then a cosine down to a hundredth of the peak learning rate."""
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.01 * config.learning_rate,
-        peak_value=config.learning_rate,
-        warmup_steps=max(round(config.warmup * config.steps), 1),
-        decay_steps=max(config.steps, 2),
-        end_value=0.01 * config.learning_rate,
-    )
-
-
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Return AdamW with gradient clipping; scalars and vectors, such as biases, do not decay."""
+    """Return AdamW with gradient clipping; scalars and vectors, such as biases, do not decay.
+
+    Its learning rate is 1: the step multiplies the updates by that of `schedule.learning_rate`.
+    """
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.adamw(
-            schedule(config),
+            1.0,
             weight_decay=config.weight_decay,
             mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
         ),
@@ -143,6 +139,7 @@ def initial_state(parts: Parts, config: TrainConfig) -> TrainState:
         ema=jax.tree.map(jnp.array, parts.params),
         step=jnp.zeros((), jnp.int32),
         seed=jnp.asarray(config.seed, jnp.uint32),
+        phases=jnp.asarray(phases(config)),
     )
 
 
@@ -188,7 +185,7 @@ def make_step(
     >>> int(state.step), bool(metrics["finite"])
     (1, True)
     """
-    transform, rate = optimizer(config), schedule(config)
+    transform = optimizer(config)
 
     def step(state: TrainState, samples: Samples) -> tuple[TrainState, Metrics]:
         by_sample, by_augment = step_key(state.seed, state.step)
@@ -210,7 +207,8 @@ def make_step(
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
         with jax.numpy_dtype_promotion("standard"):  # optax counts in integers and divides
             updates, opt_state = transform.update(gradient, state.opt_state, state.params)
-            current = rate(state.step)
+        rate = learning_rate(config, state.phases, state.step)
+        updates = jax.tree.map(lambda update: rate.astype(update.dtype) * update, updates)
         params: Any = optax.apply_updates(state.params, updates)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))
@@ -227,7 +225,7 @@ def make_step(
             "step": state.step + 1,
             "loss": loss,
             "norm": norm,
-            "rate": current,
+            "rate": rate,
             "finite": finite,
         }
         return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), metrics

@@ -5,9 +5,9 @@
 
 The ``standard`` U-Net is trained on membranes of a simulated scene until its Dice on another scene
 reaches a goal. PyTorch starts from the same parameters and gets the same patches, loss
-(cross-entropy plus Dice), optimizer (AdamW, warm-up and cosine, clipped gradients) and validation;
-the losses of the first steps show that both do the same. Our step also draws its patches and keeps
-the running mean of the parameters, while the patches for PyTorch are drawn before its clock starts.
+(cross-entropy plus Dice), optimizer (AdamW), learning rates, clipped gradients and validation; the
+losses of the first steps show that both do the same. Our step also draws its patches and keeps the
+running mean of the parameters, while the patches for PyTorch are drawn before its clock starts.
 Both alternate in groups of steps, so that other load on the machine affects both. Compilation is
 not counted. The result is ``experiments/results/benchmark_training.json``.
 
@@ -17,6 +17,7 @@ convolution are written in place, so that the batch remains the first axis under
 """
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import pathlib
@@ -35,7 +36,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 from cryojax_seg import core, runtime, training
 from cryojax_seg.segmenters import unet_preset
 from cryojax_seg.training.sampling import Samples, draw, prepare
-from cryojax_seg.training.step import initial_state, schedule, step_key, take_apart
+from cryojax_seg.training.schedule import learning_rate, phases
+from cryojax_seg.training.step import initial_state, step_key, take_apart
 from experiments.common import claim, write_results
 from experiments.method_comparison import phantom
 
@@ -101,7 +103,8 @@ class Theirs:
 
         torch.set_num_threads(CORES)
         self.torch, self.net, self.validation = torch, SameUNet(net), validation
-        self.rate, self.clip = schedule(settings), settings.clip
+        self.rate = functools.partial(learning_rate, settings, phases(settings))
+        self.clip = settings.clip
         leaves = self.net.leaves
         groups = [
             {"params": [p for p in leaves if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -128,7 +131,7 @@ class Theirs:
         loss.backward()
         self.torch.nn.utils.clip_grad_norm_(self.net.leaves, self.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = float(np.asarray(self.rate(count)))
+            group["lr"] = float(self.rate(count))
         self.optimizer.step()
         return float(loss.detach())
 

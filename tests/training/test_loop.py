@@ -245,7 +245,8 @@ def test_the_default_loss_suits_the_method():
         ({"patch": 0}, "patch edges must be positive"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
         ({"ema": 1.0}, "ema must be"),
-        ({"warmup": 1.5}, "warmup is a fraction"),
+        ({"warmup": -0.5}, "warmup is a fraction"),
+        ({"decay": 1.5}, "decay is a fraction"),
         ({"seed": -1}, "seed must be"),
     ],
 )

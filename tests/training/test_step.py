@@ -21,7 +21,6 @@ from cryojax_seg.training.step import (
     initial_state,
     learnable,
     optimizer,
-    schedule,
     step_key,
     take_apart,
 )
@@ -127,13 +126,22 @@ def test_only_kernels_decay():
     assert (np.asarray(updates["bias"]) == 0).all()
 
 
-def test_the_learning_rate_rises_and_falls():
-    rate = schedule(TrainConfig(steps=100, warmup=0.1, learning_rate=1.0))
-    values = np.array([float(rate(jnp.float32(s))) for s in range(101)])
-    assert values.argmax() == 10
-    np.testing.assert_allclose(values[[0, 10, 55, 100]], [0.01, 1.0, 0.505, 0.01], rtol=1e-4)
-    assert (np.diff(values[:10]) > 0).all()
-    assert (np.diff(values[10:]) < 0).all()
+def test_the_rate_is_a_number_of_the_state(compiled):
+    """The end of a run can be planned at any step, without compiling again."""
+    step, state, samples = fresh(compiled)
+    rates = []
+    for number in range(8):
+        if number == 4:
+            state = dataclasses.replace(state, phases=jnp.asarray([2, 4, 8], jnp.int32))
+        before = np.asarray(state.params["kernel"])
+        state, metrics = step(state, samples)
+        rates.append(float(metrics["rate"]))
+    assert step._cache_size() == 1
+    np.testing.assert_allclose(rates[:4], np.array([0.002, 0.101, 0.2, 0.2]), rtol=1e-5)
+    falling = 0.002 + 0.198 * (0.5 + 0.5 * np.cos(np.pi * np.arange(4) / 4))
+    np.testing.assert_allclose(rates[4:], falling, rtol=1e-5)
+    # The updates follow the rate: Adam's are at most about as long as it.
+    assert 0 < np.abs(np.asarray(state.params["kernel"]) - before).max() < 2 * rates[-1]
 
 
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
