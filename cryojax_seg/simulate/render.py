@@ -173,8 +173,9 @@ def _array(leaf, dtype):
     return array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
 
 
-@functools.partial(jax.jit, static_argnames="voxel_size")
-def _touched(structure: Structure, poses, index, starts, voxel_size: float):
+# The voxel size is a traced number, so that one program serves all voxel sizes.
+@jax.jit
+def _touched(structure: Structure, poses, index, starts, voxel_size):
     cell = 4  # voxels between the points at which the distance is evaluated
     axis = np.arange(cell / 2 - 0.5, BLOCK, cell)
     offsets = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)
@@ -184,15 +185,13 @@ def _touched(structure: Structure, poses, index, starts, voxel_size: float):
         pose, start = pair
         placed = Placed(structure, *pose)
         points = (offsets + start.astype(offsets.dtype)[None, None, None]) * voxel_size
-        return placed.excluded_volume(points).min() < np.sqrt(3) * cell / 2 * voxel_size + TAIL
+        return placed.excluded_volume(points).min() < 3**0.5 * cell / 2 * voxel_size + TAIL
 
     return jax.lax.map(touched, (poses, starts))
 
 
-@functools.partial(jax.jit, static_argnames="voxel_size", donate_argnums=0)
-def _draw(
-    canvas: Truth, structure: Structure, poses, index, starts, first, voxel_size: float
-) -> Truth:
+@functools.partial(jax.jit, donate_argnums=0)
+def _draw(canvas: Truth, structure: Structure, poses, index, starts, first, voxel_size) -> Truth:
     """Add an object to each block. Instances are counted from `first`; index -1 is padding."""
 
     def draw(canvas, pair):
@@ -220,13 +219,13 @@ def _draw(
     return jax.lax.scan(draw, canvas, (poses, index, starts))[0]
 
 
-def _drawn(old: Truth, placed: Placed, number, start, voxel_size: float) -> Truth:
+def _drawn(old: Truth, placed: Placed, number, start, voxel_size) -> Truth:
     """Return a block after adding one more object to it."""
     axis, dtype = np.arange(BLOCK), old.density.dtype
     grid = jnp.asarray(np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1), dtype)
     points = (grid + start.astype(dtype)[None, None, None]) * voxel_size
-    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * (voxel_size / 4)
-    corners = jnp.asarray(corners, dtype)
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    corners = jnp.asarray(corners, dtype) * (voxel_size / 4)
     samples = jax.vmap(lambda c: placed.density(points + c[None, None, None]))(corners)
     label = placed.labels(points)
     wins = jnp.where(label == LUMEN, old.labels == BACKGROUND, label != BACKGROUND)
