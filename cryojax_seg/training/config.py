@@ -106,6 +106,9 @@ class TrainConfig:
     unannotated: int = 0
     """More patches per step, drawn anywhere in the tomograms, for objectives that need no labels
     (`losses.equivariant`, `losses.forward_model`)."""
+    replay: int = 0
+    """More patches per step, drawn from the replayed examples (see `training.train`), so that what
+    a model learned from them before is not forgotten."""
     margin: int | None = None
     """Border of a patch that gives context but no loss, voxels. By default the method's halo if
     that is at most a quarter of the patch, which makes training exact at borders, else 0."""
@@ -166,6 +169,7 @@ class TrainConfig:
         _require(0 <= self.ema < 1, f"ema must be at least 0 and below 1, got {self.ema}")
         _require(self.clip > 0, f"clip must be positive, got {self.clip}")
         _require(self.unannotated >= 0, f"unannotated must be at least 0, got {self.unannotated}")
+        _require(self.replay >= 0, f"replay must be at least 0, got {self.replay}")
         _require(self.patience >= 0, f"patience must not be negative, got {self.patience}")
         _require(
             self.precision in ("f32", "bf16"), f"precision is f32 or bf16, got {self.precision!r}"
@@ -177,6 +181,15 @@ class TrainConfig:
         """Return the edges of a patch along z, y, x."""
         z, y, x = (self.patch,) * 3 if isinstance(self.patch, int) else self.patch
         return z, y, x
+
+    @property
+    def patches(self) -> int:
+        """Return the number of all patches of a step.
+
+        >>> TrainConfig(batch=2, replay=3).patches
+        5
+        """
+        return self.batch + self.unannotated + self.replay
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON or YAML; `from_dict` reads them back."""

@@ -66,6 +66,7 @@ def train(
     config: TrainConfig,
     *,
     validation: Sequence[Example] = (),
+    replayed: Sequence[Example] = (),
     objective: Objective | None = None,
     learn: Any = None,
     run: str | os.PathLike[str] | None = None,
@@ -89,6 +90,8 @@ def train(
         config: settings of the training.
         validation: examples with held-out annotation, see `split_annotation`; they decide which
             parameters are kept and when to stop early.
+        replayed: examples from which `config.replay` more patches of every step are drawn, such as
+            those that the operator learned from before (see `labelled`).
         objective: ``objective(operator, batch) -> scalar``; a segmenter has a default, see
             `core.Segmenter.default_loss`. Restorers need one: see `losses.restoration`,
             `losses.noise2clean` and `losses.adversarial`.
@@ -129,7 +132,11 @@ def train(
     for example in validation:
         example.require_labels("validation")
         example.check_labels(classes)
-    mesh = devices.data_mesh(config.batch + config.unannotated)
+    if bool(config.replay) != bool(replayed):
+        raise ValueError(
+            f"{config.replay} patches a step are replayed, of {len(replayed)} examples; give both"
+        )
+    mesh = devices.data_mesh(config.patches)
     margin = exact_margin(operator, patch) if config.margin is None else config.margin
     samples = prepare(
         examples,
@@ -139,7 +146,9 @@ def train(
         config.voxels_per_class,
         config.seed,
         everywhere=config.unannotated > 0,
+        replayed=replayed,
     )
+    examples = [*examples, *replayed]
     parts = take_apart(operator, learnable(config.learn) if learn is None else learn)
     state = initial_state(parts, config)
     switches = (run is None, resume, bool(validation))
@@ -228,13 +237,14 @@ class _Task:
         """Describe the patches that the next step of this state sees, for messages."""
         samples, seed, number = _on_one_device((self.samples, state.seed, state.step))
         key, _ = step_key(seed, number)
-        numbers, origins = jax.jit(places, static_argnums=(2, 3, 4, 5))(
+        numbers, origins = jax.jit(places, static_argnums=(2, 3, 4, 5, 6))(
             samples,
             key,
             self.config.batch,
             self.config.patch_shape,
             self.margin,
             self.config.unannotated,
+            self.config.replay,
         )
         origins = np.asarray(origins) + np.asarray(samples.offsets)[np.asarray(numbers)]
         return ", ".join(

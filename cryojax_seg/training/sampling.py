@@ -43,6 +43,7 @@ class Samples:
             known.
         flips: bool ``(tomogram, 8, 3)``, the flips that leave its wedge unchanged.
         offsets: int32 ``(tomogram, 3)``, voxel 0 of the arrays in the tomogram.
+        replayed: bool ``(tomogram,)``, which of them only serve for patches that are replayed.
     """
 
     arrays: tuple[dict[str, Any], ...]
@@ -52,6 +53,7 @@ class Samples:
     wedges: Any
     flips: Any
     offsets: Any
+    replayed: Any
 
 
 def canonical(wedge: MissingWedge | None) -> MissingWedge:
@@ -114,6 +116,7 @@ def prepare(
     limit: int = 32768,
     seed: int = 0,
     everywhere: bool = False,
+    replayed: Sequence[Example] = (),
 ) -> Samples:
     """Check the examples and put what `draw` needs on the device.
 
@@ -127,6 +130,7 @@ def prepare(
         seed: seed of that subset.
         everywhere: whether to keep whole volumes, so that `draw` can take patches that nobody
             annotated.
+        replayed: more examples, from which only patches that are replayed are drawn.
 
     Raises:
         ValueError: if there are no examples, a label has no class, or no patch would be drawn from
@@ -136,6 +140,8 @@ def prepare(
         raise ValueError("at least one example is needed")
     if 2 * margin >= min(patch):
         raise ValueError(f"a margin of {margin} voxels leaves nothing of patches of {patch}")
+    own = len(examples)
+    examples = [*examples, *replayed]
     labelled = any(example.labels is not None for example in examples)
     for example in examples:
         example.check_labels(classes)
@@ -178,6 +184,7 @@ def prepare(
             wedges=jax.tree.map(lambda *leaves: jnp.stack(leaves), *wedges) if known else None,
             flips=np.stack([_flips(example.wedge) for example in examples]),
             offsets=np.array(offsets, np.int32),
+            replayed=np.arange(len(examples)) >= own,
         )
     )
 
@@ -208,10 +215,13 @@ def _pick(chance: jax.Array, allowed: jax.Array) -> jax.Array:
     return jnp.argmax(allowed & (rank == wanted))
 
 
-def _place(samples: Samples, key: Key, patch: tuple[int, int, int], margin: int):
-    """Draw the tomogram and the origin of one patch: class, tomogram, voxel and jitter in turn."""
+def _place(samples: Samples, among: Any, key: Key, patch: tuple[int, int, int], margin: int):
+    """Draw the tomogram and the origin of one patch: class, tomogram, voxel and jitter in turn.
+
+    Only the tomograms that the mask `among` marks are drawn.
+    """
     chance = jax.random.uniform(key, (6,))  # one call: each costs compilation time
-    present = samples.counts > 0
+    present = (samples.counts > 0) & among[:, None]
     value = _pick(chance[0], present.any(0))
     example = _pick(chance[1], present[:, value])
     index = jnp.floor(chance[2] * samples.counts[example, value].astype(chance.dtype))
@@ -222,9 +232,9 @@ def _place(samples: Samples, key: Key, patch: tuple[int, int, int], margin: int)
 
 
 def _anywhere(samples: Samples, key: Key, patch: tuple[int, int, int]):
-    """Draw the tomogram and the origin of a patch that may lie anywhere."""
+    """Draw the tomogram, none that is replayed, and the origin of a patch that lies anywhere."""
     chance = jax.random.uniform(key, (4,))
-    example = jnp.floor(chance[0] * samples.shapes.shape[0]).astype(jnp.int32)
+    example = _pick(chance[0], ~samples.replayed)
     free = samples.shapes[example] - np.asarray(patch, np.int32) + 1
     return example, jnp.floor(chance[1:] * free.astype(chance.dtype)).astype(jnp.int32)
 
@@ -236,14 +246,23 @@ def places(
     patch: tuple[int, int, int],
     margin: int = 0,
     anywhere: int = 0,
+    replay: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
     """Draw the tomogram of each patch of a batch, and its origin in the prepared arrays."""
-    found = jax.vmap(lambda k: _place(samples, k, patch, margin))(jax.random.split(key, count))
-    if not anywhere:
-        return found
-    keys = jax.random.split(jax.random.fold_in(key, 1), anywhere)
-    more = jax.vmap(lambda k: _anywhere(samples, k, patch))(keys)
-    examples, origins = (jnp.concatenate(pair) for pair in zip(found, more, strict=True))
+
+    def around(among: Any, key: Key, count: int):
+        keys = jax.random.split(key, count)
+        return jax.vmap(lambda k: _place(samples, among, k, patch, margin))(keys)
+
+    groups = [around(~samples.replayed, key, count)]
+    if anywhere:
+        keys = jax.random.split(jax.random.fold_in(key, 1), anywhere)
+        groups.append(jax.vmap(lambda k: _anywhere(samples, k, patch))(keys))
+    if replay:
+        groups.append(around(samples.replayed, jax.random.fold_in(key, 2), replay))
+    if len(groups) == 1:
+        return groups[0]
+    examples, origins = (jnp.concatenate(parts) for parts in zip(*groups, strict=True))
     return examples, origins
 
 
@@ -254,17 +273,20 @@ def draw(
     patch: tuple[int, int, int],
     margin: int = 0,
     anywhere: int = 0,
+    replay: int = 0,
 ) -> tuple[Batch, jax.Array]:
     """Draw a batch of patches, balanced over the annotated classes.
 
     Each patch holds an annotated voxel of a class chosen uniformly, anywhere inside its margin, or
     any measured voxel if nothing is labelled; `anywhere` more patches are drawn from the whole
-    tomograms, annotated or not.
+    tomograms, annotated or not, and `replay` more from the examples that are replayed. The weights
+    of those are scaled so that such a patch counts as much as an annotated one: of a simulation
+    every voxel is labelled, and of a tomogram perhaps one slice.
 
     Returns:
         the batch, and for each patch the flips ``(batch, 8, 3)`` that keep its wedge.
     """
-    examples, origins = places(samples, key, count, patch, margin, anywhere)
+    examples, origins = places(samples, key, count, patch, margin, anywhere, replay)
 
     def cut(where):
         example, origin = where
@@ -286,5 +308,11 @@ def draw(
         inner = np.zeros(patch, np.float32)
         inner[(slice(margin, -margin),) * 3] = 1
         parts["weights"] = parts["weights"] * inner[None]
+    if replay and "weights" in parts:
+        total = parts["weights"].sum((1, 2, 3))
+        others = total[:-replay].sum() / count
+        factor = others * replay / jnp.maximum(total[-replay:].sum(), 1.0)
+        scales = jnp.where(np.arange(len(total)) < len(total) - replay, 1.0, factor)
+        parts["weights"] = parts["weights"] * scales.astype(total.dtype)[:, None, None, None]
     wedge = jax.tree.map(lambda leaf: leaf[examples], samples.wedges)
     return Batch(**parts, wedge=wedge), samples.flips[examples]

@@ -190,7 +190,13 @@ def make_step(
     def step(state: TrainState, samples: Samples) -> tuple[TrainState, Metrics]:
         by_sample, by_augment = step_key(state.seed, state.step)
         batch, flips = draw(
-            samples, by_sample, config.batch, config.patch_shape, margin, config.unannotated
+            samples,
+            by_sample,
+            config.batch,
+            config.patch_shape,
+            margin,
+            config.unannotated,
+            config.replay,
         )
         if mesh is not None:
             shared = NamedSharding(mesh, PartitionSpec("data"))

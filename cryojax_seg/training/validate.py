@@ -31,8 +31,7 @@ def affordable(config: TrainConfig) -> float:
     24
     """
     interval = config.steps / math.ceil(config.steps / config.validate_every)
-    patches = interval * (config.batch + config.unannotated)
-    return SHARE * _STEP * patches * math.prod(config.patch_shape)
+    return SHARE * _STEP * interval * config.patches * math.prod(config.patch_shape)
 
 
 def dice(

@@ -105,6 +105,26 @@ def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatc
     ]
 
 
+def test_a_run_that_replays_continues_bit_for_bit(tmp_path, monkeypatch):
+    changes = {"replay": 2, "steps": 20}
+    whole = worker.run(tmp_path / "whole", **changes)
+    judged = validate.dice
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return judged(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validate, "dice", interrupted)
+        assert worker.run(tmp_path / "run", **changes).stopped == "SIGTERM"
+    rest = worker.run(tmp_path / "run", resume=True, **changes)
+    assert worker.digest(rest) == worker.digest(whole)
+    description = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [one["name"] for one in description["data"]] == ["toy", "phantom"]
+    with pytest.raises(ValueError, match="2 patches a step are replayed, of 0 examples"):
+        train(LinearVote(1), [worker.example()], worker.config(**changes), progress=False)
+
+
 def test_early_stop_keeps_the_best_and_survives_a_resume(tmp_path, monkeypatch):
     scores = iter([0.5, 0.8, 0.8, 0.1])
     monkeypatch.setattr(validate, "dice", lambda *_: next(scores))

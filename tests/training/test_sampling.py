@@ -275,6 +275,26 @@ def test_labelled_and_unlabelled_examples_share_a_batch():
     assert not np.asarray(batch.weights)[second].any()
 
 
+def test_replayed_patches_have_their_own_examples_number_and_share_of_the_weights():
+    ones = np.ones((8, 9, 7), np.float32)
+    phantom = Example(ones + 10_000, ones.astype(int), ones, name="phantom")
+    samples = prepare([coded(SHAPE)], ("thing",), (6, 6, 6), everywhere=True, replayed=[phantom])
+    np.testing.assert_array_equal(samples.replayed, [False, True])
+    batch, _ = jax.jit(sampling.draw, static_argnums=(2, 3, 4, 5, 6))(
+        samples, jax.random.key(0), 40, (6, 6, 6), 1, 10, 20
+    )
+    of_phantom = np.asarray(batch.volume[:, 0, 0, 0]) >= 10_000
+    assert not of_phantom[:50].any() and of_phantom[50:].all()
+    # The phantom is labelled everywhere, and yet one of its patches counts as one of the others.
+    total = np.asarray(batch.weights).sum((1, 2, 3))
+    assert total[50:].mean() == pytest.approx(total[:50].sum() / 40, rel=1e-5)
+    # What is drawn of the tomogram is what would be drawn without a phantom.
+    alone, _ = draw(prepare([coded(SHAPE)], ("thing",), (6, 6, 6), everywhere=True),
+                    jax.random.key(0), 40, (6, 6, 6), 1)  # fmt: skip
+    np.testing.assert_array_equal(alone.volume, batch.volume[:40])
+    np.testing.assert_array_equal(alone.weights, batch.weights[:40])
+
+
 def test_an_example_and_a_batch_have_a_field_for_each_companion():
     for value in (Example, Batch):
         assert set(COMPANIONS) <= {field.name for field in dataclasses.fields(value)}

@@ -170,7 +170,7 @@ def test_four_devices_give_the_losses_of_one():
         PYTHONPATH=str(Path(__file__).parents[2]),
     )
     script = (
-        "import worker, json, jax; r = worker.run(validate=False, steps=8);"
+        "import worker, json, jax; r = worker.run(validate=False, steps=8, replay=4);"
         "print(json.dumps([jax.device_count(), worker.digest(r)]))"
     )
     done = subprocess.run(
@@ -184,5 +184,5 @@ def test_four_devices_give_the_losses_of_one():
     assert done.returncode == 0, done.stderr[-2000:]
     devices, several = json.loads(done.stdout.splitlines()[-1])
     assert devices == 4
-    one = worker.digest(worker.run(validate=False, steps=8))
+    one = worker.digest(worker.run(validate=False, steps=8, replay=4))
     np.testing.assert_allclose(several["losses"], one["losses"], rtol=2e-5)

@@ -47,6 +47,7 @@ def run(folder=None, resume=False, validate=True, **changes):
         [given],
         config(**changes),
         validation=[held_out] if validate else (),
+        replayed=[example("phantom", 1)] if changes.get("replay") else (),
         run=folder,
         resume=resume,
         progress=False,
