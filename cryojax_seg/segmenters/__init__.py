@@ -9,6 +9,7 @@ from cryojax_seg.segmenters.convnet import ConvNet as ConvNet
 from cryojax_seg.segmenters.hysteresis import Hysteresis as Hysteresis
 from cryojax_seg.segmenters.local_threshold import LocalThreshold as LocalThreshold
 from cryojax_seg.segmenters.normalization import fit_normalization as fit_normalization
+from cryojax_seg.segmenters.normalization import thaw_normalization as thaw_normalization
 from cryojax_seg.segmenters.precision import Bfloat16 as Bfloat16
 from cryojax_seg.segmenters.precision import disagreement as disagreement
 from cryojax_seg.segmenters.precision import in_bfloat16 as in_bfloat16

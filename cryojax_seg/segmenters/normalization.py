@@ -85,6 +85,12 @@ class Normalization(Layer):
         self.mean, self.variance = Statistic(mean), Statistic(variance)
         self.kind = "frozen"
 
+    def thaw(self) -> None:
+        """Turn a frozen layer into one that measures instance statistics, which undoes `freeze`."""
+        if self.kind == "frozen":
+            del self.mean, self.variance
+            self.kind = "instance"
+
     def __call__(self, x: Features) -> Features:
         scale, shift, kind = self.scale[...], self.shift[...], x.dtype
         x = x.astype(at_least_float32(kind))
@@ -216,3 +222,24 @@ def fit_normalization(
     for path, statistics in _measure(fitted, _probes(volume, edges, count, seed)).items():
         norms[path].freeze(*statistics)
     return fitted
+
+
+def thaw_normalization(operator: Operator) -> Operator:
+    """Return the operator with instance statistics again, to learn on; undoes `fit_normalization`.
+
+    Only parameters remain, which are not changed. (Batch statistics that were frozen become
+    instance statistics too: how a frozen layer was trained is not stored.)
+
+    Args:
+        operator: any segmenter or restorer; networks inside combinators are included.
+
+    >>> from cryojax_seg.segmenters import ConvNet, fit_normalization, thaw_normalization
+    >>> net = ConvNet(layers=1, width=2, norm="instance", rngs=nnx.Rngs(0))
+    >>> fitted = fit_normalization(net, np.random.default_rng(0).normal(size=(8, 8, 8)))
+    >>> thaw_normalization(fitted).norm
+    'instance'
+    """
+    thawed = nnx.clone(operator)
+    for norm in _norms(thawed).values():
+        norm.thaw()
+    return thawed

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cryojax_seg.training.folds import folds_of as folds_of
     from cryojax_seg.training.loop import Result as Result
     from cryojax_seg.training.loop import train as train
+    from cryojax_seg.training.phantoms import labelled as labelled
     from cryojax_seg.training.phantoms import simulated as simulated
     from cryojax_seg.training.reading import Examples as Examples
     from cryojax_seg.training.reading import hold_out as hold_out
@@ -55,6 +56,7 @@ _HOME = {
     "jointly": "restorers",
     "restored": "restorers",
     "unlabelled": "restoring",
+    "labelled": "phantoms",
     "simulated": "phantoms",
     "TrainState": "step",
     "make_step": "step",
@@ -80,6 +82,7 @@ __all__ = [
     "folds_of",
     "hold_out",
     "jointly",
+    "labelled",
     "make_step",
     "read_examples",
     "restored",

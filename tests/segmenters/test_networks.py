@@ -9,7 +9,14 @@ import pytest
 from flax import nnx
 
 from cryojax_seg.core import Chain, Stacked, apply, hyperparameters
-from cryojax_seg.segmenters import ConvNet, GlobalThreshold, Tomoseg, UNet, fit_normalization
+from cryojax_seg.segmenters import (
+    ConvNet,
+    GlobalThreshold,
+    Tomoseg,
+    UNet,
+    fit_normalization,
+    thaw_normalization,
+)
 from cryojax_seg.segmenters.blocks import unet_halo
 from cryojax_seg.segmenters.normalization import Normalization, standardized
 
@@ -247,6 +254,18 @@ def test_frozen_network_is_rebuilt_by_its_hyperparameters():
     fitted = fit_normalization(net, noise(8, 8, 8))
     again = UNet(**hyperparameters(fitted), rngs=nnx.Rngs(1))
     assert jax.tree.structure(again) == jax.tree.structure(fitted)
+
+
+def test_a_thawed_network_is_the_one_that_was_frozen():
+    net = UNet(width=2, depth=1, norm="instance", rngs=nnx.Rngs(0))
+    fitted = fit_normalization(net, noise(8, 8, 8))
+    thawed = thaw_normalization(fitted)
+    assert fitted.norm == "frozen" and nnx.graphdef(thawed) == nnx.graphdef(net)
+    assert jax.tree.structure(thawed) == jax.tree.structure(net)
+    for a, b in zip(jax.tree.leaves(thawed), jax.tree.leaves(net), strict=True):
+        np.testing.assert_array_equal(a, b)
+    plain = UNet(width=2, depth=1, norm="rms", rngs=nnx.Rngs(0))
+    assert thaw_normalization(plain).norm == "rms"
 
 
 def test_wrong_arguments_and_shapes():

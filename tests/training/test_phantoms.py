@@ -5,7 +5,8 @@ import pytest
 
 from cryojax_seg.core import MissingWedge
 from cryojax_seg.simulate import presets
-from cryojax_seg.training import simulated
+from cryojax_seg.training import labelled, simulated
+from cryojax_seg.training.phantoms import not_simulated
 
 WEDGE = MissingWedge((-60.0, 60.0))
 
@@ -43,3 +44,23 @@ def test_what_is_not_positive_is_refused(arguments):
         simulated(WEDGE, *arguments)
     with pytest.raises(ValueError, match="are positive, got"):
         simulated(WEDGE, 10.0, 1, snr=(0.5, 0.1))
+
+
+def test_labels_are_those_of_the_simulation_by_name():
+    """The same scenes, labelled for other classes."""
+    ratios, kinds = (5.0, 5.0), (presets.cytoskeleton,)
+    names = ("background", "actin", "microtubule")
+    (several,) = labelled(names, WEDGE, 10.0, 1, edge=40, snr=ratios, kinds=kinds)
+    (single,) = labelled(("microtubule",), None, 10.0, 1, edge=40, snr=ratios, kinds=kinds)
+    assert set(np.unique(several.labels)) == {0, 1, 2}
+    np.testing.assert_array_equal(single.labels == 1, several.labels == 2)
+    np.testing.assert_array_equal(single.volume, several.volume)  # 60 degrees where unknown
+    assert several.wedge == WEDGE and single.wedge is None
+    assert several.volume[several.labels > 0].mean() > 0.5 + several.volume.mean()
+
+
+def test_a_class_that_is_not_simulated_is_refused():
+    assert not_simulated(("background", "membrane", "ribosome", "lumen")) == ["ribosome"]
+    assert not_simulated(("foreground",)) == ["foreground"]
+    with pytest.raises(ValueError, match="ribosome: no such class of background, membrane"):
+        next(labelled(("ribosome",), None, 10.0, 1))
