@@ -1,6 +1,7 @@
 """Show values and messages on one short line that is harmless to a terminal."""
 
 import reprlib
+from collections.abc import Iterable
 
 LONGEST = 500  # characters of a message
 _TAIL = 110  # of them at its end, where messages say what to do
@@ -39,6 +40,15 @@ def shown(value: object, longest: int = 100) -> str:
         return shortened(_SHORT.repr(value), longest)
     except (ValueError, RecursionError):  # an integer of more digits than Python writes
         return f"a long {type(value).__name__}"
+
+
+def joined(values: Iterable[float | int], unit: str) -> str:
+    """Return numbers with their unit, separated by commas.
+
+    >>> joined((10.0, 7.84), "A")
+    '10, 7.84 A'
+    """
+    return ", ".join(f"{value:g}" for value in values) + f" {unit}"
 
 
 def size_text(nbytes: int) -> str:

@@ -11,11 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 import cryojax_seg
-from cryojax_seg import cli
+from cryojax_seg import cli, io
 from cryojax_seg.cli import arguments
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -130,6 +131,14 @@ def loaded_by(statement):
 
 def test_importing_the_package_loads_nothing_heavy():
     assert not loaded_by("import cryojax_seg") & {"jax", "numpy", "scipy", "matplotlib"}
+
+
+def test_a_header_is_read_without_jax(tmp_path):
+    io.write_mrc(tmp_path / "tiny.mrc", np.ones((2, 3, 4), np.float32), voxel_size=10.0)
+    words = ["info", str(tmp_path / "tiny.mrc")]
+    loaded = loaded_by(f"from cryojax_seg.cli import main; main({words})")
+    assert "mrcfile" in loaded
+    assert not loaded & {"jax", "flax", "scipy", "skimage", "tifffile", "matplotlib"}
 
 
 def test_the_compute_core_needs_neither_files_nor_command_line():

@@ -1,32 +1,8 @@
-"""Defines the operator contract, the data values and the array operations of the package."""
+"""Defines the operator contract, the data values and the array operations of the package.
 
-from cryojax_seg.core import blocks as blocks
-from cryojax_seg.core import convolution as convolution
-from cryojax_seg.core import fourier as fourier
-from cryojax_seg.core import neighbourhood as neighbourhood
-from cryojax_seg.core import tiling as tiling
-from cryojax_seg.core.blank import Blank as Blank
-from cryojax_seg.core.blank import inner_box as inner_box
-from cryojax_seg.core.combinators import Chain as Chain
-from cryojax_seg.core.combinators import Stacked as Stacked
-from cryojax_seg.core.combinators import Symmetrized as Symmetrized
-from cryojax_seg.core.intensity import Intensity as Intensity
-from cryojax_seg.core.intensity import Normalized as Normalized
-from cryojax_seg.core.intensity import measure_intensity as measure_intensity
-from cryojax_seg.core.intensity import measured_box as measured_box
-from cryojax_seg.core.intensity import normalize as normalize
-from cryojax_seg.core.operator import LocalOperator as LocalOperator
-from cryojax_seg.core.operator import hyperparameters as hyperparameters
-from cryojax_seg.core.particles import Particles as Particles
-from cryojax_seg.core.segmenter import Segmenter as Segmenter
-from cryojax_seg.core.segmenter import class_names as class_names
-from cryojax_seg.core.segmenter import label_names as label_names
-from cryojax_seg.core.segmenter import labels as labels
-from cryojax_seg.core.segmenter import probabilities as probabilities
-from cryojax_seg.core.tiling import Tiling as Tiling
-from cryojax_seg.core.tiling import apply as apply
-from cryojax_seg.core.tiling import apply_tiles as apply_tiles
-from cryojax_seg.core.tiling import plan_tiles as plan_tiles
-from cryojax_seg.core.tomogram import Tomogram as Tomogram
-from cryojax_seg.core.wedge import MissingWedge as MissingWedge
-from cryojax_seg.core.wedge import estimate_wedge as estimate_wedge
+Sub-modules load when first used; `__init__.pyi` lists the names.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

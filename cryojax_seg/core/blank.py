@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 
 import numpy as np
-from scipy import ndimage
 
 from cryojax_seg.core.blocks import Readable, blocks, release
 
@@ -59,6 +58,8 @@ class Blank:
         for value in self.values:
             result |= _equal(block, value)
         if self.patches:
+            from scipy import ndimage  # slow to load, and seldom needed
+
             full = filled(block)
             for value in self.patches:
                 equal = _equal(block, value)

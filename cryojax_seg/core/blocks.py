@@ -7,8 +7,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from cryojax_seg.core.types import Array
-
 EDGE = 128  # block edge in voxels, which equals the chunk edge of most Zarr files
 
 
@@ -35,7 +33,7 @@ def mirror(start: int, stop: int, size: int) -> np.ndarray:
     return np.where(index < size, index, 2 * size - 1 - index)
 
 
-def read(volume: Readable | Array, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+def read(volume: Readable, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
     """Read a float32 block, mirrored where it extends beyond the volume.
 
     >>> read(np.arange(3.0).reshape(1, 1, 3), (0, 0, -2), (1, 1, 5)).tolist()

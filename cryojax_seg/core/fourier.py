@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cryojax_seg.core.types import Array, Number, Shape, Spectrum, Volume
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Array, Number, Spectrum, Volume
 
 _UNIT = (1.0, 1.0, 1.0)
 Spacing = tuple[float, ...]  # voxel size along z, y, x

@@ -7,7 +7,7 @@ import numpy as np
 
 from cryojax_seg.core.blank import Blank, census, find_blank, inner_box
 from cryojax_seg.core.blocks import EDGE, Readable, blocks, release
-from cryojax_seg.core.types import Array, Contrast
+from cryojax_seg.core.plain import Contrast
 
 _MOST = 2**24  # voxels; larger volumes are subsampled to find their median
 
@@ -117,7 +117,7 @@ class Normalized:
         return part[inner], missing[inner]
 
 
-def measured_box(volume: Readable | Array) -> tuple[slice, ...]:
+def measured_box(volume: Readable) -> tuple[slice, ...]:
     """Return a box of the volume with hardly any blank parts, in which to measure statistics.
 
     The box is the whole volume if it has no blank parts or is not a `Normalized` volume.

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cryojax_seg.core.types import Array, Shape
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Array
 
 
 def cube_rotations(shape: Shape) -> np.ndarray:

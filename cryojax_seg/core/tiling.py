@@ -13,7 +13,8 @@ import numpy as np
 
 from cryojax_seg.core.blocks import Readable, read
 from cryojax_seg.core.operator import LocalOperator, require_local
-from cryojax_seg.core.types import Array, Logits, Shape, Volume
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Array, Logits, Volume
 
 Tile = int | tuple[int, ...] | None
 Where = tuple[slice, ...]

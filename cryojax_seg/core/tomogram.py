@@ -1,11 +1,13 @@
 """Represents a tomogram: a density with its voxel size, origin and missing wedge."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from cryojax_seg.core.blocks import Readable
-from cryojax_seg.core.types import Array
-from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.errors import ParameterError
+
+if TYPE_CHECKING:  # what reads a header does without JAX
+    from cryojax_seg.core.wedge import MissingWedge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +31,10 @@ class Tomogram:
     ((2, 3, 4), (10.0, 10.0, 10.0))
     """
 
-    density: Array | Readable
+    density: Readable
     voxel_size: tuple[float, float, float] | None = None
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    wedge: MissingWedge | None = None
+    wedge: "MissingWedge | None" = None
     name: str = "tomogram"
     start: tuple[int, int, int] = (0, 0, 0)
 

@@ -4,7 +4,7 @@ Arrays are ``(z, y, x)`` with channels or classes last, and there is no batch ax
 adds one.
 """
 
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,6 @@ Mask = Bool[Array, "z y x"]
 Spectrum = Shaped[Array, "z y half_x"]
 Scalar = Float[Array, ""]
 Key = PRNGKeyArray
-Shape = tuple[int, ...]  # (z, y, x)
-TiltAxis = Literal["y", "x"]
-Contrast = Literal["dark", "bright"]  # of structure, against its surroundings
 
 # Volumes of any dtype of a kind, whose shapes need not agree with those of other arguments.
 MaskArray = Bool[Array, "_z _y _x"]

@@ -18,8 +18,9 @@ from jaxtyping import Float
 
 from cryojax_seg import units
 from cryojax_seg.core import fourier
+from cryojax_seg.core.plain import Shape, TiltAxis
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.core.types import Array, Key, Number, Shape, Spectrum, TiltAxis, Volume
+from cryojax_seg.core.types import Array, Key, Number, Spectrum, Volume
 from cryojax_seg.errors import ParameterError
 
 # A wedge of tilts about x equals one of tilts about y, rotated by this matrix.

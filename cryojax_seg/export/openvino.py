@@ -14,8 +14,9 @@ from flax import nnx
 
 from cryojax_seg.core import Segmenter, Symmetrized
 from cryojax_seg.core.operator import require_local
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.segmenter import check_divisible
-from cryojax_seg.core.types import Logits, Shape, Volume
+from cryojax_seg.core.types import Logits, Volume
 from cryojax_seg.segmenters import ConvNet, Isotonic, LinearVote, Tempered, Truncated, UNet
 from cryojax_seg.segmenters.blocks import SLOPE, Convolution, Down, Linear, ResidualBlock, Up
 from cryojax_seg.segmenters.normalization import (

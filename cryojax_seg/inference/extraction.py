@@ -10,7 +10,7 @@ import numpy as np
 
 from cryojax_seg import io, particles
 from cryojax_seg.core import MissingWedge
-from cryojax_seg.core.types import Contrast
+from cryojax_seg.core.plain import Contrast
 from cryojax_seg.errors import Mendable
 from cryojax_seg.io.files import FileError, PathLike
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cryojax_seg.core import MissingWedge, Particles, Tomogram
-from cryojax_seg.core.types import Contrast
+from cryojax_seg.core.plain import Contrast
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.evaluate import Threshold, fit_level, fit_threshold
 from cryojax_seg.io import (

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cryojax_seg.core import LocalOperator, Normalized, Segmenter, Tiling, Tomogram, probabilities
+from cryojax_seg.core.plain import Contrast, Shape
 from cryojax_seg.core.tiling import (
     WASTE,
     bytes_per_voxel,
@@ -17,13 +18,13 @@ from cryojax_seg.core.tiling import (
     plan_tiles,
     tiling_of,
 )
-from cryojax_seg.core.types import Contrast, Logits, Shape
+from cryojax_seg.core.types import Logits
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.inference.engine import Engine, Name, Precision, bounded, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.io import check_memory, read_tomogram
 from cryojax_seg.io.files import PathLike
-from cryojax_seg.io.normalized import normalized
+from cryojax_seg.io.intensity import normalized
 from cryojax_seg.segmenters import Truncated, fit_halo, fit_normalization
 
 log = logging.getLogger(__name__)

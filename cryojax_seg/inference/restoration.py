@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack
 
 from cryojax_seg.core import LocalOperator, MissingWedge, Normalized
 from cryojax_seg.core.ctf import ContrastTransfer
-from cryojax_seg.core.types import Contrast
+from cryojax_seg.core.plain import Contrast
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.evaluate.restoration import Audit, audit
 from cryojax_seg.inference import restored

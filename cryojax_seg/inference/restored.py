@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from cryojax_seg.core import LocalOperator, MissingWedge, Normalized, Tiling, Tomogram
+from cryojax_seg.core.plain import Contrast
 from cryojax_seg.core.tiling import apply_tiles, plan_tiles
-from cryojax_seg.core.types import Array, Contrast
+from cryojax_seg.core.types import Array
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.inference.planning import BASE, saved_by_memory
 from cryojax_seg.inference.segmentation import Progress
 from cryojax_seg.io import OutputSet, TileJob, read_tomogram, write_mrc
 from cryojax_seg.io.files import PathLike
-from cryojax_seg.io.normalized import check_halves, normalized, on_scale
+from cryojax_seg.io.intensity import check_halves, normalized, on_scale
 from cryojax_seg.restore import sample_statistics
 from cryojax_seg.segmenters import fit_normalization
 

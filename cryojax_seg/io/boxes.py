@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
-from cryojax_seg.core.types import Volume
 from cryojax_seg.io import header as headers
 from cryojax_seg.io.disk import disk_full_explained, sync
 from cryojax_seg.io.files import (
@@ -29,13 +28,13 @@ from cryojax_seg.io.voxel_size import VoxelSize
 from cryojax_seg.text import shortened
 
 _FLUSH = 2**26  # bytes between flushes beside the work, so that the disk is busy from the start
-BOXES = ("[0-9]" * 6 + ".mrc",)  # files of a folder of boxes
+BOX_FILES = ("[0-9]" * 6 + ".mrc",)  # files of a folder of boxes
 _VOLUMES = 401  # the space group of a stack of volumes, MRC2014
 
 
 def write_boxes(
     path: PathLike,
-    boxes: Iterable[Volume],
+    boxes: Iterable[np.ndarray],
     count: int,
     edge: int,
     voxel_size: VoxelSize | None = None,
@@ -68,7 +67,7 @@ def write_boxes(
     if path.suffix in (".mrcs", ".mrc"):
         _write_stack(path, boxes, count, edge, voxel_size, overwrite)
         return
-    with atomic_folder(path, overwrite, BOXES) as folder:
+    with atomic_folder(path, overwrite, BOX_FILES) as folder:
         written = 0
         for written, box in enumerate(boxes, 1):  # noqa: B007
             write_mrc(folder / f"{written:06d}.mrc", np.float32(box), voxel_size=voxel_size)
@@ -82,7 +81,7 @@ def _check_count(path: Path, written: int, count: int) -> None:
 
 def _write_stack(
     path: Path,
-    boxes: Iterable[Volume],
+    boxes: Iterable[np.ndarray],
     count: int,
     edge: int,
     voxel_size: VoxelSize | None,

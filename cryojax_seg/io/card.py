@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from cryojax_seg.core.types import Contrast
+from cryojax_seg.core.plain import Contrast
 from cryojax_seg.io.modules import LARGEST_REACH, ModelError
 from cryojax_seg.text import shown
 

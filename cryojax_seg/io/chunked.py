@@ -7,7 +7,7 @@ from typing import Any, final
 import numpy as np
 import tensorstore as ts
 
-from cryojax_seg.core.types import Shape
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.io.chunk_files import check_metadata, count_chunks
 from cryojax_seg.io.files import FileError, check_memory
 from cryojax_seg.io.ome import Level, Multiscale

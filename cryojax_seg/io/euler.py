@@ -3,8 +3,6 @@
 import numpy as np
 from jaxtyping import Float
 
-from cryojax_seg.core.types import Array
-
 
 def _about_z(angle: np.ndarray) -> np.ndarray:
     """Return RELION's elementary matrix about z (xyz order), which rotates axes, not vectors."""
@@ -19,7 +17,7 @@ def _about_y(angle: np.ndarray) -> np.ndarray:
     return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
-def euler_angles(rotations: Float[Array, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
+def euler_angles(rotations: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
     """Return RELION's rot, tilt and psi (degrees) of rotations from reference to sample.
 
     RELION's matrix of the three angles takes the reference to the sample; it is the inverse of
@@ -44,7 +42,7 @@ def euler_angles(rotations: Float[Array, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
     return np.rad2deg(np.stack([rot, tilt, psi], -1)) + 0.0  # no minus zero
 
 
-def euler_matrices(angles: Float[Array, "n 3"]) -> Float[np.ndarray, "n 3 3"]:
+def euler_matrices(angles: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3 3"]:
     """Return the rotations of RELION's angles; this inverts `euler_angles`.
 
     Args:

@@ -43,7 +43,7 @@ from cryojax_seg.io.plain import parse_json, read_bytes
 from cryojax_seg.text import shown
 
 VERSION = 2
-FILES = ("arrays.npz", "model.json")
+MODEL_FILES = ("arrays.npz", "model.json")
 _FORMAT = "cryojax_seg model"
 _LARGEST_DESCRIPTION = 2**24
 _KINDS = {
@@ -101,7 +101,7 @@ def save_model(
         text = json.dumps(content, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{path}: the description is not plain JSON: {error}") from error
-    with atomic_folder(path, overwrite, FILES) as folder:
+    with atomic_folder(path, overwrite, MODEL_FILES) as folder:
         (folder / "arrays.npz").write_bytes(packed)
         (folder / "model.json").write_text(text + "\n", encoding="utf-8")
 

@@ -72,9 +72,10 @@ def operator_class(name: Any, allow: Sequence[str] = ()) -> type[LocalOperator]:
             raise ForeignModuleError(module, name)
         raise ModelError(f"{shown(name)} is not the name of an operator")
     try:
-        importlib.import_module(module)
+        package = importlib.import_module(module)
     except ImportError as error:
         raise ModelError(f"its module {module} cannot be imported: {error}") from error
+    getattr(package, name.partition(":")[2], None)  # a package loads its modules when asked
     found = registered_operator(name)
     if found is None:
         raise ModelError(f"{shown(name)} is not an operator of this version of {module}")

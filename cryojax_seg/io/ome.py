@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cryojax_seg.core.types import Shape
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.io.files import FileError
 from cryojax_seg.io.plain import read_json
 from cryojax_seg.io.voxel_size import ANGSTROM_PER_UNIT

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from cryojax_seg.core.blocks import release
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.core.types import Shape
 from cryojax_seg.io import header as headers
 from cryojax_seg.io.disk import disk_full_explained, sync
 from cryojax_seg.io.files import (

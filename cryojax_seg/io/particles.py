@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from cryojax_seg.core.particles import Particles, Table
-from cryojax_seg.core.types import Shape
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.io import dynamo, relion, relion_writing, spreadsheet
 from cryojax_seg.io.files import FileError, PathLike, existing_file, real_path
 from cryojax_seg.io.pixel_size import PixelSize

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cryojax_seg.core.particles import Particles, Table
-from cryojax_seg.core.types import Shape
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.io.columns import numbers, words
 from cryojax_seg.io.euler import euler_angles
 from cryojax_seg.io.files import FileError

@@ -4,21 +4,17 @@ import dataclasses
 import math
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.io.card import read_card
 from cryojax_seg.io.chunked import Chunked
-from cryojax_seg.io.files import FileError, HeaderWarning, PathLike
-from cryojax_seg.io.model import load_model, read_description
-from cryojax_seg.io.modules import ForeignModuleError
+from cryojax_seg.io.files import HeaderWarning, PathLike
 from cryojax_seg.io.ome import metadata_file, read_multiscale
 from cryojax_seg.io.summary_of_particles import describe_particles
 from cryojax_seg.io.volume import read_tomogram
 from cryojax_seg.io.voxel_size import VoxelSize
-from cryojax_seg.text import size_text
+from cryojax_seg.text import joined, size_text
 
 _SAMPLED = 2**24  # voxels looked at in a large volume
 _FEW = 64  # an integer volume with no more values than this, from 0 or -1 up, is a label volume
@@ -70,7 +66,9 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
         return Description(str(path), *other)
     folder = Path(path).is_dir()
     if folder and ((Path(path) / "model.json").exists() or not metadata_file(Path(path))):
-        return _describe_model(path)
+        from cryojax_seg.io.summary_of_model import describe_model  # which needs JAX
+
+        return Description(str(path), "model", describe_model(path), ())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", HeaderWarning)
         tomogram = read_tomogram(path, voxel_size)
@@ -81,13 +79,13 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
         "shape (z, y, x)": " x ".join(map(str, tomogram.density.shape)),
         "type": str(tomogram.density.dtype),
         "file": size_text(_bytes(Path(path))),
-        "voxel size (z, y, x)": _joined(size, "A") if size else "unknown",
-        "origin (z, y, x)": _joined(tomogram.origin, "A"),
-        "start (z, y, x)": _joined(tomogram.start, "voxels"),
+        "voxel size (z, y, x)": joined(size, "A") if size else "unknown",
+        "origin (z, y, x)": joined(tomogram.origin, "A"),
+        "start (z, y, x)": joined(tomogram.start, "voxels"),
     }
     if size:
         extent = [n * v / 10 for n, v in zip(tomogram.density.shape, size, strict=True)]
-        facts["extent (z, y, x)"] = _joined(extent, "nm")
+        facts["extent (z, y, x)"] = joined(extent, "nm")
     if isinstance(tomogram.density, Chunked):
         facts["chunks (z, y, x)"] = " x ".join(map(str, tomogram.density.chunks))
         facts["levels"] = str(len(read_multiscale(Path(path)).levels))
@@ -101,10 +99,6 @@ def _bytes(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else path.rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _joined(values: Any, unit: str) -> str:
-    return ", ".join(f"{value:g}" for value in values) + f" {unit}"
 
 
 def _voxels(tomogram: Tomogram) -> tuple[str, dict[str, str], list[str]]:
@@ -132,41 +126,3 @@ def _voxels(tomogram: Tomogram) -> tuple[str, dict[str, str], list[str]]:
     if isinstance(density, (np.memmap, Chunked)) and finite.size < part.size:
         odd.append(f"{part.size - finite.size} of {part.size} voxels looked at are not finite")
     return "tomogram", facts | sampled, odd
-
-
-def _describe_model(path: PathLike) -> Description:
-    if not (Path(path) / "model.json").exists():
-        raise FileError(
-            f"{path}: is a folder without model.json and without OME-Zarr metadata; a volume or a "
-            "model folder is needed"
-        )
-    content = read_description(path)
-    try:
-        _, card = load_model(path)
-    except ForeignModuleError:  # its card can be read without its code
-        card = read_card(content["card"])
-    count = sum(int(np.prod(array["shape"])) for array in content["arrays"].values())
-    arguments = content["operator"]["arguments"]
-    facts = {
-        "class": content["operator"]["class"].removeprefix("cryojax_seg.").replace(":", "."),
-        "arguments": ", ".join(f"{k}={_short(v)}" for k, v in arguments.items()),
-        "classes": ", ".join(content["classes"]),
-        "parameters": f"{count:,}",
-        "voxel size (z, y, x)": _joined(card.voxel_size, "A") if card.voxel_size else "unknown",
-        "contrast": card.contrast,
-        "normalization": card.normalization,
-        "tilt range": _joined(card.tilt_range, "degrees") if card.tilt_range else "unknown",
-        "training patch": f"{card.patch} voxels" if card.patch else "unknown",
-        "halo that matters": "the exact one" if card.halo is None else f"{card.halo} voxels",
-        **{f"training {key}": _short(value) for key, value in card.provenance.items()},
-        "written": content["created"],
-        "software": ", ".join(f"{k} {v}" for k, v in content["software"].items()),
-    }
-    return Description(str(path), "model", facts, ())
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict) and set(value) == {"class", "arguments"}:
-        return value["class"]
-    text = "[" + ", ".join(map(_short, value)) + "]" if isinstance(value, list) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

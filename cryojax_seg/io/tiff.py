@@ -33,12 +33,6 @@ _ONLY: dict[str, Any] = {
 }
 
 
-def is_tiff(path: PathLike) -> bool:
-    """Return whether the first bytes are those of a TIFF or BigTIFF file."""
-    with open(path, "rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
 def read_tiff(
     path: PathLike,
     voxel_size: VoxelSize | None = None,

@@ -9,7 +9,6 @@ import numpy as np
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import FileError, PathLike, existing_file
 from cryojax_seg.io.mrc import read_mrc
-from cryojax_seg.io.tiff import is_tiff, read_tiff
 from cryojax_seg.io.voxel_size import VoxelSize
 from cryojax_seg.io.zarr import read_zarr
 
@@ -38,8 +37,17 @@ def read_tomogram(
     """
     if Path(path).is_dir():
         return read_zarr(path, voxel_size, mmap)
-    reader = read_tiff if is_tiff(existing_file(path)) else read_mrc
-    return reader(path, voxel_size, mmap)
+    if not is_tiff(existing_file(path)):
+        return read_mrc(path, voxel_size, mmap)
+    from cryojax_seg.io.tiff import read_tiff  # whose library loads slowly
+
+    return read_tiff(path, voxel_size, mmap)
+
+
+def is_tiff(path: PathLike) -> bool:
+    """Return whether the first bytes are those of a TIFF or BigTIFF file."""
+    with open(path, "rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def read_probabilities(paths: Sequence[PathLike], shape: tuple[int, ...]) -> np.ndarray:

@@ -14,8 +14,8 @@ import numpy as np
 import tensorstore as ts
 
 from cryojax_seg.core.blocks import EDGE, blocks
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.core.types import Shape
 from cryojax_seg.io import ome
 from cryojax_seg.io.chunk_files import count_chunks
 from cryojax_seg.io.chunked import FAILURES, Chunked, open_store, open_volume, reason, region

@@ -26,9 +26,10 @@ from cryojax_seg.core import fourier
 from cryojax_seg.core.combinators import Chain
 from cryojax_seg.core.loss import Objective
 from cryojax_seg.core.operator import LocalOperator
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.rotation import rotate_on_grid
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.types import BATCH_AXIS, Array, Key, Scalar, Shape, Volume
+from cryojax_seg.core.types import BATCH_AXIS, Array, Key, Scalar, Volume
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.losses.consistency import random_rotation
 from cryojax_seg.losses.objective import require

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from cryojax_seg.core import fourier
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.rotation import rotation_from_vector
-from cryojax_seg.core.types import Array, Scalar, Shape, Volume
+from cryojax_seg.core.types import Array, Scalar, Volume
 from cryojax_seg.particles.interpolate import resample, spline_coefficients
 
 Volumes = Float[Array, "n _z _y _x"]

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float
 
 from cryojax_seg.core.blocks import Readable, release
 from cryojax_seg.core.particles import Particles
-from cryojax_seg.core.types import Array, Shape
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Array
 from cryojax_seg.core.wedge import MissingWedge
 
 _HALF = 8  # voxels to each side that a value between voxels is made from

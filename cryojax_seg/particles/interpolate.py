@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float
 
 from cryojax_seg.core import fourier
-from cryojax_seg.core.types import Array, Shape, Volume
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Array, Volume
 
 
 def shift(volume: Volume, offset: Float[Array, "3"]) -> Volume:

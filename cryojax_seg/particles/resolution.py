@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from cryojax_seg.core import fourier
-from cryojax_seg.core.types import Array, Key, Shape, Volume
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Array, Key, Volume
 
 
 class ShellCorrelation(NamedTuple):

@@ -23,7 +23,8 @@ from jaxtyping import Bool, Float
 from cryojax_seg.core import fourier
 from cryojax_seg.core.blocks import Readable, read, release
 from cryojax_seg.core.particles import Particles
-from cryojax_seg.core.types import Array, Shape, Volume
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Array, Volume
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.particles.interpolate import resample, spline_coefficients
 from cryojax_seg.particles.resolution import soft_sphere

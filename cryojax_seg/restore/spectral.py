@@ -14,7 +14,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from cryojax_seg.core import fourier
-from cryojax_seg.core.types import Array, Shape
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Array
 from cryojax_seg.restore.radial import RadialFilter
 
 Map = Float[Array, "_ _ _"]  # (z, y, x), each of its own shape

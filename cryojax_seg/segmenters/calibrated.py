@@ -5,8 +5,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import isotonic_regression, minimize_scalar
-from scipy.special import log_expit, logsumexp
 
 from cryojax_seg.core import Segmenter
 from cryojax_seg.core.parameters import exponential, learnable, learnable_log, one_class
@@ -128,14 +126,16 @@ def fit_temperature(
     >>> round(1 / float(fitted.temperature), 2)  # log 3
     1.1
     """
+    from scipy.optimize import minimize_scalar  # slow to load, and only needed here
+
     logits, labels, weights = _known(segmenter, examples, tile)
 
     def loss(log_temperature: float) -> float:
         z = logits / np.exp(log_temperature)
         if z.shape[-1] == 1:
-            likelihood = log_expit(np.where(labels > 0, z[:, 0], -z[:, 0]))
+            likelihood = -np.logaddexp(0, np.where(labels > 0, -z[:, 0], z[:, 0]))
         else:
-            likelihood = z[np.arange(len(z)), labels] - logsumexp(z, axis=-1)
+            likelihood = z[np.arange(len(z)), labels] - np.logaddexp.reduce(z, axis=-1)
         return -float((weights * likelihood).sum())
 
     found: Any = minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded")
@@ -168,6 +168,8 @@ def fit_isotonic(
     >>> bool(fitted(volume)[0, 0, 0, 0] < 0 < fitted(volume)[3, 3, 3, 0])
     True
     """
+    from scipy.optimize import isotonic_regression  # slow to load, and only needed here
+
     one_class("Isotonic", segmenter.classes)
     logits, labels, weights = _known(segmenter, examples, tile)
     order = np.argsort(logits[:, 0], kind="stable")

@@ -1,11 +1,10 @@
 """Segments by global thresholds, with classical methods to choose them."""
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 from jax.typing import ArrayLike
-from scipy import stats
-from skimage import filters
 
 from cryojax_seg.core.blank import census, find_blank
 from cryojax_seg.core.parameters import (
@@ -92,6 +91,8 @@ def otsu(
     >>> 0.2 < float(otsu(noise).threshold[...]) < 0.8
     True
     """
+    from skimage import filters  # slow to load, and only needed here
+
     values = _finite(volume)
     if len(classes) <= 2:
         return GlobalThreshold(filters.threshold_otsu(values), softness, classes)
@@ -175,7 +176,7 @@ def false_positive_rate(
         raise ValueError(f"rate is a fraction between 0 and 1, not {rate}")
     values = _finite(volume)
     location = np.median(values)
-    scale = np.median(np.abs(values - location)) / stats.norm.ppf(0.75)
+    scale = np.median(np.abs(values - location)) / NormalDist().inv_cdf(0.75)
     if scale == 0:
         raise ValueError("cannot estimate the noise: most of the volume is a single value")
-    return GlobalThreshold(location + stats.norm.isf(rate) * scale, softness, classes)
+    return GlobalThreshold(location - NormalDist().inv_cdf(rate) * scale, softness, classes)

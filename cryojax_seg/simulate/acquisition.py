@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Float
 
 from cryojax_seg.core import ctf
+from cryojax_seg.core.plain import TiltAxis
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.core.types import Array, Key, Number, TiltAxis, Volume
+from cryojax_seg.core.types import Array, Key, Number, Volume
 from cryojax_seg.simulate.instrument import Detector, Halves, Microscope, Misalignment, Slab
 from cryojax_seg.simulate.projection import Angles, Images, handedness, project
 

@@ -10,8 +10,9 @@ from jaxtyping import Float
 
 from cryojax_seg import units
 from cryojax_seg.core import ctf
+from cryojax_seg.core.plain import TiltAxis
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.core.types import Array, Key, Number, TiltAxis
+from cryojax_seg.core.types import Array, Key, Number
 from cryojax_seg.simulate.projection import Images, misalign
 
 Noise = Literal["poisson", "gaussian", "none"]

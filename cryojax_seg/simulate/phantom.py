@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cryojax_seg.core.types import Key, Labels, Shape, Volume
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Key, Labels, Volume
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.simulate import presets

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from cryojax_seg.core.types import Key, Shape
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Key
 from cryojax_seg.simulate.scene import Placed, excluded_points, excluded_volume_at
 from cryojax_seg.simulate.structures import Structure
 

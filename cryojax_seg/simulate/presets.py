@@ -10,7 +10,8 @@ import itertools
 import jax
 import numpy as np
 
-from cryojax_seg.core.types import Key, Shape
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Key
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.simulate.filaments import ActinBundle, ActinFilament, Microtubule
 from cryojax_seg.simulate.markers import GoldBead

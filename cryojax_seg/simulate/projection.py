@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from cryojax_seg.core.types import Array, Shape, TiltAxis, Volume
+from cryojax_seg.core.plain import Shape, TiltAxis
+from cryojax_seg.core.types import Array, Volume
 
 Angles = Float[Array, " tilt"]
 Images = Float[Array, "tilt y x"]

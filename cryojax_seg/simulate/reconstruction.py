@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cryojax_seg.core.types import Array, Shape, TiltAxis, Volume
+from cryojax_seg.core.plain import Shape, TiltAxis
+from cryojax_seg.core.types import Array, Volume
 from cryojax_seg.simulate.projection import Angles, Images, back_project, orient, project
 
 Filter = Literal["ramp", "hamming", "sirt"]

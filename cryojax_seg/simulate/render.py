@@ -11,8 +11,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Float
 
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.core.types import Array, Labels, Shape, Volume
+from cryojax_seg.core.types import Array, Labels, Volume
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.simulate.scene import Placed, Scene
 from cryojax_seg.simulate.structures import Structure

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.rotation import rotate_on_grid
-from cryojax_seg.core.types import Shape
 
 Grid = tuple[np.ndarray, ...]  # indices of an open mesh, as `numpy.ix_` returns them
 Change = Callable[[Any], Any]  # of the intensities of a volume

@@ -8,7 +8,8 @@ import numpy as np
 
 from cryojax_seg import units
 from cryojax_seg.core import Normalized, label_names, measure_intensity
-from cryojax_seg.core.types import Key, Shape
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Key
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.simulate import CLASSES, Phantom, Scene, WedgeImaging, presets, simulate
 from cryojax_seg.training.example import Example

@@ -9,7 +9,7 @@ import numpy as np
 
 from cryojax_seg import evaluate, io
 from cryojax_seg.core import MissingWedge, class_names, label_names
-from cryojax_seg.core.types import Contrast, TiltAxis
+from cryojax_seg.core.plain import Contrast, TiltAxis
 from cryojax_seg.errors import Mendable, ParameterError
 from cryojax_seg.training.example import Example, split_annotation
 

@@ -18,7 +18,7 @@ from cryojax_seg import losses
 from cryojax_seg.core import Chain, LocalOperator, MissingWedge, Segmenter, apply, plan_tiles
 from cryojax_seg.core.blocks import Readable
 from cryojax_seg.core.intensity import measured_box
-from cryojax_seg.core.types import Shape
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.restore import RadialFilter, fit_wiener, fit_wiener_white, unet_restorer
 from cryojax_seg.segmenters import ConvNet, fit_normalization

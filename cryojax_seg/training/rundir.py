@@ -18,7 +18,7 @@ import yaml
 from cryojax_seg.core.operator import LocalOperator, hyperparameters, operator_name
 from cryojax_seg.io.files import BusyError, FileError, atomic_write, check_own, remove
 from cryojax_seg.io.locks import Lock
-from cryojax_seg.io.model import FILES
+from cryojax_seg.io.model import MODEL_FILES
 from cryojax_seg.io.outputs import is_leftover
 from cryojax_seg.io.places import folder_made
 from cryojax_seg.io.plain import parse_json, read_json_object
@@ -77,7 +77,7 @@ def is_used(folder: Path) -> bool:
 
 def check_model_folder(folder: Path) -> None:
     """Raise a FileError if the folder of the model, which is replaced at the end, holds more."""
-    check_own(folder / MODEL, FILES)
+    check_own(folder / MODEL, MODEL_FILES)
 
 
 def check_folder(folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cryojax_seg.core import Normalized, Tomogram, measure_intensity
 from cryojax_seg.core.blocks import blocks, release
-from cryojax_seg.core.types import Contrast
+from cryojax_seg.core.plain import Contrast
 from cryojax_seg.io.files import FileError
 from cryojax_seg.text import percent
 

@@ -1,0 +1,10 @@
+from .compilation import keep_compiled as keep_compiled
+from .devices import Sharded as Sharded
+from .devices import data_mesh as data_mesh
+from .devices import leave_accelerators as leave_accelerators
+from .devices import replicated as replicated
+from .interrupts import Interrupts as Interrupts
+from .memory import keep_memory as keep_memory
+from .processes import is_primary as is_primary
+from .processes import join as join
+from .processes import on_primary as on_primary
