@@ -15,16 +15,23 @@ def source(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
+def names_of(module: str) -> Path:
+    """Return the file that names what a module exports: its stub, if it loads names lazily."""
+    stub = source(module).with_suffix(".pyi")
+    return stub if stub.exists() else source(module)
+
+
 def exported(module: str) -> dict[str, list[str]]:
     """Return the names that a subpackage exports, by the module that defines them.
 
     A subpackage exports a name by ``from MODULE import NAME as NAME``.
     """
     names: dict[str, list[str]] = {}
-    for node in ast.walk(ast.parse(source(module).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
+    for node in ast.walk(ast.parse(names_of(module).read_text())):
+        if isinstance(node, ast.ImportFrom):
+            parts = [f"cryojax_seg.{module}"] * node.level + [node.module] * bool(node.module)
             kept = [alias.name for alias in node.names if alias.asname == alias.name]
-            names.setdefault(node.module, []).extend(kept)
+            names.setdefault(".".join(parts), []).extend(kept)
     return {name: kept for name, kept in names.items() if kept}
 
 
