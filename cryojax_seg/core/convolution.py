@@ -2,8 +2,8 @@
 
 XLA's 3D convolution is the slowest path there is on a CPU, and its gradient is slower still.
 `conv3d` gives the same numbers by the fastest way that the machine has: oneDNN where jaxlib carries
-it, otherwise matrix products over blocks that stay in the cache, and the native convolution on GPUs
-and TPUs.
+it, otherwise matrix products over blocks that stay in the cache; the FFT for large kernels; and the
+native convolution on GPUs and TPUs.
 """
 
 from functools import partial
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from cryojax_seg.core import onednn
+from cryojax_seg.core import large_kernels, onednn
 from cryojax_seg.core.types import Array, Features, at_least_float32
 
 Kernel = Float[Array, "kz ky kx in out"]
@@ -136,6 +136,8 @@ def _fastest(volume, kernel, pads):
 
 @jax.custom_vjp
 def _conv3d(volume, kernel):
+    if large_kernels.is_large(kernel):
+        return large_kernels.convolve(volume, kernel)
     return _fastest(volume, kernel, _same(kernel))
 
 
@@ -145,6 +147,8 @@ def _conv3d_fwd(volume, kernel):
 
 def _conv3d_bwd(residuals, cotangent):
     volume, kernel = residuals
+    if large_kernels.is_large(kernel):
+        return large_kernels.gradients(volume, kernel, cotangent)
     pads = _same(kernel)
     # The gradient of a correlation is the correlation with the mirrored kernel.
     mirrored = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
@@ -164,7 +168,9 @@ def conv3d(volume: Features, kernel: Kernel) -> Float[Array, "z y x out"]:
     ``out[r, o] = sum_{d, i} volume[r + d, i] kernel[d + radius, i, o]``, as in every deep-learning
     library. It is differentiable in reverse mode. How it is computed is decided when it is traced,
     by JAX's default backend: other devices than CPUs run the native convolution and its own
-    gradient, which contracts over a batch.
+    gradient, which contracts over a batch. On CPUs, large kernels go through the FFT
+    (`large_kernels.is_large`: from 5x5x5 with few channels, from 9x9x9 otherwise), where a voxel
+    that is not finite reaches the whole output.
 
     Args:
         volume: ``(z, y, x, in)``.

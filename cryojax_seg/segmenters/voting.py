@@ -17,7 +17,8 @@ class LinearVote(Segmenter):
     ``logit_c = (sum_delta kernel_c(delta) I(r + delta) - threshold_c) / softness``. The kernel
     starts as a normalized Gaussian window for one class, so the method starts as a threshold of
     the smoothed volume, and at radius 0 it is the `GlobalThreshold`. For several classes it is
-    that window times ``c / (K - 1)``: the later the class, the brighter.
+    that window times ``c / (K - 1)``: the later the class, the brighter. From radius 2 on it is
+    computed through the FFT on CPUs (`core.large_kernels`).
 
     Args:
         radius: neighbours up to this many voxels away along each axis vote.

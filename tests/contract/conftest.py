@@ -104,7 +104,7 @@ OPERATORS = {
     "tensor voting": Case(
         lambda: TensorVoting(0.7, 1.0, wedge=WEDGE, radii=(1, 2)), True, rounding=1e-4
     ),
-    "linear vote": Case(lambda: LinearVote(2), True),
+    "linear vote": Case(lambda: LinearVote(2), True, transforms=True),
     "linear vote, radius 0": Case(lambda: LinearVote(0, 0.5, 0.5)),
     "linear vote, classes": Case(lambda: LinearVote(1, classes=THREE), True),
     "tomoseg": network(Tomoseg, "sigmoid_bce", depth=2, rate=3e-3),
@@ -132,7 +132,7 @@ OPERATORS = {
     "isotonic": Case(
         lambda: Isotonic(GlobalThreshold(0.5, 0.5), (-9.0, 0.0, 2.0, 9.0), (-8.0, -1.0, 2.0, 4.0))
     ),
-    "truncated": Case(lambda: Truncated(LinearVote(2), 2), True),
+    "truncated": Case(lambda: Truncated(LinearVote(2), 2), True, transforms=True),
     "wedge conditioned": Case(
         lambda: WedgeConditioned(LinearVote(1), WEDGE, 0.5, (0.2, 0.1), radius=1), True
     ),
