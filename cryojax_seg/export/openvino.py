@@ -7,7 +7,7 @@ graph, so both files are read side by side. Needs the extra ``cryojax-seg[openvi
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -16,7 +16,6 @@ from cryojax_seg.core import Segmenter, Symmetrized
 from cryojax_seg.core.operator import require_local
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.segmenter import check_divisible
-from cryojax_seg.core.types import Logits, Volume
 from cryojax_seg.segmenters import ConvNet, Isotonic, LinearVote, Tempered, Truncated, UNet
 from cryojax_seg.segmenters.blocks import SLOPE, Convolution, Down, Linear, ResidualBlock, Up
 from cryojax_seg.segmenters.normalization import (
@@ -24,8 +23,6 @@ from cryojax_seg.segmenters.normalization import (
     Normalization,
     standardized,
 )
-
-Precision = Literal["f32", "bf16"]
 
 _INSTALL = 'pip install "cryojax-seg[openvino]"'
 _METHODS = (UNet, ConvNet, LinearVote)
@@ -61,7 +58,7 @@ def require(segmenter: Segmenter) -> None:
     Traceback (most recent call last):
     ValueError: ...
     """
-    _openvino()
+    openvino_module()
     if not supports(segmenter):
         name = type(_inmost(segmenter)).__name__
         known = ", ".join(kind.__name__ for kind in _METHODS)
@@ -78,7 +75,8 @@ def _inmost(segmenter: Segmenter) -> Segmenter:
     return segmenter
 
 
-def _openvino() -> Any:
+def openvino_module() -> Any:
+    """Import OpenVINO in silence; a ValueError says how to install it."""
     # Importing openvino tells its makers so over the network, from a forked process, and leaves an
     # identity in the home folder, unless this package of theirs is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore
@@ -108,10 +106,11 @@ def openvino_model(segmenter: Segmenter, shape: Shape | None = None) -> Any:
     [<Output: names[logits] shape[8,8,8,1] type: f32>]
     """
     require(segmenter)
+    require_local(segmenter)
     if shape is not None:
         check_divisible(shape, segmenter.stride)
-    openvino = _openvino()
-    blocks = _Blocks(openvino.opset13)
+    openvino = openvino_module()
+    blocks = Blocks(openvino.opset13)
     volume = blocks.ops.parameter(shape or (-1, -1, -1), np.float32, name="volume")
     volume.output(0).set_names({"volume"})
     features = blocks.ops.unsqueeze(volume, (0, 1))  # (1, channel, z, y, x) as OpenVINO has it
@@ -138,63 +137,15 @@ def write_openvino(
         model.set_rt_info(str(getattr(segmenter, name)), ["cryojax_seg", name])
     model.set_rt_info(",".join(segmenter.classes), ["cryojax_seg", "classes"])
     # save_model would round the parameters to 16 bits.
-    _openvino().serialize(model, str(xml), str(weights))
+    openvino_module().serialize(model, str(xml), str(weights))
 
 
-class OpenVINOProgram:
-    """Holds a segmenter compiled for the CPU and blocks of one shape; a call returns logits.
-
-    What `core.apply_tiles` takes as its `program`, for the shape ``tiling.padded``.
-
-    Args:
-        segmenter, shape: as `openvino_model`.
-        precision: of the arithmetic. ``"bf16"`` is faster where the CPU has it, and keeps only 8
-            bits of each number.
-        threads: how many it uses at most; None leaves that to OpenVINO.
-
-    Raises:
-        ValueError: as `openvino_model`; for bf16 on a CPU that does not have it; on a call, for a
-            block of another shape.
-
-    >>> program = OpenVINOProgram(LinearVote(3), (8, 8, 8))  # doctest: +SKIP
-    >>> program(np.zeros((8, 8, 8), np.float32)).shape  # doctest: +SKIP
-    (8, 8, 8, 1)
-    """
-
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        shape: Shape,
-        precision: Precision = "f32",
-        threads: int | None = None,
-    ):
-        model = openvino_model(segmenter, shape)
-        core = _openvino().Core()
-        if precision == "bf16" and "BF16" not in core.get_property(
-            "CPU", "OPTIMIZATION_CAPABILITIES"
-        ):
-            raise ValueError("this CPU does not compute in bf16; use f32")
-        self.shape = tuple(shape)
-        settings = {
-            # Said in any case: where the CPU has bf16, OpenVINO would use it unasked.
-            "INFERENCE_PRECISION_HINT": precision,
-            # Pinned, two processes on one machine would share the same cores.
-            "ENABLE_CPU_PINNING": False,
-            "INFERENCE_NUM_THREADS": threads or 0,
-        }
-        self._compiled = core.compile_model(model, "CPU", settings)
-
-    def __call__(self, block: Volume) -> Logits:
-        if block.shape != self.shape:
-            raise ValueError(f"compiled for blocks of {self.shape}, got one of {block.shape}")
-        return self._compiled(np.ascontiguousarray(block, np.float32))[0]
-
-
-class _Blocks:
-    """Add blocks to a graph, from nodes ``(1, channel, z, y, x)`` to such nodes."""
+class Blocks:
+    """Add blocks to a graph, from nodes ``(batch, channel, z, y, x)`` to such nodes."""
 
     def __init__(self, ops: Any):
         self.ops = ops  # an operation set of openvino
+        self.statistics: dict[int, tuple[Any, Any]] = {}  # of each measured norm, by its id
 
     def logits(self, segmenter: Segmenter, x: Any) -> Any:
         match segmenter:
@@ -215,7 +166,6 @@ class _Blocks:
         raise AssertionError(f"{type(segmenter).__name__} should have been refused")
 
     def unet(self, net: UNet, x: Any) -> Any:
-        require_local(net)
         stem = net.stem != "none"
         x = self.ops.space_to_depth(x, "blocks_first", 2) if stem else x
         x = self.residual(net.encoder[0], x)
@@ -229,7 +179,6 @@ class _Blocks:
         return self.ops.depth_to_space(logits, "blocks_first", 2) if stem else logits
 
     def convnet(self, net: ConvNet, x: Any) -> Any:
-        require_local(net)
         for convolution in net.convolutions:
             x = self.activation(self.convolution(convolution, x))
         return self.linear(net.head, x)
@@ -274,10 +223,24 @@ class _Blocks:
         if norm.kind == "rms":
             power = self.ops.reduce_mean(x * x, 1, keep_dims=True)
             x = x / self.ops.sqrt(power + _array(EPSILON))
+        elif norm.kind == "batch":  # to be measured, over all blocks of the batch
+            x = x - (mean := self.mean(x))
+            variance = self.mean(x * x)
+            self.statistics[id(norm)] = mean, variance
+            x = x / self.ops.sqrt(variance + _array(EPSILON))
         elif norm.kind == "frozen":
             scale = scale / np.sqrt(_channels(norm.variance) + _array(EPSILON))
             x = x - _channels(norm.mean)
         return x * scale + shift
+
+    def mean(self, x: Any) -> Any:
+        """Add the mean of each channel, plane by plane, as one sum of a million loses digits."""
+        planes = self.ops.reduce_mean(x, (3, 4), keep_dims=False)  # (batch, channel, z)
+        depth = x.get_output_shape(0)[2]
+        # A product, as OpenVINO makes one mean of a mean of means.
+        columns = self.ops.matmul(planes, np.full((depth, 1), 1 / depth, np.float32), False, False)
+        mean = self.ops.reduce_mean(columns, 0, keep_dims=True)
+        return self.ops.reshape(mean, (1, -1, 1, 1, 1), False)
 
     def activation(self, x: Any) -> Any:
         return self.ops.prelu(x, _array(SLOPE))

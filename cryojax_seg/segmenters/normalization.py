@@ -11,7 +11,8 @@ come next, then weight standardisation, which needs no fitting.
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from cryojax_seg.core import LocalOperator, measured_box
+from cryojax_seg.core import LocalOperator, Symmetrized, measured_box
 from cryojax_seg.core.blocks import Readable, random_starts, read
 from cryojax_seg.core.operator import Layer, Operator
 from cryojax_seg.core.parameters import filled
@@ -149,18 +150,23 @@ def standardized(kernel: Float[Array, "*taps out"]) -> Float[Array, "*taps out"]
     return centred * jax.lax.rsqrt(power / 2 + EPSILON)
 
 
-def _norms(operator: nnx.Module) -> dict[str, Normalization]:
-    """Return the normalisations of an operator by their path."""
+def normalizations(operator: nnx.Module) -> dict[str, Normalization]:
+    """Return the normalisations of an operator by their path.
+
+    >>> from cryojax_seg.segmenters import ConvNet
+    >>> list(normalizations(ConvNet(layers=1, width=2, rngs=nnx.Rngs(0))))
+    ['convolutions/0/norm']
+    """
     modules = ((path, m) for path, m in nnx.iter_modules(operator) if isinstance(m, Normalization))
     return {"/".join(map(str, path)): norm for path, norm in modules}
 
 
 @jax.jit
-def _measure(
+def measure_statistics(
     operator: LocalOperator, patches: Float[Array, "count z y x"]
 ) -> dict[str, Statistics]:
-    """Return the statistics of each normalisation over all patches."""
-    norms = _norms(operator)
+    """Return mean and variance of each normalisation of the kind "batch", over all patches."""
+    norms = normalizations(operator)
 
     def run(patch):
         with recorded_statistics() as record:
@@ -168,6 +174,9 @@ def _measure(
         return {path: record[id(norm)] for path, norm in norms.items() if id(norm) in record}
 
     return jax.vmap(run, out_axes=None, axis_name=BATCH_AXIS)(patches)
+
+
+Measure = Callable[[Any, np.ndarray], Mapping[str, Statistics]]
 
 
 def _probes(volume: Readable | Array, edges: list[int], count: int, seed: int) -> np.ndarray:
@@ -183,6 +192,7 @@ def fit_normalization(
     patch: int = 64,
     count: int = 8,
     seed: int = 0,
+    measure: Measure = measure_statistics,
 ) -> Operator:
     """Return the operator with normalisation statistics measured on this volume and frozen.
 
@@ -198,6 +208,8 @@ def fit_normalization(
             volume and to the stride; mirrored where the volume is thinner than the stride.
         count: number of patches.
         seed: seed of their positions.
+        measure: function that returns the mean and variance of each normalisation, by its path;
+            `export.measure_statistics` computes the same without compiling a JAX program.
 
     Raises:
         ValueError: for a volume that is not three-dimensional.
@@ -209,8 +221,14 @@ def fit_normalization(
     >>> net.norm, fitted.norm, fitted.halo
     ('instance', 'frozen', 1)
     """
-    fitted = nnx.clone(operator)
-    norms = {path: n for path, n in _norms(fitted).items() if n.kind in (*_GLOBAL, "frozen")}
+    fitted: Any = nnx.clone(operator)
+    if isinstance(operator, Symmetrized):  # measured without its flips
+        fitted.segmenter = fit_normalization(
+            operator.segmenter, volume, patch=patch, count=count, seed=seed, measure=measure
+        )
+        return fitted
+    known = normalizations(fitted).items()
+    norms = {path: norm for path, norm in known if norm.kind in (*_GLOBAL, "frozen")}
     if not norms:
         return operator
     if volume.ndim != 3:
@@ -219,7 +237,7 @@ def fit_normalization(
     edges = [max(min(patch, n) // stride, 1) * stride for n in sizes]
     for norm in norms.values():
         norm.kind = "batch"  # which pools over all patches
-    for path, statistics in _measure(fitted, _probes(volume, edges, count, seed)).items():
+    for path, statistics in measure(fitted, _probes(volume, edges, count, seed)).items():
         norms[path].freeze(*statistics)
     return fitted
 
@@ -240,6 +258,6 @@ def thaw_normalization(operator: Operator) -> Operator:
     'instance'
     """
     thawed = nnx.clone(operator)
-    for norm in _norms(thawed).values():
+    for norm in normalizations(thawed).values():
         norm.thaw()
     return thawed

@@ -21,7 +21,9 @@ from cryojax_seg.segmenters import (
     Tempered,
     Truncated,
     UNet,
+    fit_normalization,
 )
+from cryojax_seg.segmenters.normalization import measure_statistics, normalizations
 
 if not export.installed():  # importorskip would import it, which tells its makers so
     pytest.skip("needs the extra cryojax-seg[openvino]", allow_module_level=True)
@@ -132,6 +134,35 @@ def test_a_graph_may_be_of_any_shape(shape):
     volume = VOLUME.ravel()[: math.prod(shape)].reshape(shape)
     compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert near(compiled(volume)[0], np.asarray(run(net, volume)))
+
+
+@pytest.mark.parametrize("name", ["U-Net with stem", "frozen ConvNet"])
+def test_statistics_are_those_of_jax(name):
+    """Also of many voxels far from 0, of which one sum of float32 would lose digits."""
+    volume = np.random.default_rng(2).normal(5.0, 1.0, (48, 48, 48)).astype(np.float32)
+    net = unet(4, 1, "space_to_depth", norm="instance") if "stem" in name else case(name)[0]
+    fitted = [
+        normalizations(fit_normalization(net, volume, patch=32, count=4, measure=measure))
+        for measure in (measure_statistics, export.measure_statistics)
+    ]
+    assert list(fitted[0]) == list(fitted[1]) and len(fitted[0]) > 1
+    for one, other in zip(fitted[0].values(), fitted[1].values(), strict=True):
+        variance = np.asarray(one.variance[...])
+        np.testing.assert_allclose(other.variance[...], variance, rtol=1e-5)
+        apart = np.asarray(one.mean[...]) - np.asarray(other.mean[...])
+        assert np.abs(apart / np.sqrt(variance)).max() < 1e-5
+
+
+def test_memory_is_that_of_the_arrays_that_live_together():
+    net = case("frozen ConvNet")[0]
+    assert net.width == 3
+    memory = export.memory_per_voxel(net)
+    assert memory == pytest.approx(2 * 4 * 3, rel=0.01)  # input and output of a convolution
+    if export.prefers_bf16():
+        assert export.memory_per_voxel(net, "bf16") == pytest.approx(memory / 2, rel=0.01)
+    net = unet(8, 2)
+    whole = export.OpenVINOProgram(net, (32, 32, 32)).bytes_per_voxel
+    assert whole == pytest.approx(export.memory_per_voxel(net), rel=0.01)
 
 
 def test_refusals(monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cryojax_seg.core import Chain, Stacked, apply, hyperparameters
+from cryojax_seg.core import Chain, MissingWedge, Stacked, Symmetrized, apply, hyperparameters
 from cryojax_seg.segmenters import (
     ConvNet,
     GlobalThreshold,
@@ -175,6 +175,16 @@ def test_batch_statistics_are_pooled_over_the_named_axis():
     assert pooled[2].std() > 2 * pooled[0].std()
     single = jax.vmap(norm)(x)
     np.testing.assert_allclose(single.std((1, 2, 3)), 1, rtol=1e-4)
+
+
+def test_a_mean_over_flips_is_fitted_as_its_network():
+    volume = noise(8, 8, 8)
+    net = ConvNet(layers=1, width=2, norm="instance", rngs=nnx.Rngs(0))
+    flips = fit_normalization(Symmetrized(net, MissingWedge((-60.0, 60.0))), volume)
+    expected = fit_normalization(net, volume).convolutions[0].norm.mean[...]
+    np.testing.assert_array_equal(flips.segmenter.convolutions[0].norm.mean[...], expected)
+    mirrored = run(flips, volume[::-1])[::-1]
+    np.testing.assert_allclose(run(flips, volume), mirrored, atol=1e-5)
 
 
 def test_fit_changes_nothing_without_statistics_and_reaches_into_combinators():
