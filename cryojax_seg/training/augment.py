@@ -1,7 +1,8 @@
 """Changes patches at random, with their labels and their missing wedge.
 
 Every change is a pure function of one patch and a key; `augment` maps them over a batch. Whether a
-change is on is decided when the step is compiled.
+change is on is decided when the step is compiled; in a step in which no patch takes it, it costs
+nothing.
 """
 
 import dataclasses
@@ -41,25 +42,32 @@ def augment(batch: Batch, key: Key, flips: jax.Array, config: Augmentation) -> B
 
     changes = [(probability, change) for probability, change in changes if probability > 0]
 
-    def one(patch: Batch, key: Key, flips: jax.Array) -> Batch:
+    def draws(key: Key) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
         by_flip, by_coin, *keys = jax.random.split(key, 2 + len(changes))
-        coins = jax.random.uniform(by_coin, (len(changes),))
-        if config.flip:
-            patch = flip(patch, by_flip, flips)
-        for number, (probability, change) in enumerate(changes):
-            patch = _maybe(coins[number] < probability, change(patch, keys[number]), patch)
-        return patch
+        return by_flip, jax.random.uniform(by_coin, (len(changes),)), keys
 
-    return jax.vmap(one)(batch, jax.random.split(key, batch.volume.shape[0]), flips)
+    by_flip, coins, keys = jax.vmap(draws)(jax.random.split(key, batch.volume.shape[0]))
+    if config.flip:
+        batch = jax.vmap(flip)(batch, by_flip, flips)
+    for number, (probability, change) in enumerate(changes):
+        batch = _maybe(change, batch, keys[number], coins[:, number] < probability)
+    return batch
+
+
+def _maybe(change: Change, batch: Batch, keys: jax.Array, taken: jax.Array) -> Batch:
+    """Change the patches of a batch that are taken; without any, nothing is computed."""
+
+    def one(patch: Batch, key: Key, take: jax.Array) -> Batch:
+        changed = change(patch, key)
+        return jax.tree.map(lambda new, old: jnp.where(take, new, old), changed, patch)
+
+    # One condition for the batch: under vmap it would become a choice between two results.
+    return jax.lax.cond(taken.any(), jax.vmap(one), lambda batch, *_: batch, batch, keys, taken)
 
 
 def _below(key: Key, count: int) -> jax.Array:
     """Draw an integer from 0 to count - 1, for small counts; compiles faster than `randint`."""
     return jnp.floor(jax.random.uniform(key) * count).astype(jnp.int32)
-
-
-def _maybe(flag: jax.Array, changed: Batch, patch: Batch) -> Batch:
-    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), changed, patch)
 
 
 def _companions(patch: Batch, change: Callable[[Companion, jax.Array], jax.Array]) -> Batch:

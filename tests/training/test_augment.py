@@ -212,6 +212,27 @@ def test_augment_of_a_constant_patch_is_finite(compiled):
         assert np.isfinite(run(flat, jax.random.key(seed), flips).volume).all()
 
 
+def test_a_change_is_computed_only_if_a_patch_takes_it():
+    computed = []
+
+    def change(patch, key):
+        jax.debug.callback(lambda: computed.append(True))
+        return dataclasses.replace(patch, volume=patch.volume + jax.random.uniform(key))
+
+    one, keys = patch((4, 4, 4)), jax.random.split(jax.random.key(0), 3)
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), one, one, one)
+    run = jax.jit(lambda batch, taken: A._maybe(change, batch, keys, taken))
+    none = run(batch, jnp.zeros(3, bool))
+    jax.effects_barrier()
+    np.testing.assert_array_equal(none.volume, batch.volume)
+    assert not computed
+    second = run(batch, jnp.arange(3) == 1)
+    jax.effects_barrier()
+    assert computed
+    added = jnp.zeros((3, 1, 1, 1)).at[1].set(jax.random.uniform(keys[1]))
+    np.testing.assert_array_equal(second.volume, batch.volume + added)
+
+
 def test_nothing_on_changes_nothing():
     one = patch()
     batch = jax.tree.map(lambda leaf: leaf[None], one)
