@@ -38,6 +38,12 @@ class TrainingOptions:
     """Peak learning rate of AdamW (no unit)."""
     precision: Literal["f32", "bf16"] = "f32"
     """Precision of a network's products during training; use bf16 on GPUs and TPUs."""
+    start: Annotated[Path | None, default("RUN", "none")] = None
+    """Folder of a model that was trained before, RUN or RUN/model, from whose parameters the
+    training begins. Classes are matched by name. It needs a third of the learning rate."""
+    replay: Annotated[float | None, default("FRACTION", "0.5 with --start, else 0")] = None
+    """Fraction of the patches of each step that come from simulated phantoms, so that a few
+    slices do not overwrite what the model knew; 0 turns it off."""
     patience: int = 0
     """Stop after this many validations without improvement; 0 never stops early."""
     restorer: Annotated[Path | None, default("RUN", "none")] = None
@@ -79,7 +85,9 @@ class Train:
     classes."""
     output: Output
     """Folder RUN for the model and its training."""
-    method: Annotated[str, default(f"{{{methods.NAMES}}}[@MODULE:FUNCTION]", "unet")] = "unet"
+    method: Annotated[
+        str | None, default(f"{{{methods.NAMES}}}[@MODULE:FUNCTION]", "unet, or that of --start")
+    ] = None
     """Method to train. Append @MODULE:FUNCTION to replace its loss; the function takes (logits,
     labels, weights) or (segmenter, batch)."""
     steps: Annotated[int | None, default("INT", "by method, 150 to 1000")] = None
@@ -142,11 +150,12 @@ def _train_in(run: Any, options: Train) -> None:
         options.tomograms, options.labels, **flat(options.volume), **flat(options.annotation)
     )
     settings = flat(options.training)
-    restorer = settings.pop("restorer")
+    restorer, start = settings.pop("restorer"), settings.pop("start")
     fitted = training.fit_model(
         data,
         run,
         method=options.method,
+        start=start and _model(start, options.method),
         steps=options.steps,
         validation=options.validation,
         restorer=restorer and inference.load_restorer(restorer)[0],
@@ -158,6 +167,18 @@ def _train_in(run: Any, options: Train) -> None:
     _show(options, fitted)
     if fitted.interrupted is not None:
         raise SystemExit(128 + fitted.interrupted)
+
+
+def _model(folder: Path, method: str | None) -> Any:
+    """Return the segmenter and the card in a folder; a method of your own may be imported."""
+    from cryojax_seg import inference, io
+
+    module, own, _ = methods.parts(method or "")[0].partition(":")
+    try:
+        model = inference.load(folder, (module,) if own else ())
+    except io.ForeignModuleError as error:
+        raise io.FileError(f"{error}: --method {error.name}") from None
+    return model.segmenter, model.card
 
 
 def _show(options: Train, fitted: "Fitted") -> None:
@@ -178,7 +199,8 @@ def _show(options: Train, fitted: "Fitted") -> None:
             "more --steps, more annotated slices or another --method (see cryojax-seg compare)"
         )
     else:
-        module, own, _ = methods.parts(options.method)[0].partition(":")
+        method = fitted.card.provenance["method"]
+        module, own, _ = methods.parts(method)[0].partition(":")
         allow = f" --allow-module {module}" if own else ""
         print(f"next:  cryojax-seg segment {folder} TOMOGRAM -o LABELS.mrc{allow}")
 
@@ -188,7 +210,7 @@ def _check(options: Train) -> None:
     if not options.tomograms:
         raise ValueError("no tomogram given; see cryojax-seg train --help")
     try:
-        methods.known(options.method)
+        methods.known(options.method or "unet")
     except ValueError as error:
         raise ValueError(f"--method: {error}") from None
     if len(options.labels) != len(options.tomograms):
@@ -211,7 +233,7 @@ def _check_folder(options: Train) -> None:
     from cryojax_seg import io
     from cryojax_seg.training import rundir
 
-    restorer = options.training.restorer
-    inputs = [*options.tomograms, *options.labels, *filter(None, [restorer])]
+    models = (options.training.restorer, options.training.start)
+    inputs = [*options.tomograms, *options.labels, *filter(None, models)]
     io.check_places([options.output], inputs)
     rundir.check_folder(options.output, resume=options.resume, overwrite=options.overwrite)

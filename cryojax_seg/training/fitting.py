@@ -17,16 +17,19 @@ from cryojax_seg.errors import ParameterError
 from cryojax_seg.evaluate import Overlap
 from cryojax_seg.io import ModelCard, save_model
 from cryojax_seg.losses import Objective
-from cryojax_seg.runtime.processes import on_primary
+from cryojax_seg.runtime.processes import arrays_from_primary, on_primary
 from cryojax_seg.segmenters import fit_halo
 from cryojax_seg.text import percent
-from cryojax_seg.training import methods, rundir, validate
+from cryojax_seg.training import methods, rundir, starting, validate
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
 from cryojax_seg.training.loop import Result, train
+from cryojax_seg.training.phantoms import labelled
+from cryojax_seg.training.progress import display
 from cryojax_seg.training.reading import Examples, hold_out
 from cryojax_seg.training.restorers import BORDER, jointly, restored
 
+PHANTOMS = 12  # that are replayed
 WIDE = 16  # voxels; of a smaller halo there is little to save
 _log = logging.getLogger("cryojax_seg.training")
 
@@ -69,7 +72,9 @@ def fit_model(
     data: Examples,
     run: str | PathLike[str] | None = None,
     *,
-    method: str = "unet",
+    method: str | None = None,
+    start: starting.Start | None = None,
+    replay: float | int | None = None,
     validation: float = 0.2,
     restorer: LocalOperator | None = None,
     joint: float = 0.0,
@@ -85,7 +90,13 @@ def fit_model(
         data: the annotated tomograms, from `read_examples`.
         run: folder of the run, whose folder ``model`` can be passed to `inference.load`; None keeps
             nothing.
-        method: name of the method, see `methods.known`.
+        method: name of the method, see `methods.known`; by default that of `start`, or "unet".
+        start: a trained segmenter and its card, as `io.load_model` returns them, from whose
+            parameters the training begins. It learns at a third of the usual rate. Classes are
+            matched by name; new ones begin with random parameters of the head of the network.
+        replay: fraction of the patches of each step that are drawn from simulated phantoms, so that
+            a few slices do not overwrite what the model knew. By default 0.5 with a `start`, if the
+            simulation knows all classes, else 0.
         validation: fraction of the annotation that is held out, 0 for none. It decides which
             parameters are kept.
         restorer: a restorer that is applied to the tomograms first, and does not change.
@@ -98,8 +109,8 @@ def fit_model(
         settings: settings that differ from the defaults of the method, see `methods.Settings`.
 
     Raises:
-        ParameterError: for an unknown method, a fraction or a factor without meaning, or a class
-            of which nothing would be left to learn from.
+        ParameterError: for an unknown method, a fraction or a factor without meaning, a class
+            of which nothing would be left to learn from, or a start that does not fit.
         TrainingError: as `train`.
 
     >>> labels = np.zeros((20, 16, 16), int)
@@ -111,7 +122,13 @@ def fit_model(
     >>> found.result.steps, found.card.patch, sorted(found.scores)
     (2, 8, ['foreground'])
     """
+    if start is None:
+        method = method or "unet"
+    else:
+        method, data = starting.method_of(start, method), starting.named_like(start, data)
+        starting.check_start(start, data)
     methods.known(method)
+    share = starting.replayed_share(data, start is not None, replay)
     if not 0 <= validation < 1:
         raise ParameterError(
             f"validation is a fraction from 0 to below 1, got {validation}", "validation"
@@ -127,21 +144,32 @@ def fit_model(
     held_out: Sequence[Example] = ()
     if validation > 0:
         examples, held_out = hold_out(examples, data.classes, validation, seed)
-    segmenter = methods.build(method, data.classes, examples[0].measured, seed)
+    if start is None:
+        segmenter = methods.build(method, data.classes, examples[0].measured, seed)
+    else:
+        segmenter = starting.begin(start[0], data.classes, seed)
+        if settings.get("learning_rate") is None:
+            settings["learning_rate"] = starting.RATE * methods.defaults(method).learning_rate
     config = methods.configured(method, segmenter, examples, **settings)
-    task = _Task(segmenter, examples, held_out, config, methods.objective(method))
-    seen = task if restorer is None else _behind(restorer, task, joint)
+    if share:
+        more = max(1, round(config.batch * share / (1 - share)))
+        config = dataclasses.replace(config, replay=more)
+    task = _Task(segmenter, examples, held_out, (), config, methods.objective(method))
     with contextlib.ExitStack() as stack:
         if run is not None:
             held = run if isinstance(run, rundir.Held) else _hold(Path(run), stack)
             on_primary(lambda: rundir.begin(held.folder, provenance, overwrite))
             run = held
+        if share:
+            task = dataclasses.replace(task, replayed=_phantoms(data, seed, progress))
+        seen = task if restorer is None else _behind(restorer, task, joint)
         _log.info(f"training {method} on {_described(examples, config)}")
         result = train(
             seen.operator,
             seen.examples,
             seen.config,
             validation=seen.held_out,
+            replayed=seen.replayed,
             objective=seen.objective,
             run=run,
             resume=resume,
@@ -164,8 +192,28 @@ def _described(examples: Sequence[Example], config: TrainConfig) -> str:
     known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
     return (
         f"{len(examples)} tomogram(s), {percent(known)} annotated: {config.steps} steps of "
-        f"{config.batch} patches " + "x".join(map(str, config.patch_shape))
+        f"{config.batch} patches "
+        + "x".join(map(str, config.patch_shape))
+        + (f", and {config.replay} of phantoms" if config.replay else "")
     )
+
+
+def _phantoms(data: Examples, seed: int, progress: bool) -> list[Example]:
+    """Simulate labelled phantoms that resemble the tomograms, the same in every process."""
+    assert data.voxel_size is not None  # `starting.replayed_share` found one
+    size, wedge = sum(data.voxel_size) / 3, data.examples[0].wedge
+    shown = display("simulating phantoms", PHANTOMS) if progress else contextlib.nullcontext()
+    found = []
+    with shown as show:
+        for one in labelled(data.classes, wedge, size, PHANTOMS, seed=seed):
+            found.append(one)
+            if show is not None:
+                show(len(found), "")
+    arrays = arrays_from_primary([(one.volume, one.labels) for one in found])
+    return [
+        dataclasses.replace(one, volume=volume, labels=labels)
+        for one, (volume, labels) in zip(found, arrays, strict=True)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +223,7 @@ class _Task:
     operator: Segmenter
     examples: Sequence[Example]
     held_out: Sequence[Example]
+    replayed: Sequence[Example]
     config: TrainConfig
     objective: Objective | None
 
@@ -185,10 +234,12 @@ def _behind(restorer: LocalOperator, task: _Task, joint: float) -> _Task:
     if joint:
         both, objective = jointly(restorer, segmenter, task.objective, joint)
         config = dataclasses.replace(config, margin=min(BORDER, min(config.patch_shape) // 5))
-        return _Task(both, task.examples, task.held_out, config, objective)
+        return dataclasses.replace(task, operator=both, config=config, objective=objective)
     patch = max(config.patch_shape)  # it stays as it is, so whole volumes can be restored first
-    examples, held_out = (restored(restorer, es, patch) for es in (task.examples, task.held_out))
-    return dataclasses.replace(task, examples=examples, held_out=held_out)
+    examples, held_out, replayed = (
+        restored(restorer, es, patch) for es in (task.examples, task.held_out, task.replayed)
+    )
+    return dataclasses.replace(task, examples=examples, held_out=held_out, replayed=replayed)
 
 
 def _finished(
