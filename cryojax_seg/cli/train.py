@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,6 +26,22 @@ if TYPE_CHECKING:
     from cryojax_seg.training import Fitted
 
 NOTHING = 0.05  # mean Dice below which a model is no use
+
+
+@dataclasses.dataclass(frozen=True)
+class LengthOptions:
+    """Say when training ends if not after a number of steps."""
+
+    until_converged: bool = False
+    """End when the validation score no longer rises; a run without --steps does. A number of
+    steps is then the limit."""
+    minutes: Annotated[float | None, default("FLOAT", f"{methods.MINUTES} without --steps")] = None
+    """Limit of --until-converged, which it implies, in minutes. The learning rate falls early
+    enough to end within it."""
+
+    def limit(self) -> float | None:
+        """Return the limit in minutes; None to take all steps."""
+        return methods.MINUTES if self.until_converged and self.minutes is None else self.minutes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +108,7 @@ class Train:
     ] = None
     """Method to train. Append @MODULE:FUNCTION to replace its loss; the function takes (logits,
     labels, weights) or (segmenter, batch)."""
-    steps: Annotated[int | None, default("INT", "by method, 150 to 1000")] = None
+    steps: Annotated[int | None, default("INT", "until converged")] = None
     """Number of optimizer steps."""
     validation: float = 0.2
     """Fraction of the annotation that is held out for validation, 0 to below 1; 0 holds out
@@ -103,6 +121,7 @@ class Train:
     line replace those of the file."""
     volume: VolumeOptions = VolumeOptions()
     annotation: AnnotationOptions = AnnotationOptions()
+    length: LengthOptions = LengthOptions()
     training: TrainingOptions = TrainingOptions()
     several_processes: ProcessOptions = ProcessOptions()
 
@@ -157,6 +176,7 @@ def _train_in(run: Any, options: Train) -> None:
         method=options.method,
         start=start and _model(start, options.method),
         steps=options.steps,
+        minutes=options.length.limit(),
         validation=options.validation,
         restorer=restorer and inference.load_restorer(restorer)[0],
         resume=options.resume,
@@ -188,7 +208,9 @@ def _show(options: Train, fitted: "Fitted") -> None:
         ratios = {n: (s.dice, s.iou, s.precision, s.recall) for n, s in fitted.scores.items()}
         rows = [(name, *map(console.number, values)) for name, values in ratios.items()]
         console.table("held-out annotation", ("class", "Dice", "IoU", "precision", "recall"), rows)
-    step = f"step {result.steps} of {fitted.config.steps}"
+    step = f"step {result.steps}"
+    if fitted.config.minutes is None:
+        step += f" of {fitted.config.steps}"
     print(f"model: {folder / 'model'} ({result.stopped}, {step})")
     if fitted.interrupted is not None:
         console.say(f"interrupted; {folder} is kept; the same command with --resume goes on")
@@ -203,6 +225,24 @@ def _show(options: Train, fitted: "Fitted") -> None:
         module, own, _ = methods.parts(method)[0].partition(":")
         allow = f" --allow-module {module}" if own else ""
         print(f"next:  cryojax-seg segment {folder} TOMOGRAM -o LABELS.mrc{allow}")
+    if fitted.interrupted is None:
+        _show_more(folder, fitted)
+
+
+def _show_more(folder: Path, fitted: "Fitted") -> None:
+    """Print whether more steps would help, and the command that takes them."""
+    trend, config = fitted.result.trend, fitted.config
+    if trend is not None:
+        verdict = "it is not known whether more steps would help"
+        if trend.flat or trend.rises:
+            verdict = f"more steps would {'help' if trend.rises else 'hardly help'}"
+        print(f"trend: validation Dice rose by {trend} before the learning rate fell; {verdict}")
+    if config.minutes is None:
+        longer = f"--steps {2 * fitted.result.steps}"
+    else:
+        longer = f"--minutes {2 * config.minutes:g}"
+    file = shlex.quote(str(folder / "config.yaml"))
+    print(f"more:  {console.PROGRAM} train --config {file} --resume {longer}")
 
 
 def _check(options: Train) -> None:
@@ -224,6 +264,13 @@ def _check(options: Train) -> None:
         raise ValueError(
             f"--validation must be a fraction from 0 to below 1, got {options.validation}"
         )
+    minutes = options.length.minutes
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ValueError(f"--minutes must be positive, got {minutes:g}")
+    if options.steps is not None and options.steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {options.steps}")
+    if options.length.until_converged and not options.validation:
+        raise ValueError("--until-converged needs held-out annotation; --validation is 0")
     check_resume(options)
     _check_folder(options)
 

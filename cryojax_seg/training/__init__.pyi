@@ -5,6 +5,7 @@ from .config import Augmentation as Augmentation
 from .config import Interrupted as Interrupted
 from .config import TrainConfig as TrainConfig
 from .config import TrainingError as TrainingError
+from .convergence import Trend as Trend
 from .example import Batch as Batch
 from .example import Example as Example
 from .example import split_annotation as split_annotation

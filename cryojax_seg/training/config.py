@@ -98,7 +98,10 @@ class TrainConfig:
     """
 
     steps: int = 1000
-    """Optimizer steps."""
+    """Optimizer steps; the most of them if there is a limit in minutes."""
+    minutes: float | int | None = None
+    """Longest training, minutes. With it, the run ends earlier if the validation score rises no
+    more (see `convergence.Trend`); None takes all steps."""
     batch: int = 2
     """Patches per step."""
     patch: int | tuple[int, int, int] = 48
@@ -167,6 +170,10 @@ class TrainConfig:
         )
         _require(0 <= self.decay <= 1, f"decay is a fraction of the steps, got {self.decay}")
         _require(0 <= self.ema < 1, f"ema must be at least 0 and below 1, got {self.ema}")
+        _require(
+            self.minutes is None or 0 < self.minutes < math.inf,
+            f"minutes must be positive, got {self.minutes}",
+        )
         _require(self.clip > 0, f"clip must be positive, got {self.clip}")
         _require(self.unannotated >= 0, f"unannotated must be at least 0, got {self.unannotated}")
         _require(self.replay >= 0, f"replay must be at least 0, got {self.replay}")
@@ -221,5 +228,6 @@ def _build(cls: type, values: dict[str, Any], prefix: str) -> Any:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-# Options that do not change what is computed, and may differ when a run is resumed.
-FREE = ("patience", "checkpoint_every", "keep", "tensorboard")
+# Options that may differ when a run is resumed: they change how long it is and what is kept of it,
+# but not what a step computes.
+FREE = ("steps", "minutes", "validate_every", "patience", "checkpoint_every", "keep", "tensorboard")

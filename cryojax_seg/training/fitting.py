@@ -86,6 +86,10 @@ def fit_model(
 ) -> Fitted:
     """Train a method on annotated tomograms, score it on held-out annotation, and save the model.
 
+    If neither steps nor minutes are given, it trains until the score on the held-out annotation
+    rises no more, for at most 30 minutes; without any held out, it takes the usual steps of the
+    method.
+
     Args:
         data: the annotated tomograms, from `read_examples`.
         run: folder of the run, whose folder ``model`` can be passed to `inference.load`; None keeps
@@ -101,7 +105,8 @@ def fit_model(
             parameters are kept.
         restorer: a restorer that is applied to the tomograms first, and does not change.
         joint: factor of the restorer's own loss; if positive, the restorer learns too.
-        resume: whether to continue the run in that folder.
+        resume: whether to continue the run in that folder. One that has ended takes more steps or
+            minutes, as `train` says.
         overwrite: whether to replace a run in that folder.
         provenance: plain values that describe the source of the data, stored in the model's card
             and as ``config.yaml`` in the folder.
@@ -139,6 +144,8 @@ def fit_model(
         raise ParameterError("joint lets a restorer learn along; give one", "restorer")
     if joint and any(example.wedge is None for example in data.examples):
         raise ParameterError("joint needs the tilt range of every tomogram", "tilt_range")
+    if validation > 0 and settings.get("steps") is None and settings.get("minutes") is None:
+        settings["minutes"] = methods.MINUTES
     seed = settings.get("seed", 0)
     examples: Sequence[Example] = data.examples
     held_out: Sequence[Example] = ()
@@ -191,7 +198,7 @@ def _hold(folder: Path, stack: contextlib.ExitStack) -> rundir.Held:
 def _described(examples: Sequence[Example], config: TrainConfig) -> str:
     known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
     return (
-        f"{len(examples)} tomogram(s), {percent(known)} annotated: {config.steps} steps of "
+        f"{len(examples)} tomogram(s), {percent(known)} annotated: {_length(config)} of "
         f"{config.batch} patches "
         + "x".join(map(str, config.patch_shape))
         + (f", and {config.replay} of phantoms" if config.replay else "")
@@ -214,6 +221,12 @@ def _phantoms(data: Examples, seed: int, progress: bool) -> list[Example]:
         dataclasses.replace(one, volume=volume, labels=labels)
         for one, (volume, labels) in zip(found, arrays, strict=True)
     ]
+
+
+def _length(config: TrainConfig) -> str:
+    if config.minutes is None:
+        return f"{config.steps} steps"
+    return f"until the score rises no more, at most {config.minutes:g} minutes, steps"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,39 +2,41 @@
 
 import contextlib
 import dataclasses
+import logging
 import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cryojax_seg.core.operator import LocalOperator, Operator
 from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.errors import Mendable
 from cryojax_seg.losses import Objective
 from cryojax_seg.runtime import devices, processes
 from cryojax_seg.runtime.interrupts import Interrupts
 from cryojax_seg.segmenters import fit_normalization
-from cryojax_seg.training import checkpoint, rundir, validate
+from cryojax_seg.training import rundir
 from cryojax_seg.training.config import TrainConfig, TrainingError
+from cryojax_seg.training.convergence import Trend, trend
 from cryojax_seg.training.example import Example
 from cryojax_seg.training.record import NotFinite, recording
 from cryojax_seg.training.resume import Best, on_host, starting_point
-from cryojax_seg.training.sampling import Samples, exact_margin, places, prepare
+from cryojax_seg.training.sampling import exact_margin, prepare
+from cryojax_seg.training.schedule import Phases
 from cryojax_seg.training.step import (
     Metrics,
-    Parts,
-    Step,
     TrainState,
     initial_state,
     learnable,
     make_step,
-    step_key,
     take_apart,
 )
+from cryojax_seg.training.task import Task
+
+_log = logging.getLogger("cryojax_seg.training")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +51,10 @@ class Result(Generic[Operator]):
             to the first example, unless a signal ended the training.
         history: one dict per step with step, loss, norm, rate, seconds, and dice where validated.
         steps: number of finished steps.
-        stopped: reason of the end: "finished", "no improvement", or the name of a signal.
+        stopped: reason of the end: "finished", "converged", "out of time", "no improvement", or the
+            name of a signal.
         score: best validation Dice; None without validation.
+        trend: how fast the score rose before the learning rate fell; None where it is not known.
     """
 
     operator: Operator
@@ -58,6 +62,7 @@ class Result(Generic[Operator]):
     steps: int
     stopped: str
     score: float | None
+    trend: Trend | None = None
 
 
 def train(
@@ -78,7 +83,9 @@ def train(
     The batch is divided over as many devices as possible. With a run folder, checkpoints,
     ``run.json`` and ``metrics.jsonl`` are written there, and SIGTERM, SIGUSR1 or SIGINT end the
     training after the current step, or in the middle of a validation, with everything saved;
-    ``resume=True`` then continues bit for bit.
+    ``resume=True`` then continues bit for bit. It also extends a run that has ended, if the
+    settings allow more steps or minutes than before: the learning rate returns to its peak and
+    falls again at the new end. With a lower learning rate it goes on from its best parameters.
 
     Several joined processes (see `processes.join`) that call this with the same arguments share the
     work and get the same result. Only the first of them writes to the run folder, and a signal to
@@ -162,9 +169,9 @@ def train(
             if not isinstance(run, rundir.Held):
                 held = rundir.exclusive(folder)
                 processes.on_primary(lambda: str(stack.enter_context(held).folder))
-            state, best = starting_point(folder, description, resume, state, best)
+            state, best = starting_point(folder, description, resume, state, best, config)
         state, samples = devices.replicated((state, samples), mesh)
-        task = _Task(config, parts, step, samples, examples, validation, margin, folder)
+        task = Task(config, parts, step, samples, examples, validation, margin, mesh, folder)
         return _run(task, state, best, progress)
 
 
@@ -177,105 +184,27 @@ def _default_loss(operator: LocalOperator) -> Objective:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """Holds the constants of a run."""
-
-    config: TrainConfig
-    parts: Parts
-    step: Step
-    samples: Samples
-    examples: Sequence[Example]
-    validation: Sequence[Example]
-    margin: int
-    folder: Path | None
-
-    def save(self, state: TrainState, best: Best) -> None:
-        """Write a checkpoint of this state, if there is a run folder."""
-        if self.folder is None:
-            return
-        store, step = self.folder / rundir.CHECKPOINTS, int(state.step)
-        tree = (state, best.params)
-        processes.on_primary(
-            lambda: str(checkpoint.save(store, step, tree, best.meta(), self.config.keep))
-        )
-
-    def due(self, count: int) -> bool:
-        """Return whether this step is followed by a validation."""
-        ends = count % self.config.validate_every == 0 or count == self.config.steps
-        return bool(self.validation) and count > 0 and ends
-
-    def judge(self, state: TrainState, best: Best, interrupts: Interrupts) -> float | None:
-        """Return the validation score of this state, for the record and for `best`.
-
-        It is None if a signal interrupted the validation, which is repeated when the run is
-        resumed.
-        """
-        config, operator = self.config, self.operator(state, state.ema)
-
-        def score() -> float | None:
-            return validate.dice(
-                operator,
-                self.validation,
-                min(config.patch_shape),
-                config.seed,
-                validate.affordable(config),
-                lambda: interrupts.received is not None,
-            )
-
-        # Machines may differ in the last digit, and who stops early and who does not would part.
-        found = processes.on_primary(score)
-        if found is not None:
-            best.consider(found, int(state.step), state.ema)
-        return found
-
-    def operator(self, state: TrainState, params: dict[str, Any]) -> Any:
-        """Return the operator with these parameters, on one device."""
-        return self.parts.rebuild(*_on_one_device((params, state.fixed)))
-
-    def patches(self, state: TrainState) -> str:
-        """Describe the patches that the next step of this state sees, for messages."""
-        samples, seed, number = _on_one_device((self.samples, state.seed, state.step))
-        key, _ = step_key(seed, number)
-        numbers, origins = jax.jit(places, static_argnums=(2, 3, 4, 5, 6))(
-            samples,
-            key,
-            self.config.batch,
-            self.config.patch_shape,
-            self.margin,
-            self.config.unannotated,
-            self.config.replay,
-        )
-        origins = np.asarray(origins) + np.asarray(samples.offsets)[np.asarray(numbers)]
-        return ", ".join(
-            f"{self.examples[n].name} at zyx {tuple(o.tolist())}"
-            for n, o in zip(np.asarray(numbers), origins, strict=True)
-        )
-
-
-def _on_one_device(tree: Any) -> Any:
-    """Return arrays that are the same on all devices, on one of this process."""
-    return jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), tree)
-
-
-def _run(task: _Task, state: TrainState, best: Best, progress: bool) -> Result:
+def _run(task: Task, state: TrainState, best: Best, progress: bool) -> Result:
     """Take steps until the end, an interruption, or no improvement."""
     config, start = task.config, int(state.step)
-    count = start
+    count, plan = start, Phases(*np.asarray(state.phases).tolist())
     with contextlib.ExitStack() as stack:
         interrupts = Interrupts()
         if task.folder is not None:  # else nothing could be saved: signals keep their effect
             stack.enter_context(interrupts)
-        late = task.due(start) and best.judged < start  # a signal had cut that validation short
+        # A signal may have cut that validation short.
+        late = task.due(start, plan) and best.judged < start
         score = task.judge(state, best, interrupts) if late else None
         record = stack.enter_context(recording(config, task.folder, start, progress, score))
+        if plan.ends < config.steps:  # it was decided before the run was resumed
+            record.expect(plan.ends)
         pending: Metrics | None = None
         stopped = _exhausted(config, best)
         if late and score is None:  # and again
             interrupts.ask()
             stopped = _name(interrupts.agreed())
         try:
-            while count < config.steps and stopped is None:
+            while count < plan.ends and stopped is None:
                 interrupts.ask(record.failure)
                 state, metrics = task.step(state, task.samples)
                 count += 1
@@ -283,34 +212,65 @@ def _run(task: _Task, state: TrainState, best: Best, progress: bool) -> Result:
                 if pending is not None:
                     record.add(pending)
                 pending = metrics
-                last = count == config.steps or interrupts.agreed() is not None
-                judge = task.due(count)
-                if not (last or judge or count % config.checkpoint_every == 0):
+                last = count == plan.ends or interrupts.agreed() is not None
+                judge, decides = task.due(count, plan), task.decides(count) and not last
+                saves = last or count % config.checkpoint_every == 0
+                if not (saves or judge or decides):
                     continue
                 score = None
                 if judge and metrics["finite"]:
                     score = task.judge(state, best, interrupts)
                 pending = record.add(metrics, score)
+                if decides:
+                    former, plan = plan, task.decided(plan, record.history, count)
+                    state = task.follow(state, plan)
+                    record.expect(plan.ends)
+                    # Of what a clock decided, a run that is resumed must know.
+                    saves = saves or task.commits(former, plan, count)
                 interrupts.ask(record.failure)  # again, as a validation may have taken long
                 stopped = _name(interrupts.agreed()) or _exhausted(config, best)
-                if last or stopped or count % config.checkpoint_every == 0:
+                if saves or stopped:
                     task.save(state, best)
         except NotFinite as error:
             if int(state.step) > start:  # else it is the checkpoint that was resumed from
                 task.save(state, best)
-            where = f"; the state before it is kept in {task.folder}" if task.folder else ""
-            raise TrainingError(
-                f"step {error.values['step']}: the loss is {error.values['loss']:g} and the norm "
-                f"of its gradient {error.values['norm']:g}, with the patches "
-                f"{task.patches(state)}{where}. Lower the learning rate or look at these patches"
-            ) from None
+            raise _not_finite(task, state, error.values) from None
     operator = task.operator(state, state.ema if best.score is None else best.params)
-    if stopped is not None and stopped in signal.Signals.__members__:
-        return Result(operator, record.history, count, stopped, best.score)
+    known = trend(record.history, config.learning_rate)
+    if stopped is None:
+        stopped = _reason(config, plan, known)
+    result = Result(operator, record.history, count, stopped, best.score, known)
+    if stopped in signal.Signals.__members__:
+        return result
+    if 0 < start == count:
+        _log.warning(_how_to_go_on(config, count))
     fitted = fit_normalization(
         operator, task.examples[0].measured, patch=min(config.patch_shape), seed=config.seed
     )
-    return Result(fitted, record.history, count, stopped or "finished", best.score)
+    return dataclasses.replace(result, operator=fitted)
+
+
+def _reason(config: TrainConfig, plan: Phases, known: Trend | None) -> str:
+    if config.minutes is None or plan.ends == config.steps:
+        return "finished"
+    return "converged" if known is not None and known.flat else "out of time"
+
+
+def _how_to_go_on(config: TrainConfig, count: int) -> Mendable:
+    limit = "steps" if config.minutes is None else "minutes"
+    text = f"this run ended after step {count}; to go on, resume it with more {limit}"
+    return Mendable(text, limit, "resume")
+
+
+def _not_finite(task: Task, state: TrainState, values: dict[str, Any]) -> TrainingError:
+    kept = f"; the state before it is kept in {task.folder}" if task.folder else ""
+    lower = "Resume it with a lower" if task.folder else "Choose a lower"
+    return TrainingError(
+        f"step {values['step']}: the loss is {values['loss']:g} and the norm of its gradient "
+        f"{values['norm']:g}, with the patches {task.patches(state)}{kept}. {lower} learning rate, "
+        "or look at these patches",
+        *(("resume", "learning_rate") if task.folder else ("learning_rate",)),
+    )
 
 
 def _name(number: int | None) -> str | None:

@@ -38,6 +38,8 @@ Method = Literal[
 ]
 
 NAMES = ",".join(get_args(Method))
+MINUTES = 30  # of a training whose length nobody says
+_MOST_STEPS = 1_000_000  # where minutes are the limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +183,8 @@ class Settings(TypedDict, total=False):
     """Holds the settings of a method's training; absent or None values are its defaults.
 
     Attributes:
-        steps: number of optimizer steps.
+        steps: number of optimizer steps; the most of them if minutes are given.
+        minutes: longest training, which ends earlier if the validation score rises no more.
         batch: number of patches per step.
         patch: edge of the patches, voxels. By default a small volume takes a smaller patch.
         learning_rate: peak learning rate.
@@ -192,6 +195,7 @@ class Settings(TypedDict, total=False):
     """
 
     steps: int | None
+    minutes: float | int | None
     batch: int | None
     patch: int | None
     learning_rate: float | None
@@ -228,7 +232,10 @@ def configured(
     (16, 40, 40)
     """
     usual, patch = defaults(method), settings.get("patch")
-    steps = _given(settings.get("steps"), usual.steps)
+    minutes, steps = settings.get("minutes"), settings.get("steps")
+    known = steps is not None or minutes is None
+    if steps is None:
+        steps = usual.steps if known else _MOST_STEPS
     edges: tuple[int, int, int]
     if patch is not None:
         edges = (patch, patch, patch)
@@ -238,6 +245,8 @@ def configured(
         edges = (min(usual.patch[0], z), min(usual.patch[1], y), min(usual.patch[2], x))
     return TrainConfig(
         steps=steps,
+        minutes=minutes,
+        warmup=TrainConfig.warmup if known else TrainConfig.warmup * usual.steps,
         batch=_given(settings.get("batch"), usual.batch),
         patch=edges,
         learning_rate=_given(settings.get("learning_rate"), usual.learning_rate),
@@ -246,7 +255,9 @@ def configured(
         precision=settings.get("precision", "f32"),
         patience=settings.get("patience", 0),
         # The statistics of each tomogram are measured anew, which must stay a small part of all.
-        validate_every=max(33 * (len(examples) + 1), min(100, steps // 5)),
+        validate_every=max(
+            33 * (len(examples) + 1), min(100, steps // 5 if known else usual.steps // 10)
+        ),
         checkpoint_every=max(1, min(200, steps // 2)),
     )
 

@@ -12,7 +12,8 @@ from cryojax_seg.training.config import TrainingError
 from cryojax_seg.training.remaining import Remaining, duration
 
 Report = Callable[[dict[str, Any]], None]
-Show = Callable[[int, str], None]
+# Of the number of steps that are done, a text, and the number of all steps if that has changed.
+Show = Callable[..., None]
 QUIET = 30.0  # seconds after which a line says that the work goes on
 
 _open: list[str] = []  # labels of the displays that are shown now
@@ -21,7 +22,7 @@ _last = [0.0]  # when something else was said
 
 @contextlib.contextmanager
 def display(
-    label: str, total: int, done: int = 0, tenths: bool = False, text: str = ""
+    label: str, total: int | None, done: int = 0, tenths: bool = False, text: str = ""
 ) -> Iterator[Show]:
     """Show the progress of work and the time left on the error stream.
 
@@ -30,13 +31,13 @@ def display(
 
     Args:
         label: of the work, such as a file name.
-        total: how many steps there are.
+        total: how many steps there are; None while that is not known.
         done: how many of them are done already.
         tenths: whether there is a line for every tenth.
         text: what is shown before the first step is done.
 
     Yields:
-        a function to call after a step, with the number of steps that are done and a text.
+        a function to call after a step, see `Show`.
     """
     draw = _bar if sys.stderr.isatty() else _lines
     _open.append(label)
@@ -78,7 +79,7 @@ def alive(label: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bar(label: str, total: int, done: int, tenths: bool, text: str) -> Iterator[Show]:
+def _bar(label: str, total: int | None, done: int, tenths: bool, text: str) -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -99,26 +100,35 @@ def _bar(label: str, total: int, done: int, tenths: bool, text: str) -> Iterator
     left = Remaining(total)
     with Progress(*columns, console=Console(stderr=True), transient=not tenths) as shown:
         task = shown.add_task(label, total=total, completed=done, text=text, left="")
-        yield lambda done, text: shown.update(task, completed=done, text=text, left=left(done))
+
+        def show(done: int, text: str, total: int | None = None) -> None:
+            left.total = total or left.total
+            shown.update(task, total=total, completed=done, text=text, left=left(done))
+
+        yield show
 
 
 @contextlib.contextmanager
-def _lines(label: str, total: int, done: int, tenths: bool, text: str) -> Iterator[Show]:
+def _lines(label: str, total: int | None, done: int, tenths: bool, text: str) -> Iterator[Show]:
     left, began = Remaining(total), time.monotonic()
     lock, ended = threading.Lock(), threading.Event()
     state = {"done": done, "text": text, "left": "", "printed": done, "at": began}
 
     def line() -> None:
-        parts = [f"{label} {state['done']}/{total}", state["text"], state["left"]]
-        if not state["left"] and state["done"] < total:
+        of = "" if left.total is None else f"/{left.total}"
+        parts = [f"{label} {state['done']}{of}", state["text"], state["left"]]
+        if not state["left"] and state["done"] != left.total:
             parts[-1] = f"{duration(time.monotonic() - began)} so far"
         print("  ".join(filter(None, parts)), file=sys.stderr, flush=True)
         state.update(printed=state["done"], at=time.monotonic())
 
-    def show(done: int, text: str) -> None:
+    def show(done: int, text: str, total: int | None = None) -> None:
         with lock:
+            left.total = total or left.total
             state.update(done=done, text=text, left=left(done))
-            if tenths and (done == total or done - state["printed"] >= max(total // 10, 1)):
+            if left.total is None or not tenths:
+                return
+            if done == left.total or done - state["printed"] >= max(left.total // 10, 1):
                 line()
 
     def keep_saying() -> None:
@@ -140,23 +150,43 @@ def _watched() -> bool:
     return sys.stderr is sys.__stderr__
 
 
-@contextlib.contextmanager
-def reporter(steps: int, start: int, show: bool) -> Iterator[Report]:
-    """Return a function that shows the metrics of each step.
+class Reporter:
+    """Shows the metrics of each step: loss, learning rate, the last validation Dice, time left.
 
-    These are loss, learning rate, the last validation Dice, and the time left.
+    Args:
+        show: function of a display; None shows nothing.
+    """
+
+    def __init__(self, show: Show | None = None):
+        self._show = show
+        self._total: int | None = None
+        self._seen: dict[str, Any] = {}  # the last Dice is shown at the steps that have none
+
+    def expect(self, steps: int) -> None:
+        """Note how many steps there are in all, if that was not known or has changed."""
+        self._total = steps
+
+    def report(self, metrics: dict[str, Any]) -> None:
+        """Show the metrics of a step."""
+        self._seen.update(metrics)
+        if self._show is not None:
+            self._show(self._seen["step"], _text(self._seen), self._total)
+
+
+@contextlib.contextmanager
+def reporter(steps: int | None, start: int, show: bool) -> Iterator[Reporter]:
+    """Return what shows the metrics of each step.
+
+    Args:
+        steps: how many steps there are in all; None while that is not known.
+        start: how many of them are done.
+        show: whether anything is shown.
     """
     if not show:
-        yield lambda metrics: None
+        yield Reporter()
         return
     with display("step", steps, start, tenths=True, text="compiling") as update:
-        seen: dict[str, Any] = {}  # the last Dice is shown at the steps that have none of their own
-
-        def report(metrics: dict[str, Any]) -> None:
-            seen.update(metrics)
-            update(seen["step"], _text(seen))
-
-        yield report
+        yield Reporter(update)
 
 
 def _text(metrics: dict[str, Any]) -> str:

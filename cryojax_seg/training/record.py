@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import jax
 from cryojax_seg.runtime import processes
 from cryojax_seg.training import rundir
 from cryojax_seg.training.config import TrainConfig
-from cryojax_seg.training.progress import Report, reporter, tensorboard
+from cryojax_seg.training.progress import Report, Reporter, reporter, tensorboard
 from cryojax_seg.training.step import Metrics
 
 
@@ -32,6 +32,7 @@ class Record:
 
     Attributes:
         history: one dict per step, as in `Result`.
+        expect: function to call when the number of steps in all is another one.
         failure: why the numbers of a step could not be written, where several processes train: they
             end together, so the error is raised when all know of it (see `Interrupts`).
 
@@ -42,9 +43,15 @@ class Record:
     (0.5, None)
     """
 
-    def __init__(self, reports: Sequence[Report], history: list[dict[str, Any]]):
+    def __init__(
+        self,
+        reports: Sequence[Report],
+        history: list[dict[str, Any]],
+        expect: Callable[[int], None] = lambda steps: None,
+    ):
         self.history = history
         self.failure: Exception | None = None
+        self.expect = expect
         self._reports = reports
         self._clock = time.monotonic()
 
@@ -95,9 +102,12 @@ def recording(
     """
     with contextlib.ExitStack() as stack:
         reports: list[Report] = []
+        shown: list[Reporter] = []
 
         def begin() -> list[dict[str, Any]]:
-            reports.append(stack.enter_context(reporter(config.steps, start, progress)))
+            total = config.steps if config.minutes is None else None
+            shown.append(stack.enter_context(reporter(total, start, progress)))
+            reports.append(shown[0].report)
             reports.append(stack.enter_context(tensorboard(folder, config.tensorboard)))
             if folder is None:
                 return []
@@ -105,4 +115,5 @@ def recording(
             reports.append(stack.enter_context(contextlib.closing(log)).write)
             return rundir.read_metrics(folder)
 
-        yield Record(reports, processes.on_primary(begin))
+        history = processes.on_primary(begin)
+        yield Record(reports, history, *(one.expect for one in shown))

@@ -27,7 +27,7 @@ class Remaining:
     The first step compiles what the others run, so it says nothing about them.
 
     Args:
-        total: how many steps there are.
+        total: how many steps there are; None while that is not known.
         clock: gives the time in seconds.
 
     >>> times = iter([60.0, 62.0, 64.0])  # the first of four steps took a minute
@@ -36,7 +36,7 @@ class Remaining:
     ['', 'about 4 s left', 'about 2 s left']
     """
 
-    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, total: int | None, clock: Callable[[], float] = time.monotonic):
         self.total = total
         self._clock = clock
         self._first: tuple[float, int] | None = None
@@ -47,6 +47,6 @@ class Remaining:
         if self._first is None:
             self._first = (now, done)
         began, first = self._first
-        if not first < done < self.total:
+        if self.total is None or not first < done < self.total:
             return ""
         return f"about {duration((now - began) / (done - first) * (self.total - done))} left"

@@ -11,7 +11,8 @@ import numpy as np
 from cryojax_seg.runtime import processes
 from cryojax_seg.text import shown
 from cryojax_seg.training import checkpoint, rundir
-from cryojax_seg.training.config import TrainingError
+from cryojax_seg.training.config import TrainConfig, TrainingError
+from cryojax_seg.training.schedule import Phases, replanned
 from cryojax_seg.training.step import Arrays, TrainState
 
 
@@ -62,10 +63,30 @@ def on_host(tree: Any) -> Any:
     return jax.tree.map(np.array, tree)  # copies: the originals may be donated to a step
 
 
+def limits(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that may change the course of a run that goes on.
+
+    Its checkpoints keep them.
+
+    >>> limits(TrainConfig(steps=7))
+    {'steps': 7, 'minutes': None, 'learning_rate': 0.003}
+    """
+    return {name: getattr(config, name) for name in ("steps", "minutes", "learning_rate")}
+
+
 def starting_point(
-    folder: Path, description: dict[str, Any], resume: bool, state: TrainState, best: Best
+    folder: Path,
+    description: dict[str, Any],
+    resume: bool,
+    state: TrainState,
+    best: Best,
+    config: TrainConfig,
 ) -> tuple[TrainState, Best]:
     """Return the state to start from, which is the newest checkpoint if a run is resumed.
+
+    If its length is another one now, the phases of the learning rate are planned anew from there.
+    If its learning rate is lower now, it goes back to the best parameters so far, because those of
+    a run that diverged are finite, but no good.
 
     The first process reads, and the others are told: so all start from the same one, even where a
     file of another machine appears late.
@@ -76,10 +97,11 @@ def starting_point(
         resume: go on with the run in that folder.
         state: at step 0, on the host or on one device.
         best: before any validation.
+        config: settings of the training.
 
     Raises:
-        TrainingError: if the folder holds a run that is not to be resumed, or another one, or no
-            sound checkpoint.
+        TrainingError: if the folder holds a run that is not to be resumed, or another one, or one
+            that has taken more steps already, or no sound checkpoint.
     """
     tree = (state, best.params)
 
@@ -94,13 +116,31 @@ def starting_point(
     meta = processes.on_primary(look)
     if meta is None:
         return state, best
-    state, params = processes.arrays_from_primary(tree)
-    known = {"score": (int, float, type(None)), "step": int, "stale": int, "judged": int}
+    found, params = processes.arrays_from_primary(tree)
+    number = (int, float, type(None))
+    known = {"score": number, "step": int, "stale": int, "judged": int}
+    known |= {"steps": int, "minutes": number, "learning_rate": number}
     if set(meta) != set(known) or not all(isinstance(meta[k], known[k]) for k in known):
         raise TrainingError(
             f"{folder}: its checkpoint says {shown(meta)} of the best step; start in a new folder"
         )
-    return state, Best(params, **meta)
+    former = {name: meta.pop(name) for name in limits(config)}
+    best = Best(params, **meta)
+    if former == limits(config):
+        return found, best
+    done = int(found.step)
+    if config.steps < done:
+        raise TrainingError(
+            f"{folder}: has taken {done} steps already; give more than that, not {config.steps}",
+            "steps",
+        )
+    best.stale = 0
+    plan = replanned(Phases(*found.phases.tolist()), config, done, config.steps)
+    found = dataclasses.replace(found, phases=np.array(plan, np.int32))
+    if former["learning_rate"] == config.learning_rate:
+        return found, best
+    back = {"params": on_host(params), "ema": on_host(params), "opt_state": state.opt_state}
+    return dataclasses.replace(found, **back), best
 
 
 def _newest(

@@ -181,14 +181,21 @@ def check_same(folder: Path, description: dict[str, Any]) -> None:
     differences = [
         f"{name} was {shown(old)}, is now {shown(new)}"
         for name, old, new in _compare(former, now)
-        # The content of the data is compared, so they may be named by another path.
-        if name.removeprefix("config.") not in FREE and not re.fullmatch(r"data\[\d+\]\.name", name)
+        if not _may_differ(name, old, new)
     ]
     if differences:
         raise TrainingError(
             f"{folder}: cannot resume with another set-up: {'; '.join(differences)}. Give what the "
             "run was started with, or start in a new folder"
         )
+
+
+def _may_differ(name: str, old: Any, new: Any) -> bool:
+    """Return whether a run can go on where this was `old` and is `new`."""
+    if name == "config.learning_rate":  # the way on for a run that diverged
+        return new < old
+    # The content of the data is compared, so they may be named by another path.
+    return name.removeprefix("config.") in FREE or bool(re.fullmatch(r"data\[\d+\]\.name", name))
 
 
 def _compare(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -40,7 +40,7 @@ class TrainState:
         step: int32, the number of finished steps.
         seed: uint32, the seed of all random numbers.
         phases: int32 ``[risen, falls, ends]``, the steps at which the learning rate has risen,
-            begins to fall and has fallen, see `schedule.phases`.
+            begins to fall and has fallen, see `schedule.Phases`.
     """
 
     params: Any
@@ -139,7 +139,7 @@ def initial_state(parts: Parts, config: TrainConfig) -> TrainState:
         ema=jax.tree.map(jnp.array, parts.params),
         step=jnp.zeros((), jnp.int32),
         seed=jnp.asarray(config.seed, jnp.uint32),
-        phases=jnp.asarray(phases(config)),
+        phases=jnp.asarray(phases(config), jnp.int32),
     )
 
 

@@ -1,6 +1,7 @@
 """The commands from end to end, in this process and on small volumes."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -186,11 +187,30 @@ def test_a_run_is_described_by_its_configuration_and_resumes_from_it(run, files,
     status, printed, errors = run("train", "--config", folder / "config.yaml", "--resume")
     assert status == 0, errors
     assert "step 4 of 4" in printed
-    status, _, errors = run("train", "--config", folder / "config.yaml", "--steps", "6", "--resume")
-    assert status == 2 and "steps was 4, is now 6" in errors
+    assert "to go on, resume it with more steps (--steps, --resume)" in errors
+    # The command that it prints extends the run, and can be pasted.
+    command = next(line for line in printed.splitlines() if line.startswith("more: "))
+    _, *words = shlex.split(command.removeprefix("more: "))
+    status, printed, errors = run(*words)
+    assert status == 0 and "step 8 of 8" in printed, errors
+    status, _, errors = run("train", "--config", folder / "config.yaml", "--seed", "4", "--resume")
+    assert status == 2 and "seed was 3, is now 4" in errors
     words = ("train", "--config", folder / "config.yaml", "--steps", "2", "--overwrite")
     assert run(*words)[0] == 0
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_without_steps_a_run_ends_when_it_has_converged(run, files, tmp_path):
+    words = ("--method", "threshold", "--patch", "8", "--batch", "1", "-o", tmp_path / "run")
+    base = ("train", files / "tomogram.mrc", "--labels", files / "sparse.mrc", *words)
+    status, printed, errors = run(*base)
+    assert status == 0, errors
+    assert "until the score rises no more, at most 30 minutes" in errors
+    assert "(converged, step " in printed and "more steps would hardly help" in printed
+    file = shlex.quote(str(tmp_path / "run" / "config.yaml"))
+    assert f"train --config {file} --resume --minutes 60" in printed
+    status, _, errors = run(*base, "--minutes", "0.0001", "--overwrite")
+    assert status == 2 and "before the first validation; give more minutes (--minutes)" in errors
 
 
 def test_info_describes_volumes_labels_models_and_runs(run, files, trained):

@@ -72,9 +72,10 @@ def test_the_folder_describes_the_run_and_keeps_the_latest_checkpoints(finished)
     assert not (folder / "lock").exists()
 
 
-def test_a_finished_run_resumes_to_the_same_result(finished):
+def test_a_finished_run_resumes_to_the_same_result(finished, caplog):
     folder, result = finished
     assert worker.digest(worker.run(folder, resume=True)) == worker.digest(result)
+    assert "this run ended after step 40; to go on, resume it with more steps" in caplog.text
 
 
 def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatch):
@@ -150,8 +151,8 @@ def test_a_run_is_neither_overwritten_nor_resumed_as_something_else(finished):
     folder, _ = finished
     with pytest.raises(TrainingError, match="already holds a run"):
         worker.run(folder)
-    with pytest.raises(TrainingError, match=r"config.learning_rate was 0.2, is now 0.01"):
-        worker.run(folder, resume=True, learning_rate=0.01)
+    with pytest.raises(TrainingError, match=r"config.learning_rate was 0.2, is now 0.3"):
+        worker.run(folder, resume=True, learning_rate=0.3)
     other = worker.example(seed=9)
     with pytest.raises(TrainingError, match=r"data\[0\].sha256 was"):
         train(LinearVote(radius=1), [other], worker.config(), run=folder, resume=True)

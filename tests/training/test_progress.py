@@ -24,13 +24,24 @@ def test_the_time_left_leaves_out_the_step_that_compiles(capsys, monkeypatch):
     monkeypatch.setattr(
         progress, "Remaining", lambda total: remaining.Remaining(total, lambda: next(times))
     )
-    with progress.reporter(5, 0, True) as report:
+    with progress.reporter(5, 0, True) as shown:
         for step in range(1, 6):
-            report({"step": step, "loss": 0.5, "rate": 0.1})
+            shown.report({"step": step, "loss": 0.5, "rate": 0.1})
     first, second, *_, last = lines_of(capsys)
     assert first == "step 1/5  loss 0.5000  rate 1.0e-01  0 s so far"
     assert second == "step 2/5  loss 0.5000  rate 1.0e-01  about 3 min left"
     assert last == "step 5/5  loss 0.5000  rate 1.0e-01"
+
+
+def test_a_run_whose_length_is_found_out_shows_it_from_then_on(capsys):
+    with progress.reporter(None, 0, True) as shown:
+        for step in range(1, 21):
+            shown.report({"step": step, "loss": 0.5, "rate": 0.1})
+            if step == 10:
+                shown.expect(20)
+    assert [line.split("  ")[0] for line in lines_of(capsys)] == [
+        f"step {n}/20" for n in range(11, 20, 2)
+    ] + ["step 20/20"]
 
 
 def test_a_long_step_is_not_silent(quick, capsys):
