@@ -125,11 +125,15 @@ def _on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
+def _by_onednn(volume) -> bool:
+    return volume.dtype in onednn.types() and onednn.available()
+
+
 def _fastest(volume, kernel, pads):
     """Convolve on a CPU."""
     if volume.shape[-1] <= _FEW:
         return _few_channels(volume, kernel, pads)
-    if volume.dtype in onednn.types() and onednn.available():
+    if _by_onednn(volume):
         return onednn.convolve(volume[None], kernel, pads)[0]
     return _products(volume, kernel, pads)
 
@@ -153,6 +157,9 @@ def _conv3d_bwd(residuals, cotangent):
     # The gradient of a correlation is the correlation with the mirrored kernel.
     mirrored = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
     to_volume = _fastest(cotangent, mirrored, tuple(p[::-1] for p in pads))
+    if volume.shape[-1] > _FEW and _by_onednn(volume):
+        to_kernel = onednn.kernel_gradient(volume, cotangent, kernel.shape[:3], pads)
+        return to_volume, to_kernel.astype(kernel.dtype)
     if volume.shape[-1] > _FEW:
         return to_volume, _kernel_gradient(volume, cotangent, kernel, pads)
     pull = jax.vjp(partial(_few_channels, volume, pads=pads), kernel)[1]

@@ -32,11 +32,15 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
-from cryojax_seg.core.types import Array
+from cryojax_seg.core.types import Array, at_least_float32
 
 VERSIONS = ("0.10.2",)  # of jaxlib, whose fields of the call are those written here
 SWITCH = "CRYOJAX_SEG_ONEDNN"  # an environment variable; 0 turns the call off
 _SECONDS = 120  # after which a probe has failed
+_PROBE = 2  # raised when the probe changes, so that old results do not count
+# Bytes of a block of the volume in a kernel gradient, for each output channel: more channels do
+# more work with what they read. Best of 4 to 24 planes with 16 and 32 channels and 24 to 48 voxels.
+_BLOCK_BYTES = 200_000
 _RESULTS = {"equal": True, "different": False}
 
 _convolution = Primitive("onednn_convolution")
@@ -48,12 +52,59 @@ def convolve(volumes: Array, kernel: Array, pads: tuple[tuple[int, int], ...]) -
     Args:
         volumes: ``(batch, z, y, x, in)``, of one of `types`.
         kernel: ``(kz, ky, kx, in, out)`` of the same type.
+        pads: zeros before and after z, y and x.
+
+    Returns:
+        ``(batch, z, y, x, out)``, shorter than the padded volumes by the kernel less one. It is not
+        differentiable.
+    """
+    return _convolution.bind(volumes, kernel, pads=pads)
+
+
+def kernel_gradient(
+    volume: Array, cotangent: Array, size: tuple[int, ...], pads: tuple[tuple[int, int], ...]
+) -> Array:
+    """Return the gradient of `convolve` of one volume with respect to its kernel.
+
+    The gradient is a convolution too: the kernel is the cotangent, ``(z, y, 1, x, out)``, whose
+    channels are x, and it moves over the volume in the form ``(z, y, tap in, x)`` that has a copy
+    for each tap along x. It is computed for some planes at a time, which stay in the cache.
+
+    It takes 0.4 to 0.7 of the time of products with gathered neighbourhoods for 24^3 voxels and
+    fewer, 0.5 to 0.8 for 40^3 and 48^3 with 16 channels. With the taps along z as further outputs,
+    it is as fast for 40^3 and slower for 24^3; a plane at a time, slower everywhere.
+
+    Args:
+        volume: ``(z, y, x, in)``, of one of `types`.
+        cotangent: ``(z, y, x, out)`` of the same type.
+        size: edges of the kernel.
         pads: zeros before and after z, y and x, together one less than the kernel is long.
 
     Returns:
-        ``(batch, z, y, x, out)``. It is not differentiable.
+        ``(kz, ky, kx, in, out)``.
     """
-    return _convolution.bind(volumes, kernel, pads=pads)
+    depth, _, width, inputs = volume.shape
+    kz, ky, kx = size
+    outputs = cotangent.shape[-1]
+    plane = math.prod(volume.shape[1:]) * kx * volume.dtype.itemsize
+    most = max(_BLOCK_BYTES * outputs // plane - kz + 1, 1)
+    count = -(-depth // most)
+    planes = -(-depth // count)
+    rest = count * planes - depth
+    volume = jnp.pad(volume, ((pads[0][0], pads[0][1] + rest), (0, 0), pads[2], (0, 0)))
+    cotangent = jnp.pad(cotangent, ((0, rest), (0, 0), (0, 0), (0, 0)))
+
+    def block(i, total):
+        near = jax.lax.dynamic_slice_in_dim(volume, i * planes, planes + kz - 1)
+        near = jnp.concatenate([near[:, :, a : a + width] for a in range(kx)], axis=-1)
+        change = jax.lax.dynamic_slice_in_dim(cotangent, i * planes, planes)
+        around = ((0, 0), pads[1], (0, 0))
+        part = convolve(near.swapaxes(2, 3)[None], change[:, :, None], around)[0]
+        return total + part.astype(total.dtype)
+
+    zero = jnp.zeros((kz, ky, kx * inputs, outputs), at_least_float32(volume.dtype))
+    total = jax.lax.fori_loop(0, count, block, zero)
+    return total.reshape(kz, ky, kx, inputs, outputs)
 
 
 @functools.cache
@@ -97,7 +148,7 @@ def _record(version: str) -> Path | None:
 
     kind = hashlib.sha256(" ".join(_flags()).encode()).hexdigest()[:12]
     try:
-        return platformdirs.user_cache_path("cryojax-seg") / f"onednn-{version}-{kind}"
+        return platformdirs.user_cache_path("cryojax-seg") / f"onednn-{version}-{kind}-{_PROBE}"
     except (OSError, RuntimeError):
         return None
 
@@ -162,7 +213,9 @@ def _configuration(size: Sequence[int], pads: tuple[tuple[int, int], ...]) -> st
 
 @_convolution.def_abstract_eval
 def _(volumes, kernel, *, pads):
-    return jax.core.ShapedArray((*volumes.shape[:-1], kernel.shape[-1]), volumes.dtype)
+    edges = zip(volumes.shape[1:4], pads, kernel.shape[:3], strict=True)
+    size = [n + sum(pad) - taps + 1 for n, pad, taps in edges]
+    return jax.core.ShapedArray((volumes.shape[0], *size, kernel.shape[-1]), volumes.dtype)
 
 
 @_convolution.def_impl
@@ -203,6 +256,8 @@ def probe() -> bool:
         ((1, 6, 7, 8, 3), (2, 4, 3, 3, 2), ((1, 0), (1, 2), (1, 1))),
         ((2, 1, 3, 2, 5), (3, 5, 3, 5, 4), ((1, 1), (2, 2), (1, 1))),
         ((2, 8, 8, 8, 16), (3, 3, 3, 16, 32), ((1, 1), (1, 1), (1, 1))),
+        ((1, 8, 9, 10, 7), (6, 9, 1, 7, 5), ((0, 0), (1, 2), (0, 0))),  # of `kernel_gradient`
+        ((1, 10, 8, 48, 8), (8, 8, 1, 8, 32), ((0, 0), (1, 1), (0, 0))),
     ]
     for shape, kernel_shape, pads in cases:
         for dtype in types():

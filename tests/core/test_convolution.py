@@ -85,6 +85,21 @@ def test_a_large_plane_is_cut_into_rows(key):
         np.testing.assert_allclose(found, native(volume, kernel), atol=2e-4)
 
 
+@pytest.mark.parametrize("bytes_", [1, 3000, 10**9])
+def test_kernel_gradients_by_blocks_of_planes(bytes_, monkeypatch, key):
+    """Blocks of one plane, of several that do not divide the depth, and one block."""
+    if not onednn.available():
+        pytest.skip("jaxlib carries no oneDNN that is known here")
+    monkeypatch.setattr(onednn, "_BLOCK_BYTES", bytes_)
+    volume, kernel = jax.random.normal(key, (7, 6, 5, 4)), jnp.zeros((3, 2, 4, 4, 3))
+    cotangent = jax.random.normal(key, (7, 6, 5, 3))
+    pads = convolution._same(kernel)
+    run = jax.jit(partial(onednn.kernel_gradient, size=kernel.shape[:3], pads=pads))
+    found = run(volume, cotangent)
+    expected = jax.vjp(partial(native, volume), kernel)[1](cotangent)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("size, channels", [(3, 1), (3, 4), (5, 3)])
 def test_gradients_in_float64(size, channels, x64, key):
     volume = jax.random.normal(key, (4, 5, 3, channels), jnp.float64)
