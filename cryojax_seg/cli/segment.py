@@ -49,8 +49,8 @@ class RunOptions:
     engine: Literal["auto", "jax", "openvino"] = "auto"
     """Program that computes. 'auto' uses OpenVINO on a CPU if it can run the model, else JAX."""
     precision: Literal["auto", "f32", "bf16"] = "auto"
-    """Precision of networks. 'auto' uses f32 on a CPU, and elsewhere bf16 if it keeps 99.5 % of
-    the labels."""
+    """Precision of networks. 'auto' uses bf16 where the GPU, or the CPU with OpenVINO, has units
+    for it, if it keeps 99.5 % of the labels; otherwise f32."""
 
 
 @dataclasses.dataclass(frozen=True)

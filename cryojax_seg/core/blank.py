@@ -90,12 +90,14 @@ class Census:
     step: int
 
     def sample(self, blank: Blank) -> np.ndarray:
-        """Return a sample of the finite voxels that are not blank."""
+        """Return a sample of the finite voxels that are not blank, float32; `loose` if all are."""
         natural = [v for v in self.filled if v not in (*blank.values, *blank.patches)]
         counts = [-(-self.filled[v] // self.step) for v in natural]
         loose = self.loose
         if blank.values:
             loose = loose[~np.isin(loose, np.asarray(blank.values, np.float32))]
+        if not natural:
+            return loose
         return np.concatenate([loose, np.repeat(np.asarray(natural, np.float32), counts)])
 
 
@@ -109,10 +111,15 @@ def filled(block: np.ndarray) -> np.ndarray:
     """
     result = np.zeros(block.shape, bool)
     sides = [min(SIDE, n) for n in block.shape]
+    planes = [
+        (a, b)
+        for a, b in itertools.combinations(range(block.ndim), 2)
+        if sides[a] * sides[b] >= _FEWEST and _may_hold_patches(block, a, b, sides)
+    ]
+    if not planes:
+        return result
     equal = [_along(block, a, 1, None) == _along(block, a, 0, -1) for a in range(block.ndim)]
-    for a, b in itertools.combinations(range(block.ndim), 2):
-        if sides[a] * sides[b] < _FEWEST:
-            continue
+    for a, b in planes:
         # A patch consists of constant rows whose first voxels are equal.
         rows = _all(equal[b], b, sides[b] - 1)
         if not rows.any():
@@ -122,6 +129,15 @@ def filled(block: np.ndarray) -> np.ndarray:
         if corners.any():
             result |= _spread(_spread(corners, a, sides[a]), b, sides[b])
     return result
+
+
+def _may_hold_patches(block: np.ndarray, a: int, b: int, sides: list[int]) -> bool:
+    """Return whether two neighbours are equal somewhere on a grid that meets every patch."""
+    rows = block[(slice(None),) * a + (slice(None, None, sides[a]),)]  # one of each patch
+    step = slice(None, None, sides[b] - 1)  # one of the pairs of neighbours in each row of a patch
+    first, second = (_along(rows, b, 0, -1), _along(rows, b, 1, None))
+    pair = (slice(None),) * b + (step,)
+    return bool((first[pair] == second[pair]).any())
 
 
 def _equal(block: np.ndarray, value: float) -> np.ndarray:
@@ -153,11 +169,17 @@ def census(density: Readable, step: int) -> Census:
     loose, counts, borders, finite = [], {}, [], 0
     for where in blocks(density.shape):
         block = np.asarray(density[where])
-        good = np.isfinite(block)
-        full = filled(block) & good
+        full = filled(block)
+        good = None if _all_finite(block) else np.isfinite(block)
+        if good is None and not full.any():
+            finite += block.size
+            loose.append(block.reshape(-1)[::step].astype(np.float32))
+            release(density)
+            continue
+        good = np.ones(block.shape, bool) if good is None else good
+        full &= good
         finite += int(good.sum())
-        whole = block.ravel() if good.all() and not full.any() else block[good & ~full]
-        loose.append(whole[::step].astype(np.float32))
+        loose.append(block[good & ~full][::step].astype(np.float32))
         if full.any():
             _count(block[full], counts)
             borders.append(_borders(block, full, good))
@@ -170,6 +192,12 @@ def census(density: Readable, step: int) -> Census:
         int(np.prod(density.shape)),
         step,
     )
+
+
+def _all_finite(block: np.ndarray) -> bool:
+    """Return True only if all voxels are finite, as their sum then is."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(block.sum()))
 
 
 def _count(values: np.ndarray, counts: dict[float, int]) -> None:

@@ -64,7 +64,7 @@ def probabilities(logits: Logits) -> Logits:
 
 
 def labels(logits: Logits) -> Labels:
-    """Return the most probable label of each voxel.
+    """Return the most probable label of each voxel, as NumPy has it for NumPy logits.
 
     For one class the label is 1 where the logit is positive; otherwise it is the argmax.
 
@@ -73,7 +73,7 @@ def labels(logits: Logits) -> Labels:
     """
     if logits.shape[-1] == 1:
         return (logits[..., 0] > 0).astype(jnp.int32)
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    return logits.argmax(axis=-1).astype(jnp.int32)
 
 
 def label_names(classes: tuple[str, ...]) -> tuple[str, ...]:

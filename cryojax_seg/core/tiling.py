@@ -233,6 +233,7 @@ def plan_tiles(
     shape: Shape,
     memory: float = MEMORY,
     postprocess: Postprocess = unchanged,
+    each: float | None = None,
 ) -> Tiling:
     """Return the tiling with the fewest computed voxels whose tiles fit in `memory` bytes.
 
@@ -244,13 +245,15 @@ def plan_tiles(
         shape: shape of the volume, ``(z, y, x)``.
         memory: limit in bytes.
         postprocess: as in `apply_tiles`.
+        each: bytes per computed voxel; by default `bytes_per_voxel`, which compiles a program.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> plan_tiles(GlobalThreshold(0.5), (64, 128, 128)).count
     1
     """
     whole = tiling_of(operator, shape, None)
-    return cheapest_tiling(whole, operator.stride, memory / bytes_per_voxel(operator, postprocess))
+    each = bytes_per_voxel(operator, postprocess) if each is None else each
+    return cheapest_tiling(whole, operator.stride, memory / each)
 
 
 def cheapest_tiling(whole: Tiling, stride: int, most: float | int) -> Tiling:
@@ -313,6 +316,7 @@ def memory_for(
     shape: Shape,
     waste: float = WASTE,
     postprocess: Postprocess = unchanged,
+    each: float | None = None,
 ) -> tuple[float, Tiling]:
     """Return the least memory for which tiling computes at most `waste` voxels per voxel.
 
@@ -323,7 +327,7 @@ def memory_for(
         operator: any segmenter or restorer.
         shape: shape of the volume, ``(z, y, x)``.
         waste: computed voxels per voxel of the volume.
-        postprocess: as in `apply_tiles`.
+        postprocess, each: as in `plan_tiles`.
 
     Returns:
         the memory in bytes for `plan_tiles`, and the resulting tiling.
@@ -337,6 +341,6 @@ def memory_for(
     cuts = _cuts(whole, operator.stride)
     limit = max(waste, whole.waste) * math.prod(whole.shape)  # a single tile computes the least
     least = np.where(cuts.computed <= limit, cuts.voxels, np.inf).min()
-    each = bytes_per_voxel(operator, postprocess)
+    each = bytes_per_voxel(operator, postprocess) if each is None else each
     tiling = cheapest_tiling(whole, operator.stride, float(least))
     return float(least) * each * (1 + 1e-6), tiling  # a margin for rounding

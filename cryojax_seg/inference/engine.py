@@ -8,13 +8,20 @@ from typing import Any, Literal
 import jax
 
 from cryojax_seg import export
+from cryojax_seg.core import tiling
 from cryojax_seg.runtime.devices import Sharded
 from cryojax_seg.segmenters import disagreement, in_bfloat16
+from cryojax_seg.segmenters.normalization import Measure, measure_statistics
 from cryojax_seg.text import percent
 
 log = logging.getLogger(__name__)
 Name = Literal["auto", "jax", "openvino"]
 Precision = Literal["auto", "f32", "bf16"]
+BASE = 0.9 * 2**30  # bytes that a process takes without tiles: libraries, compiled programs
+# The same with OpenVINO, and its bytes per voxel beside the network, as peaks of whole runs show:
+# blocks that are read, two copies of the logits, and answers, of which two exist at a time.
+_OPENVINO_BASE = 0.65 * 2**30
+_BLOCKS, _LOGIT, _ANSWER = 9, 8, 2
 MOST = 0.005  # share of voxels that bf16 may label differently before it is given up
 
 
@@ -38,6 +45,25 @@ class Engine:
         if self.name == "jax":
             return Sharded(segmenter) if jax.local_device_count() > 1 else None
         return export.OpenVINOProgram(segmenter, shape, self.precision)
+
+    @property
+    def measure(self) -> Measure:
+        """Return the function that measures the statistics of networks."""
+        return measure_statistics if self.name == "jax" else export.measure_statistics
+
+    @property
+    def base(self) -> float:
+        """Return the bytes that a process takes without tiles."""
+        return BASE if self.name == "jax" else _OPENVINO_BASE
+
+    def bytes_per_voxel(self, segmenter: Any, postprocess: Any) -> float:
+        """Return the memory of a block per voxel; only JAX compiles its program for that."""
+        if self.name == "jax":
+            return tiling.bytes_per_voxel(self.segmenter(segmenter), postprocess)
+        classes = len(segmenter.classes)
+        answers = 1 + 2 * len(segmenter.classes) * postprocess.maps
+        beside = _BLOCKS + _LOGIT * classes + _ANSWER * answers
+        return export.memory_per_voxel(segmenter, self.precision) + beside
 
     def run(self, segmenter: Any) -> Any:
         """Return a function from blocks of any shape to their logits."""
@@ -69,7 +95,8 @@ def choose_engine(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
 
     Args:
         wanted: "jax" or "openvino"; "auto" for the fastest.
-        precision: "f32" or "bf16"; "auto" for bf16 only where the hardware has units for it.
+        precision: "f32" or "bf16"; "auto" for bf16 only for networks, where the hardware has units
+            for it.
         segmenter: the segmenter to run.
 
     Raises:
@@ -85,22 +112,23 @@ def choose_engine(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
         export.require(segmenter)
     able = backend == "cpu" and export.installed() and export.supports(segmenter)
     if wanted == "openvino" or (wanted == "auto" and able):
-        chosen = "f32" if precision == "auto" else precision
-        log.info(f"engine: OpenVINO on the CPU, {chosen}")
-        return Engine("openvino", chosen)
+        if precision == "auto":
+            precision = _fit(export.prefers_bf16(), segmenter)
+        log.info(f"engine: OpenVINO on the CPU, {precision}")
+        return Engine("openvino", precision)
     if precision == "bf16":
         in_bfloat16(segmenter)  # says what cannot be
     elif precision == "auto":
-        precision = _fit(backend, segmenter)
+        precision = _fit(backend != "cpu", segmenter)
     count = jax.local_device_count()
     where = f"the {backend.upper()}" if count == 1 else f"{count} {backend.upper()} devices"
     log.info(f"engine: JAX on {where}" + (", bf16" if precision == "bf16" else ""))
     return Engine("jax", precision)
 
 
-def _fit(backend: str, segmenter: Any) -> Literal["f32", "bf16"]:
-    """Return bf16 for networks on hardware with units for it."""
-    if backend == "cpu":
+def _fit(units: bool, segmenter: Any) -> Literal["f32", "bf16"]:
+    """Return bf16 for networks if the hardware has units for it."""
+    if not units:
         return "f32"
     try:
         in_bfloat16(segmenter)

@@ -12,7 +12,6 @@ from cryojax_seg.core import LocalOperator, Normalized, Segmenter, Tiling, Tomog
 from cryojax_seg.core.plain import Contrast, Shape
 from cryojax_seg.core.tiling import (
     WASTE,
-    bytes_per_voxel,
     compile_tiles,
     memory_for,
     plan_tiles,
@@ -20,7 +19,7 @@ from cryojax_seg.core.tiling import (
 )
 from cryojax_seg.core.types import Logits
 from cryojax_seg.errors import ParameterError
-from cryojax_seg.inference.engine import Engine, Name, Precision, bounded, choose_engine
+from cryojax_seg.inference.engine import BASE, Engine, Name, Precision, bounded, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.io import check_memory, read_tomogram
 from cryojax_seg.io.files import PathLike
@@ -28,8 +27,6 @@ from cryojax_seg.io.intensity import normalized
 from cryojax_seg.segmenters import Truncated, fit_halo, fit_normalization
 
 log = logging.getLogger(__name__)
-
-BASE = 0.9 * 2**30  # bytes that the process takes without tiles: libraries, compiled programs
 
 
 class Settings(TypedDict, total=False):
@@ -50,8 +47,8 @@ class Settings(TypedDict, total=False):
             data of the model.
         voxel_size: voxel size in angstrom, for a file that does not state it.
         engine: the engine or its name; by default the fastest that is installed.
-        precision: precision of the products of networks; by default f32 on a CPU, and elsewhere
-            bf16 if this keeps 99.5 % of the labels.
+        precision: precision of the products of networks; by default bf16 on hardware with units for
+            it, if this keeps 99.5 % of the labels, else f32. JAX takes f32 on a CPU.
     """
 
     threshold: float
@@ -82,11 +79,14 @@ class LabelsAndMaps:
     maps: bool
 
     def __call__(self, logits: Logits) -> Any:
+        one = logits.shape[-1] == 1
+        least = math.log(self.threshold / (1 - self.threshold))  # the logit of the threshold
+        labels = (logits[..., 0] > least if one else jnp.argmax(logits, -1)).astype(jnp.int8)
+        if not self.maps:
+            return (labels,)
         p = probabilities(logits)
-        one = p.shape[-1] == 1
-        labels = p[..., 0] > self.threshold if one else jnp.argmax(p, -1)
-        shown = range(0 if one else 1, p.shape[-1]) if self.maps else ()
-        return labels.astype(jnp.int8), *(p[..., i].astype(jnp.float16) for i in shown)
+        shown = range(0 if one else 1, p.shape[-1])
+        return labels, *(p[..., i].astype(jnp.float16) for i in shown)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +115,7 @@ class Plan:
         tiling: the tiles.
         postprocess: the function that turns logits into labels and maps.
         engine: the engine that computes the logits.
+        bytes_per_voxel: memory of a tile for each of its voxels, with its halo.
     """
 
     tomogram: Tomogram
@@ -123,17 +124,17 @@ class Plan:
     tiling: Tiling
     postprocess: LabelsAndMaps
     engine: Engine
+    bytes_per_voxel: float
 
     @property
     def memory(self) -> float:
         """Return the most memory that the process needs, in GiB."""
-        size = math.prod(self.tiling.padded) * bytes_per_voxel(self.segmenter, self.postprocess)
-        return (size + BASE) / 2**30
+        return (math.prod(self.tiling.padded) * self.bytes_per_voxel + self.engine.base) / 2**30
 
     @property
     def saving(self) -> Saving | None:
         """Return the saving that more memory would bring; None if it is small."""
-        return saved_by_memory(self.segmenter, self.tiling, self.postprocess)
+        return saved_by_memory(self.segmenter, self.tiling, self.bytes_per_voxel, self.engine.base)
 
     def compile(self) -> None:
         """Compile the programs of the plan, for a later process with the same compilation cache."""
@@ -150,7 +151,7 @@ class Plan:
         return (
             f"{_times(tiling.shape)} voxels in {tiles} of {_times(tiling.tile)} with a halo of "
             f"{tiling.halo} voxels{of}: {tiling.waste:.2f} voxels computed for each, about "
-            f"{self.memory:.1f} GiB of memory at most"
+            f"{self.memory:.1f} GiB of memory at most, in {self.engine.precision}"
         )
 
 
@@ -158,25 +159,33 @@ def _times(shape: Shape) -> str:
     return " x ".join(map(str, shape))
 
 
-def saved_by_memory(operator: LocalOperator, tiling: Tiling, postprocess: Any) -> Saving | None:
+def saved_by_memory(
+    operator: LocalOperator, tiling: Tiling, each: float, base: float = BASE
+) -> Saving | None:
     """Return the saving of a tiling that more memory would bring; None if it is small.
+
+    Args:
+        operator: a segmenter or restorer.
+        tiling: of a volume.
+        each: bytes per computed voxel.
+        base: bytes that the process takes without tiles.
 
     >>> from cryojax_seg.core.tiling import tiling_of
     >>> from cryojax_seg.restore import Gaussian
     >>> tiling = tiling_of(Gaussian(4.0), (64, 64, 64), 16)
-    >>> saving = saved_by_memory(Gaussian(4.0), tiling, jnp.negative)
+    >>> saving = saved_by_memory(Gaussian(4.0), tiling, 40.0)
     >>> saving is not None and saving.computed < 0.9 * tiling.waste
     True
     >>> whole = tiling_of(Gaussian(4.0), (64, 64, 64), 64)
-    >>> saved_by_memory(Gaussian(4.0), whole, jnp.negative) is None
+    >>> saved_by_memory(Gaussian(4.0), whole, 40.0) is None
     True
     """
     if tiling.waste <= WASTE:
         return None
-    memory, better = memory_for(operator, tiling.shape, postprocess=postprocess)
+    memory, better = memory_for(operator, tiling.shape, each=each)
     if better.waste > 0.9 * tiling.waste:
         return None
-    return Saving(math.ceil((memory + BASE) / 2**30 * 10) / 10, better.waste)
+    return Saving(math.ceil((memory + base) / 2**30 * 10) / 10, better.waste)
 
 
 def check_settings(**settings: Unpack[Settings]) -> None:
@@ -228,28 +237,31 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
     volume = normalized(tomogram, settings.get("contrast") or card.contrast)
     postprocess = LabelsAndMaps(threshold, settings.get("probabilities", False))
     # Statistics are best measured as in training.
-    fitted = fit_normalization(segmenter, volume, patch=card.patch or 64)
+    patch = card.patch or 64
+    fitted = fit_normalization(segmenter, volume, patch=patch, measure=engine.measure)
+    engine = bounded(engine, fitted, volume, tomogram.name)
+    each = engine.bytes_per_voxel(fitted, postprocess)
 
     def cut(segmenter: Segmenter) -> Tiling:
         if (tile := settings.get("tile")) is not None:
             return tiling_of(segmenter, volume.shape, tile)
-        memory = settings.get("memory", 2.0) * 2**30 - BASE
-        return plan_tiles(segmenter, volume.shape, memory, postprocess)
+        memory = settings.get("memory", 2.0) * 2**30 - engine.base
+        return plan_tiles(segmenter, volume.shape, memory, each=each)
 
     tiling = cut(fitted)
     # Of one tile too where the halo is most of the work, unless it had to be measured first.
     known = halo != "auto" or card.halo is not None
     if halo != "exact" and (tiling.count > 1 or (known and tiling.waste > WASTE)):
         if halo == "auto" and card.halo is None:
-            fitted = fit_halo(fitted, volume)[0]
+            run = Engine(engine.name, "f32").run(fitted)
+            fitted = fit_halo(fitted, volume, run=run)[0]
         else:
             fitted = Truncated(fitted, card.halo if halo == "auto" else halo)  # pyright: ignore
         tiling = cut(fitted)
     # A block as it is read and as it is computed; the rest depends on the method.
     advice = f"its tiles have a halo of {tiling.halo} voxels: give a smaller halo"
     check_memory(tomogram.name, 8 * math.prod(tiling.padded), advice)
-    engine = bounded(engine, fitted, volume, tomogram.name)
-    return Plan(tomogram, volume, engine.segmenter(fitted), tiling, postprocess, engine)
+    return Plan(tomogram, volume, engine.segmenter(fitted), tiling, postprocess, engine, each)
 
 
 def _warn_if_other_voxels(tomogram: Tomogram, trained: tuple[float, ...] | None) -> None:

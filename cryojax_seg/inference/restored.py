@@ -10,10 +10,11 @@ import numpy as np
 
 from cryojax_seg.core import LocalOperator, MissingWedge, Normalized, Tiling, Tomogram
 from cryojax_seg.core.plain import Contrast
-from cryojax_seg.core.tiling import apply_tiles, plan_tiles
+from cryojax_seg.core.tiling import apply_tiles, bytes_per_voxel, plan_tiles
 from cryojax_seg.core.types import Array
 from cryojax_seg.errors import ParameterError
-from cryojax_seg.inference.planning import BASE, saved_by_memory
+from cryojax_seg.inference.engine import BASE
+from cryojax_seg.inference.planning import saved_by_memory
 from cryojax_seg.inference.segmentation import Progress
 from cryojax_seg.io import OutputSet, TileJob, read_tomogram, write_mrc
 from cryojax_seg.io.files import PathLike
@@ -150,7 +151,7 @@ def write(
     """
     fitted = fit_normalization(restorer, (source.halves or (source.volume,))[0], patch=patch)
     tiling = plan_tiles(fitted, source.volume.shape, memory * 2**30 - BASE, _density)
-    if saving := saved_by_memory(fitted, tiling, _density):
+    if saving := saved_by_memory(fitted, tiling, bytes_per_voxel(fitted, _density)):
         log.info(
             f"{source.tomogram.name}: {tiling.waste:.2f} voxels are computed for each of the "
             f"tomogram; {saving.memory:g} GiB of memory would make that {saving.computed:.2f}"

@@ -1,6 +1,7 @@
 """Segments one tomogram by a model, in memory or from file to file."""
 
 import dataclasses
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,10 +11,11 @@ from typing import Any, Unpack
 import numpy as np
 
 from cryojax_seg.core import Tomogram, apply_tiles, label_names
-from cryojax_seg.core.blocks import blocks, release
+from cryojax_seg.core.blocks import release
 from cryojax_seg.inference.engine import Engine, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.inference.planning import Plan, Settings, check_settings, plan
+from cryojax_seg.inference.shares import Shares
 from cryojax_seg.io import (
     FileError,
     OutputSet,
@@ -153,9 +155,13 @@ def segment_file(
         work = plan(model, source, **settings)
         if planned is not None:
             planned(work)
-        _write(work, outputs, held, progress)
-        shares = _shares(held.staged(target), work)
-    return Segmented(target, maps, shares, time.monotonic() - start)
+        shares = _write(work, outputs, held, progress)
+        if shares.inverted:
+            log.warning(
+                f"{work.tomogram.name}: the segmented structure is darker than its surroundings "
+                "where it should be brighter; is the contrast right?"
+            )
+    return Segmented(target, maps, shares.of_classes(), time.monotonic() - start)
 
 
 def unfinished(
@@ -230,14 +236,18 @@ def _tiles(work: Plan, done: int, progress: Progress | None) -> Iterator[tuple[A
     tiles = apply_tiles(work.segmenter, work.volume, work.tiling, work.postprocess, done, program)
     report = progress or (lambda done, count: None)
     report(done, work.tiling.count)
+    holes = work.volume.intensity.damaged > 0 or work.volume.intensity.blank.share > 0
     for number, (where, parts) in enumerate(tiles, done + 1):
-        missing = work.volume.missing(where)  # nothing can be found where nothing is
-        yield where, [np.where(missing, part.dtype.type(0), part) for part in parts]
+        if holes:  # nothing can be found where nothing is
+            missing = work.volume.missing(where)
+            parts = [np.where(missing, part.dtype.type(0), part) for part in parts]
+        yield where, parts
         report(number, work.tiling.count)
 
 
-def _write(work: Plan, outputs: list[Path], held: OutputSet, progress: Progress | None) -> None:
-    """Write the files tile by tile, or continue where an earlier run ended."""
+def _write(work: Plan, outputs: list[Path], held: OutputSet, progress: Progress | None) -> Shares:
+    """Write the files tile by tile, or continue where an earlier run ended; count the labels."""
+    shares = Shares(work.volume, label_names(work.segmenter.classes))
     whole = {
         "postprocess": dataclasses.asdict(work.postprocess),
         "tiling": dataclasses.asdict(work.tiling),
@@ -248,29 +258,14 @@ def _write(work: Plan, outputs: list[Path], held: OutputSet, progress: Progress 
     with TileJob(whole, volumes, work.volume.shape, work.tomogram, True, held) as job:
         if job.done:
             log.info(f"{outputs[0]}: going on after {job.done} of {work.tiling.count} tiles")
-        for where, parts in _tiles(work, job.done, progress):
+        done = job.done
+        for where, parts in _tiles(work, done, progress):
             job.write(where, parts)
-
-
-def _shares(labels: Path, work: Plan) -> dict[str, float]:
-    """Return the share of voxels of each class except background; warn if they look inverted."""
-    # What is odd about the voxel size was said when the tomogram was read.
-    found = read_tomogram(labels, work.tomogram.voxel_size or 1.0).density
-    names = label_names(work.segmenter.classes)
-    counts = np.zeros(len(names), np.int64)
-    sums, voxels = np.zeros(2), np.zeros(2)  # of the intensity, outside and inside
-    places = list(blocks(found.shape))
-    for number, where in enumerate(places):
-        block = np.asarray(found[where])
-        counts += np.bincount(block.ravel(), minlength=len(names))
-        if number % -(-len(places) // 64) == 0:  # a sample is enough for this
-            inside, values = (block > 0).ravel(), work.volume[where].ravel()
-            voxels += np.bincount(inside, minlength=2)
-            sums += np.bincount(inside, values, minlength=2)
-        release(found)
-    if voxels.all() and sums[1] / voxels[1] < sums[0] / voxels[0] - 0.1:
-        log.warning(
-            f"{work.tomogram.name}: the segmented structure is darker than its surroundings where "
-            "it should be brighter; is the contrast right?"
-        )
-    return {n: float(counts[i] / counts.sum()) for i, n in enumerate(names) if i}
+            shares.add(where, parts[0])
+    if done:  # by the earlier run
+        # What is odd about the voxel size was said when the tomogram was read.
+        labels = read_tomogram(held.staged(outputs[0]), work.tomogram.voxel_size or 1.0).density
+        for where in itertools.islice(work.tiling, done):
+            shares.add(where, np.asarray(labels[where]))
+            release(labels)
+    return shares

@@ -165,7 +165,7 @@ def with_state(module: nnx.Module, values: dict[str, np.ndarray]) -> Any:
     graph, state = nnx.split(module)
     leaves = []
     for path, leaf in nnx.to_flat_state(state):
-        value = jnp.asarray(values[_key(path)])
+        value = jax.device_put(values[_key(path)])  # jnp.asarray would compile for each shape
         leaves.append((path, leaf.replace(value) if isinstance(leaf, nnx.Variable) else value))
     return nnx.merge(graph, nnx.from_flat_state(leaves))
 

@@ -111,6 +111,6 @@ def disagreement(
     shares = []
     for start in random_starts(box, edges, count, seed):
         block = read(volume, start, [a + e for a, e in zip(start, edges, strict=True)])
-        first, second = (np.asarray(labels(jnp.asarray(run(block)))) for run in (one, other))
+        first, second = (labels(np.asarray(run(block))) for run in (one, other))
         shares.append(float((first != second).mean()))
     return float(np.mean(shares))

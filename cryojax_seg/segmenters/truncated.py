@@ -1,5 +1,7 @@
 """Reduces the halo of a network to the distance from which inputs noticeably matter."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 
@@ -40,8 +42,8 @@ class Truncated(Segmenter):
 
 
 @jax.jit
-def _logits(segmenter: Segmenter, blocks: Array) -> Array:
-    return jax.lax.map(segmenter, blocks)  # one after another, to save memory
+def _logits(segmenter: Segmenter, block: Volume) -> Logits:
+    return segmenter(block)
 
 
 def fit_halo(
@@ -52,6 +54,7 @@ def fit_halo(
     core: int = 32,
     count: int = 4,
     seed: int = 0,
+    run: Callable[[np.ndarray], Logits] | None = None,
 ) -> tuple[Segmenter, float]:
     """Return the segmenter with the smallest halo that preserves its logits on this volume.
 
@@ -65,6 +68,7 @@ def fit_halo(
         core: edge of the part of a block that is compared, voxels; rounded up to the stride.
         count: number of blocks.
         seed: seed of their positions.
+        run: function that computes the logits of a block in place of the segmenter.
 
     Returns:
         a `Truncated` segmenter, or the given one if no smaller halo suffices, and the largest
@@ -91,12 +95,11 @@ def fit_halo(
 
     def logits(strides: int) -> np.ndarray:
         pad = strides * stride
-        blocks = np.stack(
-            [read(volume, [a - pad for a in o], [a + core + pad for a in o]) for o in origins]
-        )
-        inner = slice(pad, pad + core)
-        return np.asarray(_logits(segmenter, blocks))[:, inner, inner, inner]
+        inner = (slice(pad, pad + core),) * 3
+        ends = [([a - pad for a in o], [a + core + pad for a in o]) for o in origins]
+        return np.stack([np.asarray(compute(read(volume, *end)))[inner] for end in ends])
 
+    compute = run or (lambda block: _logits(segmenter, block))
     exact = logits(widest)
     enough, differences = widest, {widest: 0.0}
     least = 0

@@ -73,7 +73,8 @@ def test_evaluate_shows_surfaces_topology_and_what_the_wedge_left(run, tmp_path)
 def test_an_interrupted_segmentation_goes_on(run, files, trained, tmp_path, monkeypatch):
     """It takes up at the tile it was at, and the files equal those of an uninterrupted one."""
     words = ("segment", trained, files / "tomogram.mrc", "--tile", "10", "--probabilities", "-o")
-    assert run(*words, tmp_path / "whole")[0] == 0
+    status, uninterrupted, _ = run(*words, tmp_path / "whole")
+    assert status == 0
     original, seen = core.apply_tiles, []
 
     def interrupted(*arguments):
@@ -90,6 +91,8 @@ def test_an_interrupted_segmentation_goes_on(run, files, trained, tmp_path, monk
     monkeypatch.setattr("cryojax_seg.inference.segmentation.apply_tiles", original)
     status, printed, said = run(*words, tmp_path / "parts")
     assert status == 0 and "going on after 5 of 48 tiles" in said and "membrane" in printed
+    shares = [text.split(": ")[1].split(" (")[0] for text in (uninterrupted, printed)]
+    assert shares[0] == shares[1]  # those of the first tiles count too
     names = sorted(path.name for path in (tmp_path / "parts").iterdir())
     assert names == ["tomogram.labels.mrc", "tomogram.membrane.probability.mrc"]
     for name in names:

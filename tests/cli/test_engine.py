@@ -28,6 +28,7 @@ def model(tmp_path_factory):
 @needs_openvino
 def test_the_engine_makes_no_difference(run, files, model, tmp_path):
     words = ("segment", model, files / "tomogram.mrc", "--tile", "16", "--probabilities")
+    words += ("--precision", "f32")
     labels, maps = {}, {}
     for engine, line in (("jax", "engine: JAX on the CPU\n"), ("openvino", "OpenVINO on the CPU")):
         out = tmp_path / engine / "labels.mrc"
@@ -66,8 +67,12 @@ def test_an_engine_does_not_go_on_with_what_another_began(
 def test_auto_takes_openvino_where_it_can(run, files, model, trained, tmp_path):
     io.save_model(tmp_path / "threshold", GlobalThreshold(1.0))
     plan = (files / "tomogram.mrc", "-o", tmp_path / "out", "--dry-run")
-    for network in (model, trained):
-        assert run("segment", network, *plan)[2] == "engine: OpenVINO on the CPU, f32\n"
+    assert run("segment", trained, *plan)[2] == "engine: OpenVINO on the CPU, f32\n"  # a vote
+    precision = "bf16" if export.prefers_bf16() else "f32"
+    _, printed, said = run("segment", model, *plan)
+    assert f"engine: OpenVINO on the CPU, {precision}\n" in said
+    assert ("bf16 labels" in said) == (precision == "bf16")
+    assert f"in {precision}" in printed
     status, _, said = run("segment", tmp_path / "threshold", *plan)
     assert status == 0 and said == "engine: JAX on the CPU\n"
     status, _, said = run("segment", tmp_path / "threshold", *plan, "--engine", "openvino")
