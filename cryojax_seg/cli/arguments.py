@@ -299,6 +299,29 @@ def plain(options: Any) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None and v is not False and v != []}
 
 
+def named(
+    words: tuple[str, ...], option: str, form: str, example: str, values: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return the words NAME=VALUE of an option as a dictionary.
+
+    Raises:
+        ValueError: for a word of another form, or a name that is given twice.
+
+    >>> named(("noise=0.3",), "augment", "NAME=P", "noise=0.3")
+    {'noise': '0.3'}
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, _, value = word.partition("=") if not values else word.rpartition("=")
+        if not (name and value) or (values and value not in values):
+            choices = f", one of {', '.join(values)}" if values else ""
+            raise ValueError(f"--{option} {word}: give {form}{choices}, such as {example}")
+        if name in found:
+            raise ValueError(f"--{option} {word}: {name} is given twice")
+        found[name] = value
+    return found
+
+
 def check_resume(options: Any) -> None:
     """Raise a ValueError for both --resume and --overwrite."""
     if options.resume and options.overwrite:

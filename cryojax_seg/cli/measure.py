@@ -2,14 +2,14 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import Output, Overwrite, VoxelSize, default, plain
+from cryojax_seg.cli.arguments import Output, Overwrite, VoxelSize, default, named, plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Measure:
 
 def run(options: Measure) -> None:
     """Run `Measure`; a ValueError or OSError says in one line what is wrong."""
-    instances = _named(options.instances, "instances", "CLASS=PATH", "vesicle=map.mrc")
+    instances = named(options.instances, "instances", "CLASS=PATH", "vesicle=map.mrc")
     inputs = [*filter(None, (options.labels, options.tomogram)), *map(Path, instances.values())]
     inputs += options.probabilities
     from cryojax_seg import io, report
@@ -96,7 +96,7 @@ def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[
     """Measure and write the folder of results; return the summary."""
     from cryojax_seg import io, measure, report
 
-    kinds: dict[str, Any] = _named(options.kind, "kind", "LABEL=KIND", "1=membrane", measure.KINDS)
+    kinds: dict[str, Any] = named(options.kind, "kind", "LABEL=KIND", "1=membrane", measure.KINDS)
     kinds |= {str(label): "membrane" for label in options.membranes}
     volume, classes = io.read_object_classes(
         options.labels,
@@ -124,22 +124,6 @@ def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[
     return report.write_measurements(
         folder, found, volume, options=plain(options), meshes=options.meshes, rim=options.rim
     )
-
-
-def _named(
-    words: tuple[str, ...], option: str, form: str, example: str, values: Sequence[str] = ()
-) -> dict[str, str]:
-    """Return the words NAME=VALUE of an option as a dictionary."""
-    found: dict[str, str] = {}
-    for word in words:
-        name, _, value = word.partition("=") if not values else word.rpartition("=")
-        if not (name and value) or (values and value not in values):
-            choices = f", one of {', '.join(values)}" if values else ""
-            raise ValueError(f"--{option} {word}: give {form}{choices}, such as {example}")
-        if name in found:
-            raise ValueError(f"--{option} {word}: {name} is given twice")
-        found[name] = value
-    return found
 
 
 @contextlib.contextmanager

@@ -1,129 +1,20 @@
 """``cryojax-seg train``: a segmenter from annotated tomograms."""
 
 import contextlib
-import dataclasses
-import math
+import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import (
-    AnnotationOptions,
-    Output,
-    Overwrite,
-    Seed,
-    Tomograms,
-    VolumeOptions,
-    check_resume,
-    default,
-    flat,
-    plain,
-)
-from cryojax_seg.training import methods
+from cryojax_seg.cli.arguments import check_resume, flat, named, plain
+from cryojax_seg.cli.train_options import Train
+from cryojax_seg.training import methods, settings
 
 if TYPE_CHECKING:
     from cryojax_seg.training import Fitted
 
 NOTHING = 0.05  # mean Dice below which a model is no use
-
-
-@dataclasses.dataclass(frozen=True)
-class LengthOptions:
-    """Say when training ends if not after a number of steps."""
-
-    until_converged: bool = False
-    """End when the validation score no longer rises; a run without --steps does. A number of
-    steps is then the limit."""
-    minutes: Annotated[float | None, default("FLOAT", f"{methods.MINUTES} without --steps")] = None
-    """Limit of --until-converged, which it implies, in minutes. The learning rate falls early
-    enough to end within it."""
-
-    def limit(self) -> float | None:
-        """Return the limit in minutes; None to take all steps."""
-        return methods.MINUTES if self.until_converged and self.minutes is None else self.minutes
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingOptions:
-    """Change how the method learns; the defaults suit most tomograms."""
-
-    batch: Annotated[int | None, default("INT", "2")] = None
-    """Patches per step."""
-    patch: Annotated[int | None, default("INT", "by method, 40 or 48")] = None
-    """Edge of the training patches, in voxels."""
-    learning_rate: Annotated[float | None, default("FLOAT", "by method, 0.001 to 0.05")] = None
-    """Peak learning rate of AdamW (no unit)."""
-    precision: Literal["f32", "bf16"] = "f32"
-    """Precision of a network's products during training; use bf16 on GPUs and TPUs."""
-    start: Annotated[Path | None, default("RUN", "none")] = None
-    """Folder of a model that was trained before, RUN or RUN/model, from whose parameters the
-    training begins. Classes are matched by name. It needs a third of the learning rate."""
-    replay: Annotated[float | None, default("FRACTION", "0.5 with --start, else 0")] = None
-    """Fraction of the patches of each step that come from simulated phantoms, so that a few
-    slices do not overwrite what the model knew; 0 turns it off."""
-    patience: int = 0
-    """Stop after this many validations without improvement; 0 never stops early."""
-    restorer: Annotated[Path | None, default("RUN", "none")] = None
-    """Folder of a restorer (the .run folder of `cryojax-seg restore`) that is applied first."""
-    joint: float = 0.0
-    """Weight of the restorer's own loss (no unit). 0 keeps the restorer fixed; above 0 it learns
-    along with the segmenter, which needs --tilt-range."""
-    seed: Seed = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class ProcessOptions:
-    """Train in several processes, on several devices or machines."""
-
-    distributed: bool = False
-    """Join the other processes that Slurm or Open MPI started with this command."""
-    coordinator: Annotated[str | None, default("HOST:PORT", "none")] = None
-    """Address of process 0 and a free port there, where neither Slurm nor Open MPI started this
-    process; give --processes and --process too."""
-    processes: Annotated[int | None, default("N", "none")] = None
-    """Number of processes that train together."""
-    process: Annotated[int | None, default("I", "none")] = None
-    """Index of this process, 0 to N-1."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Train:
-    """Train a segmenter on annotated tomograms; a few annotated slices are enough to start.
-
-    A part of the annotation is held out for validation, and the parameters that score best on it
-    are kept. Writes RUN/model (for `cryojax-seg segment`), RUN/config.yaml, RUN/metrics.jsonl and
-    checkpoints. Ctrl-C saves and stops; --resume goes on from there.
-    """
-
-    tomograms: Tomograms
-    """Volumes to learn from: MRC (also .rec, .map, .gz, .bz2) or TIFF."""
-    labels: Annotated[tuple[Path, ...], default("LABELS ...", "required")]
-    """One label volume for each tomogram: integers, where 0 is background and 1, 2, ... are the
-    classes."""
-    output: Output
-    """Folder RUN for the model and its training."""
-    method: Annotated[
-        str | None, default(f"{{{methods.NAMES}}}[@MODULE:FUNCTION]", "unet, or that of --start")
-    ] = None
-    """Method to train. Append @MODULE:FUNCTION to replace its loss; the function takes (logits,
-    labels, weights) or (segmenter, batch)."""
-    steps: Annotated[int | None, default("INT", "until converged")] = None
-    """Number of optimizer steps."""
-    validation: float = 0.2
-    """Fraction of the annotation that is held out for validation, 0 to below 1; 0 holds out
-    nothing."""
-    resume: bool = False
-    """Continue the run in --output from its newest checkpoint."""
-    overwrite: Overwrite = False
-    config: Annotated[Path | None, default("FILE", "none")] = None
-    """YAML file of these options ('steps: 500'), such as RUN/config.yaml. Options on the command
-    line replace those of the file."""
-    volume: VolumeOptions = VolumeOptions()
-    annotation: AnnotationOptions = AnnotationOptions()
-    length: LengthOptions = LengthOptions()
-    training: TrainingOptions = TrainingOptions()
-    several_processes: ProcessOptions = ProcessOptions()
 
 
 def run(options: Train) -> None:
@@ -168,25 +59,49 @@ def _train_in(run: Any, options: Train) -> None:
     data = training.read_examples(
         options.tomograms, options.labels, **flat(options.volume), **flat(options.annotation)
     )
-    settings = flat(options.training)
-    restorer, start = settings.pop("restorer"), settings.pop("start")
+    given = _settings(options)
+    restorer, start = given.pop("restorer"), given.pop("start")
     fitted = training.fit_model(
         data,
         run,
         method=options.method,
         start=start and _model(start, options.method),
-        steps=options.steps,
-        minutes=options.length.limit(),
         validation=options.validation,
+        hold_out=_index(options),
         restorer=restorer and inference.load_restorer(restorer)[0],
         resume=options.resume,
         overwrite=options.overwrite,
         provenance=plain(options),
-        **settings,
+        **given,
     )
     _show(options, fitted)
     if fitted.interrupted is not None:
         raise SystemExit(128 + fitted.interrupted)
+
+
+def _settings(options: Train) -> dict[str, Any]:
+    """Return what the options say of the training, by the names of the library."""
+    given = flat(options.network) | flat(options.training)
+    given |= {"steps": options.steps, "minutes": options.length.limit()}
+    given |= {name: getattr(options.held_out, name) for name in ("validate_every", "patience")}
+    words = named(given["augment"], "augment", "NAME=P", "noise=0.3")
+    try:
+        return given | {"augment": {name: float(value) for name, value in words.items()}}
+    except ValueError:
+        raise ValueError("--augment needs probabilities: NAME=P, such as noise=0.3") from None
+
+
+def _index(options: Train) -> int | None:
+    """Return the index of the tomogram that is held out; None for no such choice."""
+    if options.held_out.hold_out is None:
+        return None
+    paths = [os.path.realpath(path) for path in options.tomograms]
+    try:
+        return paths.index(os.path.realpath(options.held_out.hold_out))
+    except ValueError:
+        raise ValueError(
+            f"--hold-out {options.held_out.hold_out}: name one of the tomograms to learn from"
+        ) from None
 
 
 def _model(folder: Path, method: str | None) -> Any:
@@ -260,17 +175,19 @@ def _check(options: Train) -> None:
         )
     if options.training.joint:
         options.volume.wedge(required=True)
-    if not 0 <= options.validation < 1:
+    if options.validation is not None and not 0 <= options.validation < 1:
         raise ValueError(
             f"--validation must be a fraction from 0 to below 1, got {options.validation}"
         )
-    minutes = options.length.minutes
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise ValueError(f"--minutes must be positive, got {minutes:g}")
-    if options.steps is not None and options.steps < 1:
-        raise ValueError(f"--steps must be at least 1, got {options.steps}")
-    if options.length.until_converged and not options.validation:
+    if options.length.until_converged and options.validation == 0:
         raise ValueError("--until-converged needs held-out annotation; --validation is 0")
+    if options.held_out.hold_out is not None and options.validation is not None:
+        raise ValueError("--validation and --hold-out exclude each other")
+    if _index(options) is not None and len(options.tomograms) < 2:
+        raise ValueError("--hold-out leaves no tomogram to learn from")
+    known = settings.Settings.__annotations__
+    given = {name: value for name, value in _settings(options).items() if name in known}
+    settings.check(options.method or "unet", **given)
     check_resume(options)
     _check_folder(options)
 

@@ -22,7 +22,7 @@ from cryojax_seg.core.segmenter import probabilities as probabilities_of
 from cryojax_seg.io import FileError, atomic_write
 from cryojax_seg.io.files import check_memory, existing_file
 from cryojax_seg.segmenters import fit_normalization
-from cryojax_seg.training import methods
+from cryojax_seg.training import methods, settings
 from cryojax_seg.training.example import Example
 from cryojax_seg.training.folds import Fold, folds_of, restricted
 from cryojax_seg.training.loop import train
@@ -175,7 +175,7 @@ def _trained(task: _Task, name: str, fold: Fold) -> dict[str, Any]:
     """Train on the slices of a fold, and predict those that it shows."""
     example, learned = task.example, restricted(task.example, fold.learned)
     segmenter = methods.build(name, task.classes, example.measured, task.seed)
-    config = methods.configured(
+    config = settings.configured(
         name, segmenter, [learned], steps=task.steps, patch=task.patch, seed=task.seed
     )
     objective = methods.objective(name)

@@ -26,8 +26,9 @@ from cryojax_seg.training.example import Example
 from cryojax_seg.training.loop import Result, train
 from cryojax_seg.training.phantoms import labelled
 from cryojax_seg.training.progress import display
-from cryojax_seg.training.reading import Examples, hold_out
+from cryojax_seg.training.reading import Examples, divided
 from cryojax_seg.training.restorers import BORDER, jointly, restored
+from cryojax_seg.training.settings import MINUTES, SIZES, Settings, check, configured, resized
 
 PHANTOMS = 12  # that are replayed
 WIDE = 16  # voxels; of a smaller halo there is little to save
@@ -75,14 +76,15 @@ def fit_model(
     method: str | None = None,
     start: starting.Start | None = None,
     replay: float | int | None = None,
-    validation: float = 0.2,
+    validation: float | int | None = None,
+    hold_out: int | None = None,
     restorer: LocalOperator | None = None,
     joint: float = 0.0,
     resume: bool = False,
     overwrite: bool = False,
     provenance: Mapping[str, Any] | None = None,
     progress: bool = True,
-    **settings: Unpack[methods.Settings],
+    **settings: Unpack[Settings],
 ) -> Fitted:
     """Train a method on annotated tomograms, score it on held-out annotation, and save the model.
 
@@ -102,7 +104,8 @@ def fit_model(
             a few slices do not overwrite what the model knew. By default 0.5 with a `start`, if the
             simulation knows all classes, else 0.
         validation: fraction of the annotation that is held out, 0 for none. It decides which
-            parameters are kept.
+            parameters are kept. By default 0.2, or one whole tomogram of three or more.
+        hold_out: index of a tomogram that is held out entirely instead.
         restorer: a restorer that is applied to the tomograms first, and does not change.
         joint: factor of the restorer's own loss; if positive, the restorer learns too.
         resume: whether to continue the run in that folder. One that has ended takes more steps or
@@ -111,7 +114,7 @@ def fit_model(
         provenance: plain values that describe the source of the data, stored in the model's card
             and as ``config.yaml`` in the folder.
         progress: whether to show loss, rate and time left on stderr.
-        settings: settings that differ from the defaults of the method, see `methods.Settings`.
+        settings: settings that differ from the defaults of the method, see `settings.Settings`.
 
     Raises:
         ParameterError: for an unknown method, a fraction or a factor without meaning, a class
@@ -132,32 +135,29 @@ def fit_model(
     else:
         method, data = starting.method_of(start, method), starting.named_like(start, data)
         starting.check_start(start, data)
+        if any(settings.get(name) is not None for name in SIZES):
+            raise ParameterError("a start model has a size of its own", *SIZES)
     methods.known(method)
+    check(method, **settings)
     share = starting.replayed_share(data, start is not None, replay)
-    if not 0 <= validation < 1:
-        raise ParameterError(
-            f"validation is a fraction from 0 to below 1, got {validation}", "validation"
-        )
     if not 0 <= joint < math.inf:
         raise ParameterError(f"joint is a factor, 0 or more, got {joint}", "joint")
     if joint and restorer is None:
         raise ParameterError("joint lets a restorer learn along; give one", "restorer")
     if joint and any(example.wedge is None for example in data.examples):
         raise ParameterError("joint needs the tilt range of every tomogram", "tilt_range")
-    if validation > 0 and settings.get("steps") is None and settings.get("minutes") is None:
-        settings["minutes"] = methods.MINUTES
     seed = settings.get("seed", 0)
-    examples: Sequence[Example] = data.examples
-    held_out: Sequence[Example] = ()
-    if validation > 0:
-        examples, held_out = hold_out(examples, data.classes, validation, seed)
+    examples, held_out = divided(data.examples, data.classes, validation, hold_out, seed)
+    if held_out and settings.get("steps") is None and settings.get("minutes") is None:
+        settings["minutes"] = MINUTES
     if start is None:
         segmenter = methods.build(method, data.classes, examples[0].measured, seed)
+        segmenter = resized(segmenter, **settings)
     else:
         segmenter = starting.begin(start[0], data.classes, seed)
         if settings.get("learning_rate") is None:
             settings["learning_rate"] = starting.RATE * methods.defaults(method).learning_rate
-    config = methods.configured(method, segmenter, examples, **settings)
+    config = configured(method, segmenter, examples, **settings)
     if share:
         more = max(1, round(config.batch * share / (1 - share)))
         config = dataclasses.replace(config, replay=more)

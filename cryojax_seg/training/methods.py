@@ -11,15 +11,9 @@ weights)`` or ``objective(segmenter, batch)``.
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
+from typing import Any, Literal, get_args
 
 from cryojax_seg.errors import ParameterError
-from cryojax_seg.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    from cryojax_seg.core import Segmenter
-    from cryojax_seg.training.example import Example
 
 Method = Literal[
     "unet",
@@ -38,8 +32,6 @@ Method = Literal[
 ]
 
 NAMES = ",".join(get_args(Method))
-MINUTES = 30  # of a training whose length nobody says
-_MOST_STEPS = 1_000_000  # where minutes are the limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,89 +169,6 @@ def defaults(method: str) -> Defaults:
             return Defaults(400, 2, (40, 40, 40), 1e-2, 0.95)
         case _:
             return Defaults()
-
-
-class Settings(TypedDict, total=False):
-    """Holds the settings of a method's training; absent or None values are its defaults.
-
-    Attributes:
-        steps: number of optimizer steps; the most of them if minutes are given.
-        minutes: longest training, which ends earlier if the validation score rises no more.
-        batch: number of patches per step.
-        patch: edge of the patches, voxels. By default a small volume takes a smaller patch.
-        learning_rate: peak learning rate.
-        precision: "f32" or "bf16", the precision of a network's products while it learns.
-        patience: number of validations without improvement after which training stops; 0 never
-            stops early.
-        seed: seed of all random numbers; 0 by default.
-    """
-
-    steps: int | None
-    minutes: float | int | None
-    batch: int | None
-    patch: int | None
-    learning_rate: float | None
-    precision: Literal["f32", "bf16"]
-    patience: int
-    seed: int
-
-
-def _given(value: Any, usual: Any) -> Any:
-    return usual if value is None else value
-
-
-def configured(
-    method: str,
-    segmenter: "Segmenter",
-    examples: Sequence["Example"],
-    **settings: Unpack[Settings],
-) -> TrainConfig:
-    """Return the settings of a method's training on these examples.
-
-    Absent settings take the defaults of the method; a small volume takes a smaller patch.
-
-    Args:
-        method: name of the method, see `known`.
-        segmenter: segmenter of that method; patches are a multiple of its stride.
-        examples: the examples to learn from.
-        settings: see `Settings`.
-
-    >>> import numpy as np
-    >>> from cryojax_seg.segmenters import GlobalThreshold
-    >>> from cryojax_seg.training import Example
-    >>> small = Example(np.zeros((16, 64, 64), np.float32))
-    >>> configured("threshold", GlobalThreshold(), [small], steps=10).patch_shape
-    (16, 40, 40)
-    """
-    usual, patch = defaults(method), settings.get("patch")
-    minutes, steps = settings.get("minutes"), settings.get("steps")
-    known = steps is not None or minutes is None
-    if steps is None:
-        steps = usual.steps if known else _MOST_STEPS
-    edges: tuple[int, int, int]
-    if patch is not None:
-        edges = (patch, patch, patch)
-    else:
-        stride, shapes = segmenter.stride, [e.volume.shape for e in examples]
-        z, y, x = (max(min(n) // stride * stride, stride) for n in zip(*shapes, strict=True))
-        edges = (min(usual.patch[0], z), min(usual.patch[1], y), min(usual.patch[2], x))
-    return TrainConfig(
-        steps=steps,
-        minutes=minutes,
-        warmup=TrainConfig.warmup if known else TrainConfig.warmup * usual.steps,
-        batch=_given(settings.get("batch"), usual.batch),
-        patch=edges,
-        learning_rate=_given(settings.get("learning_rate"), usual.learning_rate),
-        ema=usual.ema,
-        seed=settings.get("seed", 0),
-        precision=settings.get("precision", "f32"),
-        patience=settings.get("patience", 0),
-        # The statistics of each tomogram are measured anew, which must stay a small part of all.
-        validate_every=max(
-            33 * (len(examples) + 1), min(100, steps // 5 if known else usual.steps // 10)
-        ),
-        checkpoint_every=max(1, min(200, steps // 2)),
-    )
 
 
 def objective(method: str):

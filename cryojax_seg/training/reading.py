@@ -218,6 +218,73 @@ def hold_out(
     return learned, held_out
 
 
+def divided(
+    examples: Sequence[Example],
+    classes: tuple[str, ...],
+    validation: float | int | None = None,
+    whole: int | None = None,
+    seed: int = 0,
+) -> tuple[list[Example], list[Example]]:
+    """Return the examples to learn from and those to validate with, as a training needs them.
+
+    One of three or more tomograms is held out entirely, as another tomogram is a fairer test than
+    other slices of the same one: that with the least annotation, if it has every class and leaves
+    every class to learn from. Of fewer a fifth of the annotation of each is held out.
+
+    Args:
+        examples: annotated examples.
+        classes: names of the classes of their labels.
+        validation: fraction of the annotation that is held out of each instead; 0 for none.
+        whole: index of the example that is held out entirely instead.
+        seed: seed of the choice of slices.
+
+    Raises:
+        ParameterError: for a fraction or an index without meaning, or both; and as `hold_out`.
+
+    >>> labels = np.zeros((10, 4, 4), int)
+    >>> labels[:, 1] = 1
+    >>> three = [Example(labels.astype(np.float32), labels, name=name) for name in "abc"]
+    >>> [[e.name for e in part] for part in divided(three, ("thing",), whole=0)]
+    [['b', 'c'], ['a']]
+    """
+    if validation is not None and not 0 <= validation < 1:
+        raise ParameterError(
+            f"validation is a fraction from 0 to below 1, got {validation}", "validation"
+        )
+    if validation is not None and whole is not None:
+        raise ParameterError(
+            "a part of each tomogram or one of them is held out, not both",
+            *("validation", "hold_out"),
+        )
+    if whole is not None and (len(examples) < 2 or not 0 <= whole < len(examples)):
+        raise ParameterError(
+            f"tomogram {whole} of {len(examples)} cannot be held out; one must be left to learn "
+            "from",
+            "hold_out",
+        )
+    if validation == 0:
+        return list(examples), []
+    if validation is None and whole is None and len(examples) >= 3:
+        whole = _fairest(examples)
+        if whole is not None:
+            name = examples[whole].name
+            _log.info(f"{name} is held out to validate, as one of three or more tomograms")
+    if whole is None:
+        return hold_out(examples, classes, 0.2 if validation is None else validation, seed)
+    learned, held_out = [*examples[:whole], *examples[whole + 1 :]], [examples[whole]]
+    check_held_out(learned, held_out, classes)
+    return learned, held_out
+
+
+def _fairest(examples: Sequence[Example]) -> int | None:
+    """Return the least annotated example that has every class and leaves every class in others."""
+    counts = np.stack([_total([example]) for example in examples])
+    rest = counts.sum(0) - counts
+    everything = counts.sum(0) > 0
+    fair = np.flatnonzero(((counts > 0) == everything).all(1) & ((rest > 0) == everything).all(1))
+    return int(fair[np.argmin(counts[fair].sum(1))]) if fair.size else None
+
+
 def check_held_out(
     learned: Sequence[Example], held_out: Sequence[Example], classes: tuple[str, ...]
 ) -> None:

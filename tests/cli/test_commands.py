@@ -203,6 +203,30 @@ def test_a_run_is_described_by_its_configuration_and_resumes_from_it(run, files,
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_network_of_another_size_learns_from_two_tomograms_and_is_judged_on_a_third(
+    run, files, tmp_path
+):
+    first = files / "tomogram.mrc"
+    others = [tmp_path / "b.mrc", tmp_path / "c.mrc"]
+    for path in others:
+        path.write_bytes(first.read_bytes())
+    base = ("train", first, *others, "--labels", *3 * [files / "membrane.mrc"])
+    words = ("--method", "unet", "--width", "2", "--depth", "0", "--stem", "space_to_depth")
+    words += ("--patch", "8", "--batch", "1", "--steps", "4", "--validate-every", "2")
+    words += ("--augment", "noise=0.5", "flip=0", "--hold-out", others[0], "-o", tmp_path / "run")
+    status, _, errors = run(*base, *words)
+    assert status == 0, errors
+    segmenter, _ = io.load_model(tmp_path / "run" / "model")
+    assert (segmenter.width, segmenter.depth, segmenter.stem) == (2, 0, "space_to_depth")
+    described = json.loads((tmp_path / "run" / "run.json").read_text())
+    names = [data["name"] for data in described["data"]]
+    assert [name.rpartition("/")[2] for name in names] == ["tomogram.mrc", "c.mrc"]
+    assert described["config"]["augmentation"]["noise"] == 0.5
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_text()
+    lines = [json.loads(text) for text in metrics.splitlines()]
+    assert [line["step"] for line in lines if "dice" in line] == [2, 4]
+
+
 def test_without_steps_a_run_ends_when_it_has_converged(run, files, tmp_path):
     words = ("--method", "threshold", "--patch", "8", "--batch", "1", "-o", tmp_path / "run")
     base = ("train", files / "tomogram.mrc", "--labels", files / "sparse.mrc", *words)

@@ -62,14 +62,14 @@ def test_the_scores_are_those_of_the_predictions_kept(files, compared):
 def test_a_fold_is_what_training_without_its_slices_gives(files, compared):
     """Prediction on a range of slices equals that on the whole volume, cut."""
     from cryojax_seg import core, segmenters, training
-    from cryojax_seg.training import methods
+    from cryojax_seg.training import methods, settings
 
     data = training.read_examples(
         [files / "tomogram.mrc"], [files / LABELS], slices=(16, 20), tilt_range=(-60.0, 60.0)
     )
     (example,), classes = data.examples, data.classes
     start = methods.build("vote", classes, example.volume, 0)
-    config = methods.configured("vote", start, [example], steps=3, patch=16)
+    config = settings.configured("vote", start, [example], steps=3, patch=16)
     result = training.train(
         start, [example], config, objective=methods.objective("vote"), progress=False
     )

@@ -23,6 +23,9 @@ def program(*words, **options):
     )
 
 
+TRAIN = ("train", "T", "--labels", "L", "-o", "O")
+
+
 @pytest.mark.parametrize("words", [(), ("--help",), ("train", "--help"), ("demo", "--help")])
 def test_help_is_quick_and_does_not_import_jax(words):
     check = (
@@ -68,6 +71,15 @@ def test_every_option_tells_its_default(capsys, command):
             "no run to resume (--resume)",
         ),
         (("train", "T", "--labels", "L", "-o", "O", "--validation", "1"), "--validation"),
+        ((*TRAIN, "--minutes", "0"), "minutes must be positive, got 0.0 (--minutes)"),
+        ((*TRAIN, "--until-converged", "--validation", "0"), "--until-converged needs held-out"),
+        ((*TRAIN, "--method", "vote", "--width", "4"), "a U-Net; the method vote is none (--meth"),
+        ((*TRAIN, "--augment", "nois=0.1"), "no augmentation is called 'nois'; there are flip,"),
+        ((*TRAIN, "--augment", "noise=often"), "--augment needs probabilities: NAME=P"),
+        ((*TRAIN, "--augment", "noise"), "--augment noise: give NAME=P, such as noise=0.3"),
+        ((*TRAIN, "--hold-out", "U"), "--hold-out U: name one of the tomograms"),
+        ((*TRAIN, "--hold-out", "T"), "--hold-out leaves no tomogram to learn from"),
+        ((*TRAIN, "--ema", "2"), "ema must be at least 0 and below 1, got 2.0 (--ema)"),
         (("train", "T", "--labels", "L", "-o", "O", "--config", "C"), "C: no such configuration"),
         (("segment", "M", "T", "-o", "O"), "M: no such model"),
         (("segment", "M", "T", "-o", "O", "--tile", "0"), "--tile"),

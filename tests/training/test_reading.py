@@ -8,7 +8,7 @@ import pytest
 from cryojax_seg import io
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.training import Example, read_examples
-from cryojax_seg.training.reading import check_held_out
+from cryojax_seg.training.reading import check_held_out, divided
 
 SHAPE = (16, 40, 40)
 
@@ -103,3 +103,49 @@ def test_files_must_come_in_pairs(write, balls):
     for labels in ((), (a, a)):
         with pytest.raises(ParameterError, match="as many labels in the same order"):
             read_examples([a], labels)
+
+
+def annotated(name, slices, label=1):
+    labels = np.zeros((12, 6, 6), np.int32)
+    labels[:, 2:4] = label
+    weights = np.zeros(labels.shape, np.float32)
+    weights[:slices] = 1
+    return Example(labels.astype(np.float32), labels, weights, name=name)
+
+
+def names(parts):
+    return [[example.name for example in part] for part in parts]
+
+
+def test_one_of_three_tomograms_is_held_out(caplog):
+    three = [annotated("a", 6), annotated("b", 4), annotated("c", 5)]
+    with caplog.at_level("INFO"):
+        assert names(divided(three, ("one",))) == [["a", "c"], ["b"]]
+    assert "b is held out to validate" in caplog.text
+    assert names(divided(three, ("one",), whole=2)) == [["a", "b"], ["c"]]
+    assert names(divided(three, ("one",), validation=0)) == [["a", "b", "c"], []]
+    learned, held_out = divided(three, ("one",), validation=0.5)
+    assert [int(e.weights.any((1, 2)).sum()) for e in (*learned, *held_out)] == [3, 2, 3, 3, 2, 2]
+    assert [len(part) for part in divided(three[:2], ("one",))] == [2, 2]
+
+
+def test_no_tomogram_is_held_out_whose_classes_the_others_lack():
+    mixed = [annotated("a", 6), annotated("b", 4, 2), annotated("c", 10, 2)]
+    learned, held_out = divided(mixed, ("background", "one", "two"))
+    assert [len(learned), len(held_out)] == [3, 3]
+    with pytest.raises(ParameterError, match="all annotated voxels of the class one would be held"):
+        divided(mixed, ("background", "one", "two"), whole=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "parameters"),
+    [
+        ({"validation": 1.0}, ("validation",)),
+        ({"whole": 3}, ("hold_out",)),
+        ({"whole": 0, "validation": 0.2}, ("validation", "hold_out")),
+    ],
+)
+def test_what_cannot_be_held_out_is_refused(given, parameters):
+    with pytest.raises(ParameterError) as refused:
+        divided([annotated(name, 6) for name in "abc"], ("one",), **given)
+    assert refused.value.parameters == parameters
