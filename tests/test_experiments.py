@@ -87,6 +87,12 @@ def threshold_dilemma(rows, claims):
     assert value_of(claims, "simulated and analytic") < 0.05
 
 
+def fine_tuning(rows, claims):
+    """The pretrained network is scored as it is, and each way of learning once."""
+    assert [row["way"] for row in rows] == ["zero-shot", "scratch", "fine-tuned", "replay"]
+    assert rows[0]["slices"] == 0 and {row["slices"] for row in rows[1:]} == {1}
+
+
 def symmetry(rows, claims):
     single = [row for row in rows if row["average"] == "none"]
     assert single and all(row["passes"] == 1 and row["dice_gain"] == 0 for row in single)
@@ -123,6 +129,7 @@ LANDMARKS = {
     check.__name__: check
     for check in (
         averaging,
+        fine_tuning,
         neighbourhood,
         normalisation,
         phantoms,
@@ -139,6 +146,7 @@ LANDMARKS = {
     "script",
     [
         "averaging",
+        "fine_tuning",
         "normalisation",
         "measurement_bias",
         "method_comparison",

@@ -56,7 +56,7 @@ def simulated(
     ((32, 32, 32), True)
     """
     examples = []
-    edge = edge or _edge(voxel_size, _EXTENT)
+    edge = edge or _edge(voxel_size, _EXTENT, 64)
     for one in _phantoms(wedge, voxel_size, count, edge, snr, kinds, seed):
         density, truth = np.asarray(one.density), np.asarray(one.truth.density)
         intensity = measure_intensity(density, "bright")
@@ -90,7 +90,7 @@ def labelled(
             is simulated, and is as unknown to the training.
         voxel_size: their voxel size, in angstrom.
         count: number of phantoms.
-        edge: edge of each phantom in voxels; by default 64, or more to cover 300 angstrom.
+        edge: edge of each phantom in voxels; by default 56, or more to cover 300 angstrom.
         snr: lowest and highest variance of the signal in structures over that of the noise.
         kinds: functions as in `simulate.presets`, used in turn.
         seed: seed of all random numbers.
@@ -106,7 +106,7 @@ def labelled(
     if missing := not_simulated(classes):
         raise ValueError(f"{', '.join(missing)}: no such class of {', '.join(CLASSES)}")
     table = np.array([names.index(name) if name in names[1:] else 0 for name in CLASSES], np.int32)
-    edge = edge or _edge(voxel_size, _SMALLEST)
+    edge = edge or _edge(voxel_size, _SMALLEST, 56)
     phantoms = _phantoms(wedge or TYPICAL, voxel_size, count, edge, snr, kinds, seed)
     for number, one in enumerate(phantoms):
         density = np.asarray(one.density)
@@ -124,9 +124,9 @@ def not_simulated(classes: tuple[str, ...]) -> list[str]:
     return [name for name in label_names(classes)[1:] if name not in CLASSES[1:]]
 
 
-def _edge(voxel_size: float, extent: float) -> int:
-    """Return the edge of phantoms in voxels, at least 64, that covers an extent in angstrom."""
-    return max(64, 4 * math.ceil(extent / max(voxel_size, 0.1) / 4)) if voxel_size > 0 else 64
+def _edge(voxel_size: float, extent: float, least: int) -> int:
+    """Return the edge of phantoms in voxels that covers an extent in angstrom."""
+    return max(least, 4 * math.ceil(extent / voxel_size / 4)) if voxel_size > 0 else least
 
 
 def _phantoms(
