@@ -1,7 +1,8 @@
 """Does a pretrained network learn from fewer slices, and does replay keep it from forgetting?
 
-    python experiments/fine_tuning.py             # 25 minutes on one core
-    python experiments/fine_tuning.py --tiny      # under a minute, for the tests
+    python experiments/fine_tuning.py --seeds 0   # 6 minutes on one core: the recorded result
+    python experiments/fine_tuning.py             # 12 minutes, with three seeds
+    python experiments/fine_tuning.py --tiny      # a minute, for the tests
 
 A U-Net (``unet-fast``) is trained on phantoms of the presets ``crowded`` and ``cytoskeleton``, with
 five classes. Then it learns one class from one or three annotated slices of a tomogram of another
@@ -17,6 +18,15 @@ are simulated with the voxel size and the wedge of the annotated tomogram; and t
 network as it is. Fine-tuning has a third of the learning rate. Intervals are those of the mean over
 seeds (Student's t), which draw patches, and the initial network from scratch; there is one
 pretraining.
+
+Learned, from one seed, so that no difference is resolved yet: a minute of pretraining on phantoms is
+worth more than the annotation. The pretrained network, which never saw a real voxel, reaches a Dice
+of 0.61 on the real microtubule, more than three slices teach in as many steps from scratch (0.51).
+From one slice replay reaches 0.71, fine-tuning 0.63 and scratch 0.47; at the best threshold 0.85,
+0.74 and 0.47. From three slices both ways of fine-tuning reach 0.89 to 0.91. Negative: there replay
+does not help (0.89 against 0.91, and equal at the best threshold), and for membranes of another
+preset it adds 0.03 with one slice and nothing with three. Fine-tuning from one slice does not fall
+below the network as it is, as it did in a prototype with more steps.
 """
 
 import dataclasses
