@@ -22,6 +22,8 @@ from cryojax_seg.evaluate.mirrored import mirrored_axes as mirrored_axes
 from cryojax_seg.evaluate.normals import mask_normals as mask_normals
 from cryojax_seg.evaluate.overlap import Overlap as Overlap
 from cryojax_seg.evaluate.overlap import overlap as overlap
+from cryojax_seg.evaluate.ranking import Ranking as Ranking
+from cryojax_seg.evaluate.ranking import rank as rank
 from cryojax_seg.evaluate.restoration import Audit as Audit
 from cryojax_seg.evaluate.restoration import Invention as Invention
 from cryojax_seg.evaluate.restoration import audit as audit

@@ -49,7 +49,8 @@ class Result(Generic[Operator]):
         operator: the operator with the running mean of the parameters at the step of the best
             validation, or at the last step without validation. Normalisation statistics are fitted
             to the first example, unless a signal ended the training.
-        history: one dict per step with step, loss, norm, rate, seconds, and dice where validated.
+        history: one dict per step with step, loss, norm, rate, seconds, and dice and
+            average_precision where validated.
         steps: number of finished steps.
         stopped: reason of the end: "finished", "converged", "out of time", "no improvement", or the
             name of a signal.

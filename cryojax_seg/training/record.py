@@ -55,7 +55,7 @@ class Record:
         self._reports = reports
         self._clock = time.monotonic()
 
-    def add(self, metrics: Metrics, score: float | None = None) -> None:
+    def add(self, metrics: Metrics, scores: dict[str, float] | None = None) -> None:
         """Wait for the numbers of a step and report them.
 
         Raises:
@@ -69,7 +69,7 @@ class Record:
         line = {name: values[name] for name in ("step", "loss", "norm", "rate")}
         line["seconds"] = round(now - self._clock, 4)
         self._clock = now
-        self.history.append(line if score is None else line | {"dice": score})
+        self.history.append(line | (scores or {}))
         try:
             for report in self._reports:
                 report(self.history[-1])
@@ -85,7 +85,7 @@ def recording(
     folder: Path | None,
     start: int,
     progress: bool,
-    score: float | None = None,
+    scores: dict[str, float] | None = None,
 ) -> Iterator[Record]:
     """Begin a record after step `start`, with what the folder says of the steps before.
 
@@ -94,7 +94,7 @@ def recording(
         folder: of the run, if it has one.
         start: steps that are done.
         progress: whether a person shall see the steps.
-        score: of the validation after step `start`, if it was made up for just now.
+        scores: of the validation after step `start`, if that was made up for just now.
 
     Raises:
         OSError: if the folder cannot be written to.
@@ -111,7 +111,7 @@ def recording(
             reports.append(stack.enter_context(tensorboard(folder, config.tensorboard)))
             if folder is None:
                 return []
-            log = rundir.MetricsFile(folder / rundir.METRICS, start, score)
+            log = rundir.MetricsFile(folder / rundir.METRICS, start, scores)
             reports.append(stack.enter_context(contextlib.closing(log)).write)
             return rundir.read_metrics(folder)
 

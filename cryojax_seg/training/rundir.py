@@ -219,16 +219,16 @@ def write_json(path: Path, values: Any) -> None:
 class MetricsFile:
     """Appends one JSON line per step; after a resume each step is still there once."""
 
-    def __init__(self, path: Path, step: int, score: float | None = None):
+    def __init__(self, path: Path, step: int, scores: dict[str, float] | None = None):
         """Open the file, dropping lines after `step` and a last line that was torn.
 
-        A score is added to the line of `step`.
+        Scores are added to the line of `step`.
         """
         self.path = path
         if path.exists():
             kept = [line for line in _sound_lines(path) if line["step"] <= step]
-            if score is not None and kept:
-                kept[-1]["dice"] = score
+            if kept:
+                kept[-1] |= scores or {}
             with atomic_write(path) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = open(path, "a", encoding="utf-8")

@@ -72,16 +72,18 @@ class Task:
         phases = jnp.asarray(plan, jnp.int32)
         return dataclasses.replace(state, phases=devices.replicated(phases, self.mesh))
 
-    def judge(self, state: TrainState, best: Best, interrupts: Interrupts) -> float | None:
-        """Return the validation score of this state, for the record and for `best`.
+    def judge(
+        self, state: TrainState, best: Best, interrupts: Interrupts
+    ) -> dict[str, float] | None:
+        """Return the validation scores of this state, for the record, and its Dice to `best`.
 
-        It is None if a signal interrupted the validation, which is repeated when the run is
+        They are None if a signal interrupted the validation, which is repeated when the run is
         resumed.
         """
         config, operator = self.config, self.operator(state, state.ema)
 
-        def score() -> float | None:
-            return validate.dice(
+        def score() -> dict[str, float] | None:
+            scores = validate.scores(
                 operator,
                 self.validation,
                 min(config.patch_shape),
@@ -89,11 +91,12 @@ class Task:
                 validate.affordable(config),
                 lambda: interrupts.received is not None,
             )
+            return None if scores is None else scores._asdict()
 
         # Machines may differ in the last digit, and who stops early and who does not would part.
         found = processes.on_primary(score)
         if found is not None:
-            best.consider(found, int(state.step), state.ema)
+            best.consider(found["dice"], int(state.step), state.ema)
         return found
 
     def operator(self, state: TrainState, params: dict[str, Any]) -> Any:

@@ -1,16 +1,16 @@
-"""Scores a segmenter on the annotated voxels that are held out, by the mean Dice of its classes."""
+"""Scores a segmenter on the annotated voxels that are held out, by Dice and average precision."""
 
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cryojax_seg.core import segmenter as core
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.tiling import Tiling, apply, apply_tiles, cheapest_tiling, plan_tiles
-from cryojax_seg.evaluate import Overlap, overlap
+from cryojax_seg.evaluate import Overlap, Ranking, overlap, rank
 from cryojax_seg.segmenters import Truncated, fit_normalization
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
@@ -24,25 +24,38 @@ _FEWEST = 4  # tiles that a limit too low for all the annotation allows, if they
 def affordable(config: TrainConfig) -> float:
     """Return the voxels one validation may compute, so that all take `SHARE` of the training time.
 
-    The time is counted in voxels and not measured, so that a run that is resumed, or repeated on
-    another machine, validates at the same steps with the same voxels.
+    The time is counted in voxels and not measured, so that a run that is resumed, extended, or
+    repeated on another machine, validates at the same steps with the same voxels.
 
     >>> round(affordable(TrainConfig(steps=1000, validate_every=100, batch=2, patch=48)) / 48**3)
     24
     """
-    interval = config.steps / math.ceil(config.steps / config.validate_every)
+    interval = min(config.validate_every, config.steps)
     return SHARE * _STEP * interval * config.patches * math.prod(config.patch_shape)
 
 
-def dice(
+class Scores(NamedTuple):
+    """Holds the means over the foreground classes, of all validation examples together.
+
+    Attributes:
+        dice: Dice of the labels.
+        average_precision: of the probabilities, which no threshold can spoil. It is 1 where no
+            class is annotated.
+    """
+
+    dice: float
+    average_precision: float
+
+
+def scores(
     segmenter: Segmenter,
     examples: Sequence[Example],
     patch: int,
     seed: int = 0,
     voxels: float | int = math.inf,
     interrupted: Callable[[], bool] = lambda: False,
-) -> float | None:
-    """Return the mean over the foreground classes of the Dice of all examples together.
+) -> Scores | None:
+    """Return how well a segmenter finds the classes of annotated examples.
 
     Normalisation statistics are fitted to each volume first. A class that is neither annotated nor
     predicted has no Dice and is left out; if no class is left, the score is 1. If the halo is wider
@@ -58,7 +71,7 @@ def dice(
         interrupted: function that is called before every tile; True ends the validation.
 
     Returns:
-        the score; None if it was interrupted.
+        the scores; None if it was interrupted.
     """
     fitted = [
         fit_normalization(segmenter, e.measured, patch=patch, count=_PROBES, seed=seed)
@@ -71,18 +84,34 @@ def dice(
     context = -(-context // stride) * stride
     values = np.arange(1, max(len(segmenter.classes), 2))
     overlap, total = np.zeros(len(values)), np.zeros(len(values))
+    ranked: list[Ranking | None] = [None] * len(values)
     for number, tiling in _chosen(examples, context, stride, voxels, seed):
         if interrupted():
             return None
         example = examples[number]
-        ((_, predicted),) = apply_tiles(fitted[number], example.volume, tiling, core.labels)
+        ((_, (predicted, found)),) = apply_tiles(fitted[number], example.volume, tiling, _answers)
         where = _where(tiling)
-        true, weight = example.labels[where], example.weights[where]
+        known = example.weights[where] > 0
+        true, weight = example.labels[where][known], example.weights[where][known]
+        predicted, found = predicted[known], found[known]
         for i, value in enumerate(values):
             overlap[i] += 2 * weight[(predicted == value) & (true == value)].sum()
             total[i] += weight[predicted == value].sum() + weight[true == value].sum()
-    defined = total > 0
-    return float((overlap[defined] / total[defined]).mean()) if defined.any() else 1.0
+            one = rank(found[..., value if found.shape[-1] > 1 else 0], true == value, weight)
+            former = ranked[i]
+            ranked[i] = one if former is None else former + one
+    precisions = [r.average_precision for r in ranked if r is not None]
+    return Scores(_mean(overlap[total > 0] / total[total > 0]), _mean(precisions))
+
+
+def _mean(values: Any) -> float:
+    """Return the mean of the values that exist; 1 if none does."""
+    known = [float(value) for value in values if value is not None]
+    return sum(known) / len(known) if known else 1.0
+
+
+def _answers(logits: Any) -> tuple[Any, Any]:
+    return core.labels(logits), core.probabilities(logits)
 
 
 def overlaps(
@@ -120,15 +149,16 @@ def _chosen(
     examples: Sequence[Example], context: int, stride: int, voxels: float | int, seed: int
 ) -> list[tuple[int, Tiling]]:
     """Return the tiles with annotation, or some of them, with the numbers of their examples."""
-    boxes = [annotated(example, stride) for example in examples]
-    shapes = [tuple(b.stop - b.start for b in box) for box in boxes]
+    parts = [(n, box) for n, e in enumerate(examples) for box in _parts(e, stride, context)]
+    shapes = [tuple(b.stop - b.start for b in box) for _, box in parts]
     largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
     whole = Tiling(largest, tuple(-(-n // stride) * stride for n in largest), context)
-    enough = voxels >= math.prod(whole.padded)
+    enough = voxels >= len(parts) * math.prod(whole.padded)
     cut = cheapest_tiling(whole, stride, voxels if enough else voxels / _FEWEST)
     tiles = []
-    for number, (box, example) in enumerate(zip(boxes, examples, strict=True)):
-        for inside in dataclasses.replace(cut, shape=shapes[number]):
+    for (number, box), shape in zip(parts, shapes, strict=True):
+        example = examples[number]
+        for inside in dataclasses.replace(cut, shape=shape):
             tile = dataclasses.replace(
                 cut,  # so that all are of one shape, and one program serves all
                 shape=tuple(i.stop - i.start for i in inside),
@@ -160,6 +190,34 @@ def annotated(example: Example, stride: int) -> tuple[slice, ...]:
         planes = np.flatnonzero(example.weights.any(tuple(a for a in range(3) if a != axis)))
         box.append(slice(int(planes[0]) // stride * stride, int(planes[-1]) + 1))
     return tuple(box)
+
+
+def _parts(example: Example, stride: int, context: int) -> list[tuple[slice, ...]]:
+    """Return boxes that hold all annotation, and no gaps so wide that tiles would be wasted there.
+
+    >>> v, w = np.zeros((20, 8, 8), np.float32), np.zeros((20, 8, 8), np.float32)
+    >>> w[[3, 4, 17], 2:] = 1
+    >>> [box[0] for box in _parts(Example(v, v.astype(int), w), 1, 2)]
+    [slice(3, 5, None), slice(17, 18, None)]
+    """
+    boxes = [annotated(example, stride)]
+    for axis in range(3):
+        boxes = [part for box in boxes for part in _divided(example, box, axis, stride, context)]
+    return boxes
+
+
+def _divided(
+    example: Example, box: tuple[slice, ...], axis: int, stride: int, context: int
+) -> list[tuple[slice, ...]]:
+    """Divide a box where more planes than two tiles share as context have no annotation."""
+    others = tuple(a for a in range(3) if a != axis)
+    planes = np.flatnonzero(example.weights[box].any(others)) + box[axis].start
+    runs = np.split(planes, np.flatnonzero(np.diff(planes) > 2 * context + stride) + 1)
+    found = []
+    for run in runs:
+        inside = slice(int(run[0]) // stride * stride, int(run[-1]) + 1)
+        found.append((*box[:axis], inside, *box[axis + 1 :]))
+    return found
 
 
 def _with_classes_first(

@@ -65,14 +65,14 @@ def test_a_finished_run_is_extended(short, copy):
 def test_an_extended_run_that_is_interrupted_continues_bit_for_bit(copy, tmp_path, monkeypatch):
     shutil.copytree(copy, tmp_path / "whole")
     whole = worker.run(tmp_path / "whole", resume=True, steps=40)
-    judged = validate.dice
+    judged = validate.scores
 
     def interrupted(*arguments):
         signal.raise_signal(signal.SIGTERM)
         return judged(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(validate, "dice", interrupted)
+        patch.setattr(validate, "scores", interrupted)
         part = worker.run(copy, resume=True, steps=40)
     assert (part.stopped, part.steps) == ("SIGTERM", 30)
     rest = worker.run(copy, resume=True, steps=40)
@@ -159,7 +159,7 @@ def test_minutes_that_do_not_last_for_a_validation_are_refused():
 
 def test_a_run_ends_when_it_has_converged(tmp_path, monkeypatch):
     """The end that was decided is in the checkpoint, and a run that is extended goes on."""
-    monkeypatch.setattr(validate, "dice", lambda *_: 0.7)
+    monkeypatch.setattr(validate, "scores", lambda *_: validate.Scores(0.7, 0.8))
     limit = {"steps": 1000, "minutes": 5, "validate_every": 10, "decay": 0.2, "warmup": 5}
     result = worker.run(tmp_path / "run", **limit)
     assert (result.stopped, result.steps) == ("converged", 100)

@@ -80,7 +80,7 @@ def test_a_finished_run_resumes_to_the_same_result(finished, caplog):
 
 def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatch):
     _, result = finished
-    judged = validate.dice
+    judged = validate.scores
     former = signal.getsignal(signal.SIGTERM)
 
     def interrupted(*arguments):
@@ -88,11 +88,11 @@ def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatc
         return judged(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(validate, "dice", interrupted)
+        patch.setattr(validate, "scores", interrupted)
         part = worker.run(tmp_path / "run")
     assert (part.stopped, part.steps, part.score) == ("SIGTERM", 10, None)  # cut short at once
     with monkeypatch.context() as patch:
-        patch.setattr(validate, "dice", interrupted)
+        patch.setattr(validate, "scores", interrupted)
         again = worker.run(tmp_path / "run", resume=True)
     assert (again.stopped, again.steps) == ("SIGTERM", 10)  # as long as it is not made up for
     assert signal.getsignal(signal.SIGTERM) == former
@@ -109,14 +109,14 @@ def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatc
 def test_a_run_that_replays_continues_bit_for_bit(tmp_path, monkeypatch):
     changes = {"replay": 2, "steps": 20}
     whole = worker.run(tmp_path / "whole", **changes)
-    judged = validate.dice
+    judged = validate.scores
 
     def interrupted(*arguments):
         signal.raise_signal(signal.SIGTERM)
         return judged(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(validate, "dice", interrupted)
+        patch.setattr(validate, "scores", interrupted)
         assert worker.run(tmp_path / "run", **changes).stopped == "SIGTERM"
     rest = worker.run(tmp_path / "run", resume=True, **changes)
     assert worker.digest(rest) == worker.digest(whole)
@@ -128,7 +128,7 @@ def test_a_run_that_replays_continues_bit_for_bit(tmp_path, monkeypatch):
 
 def test_early_stop_keeps_the_best_and_survives_a_resume(tmp_path, monkeypatch):
     scores = iter([0.5, 0.8, 0.8, 0.1])
-    monkeypatch.setattr(validate, "dice", lambda *_: next(scores))
+    monkeypatch.setattr(validate, "scores", lambda *_: validate.Scores(next(scores), 0.5))
     result = worker.run(tmp_path / "run", patience=2)
     assert (result.stopped, result.steps, result.score) == ("no improvement", 40, 0.8)
     again = worker.run(tmp_path / "run", resume=True, patience=2)
@@ -140,9 +140,9 @@ def test_the_validated_parameters_are_the_ones_that_are_kept(tmp_path, monkeypat
 
     def judge(segmenter, *_):
         seen.append(np.asarray(segmenter.kernel[...]))
-        return [0.1, 0.9, 0.5, 0.4][len(seen) - 1]
+        return validate.Scores([0.1, 0.9, 0.5, 0.4][len(seen) - 1], 0.5)
 
-    monkeypatch.setattr(validate, "dice", judge)
+    monkeypatch.setattr(validate, "scores", judge)
     result = worker.run()
     np.testing.assert_array_equal(result.operator.kernel[...], seen[1])
 
@@ -166,12 +166,12 @@ def test_validation_dice_is_the_set_formula_on_annotated_voxels():
     example = Example(volume, truth, weights.astype(np.float32))
     found, true = (volume > 0.3) & weights, (truth > 0) & weights
     expected = 2 * (found & true).sum() / (found.sum() + true.sum())
-    np.testing.assert_allclose(validate.dice(GlobalThreshold(0.3), [example], 8), expected)
+    np.testing.assert_allclose(validate.scores(GlobalThreshold(0.3), [example], 8).dice, expected)
     # With context, a crop is segmented as the whole volume is.
     vote = LinearVote(radius=2)
     whole = np.asarray(labels(apply(vote, volume))) > 0
     expected = 2 * (whole & true).sum() / ((whole & weights).sum() + true.sum())
-    np.testing.assert_allclose(validate.dice(vote, [example], 8), expected)
+    np.testing.assert_allclose(validate.scores(vote, [example], 8).dice, expected)
 
 
 def test_a_validation_computes_what_it_may(monkeypatch):
@@ -190,18 +190,18 @@ def test_a_validation_computes_what_it_may(monkeypatch):
 
     def judge(config):
         seen.clear()
-        return validate.dice(vote, [example], 16, 0, validate.affordable(config))
+        return validate.scores(vote, [example], 16, 0, validate.affordable(config))
 
     config = TrainConfig(steps=1000, validate_every=100, batch=2, patch=16)
     step = 3 * 2 * 16**3  # voxels that a step computes, forwards and backwards
     assert judge(config) == judge(config)
     assert 1 < len(seen) and len(set(seen)) == 1  # one program for all tiles
     assert sum(map(math.prod, seen)) <= 0.05 * 100 * step
-    all_of_it = validate.dice(vote, [example], 16)
-    assert validate.dice(vote, [example], 16, 0, 1e9) == all_of_it
+    all_of_it = validate.scores(vote, [example], 16)
+    assert validate.scores(vote, [example], 16, 0, 1e9) == all_of_it
     seen.clear()
     weights[:], weights[7] = 0, 1
-    validate.dice(vote, [Example(volume, truth, weights)], 16)
+    validate.scores(vote, [Example(volume, truth, weights)], 16)
     assert sum(map(math.prod, seen)) / (96 * 96) <= 9  # a slice, 4 of context on both sides
 
 
@@ -302,4 +302,4 @@ def test_a_network_is_judged_with_the_statistics_it_is_kept_with():
     true = example.labels[example.weights > 0]
     expected = 2 * (found & true).sum() / (found.sum() + true.sum())
     assert expected > 0.1
-    assert validate.dice(net, [example], 8) == pytest.approx(expected)
+    assert validate.scores(net, [example], 8).dice == pytest.approx(expected)
