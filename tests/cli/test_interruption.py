@@ -109,12 +109,12 @@ def test_training_that_is_interrupted_neither_measures_nor_scores(
 
     def interrupted(*_):
         signal.raise_signal(signal.SIGINT)
-        return 0.5
+        return validate.Scores(0.5, 0.5)
 
     def never(*_, **__):
         raise AssertionError("this takes time")
 
-    monkeypatch.setattr(validate, "dice", interrupted)
+    monkeypatch.setattr(validate, "scores", interrupted)
     words = ["train", files / "tomogram.mrc", "--labels", files / "sparse.mrc", "--method"]
     words += ["vote", "--patch", "16", "--steps", "100", "-o", tmp_path / "run"]
     with monkeypatch.context() as patch:
