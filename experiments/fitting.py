@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from flax import nnx
 
 from cryojax_seg import core, losses, segmenters, training
-from cryojax_seg.core.types import Volume
 from cryojax_seg.training.methods import build, defaults, objective, parts
 
 NETWORKS = ("vote", "convnet", "unet", "tomoseg")
@@ -17,11 +16,14 @@ def is_network(method: str) -> bool:
     return parts(method)[0] in NETWORKS
 
 
-def narrow(method: str, width: int, volume: Volume, seed: int) -> core.Segmenter:
+def narrow(
+    method: str, width: int, examples: Sequence[training.Example], seed: int
+) -> core.Segmenter:
     """Return an untrained segmenter of membranes; the width applies to ``unet`` alone."""
     if parts(method)[0] == "unet":
-        return segmenters.UNet(width=width, classes=("membrane",), rngs=nnx.Rngs(seed))
-    return build(method, ("membrane",), volume, seed)
+        net = segmenters.UNet(width=width, classes=("membrane",), rngs=nnx.Rngs(seed))
+        return training.with_prior(net, examples)
+    return build(method, ("membrane",), examples[0].volume, seed)
 
 
 def train_method(
@@ -50,10 +52,12 @@ def train_method(
         patch=patch,
         learning_rate=settings.learning_rate,
         ema=settings.ema,
+        optimizer=settings.optimizer,
         seed=seed,
     )
     start = time.process_time()
     segmenter = build(method, classes, examples[0].volume, seed)
+    segmenter = training.with_prior(segmenter, examples)
     segmenter = core.Chain([*restorers, segmenter]) if restorers else segmenter
     result = training.train(
         segmenter, examples, config, objective=goal or objective(method), progress=False

@@ -174,7 +174,7 @@ def train(variant: str, annotated: training.Example, config: Config, seed: int) 
         steps=config.steps, patch=config.patch, seed=seed, unannotated=2 if consistent else 0
     )
     return training.train(
-        narrow(config.method, config.width, annotated.volume, seed),
+        narrow(config.method, config.width, [annotated], seed),
         [annotated],
         train_config,
         objective=losses.add(plain, losses.equivariant()) if consistent else plain,

@@ -181,7 +181,7 @@ def main(config: Config) -> None:
             ]
             examples = [example(one, wedge) for one in scenes]
             network = training.train(
-                narrow(config.method, config.width, examples[0].volume, seed),
+                narrow(config.method, config.width, examples, seed),
                 examples,
                 training.TrainConfig(steps=config.steps, patch=config.patch, seed=seed),
                 objective=objective(config.method),

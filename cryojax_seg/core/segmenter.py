@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from cryojax_seg.core.loss import Objective, combine, cross_entropy, dice, supervised
 from cryojax_seg.core.operator import LocalOperator
@@ -45,6 +46,14 @@ class Segmenter(LocalOperator):
         Only the finest scale is computed unless a method overrides this.
         """
         return (self(volume),)
+
+    def last_biases(self) -> tuple[nnx.Param, ...]:
+        """Return the biases that are added last, whose elements repeat over the classes.
+
+        Training begins with the logarithms of the class frequencies in them. There are none unless
+        a method overrides this.
+        """
+        return ()
 
     def logits_given_wedge(self, volume: Volume, wedge: MissingWedge) -> Logits:
         """Return the logits of a volume with this missing wedge, whose numbers may be traced.

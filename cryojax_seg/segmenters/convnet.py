@@ -57,6 +57,9 @@ class ConvNet(Segmenter):
     def norm(self) -> str:
         return self.convolutions[-1].norm.kind
 
+    def last_biases(self) -> tuple[nnx.Param, ...]:
+        return (self.head.bias,)
+
     def __call__(self, volume: Volume) -> Logits:
         x = jnp.asarray(volume)[..., None]
         for convolution in self.convolutions:

@@ -17,6 +17,7 @@ from .loop import Result as Result
 from .loop import train as train
 from .phantoms import labelled as labelled
 from .phantoms import simulated as simulated
+from .prior import with_prior as with_prior
 from .reading import Examples as Examples
 from .reading import hold_out as hold_out
 from .reading import read_examples as read_examples

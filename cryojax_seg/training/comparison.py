@@ -26,6 +26,7 @@ from cryojax_seg.training import methods, settings
 from cryojax_seg.training.example import Example
 from cryojax_seg.training.folds import Fold, folds_of, restricted
 from cryojax_seg.training.loop import train
+from cryojax_seg.training.prior import with_prior
 from cryojax_seg.training.rundir import fingerprint
 
 _log = logging.getLogger("cryojax_seg.training")
@@ -175,6 +176,7 @@ def _trained(task: _Task, name: str, fold: Fold) -> dict[str, Any]:
     """Train on the slices of a fold, and predict those that it shows."""
     example, learned = task.example, restricted(task.example, fold.learned)
     segmenter = methods.build(name, task.classes, example.measured, task.seed)
+    segmenter = with_prior(segmenter, [learned])
     config = settings.configured(
         name, segmenter, [learned], steps=task.steps, patch=task.patch, seed=task.seed
     )

@@ -26,6 +26,7 @@ from cryojax_seg.training.example import Example
 from cryojax_seg.training.loop import Result, train
 from cryojax_seg.training.phantoms import labelled
 from cryojax_seg.training.progress import display
+from cryojax_seg.training.prior import with_prior
 from cryojax_seg.training.reading import Examples, divided
 from cryojax_seg.training.restorers import BORDER, jointly, restored
 from cryojax_seg.training.settings import MINUTES, SIZES, Settings, check, configured, resized
@@ -152,7 +153,7 @@ def fit_model(
         settings["minutes"] = MINUTES
     if start is None:
         segmenter = methods.build(method, data.classes, examples[0].measured, seed)
-        segmenter = resized(segmenter, **settings)
+        segmenter = with_prior(resized(segmenter, **settings), examples)
     else:
         segmenter = starting.begin(start[0], data.classes, seed)
         if settings.get("learning_rate") is None:

@@ -14,6 +14,7 @@ import inspect
 from typing import Any, Literal, get_args
 
 from cryojax_seg.errors import ParameterError
+from cryojax_seg.training.config import Optimizer
 
 Method = Literal[
     "unet",
@@ -49,6 +50,7 @@ class Defaults:
     learning_rate: float = 0.05
     ema: float = 0.9
     overlap_only: bool = True
+    optimizer: Optimizer = "adamw"
 
 
 def named(text: str) -> list[str]:
@@ -162,7 +164,7 @@ def defaults(method: str) -> Defaults:
     """
     match parts(method)[0]:
         case "unet" | "unet-fast" | "unet-large" | "convnet":
-            return Defaults(1000, 2, (48, 48, 48), 3e-3, 0.99, False)
+            return Defaults(1000, 2, (48, 48, 48), 1e-2, 0.99, False, "muon")
         case "tomoseg":  # slice by slice, so a patch needs width rather than depth
             return Defaults(1000, 2, (8, 128, 128), 1e-3, 0.99, False)
         case "vote":

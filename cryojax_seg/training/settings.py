@@ -196,6 +196,7 @@ def configured(
         patch=edges,
         learning_rate=_given(settings.get("learning_rate"), usual.learning_rate),
         ema=_given(settings.get("ema"), usual.ema),
+        optimizer=usual.optimizer,
         augmentation=augmentation(settings.get("augment") or {}),
         seed=settings.get("seed", 0),
         precision=settings.get("precision", "f32"),

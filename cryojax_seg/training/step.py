@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -116,18 +117,40 @@ def take_apart(operator: LocalOperator, learn: Any = nnx.Param) -> Parts:
 
 
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Return AdamW with gradient clipping; scalars and vectors, such as biases, do not decay.
+    """Return the optimizer with gradient clipping; scalars and vectors, such as biases, do not decay.
+
+    ``"adamw"`` is AdamW. ``"muon"`` is Muon (Jordan et al. 2024, "Muon: an optimizer for hidden
+    layers in neural networks") for kernels and AdamW for the rest: the update of a kernel, as a
+    matrix of inputs by outputs, is made orthogonal by Newton-Schulz iterations, and scaled to the
+    size of an AdamW update (Liu et al. 2025, arXiv 2502.16982, equation 4).
 
     Its learning rate is 1: the step multiplies the updates by that of `schedule.learning_rate`.
     """
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        optax.adamw(
-            1.0,
-            weight_decay=config.weight_decay,
-            mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
-        ),
-    )
+    match config.optimizer:
+        case "adamw":
+            rule = optax.adamw(1.0, weight_decay=config.weight_decay, mask=_are_kernels)
+        case "muon":
+            rule = optax.contrib.muon(
+                1.0,
+                weight_decay=config.weight_decay,
+                muon_weight_dimension_numbers=_as_matrices,
+                consistent_rms=0.2,
+            )
+    return optax.chain(optax.clip_by_global_norm(config.clip), rule)
+
+
+def _are_kernels(params: Any) -> Any:
+    return jax.tree.map(lambda value: value.ndim > 1, params)
+
+
+def _as_matrices(params: Any) -> Any:
+    """Return the axes of inputs and outputs of every kernel, whose last axis is the outputs."""
+
+    def axes(value: jax.Array) -> Any:
+        last = value.ndim - 1
+        return optax.contrib.MuonDimensionNumbers(tuple(range(last)), (last,)) if last > 0 else None
+
+    return jax.tree.map(axes, params)  # which skips what optax has masked
 
 
 def initial_state(parts: Parts, config: TrainConfig) -> TrainState:
