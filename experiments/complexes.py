@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from cryojax_seg import core, training
-from cryojax_seg.simulate import GaussianComplex, Occupancy, Phantom, Scene, WedgeImaging, simulate
+from cryojax_seg.simulate import GaussianComplex, Phantom, Scene, WedgeImaging, simulate
 from cryojax_seg.simulate.complexes import apoferritin
-from cryojax_seg.simulate.placement import generator
+from cryojax_seg.simulate.placement import Occupancy, generator
 
 WEDGE = core.MissingWedge((-60.0, 60.0))
 VOXEL_SIZE = 10.0  # angstrom
@@ -57,7 +57,11 @@ def nine_complexes() -> dict[str, GaussianComplex]:
         ),
         "unfoldase": _rings((6, 48, -22), (6, 52, 12), (6, 70, 26)),
         "tetramer": np.concatenate(
-            [_domain((30.0, 44.0, 26.0), (a * 24, b * 40, a * b * 14)) for a in (-1, 1) for b in (-1, 1)]
+            [
+                _domain((30.0, 44.0, 26.0), (a * 24, b * 40, a * b * 14))
+                for a in (-1, 1)
+                for b in (-1, 1)
+            ]
         ),
         "rotary ATPase": np.concatenate(
             [_rings((6, 38, 78), (6, 42, 44)), _domain((14.0, 60.0, 14.0)), _ring(10, 40, -66)]
@@ -65,13 +69,21 @@ def nine_complexes() -> dict[str, GaussianComplex]:
         "small subunit": np.concatenate([y, _domain((34.0, 30.0, 40.0), (26, 78, 8))]),
         "large subunit": _domain((66.0, 76.0, 70.0)),
     }
-    made = {
-        name: GaussianComplex(
-            (p - p.mean(0)).astype(np.float32), np.full(len(p), PEAK, np.float32), SIGMA
-        )
-        for name, p in points.items()
-    }
-    return {**made, "ferritin": apoferritin()}
+    made = {name: (p - p.mean(0), np.full(len(p), PEAK), SIGMA) for name, p in points.items()}
+    ferritin = apoferritin()
+    made["ferritin"] = (ferritin.centres, ferritin.weights, ferritin.sigma)
+    most = max(len(centres) for centres, _, _ in made.values())
+    return {name: _padded(*parts, most) for name, parts in made.items()}
+
+
+def _padded(centres, weights, sigma: float, count: int) -> GaussianComplex:
+    """Return a complex with this many Gaussians, some of no weight: one program draws them all."""
+    more = count - len(centres)
+    return GaussianComplex(
+        np.pad(np.asarray(centres, np.float32), ((0, more), (0, 0))),
+        np.pad(np.asarray(weights, np.float32), (0, more), constant_values=1e-20),
+        np.float32(sigma),
+    )
 
 
 CLASSES = ("background", *nine_complexes())
