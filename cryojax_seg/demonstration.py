@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from cryojax_seg import core, evaluate, io, report, runtime, segmenters, simulate, training
 from cryojax_seg.core import MissingWedge
@@ -19,9 +18,10 @@ from cryojax_seg.io.files import PathLike
 from cryojax_seg.simulate import presets
 from cryojax_seg.training import Example, methods
 from cryojax_seg.training.methods import Method
+from cryojax_seg.training.settings import configured
 
 COMPARED: tuple[Method, ...] = (
-    "threshold", "local-threshold", "hysteresis", "sheet", "vote", "unet",
+    "threshold", "local-threshold", "hysteresis", "sheet", "vote", "unet-fast",
 )  # fmt: skip
 CLASSES = ("membrane",)
 TILTS = (-60.0, 60.0)
@@ -127,7 +127,7 @@ def _demonstrate(
     _log.info("[2/3] training on these slices, scoring on the rest of the volume")
     outcomes = []
     for method in compared:
-        count = steps[method != "unet"]
+        count = steps[not method.startswith("unet")]
         outcomes.append(_compare(folder, method, count, seed, cell, example, slices))
         dice = outcomes[-1].scores["dice"]
         shown = "-" if dice is None else f"{dice:.3f}"
@@ -178,20 +178,6 @@ def _write_phantom(folder: Path, cell: simulate.Phantom, example: Example) -> No
         io.write_mrc(folder / f"{name}.mrc", array, like, overwrite=True)
 
 
-def _segmenter(method: Method, example: Example, seed: int) -> core.Segmenter:
-    """Return one that compiles and trains in seconds: a small network, one scale of a filter."""
-    match method:
-        case "unet":
-            stem = "space_to_depth"
-            return segmenters.UNet(16, 1, stem, classes=CLASSES, rngs=nnx.Rngs(seed))
-        case "local-threshold":
-            return segmenters.LocalThreshold((3.0,), classes=CLASSES)
-        case "sheet":
-            return segmenters.SheetFilter((2.0,), classes=CLASSES)
-        case _:
-            return methods.build(method, CLASSES, example.volume, seed)
-
-
 def _compare(
     folder: Path,
     method: Method,
@@ -202,22 +188,14 @@ def _compare(
     slices: tuple[int, ...],
 ) -> Outcome:
     """Train a method on the annotated slices and score it more than 2 voxels off them."""
-    start, chosen = time.monotonic(), methods.defaults(method)
-    # Flat patches, because annotated slices are: more of a patch is annotated.
-    z, y, _ = example.volume.shape
-    deep, wide = min(24, z // 4 * 4), min(48, y // 4 * 4)
-    config = training.TrainConfig(
-        steps=steps,
-        batch=2,
-        patch=(deep, wide, wide),
-        learning_rate=chosen.learning_rate,
-        ema=chosen.ema,
-        seed=seed,
-    )
-    segmenter = _segmenter(method, example, seed)
+    start = time.monotonic()
+    untrained = methods.build(method, CLASSES, example.volume, seed)
+    segmenter = training.with_prior(untrained, [example])
+    config = configured(method, segmenter, [example], steps=steps, seed=seed)
     result = training.train(
         segmenter, [example], config, objective=methods.objective(method), progress=False
     )
+    wide = max(config.patch_shape)
     fitted = segmenters.fit_normalization(result.operator, example.volume, patch=wide)
     labels = np.asarray(core.labels(core.apply(fitted, example.volume)))
     seconds = time.monotonic() - start
@@ -235,7 +213,7 @@ def _compare(
     )
     like = core.Tomogram(labels, cell.voxel_size)
     io.write_mrc(folder / f"{method}.mrc", labels.astype(np.int8), like, overwrite=True)
-    if method == "unet":
+    if method.startswith("unet"):
         card = io.ModelCard(cell.voxel_size, "dark", tilt_range=TILTS, patch=wide)
         io.save_model(folder / "model", fitted, card, overwrite=True)
     return Outcome(method, labels, scores, recall, seconds)

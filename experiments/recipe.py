@@ -122,9 +122,11 @@ def phantoms(preset, kinds: tuple[int, ...], tiny: bool) -> Data:
         by_scene, by_noise = jax.random.split(jax.random.key(seed))
         shape = (32, 64, 64) if tiny else SHAPE
         one = simulate(preset(by_scene, shape, 10.0), WedgeImaging(snr=0.3, wedge=WEDGE), by_noise)
-        labels = sum((i + 1) * (np.asarray(one.labels) == kind) for i, kind in enumerate(kinds))
+        labels = np.zeros(shape, np.int32)
+        for value, kind in enumerate(kinds, 1):
+            labels[np.asarray(one.labels) == kind] = value
         volume = core.normalize(np.asarray(one.density), "bright")
-        found.append(training.Example(volume, labels.astype(np.int32), wedge=WEDGE))
+        found.append(training.Example(volume, labels, wedge=WEDGE))
     names = [("membrane",), ("background", "microtubule", "actin")]
     return Data([sparse(found[0])], found[1:], names[len(kinds) - 1])
 
@@ -166,9 +168,10 @@ def settings_of(recipe: Recipe, data: Data, seed: int, steps: int) -> training.T
     edges = recipe.patch if isinstance(recipe.patch, tuple) else (recipe.patch,) * 3
     stride = 8
     smallest = np.min([e.volume.shape for e in data.examples], 0) // stride * stride
+    z, y, x = (int(min(pair)) for pair in zip(edges, smallest, strict=True))
     return training.TrainConfig(
         steps=steps,
-        patch=tuple(int(min(e, n)) for e, n in zip(edges, smallest, strict=True)),
+        patch=(z, y, x),
         batch=recipe.batch,
         optimizer=recipe.optimizer,
         learning_rate=recipe.learning_rate,

@@ -26,7 +26,7 @@ class Demo:
     snr: float = 1.0
     """Signal-to-noise ratio inside the structures, as a ratio of variances (no unit)."""
     methods: tuple[Method, ...] = (
-        *("threshold", "local-threshold", "hysteresis", "sheet", "vote", "unet"),
+        *("threshold", "local-threshold", "hysteresis", "sheet", "vote", "unet-fast"),
     )
     """Methods to compare."""
     steps: int = 500

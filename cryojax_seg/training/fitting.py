@@ -25,8 +25,8 @@ from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
 from cryojax_seg.training.loop import Result, train
 from cryojax_seg.training.phantoms import labelled
-from cryojax_seg.training.progress import display
 from cryojax_seg.training.prior import with_prior
+from cryojax_seg.training.progress import display
 from cryojax_seg.training.reading import Examples, divided
 from cryojax_seg.training.restorers import BORDER, jointly, restored
 from cryojax_seg.training.settings import MINUTES, SIZES, Settings, check, configured, resized

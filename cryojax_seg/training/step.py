@@ -117,7 +117,7 @@ def take_apart(operator: LocalOperator, learn: Any = nnx.Param) -> Parts:
 
 
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Return the optimizer with gradient clipping; scalars and vectors, such as biases, do not decay.
+    """Return the optimizer with gradient clipping; scalars and vectors do not decay.
 
     ``"adamw"`` is AdamW. ``"muon"`` is Muon (Jordan et al. 2024, "Muon: an optimizer for hidden
     layers in neural networks") for kernels and AdamW for the rest: the update of a kernel, as a

@@ -22,15 +22,18 @@ def ours() -> dict[str, core.Segmenter]:
     """Return our segmenters by name; networks have fitted statistics."""
     volume = np.random.default_rng(0).normal(size=(32,) * 3).astype(np.float32)
 
-    def network(name):
-        net = segmenters.unet_preset(name, CLASSES, rngs=nnx.Rngs(0))
+    def fitted(net):
         return segmenters.fit_normalization(net, volume, patch=32, count=1)
+
+    def network(name):
+        return fitted(segmenters.unet_preset(name, CLASSES, rngs=nnx.Rngs(0)))
 
     return {
         "threshold": segmenters.GlobalThreshold(1.0),
         "sheet": segmenters.SheetFilter(),
         "vote": segmenters.LinearVote(3),
         "fast": network("fast"),
+        "no stem": fitted(segmenters.UNet(classes=CLASSES, rngs=nnx.Rngs(0))),
         "standard": network("standard"),
         "large": network("large"),
     }
@@ -148,7 +151,7 @@ def others(edge: int, repeats: int) -> list[dict]:
     volume = x[0, 0].numpy()
     net = segmenters.UNet(classes=CLASSES, rngs=nnx.Rngs(0))
     same, _ = torch_unet(net, volume)
-    runs = {"standard, in PyTorch": same}
+    runs = {"no stem, in PyTorch": same}
     for name, build in (("MemBrain-seg", rivals.membrain), ("nnU-Net", rivals.nnunet)):
         network = torch.inference_mode()(build().eval().forward)
         runs[name] = functools.partial(network, x)

@@ -3,7 +3,7 @@
     pip install -e ".[benchmark]"                 # PyTorch
     python experiments/benchmarks/training.py     # under a minute on 2 cores
 
-The ``standard`` U-Net is trained on membranes of a simulated scene until its Dice on another scene
+A U-Net without stem is trained on membranes of a simulated scene until its Dice on another scene
 reaches a goal. PyTorch starts from the same parameters and gets the same patches, loss
 (cross-entropy plus Dice), optimizer (AdamW), learning rates, clipped gradients and validation; the
 losses of the first steps show that both do the same. Our step also draws its patches and keeps the
@@ -34,7 +34,7 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 from cryojax_seg import core, runtime, training
-from cryojax_seg.segmenters import unet_preset
+from cryojax_seg.segmenters import UNet
 from cryojax_seg.training.sampling import Samples, draw, prepare
 from cryojax_seg.training.schedule import learning_rate, phases
 from cryojax_seg.training.step import initial_state, step_key, take_apart
@@ -192,7 +192,7 @@ def main(config: Config) -> None:
         seed=config.seed,
         augmentation=training.Augmentation(flip=False, intensity=0.0),
     )
-    net = unet_preset("standard", ("membrane",), rngs=nnx.Rngs(config.seed))
+    net = UNet(classes=("membrane",), rngs=nnx.Rngs(config.seed))
     samples = prepare([example], net.classes, settings.patch_shape)
     kinds = (Ours, Theirs) if HAS_TORCH else (Ours,)
     if not HAS_TORCH:
