@@ -91,8 +91,9 @@ class Segment:
     """Also write NAME.CLASS.probability.mrc for each class but background (float16, mode 12)."""
     threshold: float = 0.5
     """Probability above which a voxel belongs to the class, 0 to 1, for models of one class."""
-    flips: bool = False
-    """Average over the flips that leave the missing wedge unchanged; up to 8 times slower."""
+    flips: Literal["auto", "on", "off"] = "auto"
+    """Average over the flips that leave the missing wedge unchanged, which is up to 8 times slower.
+    By default this is done for a small U-Net such as unet-fast if the tilt range is known."""
     dry_run: bool = False
     """Print the tiles of each tomogram and the memory that they take, and segment nothing."""
     resume: Resume = False
@@ -161,16 +162,23 @@ def _load(options: Segment) -> "inference.Model":
 
     runtime.keep_compiled()  # and memory goes back to the system, so that --memory holds
     model = load_model(options.model, options.allow_module)
-    if not options.flips:
-        return model
     tilts = options.volume.tilt_range or model.card.tilt_range
+    automatic = tilts is not None and model.is_small_unet
+    if options.flips == "off" or (options.flips == "auto" and not automatic):
+        return model
     if tilts is None:
         raise ValueError(
-            f"--flips needs the tilt range, and {options.model} does not know it; give "
+            f"--flips on needs the tilt range, and {options.model} does not know it; give "
             "--tilt-range LO HI"
         )
     geometry = dataclasses.replace(options.volume, tilt_range=tuple(map(float, tilts)))
-    return model.with_flips(geometry.wedge())
+    flipped = model.with_flips(geometry.wedge())
+    if options.flips == "auto":
+        console.say(
+            f"averages over {len(flipped.segmenter.flips)} flips that leave the missing wedge "
+            "unchanged, for as many times the work; --flips off does not"
+        )
+    return flipped
 
 
 def _how(options: Segment) -> dict[str, Any]:

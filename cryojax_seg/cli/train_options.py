@@ -69,7 +69,11 @@ class TrainingOptions:
     patch: Annotated[int | None, default("INT", "by method, 40 or 48")] = None
     """Edge of the training patches, in voxels."""
     learning_rate: Annotated[float | None, default("FLOAT", "by method, 0.001 to 0.05")] = None
-    """Peak learning rate of AdamW (no unit)."""
+    """Peak learning rate (no unit)."""
+    optimizer: Annotated[
+        Literal["adamw", "muon"] | None, default("{adamw,muon}", "muon for U-Nets, else adamw")
+    ] = None
+    """Optimizer. Muon learns in fewer steps, but only networks."""
     warmup: Annotated[float | None, default("FLOAT", "0.05")] = None
     """Steps in which the learning rate rises to its peak; below 1, their fraction of all steps."""
     ema: Annotated[float | None, default("FLOAT", "by method, 0.9 to 0.99")] = None

@@ -19,6 +19,9 @@ from cryojax_seg.core import (
 from cryojax_seg.io import ModelCard, load_model
 from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.io.modules import flat_state
+from cryojax_seg.segmenters import UNet
+
+SMALL = 200_000  # parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,20 @@ class Model:
 
     segmenter: Segmenter
     card: ModelCard = dataclasses.field(default_factory=ModelCard)
+
+    @property
+    def is_small_unet(self) -> bool:
+        """Return whether the segmenter is a U-Net of at most 200,000 parameters, as unet-fast is.
+
+        An average over flips makes it more accurate, and is still fast.
+
+        >>> from cryojax_seg.segmenters import GlobalThreshold
+        >>> Model(GlobalThreshold(1.0)).is_small_unet
+        False
+        """
+        if not isinstance(self.segmenter, UNet):
+            return False
+        return sum(leaf.size for leaf in flat_state(self.segmenter).values()) <= SMALL
 
     def with_flips(self, wedge: MissingWedge) -> "Model":
         """Return the model with logits averaged over the flips that leave this wedge unchanged.

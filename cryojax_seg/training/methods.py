@@ -163,8 +163,10 @@ def defaults(method: str) -> Defaults:
     True
     """
     match parts(method)[0]:
-        case "unet" | "unet-fast" | "unet-large" | "convnet":
+        case "unet" | "unet-fast" | "unet-large":
             return Defaults(1000, 2, (48, 48, 48), 1e-2, 0.99, False, "muon")
+        case "convnet":
+            return Defaults(1000, 2, (48, 48, 48), 3e-3, 0.99, False)
         case "tomoseg":  # slice by slice, so a patch needs width rather than depth
             return Defaults(1000, 2, (8, 128, 128), 1e-3, 0.99, False)
         case "vote":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.training import methods
-from cryojax_seg.training.config import Augmentation, TrainConfig
+from cryojax_seg.training.config import Augmentation, Optimizer, TrainConfig
 
 if TYPE_CHECKING:
     from cryojax_seg.core import Segmenter
@@ -16,7 +16,7 @@ MINUTES = 30  # of a training whose length nobody says
 _MOST_STEPS = 1_000_000  # where minutes are the limit
 # Settings of `TrainConfig` of the same name.
 _PLAIN = ("steps", "minutes", "batch", "patch", "learning_rate", "warmup", "ema", "precision")
-_PLAIN += ("validate_every", "patience", "seed")
+_PLAIN += ("validate_every", "patience", "seed", "optimizer")
 _PROBABILITIES = ("flip", "rotate90", "rotate", "intensity", "noise", "blank", "narrow")
 _PROBABILITIES += ("amplitude",)
 SIZES = ("width", "depth", "stem")
@@ -32,6 +32,7 @@ class Settings(TypedDict, total=False):
         batch: number of patches per step.
         patch: edge of the patches, voxels. By default a small volume takes a smaller patch.
         learning_rate: peak learning rate.
+        optimizer: "adamw" or "muon".
         warmup: number of steps in which it rises; below 1, their fraction of all steps.
         ema: decay per step of the running mean of the parameters, which is what is kept.
         precision: "f32" or "bf16", the precision of a network's products while it learns.
@@ -49,6 +50,7 @@ class Settings(TypedDict, total=False):
     batch: int | None
     patch: int | None
     learning_rate: float | None
+    optimizer: Optimizer | None
     warmup: float | int | None
     ema: float | None
     augment: Mapping[str, float | int]
@@ -196,7 +198,7 @@ def configured(
         patch=edges,
         learning_rate=_given(settings.get("learning_rate"), usual.learning_rate),
         ema=_given(settings.get("ema"), usual.ema),
-        optimizer=usual.optimizer,
+        optimizer=_given(settings.get("optimizer"), usual.optimizer),
         augmentation=augmentation(settings.get("augment") or {}),
         seed=settings.get("seed", 0),
         precision=settings.get("precision", "f32"),

@@ -147,7 +147,7 @@ def test_tiles_flips_and_several_tomograms_change_files_not_answers(run, files, 
         assert np.array_equal(io.read_mrc(whole / name).density, io.read_mrc(tiled / name).density)
     # Averaged over the flips of a symmetric wedge, a flipped volume has flipped labels.
     flipped = tmp_path / "flipped"
-    wedge = ("--flips", "--tilt-range", "-60", "60")
+    wedge = ("--flips", "on", "--tilt-range", "-60", "60")
     assert run("segment", trained, tomogram, other, "-o", flipped, *wedge)[0] == 0
     first = io.read_mrc(flipped / "tomogram.labels.mrc").density
     second = io.read_mrc(flipped / "second.labels.mrc").density

@@ -147,7 +147,8 @@ def test_files_that_do_not_fit_each_other_are_named(run, files, trained, tmp_pat
     words = ("evaluate", files / "membrane.mrc", files / "membrane.mrc")
     status, _, errors = run(*words, "--probabilities", files / "tomogram.mrc")
     assert status == 2 and "outside 0 to 1" in errors
-    status, _, errors = run("segment", trained, files / "tomogram.mrc", "-o", tmp_path, "--flips")
+    words = ("segment", trained, files / "tomogram.mrc", "-o", tmp_path, "--flips", "on")
+    status, _, errors = run(*words)
     assert status == 2 and "--tilt-range" in errors
 
 

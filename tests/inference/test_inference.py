@@ -3,10 +3,11 @@
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from cryojax_seg import inference, io
 from cryojax_seg.core import MissingWedge, Tomogram, apply, labels, normalize, probabilities
-from cryojax_seg.segmenters import GlobalThreshold, LinearVote
+from cryojax_seg.segmenters import GlobalThreshold, LinearVote, unet_preset
 
 SIZES = (10.0, 10.0, 10.0)
 
@@ -73,6 +74,14 @@ def test_flips_average_over_what_the_wedge_allows(model, tomogram):
     expected = inference.segment(model, tomogram, engine="jax")
     np.testing.assert_array_equal(inference.segment(flipped, tomogram, engine="jax"), expected)
     assert flipped.digest() != model.digest()
+
+
+def test_a_small_unet_is_told_from_a_large_one_and_from_others(model):
+    sizes = {"fast": True, "standard": False}
+    for name, small in sizes.items():
+        net = unet_preset(name, ("membrane",), rngs=nnx.Rngs(0))
+        assert inference.Model(net).is_small_unet is small
+    assert not model.is_small_unet
 
 
 def test_the_digest_tells_models_apart(model, saved):
