@@ -201,14 +201,19 @@ def seconds_a_step(net: core.Segmenter, goal, data: Data, config: training.Train
     return min(times[1:])
 
 
+def mean_dice(labels: np.ndarray, example: training.Example, classes: tuple[str, ...]) -> float:
+    """Return the mean Dice over the classes of the labels that were found in a tomogram."""
+    counts = evaluate.overlap(labels, example.labels, example.weights, classes)
+    return float(np.mean([c.dice or 0.0 for c in counts.values()]))
+
+
 def score(net: core.Segmenter, data: Data) -> list[float]:
     """Return the mean Dice over the classes in each of the tomograms that are scored."""
     found = []
     for example in data.tests:
         fitted = segmenters.fit_normalization(net, example.volume, patch=48)
         labels = np.asarray(core.labels(core.apply(fitted, example.volume)))
-        counts = evaluate.overlap(labels, example.labels, example.weights, data.classes)
-        found.append(float(np.mean([c.dice or 0.0 for c in counts.values()])))
+        found.append(mean_dice(labels, example, data.classes))
     return found
 
 

@@ -1,240 +1,260 @@
-"""How long does it take to train a network, compared with the same training in PyTorch?
+"""Which training finds most in unseen tomograms after the same CPU-minutes?
 
-    pip install -e ".[benchmark]"                 # PyTorch
-    python experiments/benchmarks/training.py     # under a minute on 2 cores
+    pip install -e ".[benchmark]"                                          # PyTorch
+    python experiments/benchmarks/training.py                              # 32 CPU-hours
+    python experiments/benchmarks/training.py --minutes 2 5 --no-goals     # 3 CPU-hours
+    python experiments/benchmarks/training.py --tiny                       # under a minute
 
-A U-Net without stem is trained on membranes of a simulated scene until its Dice on another scene
-reaches a goal. PyTorch starts from the same parameters and gets the same patches, loss
-(cross-entropy plus Dice), optimizer (AdamW), learning rates, clipped gradients and validation; the
-losses of the first steps show that both do the same. Our step also draws its patches and keeps the
-running mean of the parameters, while the patches for PyTorch are drawn before its clock starts.
-Both alternate in groups of steps, so that other load on the machine affects both. Compilation is
-not counted. The result is ``experiments/results/benchmark_training.json``.
+The trainings that are compared:
 
-Learned: the losses agree to a millionth, and our step takes twice as long. It took 380 to 570 ms
-and now takes 220, since memory is kept between calls (`runtime.keep_memory`) and the blocks of a
-convolution are written in place, so that the batch remains the first axis under `vmap`.
+- ours: the networks and the recipe of ``train`` (`training.settings.configured`), which begin at
+  the frequencies of the classes and learn with Muon;
+- PyTorch Muon: the same in PyTorch, with `torch.optim.Muon`: the same parameters to begin with,
+  patches, changes, loss, learning rates and running mean. Only the speed of a step differs, and
+  that `torch.optim.Muon` computes in bfloat16 what ours computes in float32;
+- PyTorch AdamW: as most would train in PyTorch: the same network, patches and loss, with
+  `torch.optim.AdamW` at a rate of 0.003, random parameters, and no running mean;
+- nnU-Net: its plan, network, loss, optimizer, augmentation and windows, restated in PyTorch
+  (`nnunet.py`). It plans patches as large as the tomograms, of which a CPU computes few:
+  ``--nnunet-edge 48`` gives it smaller ones.
+
+Each training knows its budget and plans its learning rate for it, so that every number is the
+result of a training of its own. The clock counts the CPU-seconds of all threads (`process_time`)
+while a step is taken, with its patches and their changes, and neither compilation nor scoring. No
+step is begun that would exceed the budget.
+
+A network learns either five z slices of one tomogram with membranes, or with microtubules and
+actin, and is scored on three others (64 x 96 x 96 voxels of 10 angstrom, signal-to-noise ratio
+0.3); or six whole tomograms of nine similar complexes, 18 of each, and is scored on three others
+(100^3 voxels, signal-to-noise ratio 0.5). The score is the mean Dice over classes and tomograms.
+Ours and the same network in PyTorch are applied by the same code, without flips; nnU-Net averages
+over eight flips. Intervals are over seeds. It runs on the CPU. A benchmark that was stopped goes on
+after the last training that it finished. The result is
+``experiments/results/benchmark_training.json`` and a figure beside it.
 """
 
 import dataclasses
-import functools
 import importlib.util
 import os
 import pathlib
-import statistics
 import sys
-import time
+from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import tyro
-from flax import nnx
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 
-from cryojax_seg import core, runtime, training
-from cryojax_seg.segmenters import UNet
-from cryojax_seg.training.sampling import Samples, draw, prepare
-from cryojax_seg.training.schedule import learning_rate, phases
-from cryojax_seg.training.step import initial_state, step_key, take_apart
-from experiments.common import claim, write_results
-from experiments.method_comparison import phantom
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from cryojax_seg import training
+from cryojax_seg.training import methods, settings
+from experiments.benchmarks.budget import Arm, Ours, spend
+from experiments.common import Rows, claim, interval, results_folder
+from experiments.recipe import Data, data_of
+
+Task = Literal["membrane", "nine classes", "filament"]
+Network = Literal["unet", "unet-fast"]
 HAS_TORCH = importlib.util.find_spec("torch") is not None
+GOALS = {60.0: 0.80, 240.0: 0.88}  # Dice of nine classes by CPU-minutes; half as many on two cores
+ADAMW_RATE = 3e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Measure training."""
+    """Compare trainings at equal CPU-minutes."""
 
-    edge: int = 64
-    """edge of the scenes, in voxels"""
-    patch: int = 40
-    batch: int = 2
-    steps: int = 200
-    """largest number of steps"""
-    turn: int = 10
-    """steps between validations, after which the two alternate"""
-    dice: float = 0.75
-    """Dice of the validation scene at which the clock stops"""
-    snr: float = 1.0
-    seed: int = 0
-    json: bool = True
-    """write experiments/results/benchmark_training.json; otherwise use the temporary folder"""
+    tasks: tuple[Task, ...] = ("membrane", "nine classes", "filament")
+    networks: tuple[Network, ...] = ("unet", "unet-fast")
+    """the first is compared with nnU-Net, and shall reach the goals of nine classes"""
+    minutes: tuple[float, ...] = (2.0, 5.0, 10.0, 20.0, 40.0)
+    """CPU-minutes of the trainings that are compared"""
+    goals: bool = True
+    """train ours for 60 and 240 minutes on nine classes, too, which have a goal there"""
+    nnunet_edge: int | None = None
+    """longest edge of nnU-Net's patches in voxels; by default it plans them"""
+    seeds: tuple[int, ...] = (0,)
+    tiny: bool = False
 
 
-class Ours:
-    """Trains with `training.make_step`, and validate."""
+def begun(name: str, data: Data, seed: int, edge: int | None) -> Arm:
+    """Return a training that has not taken a step.
 
-    name = "cryojax_seg"
+    Args:
+        name: ``"nnU-Net"``, or the kind of training and the network, ``"ours: unet"``.
+        data: what is learned.
+        seed: seed of all its random numbers.
+        edge: see `Config.nnunet_edge`.
+    """
+    kind, _, network = name.partition(": ")
+    if kind == "nnU-Net":
+        from experiments.benchmarks.nnunet import NnUNet
 
-    def __init__(self, net, samples: Samples, settings: training.TrainConfig, validation):
-        self.parts, self.samples, self.validation = take_apart(net), samples, validation
-        self.state = initial_state(self.parts, settings)
-        step = training.make_step(self.parts, net.default_loss(), settings)
-        start = time.perf_counter()
-        self.compiled = step.lower(self.state, samples).compile()  # pyright: ignore
-        self.compile_seconds = time.perf_counter() - start
-        self._labels = jax.jit(
-            lambda params, fixed, v: core.labels(self.parts.rebuild(params, fixed)(v))
-        )
+        return NnUNet(data, seed, edge)
+    net: Any = methods.build(network, data.classes, data.examples[0].measured, seed)
+    usual = settings.configured(network, net, data.examples, steps=1000, seed=seed)
+    if kind == "ours":
+        return Ours(training.with_prior(net, data.examples), data, usual)
+    from experiments.benchmarks.same_training import SameNetwork
 
-    def step(self, count: int) -> float:
-        self.state, metrics = self.compiled(self.state, self.samples)
-        return float(metrics["loss"])
-
-    def dice(self) -> float:
-        volume, truth = self.validation
-        return dice(np.asarray(self._labels(self.state.params, self.state.fixed, volume)), truth)
-
-
-class Theirs:
-    """Trains and validate in PyTorch."""
-
-    name = "PyTorch"
-    compile_seconds = 0.0
-
-    def __init__(self, net, samples: Samples, settings: training.TrainConfig, validation):
-        import torch
-
-        from experiments.benchmarks.rivals import SameUNet
-
-        torch.set_num_threads(CORES)
-        self.torch, self.net, self.validation = torch, SameUNet(net), validation
-        self.rate = functools.partial(learning_rate, settings, phases(settings))
-        self.clip = settings.clip
-        leaves = self.net.leaves
-        groups = [
-            {"params": [p for p in leaves if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in leaves if p.ndim == 1], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0)
-        patch = settings.patch_shape
-        drawn = jax.jit(lambda key: draw(samples, key, settings.batch, patch)[0])
-        self.batches = []
-        for count in range(settings.steps):
-            by_sample, _ = step_key(jnp.uint32(settings.seed), jnp.int32(count))
-            batch = drawn(by_sample)
-            arrays = (np.array(batch.volume), np.array(batch.labels, np.float32))
-            self.batches.append([torch.from_numpy(a)[:, None] for a in arrays])
-
-    def step(self, count: int) -> float:
-        functional = self.torch.nn.functional
-        volume, target = self.batches[count]
-        logits = self.net(volume)
-        p = self.torch.sigmoid(logits)
-        overlap = (2 * (p * target).sum() + 1) / (p.sum() + target.sum() + 1)
-        loss = functional.binary_cross_entropy_with_logits(logits, target) + 1 - overlap
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.torch.nn.utils.clip_grad_norm_(self.net.leaves, self.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = float(self.rate(count))
-        self.optimizer.step()
-        return float(loss.detach())
-
-    def dice(self) -> float:
-        volume, truth = self.validation
-        with self.torch.inference_mode():
-            logits = self.net(self.torch.from_numpy(volume)[None, None])
-        return dice(logits[0, 0].numpy() > 0, truth)
+    if kind == "PyTorch Muon":
+        return SameNetwork(training.with_prior(net, data.examples), data, usual, muon=True)
+    slower = dataclasses.replace(usual, learning_rate=ADAMW_RATE)
+    return SameNetwork(net, data, slower, muon=False)
 
 
-def dice(found: np.ndarray, truth: np.ndarray) -> float:
-    return float(2 * (found * truth).sum() / max(found.sum() + truth.sum(), 1))
+def names(config: Config) -> list[str]:
+    """Return the names of the trainings that are compared."""
+    kinds = ("ours", "PyTorch Muon", "PyTorch AdamW") if HAS_TORCH else ("ours",)
+    found = [f"{kind}: {network}" for network in config.networks for kind in kinds]
+    return [*found, "nnU-Net"] if HAS_TORCH else found
 
 
-@dataclasses.dataclass
-class Record:
-    """Records what one of the two has done so far."""
-
-    losses: list[float] = dataclasses.field(default_factory=list)
-    seconds: list[float] = dataclasses.field(default_factory=list)
-    dice: list[float] = dataclasses.field(default_factory=list)
-    reached: float | None = None
-    """seconds of training when the Dice reached the goal"""
-
-
-def race(config: Config, runners) -> list[Record]:
-    """Alternate in groups of steps until all have reached the goal or spent their steps."""
-    records = [Record() for _ in runners]
-    for start in range(0, config.steps, config.turn):
-        for runner, record in zip(runners, records, strict=True):
-            for count in range(start, min(start + config.turn, config.steps)):
-                clock = time.perf_counter()
-                record.losses.append(runner.step(count))
-                record.seconds.append(time.perf_counter() - clock)
-            record.dice.append(runner.dice())
-            if record.reached is None and record.dice[-1] >= config.dice:
-                record.reached = sum(record.seconds)
-            each = 1e3 * statistics.median(record.seconds)
-            print(
-                f"{runner.name:12s} step {len(record.losses):4d}  loss {record.losses[-1]:.4f}  "
-                f"Dice {record.dice[-1]:.3f}  {each:.0f} ms/step",
-                flush=True,
-            )
-        if all(record.reached is not None for record in records):
-            break
-    return records
+def trainings(config: Config) -> list[tuple[int, Task, float, str]]:
+    """Return seed, task, minutes and name of all trainings, those that are compared in turn."""
+    found = []
+    for seed in config.seeds:
+        for minutes in config.minutes:
+            found += [(seed, t, minutes, n) for t in config.tasks for n in names(config)]
+        if config.goals and "nine classes" in config.tasks:
+            more = [minutes for minutes in GOALS if minutes not in config.minutes]
+            found += [(seed, "nine classes", minutes, names(config)[0]) for minutes in more]
+    return found
 
 
 def main(config: Config) -> None:
-    runtime.keep_memory()
-    volume, truth = phantom(config.seed, config.snr, False, 60, config.edge)
-    validation = phantom(config.seed + 1, config.snr, False, 60, config.edge)
-    example = training.Example(volume, truth)
-    settings = training.TrainConfig(
-        steps=config.steps,
-        batch=config.batch,
-        patch=config.patch,
-        seed=config.seed,
-        augmentation=training.Augmentation(flip=False, intensity=0.0),
-    )
-    net = UNet(classes=("membrane",), rngs=nnx.Rngs(config.seed))
-    samples = prepare([example], net.classes, settings.patch_shape)
-    kinds = (Ours, Theirs) if HAS_TORCH else (Ours,)
+    # The threads of PyTorch would otherwise spin while they wait, which counts as CPU time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if config.tiny:
+        config = dataclasses.replace(
+            config, tasks=("membrane",), networks=("unet-fast",), minutes=(0.01,)
+        )
     if not HAS_TORCH:
         print("PyTorch is not installed: pip install -e '.[benchmark]' to compare with it")
-    runners = [kind(net, samples, settings, validation) for kind in kinds]
-    records = race(config, runners)
-    rows = [
-        {
-            "what": runner.name,
-            "seconds_to_dice": record.reached,
-            "steps": len(record.losses),
-            "step_ms": 1e3 * statistics.median(record.seconds),
-            "compile_seconds": runner.compile_seconds,
-            "dice": record.dice,
-            "losses": record.losses[:: config.turn],
-        }
-        for runner, record in zip(runners, records, strict=True)
+    rows = Rows("benchmark_training", dataclasses.asdict(config), config.tiny)
+    for seed, task, minutes, name in trainings(config):
+        key = {"task": task, "training": name, "minutes": minutes, "seed": seed}
+        if rows.done(**key):
+            continue
+        data = data_of(task, config.tiny)
+        arm = begun(name, data, seed, config.nnunet_edge)
+        values = spend(arm, 60 * minutes)
+        record = rows.add(key, {**values, "dice": arm.score(data)})
+        print(
+            f"{task:13s} seed {seed} {minutes:5g} min  {name:24s} "
+            f"Dice {np.mean(record['dice']):.3f}  {record['steps']} steps",
+            flush=True,
+        )
+    draw(rows.records, config)
+    table = [
+        summary(rows.records, config, task, name) for task in config.tasks for name in names(config)
     ]
-    write_results(
-        "benchmark_training",
-        dataclasses.asdict(config),
-        rows,
-        claims_of(config, records),
-        tiny=not config.json,
+    rows.finish(table, claims_of(rows.records, config))
+
+
+def by_seed(records: list[dict], task: Task, name: str, minutes: float) -> dict[int, float]:
+    """Return the mean Dice over the tomograms for each seed."""
+    key = (task, name, minutes)
+    return {
+        r["seed"]: float(np.mean(r["dice"]))
+        for r in records
+        if (r["task"], r["training"], r["minutes"]) == key
+    }
+
+
+def budgets(records: list[dict], task: Task, name: str) -> list[float]:
+    mine = (r["minutes"] for r in records if (r["task"], r["training"]) == (task, name))
+    return sorted(set(mine))
+
+
+def summary(records: list[dict], config: Config, task: Task, name: str) -> dict:
+    """Return the row of a training: its Dice after each budget, and the time of its steps."""
+    mine = [r for r in records if (r["task"], r["training"]) == (task, name)]
+    dice, intervals = {}, {}
+    for minutes in budgets(records, task, name):
+        mean, *ends = interval(list(by_seed(records, task, name, minutes).values()))
+        dice[f"{minutes:g} min"] = mean
+        intervals[f"{minutes:g} min"] = None if ends[0] is None else ends
+    return {
+        "task": task,
+        "training": name,
+        "seeds": len(config.seeds),
+        "step_cpu_ms": 1e3 * float(np.median([r["cpu_seconds"] / r["steps"] for r in mine])),
+        "dice": dice,
+        "dice_interval": intervals if len(config.seeds) > 1 else None,
+    }
+
+
+def claims_of(records: list[dict], config: Config) -> list[dict]:
+    found = []
+    for task in config.tasks:
+        for network in config.networks:
+            rivals = [f"PyTorch {optimizer}: {network}" for optimizer in ("Muon", "AdamW")]
+            found.append(never_below(records, config, task, f"ours: {network}", rivals))
+        found.append(never_below(records, config, task, f"ours: {config.networks[0]}", ["nnU-Net"]))
+    if config.goals and "nine classes" in config.tasks:
+        ours = names(config)[0]
+        for minutes, goal in GOALS.items():
+            dice = by_seed(records, "nine classes", ours, minutes)
+            mean, low, _ = interval(list(dice.values()))
+            name = f"nine classes: Dice of {ours} after {minutes:g} minutes"
+            found.append(claim(name, mean if low is None else low, at_least=goal))
+    return found
+
+
+def never_below(
+    records: list[dict], config: Config, task: Task, ours: str, rivals: list[str]
+) -> dict:
+    """Claim that ours is not below the best of its rivals after any of the budgets.
+
+    With several seeds it is the lower end of the interval of the difference that counts.
+    """
+    found = []
+    for minutes in config.minutes:
+        mine = by_seed(records, task, ours, minutes)
+        others = [by_seed(records, task, rival, minutes) for rival in rivals]
+        apart = [mine[s] - max(o[s] for o in others) for s in mine if all(s in o for o in others)]
+        mean, low, _ = interval(apart)
+        if mean is not None:
+            found.append((mean if low is None else low, minutes))
+    worst, minutes = min(found, default=(None, None))
+    when = "" if minutes is None else f", which is least after {minutes:g} minutes"
+    names = " or ".join(rivals)
+    return claim(f"{task}: Dice of {ours} minus that of {names}{when}", worst, at_least=0.0)
+
+
+def draw(records: list[dict], config: Config) -> None:
+    """Draw the Dice of every training over its CPU-minutes, a panel for each task."""
+    figure, axes = plt.subplots(
+        1,
+        len(config.tasks),
+        figsize=(4.2 * len(config.tasks), 4),
+        layout="constrained",
+        squeeze=False,
     )
-
-
-def claims_of(config: Config, records: list[Record]) -> list[dict]:
-    step = to_goal = difference = None
-    if len(records) == 2:
-        ours, theirs = records
-        step = statistics.median(ours.seconds) / statistics.median(theirs.seconds)
-        if ours.reached is not None and theirs.reached is not None:
-            to_goal = ours.reached / theirs.reached
-        first = slice(0, 5)  # later steps start from the rounding errors of earlier ones
-        pairs = zip(ours.losses[first], theirs.losses[first], strict=True)
-        difference = max(abs(a - b) / b for a, b in pairs)
-    return [
-        claim("training step: ours / PyTorch", step, at_most=1.3),
-        claim(f"seconds to a Dice of {config.dice:g}: ours / PyTorch", to_goal, at_most=1.3),
-        claim("loss of the first steps: relative difference", difference, at_most=1e-3),
-    ]
+    colours = {"ours": "#2a78d6", "PyTorch Muon": "#eda100", "PyTorch AdamW": "#d83a7c"}
+    lines: dict[str, str] = dict(zip(config.networks, ("-", "--"), strict=False))
+    for axis, task in zip(axes[0], config.tasks, strict=True):
+        for name in names(config):
+            kind, _, network = name.partition(": ")
+            minutes = budgets(records, task, name)
+            found = [interval(list(by_seed(records, task, name, m).values())) for m in minutes]
+            means, lows, highs = (np.array(v, float) for v in zip(*found, strict=True))
+            style = {"color": colours.get(kind, "#333333"), "ls": lines.get(network, "-")}
+            axis.plot(minutes, means, marker="o", ms=4, label=name, **style)
+            if len(config.seeds) > 1:
+                axis.fill_between(minutes, lows, highs, color=style["color"], alpha=0.15, lw=0)
+        axis.set(title=task, xscale="log", xlabel="CPU-minutes of training", ylim=(0, 1))
+        ticks = sorted({m for name in names(config) for m in budgets(records, task, name)})
+        axis.set_xticks(ticks, [f"{m:g}" for m in ticks])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("Dice on unseen tomograms")
+    axes[0][-1].legend(fontsize=8, loc="lower right")
+    figure.savefig(results_folder(config.tiny) / "benchmark_training.png", dpi=130)
+    plt.close(figure)
 
 
 if __name__ == "__main__":
