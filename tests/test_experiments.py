@@ -160,6 +160,7 @@ LANDMARKS = {
         "wedge_losses",
         "benchmarks.particles",
         "benchmarks.simulate",
+        "benchmarks.training",
         pytest.param("measurement_autophagy", marks=needs_autophagy),
         pytest.param("real_microtubules", marks=needs_microtubules),
         pytest.param("simulated_microtubules", marks=needs_microtubules),

@@ -252,7 +252,8 @@ def draw(records: list[dict], config: Config) -> None:
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("Dice on unseen tomograms")
-    axes[0][-1].legend(fontsize=8, loc="lower right")
+    known = axes[0][0].get_legend_handles_labels()
+    figure.legend(*known, fontsize=8, ncols=4, loc="outside lower center")
     figure.savefig(results_folder(config.tiny) / "benchmark_training.png", dpi=130)
     plt.close(figure)
 
