@@ -153,6 +153,7 @@ LANDMARKS = {
         "neighbourhood",
         "phantoms",
         "presets",
+        "recipe",
         "restoration_first",
         "sparse_annotation",
         "symmetry",
