@@ -20,9 +20,9 @@ from experiments.recipe import Data, score
 class SameNetwork:
     """Trains a U-Net from the same parameters with the same batches, which JAX draws and changes.
 
-    With ``muon`` everything else is as in `train`, too: `torch.optim.Muon` for the kernels, which
-    takes them as the same matrices and scales its updates alike, AdamW for the rest, and the
-    running mean of the parameters. Without, it is AdamW as PyTorch has it, and the last parameters.
+    With ``muon`` the recipe is that of `train`: `torch.optim.Muon` for the kernels, which takes
+    them as the same matrices and scales its updates alike, AdamW for the rest, and the running mean
+    of the parameters. Without, it is AdamW as PyTorch has it, and the last parameters.
     """
 
     def __init__(self, net: UNet, data: Data, settings: training.TrainConfig, muon: bool):
