@@ -57,7 +57,7 @@ def killed_twice(folder, options):
     from cryojax_seg.inference import segmentation
     from cryojax_seg.io import output
 
-    output._EVERY, write, shares = 0.0, io.TileJob.write, segmentation._shares
+    output._EVERY, write, write_all = 0.0, io.TileJob.write, segmentation._write
 
     def kill(name):
         if not (folder / name).exists():
@@ -71,12 +71,13 @@ def killed_twice(folder, options):
         note(folder, f"{name}:{job.done}")
         write(job, where, blocks)
 
-    def counts(labels, work):
-        if "c.labels.mrc" in labels.name:  # it has its name only when all is done
+    def writes_all(work, outputs, *rest):
+        shares = write_all(work, outputs, *rest)
+        if outputs[0].name == "c.labels.mrc":  # all its tiles are there, and no name yet
             kill("end")
-        return shares(labels, work)
+        return shares
 
-    io.TileJob.write, segmentation._shares = writes, counts
+    io.TileJob.write, segmentation._write = writes, writes_all
     return segment._prepare(options)
 
 
