@@ -26,6 +26,7 @@ with the best norm that tiles.
 """
 
 import dataclasses
+import functools
 import itertools
 import pathlib
 import sys
@@ -190,11 +191,11 @@ def scores(
     """Return the mean Dice for each way of applying the network."""
     if candidate not in ("instance", "batch"):
         return {"local": mean_dice([apply(net, v) for v, _ in volumes], volumes)}
-    many = dict(patch=config.patch, count=16)
+    fit = functools.partial(fit_normalization, patch=config.patch, count=16)
     population = np.concatenate([v for v, _ in train_volumes])
-    frozen = fit_normalization(net, population, **many)
+    frozen = fit(net, population)
     ways = {
-        "fitted": [apply(fit_normalization(net, v, **many), v) for v, _ in volumes],
+        "fitted": [apply(fit(net, v), v) for v, _ in volumes],
         "training": [apply(frozen, v) for v, _ in volumes],
         "whole": [np.asarray(whole(net, jnp.asarray(v))) for v, _ in volumes],
     }
