@@ -165,7 +165,7 @@ def _check(options: Train) -> None:
     if not options.tomograms:
         raise ValueError("no tomogram given; see cryojax-seg train --help")
     try:
-        methods.known(options.method or "unet")
+        methods.known(options.method or methods.USUAL)
     except ValueError as error:
         raise ValueError(f"--method: {error}") from None
     if len(options.labels) != len(options.tomograms):
@@ -187,7 +187,7 @@ def _check(options: Train) -> None:
         raise ValueError("--hold-out leaves no tomogram to learn from")
     known = settings.Settings.__annotations__
     given = {name: value for name, value in _settings(options).items() if name in known}
-    settings.check(options.method or "unet", **given)
+    settings.check(options.method or methods.USUAL, **given)
     check_resume(options)
     _check_folder(options)
 

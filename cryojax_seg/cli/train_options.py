@@ -129,7 +129,8 @@ class Train:
     output: Output
     """Folder RUN for the model and its training."""
     method: Annotated[
-        str | None, default(f"{{{methods.NAMES}}}[@MODULE:FUNCTION]", "unet, or that of --start")
+        str | None,
+        default(f"{{{methods.NAMES}}}[@MODULE:FUNCTION]", f"{methods.USUAL}, or that of --start"),
     ] = None
     """Method to train. Append @MODULE:FUNCTION to replace its loss; the function takes (logits,
     labels, weights) or (segmenter, batch)."""

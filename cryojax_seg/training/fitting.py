@@ -97,7 +97,8 @@ def fit_model(
         data: the annotated tomograms, from `read_examples`.
         run: folder of the run, whose folder ``model`` can be passed to `inference.load`; None keeps
             nothing.
-        method: name of the method, see `methods.known`; by default that of `start`, or "unet".
+        method: name of the method, see `methods.known`; by default that of `start`, or
+            "unet-fast".
         start: a trained segmenter and its card, as `io.load_model` returns them, from whose
             parameters the training begins. It learns at a third of the usual rate. Classes are
             matched by name; new ones begin with random parameters of the head of the network.
@@ -132,7 +133,7 @@ def fit_model(
     (2, 8, ['foreground'])
     """
     if start is None:
-        method = method or "unet"
+        method = method or methods.USUAL
     else:
         method, data = starting.method_of(start, method), starting.named_like(start, data)
         starting.check_start(start, data)

@@ -33,6 +33,7 @@ Method = Literal[
 ]
 
 NAMES = ",".join(get_args(Method))
+USUAL: Method = "unet-fast"  # what is trained unless a method is named
 
 
 @dataclasses.dataclass(frozen=True)
