@@ -176,8 +176,7 @@ def conv3d(volume: Features, kernel: Kernel) -> Float[Array, "z y x out"]:
     library. It is differentiable in reverse mode. How it is computed is decided when it is traced,
     by JAX's default backend: other devices than CPUs run the native convolution and its own
     gradient, which contracts over a batch. On CPUs, large kernels go through the FFT
-    (`large_kernels.is_large`: from 5x5x5 with few channels, from 9x9x9 otherwise), where a voxel
-    that is not finite reaches the whole output.
+    (`large_kernels.is_large`: from 5x5x5 with few channels, from 9x9x9 otherwise).
 
     Args:
         volume: ``(z, y, x, in)``.
