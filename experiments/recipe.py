@@ -1,7 +1,7 @@
 """Which recipe trains a U-Net best in the same CPU-seconds?
 
-    python experiments/recipe.py                                   # 10 hours on one core
-    python experiments/recipe.py --tasks membrane --seeds 0        # 20 minutes
+    python experiments/recipe.py                                   # hours: 7 of training alone
+    python experiments/recipe.py --tasks membrane --seeds 0        # half an hour
     python experiments/recipe.py --tiny                            # a minute, for the tests
 
 Each recipe differs from the default of ``train --method unet-fast`` in what its name says. All get
@@ -11,6 +11,14 @@ of each (`complexes.py`); or five z slices of one tomogram with membranes, or wi
 actin (signal-to-noise ratio 0.3); or five slices of a real microtubule of 13 protofilaments (data
 set ``cylindra_mt``, see `datasets.py`). It is scored by the mean Dice of its classes on three other
 tomograms, or on the real microtubule of 14 protofilaments. Intervals are over seeds.
+
+The recorded result is a part, which took 8 minutes on two cores beside other work: ``--tasks
+membrane --seconds 30 --recipes default former "AdamW 0.003" "Muon 0.03"``.
+
+Learned, of membranes in half a CPU-minute: Muon, and the class frequencies as the first bias,
+raise the Dice from 0.58 to 0.85. The bias, and a rate that stays at its peak for half of the steps,
+account for two thirds of that (AdamW 0.003: 0.76), and Muon for the rest. A peak rate of 0.03 is
+not resolved from 0.01.
 """
 
 import dataclasses
