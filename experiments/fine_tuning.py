@@ -19,14 +19,14 @@ network as it is. Fine-tuning has a third of the learning rate. Intervals are th
 seeds (Student's t), which draw patches, and the initial network from scratch; there is one
 pretraining.
 
-Learned, from one seed, so that no difference is resolved yet: a minute of pretraining on phantoms
-is worth more than the annotation. The pretrained network, which never saw a real voxel, reaches a
-Dice of 0.61 on the real microtubule, more than three slices teach in as many steps from scratch
-(0.51). From one slice replay reaches 0.71, fine-tuning 0.63 and scratch 0.47; at the best threshold
-0.85, 0.74 and 0.47. From three slices both ways of fine-tuning reach 0.89 to 0.91. Negative: there
-replay does not help (0.89 against 0.91, and equal at the best threshold), and for membranes of
-another preset it adds 0.03 with one slice and nothing with three. Fine-tuning from one slice does
-not fall below the network as it is, as it did in a prototype with more steps.
+Learned, from one seed, so that no difference is resolved yet. The pretrained network, which never
+saw a real voxel, reaches a Dice of 0.61 on the real microtubule, more than three slices teach in as
+many steps from scratch (0.51). From one slice replay reaches 0.71, fine-tuning 0.63 and scratch
+0.47; at the best threshold 0.85, 0.74 and 0.47. From three slices both ways of fine-tuning reach
+0.89 to 0.91. Negative: there replay does not help (0.89 against 0.91, and equal at the best
+threshold), and for membranes of another preset it adds 0.03 with one slice and nothing with three.
+Fine-tuning from one slice does not fall below the network as it is, as it did in a prototype with
+more steps.
 """
 
 import dataclasses
