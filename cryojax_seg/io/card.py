@@ -22,6 +22,10 @@ class ModelCard:
         patch: edge of the training patches in voxels, of which normalisation statistics are best
             measured; None if unknown.
         halo: voxels around a tile that were measured to matter; None for the exact halo.
+        voxel_sizes: smallest and largest voxel size in angstrom of the training data; None if all
+            had `voxel_size`.
+        tilt_ranges: narrowest and widest tilt range in degrees of the training data; None if all
+            had `tilt_range`.
         provenance: whatever else should be known about the training, as plain JSON values.
 
     >>> card = ModelCard(voxel_size=(10.0, 10.0, 10.0), tilt_range=(-60.0, 60.0), patch=64)
@@ -35,6 +39,8 @@ class ModelCard:
     tilt_range: tuple[float, float] | None = None
     patch: int | None = None
     halo: int | None = None
+    voxel_sizes: tuple[float, float] | None = None
+    tilt_ranges: tuple[tuple[float, float], tuple[float, float]] | None = None
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -56,6 +62,8 @@ def read_card(stated: dict[str, Any]) -> ModelCard:
         tilt_range=_numbers(stated["tilt_range"], 2, "tilt_range", -90.001, 90.001),
         patch=_voxels(stated["patch"], "patch", 1, _LARGEST_PATCH),
         halo=_voxels(stated["halo"], "halo", 0, LARGEST_REACH),
+        voxel_sizes=_numbers(stated["voxel_sizes"], 2, "voxel_sizes", 0.0, 1e30),
+        tilt_ranges=_tilt_ranges(stated["tilt_ranges"]),
         provenance=stated["provenance"],
     )
 
@@ -69,6 +77,15 @@ def _voxels(value: Any, name: str, least: int, most: int) -> int | None:
             f"its card says {name} {shown(value)}, an integer of {least} to {most} is needed"
         )
     return value
+
+
+def _tilt_ranges(values: Any) -> Any:
+    """Return two tilt ranges, or None."""
+    if values is None:
+        return None
+    if not isinstance(values, list) or len(values) != 2 or None in values:
+        raise ModelError(f"its card says tilt_ranges {shown(values)} where two ranges are needed")
+    return tuple(_numbers(value, 2, "tilt_ranges", -90.001, 90.001) for value in values)
 
 
 def _numbers(values: Any, count: int, name: str, above: float, below: float) -> Any:

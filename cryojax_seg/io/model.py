@@ -2,7 +2,8 @@
 
 ``model.json`` holds the class and hyperparameters, the classes, what the training data were, the
 versions and a SHA-256 of every array, of the array file and of itself. ``arrays.npz`` holds the
-arrays, uncompressed, keyed by their path in the module.
+arrays, uncompressed, keyed by their path in the module. Parameters may be stored as float16 and are
+read back as float32; statistics always keep their type.
 """
 
 import dataclasses
@@ -36,13 +37,14 @@ from cryojax_seg.io.modules import (
     ForeignModuleError,
     ModelError,
     flat_state,
+    parameter_names,
     rebuild,
     with_state,
 )
 from cryojax_seg.io.plain import parse_json, read_bytes
 from cryojax_seg.text import shown
 
-VERSION = 2
+VERSION = 3
 MODEL_FILES = ("arrays.npz", "model.json")
 _FORMAT = "cryojax_seg model"
 _LARGEST_DESCRIPTION = 2**24
@@ -58,12 +60,23 @@ def save_model(
     operator: LocalOperator,
     card: ModelCard | None = None,
     overwrite: bool = False,
+    *,
+    float16: bool = False,
 ) -> None:
     """Write a model folder completely or not at all.
 
+    Args:
+        path: the folder.
+        operator: the segmenter or restorer.
+        card: facts about its training data.
+        overwrite: whether to replace a model that is there.
+        float16: whether to store float32 parameters in half the space. They are rounded to 11 bits
+            and read back as float32. Measured statistics of normalisation stay as they are.
+
     Raises:
         ModelError: if it could not be loaded again: the class is not defined at the top of a
-            module, a parameter is not finite, or the card is not plain JSON.
+            module, a parameter is not finite or too large for float16, or the card is not plain
+            JSON.
         FileError: if the folder exists and `overwrite` is not set.
 
     >>> import tempfile
@@ -74,9 +87,12 @@ def save_model(
     >>> type(operator).__name__, card.contrast
     ('GlobalThreshold', 'bright')
     """
-    arrays = {name: np.asarray(value) for name, value in flat_state(operator).items()}
+    values = {name: np.asarray(value) for name, value in flat_state(operator).items()}
+    halved = parameter_names(operator) if float16 else frozenset()
+    arrays = {name: _halved(a) if name in halved else a for name, a in values.items()}
     try:
-        _check_finite(arrays)
+        _check_finite(values)
+        _check_finite(arrays, "too large for float16")
         description = _describe(operator)
         _check_shapes(flat_state(rebuild(description, _count(arrays), _modules(operator))), arrays)
     except ModelError as error:
@@ -89,8 +105,13 @@ def save_model(
         "classes": list(operator.classes) if isinstance(operator, Segmenter) else [],
         "card": dataclasses.asdict(card or ModelCard()),
         "arrays": {
-            name: {"shape": list(a.shape), "dtype": a.dtype.name, "sha256": _digest(a.tobytes())}
-            for name, a in arrays.items()
+            name: {
+                "shape": list(stored.shape),
+                "dtype": values[name].dtype.name,
+                "stored": stored.dtype.name,
+                "sha256": _digest(stored.tobytes()),
+            }
+            for name, stored in arrays.items()
         },
         "arrays_sha256": _digest(packed),
         "software": _versions(),
@@ -163,11 +184,7 @@ def read_description(path: PathLike) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ModelError(f"{path}: model.json does not describe a cryojax_seg model")
     if content.get("version") != VERSION:
-        raise ModelError(
-            f"{path}: has format version {content.get('version')!r}, this cryojax_seg "
-            f"({cryojax_seg.__version__}) reads {VERSION}; install the version that wrote it "
-            f"({content.get('software', {})})"
-        )
+        raise ModelError(f"{path}: {_other_version(content)}")
     stated = content.pop("sha256", None)
     if stated != _digest(_canonical(content)):
         raise ModelError(
@@ -238,10 +255,30 @@ def _check_shapes(expected: dict[str, Any], arrays: dict[str, np.ndarray]) -> No
             raise ModelError(f"array {name} is {array.dtype}, its class needs {value.dtype}")
 
 
-def _check_finite(arrays: dict[str, np.ndarray]) -> None:
+def _check_finite(arrays: dict[str, np.ndarray], fault: str = "NaN or infinite") -> None:
     for name, array in arrays.items():
         if jnp.issubdtype(array.dtype, jnp.floating) and not np.isfinite(array).all():
-            raise ModelError(f"array {name} holds NaN or infinite values")
+            raise ModelError(f"array {name} holds values that are {fault}")
+
+
+def _halved(array: np.ndarray) -> np.ndarray:
+    """Return a float32 array as float16, which is infinite where a value is too large."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16) if array.dtype == np.float32 else array
+
+
+def _other_version(content: dict[str, Any]) -> str:
+    """Return what is wrong with a description of another format version, and what to do."""
+    found, software = content.get("version"), content.get("software")
+    writer = software.get("cryojax_seg") if isinstance(software, dict) else None
+    by = f" of cryojax_seg {shown(writer)}" if isinstance(writer, str) else ""
+    mend = "install the version that wrote it, or train the model again"
+    if isinstance(found, int) and found > VERSION:
+        mend = "install a newer version"
+    return (
+        f"has the format version {shown(found)}{by}, and this version, {cryojax_seg.__version__}, "
+        f"reads {VERSION}; {mend}"
+    )
 
 
 def _read_arrays(path: Path, content: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -264,7 +301,10 @@ def _read_arrays(path: Path, content: dict[str, Any]) -> dict[str, np.ndarray]:
 
 def _read_array(raw: bytes, name: str, stated: dict[str, Any]) -> np.ndarray:
     """Read one array after comparing its header with the description."""
-    dtype, shape = jnp.dtype(stated["dtype"]), tuple(stated["shape"])
+    dtype, shape = jnp.dtype(stated["stored"]), tuple(stated["shape"])
+    kept = jnp.dtype(stated["dtype"])
+    if kept != dtype and (kept, dtype) != (np.float32, np.float16):
+        raise ModelError(f"model.json says that the {kept} array {name} is stored as {dtype}")
     stream = io.BytesIO(raw)
     if np.lib.format.read_magic(stream) != (1, 0):
         raise ModelError(f"array {name} has an unknown format")
@@ -279,7 +319,7 @@ def _read_array(raw: bytes, name: str, stated: dict[str, Any]) -> np.ndarray:
         raise ModelError(f"array {name} is damaged (its SHA-256 differs)")
     if dtype == np.float64 and not jax.config.jax_enable_x64:  # pyright: ignore
         raise ModelError(f"array {name} is float64; set JAX_ENABLE_X64=1 to load it")
-    return array
+    return array if kept == dtype else array.astype(kept)
 
 
 def _storage(dtype: np.dtype) -> np.dtype:

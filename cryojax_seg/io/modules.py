@@ -160,6 +160,17 @@ def flat_state(module: nnx.Module) -> dict[str, Any]:
     return {_key(path): _value(leaf) for path, leaf in leaves}
 
 
+def parameter_names(module: nnx.Module) -> frozenset[str]:
+    """Return the paths in `flat_state` of the parameters, without those of statistics.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> sorted(parameter_names(GlobalThreshold(2.0)))
+    ['log_softness', 'threshold']
+    """
+    leaves = nnx.to_flat_state(nnx.state(module))
+    return frozenset(_key(path) for path, leaf in leaves if isinstance(leaf, nnx.Param))
+
+
 def with_state(module: nnx.Module, values: dict[str, np.ndarray]) -> Any:
     """Return the module with its arrays replaced by these, keyed as in `flat_state`."""
     graph, state = nnx.split(module)

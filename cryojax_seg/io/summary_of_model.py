@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cryojax_seg.io.card import read_card
+from cryojax_seg.io.card import ModelCard, read_card
 from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.io.model import load_model, read_description
 from cryojax_seg.io.modules import ForeignModuleError
@@ -36,6 +36,7 @@ def describe_model(path: PathLike) -> dict[str, str]:
         "classes": ", ".join(content["classes"]),
         "parameters": f"{count:,}",
         "voxel size (z, y, x)": joined(card.voxel_size, "A") if card.voxel_size else "unknown",
+        **_seen(card),
         "contrast": card.contrast,
         "normalization": card.normalization,
         "tilt range": joined(card.tilt_range, "degrees") if card.tilt_range else "unknown",
@@ -45,6 +46,17 @@ def describe_model(path: PathLike) -> dict[str, str]:
         "written": content["created"],
         "software": ", ".join(f"{k} {v}" for k, v in content["software"].items()),
     }
+
+
+def _seen(card: ModelCard) -> dict[str, str]:
+    """Return the ranges of the training data, if they were of several kinds."""
+    facts = {}
+    if card.voxel_sizes:
+        facts["voxel sizes seen"] = "{:g} to {:g} A".format(*card.voxel_sizes)
+    if card.tilt_ranges:
+        ranges = [f"{low:g} to {high:g}" for low, high in card.tilt_ranges]
+        facts["tilt ranges seen"] = f"from ({ranges[0]}) to ({ranges[1]}) degrees"
+    return facts
 
 
 def _short(value: Any) -> str:

@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cryojax_seg.core import Chain, MissingWedge, Segmenter, Stacked, Symmetrized
+from cryojax_seg.core import (
+    Chain,
+    MissingWedge,
+    Segmenter,
+    Stacked,
+    Symmetrized,
+    apply,
+    normalize,
+)
+from cryojax_seg.core import labels as core_labels
 from cryojax_seg.io import (
     FileError,
     ForeignModuleError,
@@ -24,6 +33,7 @@ from cryojax_seg.io import (
     model,
     save_model,
 )
+from cryojax_seg.io.modules import flat_state, parameter_names
 from cryojax_seg.restore import LocalContrast, NonLocalMeans
 from cryojax_seg.segmenters import (
     ConvNet,
@@ -32,12 +42,16 @@ from cryojax_seg.segmenters import (
     LocalThreshold,
     Tomoseg,
     UNet,
+    fit_normalization,
 )
+from cryojax_seg.simulate import WedgeImaging, presets, simulate
 
 CARD = ModelCard(
     voxel_size=(13.48, 13.48, 13.48),
     contrast="bright",
     tilt_range=(-60.0, 45.0),
+    voxel_sizes=(6.0, 20.0),
+    tilt_ranges=((-35.0, 40.0), (-70.0, 70.0)),
     provenance={"tomograms": ["a.mrc"], "steps": 200, "loss": 0.125},
 )
 MODULES = {
@@ -108,6 +122,44 @@ def test_other_float_types(tmp_path, dtype):
     loaded, _ = load_model(tmp_path / "model")
     assert [a.dtype for a in leaves(loaded)] == [jnp.dtype(dtype)] * len(leaves(module))
     assert all(np.array_equal(a, b) for a, b in zip(leaves(loaded), leaves(module), strict=True))
+
+
+def fitted_unet():
+    """A U-Net with measured statistics, and a normalized phantom."""
+    scene = presets.vesicles(jax.random.key(1), (24, 32, 32), 10.0)
+    phantom = simulate(scene, WedgeImaging(snr=1.0), jax.random.key(2))
+    volume = normalize(np.asarray(phantom.density), "bright")
+    net = UNet(width=4, depth=1, norm="instance", classes=("membrane",), rngs=nnx.Rngs(0))
+    return fit_normalization(net, volume, patch=16), volume
+
+
+def test_parameters_of_half_the_size_keep_the_labels(tmp_path):
+    net, volume = fitted_unet()
+    for name, float16 in (("whole", False), ("half", True), ("again", True)):
+        save_model(tmp_path / name, net, CARD, float16=float16)
+    sizes = [(tmp_path / name / "arrays.npz").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.7 * sizes[1]  # with 100 bytes of header for each array
+    loaded, card = load_model(tmp_path / "half")
+    before, after = flat_state(net), flat_state(loaded)
+    parameters = parameter_names(net)
+    assert card == CARD and before.keys() == after.keys() > parameters
+    for name, value in before.items():
+        assert after[name].dtype == value.dtype == np.float32
+        kept = np.asarray(value).astype(np.float16) if name in parameters else value
+        assert np.array_equal(after[name], kept), name
+    assert model.model_digest(tmp_path / "half") == model.model_digest(tmp_path / "again")
+    save_model(tmp_path / "resaved", loaded, CARD, float16=True)  # rounds nothing twice
+    assert model.model_digest(tmp_path / "half") == model.model_digest(tmp_path / "resaved")
+    labels = [np.asarray(core_labels(apply(m, volume))) for m in (net, loaded)]
+    assert 0.05 < labels[0].mean() < 0.95
+    assert (labels[0] != labels[1]).mean() < 1e-3
+
+
+def test_a_parameter_too_large_for_float16_is_not_saved(tmp_path):
+    with pytest.raises(ModelError, match="threshold holds values that are too large for float16"):
+        save_model(tmp_path / "model", GlobalThreshold(1e6), float16=True)
+    save_model(tmp_path / "model", GlobalThreshold(1e6))
+    assert float(load_model(tmp_path / "model")[0].threshold[...]) == 1e6
 
 
 def test_float64_is_never_cut_to_float32(tmp_path, x64):
@@ -266,7 +318,8 @@ def test_unknown_class(saved, name):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c.update(version=1), "format version 1"),
+        (lambda c: c.update(version=1), "format version 1 .*train the model again"),
+        (lambda c: c.update(version=99), "format version 99 .*install a newer version"),
         (lambda c: c.update(format="other"), "does not describe"),
         (lambda c: c["operator"]["arguments"].update(evil=1), "no argument evil"),
         (lambda c: c["operator"]["arguments"].update(radius=2), "its class needs"),
@@ -278,7 +331,8 @@ def test_unknown_class(saved, name):
         (lambda c: c["card"].update(voxel_size=[1.0]), "card"),
         (lambda c: c["arrays"].pop("kernel"), "model.json lists"),
         (lambda c: c["arrays"]["kernel"].update(shape=[2**40]), r"model\.json says"),
-        (lambda c: c["arrays"]["kernel"].update(dtype="float64"), r"model\.json says"),
+        (lambda c: c["arrays"]["kernel"].update(stored="float64"), r"model\.json says"),
+        (lambda c: c["arrays"]["kernel"].update(dtype="float64"), "is stored as float32"),
         (lambda c: c["arrays"]["kernel"].update(dtype="object"), "array kernel|damaged"),
         (lambda c: c["arrays"]["kernel"].update(sha256="0"), "SHA-256 differs"),
     ],
@@ -398,6 +452,8 @@ def test_a_description_out_of_all_proportion_costs_nothing(saved, name, argument
         *[("tilt_range", v) for v in ([-200, 60], "ab", [1], [None, 2])],
         *[("patch", v) for v in ("x", 0, 10**9, 1.5, True, [48])],
         *[("halo", v) for v in ("x", -1, 10**9, 2.0)],
+        *[("voxel_sizes", v) for v in (5, [1], [0, 10], ["a", "b"], [1, 2, 3])],
+        *[("tilt_ranges", v) for v in (5, [[-60, 60]], [None, [-60, 60]], [[-99, 60], [-1, 1]])],
         *[("provenance", v) for v in ([], "x", 3)],
         *[("contrast", v) for v in ("grey", None, 1, ["dark"])],
     ],
