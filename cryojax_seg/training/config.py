@@ -145,6 +145,9 @@ class TrainConfig:
     """Precision of the products of a network in training; parameters and losses stay float32."""
     validate_every: int = 100
     """Steps between validations, if there is validation data."""
+    validate_start: bool = False
+    """Whether the parameters that a run begins with are validated too, so that one that begins with
+    a trained model never ends with a worse one."""
     patience: int = 0
     """Validations without improvement after which training stops; 0 never stops early."""
     checkpoint_every: int = 200

@@ -160,6 +160,7 @@ def fit_model(
         if settings.get("learning_rate") is None:
             settings["learning_rate"] = starting.RATE * methods.defaults(method).learning_rate
     config = configured(method, segmenter, examples, **settings)
+    config = dataclasses.replace(config, validate_start=start is not None)
     if share:
         more = max(1, round(config.batch * share / (1 - share)))
         config = dataclasses.replace(config, replay=more)

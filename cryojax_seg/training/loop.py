@@ -196,7 +196,10 @@ def _run(task: Task, state: TrainState, best: Best, progress: bool) -> Result:
         # A signal may have cut that validation short.
         late = task.due(start, plan) and best.judged < start
         score = task.judge(state, best, interrupts) if late else None
-        record = stack.enter_context(recording(config, task.folder, start, progress, score))
+        made_up = score if start else None  # the start is no step, and has no line in the record
+        record = stack.enter_context(recording(config, task.folder, start, progress, made_up))
+        if score is not None and not start:
+            _log.info(f"it begins at a validation Dice of {score['dice']:.3f}")
         if plan.ends < config.steps:  # it was decided before the run was resumed
             record.expect(plan.ends)
         pending: Metrics | None = None

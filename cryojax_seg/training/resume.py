@@ -25,7 +25,8 @@ class Best:
         score: mean Dice; None before the first validation.
         step: when that was.
         stale: validations since the score last rose.
-        judged: the step of the last validation, which an interruption may have cut short.
+        judged: the step of the last validation, which an interruption may have cut short; -1 before
+            the first.
 
     >>> best = Best({})
     >>> for step, score in enumerate((0.5, 0.8, 0.7)):
@@ -38,7 +39,7 @@ class Best:
     score: float | None = None
     step: int = 0
     stale: int = 0
-    judged: int = 0
+    judged: int = -1
 
     def consider(self, score: float, step: int, params: Arrays) -> None:
         """Keep these parameters if no others had a higher score."""

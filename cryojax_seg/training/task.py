@@ -46,9 +46,11 @@ class Task:
         )
 
     def due(self, count: int, plan: Phases) -> bool:
-        """Return whether this step is followed by a validation."""
+        """Return whether this step, or 0 for the start, is followed by a validation."""
+        if count == 0:
+            return bool(self.validation) and self.config.validate_start
         due = count % self.config.validate_every == 0 or count == plan.ends
-        return bool(self.validation) and count > 0 and due
+        return bool(self.validation) and due
 
     def decides(self, count: int) -> bool:
         """Return whether the end of the run is decided anew after this step."""

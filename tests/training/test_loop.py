@@ -1,11 +1,13 @@
 """Training from start to end, in a few seconds."""
 
+import dataclasses
 import json
 import math
 import signal
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -291,6 +293,24 @@ def test_a_patch_off_the_stride_is_refused():
 def test_tensorboard_needs_its_extra_and_a_folder():
     with pytest.raises(TrainingError, match="need a run folder"):
         worker.run(tensorboard=True)
+
+
+def test_a_start_that_training_only_spoils_is_kept(finished, tmp_path):
+    """What a trained model knows is not lost to a learning rate that is far too high."""
+    good = finished[1].operator
+    held_out = [worker.example()]
+    chosen = worker.config(steps=6, learning_rate=1.0, validate_every=2, validate_start=True)
+    patch = min(chosen.patch_shape)
+    score = validate.scores(good, held_out, patch, 0, validate.affordable(chosen)).dice
+    quick = {"validation": held_out, "progress": False}
+    result = train(good, [worker.example()], chosen, run=tmp_path / "run", **quick)
+    assert result.score == pytest.approx(score)
+    for a, b in zip(jax.tree.leaves(good), jax.tree.leaves(result.operator), strict=True):
+        np.testing.assert_array_equal(a, b)
+    again = train(good, [worker.example()], chosen, run=tmp_path / "run", resume=True, **quick)
+    assert again.score == result.score and again.steps == 6
+    without = dataclasses.replace(chosen, validate_start=False)
+    assert train(good, [worker.example()], without, **quick).score < score
 
 
 def test_a_network_is_judged_with_the_statistics_it_is_kept_with():
