@@ -20,6 +20,7 @@ from cryojax_seg.cli import (
     extract,
     info,
     measure,
+    models,
     pick,
     restore,
     segment,
@@ -34,6 +35,7 @@ from cryojax_seg.training.progress import alive
 _COMMANDS = {
     "demo": (demo.Demo, demo.run),
     "train": (train.Train, train.run),
+    "models": (models.Models, models.run),
     "segment": (segment.Segment, segment.run),
     "restore": (restore.Restore, restore.run),
     "evaluate": (evaluate.Evaluate, evaluate.run),

@@ -329,7 +329,7 @@ def check_resume(options: Any) -> None:
 
 
 def load_model(path: Path, allow: tuple[str, ...] = ()) -> Any:
-    """Return the `inference.Model` in a folder RUN, or RUN/model.
+    """Return the `inference.Model` in a folder RUN, or RUN/model, or of a built-in name.
 
     Raises:
         ValueError: if there is none, or it needs a module that is not allowed.

@@ -19,7 +19,7 @@ class Export:
     """
 
     model: Positional[Path]
-    """Folder RUN that `cryojax-seg train -o RUN` wrote, or RUN/model."""
+    """Folder RUN that `cryojax-seg train -o RUN` wrote, or name of a built-in model."""
     openvino: Annotated[Path, arg(metavar="FILE.xml")]
     """File for the graph. Its parameters go to FILE.bin beside it, in float32."""
     shape: Annotated[
@@ -37,14 +37,15 @@ def run(options: Export) -> None:
     if xml.suffix != ".xml":
         raise ValueError(f"--openvino: the name of a graph ends in .xml; got '{xml}'")
 
-    from cryojax_seg import export, io
+    from cryojax_seg import export, inference, io
 
     model = load_model(options.model, options.allow_module)
     segmenter, card = model.segmenter, model.card
     export.require(segmenter)
     job = {"model": model.digest(), "shape": options.shape}
     # The parameters get their name first: a graph that is there has them.
-    with io.OutputSet(job, [xml, weights], [options.model], options.overwrite) as outputs:
+    read = [inference.model_folder(options.model)]
+    with io.OutputSet(job, [xml, weights], read, options.overwrite) as outputs:
         if not outputs.finished:
             graph, parameters = outputs.place(xml), outputs.place(weights)
             export.write_openvino(segmenter, graph, parameters, options.shape)

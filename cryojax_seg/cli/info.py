@@ -20,7 +20,7 @@ class Info:
         arg(metavar="FILE ...", help_behavior_hint="(one or more)"),
     ]
     """Volumes (MRC, also .rec, .map, .gz, .bz2; TIFF, OME-Zarr), folders of a model or a run,
-    boxes of particles, or tables of particles (.star, .tbl, .csv)."""
+    names of built-in models, boxes of particles, or tables of particles (.star, .tbl, .csv)."""
     voxel_size: VoxelSize = None
     json: bool = False
     """Print JSON, as a list of objects for several files."""
@@ -39,8 +39,7 @@ def run(options: Info) -> None:
     found: list[Any] = []
 
     def describe(path: Path) -> None:
-        nested = path / "model"
-        found.append(io.describe(nested if nested.is_dir() else path, options.voxel_size))
+        found.append(io.describe(_place(path), options.voxel_size))
         if not options.json:
             _show(found[-1])
 
@@ -50,6 +49,17 @@ def run(options: Info) -> None:
         if options.json and found:
             values = [dataclasses.asdict(one) for one in found]
             print(json.dumps(values[0] if len(files) == 1 else values, indent=2))
+
+
+def _place(path: Path) -> Path:
+    """Return the path of a file, or the folder of the model in a run or of a built-in one."""
+    if path.exists():
+        nested = path / "model"
+        return nested if nested.is_dir() else path
+    from cryojax_seg import inference  # which needs JAX
+
+    name = inference.built_in_name(path)
+    return inference.model_folder(path) if name else path
 
 
 def _show(found: Any) -> None:

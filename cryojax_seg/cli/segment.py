@@ -71,7 +71,10 @@ class ManyOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """Segment tomograms with a saved model, and write a label volume for each on the same grid.
+    """Segment tomograms with a model, and write a label volume for each on the same grid.
+
+    The model is a built-in one (`cryojax-seg models` lists them), which needs neither training nor
+    a network connection, or one of your own.
 
     For one tomogram --output may be a file (.mrc or .zarr). Otherwise it is a folder, and the
     labels of NAME.mrc go to NAME.labels.mrc in it; files of the same name get the names of their
@@ -80,7 +83,8 @@ class Segment:
     """
 
     model: Positional[Path]
-    """Folder RUN that `cryojax-seg train -o RUN` wrote, or RUN/model."""
+    """Name of a built-in model, such as membrane, or folder RUN that `cryojax-seg train -o RUN`
+    wrote. A folder in the current one that holds a model comes before a built-in name."""
     tomograms: Tomograms
     """Volumes to segment: MRC (also .rec, .map, .gz, .bz2), TIFF or OME-Zarr."""
     output: Output
@@ -120,7 +124,7 @@ def run(options: Segment) -> None:
     if many.slurm is not None and not many.workers:
         raise ValueError("--slurm needs --workers, the number of jobs")
     targets = inference.output_paths(sources, options.output, f".labels.{options.format}")
-    io.check_places(targets, [*sources, options.model])
+    io.check_places(targets, [*sources, inference.model_folder(options.model)])
     if many.workers:
         from cryojax_seg import runtime
 

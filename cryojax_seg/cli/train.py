@@ -71,7 +71,7 @@ def _train_in(run: Any, options: Train) -> None:
         restorer=restorer and inference.load_restorer(restorer)[0],
         resume=options.resume,
         overwrite=options.overwrite,
-        provenance=plain(options),
+        provenance=_recorded(options),
         **given,
     )
     _show(options, fitted)
@@ -89,6 +89,18 @@ def _settings(options: Train) -> dict[str, Any]:
         return given | {"augment": {name: float(value) for name, value in words.items()}}
     except ValueError:
         raise ValueError("--augment needs probabilities: NAME=P, such as noise=0.3") from None
+
+
+def _recorded(options: Train) -> dict[str, Any]:
+    """Return the options as plain values, where the name of a built-in model stays a name."""
+    from cryojax_seg.inference import built_in_name
+
+    values = plain(options)
+    for name in ("start", "restorer"):
+        model = getattr(options.training, name)
+        if model is not None:
+            values[name] = built_in_name(model) or values[name]
+    return values
 
 
 def _index(options: Train) -> int | None:
@@ -194,10 +206,11 @@ def _check(options: Train) -> None:
 
 def _check_folder(options: Train) -> None:
     """Refuse a run folder that does not agree with the options."""
-    from cryojax_seg import io
+    from cryojax_seg import inference, io
     from cryojax_seg.training import rundir
 
     models = (options.training.restorer, options.training.start)
-    inputs = [*options.tomograms, *options.labels, *filter(None, models)]
+    read = [inference.model_folder(model) for model in models if model is not None]
+    inputs = [*options.tomograms, *options.labels, *read]
     io.check_places([options.output], inputs)
     rundir.check_folder(options.output, resume=options.resume, overwrite=options.overwrite)

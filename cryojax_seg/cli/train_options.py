@@ -83,9 +83,10 @@ class TrainingOptions:
     noise, blank, narrow (the tilt range), amplitude. Those that are not named stay as they are."""
     precision: Literal["f32", "bf16"] = "f32"
     """Precision of a network's products during training; use bf16 on GPUs and TPUs."""
-    start: Annotated[Path | None, default("RUN", "none")] = None
-    """Folder of a model that was trained before, RUN or RUN/model, from whose parameters the
-    training begins. Classes are matched by name. It needs a third of the learning rate."""
+    start: Annotated[Path | None, default("MODEL", "none")] = None
+    """Model that was trained before, a folder RUN or the name of a built-in model such as
+    membrane, from whose parameters the training begins. Classes are matched by name. It needs a
+    third of the learning rate."""
     replay: Annotated[float | None, default("FRACTION", "0.5 with --start, else 0")] = None
     """Fraction of the patches of each step that come from simulated phantoms, so that a few
     slices do not overwrite what the model knew; 0 turns it off."""

@@ -1,5 +1,13 @@
 from .averaging import Averaged as Averaged
 from .averaging import average_files as average_files
+from .built_in import MODELS as MODELS
+from .built_in import SIZES as SIZES
+from .built_in import Facts as Facts
+from .built_in import built_in_models as built_in_models
+from .built_in import built_in_name as built_in_name
+from .built_in import missing_facts as missing_facts
+from .built_in import model_facts as model_facts
+from .built_in import model_folder as model_folder
 from .engine import Engine as Engine
 from .engine import choose_engine as choose_engine
 from .extraction import extract_files as extract_files

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from cryojax_seg.core import (
     Symmetrized,
     hyperparameters,
 )
+from cryojax_seg.inference.built_in import model_folder
 from cryojax_seg.io import ModelCard, load_model
 from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.io.modules import flat_state
@@ -89,25 +89,29 @@ def operator_digest(operator: LocalOperator, *others: Any) -> str:
 
 
 def load(path: PathLike, allow: Sequence[str] = ()) -> Model:
-    """Load the model in a run folder of `cryojax-seg train`, or in a model folder.
+    """Load a built-in model, or the model in a run folder of `cryojax-seg train`.
+
+    Nothing is fetched from anywhere. A folder that holds a model comes before a built-in model of
+    the same name.
 
     Args:
-        path: the folder RUN, or RUN/model.
+        path: the folder RUN, or RUN/model, or a name that `built_in_models` lists, such as
+            ``membrane``, which means the best size there is, or ``membrane-fast``.
         allow: modules outside of this package that the model may import, see `io.load_model`.
 
     Raises:
         ForeignModuleError: if the model needs a module that is not allowed.
-        FileError: if there is no model, or a restorer, which gives no labels.
+        FileError: if there is no such folder or name, or it is a restorer, which gives no labels.
 
     >>> import tempfile
     >>> from cryojax_seg import io
     >>> from cryojax_seg.segmenters import GlobalThreshold
-    >>> folder = Path(tempfile.mkdtemp()) / "model"
+    >>> folder = f"{tempfile.mkdtemp()}/model"
     >>> io.save_model(folder, GlobalThreshold(2.0))
     >>> load(folder).segmenter.classes
     ('foreground',)
     """
-    segmenter, card = load_model(_folder(path), allow)
+    segmenter, card = load_model(model_folder(path), allow)
     if not isinstance(segmenter, Segmenter):
         raise FileError(f"{path}: is a {type(segmenter).__name__}, which gives no labels")
     return Model(segmenter, card)
@@ -130,12 +134,12 @@ def load_restorer(path: PathLike, allow: Sequence[str] = ()) -> tuple[LocalOpera
     >>> import tempfile
     >>> from cryojax_seg import io
     >>> from cryojax_seg.restore import Gaussian
-    >>> folder = Path(tempfile.mkdtemp()) / "model"
-    >>> io.save_model(folder, Gaussian(2.0))
-    >>> type(load_restorer(folder.parent)[0]).__name__
+    >>> folder = tempfile.mkdtemp()
+    >>> io.save_model(f"{folder}/model", Gaussian(2.0))
+    >>> type(load_restorer(folder)[0]).__name__
     'Gaussian'
     """
-    folder = _folder(path)
+    folder = model_folder(path)
     restorer, card = load_model(folder, allow)
     if isinstance(restorer, Segmenter):
         raise FileError(
@@ -143,8 +147,3 @@ def load_restorer(path: PathLike, allow: Sequence[str] = ()) -> tuple[LocalOpera
             "`cryojax-seg restore`"
         )
     return restorer, card
-
-
-def _folder(path: PathLike) -> Path:
-    nested = Path(path) / "model"
-    return nested if nested.is_dir() else Path(path)

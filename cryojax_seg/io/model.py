@@ -8,17 +8,13 @@ read back as float32; statistics always keep their type.
 
 import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
-import io
 import json
 import platform
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -33,6 +29,7 @@ from cryojax_seg.core.operator import (
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.io.card import ModelCard, read_card
 from cryojax_seg.io.files import PathLike, atomic_folder, former_folder
+from cryojax_seg.io.model_arrays import check_finite, digest, halved, pack, read_arrays
 from cryojax_seg.io.modules import (
     ForeignModuleError,
     ModelError,
@@ -88,16 +85,16 @@ def save_model(
     ('GlobalThreshold', 'bright')
     """
     values = {name: np.asarray(value) for name, value in flat_state(operator).items()}
-    halved = parameter_names(operator) if float16 else frozenset()
-    arrays = {name: _halved(a) if name in halved else a for name, a in values.items()}
+    small = parameter_names(operator) if float16 else frozenset()
+    arrays = {name: halved(a) if name in small else a for name, a in values.items()}
     try:
-        _check_finite(values)
-        _check_finite(arrays, "too large for float16")
+        check_finite(values)
+        check_finite(arrays, "too large for float16")
         description = _describe(operator)
         _check_shapes(flat_state(rebuild(description, _count(arrays), _modules(operator))), arrays)
     except ModelError as error:
         raise ModelError(f"{path}: this model cannot be saved: {error}") from error
-    packed = _pack(arrays)
+    packed = pack(arrays)
     content = {
         "format": _FORMAT,
         "version": VERSION,
@@ -109,16 +106,16 @@ def save_model(
                 "shape": list(stored.shape),
                 "dtype": values[name].dtype.name,
                 "stored": stored.dtype.name,
-                "sha256": _digest(stored.tobytes()),
+                "sha256": digest(stored.tobytes()),
             }
             for name, stored in arrays.items()
         },
-        "arrays_sha256": _digest(packed),
+        "arrays_sha256": digest(packed),
         "software": _versions(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     try:
-        content["sha256"] = _digest(_canonical(content))
+        content["sha256"] = digest(_canonical(content))
         text = json.dumps(content, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{path}: the description is not plain JSON: {error}") from error
@@ -152,7 +149,7 @@ def load_model(path: PathLike, allow: Sequence[str] = ()) -> tuple[Any, ModelCar
     """
     content = read_description(path)
     try:
-        arrays = _read_arrays(Path(path) / "arrays.npz", content)
+        arrays = read_arrays(Path(path) / "arrays.npz", content)
         module = rebuild(content["operator"], _count(arrays), allow)
         _check_shapes(flat_state(module), arrays)
         return with_state(module, arrays), read_card(content["card"])
@@ -186,7 +183,7 @@ def read_description(path: PathLike) -> dict[str, Any]:
     if content.get("version") != VERSION:
         raise ModelError(f"{path}: {_other_version(content)}")
     stated = content.pop("sha256", None)
-    if stated != _digest(_canonical(content)):
+    if stated != digest(_canonical(content)):
         raise ModelError(
             f"{path}: model.json was changed or damaged after it was written; copy it again"
         )
@@ -215,7 +212,7 @@ def model_digest(path: PathLike) -> str:
     (True, False)
     """
     content = read_description(path)
-    return _digest(_canonical({k: content[k] for k in ("operator", "arrays_sha256", "card")}))
+    return digest(_canonical({k: content[k] for k in ("operator", "arrays_sha256", "card")}))
 
 
 def _modules(operator: LocalOperator) -> list[str]:
@@ -255,18 +252,6 @@ def _check_shapes(expected: dict[str, Any], arrays: dict[str, np.ndarray]) -> No
             raise ModelError(f"array {name} is {array.dtype}, its class needs {value.dtype}")
 
 
-def _check_finite(arrays: dict[str, np.ndarray], fault: str = "NaN or infinite") -> None:
-    for name, array in arrays.items():
-        if jnp.issubdtype(array.dtype, jnp.floating) and not np.isfinite(array).all():
-            raise ModelError(f"array {name} holds values that are {fault}")
-
-
-def _halved(array: np.ndarray) -> np.ndarray:
-    """Return a float32 array as float16, which is infinite where a value is too large."""
-    with np.errstate(over="ignore"):
-        return array.astype(np.float16) if array.dtype == np.float32 else array
-
-
 def _other_version(content: dict[str, Any]) -> str:
     """Return what is wrong with a description of another format version, and what to do."""
     found, software = content.get("version"), content.get("software")
@@ -281,69 +266,8 @@ def _other_version(content: dict[str, Any]) -> str:
     )
 
 
-def _read_arrays(path: Path, content: dict[str, Any]) -> dict[str, np.ndarray]:
-    raw = path.read_bytes()
-    if _digest(raw) != content["arrays_sha256"]:
-        raise ModelError("arrays.npz is damaged (its SHA-256 differs); copy the folder again")
-    arrays = {}
-    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        members = {info.filename: info for info in archive.infolist()}
-        if set(members) != {f"{name}.npy" for name in content["arrays"]}:
-            raise ModelError("arrays.npz does not hold the arrays that model.json lists")
-        for name, stated in content["arrays"].items():
-            info = members[f"{name}.npy"]
-            if info.compress_type != zipfile.ZIP_STORED:  # so that nothing expands
-                raise ModelError("arrays.npz is compressed, as this package never writes it")
-            arrays[name] = _read_array(archive.read(info), name, stated)
-    _check_finite(arrays)
-    return arrays
-
-
-def _read_array(raw: bytes, name: str, stated: dict[str, Any]) -> np.ndarray:
-    """Read one array after comparing its header with the description."""
-    dtype, shape = jnp.dtype(stated["stored"]), tuple(stated["shape"])
-    kept = jnp.dtype(stated["dtype"])
-    if kept != dtype and (kept, dtype) != (np.float32, np.float16):
-        raise ModelError(f"model.json says that the {kept} array {name} is stored as {dtype}")
-    stream = io.BytesIO(raw)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ModelError(f"array {name} has an unknown format")
-    found, fortran, kind = np.lib.format.read_array_header_1_0(stream)
-    if found != shape or kind != _storage(dtype):
-        raise ModelError(f"array {name} is {found} {kind}, model.json says {shape} {dtype}")
-    data = raw[stream.tell() :]
-    if len(data) != int(np.prod(shape, dtype=object)) * dtype.itemsize:
-        raise ModelError(f"array {name} is truncated")
-    array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
-    if _digest(array.tobytes()) != stated["sha256"]:
-        raise ModelError(f"array {name} is damaged (its SHA-256 differs)")
-    if dtype == np.float64 and not jax.config.jax_enable_x64:  # pyright: ignore
-        raise ModelError(f"array {name} is float64; set JAX_ENABLE_X64=1 to load it")
-    return array if kept == dtype else array.astype(kept)
-
-
-def _storage(dtype: np.dtype) -> np.dtype:
-    """Return the type on disk; JAX's small floats, unknown to NumPy, are stored as integers."""
-    return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
-
-
-def _pack(arrays: dict[str, np.ndarray]) -> bytes:
-    """Return an uncompressed npz without timestamps, so that equal arrays give equal bytes."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as file:
-                stored = np.asarray(array, order="C").view(_storage(array.dtype))
-                np.lib.format.write_array(file, stored, version=(1, 0), allow_pickle=False)
-    return packed.getvalue()
-
-
 def _canonical(content: dict[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, allow_nan=False).encode()
-
-
-def _digest(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()
 
 
 def _versions() -> dict[str, str]:

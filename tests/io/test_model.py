@@ -33,6 +33,7 @@ from cryojax_seg.io import (
     model,
     save_model,
 )
+from cryojax_seg.io.model_arrays import pack
 from cryojax_seg.io.modules import flat_state, parameter_names
 from cryojax_seg.restore import LocalContrast, NonLocalMeans
 from cryojax_seg.segmenters import (
@@ -388,8 +389,8 @@ def test_a_zip_that_expands_is_refused(saved):
 
 def test_parameters_that_are_not_finite(saved):
     loaded, _ = load_model(saved)
-    arrays = {k: np.full(v.shape, np.nan, v.dtype) for k, v in model.flat_state(loaded).items()}
-    packed = model._pack(arrays)
+    arrays = {k: np.full(v.shape, np.nan, v.dtype) for k, v in flat_state(loaded).items()}
+    packed = pack(arrays)
 
     def change(content):
         for name, array in arrays.items():
