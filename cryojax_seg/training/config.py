@@ -118,7 +118,7 @@ class TrainConfig:
     """Border of a patch that gives context but no loss, voxels. By default the method's halo if
     that is at most a quarter of the patch, which makes training exact at borders, else 0."""
     optimizer: Optimizer = "adamw"
-    """Optimizer, see `step.optimizer`. "muon" learns in fewer steps, but only networks."""
+    """Optimizer, see `optimizer.optimizer`. "muon" learns in fewer steps, but only networks."""
     learning_rate: float = 3e-3
     """Peak learning rate; 0.003 suits a network with AdamW, 0.01 with Muon."""
     warmup: float | int = 0.05

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -17,6 +16,7 @@ from cryojax_seg.losses import Objective
 from cryojax_seg.segmenters import in_bfloat16
 from cryojax_seg.training.augment import augment
 from cryojax_seg.training.config import TrainConfig, TrainingError
+from cryojax_seg.training.optimizer import optimizer
 from cryojax_seg.training.sampling import Samples, draw
 from cryojax_seg.training.schedule import learning_rate, phases
 
@@ -114,43 +114,6 @@ def take_apart(operator: LocalOperator, learn: Any = nnx.Param) -> Parts:
         return nnx.merge(graph, *values)
 
     return Parts(params, fixed, rebuild)
-
-
-def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Return the optimizer with gradient clipping; scalars and vectors do not decay.
-
-    ``"adamw"`` is AdamW. ``"muon"`` is Muon (Jordan et al. 2024, "Muon: an optimizer for hidden
-    layers in neural networks") for kernels and AdamW for the rest: the update of a kernel, as a
-    matrix of inputs by outputs, is made orthogonal by Newton-Schulz iterations, and scaled to the
-    size of an AdamW update (Liu et al. 2025, arXiv 2502.16982, equation 4).
-
-    Its learning rate is 1: the step multiplies the updates by that of `schedule.learning_rate`.
-    """
-    match config.optimizer:
-        case "adamw":
-            rule = optax.adamw(1.0, weight_decay=config.weight_decay, mask=_are_kernels)
-        case "muon":
-            rule = optax.contrib.muon(
-                1.0,
-                weight_decay=config.weight_decay,
-                muon_weight_dimension_numbers=_as_matrices,
-                consistent_rms=0.2,
-            )
-    return optax.chain(optax.clip_by_global_norm(config.clip), rule)
-
-
-def _are_kernels(params: Any) -> Any:
-    return jax.tree.map(lambda value: value.ndim > 1, params)
-
-
-def _as_matrices(params: Any) -> Any:
-    """Return the axes of inputs and outputs of every kernel, whose last axis is the outputs."""
-
-    def axes(value: jax.Array) -> Any:
-        last = value.ndim - 1
-        return optax.contrib.MuonDimensionNumbers(tuple(range(last)), (last,)) if last > 0 else None
-
-    return jax.tree.map(axes, params)  # which skips what optax has masked
 
 
 def initial_state(parts: Parts, config: TrainConfig) -> TrainState:

@@ -10,9 +10,9 @@ The trainings that are compared:
 - ours: the networks and the recipe of ``train`` (`training.settings.configured`), which begin at
   the frequencies of the classes and learn with Muon;
 - PyTorch Muon: the same in PyTorch, with `torch.optim.Muon`: the same parameters to begin with,
-  patches, changes, loss, learning rates and running mean. `torch.optim.Muon` differs from optax in
-  details: it computes in bfloat16 and does not correct its momentum for its start, and AdamW, which
-  learns scales and biases, has no Nesterov momentum;
+  patches, changes, loss, learning rates and running mean. `torch.optim.Muon` differs from ours in
+  details: it computes in bfloat16, and AdamW, which learns scales and biases, has no Nesterov
+  momentum;
 - PyTorch AdamW: as most would train in PyTorch: the same network, patches and loss, with
   `torch.optim.AdamW` at a rate of 0.003, biases that begin at 0, and no running mean;
 - nnU-Net: its plan, network, loss, optimizer, augmentation and windows, restated in PyTorch

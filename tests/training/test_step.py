@@ -15,12 +15,11 @@ from flax import nnx
 
 from cryojax_seg import losses
 from cryojax_seg.segmenters import GlobalThreshold, LinearVote
-from cryojax_seg.training import Augmentation, TrainConfig, TrainingError, make_step
+from cryojax_seg.training import Augmentation, TrainingError, make_step
 from cryojax_seg.training.sampling import prepare
 from cryojax_seg.training.step import (
     initial_state,
     learnable,
-    optimizer,
     step_key,
     take_apart,
 )
@@ -113,37 +112,6 @@ def test_taking_apart_and_rebuilding_is_the_identity():
     again = parts.rebuild(parts.params, parts.fixed)
     volume = jax.random.normal(jax.random.key(0), (5, 6, 7))
     np.testing.assert_array_equal(again(volume), vote(volume))
-
-
-@pytest.mark.parametrize("rule", ("adamw", "muon"))
-def test_only_kernels_decay(rule):
-    params = {"kernel": jnp.ones((2, 2)), "threshold": jnp.ones(()), "bias": jnp.ones(3)}
-    transform = optimizer(TrainConfig(optimizer=rule, weight_decay=0.1, warmup=0.0))
-    zero = jax.tree.map(jnp.zeros_like, params)
-    with jax.numpy_dtype_promotion("standard"):
-        updates, _ = transform.update(zero, transform.init(params), params)
-    assert (np.asarray(updates["kernel"]) < 0).all()
-    assert float(updates["threshold"]) == 0
-    assert (np.asarray(updates["bias"]) == 0).all()
-
-
-def test_muon_moves_a_kernel_orthogonally_and_a_bias_as_adam_does():
-    """The step is 0.2 sqrt(inputs) times a matrix of singular values near 1."""
-    params = {"kernel": jnp.zeros((3, 3, 3, 4, 8)), "bias": jnp.zeros(3)}
-    gradient = {
-        "kernel": jax.random.normal(jax.random.key(0), (3, 3, 3, 4, 8)),
-        "bias": jnp.array([1.0, -2.0, 3.0]),
-    }
-    transform = optimizer(TrainConfig(optimizer="muon", clip=100.0))
-    with jax.numpy_dtype_promotion("standard"):
-        updates, _ = transform.update(gradient, transform.init(params), params)
-    matrix = np.asarray(updates["kernel"]).reshape(108, 8) / (0.2 * np.sqrt(108))
-    values = np.linalg.svd(matrix, compute_uv=False)
-    assert (values > 0.6).all() and (values < 1.3).all()  # five iterations do not converge fully
-    # Downhill: the kernel against its gradient, the bias by equal steps as at Adam's first.
-    assert np.sum(matrix * np.asarray(gradient["kernel"]).reshape(108, 8)) < 0
-    size = abs(float(updates["bias"][0]))
-    np.testing.assert_allclose(updates["bias"], [-size, size, -size], rtol=1e-5)
 
 
 def test_the_rate_is_a_number_of_the_state(compiled):
