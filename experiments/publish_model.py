@@ -67,7 +67,8 @@ def publish(config: Config, models: pathlib.Path) -> pathlib.Path:
         sizes = " or ".join(f"-{size}" for size in inference.SIZES)
         raise ValueError(f"{config.name}: the name of a built-in model ends in {sizes}")
     model = inference.load(config.run)
-    card = completed(model.card, io.read_yaml(config.facts) if config.facts else {})
+    facts = io.read_yaml(config.facts) if config.facts else {}
+    card = completed(model.card, facts, len(model.segmenter.classes))
     if missing := inference.missing_facts(card):
         raise ValueError(f"{config.run}: the card does not tell {', '.join(missing)}")
     with tempfile.TemporaryDirectory() as temporary:
@@ -85,12 +86,14 @@ def publish(config: Config, models: pathlib.Path) -> pathlib.Path:
     return models / config.name
 
 
-def completed(card: io.ModelCard, facts: Any) -> io.ModelCard:
-    """Return the card with these facts: fields of the card by their names, the rest provenance.
+def completed(card: io.ModelCard, facts: Any, classes: int) -> io.ModelCard:
+    """Return the card of a model with this number of classes, completed by these facts.
+
+    They are fields of the card by their names, and the rest is provenance.
 
     The options of the training, with paths of the machine it ran on, are left out.
 
-    >>> card = completed(io.ModelCard(), {"voxel_sizes": [6, 20], "scenes": 200})
+    >>> card = completed(io.ModelCard(), {"voxel_sizes": [6, 20], "scenes": 200}, 1)
     >>> card.voxel_sizes, card.provenance["scenes"]
     ((6.0, 20.0), 200)
     """
@@ -101,7 +104,7 @@ def completed(card: io.ModelCard, facts: Any) -> io.ModelCard:
     stated = dataclasses.asdict(card) | {n: v for n, v in facts.items() if n in fields}
     of_training = {name: value for name, value in card.provenance.items() if name != "config"}
     stated["provenance"] = of_training | told | {"built_in": True}
-    return read_card(json.loads(json.dumps(stated)))  # refuses what has no sense
+    return read_card(json.loads(json.dumps(stated)), classes)  # refuses what has no sense
 
 
 def bytes_in(folder: pathlib.Path) -> int:

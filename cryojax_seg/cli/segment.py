@@ -93,7 +93,7 @@ class Segment:
     """Format of the files in a folder: MRC, or OME-Zarr 0.5 with coarser levels for viewers."""
     probabilities: bool = False
     """Also write NAME.CLASS.probability.mrc for each class but background (float16, mode 12)."""
-    threshold: float = 0.5
+    threshold: Annotated[float | None, default("P", "that of the model, or 0.5")] = None
     """Probability above which a voxel belongs to the class, 0 to 1, for models of one class."""
     flips: Literal["auto", "on", "off"] = "auto"
     """Average over the flips that leave the missing wedge unchanged, which is up to 8 times slower.

@@ -135,6 +135,7 @@ def _show(options: Train, fitted: "Fitted") -> None:
         ratios = {n: (s.dice, s.iou, s.precision, s.recall) for n, s in fitted.scores.items()}
         rows = [(name, *map(console.number, values)) for name, values in ratios.items()]
         console.table("held-out annotation", ("class", "Dice", "IoU", "precision", "recall"), rows)
+        _show_calibration(fitted)
     step = f"step {result.steps}"
     if fitted.config.minutes is None:
         step += f" of {fitted.config.steps}"
@@ -154,6 +155,19 @@ def _show(options: Train, fitted: "Fitted") -> None:
         print(f"next:  cryojax-seg segment {folder} TOMOGRAM -o LABELS.mrc{allow}")
     if fitted.interrupted is None:
         _show_more(folder, fitted)
+
+
+def _show_calibration(fitted: "Fitted") -> None:
+    """Print what was fitted to the held-out annotation, and what that changed."""
+    found = fitted.calibration
+    if found is None:
+        return
+    print(f"calibration: {found}")
+    if found.thresholds is not None and fitted.scores is not None:
+        pairs = zip(fitted.scores, found.thresholds, strict=True)
+        values = ", ".join(f"{name} {threshold:.3g}" for name, threshold in pairs)
+        former, now = map(console.number, found.dice)
+        print(f"thresholds: {values}; mean Dice {former} before, {now} after")
 
 
 def _show_more(folder: Path, fitted: "Fitted") -> None:

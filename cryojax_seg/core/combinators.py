@@ -11,7 +11,7 @@ from flax import nnx
 
 from cryojax_seg.core.operator import LocalOperator
 from cryojax_seg.core.parameters import reserve
-from cryojax_seg.core.segmenter import Segmenter
+from cryojax_seg.core.segmenter import LastLayer, Segmenter
 from cryojax_seg.core.types import Array, Logits, Volume
 from cryojax_seg.core.wedge import MissingWedge
 
@@ -53,6 +53,9 @@ class Chain(Segmenter):
 
     def __call__(self, volume: Volume) -> Logits:
         return self.segmenter(self.restore(volume))
+
+    def last_layers(self) -> tuple[LastLayer, ...]:
+        return self.segmenter.last_layers()
 
     def restore(self, volume: Volume) -> Volume:
         """Return the restored volume ``(z, y, x)``, which is the input of the segmenter."""

@@ -1,9 +1,11 @@
 """Defines segmenters, local operators whose channels are the logits of named classes."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from cryojax_seg.core.loss import Objective, combine, cross_entropy, dice, supervised
@@ -11,6 +13,18 @@ from cryojax_seg.core.operator import LocalOperator
 from cryojax_seg.core.types import Features, Labels, Logits, Volume
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.errors import ParameterError
+
+
+class LastLayer(NamedTuple):
+    """Holds the linear map of features to logits that a network applies last.
+
+    Attributes:
+        kernel: ``(feature, output)``. The outputs repeat over the classes.
+        bias: ``(output,)``.
+    """
+
+    kernel: nnx.Param
+    bias: nnx.Param
 
 
 class Segmenter(LocalOperator):
@@ -47,11 +61,11 @@ class Segmenter(LocalOperator):
         """
         return (self(volume),)
 
-    def last_biases(self) -> tuple[nnx.Param, ...]:
-        """Return the biases that are added last, whose elements repeat over the classes.
+    def last_layers(self) -> tuple[LastLayer, ...]:
+        """Return the linear maps that are applied last, one for each scale with logits.
 
-        Training begins with the logarithms of the class frequencies in them. There are none unless
-        a method overrides this.
+        Training begins with the logarithms of the class frequencies in their biases, and folds the
+        calibration of the probabilities into them. There are none unless a method overrides this.
         """
         return ()
 
@@ -72,15 +86,29 @@ def probabilities(logits: Logits) -> Logits:
     return jax.nn.sigmoid(logits) if logits.shape[-1] == 1 else jax.nn.softmax(logits, axis=-1)
 
 
-def labels(logits: Logits) -> Labels:
-    """Return the most probable label of each voxel, as NumPy has it for NumPy logits.
+def labels(logits: Logits, thresholds: Sequence[float] = ()) -> Labels:
+    """Return the label of each voxel, as NumPy has it for NumPy logits.
 
-    For one class the label is 1 where the logit is positive; otherwise it is the argmax.
+    Without thresholds it is the most probable label. A threshold t of class c adds
+    ``log((1 - t) / t)`` to its logit before the largest is taken: of class c and the background
+    alone, c is chosen where its share of their probability is above t. For one class this is where
+    its probability is above t.
 
-    >>> labels(jnp.array([-1.0, 2.0]).reshape(1, 1, 2, 1)).tolist()
-    [[[0, 1]]]
+    Args:
+        logits: ``(z, y, x, class)``.
+        thresholds: a number between 0 and 1 for each class except the background; none for 0.5.
+
+    >>> logits = jnp.array([-1.0, 2.0]).reshape(1, 1, 2, 1)
+    >>> labels(logits).tolist(), labels(logits, [0.2]).tolist()
+    ([[[0, 1]]], [[[1, 1]]])
     """
-    if logits.shape[-1] == 1:
+    one = logits.shape[-1] == 1
+    if thresholds:
+        t = np.asarray(thresholds, np.float64)
+        added = np.log1p(-t) - np.log(t)
+        added = added if one else np.concatenate([[0.0], added])
+        logits = logits + added.astype(logits.dtype).reshape((1,) * (logits.ndim - 1) + (-1,))
+    if one:
         return (logits[..., 0] > 0).astype(jnp.int32)
     return logits.argmax(axis=-1).astype(jnp.int32)
 

@@ -128,7 +128,7 @@ def model_facts(path: PathLike) -> Facts:
     name, folder = built_in_name(path) or str(path), model_folder(path)
     content = read_description(folder)
     try:
-        card = read_card(content["card"])
+        card = read_card(content["card"], len(content["classes"]))
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from error
     return Facts(

@@ -8,7 +8,15 @@ from typing import Any, Literal, TypedDict, Unpack
 import jax.numpy as jnp
 import numpy as np
 
-from cryojax_seg.core import LocalOperator, Normalized, Segmenter, Tiling, Tomogram, probabilities
+from cryojax_seg.core import (
+    LocalOperator,
+    Normalized,
+    Segmenter,
+    Tiling,
+    Tomogram,
+    labels,
+    probabilities,
+)
 from cryojax_seg.core.plain import Contrast, Shape
 from cryojax_seg.core.tiling import (
     WASTE,
@@ -35,8 +43,8 @@ class Settings(TypedDict, total=False):
     Taken by `plan`, `segment` and `segment_file`.
 
     Attributes:
-        threshold: probability above which a voxel belongs to the class, for models of one class;
-            0.5 by default.
+        threshold: probability above which a voxel belongs to the class, for models of one class; by
+            default that of the model's card, or 0.5. Models of several classes use their card's.
         probabilities: whether to return a map for each class except the background; False by
             default.
         memory: the most memory that the process may use, in GiB; 2 by default.
@@ -51,7 +59,7 @@ class Settings(TypedDict, total=False):
             it, if this keeps 99.5 % of the labels, else f32. JAX takes f32 on a CPU.
     """
 
-    threshold: float
+    threshold: float | None
     probabilities: bool
     memory: float
     tile: int | None
@@ -67,26 +75,24 @@ class LabelsAndMaps:
     """Turns logits ``(z, y, x, class)`` into int8 labels and, on request, float16 maps.
 
     Attributes:
-        threshold: probability above which a voxel belongs to the one class there is.
+        thresholds: of each class except the background, see `core.labels`; none for 0.5.
         maps: whether to return a map for each class except the background.
 
-    >>> labels, probability = LabelsAndMaps(0.5, True)(jnp.full((1, 1, 1, 1), 3.0))
+    >>> labels, probability = LabelsAndMaps((), True)(jnp.full((1, 1, 1, 1), 3.0))
     >>> int(labels[0, 0, 0]), round(float(probability[0, 0, 0]), 2)
     (1, 0.95)
     """
 
-    threshold: float
+    thresholds: tuple[float, ...]
     maps: bool
 
     def __call__(self, logits: Logits) -> Any:
-        one = logits.shape[-1] == 1
-        least = math.log(self.threshold / (1 - self.threshold))  # the logit of the threshold
-        labels = (logits[..., 0] > least if one else jnp.argmax(logits, -1)).astype(jnp.int8)
+        found = labels(logits, self.thresholds).astype(jnp.int8)
         if not self.maps:
-            return (labels,)
-        p = probabilities(logits)
+            return (found,)
+        one, p = logits.shape[-1] == 1, probabilities(logits)
         shown = range(0 if one else 1, p.shape[-1])
-        return labels, *(p[..., i].astype(jnp.float16) for i in shown)
+        return found, *(p[..., i].astype(jnp.float16) for i in shown)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,9 +196,9 @@ def saved_by_memory(
 
 def check_settings(**settings: Unpack[Settings]) -> None:
     """Raise a ParameterError that names the first invalid setting."""
-    threshold, memory = settings.get("threshold", 0.5), settings.get("memory", 2.0)
+    threshold, memory = settings.get("threshold"), settings.get("memory", 2.0)
     tile, halo = settings.get("tile"), settings.get("halo", "auto")
-    if not 0 < threshold < 1:
+    if threshold is not None and not 0 < threshold < 1:
         raise ParameterError(f"threshold must lie between 0 and 1, got {threshold:g}", "threshold")
     if not memory * 2**30 > BASE:
         raise ParameterError(f"memory must be above {BASE / 2**30:g} GiB, got {memory:g}", "memory")
@@ -221,11 +227,11 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
     """
     check_settings(**settings)
     segmenter, card, halo = model.segmenter, model.card, settings.get("halo", "auto")
-    threshold = settings.get("threshold", 0.5)
-    if len(segmenter.classes) > 1 and threshold != 0.5:
+    threshold = settings.get("threshold")
+    if len(segmenter.classes) > 1 and threshold is not None:
         raise ParameterError(
             f"threshold is for models of one class; this one has {', '.join(segmenter.classes)} "
-            "and takes the most probable",
+            "and a threshold of its own for each",
             "threshold",
         )
     if not isinstance(tomogram, Tomogram):
@@ -235,7 +241,8 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
         engine = choose_engine(engine, settings.get("precision", "auto"), segmenter)
     _warn_if_other_voxels(tomogram, card.voxel_size)
     volume = normalized(tomogram, settings.get("contrast") or card.contrast)
-    postprocess = LabelsAndMaps(threshold, settings.get("probabilities", False))
+    thresholds = (card.thresholds or ()) if threshold is None else (threshold,)
+    postprocess = LabelsAndMaps(thresholds, settings.get("probabilities", False))
     # Statistics are best measured as in training.
     patch = card.patch or 64
     fitted = fit_normalization(segmenter, volume, patch=patch, measure=engine.measure)

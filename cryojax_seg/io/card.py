@@ -8,6 +8,7 @@ from cryojax_seg.io.modules import LARGEST_REACH, ModelError
 from cryojax_seg.text import shown
 
 _LARGEST_PATCH = 4096  # voxels
+_LARGEST_SHIFT = 1e3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,11 @@ class ModelCard:
             had `voxel_size`.
         tilt_ranges: narrowest and widest tilt range in degrees of the training data; None if all
             had `tilt_range`.
+        temperature: by which the logits were divided, within the model, so that its probabilities
+            are calibrated; None for no calibration.
+        shifts: that were then added to the logit of each class, within the model.
+        thresholds: of each class but the background, at which labels were best, see `core.labels`;
+            None for 0.5. They change no probability.
         provenance: whatever else should be known about the training, as plain JSON values.
 
     >>> card = ModelCard(voxel_size=(10.0, 10.0, 10.0), tilt_range=(-60.0, 60.0), patch=64)
@@ -41,11 +47,14 @@ class ModelCard:
     halo: int | None = None
     voxel_sizes: tuple[float, float] | None = None
     tilt_ranges: tuple[tuple[float, float], tuple[float, float]] | None = None
+    temperature: float | None = None
+    shifts: tuple[float, ...] | None = None
+    thresholds: tuple[float, ...] | None = None
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def read_card(stated: dict[str, Any]) -> ModelCard:
-    """Read the card from a model's description.
+def read_card(stated: dict[str, Any], classes: int) -> ModelCard:
+    """Read the card from the description of a model with this number of classes.
 
     Raises:
         ModelError: if a field is missing, or holds a value that makes no sense.
@@ -55,6 +64,10 @@ def read_card(stated: dict[str, Any]) -> ModelCard:
         raise ModelError(f"its card has the fields {sorted(stated)}, not {sorted(fields)}")
     if stated["contrast"] not in ("dark", "bright") or not isinstance(stated["provenance"], dict):
         raise ModelError("its card is damaged: contrast or provenance have no sense")
+    temperature = stated["temperature"]
+    temperature = _numbers(
+        None if temperature is None else [temperature], 1, "temperature", 0.0, 1e6
+    )
     return ModelCard(
         voxel_size=_numbers(stated["voxel_size"], 3, "voxel_size", 0.0, 1e30),
         contrast=stated["contrast"],
@@ -64,6 +77,9 @@ def read_card(stated: dict[str, Any]) -> ModelCard:
         halo=_voxels(stated["halo"], "halo", 0, LARGEST_REACH),
         voxel_sizes=_numbers(stated["voxel_sizes"], 2, "voxel_sizes", 0.0, 1e30),
         tilt_ranges=_tilt_ranges(stated["tilt_ranges"]),
+        temperature=None if temperature is None else temperature[0],
+        shifts=_numbers(stated["shifts"], classes, "shifts", -_LARGEST_SHIFT, _LARGEST_SHIFT),
+        thresholds=_numbers(stated["thresholds"], max(classes - 1, 1), "thresholds", 0.0, 1.0),
         provenance=stated["provenance"],
     )
 

@@ -152,7 +152,7 @@ def load_model(path: PathLike, allow: Sequence[str] = ()) -> tuple[Any, ModelCar
         arrays = read_arrays(Path(path) / "arrays.npz", content)
         module = rebuild(content["operator"], _count(arrays), allow)
         _check_shapes(flat_state(module), arrays)
-        return with_state(module, arrays), read_card(content["card"])
+        return with_state(module, arrays), read_card(content["card"], len(content["classes"]))
     except ForeignModuleError as error:
         raise ForeignModuleError(error.module, error.name, str(path)) from error
     except ModelError as error:

@@ -27,7 +27,7 @@ def describe_model(path: PathLike) -> dict[str, str]:
     try:
         _, card = load_model(path)
     except ForeignModuleError:  # its card can be read without its code
-        card = read_card(content["card"])
+        card = read_card(content["card"], len(content["classes"]))
     count = sum(int(np.prod(array["shape"])) for array in content["arrays"].values())
     arguments = content["operator"]["arguments"]
     return {
@@ -42,6 +42,8 @@ def describe_model(path: PathLike) -> dict[str, str]:
         "tilt range": joined(card.tilt_range, "degrees") if card.tilt_range else "unknown",
         "training patch": f"{card.patch} voxels" if card.patch else "unknown",
         "halo that matters": "the exact one" if card.halo is None else f"{card.halo} voxels",
+        "calibration": f"temperature {card.temperature:.3g}" if card.temperature else "none",
+        "thresholds": ", ".join(f"{t:.3g}" for t in card.thresholds or ()) or "0.5",
         **{f"training {key}": _short(value) for key, value in card.provenance.items()},
         "written": content["created"],
         "software": ", ".join(f"{k} {v}" for k, v in content["software"].items()),

@@ -13,6 +13,9 @@ from cryojax_seg.segmenters.normalization import thaw_normalization as thaw_norm
 from cryojax_seg.segmenters.precision import Bfloat16 as Bfloat16
 from cryojax_seg.segmenters.precision import disagreement as disagreement
 from cryojax_seg.segmenters.precision import in_bfloat16 as in_bfloat16
+from cryojax_seg.segmenters.recalibration import Recalibration as Recalibration
+from cryojax_seg.segmenters.recalibration import fit_recalibration as fit_recalibration
+from cryojax_seg.segmenters.recalibration import fit_thresholds as fit_thresholds
 from cryojax_seg.segmenters.ridge import BlobFilter as BlobFilter
 from cryojax_seg.segmenters.ridge import SheetFilter as SheetFilter
 from cryojax_seg.segmenters.ridge import TubeFilter as TubeFilter

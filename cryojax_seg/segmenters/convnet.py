@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cryojax_seg.core import Segmenter
+from cryojax_seg.core.segmenter import LastLayer
 from cryojax_seg.core.types import Logits, Volume
 from cryojax_seg.segmenters.blocks import Convolution, Linear, activation, initialize
 
@@ -57,8 +58,8 @@ class ConvNet(Segmenter):
     def norm(self) -> str:
         return self.convolutions[-1].norm.kind
 
-    def last_biases(self) -> tuple[nnx.Param, ...]:
-        return (self.head.bias,)
+    def last_layers(self) -> tuple[LastLayer, ...]:
+        return (LastLayer(self.head.kernel, self.head.bias),)
 
     def __call__(self, volume: Volume) -> Logits:
         x = jnp.asarray(volume)[..., None]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from cryojax_seg.core import Segmenter
 from cryojax_seg.core.convolution import depth_to_space, space_to_depth
 from cryojax_seg.core.loss import Objective, combine, cross_entropy, dice
-from cryojax_seg.core.segmenter import check_divisible
+from cryojax_seg.core.segmenter import LastLayer, check_divisible
 from cryojax_seg.core.types import Array, Logits, Volume
 from cryojax_seg.losses.objective import deep_supervision as at_every_scale
 from cryojax_seg.segmenters.blocks import Down, Linear, ResidualBlock, Up, initialize, unet_halo
@@ -94,8 +94,8 @@ class UNet(Segmenter):
             return at_every_scale(combine(cross_entropy, dice))
         return super().default_loss()
 
-    def last_biases(self) -> tuple[nnx.Param, ...]:
-        return tuple(head.bias for head in self.heads)
+    def last_layers(self) -> tuple[LastLayer, ...]:
+        return tuple(LastLayer(head.kernel, head.bias) for head in self.heads)
 
     def _features(self, volume: Volume) -> list[Array]:
         """Return the decoded features, finest level first."""

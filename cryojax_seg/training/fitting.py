@@ -18,9 +18,10 @@ from cryojax_seg.evaluate import Overlap
 from cryojax_seg.io import ModelCard, save_model
 from cryojax_seg.losses import Objective
 from cryojax_seg.runtime.processes import arrays_from_primary, on_primary
-from cryojax_seg.segmenters import fit_halo
+from cryojax_seg.segmenters import Recalibration, fit_halo
 from cryojax_seg.text import percent
-from cryojax_seg.training import methods, rundir, starting, validate
+from cryojax_seg.training import calibrating, methods, rundir, starting
+from cryojax_seg.training.calibrating import Calibrated
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
 from cryojax_seg.training.loop import Result, train
@@ -43,12 +44,14 @@ class Fitted:
     Returned by `fit_model`.
 
     Attributes:
-        operator: the segmenter, behind its restorer if there is one.
+        operator: the segmenter, behind its restorer if there is one, with calibrated probabilities.
         card: the facts about the data on which inference depends.
         config: the settings of the training.
         result: the result of `train`.
-        scores: overlap of each class except the background on the held-out annotation; None without
-            any, or if the training was interrupted.
+        scores: overlap of each class except the background on the held-out annotation, at the
+            thresholds of the card; None without any, or if the training was interrupted.
+        calibration: how probabilities and thresholds were fitted to the held-out annotation; None
+            where there are no scores.
     """
 
     operator: Segmenter
@@ -56,6 +59,7 @@ class Fitted:
     config: TrainConfig
     result: Result[Segmenter]
     scores: dict[str, Overlap] | None
+    calibration: Calibrated | None = None
 
     @property
     def interrupted(self) -> signal.Signals | None:
@@ -269,30 +273,54 @@ def _finished(
     interrupted = result.stopped in signal.Signals.__members__
     patch = max(task.config.patch_shape)
 
-    def card(halo: int | None) -> ModelCard:
+    def card(halo: int | None, found: Calibrated | None) -> ModelCard:
+        folded = found and found.recalibration
         return ModelCard(
             voxel_size=data.voxel_size,
             contrast=data.contrast,
             tilt_range=data.tilt_range,
             patch=patch,
             halo=halo,
+            temperature=folded and folded.temperature,
+            shifts=folded and folded.shifts,
+            thresholds=found and found.thresholds,
             provenance=stated,
         )
 
     def finish() -> dict[str, Any]:
         halo = None if interrupted else _halo(result.operator, task.examples[0].measured)
+        found, scores = None, None
+        if task.held_out and not interrupted:
+            _log.info("scoring and calibrating on the annotation that was held out")
+            held = calibrating.known(result.operator, task.held_out, patch, halo)
+            found, scores = calibrating.calibrate(result.operator, held)
         if run is not None:
-            save_model(run.folder / rundir.MODEL, result.operator, card(halo), overwrite=True)
-        if interrupted or not task.held_out:
-            return {"halo": halo, "scores": None}
-        _log.info("scoring on the annotation that was held out")
-        scores = validate.overlaps(result.operator, task.held_out, patch, halo)
-        counts = {name: dataclasses.astuple(score) for name, score in scores.items()}
-        return {"halo": halo, "scores": counts}
+            operator = result.operator if found is None else found.on(result.operator)
+            where = run.folder / rundir.MODEL
+            save_model(where, operator, card(halo, found), overwrite=True)
+        return {
+            "halo": halo,
+            "scores": scores and {name: dataclasses.astuple(s) for name, s in scores.items()},
+            "calibration": found and dataclasses.asdict(found),
+        }
 
     found = on_primary(finish)
     scores = found["scores"] and {n: Overlap(*counts) for n, counts in found["scores"].items()}
-    return Fitted(result.operator, card(found["halo"]), task.config, result, scores)
+    calibration = found["calibration"] and _calibrated(found["calibration"])
+    operator = calibration.on(result.operator) if calibration else result.operator
+    stating = card(found["halo"], calibration)
+    return Fitted(operator, stating, task.config, result, scores, calibration)
+
+
+def _calibrated(stated: dict[str, Any]) -> Calibrated:
+    """Return the calibration from plain values, in which JSON makes lists of tuples."""
+    folded, values = stated["recalibration"], dict(stated)
+    if folded is not None:
+        shifts = tuple(folded["shifts"])
+        values["recalibration"] = Recalibration(folded["temperature"], shifts)
+    for name in ("thresholds", "errors", "dice"):
+        values[name] = values[name] and tuple(values[name])
+    return Calibrated(**values)
 
 
 def _halo(operator: Segmenter, volume: np.ndarray) -> int | None:

@@ -49,12 +49,12 @@ def with_prior(segmenter: Operator, examples: Sequence[Example]) -> Operator:
     >>> round(float(probabilities(net(volume)).mean()), 3)
     0.25
     """
-    if not isinstance(segmenter, Segmenter) or not segmenter.last_biases():
+    if not isinstance(segmenter, Segmenter) or not segmenter.last_layers():
         return segmenter
     segmenter = nnx.clone(segmenter)
     classes = len(segmenter.classes)
     shares = frequencies(examples, max(classes, 2))
     logits = np.log(shares) if classes > 1 else np.log(shares[1:] / shares[:1])
-    for bias in segmenter.last_biases():
+    for _, bias in segmenter.last_layers():
         bias[...] = np.tile(logits, bias.shape[0] // classes).astype(bias.dtype)
     return segmenter

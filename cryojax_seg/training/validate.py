@@ -9,9 +9,9 @@ import numpy as np
 
 from cryojax_seg.core import segmenter as core
 from cryojax_seg.core.segmenter import Segmenter
-from cryojax_seg.core.tiling import Tiling, apply, apply_tiles, cheapest_tiling, plan_tiles
-from cryojax_seg.evaluate import Overlap, Ranking, overlap, rank
-from cryojax_seg.segmenters import Truncated, fit_normalization
+from cryojax_seg.core.tiling import Tiling, apply_tiles, cheapest_tiling
+from cryojax_seg.evaluate import Ranking, rank
+from cryojax_seg.segmenters import fit_normalization
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
 
@@ -112,37 +112,6 @@ def _mean(values: Any) -> float:
 
 def _answers(logits: Any) -> tuple[Any, Any]:
     return core.labels(logits), core.probabilities(logits)
-
-
-def overlaps(
-    segmenter: Any, examples: Sequence[Example], patch: int, halo: int | None = None
-) -> dict[str, Overlap]:
-    """Return the overlap of each class but the background with all annotation of the examples.
-
-    Args:
-        segmenter: any local operator with classes; statistics are fitted to each volume first.
-        examples: the annotated examples.
-        patch: as in `segmenters.fit_normalization`.
-        halo: context around each tile in voxels; None for the exact halo.
-
-    >>> from cryojax_seg.segmenters import GlobalThreshold
-    >>> v = np.zeros((4, 4, 4), np.float32)
-    >>> v[1] = 1
-    >>> overlaps(GlobalThreshold(0.5), [Example(v, v.astype(int))], 4)["foreground"].dice
-    1.0
-    """
-    total: dict[str, Overlap] = {}
-    for example in examples:
-        fitted: Any = fit_normalization(segmenter, example.measured, patch=patch)
-        fitted = fitted if halo is None else Truncated(fitted, halo)
-        where = annotated(example, fitted.stride)
-        tile = plan_tiles(fitted, tuple(w.stop - w.start for w in where))
-        tile = dataclasses.replace(tile, origin=tuple(w.start for w in where))
-        predicted = core.labels(apply(fitted, example.volume, tile))
-        true, weights = example.labels[where], example.weights[where]
-        for name, score in overlap(predicted, true, weights, fitted.classes).items():
-            total[name] = score + total.get(name, Overlap(0.0, 0.0, 0.0))
-    return total
 
 
 def _chosen(

@@ -105,7 +105,7 @@ def test_training_that_is_interrupted_neither_measures_nor_scores(
     files, tmp_path, monkeypatch, run
 ):
     """It saves and ends: its halo and its scores took minutes, in silence."""
-    from cryojax_seg.training import fitting, validate
+    from cryojax_seg.training import calibrating, fitting, validate
 
     def interrupted(*_):
         signal.raise_signal(signal.SIGINT)
@@ -118,7 +118,7 @@ def test_training_that_is_interrupted_neither_measures_nor_scores(
     words = ["train", files / "tomogram.mrc", "--labels", files / "sparse.mrc", "--method"]
     words += ["vote", "--patch", "16", "--steps", "100", "-o", tmp_path / "run"]
     with monkeypatch.context() as patch:
-        patch.setattr(validate, "overlaps", never)
+        patch.setattr(calibrating, "known", never)
         patch.setattr(fitting, "_halo", never)
         status, printed, errors = run(*words)
     assert status == 130

@@ -107,7 +107,7 @@ def test_settings_without_meaning_are_refused(model, tomogram, how, message):
 
 def test_a_threshold_is_for_one_class(tomogram):
     two = inference.Model(GlobalThreshold(1.0, classes=("background", "membrane")))
-    with pytest.raises(ValueError, match="has background, membrane and takes the most probable"):
+    with pytest.raises(ValueError, match="membrane and a threshold of its own for each"):
         inference.segment(two, tomogram, threshold=0.3)
 
 

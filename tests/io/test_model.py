@@ -53,6 +53,7 @@ CARD = ModelCard(
     tilt_range=(-60.0, 45.0),
     voxel_sizes=(6.0, 20.0),
     tilt_ranges=((-35.0, 40.0), (-70.0, 70.0)),
+    temperature=1.25,
     provenance={"tomograms": ["a.mrc"], "steps": 200, "loss": 0.125},
 )
 MODULES = {
@@ -477,3 +478,25 @@ def test_card_fields_are_all_in_the_description(saved):
     content = model.read_description(saved)
     assert set(content["card"]) == {f.name for f in dataclasses.fields(ModelCard)}
     assert set(content["software"]) == {"cryojax_seg", "jax", "flax", "numpy", "python"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temperature": -1.0}, "temperature"),
+        ({"thresholds": (0.5,)}, "thresholds.*2 numbers above 0"),
+        ({"thresholds": (0.5, 1.0)}, "thresholds.*below 1"),
+        ({"shifts": (0.0, 1.0)}, "shifts.*3 numbers"),
+    ],
+)
+def test_a_calibration_without_sense_is_refused(tmp_path, values, message):
+    card = dataclasses.replace(CARD, **values)
+    save_model(tmp_path / "model", MODULES["bands"](), card)
+    with pytest.raises(ModelError, match=message):
+        load_model(tmp_path / "model")
+
+
+def test_a_calibration_comes_back(tmp_path):
+    card = dataclasses.replace(CARD, shifts=(0.0, 0.5, -1.0), thresholds=(0.25, 0.7))
+    save_model(tmp_path / "model", MODULES["bands"](), card)
+    assert load_model(tmp_path / "model")[1] == card
