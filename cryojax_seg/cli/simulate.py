@@ -17,6 +17,7 @@ Preset = Literal[
     "cytoskeleton",
     "crowded",
     "contrast_drift",
+    "varied",
     "threshold_dilemma",
     "flat_bilayers",
 ]

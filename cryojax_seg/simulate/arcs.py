@@ -1,5 +1,6 @@
-"""Computes coordinates along arcs, and the parts that all models of filaments share."""
+"""Computes coordinates along arcs, for tubes of membrane and for the models of filaments."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -7,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Array
 from cryojax_seg.simulate.structures import PROTEIN_VOLUME
-from cryojax_seg.simulate.surfaces import floats, length
+from cryojax_seg.simulate.surfaces import Surface, check_positive, floats, length
 from cryojax_seg.simulate.types import Points, Values
 
 
@@ -62,6 +64,52 @@ def rod(along, across, extent, radius) -> Array:
 def bent_bounding_radius(extent: float, radius: float, curvature: float) -> float:
     """Return the radius of a ball around the middle of a bent rod that contains the rod."""
     return math.hypot(radius, extent / 2 * math.sqrt(1 + abs(curvature) * radius))
+
+
+@register_pytree
+@dataclasses.dataclass(frozen=True)
+class Capsule(Surface):
+    """Models a tube with round ends, which is straight along y or bent as an arc towards x.
+
+    Distances are exact, and so are the area and volume, by Pappus' theorems.
+
+    Attributes:
+        length: of the axis between the centres of the two hemispheres that close the tube.
+        radius: of the tube.
+        curvature: of the axis, per angstrom; less than ``1 / radius``.
+
+    >>> float(Capsule(200.0, 50.0).distance(jnp.array([0.0, 160.0, 0.0])))
+    10.0
+    """
+
+    length: Any
+    radius: Any
+    curvature: Any = 0.0
+
+    def __post_init__(self):
+        check_positive(self, "length", "radius")
+
+    def distance(self, points: Points) -> Values:
+        points, extent, radius = floats(points, self.length, self.radius)
+        curvature = jnp.asarray(self.curvature, points.dtype)
+        s, z, u = arc_coordinates(points, curvature)
+        # Beyond an end, the law of cosines about the centre of the arc gives the distance to it.
+        beyond = jnp.maximum(jnp.abs(s) - extent / 2, 0.0)
+        chord = beyond * jnp.sinc(curvature * beyond / (2 * math.pi))
+        stretch = jnp.sqrt(jnp.maximum(1 - curvature * u, 1e-6))
+        return length(z, stretch * chord, u) - radius
+
+    def measurements(self) -> dict[str, float]:
+        extent, r = float(self.length), float(self.radius)
+        return {
+            "area": 2 * math.pi * r * extent + 4 * math.pi * r**2,
+            "volume": math.pi * r**2 * extent + 4 / 3 * math.pi * r**3,
+            "length": extent,
+        }
+
+    def bounding_radius(self) -> float:
+        extent, r = float(self.length), float(self.radius)
+        return bent_bounding_radius(extent + 2 * r, r, float(self.curvature))
 
 
 def subunit_peak(kilodalton, widths) -> Any:

@@ -131,7 +131,9 @@ def _with_mass(centres: np.ndarray, megadalton: float, sigma: float, shares) -> 
     weights = np.asarray(shares) / np.sum(shares)
     centres = centres - weights @ centres
     peak = megadalton * 1e6 * PROTEIN_VOLUME / ((2 * math.pi) ** 1.5 * sigma**3)
-    return GaussianComplex(centres.astype(np.float32), (peak * weights).astype(np.float32), sigma)
+    return GaussianComplex(
+        centres.astype(np.float32), (peak * weights).astype(np.float32), float(sigma)
+    )
 
 
 def ribosome() -> GaussianComplex:
@@ -188,6 +190,31 @@ def apoferritin() -> GaussianComplex:
     corners = [s * corner[list(order)] for order in itertools.permutations(range(3)) for s in signs]
     centres = 50.0 / np.linalg.norm(corner) * np.array(corners)
     return _with_mass(centres, 0.48, 9.0, [1.0] * 48)
+
+
+def random_complex(rng: np.random.Generator, kilodalton: float, count: int) -> GaussianComplex:
+    """Return a complex of random shape: a union of ellipsoids, some of them with a channel.
+
+    Args:
+        rng: draws the shape.
+        kilodalton: mass.
+        count: number of Gaussians, whose width follows from the volume of each.
+
+    >>> some = random_complex(np.random.default_rng(0), 500.0, 16)
+    >>> some.centres.shape, round(some.integral() / PROTEIN_VOLUME / 1e3)
+    ((16, 3), 500)
+    """
+    spacing = (math.sqrt(2) * 1e3 * kilodalton * PROTEIN_VOLUME / count) ** (1 / 3)
+    radius = spacing * count ** (1 / 3) / 2
+    parts = rng.integers(1, 6)
+    middles = rng.normal(scale=0.5 * radius, size=(parts, 3))
+    axes = radius * np.exp(rng.normal(0, 0.3, (parts, 3)))
+    lattice = _packed((3 * radius,) * 3, 0.0, spacing, rng)
+    depth = np.square((lattice - middles[:, None]) / axes[:, None]).sum(-1).min(0)
+    if rng.uniform() < 0.3:
+        depth[np.linalg.norm(lattice[:, 1:], axis=-1) < 0.35 * radius] = np.inf
+    centres = lattice[np.argsort(depth)[:count]]
+    return _with_mass(centres, kilodalton / 1e3, 0.44 * spacing, rng.uniform(0.7, 1.3, count))
 
 
 @register_pytree

@@ -60,7 +60,7 @@ class Microtubule(Structure):
 
     length: Any
     curvature: Any = 0.0
-    protofilaments: int = dataclasses.field(default=13, metadata={"static": True})
+    protofilaments: Any = 13.0
     monomer: Any = 41.0
     contrast: Any = 0.1
     widths: Any = (17.0, 15.0, 13.0)
@@ -68,16 +68,18 @@ class Microtubule(Structure):
 
     def __post_init__(self):
         check_positive(self, "length", "protofilaments", "monomer", "widths", "wall")
+        if isinstance(self.protofilaments, int):  # a leaf that is differentiated must be a float
+            object.__setattr__(self, "protofilaments", float(self.protofilaments))
 
     @property
-    def radius(self) -> float:
+    def radius(self) -> Any:
         """Return the radius of the middle of the wall, angstrom."""
         return self.protofilaments * 51.5 / (2 * math.pi)
 
     def distance(self, points: Points) -> Values:
         points, extent = floats(points, self.length)
         s, z, u = arc_coordinates(points, self.curvature)
-        off = length(z, u) - self.radius
+        off = length(z, u) - jnp.asarray(self.radius, s.dtype)
         beyond = jnp.abs(s) - extent / 2
         away = length(off, jnp.maximum(beyond, 0.0))
         return jnp.where(beyond > 0, away, off)
@@ -87,7 +89,8 @@ class Microtubule(Structure):
             points, self.length, self.monomer, self.contrast, self.widths, self.curvature
         )
         s, z, u = arc_coordinates(points, curvature)
-        count, stop = self.protofilaments, jax.lax.stop_gradient
+        count, stop = jnp.asarray(self.protofilaments, s.dtype), jax.lax.stop_gradient
+        radius = jnp.asarray(self.radius, s.dtype)
         spacing = 2 * math.pi / count
         nearest = jnp.round(jnp.arctan2(stop(u), stop(z)) / spacing)
         total = jnp.zeros_like(s)
@@ -95,7 +98,7 @@ class Microtubule(Structure):
             # The lattice is left-handed: it descends as the azimuth grows, up to the seam.
             start = -jnp.mod(j, count) * (3 / count)
             sine, cosine = jnp.sin(j * spacing), jnp.cos(j * spacing)
-            radial = (z * cosine + u * sine - self.radius) / widths[0]
+            radial = (z * cosine + u * sine - radius) / widths[0]
             around = (u * cosine - z * sine) / widths[1]
             across = jnp.exp(-(radial * radial + around * around) / 2)
             middle = jnp.round(stop(s / monomer) - start)
@@ -115,17 +118,18 @@ class Microtubule(Structure):
     def excluded_volume(self, points: Points) -> Values:
         points, extent, wall = floats(points, self.length, self.wall)
         s, z, u = arc_coordinates(points, self.curvature)
-        return rod(s, length(z, u), extent + 2 * wall, self.radius + wall)
+        radius = jnp.asarray(self.radius, s.dtype)
+        return rod(s, length(z, u), extent + 2 * wall, radius + wall)
 
     def measurements(self) -> dict[str, float]:
         extent = float(self.length)
-        return {"length": extent, "area": 2 * math.pi * self.radius * extent}
+        return {"length": extent, "area": 2 * math.pi * float(self.radius) * extent}
 
     def bounding_radius(self) -> float:
         radial, _, along = (float(w) for w in np.asarray(self.widths))
         return bent_bounding_radius(
             float(self.length) + float(self.monomer) + 8 * along,
-            self.radius + 4 * radial,
+            float(self.radius) + 4 * radial,
             float(self.curvature),
         )
 

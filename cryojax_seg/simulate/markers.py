@@ -1,13 +1,14 @@
-"""Models gold beads and ice crystals, which are labelled background."""
+"""Models gold beads, ice crystals and carbon films, which are labelled background."""
 
 import abc
 import dataclasses
+import math
 from typing import Any
 
 import jax.numpy as jnp
 
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.core.types import Key
+from cryojax_seg.core.types import Key, Number
 from cryojax_seg.simulate.structures import Solid, Structure
 from cryojax_seg.simulate.surfaces import Sphere, Surface, check_positive, floats, length
 from cryojax_seg.simulate.types import BACKGROUND, Classes, Points, Values
@@ -126,11 +127,85 @@ class IceCrystal(Marker):
 
     @classmethod
     def random(
-        cls, key: Key, radius: float, roughness: float = 0.15, level: float = 1.5
+        cls, key: Key, radius: Number, roughness: Number = 0.15, level: Number = 1.5
     ) -> "IceCrystal":
         """Return a random lump of about this radius, in angstrom."""
-        vectors, phases = random_waves(key, 2 * radius, 16, spread=0.3)
+        vectors, phases = random_waves(key, 2 * float(radius), 16, spread=0.3)
         return cls(Boulder(radius, roughness, vectors, phases), level)
 
     def solid(self) -> Solid:
         return Solid(self.boulder, BACKGROUND, self.level, edge=10.0)
+
+
+@register_pytree
+@dataclasses.dataclass(frozen=True)
+class HoleyFilm(Surface):
+    """Models a flat film around a round hole with a rough edge; distances are of first order.
+
+    The film lies in the plane z = 0 and has no end outwards. The origin is the middle of the hole.
+
+    Attributes:
+        radius: of the hole, angstrom.
+        thickness: of the film, angstrom.
+        roughness: standard deviation of the position of the edge, angstrom.
+        vectors: ``(count, 3)`` waves of the edge, radians per angstrom.
+        phases: ``(count,)`` radians.
+    """
+
+    radius: Any
+    thickness: Any
+    roughness: Any
+    vectors: Any
+    phases: Any
+
+    def distance(self, points: Points) -> Values:
+        points, radius, thickness, roughness = floats(
+            points, self.radius, self.thickness, self.roughness
+        )
+        field, _ = wave_field(points, *floats(points, self.vectors, self.phases)[1:])
+        edge = radius - length(points[..., 1], points[..., 2]) + roughness * field
+        return jnp.maximum(jnp.abs(points[..., 0]) - thickness / 2, edge)
+
+    def measurements(self) -> dict[str, float]:
+        return {}
+
+    def bounding_radius(self) -> float:
+        return math.inf
+
+
+@register_pytree
+@dataclasses.dataclass(frozen=True)
+class CarbonFilm(Marker):
+    """Models the carbon film of a support grid near a hole, where tomograms often show its edge.
+
+    By the sum of free atoms (see `GoldBead`) amorphous carbon of 2.0 g/cm^3 has an inner potential
+    of 12 V, which is 7.5 V above ice, or 2.2 times as much as protein.
+
+    Attributes:
+        film: its shape, a `HoleyFilm`.
+        level: density inside.
+
+    >>> import jax
+    >>> film = CarbonFilm.random(jax.random.key(0), radius=5000.0, thickness=150.0)
+    >>> [round(float(d), 1) for d in film.density(jnp.array([[0.0, 0, 9000], [0, 0, 0]]))]
+    [2.2, 0.0]
+    """
+
+    film: Any
+    level: Any = 2.2
+
+    @classmethod
+    def random(
+        cls,
+        key: Key,
+        radius: Number,
+        thickness: Number,
+        roughness: Number = 30.0,
+        level: Number = 2.2,
+    ) -> "CarbonFilm":
+        """Return a film with a hole of this radius, in angstrom, whose edge is random."""
+        vectors, phases = random_waves(key, 300.0, 16, spread=0.3)
+        return cls(HoleyFilm(radius, thickness, roughness, vectors, phases), level)
+
+    def solid(self) -> Solid:
+        return Solid(self.film, BACKGROUND, self.level, edge=8.0)

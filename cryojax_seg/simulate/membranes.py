@@ -4,6 +4,7 @@ import abc
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from cryojax_seg.core.pytrees import register_pytree
@@ -33,12 +34,14 @@ class Membrane(Structure):
         leaflet_sigma: standard deviation of a layer of head groups, angstrom.
         heads: peak density of the head groups.
         tails: density added in the middle, over a standard deviation of ``thickness/6``.
+        lumen: density of the enclosed volume above that outside; open sheets enclose none.
     """
 
     thickness: Any = 30.0
     leaflet_sigma: Any = 5.0
     heads: Any = 1.0
     tails: Any = -0.3
+    lumen: Any = 0.0
 
     def __post_init__(self):
         check_positive(self, "thickness", "leaflet_sigma")
@@ -49,7 +52,17 @@ class Membrane(Structure):
 
     def filling(self, points: Points) -> Values:
         """Return the density of the enclosed volume above that of ice."""
-        return jnp.zeros_like(self.distance(points))
+        depth = jnp.maximum(self.distance(points), self.envelope(points))
+        lumen, sigma, half = (
+            jnp.asarray(v, depth.dtype)
+            for v in (self.lumen, self.leaflet_sigma, self.thickness / 2)
+        )
+        return lumen / 2 * jax.scipy.special.erfc((depth + half) / (sigma * 2**0.5))
+
+    def wall(self, points: Points) -> Values:
+        """Return the signed distance to the lipids, which excludes the lumen."""
+        distance = jnp.abs(self.distance(points))
+        return distance - jnp.asarray(self._half(), distance.dtype)
 
     def density(self, points: Points) -> Values:
         distance = self.distance(points)
@@ -65,10 +78,8 @@ class Membrane(Structure):
         return heads * leaflets + tails * peak(0.0, thickness / 6) + self.filling(points)
 
     def labels(self, points: Points) -> Classes:
-        distance = jnp.abs(self.distance(points))
-        lipid = distance <= jnp.asarray(self._half(), distance.dtype)
         lumen = jnp.where(self.envelope(points) < 0, LUMEN, 0)
-        return jnp.where(lipid, MEMBRANE, lumen).astype(jnp.int32)
+        return jnp.where(self.wall(points) <= 0, MEMBRANE, lumen).astype(jnp.int32)
 
     def excluded_volume(self, points: Points) -> Values:
         room = jnp.minimum(self.envelope(points), jnp.abs(self.distance(points)))

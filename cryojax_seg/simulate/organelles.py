@@ -45,7 +45,8 @@ class Mitochondrion(Membrane):
         cristae: number of cristae.
         crista_width: between the middles of a crista's two membranes, angstrom; about 200.
         crista_length: length of a crista relative to the width of the matrix, 0 to 1.
-        matrix: density of the matrix, which is crowded with protein.
+        matrix: density of the matrix, which is crowded with protein; `lumen` is that between the
+            membranes.
     """
 
     semi_axes: Any = (900.0, 1800.0, 900.0)
@@ -90,7 +91,7 @@ class Mitochondrion(Membrane):
             jnp.asarray(v, matrix.dtype)
             for v in (self.matrix, self.leaflet_sigma, self.thickness / 2)
         )
-        return level * jax.nn.sigmoid(-(matrix + half) / sigma)
+        return super().filling(points) + level * jax.nn.sigmoid(-(matrix + half) / sigma)
 
     def measurements(self) -> dict[str, float]:
         return Ellipsoid(self.semi_axes).measurements()

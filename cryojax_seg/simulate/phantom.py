@@ -81,7 +81,7 @@ def simulate(scene: Scene, imaging: Imaging, key: Key) -> Phantom:
     return Phantom(scene, truth, imaged, imaging.wedge)
 
 
-_CROWDED = ("vesicles", "organelles", "cytoskeleton", "crowded", "contrast_drift")
+_CROWDED = ("vesicles", "organelles", "cytoskeleton", "crowded", "contrast_drift", "varied")
 _BARE = ("threshold_dilemma", "flat_bilayers")
 
 

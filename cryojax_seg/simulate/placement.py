@@ -10,12 +10,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.ndimage
 from scipy.spatial.transform import Rotation
 
 from cryojax_seg.core.plain import Shape
-from cryojax_seg.core.types import Key
+from cryojax_seg.core.types import Key, Number
 from cryojax_seg.simulate.scene import Placed, excluded_points, excluded_volume_at
 from cryojax_seg.simulate.structures import Structure
+
+TABLE = 16  # cells from the origin to the face of a table of distances
 
 
 def generator(key: Key) -> np.random.Generator:
@@ -26,6 +29,14 @@ def generator(key: Key) -> np.random.Generator:
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
     """Return a uniformly distributed rotation matrix ``(3, 3)``."""
     return Rotation.from_quat(rng.normal(size=4)).as_matrix()
+
+
+def random_direction(rng: np.random.Generator, flat: float) -> np.ndarray:
+    """Return a random direction (zyx); with this probability it is nearly in the xy plane."""
+    direction = rng.normal(size=3)
+    if rng.uniform() < flat:
+        direction[0] = np.linalg.norm(direction[1:]) * np.tan(np.deg2rad(rng.normal(0, 12)))
+    return direction / np.linalg.norm(direction)
 
 
 def facing(direction: np.ndarray, rng: np.random.Generator, axis: int = 0) -> np.ndarray:
@@ -43,6 +54,47 @@ def facing(direction: np.ndarray, rng: np.random.Generator, axis: int = 0) -> np
     second = np.cos(angle) * side + np.sin(angle) * np.cross(first, side)
     columns = np.stack([first, second, np.cross(first, second)], axis=1)
     return np.roll(columns, axis, axis=1)  # a cyclic permutation keeps the determinant at 1
+
+
+class _Template:
+    """Holds the excluded volume of a structure in its own frame.
+
+    Attributes:
+        structure: the structure.
+        points: ``(n, 3)`` points in the excluded volume, about as dense as the lattice.
+        inner: depth of the origin below the surface of the excluded volume, angstrom.
+        reach: how far from the origin distances are of use, angstrom. Distances close to the
+            structure also guide later proposals, of structures as thick as this one.
+    """
+
+    def __init__(self, structure: Structure, spacing: float, gap: float):
+        self.structure = structure
+        points = excluded_points(structure)
+        cells = np.round(points / (0.7 * spacing)).astype(int)
+        _, kept = np.unique(cells, axis=0, return_index=True)
+        self.points = points[kept]
+        self.inner = -float(excluded_volume_at(structure, jnp.zeros((1, 3)))[0])
+        self.reach = float(np.linalg.norm(points, axis=-1).max()) + spacing
+        self.reach += float(np.clip(self.inner, 20.0, 100.0)) + gap
+
+    @functools.cached_property
+    def table(self) -> np.ndarray:
+        """Return the distances on a cubic lattice around the origin, up to `reach`."""
+        axis = np.linspace(-self.reach, self.reach, 2 * TABLE + 1)
+        points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+        values = excluded_volume_at(self.structure, jnp.asarray(points, jnp.result_type(float)))
+        return np.asarray(values).reshape((axis.size,) * 3)
+
+    def distances(self, placed: Placed, first, count, spacing: float) -> np.ndarray:
+        """Interpolate the distances at points of a lattice; they are infinite beyond `reach`."""
+        axes = [np.arange(a, a + n, dtype=np.float32) for a, n in zip(first, count, strict=True)]
+        points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1) * np.float32(spacing)
+        points -= np.asarray(placed.centre, np.float32)[:, None]
+        if placed.rotation is not None:
+            points = np.asarray(placed.rotation, np.float32).T @ points
+        index = points * np.float32(TABLE / self.reach) + TABLE
+        found = scipy.ndimage.map_coordinates(self.table, index, order=1, cval=np.inf)
+        return np.asarray(found).reshape(tuple(count))
 
 
 class Occupancy:
@@ -69,21 +121,36 @@ class Occupancy:
         self.extent = (np.array(shape) - 1) * voxel_size
         self.shape, self.voxel_size = tuple(shape), voxel_size
         self.rng, self.gap = rng, gap
-        # Fine enough for a small protein, and never more than 2 million points.
-        self.spacing = max(voxel_size, 10.0, float(np.prod(self.extent + 1) / 2e6) ** (1 / 3))
+        # As fine as the voxels, but never more than 2 million points; the same number of points at
+        # each voxel size, so that nothing is compiled again.
+        self.spacing = max(voxel_size, float(np.prod(self.extent + voxel_size) / 2e6) ** (1 / 3))
         size = np.floor(self.extent / self.spacing).astype(int) + 1
         self.clearance = np.full(size, np.inf, np.float32)
-        self._templates: dict[int, tuple[Structure, np.ndarray, float]] = {}
+        self._templates: dict[int, _Template] = {}
 
-    def add(self, placed: Placed) -> None:
-        """Mark the excluded volume of a placed structure as occupied."""
-        radius = min(placed.structure.bounding_radius(), 2 * np.linalg.norm(self.extent))
-        radius += 100.0  # a margin: distances close to the structure also guide later proposals
-        count = 8 * int(np.ceil((2 * radius / self.spacing + 2) / 8))  # few sizes to compile
-        count = np.minimum(count, self.clearance.shape)
-        first = np.round((np.asarray(placed.centre) - radius) / self.spacing).astype(int)
-        first = np.clip(first, 0, np.array(self.clearance.shape) - count)
-        distance = _lattice(placed, jnp.asarray(first), tuple(int(c) for c in count), self.spacing)
+    def add(self, placed: Placed, hollow: bool = False) -> None:
+        """Mark the excluded volume of a placed structure as occupied.
+
+        Args:
+            placed: the structure.
+            hollow: whether only the wall of a membrane is occupied, and its lumen stays free.
+        """
+        template = self._template(placed.structure)
+        size, reach = np.array(self.clearance.shape), template.reach
+        small = not hollow and reach / TABLE < 2 * self.spacing
+        # Few sizes to compile: powers of 2, and 1.5 times those.
+        needed = min(2 * reach / self.spacing + 2, size.max())
+        sizes = (n for k in range(4, 64) for n in (1 << k, 3 << (k - 1)))
+        count = np.minimum(
+            int(np.ceil(needed)) if small else next(n for n in sizes if n >= needed), size
+        )
+        first = np.round((np.asarray(placed.centre) - reach) / self.spacing).astype(int)
+        first = np.clip(first, 0, size - count)
+        if small:
+            distance = template.distances(placed, first, count, self.spacing)
+        else:
+            counts = tuple(int(c) for c in count)
+            distance = _lattice(placed, jnp.asarray(first), counts, self.spacing, hollow)
         where = tuple(slice(a, a + n) for a, n in zip(first, count, strict=True))
         self.clearance[where] = np.minimum(self.clearance[where], np.asarray(distance))
 
@@ -91,14 +158,18 @@ class Occupancy:
         """Return the volume outside every excluded volume, in cubic angstrom."""
         return float((self.clearance > 0).mean() * np.prod(self.extent + self.spacing))
 
-    def free_at(self, points: np.ndarray, inside: bool = True) -> bool:
+    def free_at(self, points: np.ndarray, inside: bool = True, periodic: bool = False) -> bool:
         """Return whether all points are free.
 
         Args:
             points: ``(n, 3)``, angstrom.
             inside: whether points outside the volume count as occupied.
+            periodic: whether points beyond a face are tested at the opposite face instead.
         """
         index = np.round(points / self.spacing).astype(int)
+        if periodic:
+            index %= np.array(self.clearance.shape)
+            return bool((self.clearance[tuple(index.T)] > self.gap).all())
         within = ((points >= 0) & (points <= self.extent)).all(-1)
         if inside and not within.all():
             return False
@@ -113,8 +184,14 @@ class Occupancy:
         inside: bool = True,
         tries: int = 50,
         centres: np.ndarray | None = None,
+        periodic: bool = False,
+        hollow: bool = False,
     ) -> Placed | None:
         """Place a structure at a random free position and mark its excluded volume.
+
+        If only the centre must lie within the volume, a position near a face has fewer obstacles
+        than one in the middle, and structures gather at the faces. With `periodic` they do not,
+        because the part beyond a face needs as much room at the opposite face.
 
         Args:
             structure: the structure to place.
@@ -123,28 +200,44 @@ class Occupancy:
             inside: whether the whole structure must lie within the volume, or only its centre.
             tries: number of positions to try.
             centres: candidate centres ``(n, 3)``, angstrom; None for any free position.
+            periodic: as in `free_at`; `inside` is ignored.
+            hollow: as in `add`.
 
         Returns:
             the placed structure, or None if no try succeeded.
         """
-        if id(structure) not in self._templates:
-            # Keep the structure as well, because an id is unique only while its object lives.
-            self._templates[id(structure)] = structure, *_template(structure)
-        _, points, inner = self._templates[id(structure)]
+        template = self._template(structure)
         if centres is None:
-            centres = self._free_centres(inner, inside)
+            centres = self._free_centres(template.inner, inside and not periodic)
         if not len(centres):
             return None
         for row in self.rng.integers(len(centres), size=tries):
             jitter = self.rng.uniform(-0.5, 0.5, 3) * self.spacing
             matrix = rotation(self.rng)
-            centre = centres[row] + jitter
-            if self.free_at(points @ matrix.T + centre, inside):
+            centre = np.clip(centres[row] + jitter, 0, self.extent)
+            if self.free_at(template.points @ matrix.T + centre, inside, periodic):
                 dtype = np.float32
                 placed = Placed(structure, centre.astype(dtype), matrix.astype(dtype), name)
-                self.add(placed)
+                self.add(placed, hollow)
                 return placed
         return None
+
+    def fits(self, placed: Placed, inside: bool = False) -> bool:
+        """Return whether the excluded volume of a structure is free where it is placed.
+
+        Args:
+            placed: the structure.
+            inside: whether the whole structure must lie within the volume.
+        """
+        points = self._template(placed.structure).points
+        rotation = np.eye(3) if placed.rotation is None else np.asarray(placed.rotation)
+        return self.free_at(points @ rotation.T + np.asarray(placed.centre), inside)
+
+    def _template(self, structure: Structure) -> "_Template":
+        # It keeps the structure as well, because an id is unique only while its object lives.
+        if id(structure) not in self._templates:
+            self._templates[id(structure)] = _Template(structure, self.spacing, self.gap)
+        return self._templates[id(structure)]
 
     def _free_centres(self, inner: float, inside: bool) -> np.ndarray:
         """Return random lattice points ``(n, 3)``, angstrom, with at least this clearance."""
@@ -161,14 +254,9 @@ class Occupancy:
         return found if len(found) else fitting(np.argwhere(self.clearance > self.gap))
 
 
-def _template(structure: Structure) -> tuple[np.ndarray, float]:
-    """Return points in the excluded volume, and the depth of the origin below its surface."""
-    points = excluded_points(structure)
-    return points, -float(excluded_volume_at(structure, jnp.zeros((1, 3)))[0])
-
-
-@functools.partial(jax.jit, static_argnames=("count", "spacing"))
-def _lattice(placed: Placed, first, count: tuple[int, ...], spacing: float):
+@functools.partial(jax.jit, static_argnames=("count", "hollow"))
+def _lattice(placed: Placed, first, count: tuple[int, ...], spacing: Number, hollow: bool):
     axes = [jnp.arange(n, dtype=jnp.int32) + a for n, a in zip(count, first, strict=True)]
     grid = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), -1)
-    return placed.excluded_volume(grid.astype(jnp.result_type(float)) * spacing)
+    points = grid.astype(jnp.result_type(float)) * spacing
+    return placed.structure.wall(placed.own(points)) if hollow else placed.excluded_volume(points)

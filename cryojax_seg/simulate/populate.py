@@ -8,11 +8,14 @@ import functools
 import jax
 import numpy as np
 
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.types import Key
 from cryojax_seg.errors import ParameterError
+from cryojax_seg.simulate.arcs import hexagonal
 from cryojax_seg.simulate.complexes import GaussianComplex, proteasome, ribosome
 from cryojax_seg.simulate.membranes import Bilayer
-from cryojax_seg.simulate.placement import Occupancy, facing
-from cryojax_seg.simulate.scene import Placed
+from cryojax_seg.simulate.placement import Occupancy, facing, generator, random_direction
+from cryojax_seg.simulate.scene import Placed, Scene
 from cryojax_seg.simulate.structures import Structure
 from cryojax_seg.simulate.surfaces import Ellipsoid, Sphere
 
@@ -20,6 +23,7 @@ THINNEST, THICKEST = 25.0, 35.0  # angstrom between the leaflets of a membrane
 CROWDING = (0.0, 0.3)  # volume fraction of macromolecules
 Species = dict[str, Structure]  # macromolecules by name
 APART = 80.0  # angstrom between proteins in a membrane
+POINTS = 1024  # on a membrane, at which proteins may stand
 
 
 def check_crowding(crowding: float) -> float:
@@ -36,6 +40,44 @@ def check_crowding(crowding: float) -> float:
     return crowding
 
 
+def empty_volume(
+    key: Key, shape: Shape, voxel_size: float, least: float, preset: str, crowding: float = 0.0
+) -> Occupancy:
+    """Return an empty volume; refuse it if its shortest edge is below `least` angstrom."""
+    if len(shape) != 3 or min(shape) < 1:
+        raise ParameterError(f"shape must be three sizes of 1 or more, got {tuple(shape)}", "shape")
+    if not (np.isfinite(voxel_size) and voxel_size > 0):
+        raise ParameterError(f"voxel_size must be above 0 angstrom, got {voxel_size}", "voxel_size")
+    shortest = min(shape) * float(voxel_size)
+    if shortest < least:
+        raise ParameterError(
+            f"shape {tuple(shape)} at voxel_size {voxel_size:g} angstrom is {shortest:.0f} "
+            f"angstrom thin; the preset {preset} needs at least {least:.0f} angstrom along "
+            "each axis",
+            "shape",
+        )
+    check_crowding(crowding)
+    return Occupancy(tuple(shape), voxel_size, generator(key))
+
+
+def filled_scene(
+    occupancy: Occupancy,
+    placed: list[Placed],
+    notes: list[str],
+    crowding: float = 0.0,
+    species: Species | None = None,
+) -> Scene:
+    """Return the scene of the placed structures, with macromolecules in the remaining volume."""
+    molecules, shortfall = add_macromolecules(occupancy, crowding, species)
+    objects, notes = tuple(placed + molecules), notes + shortfall
+    return Scene(objects, occupancy.shape, occupancy.voxel_size, notes=tuple(notes))
+
+
+def number(value: float) -> np.ndarray:
+    """Return an array without axes, as all drawn leaves are, so that they share programs."""
+    return np.asarray(value, np.float32)
+
+
 def random_thickness(rng: np.random.Generator) -> float:
     """Draw the distance between the leaflets of a membrane, 25 to 35 angstrom."""
     return float(np.float32(rng.uniform(THINNEST, THICKEST)))
@@ -48,8 +90,8 @@ def add_macromolecules(
 
     Args:
         occupancy: the occupied part of the volume; the macromolecules are added to it.
-        fraction: total volume of the macromolecules divided by the free volume, 0 to 0.3. The
-            faces of the volume may cut macromolecules.
+        fraction: total volume of the macromolecules divided by the free volume, 0 to 0.3. Their
+            centres lie in the volume, whose faces cut some of them.
         species: macromolecules by name, each of which receives about the same total volume; None
             for ribosomes, proteasomes and small globular proteins.
 
@@ -60,7 +102,7 @@ def add_macromolecules(
     if not requested:
         return [], []
     if species is None:
-        species = _species()
+        species = default_species()
     volumes = {name: s.measurements()["volume"] for name, s in species.items()}
     placed, filled = [], 0.0
     occupancy.gap = 0.0  # macromolecules may touch
@@ -71,7 +113,7 @@ def add_macromolecules(
         stop = filled + share
         # Exceed the share by at most half a macromolecule.
         while filled + volumes[name] / 2 < stop:
-            one = occupancy.place(species[name], name, inside=False, tries=200)
+            one = occupancy.place(species[name], name, tries=200, periodic=True)
             if one is None:
                 break
             placed.append(one)
@@ -87,7 +129,8 @@ def add_macromolecules(
 
 
 @functools.cache  # computing their volumes takes a while
-def _species() -> Species:
+def default_species() -> Species:
+    """Return ribosomes, proteasomes and small globular proteins."""
     return {"ribosome": ribosome(), "proteasome": proteasome(), "globule": globule()}
 
 
@@ -97,16 +140,20 @@ def globule() -> GaussianComplex:
 
 
 def add_membrane_proteins(
-    placed: Placed, occupancy: Occupancy, count: int, protein: Structure | None = None
+    placed: Placed,
+    occupancy: Occupancy,
+    count: int,
+    protein: Structure | None = None,
+    apart: float = APART,
 ) -> list[Placed]:
     """Place proteins at random points of a membrane, with their z axis along its normal.
 
     Args:
         placed: the membrane.
         occupancy: the occupied part of the volume; the proteins are added to it.
-        count: largest number of proteins. They lie within the volume and at least `APART` from
-            each other.
+        count: largest number of proteins, which lie within the volume.
         protein: structure of the protein; None for a head of about 60 angstrom on a short stem.
+        apart: least distance between two of them, angstrom.
     """
     protein = (
         GaussianComplex(
@@ -117,17 +164,21 @@ def add_membrane_proteins(
         if protein is None
         else protein
     )
-    radius = placed.structure.bounding_radius()
-    points = occupancy.rng.normal(size=(64 * count, 3))
-    points *= radius / np.linalg.norm(points, axis=-1, keepdims=True)
-    points = (points + np.asarray(placed.centre)).astype(np.float32)
-    points, normals, distance = map(np.asarray, _on_surface(placed, points))
+    radius, rng = placed.structure.bounding_radius(), occupancy.rng
+    if np.isfinite(radius):
+        points = rng.normal(size=(POINTS, 3))
+        points *= radius / np.linalg.norm(points, axis=-1, keepdims=True)
+        points += np.asarray(placed.centre)
+    else:
+        points = rng.uniform(size=(POINTS, 3)) * occupancy.extent
+    moved = _on_surface(placed, points.astype(np.float32))
+    points, normals, distance = map(np.asarray, moved)
     on = (np.abs(distance) < 1.0) & ((points >= 0) & (points <= occupancy.extent)).all(-1)
     proteins = []
     for point, normal in zip(points[on], normals[on], strict=True):
-        apart = [np.linalg.norm(point - p.centre) > APART for p in proteins]
-        if len(proteins) < count and all(apart):
-            rotation = facing(normal, occupancy.rng)
+        far = [np.linalg.norm(point - p.centre) > apart for p in proteins]
+        if len(proteins) < count and all(far):
+            rotation = facing(normal, rng)
             proteins.append(Placed(protein, point, rotation.astype(np.float32), "membrane protein"))
     for one in proteins:
         occupancy.add(one)
@@ -190,6 +241,34 @@ def add_filaments(
         for _ in range(count)
     )
     return [one for one in found if one is not None]
+
+
+def add_bundle(
+    occupancy: Occupancy, structure: Structure, name: str, count: int, spacing: float
+) -> list[Placed]:
+    """Place parallel filaments, which lie along y in their frame, in a random direction.
+
+    Args:
+        occupancy: the occupied part of the volume; the filaments are added to it.
+        structure: one filament.
+        name: name of each placed filament.
+        count: number of filaments to try, in hexagonal packing.
+        spacing: between the axes of neighbours, angstrom.
+    """
+    rng = occupancy.rng
+    turn = facing(random_direction(rng, 0.5), rng, axis=1)
+    first = occupancy.place(structure, name, lambda _: turn, inside=False, tries=200)
+    if first is None:
+        return []
+    found = [first]
+    for row, column in hexagonal(count)[1:]:
+        own = np.array([row * spacing, rng.normal(0, 100.0), column * spacing])
+        centre = (np.asarray(first.centre) + turn @ own).astype(np.float32)
+        one = Placed(structure, centre, first.rotation, name)
+        if occupancy.fits(one):
+            found.append(one)
+            occupancy.add(one)
+    return found
 
 
 def shortfall_notes(placed: list[Placed], requested: dict[str, int]) -> list[str]:

@@ -5,26 +5,24 @@ that did not fit. A volume that is too small for a preset is refused before anyt
 """
 
 import dataclasses
-import itertools
 
 import jax
 import numpy as np
 
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.types import Key
-from cryojax_seg.errors import ParameterError
 from cryojax_seg.simulate.filaments import ActinBundle, ActinFilament, Microtubule
 from cryojax_seg.simulate.markers import GoldBead
 from cryojax_seg.simulate.membranes import Bilayer
 from cryojax_seg.simulate.organelles import GolgiStack, Mitochondrion
-from cryojax_seg.simulate.placement import Occupancy, facing, generator
+from cryojax_seg.simulate.placement import facing
 from cryojax_seg.simulate.populate import (
     Species,
     add_filaments,
-    add_macromolecules,
     add_membrane_proteins,
     add_vesicles,
-    check_crowding,
+    empty_volume,
+    filled_scene,
     random_thickness,
     shortfall_notes,
 )
@@ -33,41 +31,9 @@ from cryojax_seg.simulate.scene import Placed, Scene
 from cryojax_seg.simulate.sheets import Cisterna, Disc, WavedSheet
 from cryojax_seg.simulate.structures import Solid
 from cryojax_seg.simulate.types import MEMBRANE
+from cryojax_seg.simulate.varied import varied as varied
 
 FRACTION = 0.12  # volume fraction that vesicles fill
-
-
-def _empty_volume(
-    key: Key, shape: Shape, voxel_size: float, least: float, preset: str, crowding: float = 0.0
-) -> Occupancy:
-    """Return an empty volume; refuse it if its shortest edge is below `least` angstrom."""
-    if len(shape) != 3 or min(shape) < 1:
-        raise ParameterError(f"shape must be three sizes of 1 or more, got {tuple(shape)}", "shape")
-    if not (np.isfinite(voxel_size) and voxel_size > 0):
-        raise ParameterError(f"voxel_size must be above 0 angstrom, got {voxel_size}", "voxel_size")
-    shortest = min(shape) * float(voxel_size)
-    if shortest < least:
-        raise ParameterError(
-            f"shape {tuple(shape)} at voxel_size {voxel_size:g} angstrom is {shortest:.0f} "
-            f"angstrom thin; the preset {preset} needs at least {least:.0f} angstrom along "
-            "each axis",
-            "shape",
-        )
-    check_crowding(crowding)
-    return Occupancy(tuple(shape), voxel_size, generator(key))
-
-
-def _scene(
-    occupancy: Occupancy,
-    placed: list[Placed],
-    notes: list[str],
-    crowding: float = 0.0,
-    species: Species | None = None,
-) -> Scene:
-    """Return the scene of the placed structures, with macromolecules in the remaining volume."""
-    molecules, shortfall = add_macromolecules(occupancy, crowding, species)
-    objects, notes = tuple(placed + molecules), notes + shortfall
-    return Scene(objects, occupancy.shape, occupancy.voxel_size, notes=tuple(notes))
 
 
 def vesicles(
@@ -98,7 +64,7 @@ def vesicles(
     >>> sorted({p.name for p in scene.objects})
     ['sheet', 'vesicle']
     """
-    occupancy = _empty_volume(key, shape, voxel_size, 220.0, "vesicles", crowding)
+    occupancy = empty_volume(key, shape, voxel_size, 220.0, "vesicles", crowding)
     extent = occupancy.extent
     placed = []
     if sheet:
@@ -118,7 +84,7 @@ def vesicles(
     placed += found
     if proteins:
         placed += [p for one in found for p in add_membrane_proteins(one, occupancy, proteins)]
-    return _scene(occupancy, placed, notes, crowding, species)
+    return filled_scene(occupancy, placed, notes, crowding, species)
 
 
 def organelles(
@@ -136,33 +102,33 @@ def organelles(
     Raises:
         ValueError: if the volume is thinner than 600 angstrom or crowding is out of range.
     """
-    occupancy = _empty_volume(key, shape, voxel_size, 600.0, "organelles", crowding)
+    occupancy = empty_volume(key, shape, voxel_size, 600.0, "organelles", crowding)
     extent = occupancy.extent
     rng, wide = occupancy.rng, float(np.sort(extent)[1])
     # Organelles have their natural size unless the volume is smaller; its faces may cut them.
-    size = np.clip(0.5 * wide, 450.0, 2500.0)
+    size = np.clip(0.38 * wide, 350.0, 2500.0)
     axes = (size * np.array([1.0, rng.uniform(1.2, 2.0), 1.0])).astype(np.float32)
-    golgi = GolgiStack(np.float32(np.clip(0.35 * wide, 300.0, 2500.0)))
+    golgi = GolgiStack(np.float32(np.clip(0.28 * wide, 250.0, 2500.0)), count=4)
     maze = Reticulum.random(
         jax.random.fold_in(key, 1),
-        float(np.clip(0.35 * wide, 350.0, 3000.0)),
+        float(np.clip(0.3 * wide, 300.0, 3000.0)),
         wavelength=min(3000.0, 0.9 * wide),
         width=200.0,
     )
-    corners = rng.permutation(list(itertools.product((0.5,), (0.08, 0.92), (0.08, 0.92))))
+    # The two largest lie at opposite corners, and the third at another one.
+    corner = rng.choice([0.08, 0.92], 2)
     placed = []
-    for corner, name, structure in zip(
-        corners,
-        ("mitochondrion", "Golgi stack", "reticulum"),
-        (Mitochondrion(axes), golgi, maze),
-        strict=False,
+    for place, name, structure in (
+        (corner, "Golgi stack", golgi),
+        (1 - corner, "mitochondrion", Mitochondrion(axes)),
+        ((corner[0], 1 - corner[1]), "reticulum", maze),
     ):
-        centres = corner * occupancy.extent + rng.normal(0, 0.05 * wide, (300, 3))
+        centres = np.array([0.5, *place]) * extent + rng.normal(0, 0.05 * wide, (300, 3))
         one = occupancy.place(structure, name, inside=False, tries=300, centres=centres)
         placed += [] if one is None else [one]
     notes = shortfall_notes(placed, dict.fromkeys(("mitochondrion", "Golgi stack", "reticulum"), 1))
     placed += add_vesicles(occupancy, FRACTION / 3, 0.2 * extent.min())
-    return _scene(occupancy, placed, notes, crowding, species)
+    return filled_scene(occupancy, placed, notes, crowding, species)
 
 
 def cytoskeleton(
@@ -184,7 +150,7 @@ def cytoskeleton(
     Raises:
         ValueError: if the volume is thinner than 300 angstrom or crowding is out of range.
     """
-    occupancy = _empty_volume(key, shape, voxel_size, 300.0, "cytoskeleton", crowding)
+    occupancy = empty_volume(key, shape, voxel_size, 300.0, "cytoskeleton", crowding)
     extent = occupancy.extent
     blocks = float(np.prod(extent)) / 600.0**3
     tubes = max(1, min(round(blocks), 12)) if microtubules is None else microtubules
@@ -202,7 +168,7 @@ def cytoskeleton(
         bend = np.float32(occupancy.rng.normal(0, 1 / 20000.0))
         placed += add_filaments(occupancy, ActinFilament(length / 2, bend), "actin", 1, 15.0)
     notes = shortfall_notes(placed, {"microtubule": tubes, "actin": actin})
-    return _scene(occupancy, placed, notes, crowding, species)
+    return filled_scene(occupancy, placed, notes, crowding, species)
 
 
 def crowded(
@@ -222,7 +188,7 @@ def crowded(
     Raises:
         ValueError: if the volume is thinner than 300 angstrom or crowding is out of range.
     """
-    occupancy = _empty_volume(key, shape, voxel_size, 300.0, "crowded", crowding)
+    occupancy = empty_volume(key, shape, voxel_size, 300.0, "crowded", crowding)
     extent = occupancy.extent
     length = np.float32(1.2 * np.linalg.norm(extent[1:]))
     blocks = float(np.prod(extent)) / 600.0**3
@@ -242,7 +208,7 @@ def crowded(
     gold = GoldBead(np.float32(50.0))
     placed += [b for _ in range(beads) if (b := occupancy.place(gold, "gold bead")) is not None]
     notes += shortfall_notes(placed, {"gold bead": beads})
-    return _scene(occupancy, placed, notes, crowding, species)
+    return filled_scene(occupancy, placed, notes, crowding, species)
 
 
 def contrast_drift(
@@ -283,13 +249,13 @@ def threshold_dilemma(key: Key, shape: Shape, voxel_size: float) -> Scene:
     Raises:
         ValueError: if the volume is thinner than 160 angstrom.
     """
-    occupancy = _empty_volume(key, shape, voxel_size, 160.0, "threshold_dilemma")
+    occupancy = empty_volume(key, shape, voxel_size, 160.0, "threshold_dilemma")
     radius = 0.3 * occupancy.extent.min()
     flat = Cisterna(np.float32(radius - 1.5 * voxel_size), np.float32(1.5 * voxel_size))
     solid = Solid(flat, MEMBRANE, 1.0, np.float32(0.2 * voxel_size))
     found = [occupancy.place(solid, "structure", tries=200) for _ in range(3)]
     placed = [p for p in found if p is not None]
-    scene = _scene(occupancy, placed, shortfall_notes(placed, {"structure": 3}))
+    scene = filled_scene(occupancy, placed, shortfall_notes(placed, {"structure": 3}))
     contrast = np.ones(shape, np.float32)
     contrast[:, :, shape[2] // 2 :] = 0.4
     return dataclasses.replace(scene, contrast=contrast)
@@ -315,7 +281,7 @@ def flat_bilayers(
     """
     if not all(0 <= a <= 90 for a in angles):
         raise ValueError(f"angles must be within 0 to 90 degrees, got {angles}")
-    occupancy = _empty_volume(key, shape, voxel_size, 200.0, "flat_bilayers")
+    occupancy = empty_volume(key, shape, voxel_size, 200.0, "flat_bilayers")
     placed, direction, extent = [], np.deg2rad(azimuth), occupancy.extent
     # Give every bilayer an equal share of the volume.
     share = (np.prod(extent) / max(len(angles), 1)) ** (1 / 3)
@@ -328,4 +294,6 @@ def flat_bilayers(
             disc, f"bilayer {angle:g}", lambda rng, n=normal: facing(n, rng), tries=300
         )
         placed += [] if one is None else [one]
-    return _scene(occupancy, placed, shortfall_notes(placed, {f"bilayer {a:g}": 1 for a in angles}))
+    return filled_scene(
+        occupancy, placed, shortfall_notes(placed, {f"bilayer {a:g}": 1 for a in angles})
+    )

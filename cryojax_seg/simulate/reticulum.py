@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.core.types import Key
+from cryojax_seg.core.types import Key, Number
 from cryojax_seg.simulate.membranes import Membrane
 from cryojax_seg.simulate.surfaces import check_positive, floats, length
 from cryojax_seg.simulate.types import Points, Values
@@ -57,11 +57,11 @@ class Reticulum(Membrane):
     def random(
         cls,
         key: Key,
-        extent: float,
+        extent: Number,
         wavelength: float = 3000.0,
-        width: float = 300.0,
+        width: Number = 300.0,
         count: int = 32,
-        **lipids: float,
+        **lipids: Number,
     ) -> "Reticulum":
         """Return a random maze.
 

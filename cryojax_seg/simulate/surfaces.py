@@ -214,39 +214,3 @@ class Torus(Surface):
 
     def bounding_radius(self) -> float:
         return float(self.radius) + float(self.tube_radius)
-
-
-@register_pytree
-@dataclasses.dataclass(frozen=True)
-class Capsule(Surface):
-    """Models a straight tube along y with round ends.
-
-    Attributes:
-        length: between the centres of the two hemispheres that close it.
-        radius: of the tube.
-
-    >>> float(Capsule(200.0, 50.0).distance(jnp.array([0.0, 160.0, 0.0])))
-    10.0
-    """
-
-    length: Any
-    radius: Any
-
-    def __post_init__(self):
-        check_positive(self, "length", "radius")
-
-    def distance(self, points: Points) -> Values:
-        points, extent, radius = floats(points, self.length, self.radius)
-        beyond = jnp.maximum(jnp.abs(points[..., 1]) - extent / 2, 0.0)
-        return length(points[..., 0], beyond, points[..., 2]) - radius
-
-    def measurements(self) -> dict[str, float]:
-        extent, r = float(self.length), float(self.radius)
-        return {
-            "area": 2 * math.pi * r * extent + 4 * math.pi * r**2,
-            "volume": math.pi * r**2 * extent + 4 / 3 * math.pi * r**3,
-            "length": extent,
-        }
-
-    def bounding_radius(self) -> float:
-        return float(self.length) / 2 + float(self.radius)

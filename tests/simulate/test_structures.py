@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cryojax_seg.simulate.arcs import Capsule
 from cryojax_seg.simulate.complexes import (
     GaussianComplex,
     MapDensity,
@@ -22,7 +23,7 @@ from cryojax_seg.simulate.organelles import GolgiStack, Mitochondrion, NuclearEn
 from cryojax_seg.simulate.reticulum import Reticulum
 from cryojax_seg.simulate.sheets import Cap, Cisterna, Cup, Disc, Plane
 from cryojax_seg.simulate.structures import Solid
-from cryojax_seg.simulate.surfaces import Capsule, Ellipsoid, Sphere, Torus
+from cryojax_seg.simulate.surfaces import Ellipsoid, Sphere, Torus
 from cryojax_seg.simulate.types import CLASSES
 
 KEY = jax.random.key(3)
