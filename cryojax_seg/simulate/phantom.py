@@ -129,6 +129,6 @@ def simulate_preset(
     return simulate(scene, imaging, keys[1])
 
 
-@functools.partial(jax.jit, static_argnames="voxel_size")
+@jax.jit
 def _image(imaging, density, mask, voxel_size, key):
     return imaging(density, mask, voxel_size, key)
