@@ -39,7 +39,7 @@ from cryojax_seg import core, evaluate, losses, segmenters, training
 from cryojax_seg.core.loss import Loss
 from cryojax_seg.simulate import WedgeImaging, presets, simulate
 from cryojax_seg.training.config import Optimizer
-from cryojax_seg.training.sampling import prepare
+from cryojax_seg.training.samples import prepare
 from cryojax_seg.training.step import initial_state, take_apart
 from experiments import complexes, datasets
 from experiments.annotated import scene

@@ -13,6 +13,7 @@ from .fitting import Fitted as Fitted
 from .fitting import fit_model as fit_model
 from .folds import Fold as Fold
 from .folds import folds_of as folds_of
+from .imaging import Randomisation as Randomisation
 from .loop import Result as Result
 from .loop import train as train
 from .phantoms import labelled as labelled
@@ -27,3 +28,6 @@ from .restorers import restored as restored
 from .restoring import unlabelled as unlabelled
 from .step import TrainState as TrainState
 from .step import make_step as make_step
+from .stream import KINDS as KINDS
+from .stream import Scenes as Scenes
+from .stream import Stream as Stream

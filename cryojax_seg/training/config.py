@@ -105,7 +105,7 @@ class TrainConfig:
     """Longest training, minutes. With it, the run ends earlier if the validation score rises no
     more (see `convergence.Trend`); None takes all steps."""
     batch: int = 2
-    """Patches per step."""
+    """Patches per step, of the annotated tomograms; 0 if all are of phantoms."""
     patch: int | tuple[int, int, int] = 48
     """Edge of the patches in voxels, for all axes or z, y, x; a multiple of the method's stride."""
     unannotated: int = 0
@@ -114,6 +114,9 @@ class TrainConfig:
     replay: int = 0
     """More patches per step, drawn from the replayed examples (see `training.train`), so that what
     a model learned from them before is not forgotten."""
+    phantoms: int = 0
+    """More patches per step, of simulated scenes that are imaged anew for each patch (see
+    `training.Stream`)."""
     margin: int | None = None
     """Border of a patch that gives context but no loss, voxels. By default the method's halo if
     that is at most a quarter of the patch, which makes training exact at borders, else 0."""
@@ -162,7 +165,7 @@ class TrainConfig:
             object.__setattr__(self, "patch", tuple(self.patch))
             _require(len(self.patch) == 3, f"patch needs one or three edges, got {self.patch}")
         object.__setattr__(self, "learn", tuple(self.learn))
-        for name in ("steps", "batch", "validate_every", "checkpoint_every", "keep"):
+        for name in ("steps", "validate_every", "checkpoint_every", "keep"):
             value = getattr(self, name)
             _require(value >= 1, f"{name} must be at least 1, got {value}")
         _require(min(self.patch_shape) >= 1, f"patch edges must be positive, got {self.patch}")
@@ -184,6 +187,9 @@ class TrainConfig:
         _require(self.clip > 0, f"clip must be positive, got {self.clip}")
         _require(self.unannotated >= 0, f"unannotated must be at least 0, got {self.unannotated}")
         _require(self.replay >= 0, f"replay must be at least 0, got {self.replay}")
+        _require(self.phantoms >= 0, f"phantoms must be at least 0, got {self.phantoms}")
+        least = 0 if self.phantoms else 1
+        _require(self.batch >= least, f"batch must be at least {least}, got {self.batch}")
         _require(self.patience >= 0, f"patience must not be negative, got {self.patience}")
         _require(
             self.optimizer in get_args(Optimizer),
@@ -207,7 +213,7 @@ class TrainConfig:
         >>> TrainConfig(batch=2, replay=3).patches
         5
         """
-        return self.batch + self.unannotated + self.replay
+        return self.batch + self.unannotated + self.replay + self.phantoms
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON or YAML; `from_dict` reads them back."""

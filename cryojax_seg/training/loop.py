@@ -22,9 +22,10 @@ from cryojax_seg.training import rundir
 from cryojax_seg.training.config import TrainConfig, TrainingError
 from cryojax_seg.training.convergence import Trend, trend
 from cryojax_seg.training.example import Example
+from cryojax_seg.training.imaging import CONTEXT
 from cryojax_seg.training.record import NotFinite, recording
 from cryojax_seg.training.resume import Best, on_host, starting_point
-from cryojax_seg.training.sampling import exact_margin, prepare
+from cryojax_seg.training.samples import exact_margin, prepare, without_examples
 from cryojax_seg.training.schedule import Phases
 from cryojax_seg.training.step import (
     Metrics,
@@ -34,6 +35,7 @@ from cryojax_seg.training.step import (
     make_step,
     take_apart,
 )
+from cryojax_seg.training.stream import Feed, Stream
 from cryojax_seg.training.task import Task
 
 _log = logging.getLogger("cryojax_seg.training")
@@ -73,6 +75,7 @@ def train(
     *,
     validation: Sequence[Example] = (),
     replayed: Sequence[Example] = (),
+    stream: Stream | None = None,
     objective: Objective | None = None,
     learn: Any = None,
     run: str | os.PathLike[str] | None = None,
@@ -94,12 +97,15 @@ def train(
 
     Args:
         operator: any segmenter or restorer, which is not modified.
-        examples: annotated tomograms.
+        examples: annotated tomograms; there may be none if all patches are of phantoms, and then
+            validation is needed.
         config: settings of the training.
         validation: examples with held-out annotation, see `split_annotation`; they decide which
             parameters are kept and when to stop early.
         replayed: examples from which `config.replay` more patches of every step are drawn, such as
-            those that the operator learned from before (see `labelled`).
+            those that the operator learned from before.
+        stream: simulated scenes from which `config.phantoms` more patches of every step are drawn,
+            each imaged anew.
         objective: ``objective(operator, batch) -> scalar``; a segmenter has a default, see
             `core.Segmenter.default_loss`. Restorers need one: see `losses.restoration`,
             `losses.noise2clean` and `losses.adversarial`.
@@ -144,18 +150,32 @@ def train(
         raise ValueError(
             f"{config.replay} patches a step are replayed, of {len(replayed)} examples; give both"
         )
+    if bool(config.phantoms) != (stream is not None):
+        raise ValueError(
+            f"{config.phantoms} patches a step are of phantoms, and "
+            f"{'no' if stream is None else 'a'} stream is given; give both"
+        )
+    if stream is not None:
+        _check_stream(stream, classes, [*examples, *replayed], patch)
+        if not (examples or validation) or bool(config.batch) != bool(examples):
+            raise ValueError(
+                f"{config.batch} patches a step are of {len(examples)} examples; give both, or "
+                "none of them and validation"
+            )
     mesh = devices.data_mesh(config.patches)
     margin = exact_margin(operator, patch) if config.margin is None else config.margin
-    samples = prepare(
-        examples,
-        classes,
-        patch,
-        margin,
-        config.voxels_per_class,
-        config.seed,
-        everywhere=config.unannotated > 0,
-        replayed=replayed,
-    )
+    samples = without_examples()
+    if examples or stream is None:
+        samples = prepare(
+            examples,
+            classes,
+            patch,
+            margin,
+            config.voxels_per_class,
+            config.seed,
+            everywhere=config.unannotated > 0,
+            replayed=replayed,
+        )
     examples = [*examples, *replayed]
     parts = take_apart(operator, learnable(config.learn) if learn is None else learn)
     state = initial_state(parts, config)
@@ -166,14 +186,30 @@ def train(
         folder = None if run is None else Path(run)
         best = Best(on_host(state.ema))
         if folder is not None:
-            description = rundir.describe(operator, config, examples)
+            description = rundir.describe(operator, config, examples, stream)
             if not isinstance(run, rundir.Held):
                 held = rundir.exclusive(folder)
                 processes.on_primary(lambda: str(stack.enter_context(held).folder))
             state, best = starting_point(folder, description, resume, state, best, config)
         state, samples = devices.replicated((state, samples), mesh)
-        task = Task(config, parts, step, samples, examples, validation, margin, mesh, folder)
+        feed = None if stream is None else stack.enter_context(Feed(stream, mesh))
+        task = Task(config, parts, step, samples, examples, validation, margin, mesh, folder, feed)
         return _run(task, state, best, progress)
+
+
+def _check_stream(
+    stream: Stream, classes: tuple[str, ...], examples: Sequence[Example], patch: Any
+) -> None:
+    if stream.classes != classes:
+        raise ValueError(f"the stream labels {stream.classes}, and {classes} are to be learned")
+    for example in examples:
+        example.require_labels("training beside phantoms")
+    smallest = tuple(edge + 2 * CONTEXT for edge in patch)
+    if any(n < least for n, least in zip(stream.scenes.shape, smallest, strict=True)):
+        raise ValueError(
+            f"scenes of {stream.scenes.shape} voxels are too small: patches with their context "
+            f"have {smallest}"
+        )
 
 
 def _default_loss(operator: LocalOperator) -> Objective:
@@ -210,7 +246,7 @@ def _run(task: Task, state: TrainState, best: Best, progress: bool) -> Result:
         try:
             while count < plan.ends and stopped is None:
                 interrupts.ask(record.failure)
-                state, metrics = task.step(state, task.samples)
+                state, metrics = task.step(state, task.samples_at(count))
                 count += 1
                 # The numbers of a step are fetched while the next one runs.
                 if pending is not None:
@@ -249,7 +285,7 @@ def _run(task: Task, state: TrainState, best: Best, progress: bool) -> Result:
     if 0 < start == count:
         _log.warning(_how_to_go_on(config, count))
     fitted = fit_normalization(
-        operator, task.examples[0].measured, patch=min(config.patch_shape), seed=config.seed
+        operator, task.measured, patch=min(config.patch_shape), seed=config.seed
     )
     return dataclasses.replace(result, operator=fitted)
 

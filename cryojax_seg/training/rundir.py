@@ -26,6 +26,7 @@ from cryojax_seg.text import shown, size_text
 from cryojax_seg.training.companions import COMPANIONS
 from cryojax_seg.training.config import FREE, TrainConfig, TrainingError
 from cryojax_seg.training.example import Example
+from cryojax_seg.training.stream import Stream
 
 LOCK, DESCRIPTION, METRICS = "lock", "run.json", "metrics.jsonl"
 CHECKPOINTS, MODEL, CONFIG = "checkpoints", "model", "config.yaml"
@@ -143,9 +144,13 @@ def clear(folder: Path) -> None:
 
 
 def describe(
-    operator: LocalOperator, config: TrainConfig, examples: Sequence[Example]
+    operator: LocalOperator,
+    config: TrainConfig,
+    examples: Sequence[Example],
+    stream: Stream | None = None,
 ) -> dict[str, Any]:
     """Return what must be equal for a run to be resumed, as plain values."""
+    streamed = {} if stream is None else {"stream": stream.describe()}
     return {
         "format": 1,
         "operator": {
@@ -154,6 +159,7 @@ def describe(
         },
         "config": config.as_dict(),
         "data": [{"name": e.name, "sha256": fingerprint(e)} for e in examples],
+        **streamed,
     }
 
 

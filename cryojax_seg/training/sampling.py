@@ -1,218 +1,21 @@
 """Draws patches around annotated voxels, or anywhere without labels, inside the jitted step.
 
-The host prepares once; then a batch is a pure function of the data and a key, so the state of the
-data pipeline is the step number and a resumed run sees the same patches.
+A batch is a pure function of the data and a key, so the state of the data pipeline is the step
+number and a resumed run sees the same patches.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cryojax_seg.core.blocks import mirror
-from cryojax_seg.core.operator import LocalOperator, is_local
-from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.types import Key
-from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.training.companions import COMPANIONS, present
-from cryojax_seg.training.example import Batch, Example
-
-# Array sizes are rounded up, so that a step compiled for one annotation serves the next: edges are
-# rounded to multiples of this number of voxels, and lists of voxels to powers of two.
-ROUNDING = 32
-
-
-@register_pytree
-@dataclasses.dataclass(frozen=True)
-class Samples:
-    """Holds the data of `draw` on the device.
-
-    Attributes:
-        arrays: companions of each tomogram by name (see `companions`), ``(z, y, x, ...)``, cropped
-            to the part that patches can reach. Where patches reach beyond the volume, they are
-            padded by mirror images with weight 0.
-        shapes: int32 ``(tomogram, 3)``, shape of the part that patches can reach; the arrays are
-            rounded up.
-        voxels: int32 ``(tomogram, class, voxel, 3)``, voxels around which patches are drawn,
-            followed by zeros. Those of an unlabelled tomogram are in the first class.
-        counts: int32 ``(tomogram, class)``, the number of these voxels.
-        wedges: the missing wedge of each tomogram in one common form, stacked; None if none is
-            known.
-        flips: bool ``(tomogram, 8, 3)``, the flips that leave its wedge unchanged.
-        offsets: int32 ``(tomogram, 3)``, voxel 0 of the arrays in the tomogram.
-        replayed: bool ``(tomogram,)``, which of them only serve for patches that are replayed.
-    """
-
-    arrays: tuple[dict[str, Any], ...]
-    shapes: Any
-    voxels: Any
-    counts: Any
-    wedges: Any
-    flips: Any
-    offsets: Any
-    replayed: Any
-
-
-def canonical(wedge: MissingWedge | None) -> MissingWedge:
-    """Return the same wedge as numbers of fixed shapes about the y axis, for stacking.
-
-    An unknown wedge becomes a full tilt range, as if nothing were missing.
-    """
-    if wedge is None:
-        wedge = MissingWedge((-90.0, 90.0))
-    wedge = wedge.about_y()
-    return MissingWedge(
-        jnp.asarray([float(a) for a in wedge.tilt_range], jnp.float32),
-        "y",
-        jnp.asarray(wedge.softness, jnp.float32),
-        jnp.asarray(wedge.rotation, jnp.float32),
-    )
-
-
-def _flips(wedge: MissingWedge | None) -> np.ndarray:
-    allowed = (MissingWedge((-60.0, 60.0)) if wedge is None else wedge).symmetries()
-    table = np.array([[axis in axes for axis in range(3)] for axes in allowed])
-    return np.tile(table, (8 // len(table), 1))  # they form a group, so there are 1, 2, 4 or 8
-
-
-def _context(example: Example, patch: tuple[int, int, int], margin: int, everywhere: bool):
-    """Return the part of an example that patches can cover, as mirrored indices along each axis.
-
-    Each axis has a tuple of the indices, a mask of those within the volume, the first index, and
-    the number of indices before rounding up.
-    """
-    indices, drawn = [], example.drawn
-    for axis, edge in enumerate(patch):
-        size = example.volume.shape[axis]
-        planes = np.flatnonzero(drawn.any(tuple(a for a in range(3) if a != axis)))
-        start = max(int(planes[0]) - edge + 1 + margin, -margin)
-        stop = min(int(planes[-1]) + edge - margin, size + margin)
-        if everywhere:
-            start, stop = -margin, size + margin
-        short = max(edge - (stop - start), 0)
-        start, stop = start - short // 2, stop + short - short // 2
-        extent = stop - start
-        index = np.arange(start, start + -(-extent // ROUNDING) * ROUNDING)
-        folded = mirror(start, start + index.size, size)
-        indices.append((folded, (index >= 0) & (index < size), start, extent))
-    return indices
-
-
-def exact_margin(operator: LocalOperator, patch: tuple[int, int, int]) -> int:
-    """Return the halo if it is at most a quarter of the patch, else 0 (also without a halo)."""
-    if not is_local(operator):  # before its statistics are fitted
-        return 0
-    return operator.halo if 4 * operator.halo <= min(patch) else 0
-
-
-def prepare(
-    examples: Sequence[Example],
-    classes: tuple[str, ...],
-    patch: tuple[int, int, int],
-    margin: int = 0,
-    limit: int = 32768,
-    seed: int = 0,
-    everywhere: bool = False,
-    replayed: Sequence[Example] = (),
-) -> Samples:
-    """Check the examples and put what `draw` needs on the device.
-
-    Args:
-        examples: one or more examples, labelled or not.
-        classes: classes of the segmenter; none for a restorer.
-        patch: edges of the patches, in voxels.
-        margin: border of a patch without loss, in voxels. Volumes are continued by mirror images,
-            as in `core.apply`, so that voxels at their faces can be drawn too.
-        limit: largest number of voxels per class and tomogram; of more, a random subset is kept.
-        seed: seed of that subset.
-        everywhere: whether to keep whole volumes, so that `draw` can take patches that nobody
-            annotated.
-        replayed: more examples, from which only patches that are replayed are drawn.
-
-    Raises:
-        ValueError: if there are no examples, a label has no class, or no patch would be drawn from
-            an unlabelled example among labelled ones.
-    """
-    if not examples:
-        raise ValueError("at least one example is needed")
-    if 2 * margin >= min(patch):
-        raise ValueError(f"a margin of {margin} voxels leaves nothing of patches of {patch}")
-    own = len(examples)
-    examples = [*examples, *replayed]
-    labelled = any(example.labels is not None for example in examples)
-    for example in examples:
-        example.check_labels(classes)
-        if labelled and example.labels is None and not everywhere:
-            raise ValueError(
-                f"{example.name}: is not labelled as other examples are, so no patch of it would "
-                "be drawn; train with `unannotated` patches to use it"
-            )
-    rng, values = np.random.default_rng(seed), range(max(len(classes), 2))
-    companions = present(examples)
-    arrays, voxels, offsets, shapes = [], [], [], []
-    for example in examples:
-        axes = _context(example, patch, margin, everywhere)
-        where = np.ix_(*[folded for folded, *_ in axes])
-        within = [inside for _, inside, *_ in axes]
-        inside = within[0][:, None, None] & within[1][:, None] & within[2]
-        kept = {}
-        for name, companion in companions.items():
-            given = getattr(example, name)
-            if given is None:
-                given = np.broadcast_to(np.float32(0), companion.shape(example.volume.shape))
-            kept[name] = companion.kept(given, where, inside)
-        if labelled:  # the labels of voxels that are not annotated are arbitrary
-            kept["labels"] = np.where(kept["weights"] > 0, kept["labels"], 0).astype(np.int8)
-        arrays.append(kept)
-        offsets.append([start for *_, start, _ in axes])
-        shapes.append([extent for *_, extent in axes])
-        drawn = kept["weights"] > 0 if labelled else inside & example.drawn[where]
-        label = kept["labels"] if labelled else np.zeros(drawn.shape, np.int8)
-        voxels.append([_some(drawn & (label == c), limit, rng) for c in values])
-    wedges = [canonical(example.wedge) for example in examples]
-    known = any(example.wedge is not None for example in examples)
-    table, counts = _table(voxels)
-    return jax.device_put(
-        Samples(
-            arrays=tuple(arrays),
-            shapes=np.array(shapes, np.int32),
-            voxels=table,
-            counts=counts,
-            wedges=jax.tree.map(lambda *leaves: jnp.stack(leaves), *wedges) if known else None,
-            flips=np.stack([_flips(example.wedge) for example in examples]),
-            offsets=np.array(offsets, np.int32),
-            replayed=np.arange(len(examples)) >= own,
-        )
-    )
-
-
-def _some(mask: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the indices ``(voxel, 3)`` of a mask, or a random subset of at most `limit`."""
-    found = np.flatnonzero(mask)
-    if found.size > limit:
-        found = np.sort(rng.choice(found, limit, replace=False))
-    return np.stack(np.unravel_index(found, mask.shape), -1)
-
-
-def _table(voxels: list[list[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the voxels of each tomogram and class as one array, and their counts."""
-    counts = np.array([[len(found) for found in classes] for classes in voxels], np.int32)
-    length = 1 << int(counts.max() - 1).bit_length()
-    table = np.zeros((*counts.shape, length, 3), np.int32)
-    for i, classes in enumerate(voxels):
-        for j, found in enumerate(classes):
-            table[i, j, : len(found)] = found
-    return table, counts
-
-
-def _pick(chance: jax.Array, allowed: jax.Array) -> jax.Array:
-    """Choose one of the allowed indices with equal chances, by a uniform number in [0, 1)."""
-    rank = jnp.cumsum(allowed) - 1
-    wanted = jnp.floor(chance * allowed.sum().astype(chance.dtype)).astype(rank.dtype)
-    return jnp.argmax(allowed & (rank == wanted))
+from cryojax_seg.training.companions import COMPANIONS
+from cryojax_seg.training.example import Batch
+from cryojax_seg.training.pool import draw_phantoms, pick
+from cryojax_seg.training.samples import Samples
 
 
 def _place(samples: Samples, among: Any, key: Key, patch: tuple[int, int, int], margin: int):
@@ -222,8 +25,8 @@ def _place(samples: Samples, among: Any, key: Key, patch: tuple[int, int, int], 
     """
     chance = jax.random.uniform(key, (6,))  # one call: each costs compilation time
     present = (samples.counts > 0) & among[:, None]
-    value = _pick(chance[0], present.any(0))
-    example = _pick(chance[1], present[:, value])
+    value = pick(chance[0], present.any(0))
+    example = pick(chance[1], present[:, value])
     index = jnp.floor(chance[2] * samples.counts[example, value].astype(chance.dtype))
     edges = np.asarray(patch, np.int32)
     jitter = margin + jnp.floor(chance[3:] * (edges - 2 * margin).astype(np.float32))
@@ -234,7 +37,7 @@ def _place(samples: Samples, among: Any, key: Key, patch: tuple[int, int, int], 
 def _anywhere(samples: Samples, key: Key, patch: tuple[int, int, int]):
     """Draw the tomogram, none that is replayed, and the origin of a patch that lies anywhere."""
     chance = jax.random.uniform(key, (4,))
-    example = _pick(chance[0], ~samples.replayed)
+    example = pick(chance[0], ~samples.replayed)
     free = samples.shapes[example] - np.asarray(patch, np.int32) + 1
     return example, jnp.floor(chance[1:] * free.astype(chance.dtype)).astype(jnp.int32)
 
@@ -254,7 +57,7 @@ def places(
         keys = jax.random.split(key, count)
         return jax.vmap(lambda k: _place(samples, among, k, patch, margin))(keys)
 
-    groups = [around(~samples.replayed, key, count)]
+    groups = [around(~samples.replayed, key, count)] if count else []
     if anywhere:
         keys = jax.random.split(jax.random.fold_in(key, 1), anywhere)
         groups.append(jax.vmap(lambda k: _anywhere(samples, k, patch))(keys))
@@ -274,18 +77,71 @@ def draw(
     margin: int = 0,
     anywhere: int = 0,
     replay: int = 0,
+    phantoms: int = 0,
 ) -> tuple[Batch, jax.Array]:
     """Draw a batch of patches, balanced over the annotated classes.
 
     Each patch holds an annotated voxel of a class chosen uniformly, anywhere inside its margin, or
     any measured voxel if nothing is labelled; `anywhere` more patches are drawn from the whole
-    tomograms, annotated or not, and `replay` more from the examples that are replayed. The weights
-    of those are scaled so that such a patch counts as much as an annotated one: of a simulation
-    every voxel is labelled, and of a tomogram perhaps one slice.
+    tomograms, annotated or not, `replay` more from the examples that are replayed, and `phantoms`
+    more from the scenes of the pool. The weights of the last two are scaled so that such a patch
+    counts as much as an annotated one: of a simulation every voxel is labelled, and of a tomogram
+    perhaps one slice.
 
     Returns:
         the batch, and for each patch the flips ``(batch, 8, 3)`` that keep its wedge.
     """
+    batch, flips = None, None
+    if count + anywhere + replay:
+        batch, flips = _cut_out(samples, key, count, patch, margin, anywhere, replay)
+    if phantoms:
+        more = draw_phantoms(samples.pool, jax.random.fold_in(key, 3), phantoms, patch)
+        none = jnp.zeros((phantoms, 8, 3), bool)  # they have been turned already
+        batch = more if batch is None else _joined(batch, more)
+        flips = none if flips is None else jnp.concatenate([flips, none])
+    weights = batch.weights
+    if weights is None:
+        return batch, flips
+    if margin:
+        inner = np.zeros(patch, np.float32)
+        inner[(slice(margin, -margin),) * 3] = 1
+        weights = weights * inner[None]
+    simulated = replay + phantoms
+    if count and simulated:
+        total = weights.sum((1, 2, 3))
+        others = total[:-simulated].sum() / count
+        factor = others * simulated / jnp.maximum(total[-simulated:].sum(), 1.0)
+        scales = jnp.where(np.arange(len(total)) < len(total) - simulated, 1.0, factor)
+        weights = weights * scales.astype(total.dtype)[:, None, None, None]
+    return dataclasses.replace(batch, weights=weights), flips
+
+
+def _joined(batch: Batch, phantoms: Batch) -> Batch:
+    """Return a batch with patches of phantoms added, which have no surface normals."""
+    joined = jax.tree.map(
+        lambda *parts: jnp.concatenate(parts),
+        *(
+            Batch(one.volume, one.labels, one.weights, batch.wedge and one.wedge)
+            for one in (batch, phantoms)
+        ),
+    )
+    if batch.normals is not None:
+        count = phantoms.volume.shape[0]
+        none = jnp.zeros((count, *batch.normals.shape[1:]), batch.normals.dtype)
+        joined = dataclasses.replace(joined, normals=jnp.concatenate([batch.normals, none]))
+    return joined
+
+
+def _cut_out(
+    samples: Samples,
+    key: Key,
+    count: int,
+    patch: tuple[int, int, int],
+    margin: int,
+    anywhere: int,
+    replay: int,
+) -> tuple[Batch, jax.Array]:
+    """Cut patches out of the tomograms, and return them with the flips that keep their wedges."""
     examples, origins = places(samples, key, count, patch, margin, anywhere, replay)
 
     def cut(where):
@@ -304,15 +160,5 @@ def draw(
 
     # A loop and not vmap, which would cut the patch out of every tomogram and then choose.
     parts = jax.lax.map(cut, (examples, origins))
-    if margin and "weights" in parts:
-        inner = np.zeros(patch, np.float32)
-        inner[(slice(margin, -margin),) * 3] = 1
-        parts["weights"] = parts["weights"] * inner[None]
-    if replay and "weights" in parts:
-        total = parts["weights"].sum((1, 2, 3))
-        others = total[:-replay].sum() / count
-        factor = others * replay / jnp.maximum(total[-replay:].sum(), 1.0)
-        scales = jnp.where(np.arange(len(total)) < len(total) - replay, 1.0, factor)
-        parts["weights"] = parts["weights"] * scales.astype(total.dtype)[:, None, None, None]
     wedge = jax.tree.map(lambda leaf: leaf[examples], samples.wedges)
     return Batch(**parts, wedge=wedge), samples.flips[examples]

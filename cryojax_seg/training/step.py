@@ -17,7 +17,8 @@ from cryojax_seg.segmenters import in_bfloat16
 from cryojax_seg.training.augment import augment
 from cryojax_seg.training.config import TrainConfig, TrainingError
 from cryojax_seg.training.optimizer import optimizer
-from cryojax_seg.training.sampling import Samples, draw
+from cryojax_seg.training.samples import Samples
+from cryojax_seg.training.sampling import draw
 from cryojax_seg.training.schedule import learning_rate, phases
 
 Arrays = dict[str, jax.Array]
@@ -159,7 +160,7 @@ def make_step(
     >>> import numpy as np
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> from cryojax_seg.training import Example
-    >>> from cryojax_seg.training.sampling import prepare
+    >>> from cryojax_seg.training.samples import prepare
     >>> config, segmenter = TrainConfig(steps=2, patch=8, batch=1), GlobalThreshold(0.5)
     >>> labels = np.zeros((8, 8, 8), int)
     >>> labels[:, 4:8] = 1
@@ -183,6 +184,7 @@ def make_step(
             margin,
             config.unannotated,
             config.replay,
+            config.phantoms,
         )
         if mesh is not None:
             shared = NamedSharding(mesh, PartitionSpec("data"))

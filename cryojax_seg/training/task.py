@@ -15,9 +15,11 @@ from cryojax_seg.training import checkpoint, convergence, rundir, validate
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
 from cryojax_seg.training.resume import Best, limits
-from cryojax_seg.training.sampling import Samples, places
+from cryojax_seg.training.samples import Samples
+from cryojax_seg.training.sampling import places
 from cryojax_seg.training.schedule import Phases
 from cryojax_seg.training.step import Parts, Step, TrainState, step_key
+from cryojax_seg.training.stream import Feed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,18 @@ class Task:
     margin: int
     mesh: jax.sharding.Mesh | None
     folder: Path | None
+    feed: Feed | None = None
+
+    @property
+    def measured(self) -> np.ndarray:
+        """Return a volume on which statistics of normalisation can be measured."""
+        return [*self.examples, *self.validation][0].measured
+
+    def samples_at(self, step: int) -> Samples:
+        """Return what patches are drawn from after so many steps."""
+        if self.feed is None:
+            return self.samples
+        return dataclasses.replace(self.samples, pool=self.feed.at(step))
 
     def save(self, state: TrainState, best: Best) -> None:
         """Write a checkpoint of this state, if there is a run folder."""
@@ -107,6 +121,9 @@ class Task:
 
     def patches(self, state: TrainState) -> str:
         """Describe the patches that the next step of this state sees, for messages."""
+        phantoms = f"{self.config.phantoms} of phantoms" if self.config.phantoms else ""
+        if not self.examples:
+            return phantoms
         samples, seed, number = _on_one_device((self.samples, state.seed, state.step))
         key, _ = step_key(seed, number)
         numbers, origins = jax.jit(places, static_argnums=(2, 3, 4, 5, 6))(
@@ -119,10 +136,11 @@ class Task:
             self.config.replay,
         )
         origins = np.asarray(origins) + np.asarray(samples.offsets)[np.asarray(numbers)]
-        return ", ".join(
+        found = [
             f"{self.examples[n].name} at zyx {tuple(o.tolist())}"
             for n, o in zip(np.asarray(numbers), origins, strict=True)
-        )
+        ]
+        return ", ".join([*found, phantoms] if phantoms else found)
 
 
 def _on_one_device(tree: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cryojax_seg import training
 from cryojax_seg.core import Segmenter
-from cryojax_seg.training.sampling import prepare
+from cryojax_seg.training.samples import prepare
 from cryojax_seg.training.schedule import Phases, phases
 from cryojax_seg.training.step import initial_state, make_step, take_apart
 from experiments.recipe import Data, score

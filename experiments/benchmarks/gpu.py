@@ -38,7 +38,7 @@ from cryojax_seg.segmenters import (
     unet_preset,
 )
 from cryojax_seg.segmenters.unet import Preset
-from cryojax_seg.training.sampling import prepare
+from cryojax_seg.training.samples import prepare
 from cryojax_seg.training.step import initial_state, take_apart
 from experiments.benchmarks.one_block import arithmetic, machine, rate, throughput
 from experiments.common import claim, write_results

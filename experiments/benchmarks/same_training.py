@@ -9,7 +9,8 @@ from torch.nn import functional
 from cryojax_seg import training
 from cryojax_seg.segmenters import UNet
 from cryojax_seg.training.augment import augment
-from cryojax_seg.training.sampling import draw, prepare
+from cryojax_seg.training.samples import prepare
+from cryojax_seg.training.sampling import draw
 from cryojax_seg.training.schedule import learning_rate
 from cryojax_seg.training.step import step_key
 from experiments.benchmarks.budget import phases_at

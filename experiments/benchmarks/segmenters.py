@@ -37,7 +37,7 @@ from cryojax_seg.runtime import keep_memory
 from cryojax_seg.segmenters import UNet
 from cryojax_seg.segmenters.ridge import symmetric_eigenvalues
 from cryojax_seg.training import Example, TrainConfig, make_step
-from cryojax_seg.training.sampling import prepare
+from cryojax_seg.training.samples import prepare
 from cryojax_seg.training.step import initial_state, take_apart
 from experiments.common import claim, write_results
 

@@ -35,7 +35,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 from cryojax_seg import core, runtime, training
 from cryojax_seg.segmenters import UNet
-from cryojax_seg.training.sampling import Samples, draw, prepare
+from cryojax_seg.training.samples import Samples, prepare
+from cryojax_seg.training.sampling import draw
 from cryojax_seg.training.schedule import learning_rate, phases
 from cryojax_seg.training.step import initial_state, step_key, take_apart
 from experiments.common import claim, write_results

@@ -16,7 +16,7 @@ from cryojax_seg.losses import self_supervised as under_test
 from cryojax_seg.losses.consistency import random_rotation
 from cryojax_seg.segmenters import GlobalThreshold
 from cryojax_seg.training import Batch
-from cryojax_seg.training.sampling import canonical
+from cryojax_seg.training.samples import canonical
 
 EDGE = 12
 SHAPE = (EDGE,) * 3

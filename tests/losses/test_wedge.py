@@ -17,7 +17,7 @@ from cryojax_seg.losses import consistency
 from cryojax_seg.losses import wedge as wedge_losses
 from cryojax_seg.segmenters import GlobalThreshold, LinearVote, WedgeConditioned
 from cryojax_seg.training import Batch
-from cryojax_seg.training.sampling import canonical
+from cryojax_seg.training.samples import canonical
 
 EDGE = 24
 WEDGE = MissingWedge((-60.0, 60.0))

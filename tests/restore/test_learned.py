@@ -12,7 +12,7 @@ from flax import nnx
 from cryojax_seg import core, evaluate, losses, restore, training
 from cryojax_seg.core import MissingWedge
 from cryojax_seg.segmenters import GlobalThreshold
-from cryojax_seg.training.sampling import canonical
+from cryojax_seg.training.samples import canonical
 
 WEDGE = MissingWedge((-60.0, 60.0))
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -10,7 +10,7 @@ import pytest
 from cryojax_seg.core import MissingWedge
 from cryojax_seg.training import Augmentation, Batch
 from cryojax_seg.training import augment as A
-from cryojax_seg.training.sampling import canonical
+from cryojax_seg.training.samples import canonical
 
 WEDGE = MissingWedge((-50.0, 60.0))
 # Compiled once for all tests: operation by operation they are hundreds of programs.

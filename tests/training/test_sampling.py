@@ -13,7 +13,7 @@ from cryojax_seg.losses import dice, supervised
 from cryojax_seg.segmenters import ConvNet, GlobalThreshold
 from cryojax_seg.training import Batch, Example, sampling, split_annotation
 from cryojax_seg.training.companions import COMPANIONS
-from cryojax_seg.training.sampling import canonical, exact_margin, prepare
+from cryojax_seg.training.samples import canonical, exact_margin, prepare
 
 draw = jax.jit(sampling.draw, static_argnums=(2, 3, 4))
 places = jax.jit(sampling.places, static_argnums=(2, 3, 4))

@@ -16,7 +16,7 @@ from flax import nnx
 from cryojax_seg import losses
 from cryojax_seg.segmenters import GlobalThreshold, LinearVote
 from cryojax_seg.training import Augmentation, TrainingError, make_step
-from cryojax_seg.training.sampling import prepare
+from cryojax_seg.training.samples import prepare
 from cryojax_seg.training.step import (
     initial_state,
     learnable,

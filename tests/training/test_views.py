@@ -13,7 +13,7 @@ from cryojax_seg.core.rotation import cube_rotations
 from cryojax_seg.segmenters import LinearVote
 from cryojax_seg.training import Augmentation, Batch, Example, TrainConfig, sampling, train
 from cryojax_seg.training import augment as A
-from cryojax_seg.training.sampling import canonical, prepare
+from cryojax_seg.training.samples import canonical, prepare
 
 SHAPE, EDGE = (14, 12, 13), (6, 6, 6)
 draw = jax.jit(sampling.draw, static_argnums=(2, 3, 4, 5))
