@@ -98,6 +98,8 @@ class Segment:
     flips: Literal["auto", "on", "off"] = "auto"
     """Average over the flips that leave the missing wedge unchanged, which is up to 8 times slower.
     By default this is done for a small U-Net such as unet-fast if the tilt range is known."""
+    force: bool = False
+    """Segment a tomogram whose voxels are over twice as large or small as those of the model."""
     dry_run: bool = False
     """Print the tiles of each tomogram and the memory that they take, and segment nothing."""
     resume: Resume = False
@@ -198,6 +200,7 @@ def _how(options: Segment) -> dict[str, Any]:
         "halo": int(halo) if halo.isdecimal() else halo,
         "contrast": options.volume.contrast,
         "voxel_size": options.volume.voxel_size,
+        "force": options.force,
     }
 
 

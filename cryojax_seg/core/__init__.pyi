@@ -16,6 +16,9 @@ from .intensity import normalize as normalize
 from .operator import LocalOperator as LocalOperator
 from .operator import hyperparameters as hyperparameters
 from .particles import Particles as Particles
+from .resampling import Resampled as Resampled
+from .rescaled import Rescaled as Rescaled
+from .rescaled import fit_rescaled as fit_rescaled
 from .segmenter import Segmenter as Segmenter
 from .segmenter import class_names as class_names
 from .segmenter import label_names as label_names

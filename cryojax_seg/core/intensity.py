@@ -8,6 +8,7 @@ import numpy as np
 from cryojax_seg.core.blank import Blank, census, find_blank, inner_box
 from cryojax_seg.core.blocks import EDGE, Readable, blocks, release
 from cryojax_seg.core.plain import Contrast
+from cryojax_seg.core.resampling import Resampled
 
 _MOST = 2**24  # voxels; larger volumes are subsampled to find their median
 
@@ -120,13 +121,17 @@ class Normalized:
 def measured_box(volume: Readable) -> tuple[slice, ...]:
     """Return a box of the volume with hardly any blank parts, in which to measure statistics.
 
-    The box is the whole volume if it has no blank parts or is not a `Normalized` volume.
+    The box is the whole volume if it has no blank parts or is not a `Normalized` volume; that of a
+    `Resampled` volume is the same part of it.
 
     >>> half = np.pad(np.random.default_rng(0).normal(size=(16, 16, 16)), ((0, 0), (0, 16), (0, 0)))
     >>> measured_box(Normalized(half, measure_intensity(half, "dark")))
     (slice(0, 16, None), slice(0, 16, None), slice(0, 16, None))
     """
     shape = volume.shape
+    if isinstance(volume, Resampled):
+        spans = zip(measured_box(volume.volume), volume.by, strict=True)
+        return tuple(slice(*r.within(s.start, s.stop)) for s, r in spans)
     if not isinstance(volume, Normalized) or not volume.intensity.blank.share:
         return tuple(slice(0, n) for n in shape)
     cell = max(1, int(np.ceil((np.prod(shape) / _MOST) ** (1 / 3))))

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from cryojax_seg.core import Segmenter, Symmetrized
+from cryojax_seg.core import Rescaled, Segmenter, Symmetrized
 from cryojax_seg.core.operator import require_local
 from cryojax_seg.core.plain import Shape
+from cryojax_seg.core.resampling import matrices
 from cryojax_seg.core.segmenter import check_divisible
 from cryojax_seg.segmenters import ConvNet, Isotonic, LinearVote, Tempered, Truncated, UNet
 from cryojax_seg.segmenters.blocks import SLOPE, Convolution, Down, Linear, ResidualBlock, Up
@@ -26,7 +27,7 @@ from cryojax_seg.segmenters.normalization import (
 
 _INSTALL = 'pip install "cryojax-seg[openvino]"'
 _METHODS = (UNet, ConvNet, LinearVote)
-_WRAPPERS = (Truncated, Tempered, Isotonic, Symmetrized)
+_WRAPPERS = (Truncated, Tempered, Isotonic, Symmetrized, Rescaled)
 
 
 def installed() -> bool:
@@ -95,12 +96,13 @@ def openvino_model(segmenter: Segmenter, shape: Shape | None = None) -> Any:
 
     Args:
         segmenter: a `UNet`, `ConvNet` or `LinearVote`, by itself or in `Truncated`, `Tempered`,
-            `Isotonic` or `Symmetrized`.
-        shape: of the input; None for any whose axes are multiples of the stride.
+            `Isotonic`, `Symmetrized` or `Rescaled`.
+        shape: of the input; None for any whose axes are multiples of the stride, unless the
+            segmenter is `Rescaled`.
 
     Raises:
         ValueError: for another segmenter, one whose statistics are not fitted, or a shape that the
-            stride does not divide; without the extra.
+            stride does not divide or that is missing; without the extra.
 
     >>> openvino_model(LinearVote(3), (8, 8, 8)).outputs  # doctest: +SKIP
     [<Output: names[logits] shape[8,8,8,1] type: f32>]
@@ -109,6 +111,8 @@ def openvino_model(segmenter: Segmenter, shape: Shape | None = None) -> Any:
     require_local(segmenter)
     if shape is not None:
         check_divisible(shape, segmenter.stride)
+    elif any(isinstance(module, Rescaled) for _, module in nnx.iter_modules(segmenter)):
+        raise ValueError("a graph that resamples its input needs a shape; give one")
     openvino = openvino_module()
     blocks = Blocks(openvino.opset13)
     volume = blocks.ops.parameter(shape or (-1, -1, -1), np.float32, name="volume")
@@ -163,6 +167,8 @@ class Blocks:
                 return self.isotonic(segmenter, x)
             case Symmetrized():
                 return self.symmetrized(segmenter, x)
+            case Rescaled():
+                return self.rescaled(segmenter, x)
         raise AssertionError(f"{type(segmenter).__name__} should have been refused")
 
     def unet(self, net: UNet, x: Any) -> Any:
@@ -206,6 +212,23 @@ class Blocks:
         end = np.iinfo(np.int64).min
         n = len(axes)
         return self.ops.slice(x, [-1] * n, [end] * n, [-1] * n, [axis + 2 for axis in axes])
+
+    def rescaled(self, rescaled: Rescaled, x: Any) -> Any:
+        """Add the resampling as a product with a matrix along each axis, there and back."""
+        sizes = x.get_output_shape(0)[2:]
+        pairs = [matrices(ratio, n) for ratio, n in zip(rescaled.by, sizes, strict=True)]
+        x = self.products(x, [there for there, _ in pairs])
+        x = (x - _array(rescaled.centre)) * _array(rescaled.gain)
+        return self.products(self.logits(rescaled.segmenter, x), [back for _, back in pairs])
+
+    def products(self, x: Any, matrices: list[np.ndarray]) -> Any:
+        along_z, along_y, along_x = matrices
+        batch, channels, z, y, n = x.get_output_shape(0)
+        x = self.ops.reshape(x, (batch, channels, z, y * n), False)
+        x = self.ops.matmul(along_z, x, False, False)
+        x = self.ops.reshape(x, (batch, channels, len(along_z), y, n), False)
+        x = self.ops.matmul(along_y, x, False, False)
+        return self.ops.matmul(x, along_x, False, True)
 
     def residual(self, block: ResidualBlock, x: Any) -> Any:
         branch = self.convolution(block.second, self.activation(self.convolution(block.first, x)))

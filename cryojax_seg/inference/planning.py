@@ -1,19 +1,21 @@
 """Plans the segmentation of a tomogram: the engine, the tiles, and the memory they need."""
 
 import dataclasses
-import logging
 import math
 from typing import Any, Literal, TypedDict, Unpack
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from cryojax_seg.core import (
     LocalOperator,
     Normalized,
+    Rescaled,
     Segmenter,
     Tiling,
     Tomogram,
+    fit_rescaled,
     labels,
     probabilities,
 )
@@ -29,12 +31,11 @@ from cryojax_seg.core.types import Logits
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.inference.engine import BASE, Engine, Name, Precision, bounded, choose_engine
 from cryojax_seg.inference.model import Model
+from cryojax_seg.inference.voxels import factor_for, sizes
 from cryojax_seg.io import check_memory, read_tomogram
 from cryojax_seg.io.files import PathLike
 from cryojax_seg.io.intensity import normalized
 from cryojax_seg.segmenters import Truncated, fit_halo, fit_normalization
-
-log = logging.getLogger(__name__)
 
 
 class Settings(TypedDict, total=False):
@@ -54,6 +55,8 @@ class Settings(TypedDict, total=False):
         contrast: whether structure is "dark" or "bright" in the file; by default as in the training
             data of the model.
         voxel_size: voxel size in angstrom, for a file that does not state it.
+        force: whether to segment a tomogram whose voxels are over twice as large or small as those
+            of the model; False by default.
         engine: the engine or its name; by default the fastest that is installed.
         precision: precision of the products of networks; by default bf16 on hardware with units for
             it, if this keeps 99.5 % of the labels, else f32. JAX takes f32 on a CPU.
@@ -66,6 +69,7 @@ class Settings(TypedDict, total=False):
     halo: int | Literal["auto", "exact"]
     contrast: Contrast | None
     voxel_size: Any
+    force: bool
     engine: Engine | Name
     precision: Precision
 
@@ -117,7 +121,8 @@ class Plan:
     Attributes:
         tomogram: the tomogram as read.
         volume: the same tomogram, normalized block by block as it is read.
-        segmenter: the segmenter, fitted to the tomogram.
+        segmenter: the segmenter, fitted to the tomogram; a `core.Rescaled` if the tomogram has
+            other voxels than the model.
         tiling: the tiles.
         postprocess: the function that turns logits into labels and maps.
         engine: the engine that computes the logits.
@@ -151,14 +156,38 @@ class Plan:
             program(np.zeros(self.tiling.padded, np.float32))
 
     def __str__(self) -> str:
-        tiling, segmenter = self.tiling, self.segmenter
-        of = f" of {segmenter.segmenter.halo}" if isinstance(segmenter, Truncated) else ""
+        tiling, exact = self.tiling, exact_halo(self.segmenter)
+        of = f" of {exact}" if exact > self.segmenter.halo else ""
         tiles = "1 tile" if tiling.count == 1 else f"{tiling.count} tiles"
         return (
             f"{_times(tiling.shape)} voxels in {tiles} of {_times(tiling.tile)} with a halo of "
             f"{tiling.halo} voxels{of}: {tiling.waste:.2f} voxels computed for each, about "
-            f"{self.memory:.1f} GiB of memory at most, in {self.engine.precision}"
+            f"{self.memory:.1f} GiB of memory at most, in {self.engine.precision}{self._resampled}"
         )
+
+    @property
+    def _resampled(self) -> str:
+        """Return the voxels to which the tomogram is resampled, in words; nothing if it is not."""
+        parts = [m for _, m in nnx.iter_modules(self.segmenter) if isinstance(m, Rescaled)]
+        if not parts or self.tomogram.voxel_size is None:
+            return ""
+        pairs = zip(self.tomogram.voxel_size, parts[0].factor, strict=True)
+        return f", resampled to voxels of {sizes([size / factor for size, factor in pairs])} A"
+
+
+def exact_halo(segmenter: Segmenter) -> int:
+    """Return the halo of a segmenter without `Truncated`.
+
+    >>> from cryojax_seg.segmenters import LinearVote
+    >>> exact_halo(Rescaled(Truncated(LinearVote(4), 1), 0.5)) == Rescaled(LinearVote(4), 0.5).halo
+    True
+    """
+    match segmenter:
+        case Truncated():
+            return exact_halo(segmenter.segmenter)
+        case Rescaled() if isinstance(segmenter.segmenter, Truncated):
+            return segmenter.around(segmenter.segmenter.segmenter).halo
+    return segmenter.halo
 
 
 def _times(shape: Shape) -> str:
@@ -239,15 +268,22 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
     engine = settings.get("engine", "auto")
     if not isinstance(engine, Engine):
         engine = choose_engine(engine, settings.get("precision", "auto"), segmenter)
-    _warn_if_other_voxels(tomogram, card.voxel_size)
+    factor = factor_for(tomogram, card, settings.get("force", False))
     volume = normalized(tomogram, settings.get("contrast") or card.contrast)
+    rescaled = None if factor is None else fit_rescaled(segmenter, volume, factor)
+    seen = volume if rescaled is None else rescaled.view(volume)  # by the segmenter itself
     thresholds = (card.thresholds or ()) if threshold is None else (threshold,)
     postprocess = LabelsAndMaps(thresholds, settings.get("probabilities", False))
     # Statistics are best measured as in training.
     patch = card.patch or 64
-    fitted = fit_normalization(segmenter, volume, patch=patch, measure=engine.measure)
-    engine = bounded(engine, fitted, volume, tomogram.name)
-    each = engine.bytes_per_voxel(fitted, postprocess)
+    fitted = fit_normalization(segmenter, seen, patch=patch, measure=engine.measure)
+
+    def on_grid(segmenter: Segmenter) -> Segmenter:
+        return segmenter if rescaled is None else rescaled.around(segmenter)
+
+    whole = on_grid(fitted)
+    engine = bounded(engine, whole, volume, tomogram.name)
+    each = engine.bytes_per_voxel(whole, postprocess)
 
     def cut(segmenter: Segmenter) -> Tiling:
         if (tile := settings.get("tile")) is not None:
@@ -255,28 +291,19 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
         memory = settings.get("memory", 2.0) * 2**30 - engine.base
         return plan_tiles(segmenter, volume.shape, memory, each=each)
 
-    tiling = cut(fitted)
+    tiling = cut(whole)
     # Of one tile too where the halo is most of the work, unless it had to be measured first.
     known = halo != "auto" or card.halo is not None
     if halo != "exact" and (tiling.count > 1 or (known and tiling.waste > WASTE)):
-        if halo == "auto" and card.halo is None:
-            run = Engine(engine.name, "f32").run(fitted)
-            fitted = fit_halo(fitted, volume, run=run)[0]
+        if halo != "auto":
+            whole = Truncated(whole, halo)
+        elif card.halo is not None:
+            whole = on_grid(Truncated(fitted, card.halo))
         else:
-            fitted = Truncated(fitted, card.halo if halo == "auto" else halo)  # pyright: ignore
-        tiling = cut(fitted)
+            run = Engine(engine.name, "f32").run(fitted)
+            whole = on_grid(fit_halo(fitted, seen, run=run)[0])
+        tiling = cut(whole)
     # A block as it is read and as it is computed; the rest depends on the method.
     advice = f"its tiles have a halo of {tiling.halo} voxels: give a smaller halo"
     check_memory(tomogram.name, 8 * math.prod(tiling.padded), advice)
-    return Plan(tomogram, volume, engine.segmenter(fitted), tiling, postprocess, engine, each)
-
-
-def _warn_if_other_voxels(tomogram: Tomogram, trained: tuple[float, ...] | None) -> None:
-    if tomogram.voxel_size is None or trained is None:
-        return
-    ratios = [a / b for a, b in zip(tomogram.voxel_size, trained, strict=True)]
-    if max(ratios) > 1.1 or min(ratios) < 0.9:
-        log.warning(
-            f"{tomogram.name}: has voxels of {tomogram.voxel_size[0]:.4g} A, the model was trained "
-            f"on {trained[0]:.4g} A; bin or rescale the tomogram to that"
-        )
+    return Plan(tomogram, volume, engine.segmenter(whole), tiling, postprocess, engine, each)

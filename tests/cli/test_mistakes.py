@@ -158,7 +158,11 @@ def test_warnings_are_lines_too(run, files, trained, tmp_path):
     io.write_mrc(coarse, -tomogram.density, Tomogram(tomogram.density, (20.0, 20.0, 20.0)))
     status, _, errors = run("segment", trained, coarse, "-o", tmp_path / "out")
     assert status == 0
-    assert "cryojax-seg: warning:" in errors and "voxels of 20 A" in errors
+    assert "has voxels of 20 A, and the model is for voxels of 10 A" in errors
+    far = tmp_path / "far.mrc"
+    io.write_mrc(far, -tomogram.density, Tomogram(tomogram.density, (30.0, 30.0, 30.0)))
+    status, _, errors = run("segment", trained, far, "-o", tmp_path / "far")
+    assert status != 0 and "(--voxel-size, --force)" in errors
     words = ("train", files / "tomogram.mrc", "--labels", files / "sparse.mrc", "--steps", "1")
     words += ("--method", "threshold", "--contrast", "bright", "--patch", "16")
     status, _, errors = run(*words, "-o", tmp_path / "run")

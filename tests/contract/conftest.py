@@ -10,6 +10,7 @@ from cryojax_seg.core import (
     Chain,
     LocalOperator,
     MissingWedge,
+    Rescaled,
     Segmenter,
     Stacked,
     Symmetrized,
@@ -131,6 +132,13 @@ OPERATORS = {
     "tempered": Case(lambda: Tempered(GlobalThreshold(0.5, 0.5), 2.0)),
     "isotonic": Case(
         lambda: Isotonic(GlobalThreshold(0.5, 0.5), (-9.0, 0.0, 2.0, 9.0), (-8.0, -1.0, 2.0, 4.0))
+    ),
+    "rescaled, coarser": Case(
+        lambda: Rescaled(GlobalThreshold(0.1), 0.66, 0.1, 1.5), bitwise=False
+    ),
+    "rescaled, finer": Case(lambda: Rescaled(LinearVote(1), 1.5), True),
+    "rescaled, axes differ": network(
+        lambda rngs: Rescaled(UNet(2, 1, norm="frozen", rngs=rngs), (1.0, 0.5, 2.0))
     ),
     "truncated": Case(lambda: Truncated(LinearVote(2), 2), True, transforms=True),
     "wedge conditioned": Case(

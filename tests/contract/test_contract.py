@@ -13,7 +13,8 @@ from jaxtyping import TypeCheckError
 
 import cryojax_seg.restore
 import cryojax_seg.segmenters
-from cryojax_seg.core import Chain, LocalOperator, Segmenter, apply, combinators, hyperparameters
+from cryojax_seg import core
+from cryojax_seg.core import Chain, LocalOperator, Segmenter, apply, hyperparameters
 from cryojax_seg.core.operator import is_local, operator_name
 from cryojax_seg.io import ModelCard, load_model, save_model
 from cryojax_seg.io.modules import rebuild
@@ -274,5 +275,5 @@ def test_the_list_is_complete(every_case):
     chains = [operator for operator in operators if isinstance(operator, Chain)]
     found = {type(o) for o in (*operators, *(r for chain in chains for r in chain.restorers))}
     # What computes in 16 bits has no differences to compare with; see segmenters/test_precision.py.
-    packages = (cryojax_seg.segmenters, cryojax_seg.restore, combinators)
+    packages = (cryojax_seg.segmenters, cryojax_seg.restore, core.combinators, core.rescaled)
     assert found == concrete(LocalOperator, *packages) - {Bfloat16}

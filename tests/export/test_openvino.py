@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from cryojax_seg import export
-from cryojax_seg.core import MissingWedge, Symmetrized
+from cryojax_seg.core import MissingWedge, Rescaled, Symmetrized
 from cryojax_seg.segmenters import (
     ConvNet,
     GlobalThreshold,
@@ -62,6 +62,9 @@ CASES = {
     "tempered": lambda: Tempered(altered(LinearVote(1)), 0.7),
     "isotonic": lambda: Isotonic(altered(LinearVote(1)), (-1.0, 0.2, 0.5), (-2.0, 0.0, 3.0)),
     "flips": lambda: Symmetrized(Truncated(altered(LinearVote(1)), 0), MissingWedge((-60.0, 60.0))),
+    "rescaled": lambda: Tempered(
+        Rescaled(unet(2, 1, classes=THREE), (1.0, 0.5, 2.0), 0.1, 1.5), 1.2
+    ),
 }
 
 
@@ -174,6 +177,8 @@ def test_refusals(monkeypatch):
         export.openvino_model(Tempered(GlobalThreshold(0.0), 2.0))
     with pytest.raises(ValueError, match="multiple of the stride 4"):
         export.OpenVINOProgram(case("U-Net")[0], (8, 8, 10))
+    with pytest.raises(ValueError, match="needs a shape"):
+        export.openvino_model(case("rescaled")[0])
     with pytest.raises(ValueError, match="compiled for blocks of"):
         export.OpenVINOProgram(case("vote")[0], SHAPE)(VOLUME[:4])
     monkeypatch.setitem(sys.modules, "openvino", None)
