@@ -4,9 +4,9 @@
     python experiments/pretrain.py ... --minutes 120 --resume   # another sitting of an hour
     python experiments/pretrain.py --tiny                       # a minute, for the tests
 
-A U-Net learns from a stream of scenes of all presets at voxels of 9 to 11 angstrom, which are
-rendered once and imaged anew for every patch (`training.Randomisation`), and is validated on scenes
-of another seed. The folder holds the run, and in `model` the model with its card.
+A U-Net learns from a stream of scenes of the preset ``varied`` at voxels of 9 to 11 angstrom, which
+are rendered once and imaged anew for every patch (`training.Randomisation`), and is validated on
+scenes of another seed. The folder holds the run, and in `model` the model with its card.
 """
 
 import dataclasses
@@ -71,8 +71,7 @@ class Config:
 
 def stream_of(config: Config, seed: int) -> training.Stream:
     """Return the scenes of a seed."""
-    kinds = training.KINDS[:3] if config.tiny else training.KINDS
-    scenes = training.Scenes((config.edge,) * 3, kinds=kinds, seed=seed, cache=config.cache)
+    scenes = training.Scenes((config.edge,) * 3, seed=seed, cache=config.cache)
     return training.Stream(MODELS[config.model], scenes, config.scenes, config.every)
 
 

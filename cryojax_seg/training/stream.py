@@ -21,7 +21,7 @@ from cryojax_seg.training.imaging import Randomisation, draw_conditions, image_p
 from cryojax_seg.training.pool import Pool, Rendered, empty_pool, inserted, label_values
 
 Kind = Callable[[Key, Shape, float], Scene]
-KINDS = (presets.crowded, presets.cytoskeleton, presets.vesicles, presets.organelles)
+KINDS = (presets.varied,)
 Source = Callable[[int], Rendered]
 
 
