@@ -68,6 +68,7 @@ class Recipe:
     decay: float = 0.5
     rotate90: float = 0.0
     rotate: float = 0.0
+    precision: Literal["f32", "bf16"] = "f32"
 
 
 def _tversky_and_cross_entropy(logits, labels, weights):
@@ -93,6 +94,7 @@ RECIPES = {
     "slow mean": Recipe(ema=0.999),
     "cube rotations": Recipe(rotate90=0.5),
     "small rotations": Recipe(rotate=0.5),
+    "bf16": Recipe(precision="bf16"),
     "small patches": Recipe(patch=32, batch=4),
     "flat patches": Recipe(patch=(24, 64, 64)),
     "one patch": Recipe(batch=1),
@@ -186,6 +188,7 @@ def settings_of(recipe: Recipe, data: Data, seed: int, steps: int) -> training.T
         ema=recipe.ema,
         decay=recipe.decay,
         seed=seed,
+        precision=recipe.precision,
         augmentation=training.Augmentation(rotate90=recipe.rotate90, rotate=recipe.rotate),
     )
 
