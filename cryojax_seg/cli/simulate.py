@@ -10,6 +10,11 @@ from tyro.conf import Positional, arg
 
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Output, Overwrite, Resume, TiltOptions, default, flat
+from cryojax_seg.errors import ParameterError
+
+# The mean of structures is then about 0.5 standard deviations above that of the background, as in
+# real tomograms at 1 to 1.7 nm per voxel.
+CONTRAST_SIGMA = 1.0
 
 Preset = Literal[
     "vesicles",
@@ -40,9 +45,12 @@ class Simulate:
     """Shape of the volume in voxels."""
     voxel_size: Annotated[float, arg(metavar="ANGSTROM")] = 10.0
     """Voxel size in angstrom."""
-    snr: float = 0.1
-    """Signal-to-noise ratio inside the structures, as a ratio of variances (no unit). Real
-    tomograms have 0.02 to 1."""
+    contrast_sigma: Annotated[float | None, default("SIGMA", f"{CONTRAST_SIGMA:g}")] = None
+    """Contrast of structures in standard deviations of the noise, as the root mean square over
+    their voxels. With 1, structures are as visible as in real tomograms; with 0.3, hardly."""
+    snr: Annotated[float | None, default("RATIO", "the square of --contrast-sigma")] = None
+    """Signal-to-noise ratio inside the structures, as a ratio of variances (no unit). It replaces
+    --contrast-sigma."""
     tier: Literal["wedge", "tilt_series"] = "wedge"
     """Level of detail. 'wedge' applies the missing wedge and coloured noise, in milliseconds.
     'tilt_series' simulates projections, contrast transfer, thickness, radiation damage, electron
@@ -95,18 +103,33 @@ def run(options: Simulate) -> None:
             overwrite=options.overwrite,
             progress=progress,
         )
-    console.say(f"{made} tomograms in {options.output}, {time.monotonic() - start:.0f} s")
+    console.say(
+        f"{made} tomograms in {options.output}, {time.monotonic() - start:.0f} s; contrast "
+        f"{imaging.snr**0.5:.2g} sigma, which is a signal-to-noise ratio of {imaging.snr:.2g}"
+    )
 
 
 def _imaging(options: Simulate) -> Any:
     """Return how the tomograms are imaged."""
     from cryojax_seg import simulate
 
-    wedge = options.tilt.wedge()
+    wedge, snr = options.tilt.wedge(), _signal_to_noise(options)
     if options.tier == "wedge":
-        return simulate.WedgeImaging(snr=options.snr, wedge=wedge)
+        return simulate.WedgeImaging(snr=snr, wedge=wedge)
     if not 0 < options.tilt_step < float("inf"):
         raise ValueError(f"--tilt-step must be above 0 degrees, got {options.tilt_step:g}")
     low, high = wedge.tilt_range
     scheme = simulate.TiltScheme.every(options.tilt_step, low, high, tilt_axis=wedge.tilt_axis)
-    return simulate.TiltSeriesImaging(simulate.Acquisition(scheme=scheme), options.snr)
+    return simulate.TiltSeriesImaging(simulate.Acquisition(scheme=scheme), snr)
+
+
+def _signal_to_noise(options: Simulate) -> float:
+    """Return the ratio of variances that the options ask for, the square of the contrast."""
+    if options.snr is not None:
+        if options.contrast_sigma is not None:
+            raise ParameterError("give either contrast_sigma or snr", "contrast_sigma", "snr")
+        return options.snr
+    contrast = CONTRAST_SIGMA if options.contrast_sigma is None else options.contrast_sigma
+    if not 0 < contrast < float("inf"):
+        raise ParameterError(f"contrast_sigma must be above 0, got {contrast:g}", "contrast_sigma")
+    return contrast**2

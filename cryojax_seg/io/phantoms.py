@@ -82,6 +82,7 @@ def write_phantom(
         truth = {
             **(facts or {}),
             "snr": float(phantom.imaged.snr),
+            "contrast_sigma": float(phantom.imaged.snr) ** 0.5,
             "wedge": phantom.wedge and dataclasses.asdict(phantom.wedge.as_numbers()),
             "imaging": how and {"kind": type(how).__name__} | dataclasses.asdict(how),
             "classes": simulate.CLASSES,

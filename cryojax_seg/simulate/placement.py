@@ -5,7 +5,10 @@ the nearest excluded volume, so a candidate is proposed only where its centre ha
 and it is accepted if all points of its excluded volume are free.
 """
 
+import dataclasses
 import functools
+import itertools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +66,7 @@ class _Template:
         structure: the structure.
         points: ``(n, 3)`` points in the excluded volume, about as dense as the lattice.
         inner: depth of the origin below the surface of the excluded volume, angstrom.
+        radius: of a ball around the origin with all points, angstrom.
         reach: how far from the origin distances are of use, angstrom. Distances close to the
             structure also guide later proposals, of structures as thick as this one.
     """
@@ -74,8 +78,8 @@ class _Template:
         _, kept = np.unique(cells, axis=0, return_index=True)
         self.points = points[kept]
         self.inner = -float(excluded_volume_at(structure, jnp.zeros((1, 3)))[0])
-        self.reach = float(np.linalg.norm(points, axis=-1).max()) + spacing
-        self.reach += float(np.clip(self.inner, 20.0, 100.0)) + gap
+        self.radius = float(np.linalg.norm(points, axis=-1).max())
+        self.reach = self.radius + spacing + float(np.clip(self.inner, 20.0, 100.0)) + gap
 
     @functools.cached_property
     def table(self) -> np.ndarray:
@@ -191,7 +195,7 @@ class Occupancy:
 
         If only the centre must lie within the volume, a position near a face has fewer obstacles
         than one in the middle, and structures gather at the faces. With `periodic` they do not,
-        because the part beyond a face needs as much room at the opposite face.
+        because the part beyond a face occupies as much room at the opposite face.
 
         Args:
             structure: the structure to place.
@@ -218,9 +222,20 @@ class Occupancy:
             if self.free_at(template.points @ matrix.T + centre, inside, periodic):
                 dtype = np.float32
                 placed = Placed(structure, centre.astype(dtype), matrix.astype(dtype), name)
-                self.add(placed, hollow)
+                for image in self._images(placed) if periodic else (placed,):
+                    self.add(image, hollow)
                 return placed
         return None
+
+    def _images(self, placed: Placed) -> Iterator[Placed]:
+        """Yield a placed structure, and its periodic images that reach into the volume."""
+        period = np.array(self.clearance.shape) * self.spacing
+        radius = self._template(placed.structure).radius
+        shifts = np.array(list(itertools.product((0, 1, -1), repeat=3)))
+        centres = np.asarray(placed.centre) + shifts * period
+        near = ((centres > -radius) & (centres < self.extent + radius)).all(-1)
+        for centre in centres[near].astype(np.float32):
+            yield dataclasses.replace(placed, centre=centre)
 
     def fits(self, placed: Placed, inside: bool = False) -> bool:
         """Return whether the excluded volume of a structure is free where it is placed.

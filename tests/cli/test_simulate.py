@@ -83,6 +83,16 @@ def test_what_is_there_stays_unless_told_otherwise(folder, run):
     assert (folder / "vesicles-000" / "tomogram.mrc").stat().st_mtime_ns == before
 
 
+def test_the_contrast_is_the_root_of_the_ratio(run, tmp_path):
+    words = ("--shape", "24", "28", "32", "--voxel-size", "12", "--crowding", "0.04")
+    for name, more, contrast in (("given", ("--contrast-sigma", "0.5"), 0.5), ("default", (), 1.0)):
+        status, _, err = run("simulate", "vesicles", "-o", tmp_path / name, *words, *more)
+        assert status == 0 and f"contrast {contrast:g} sigma" in err
+        truth = json.loads((tmp_path / name / "vesicles-000" / "truth.json").read_text())
+        assert truth["snr"] == pytest.approx(contrast**2, rel=0.02)
+        assert truth["contrast_sigma"] == pytest.approx(contrast, rel=0.01)
+
+
 @pytest.mark.parametrize("content", ["[]", "5", "[" * 10**5, "{", ""])
 def test_a_damaged_truth_is_named(folder, run, tmp_path, content):
     (tmp_path / "vesicles-000").mkdir()
@@ -109,6 +119,8 @@ def test_a_tilt_series_of_ones_own_map(tmp_path, run):
     ("words", "message"),
     [
         (("vesicles", "--snr", "0"), "snr must be above 0"),
+        (("vesicles", "--contrast-sigma", "0"), "contrast_sigma must be above 0"),
+        (("vesicles", "--contrast-sigma", "1", "--snr", "1"), "either contrast_sigma or snr"),
         (("vesicles", "--voxel-size", "-1"), "voxel_size must be above 0"),
         (("vesicles", "--tilt-range", "-95", "60"), "within -90 to 90"),
         (("vesicles", "--tilt-range", "60", "-60"), "lowest first"),

@@ -4,8 +4,10 @@ import jax
 import numpy as np
 import pytest
 
+from cryojax_seg.cli.simulate import Simulate
 from cryojax_seg.simulate import (
     Bilayer,
+    GaussianComplex,
     Occupancy,
     Placed,
     Sphere,
@@ -77,6 +79,26 @@ def test_a_crowd_has_the_volume_asked_for_and_says_so_otherwise():
 def test_a_dense_crowd_of_small_proteins_is_reached():
     placed, notes = add_macromolecules(room(shape=(24, 24, 24)), 0.28, {"globule": globule()})
     assert notes == [] and len(placed) > 20
+
+
+def test_macromolecules_do_not_gather_at_the_faces():
+    """Their centres are uniform: as many in the core as its share of the volume, 3 errors."""
+    ball = GaussianComplex(np.zeros((1, 3), np.float32), np.ones(1, np.float32), 40.0)
+    rooms = [room(seed, (48, 48, 48)) for seed in range(12)]
+    placed = [p for space in rooms for p in add_macromolecules(space, 0.25, {"ball": ball})[0]]
+    centres = np.array([p.centre for p in placed])
+    assert len(centres) > 400 and centres.min() >= 0 and centres.max() <= 470
+    core = ((centres >= 80) & (centres <= 390)).all(-1).mean()
+    share = (310 / 470) ** 3
+    assert core == pytest.approx(share, abs=3 * (share * (1 - share) / len(centres)) ** 0.5)
+
+
+def test_organelles_fit_into_the_default_shape_of_the_command():
+    for seed in range(5):
+        key = jax.random.key(seed)
+        scene = presets.organelles(key, Simulate.shape, Simulate.voxel_size, crowding=0.02)
+        assert scene.notes == ()
+        assert {"Golgi stack", "mitochondrion", "reticulum"} <= {p.name for p in scene.objects}
 
 
 def test_membrane_proteins_stand_on_the_membrane():
