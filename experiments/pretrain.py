@@ -5,8 +5,9 @@
     python experiments/pretrain.py --tiny                       # a minute, for the tests
 
 A U-Net learns from a stream of scenes of the preset ``varied`` at voxels of 9 to 11 angstrom, which
-are rendered once and imaged anew for every patch (`training.Randomisation`), and is validated on
-scenes of another seed. The folder holds the run, and in `model` the model with its card.
+are rendered once and imaged anew for every patch (`training.Randomisation`). It is validated and
+calibrated on scenes of another seed, at usual contrast. The folder holds the run, and in `model`
+the model with its card.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import math
 import pathlib
 import sys
 import time
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -22,8 +23,10 @@ import tyro
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, io, runtime, training
-from cryojax_seg.segmenters import Truncated, fit_halo, fit_normalization
+from cryojax_seg.segmenters import fit_halo
 from cryojax_seg.training import methods
+from cryojax_seg.training.calibrating import Known, calibrate, known
+from cryojax_seg.training.imaging import Range
 from experiments.common import environment
 
 MODELS = {
@@ -61,18 +64,39 @@ class Config:
     """scenes from which patches are drawn at a time"""
     every: int = 200
     """steps after which a new scene replaces the oldest one"""
-    held_out: int = 6
-    """scenes of another seed for validation"""
+    held_out: int = 3
+    """scenes of another seed for validation that hold each class, and as many that hold none"""
     cache: pathlib.Path | None = None
-    """folder in which rendered scenes are kept for the next run"""
+    """folder in which rendered scenes are kept; by default `scenes` beside the output, so that
+    models trained beside each other share them"""
     tiny: bool = False
     """a few steps on small scenes"""
 
 
 def stream_of(config: Config, seed: int) -> training.Stream:
     """Return the scenes of a seed."""
-    scenes = training.Scenes((config.edge,) * 3, seed=seed, cache=config.cache)
+    cache = config.out.absolute().parent / "scenes" if config.cache is None else config.cache
+    scenes = training.Scenes((config.edge,) * 3, seed=seed, cache=cache)
     return training.Stream(MODELS[config.model], scenes, config.scenes, config.every)
+
+
+def held_out(config: Config) -> list[training.Example]:
+    """Return scenes for validation, of usual contrast."""
+    stream = stream_of(config, config.seed + 1000)
+    usual = dataclasses.replace(stream.ranges, contrast=Range(0.6, 1.5))
+    stream = dataclasses.replace(stream, ranges=usual)
+    counts = np.zeros(max(len(MODELS[config.model]), 2), int)  # of none, and of each class
+    found = []
+    for number in range(2 if config.tiny else 20 * config.held_out):
+        example = stream.example(number)
+        inside = np.bincount(example.labels.ravel(), minlength=len(counts)) > 500
+        inside[0] = not inside[1:].any()
+        if (inside & (counts < config.held_out)).any():
+            counts += inside
+            found.append(example)
+        if (counts[1:] >= config.held_out).all():
+            break
+    return found
 
 
 def settings(config: Config) -> training.TrainConfig:
@@ -95,34 +119,15 @@ def settings(config: Config) -> training.TrainConfig:
     )
 
 
-def scores(segmenter: Any, examples: list[training.Example], halo: int | None) -> dict[str, Any]:
-    """Return Dice and average precision of each class on whole scenes."""
-    overlaps: dict[str, Any] = {}
-    rankings: dict[str, Any] = {}
-    names = core.label_names(segmenter.classes)
-    for example in examples:
-        fitted = fit_normalization(segmenter, example.measured, patch=min(example.volume.shape))
-        fitted = fitted if halo is None else Truncated(fitted, halo)
-        logits = core.apply(fitted, example.volume)
-        found, labels = np.asarray(core.probabilities(logits)), np.asarray(core.labels(logits))
-        for value, name in enumerate(names[1:], 1):
-            true = example.labels == value
-            one = evaluate.rank(
-                found[..., value if found.shape[-1] > 1 else 0].ravel(), true.ravel()
-            )
-            if one is not None:
-                rankings[name] = one + rankings[name] if name in rankings else one
-        for name, one in evaluate.overlap(
-            labels, example.labels, example.weights, fitted.classes
-        ).items():
-            overlaps[name] = one + overlaps[name] if name in overlaps else one
-    return {
-        name: {
-            "dice": overlaps[name].dice,
-            "average precision": rankings[name].average_precision if name in rankings else None,
-        }
-        for name in names[1:]
-    }
+def precisions(held: Known) -> dict[str, float | None]:
+    """Return the average precision of each class but the background."""
+    found = np.asarray(core.probabilities(held.logits[:, None, None]))[:, 0, 0]
+    scores = {}
+    for value, name in enumerate(core.label_names(held.classes)[1:], 1):
+        likely = found[:, value if found.shape[-1] > 1 else 0]
+        one = evaluate.rank(likely, held.labels == value)
+        scores[name] = None if one is None else one.average_precision
+    return scores
 
 
 def main(config: Config) -> None:
@@ -132,36 +137,52 @@ def main(config: Config) -> None:
     if config.tiny:
         small = {"patch": 16, "edge": 40, "patches": 2, "scenes": 2, "held_out": 1}
         config = dataclasses.replace(config, **small)
-    stream, other = stream_of(config, config.seed), stream_of(config, config.seed + 1000)
     start = time.perf_counter()
-    held_out = [other.example(number) for number in range(config.held_out)]
-    print(f"{len(held_out)} scenes for validation: {time.perf_counter() - start:.0f} s", flush=True)
-    network = methods.build(METHODS[config.size], MODELS[config.model], held_out[0].volume)
-    network = training.with_prior(network, held_out)
+    validation = held_out(config)
+    print(
+        f"{len(validation)} scenes for validation: {time.perf_counter() - start:.0f} s", flush=True
+    )
+    network = methods.build(METHODS[config.size], MODELS[config.model], validation[0].volume)
+    network = training.with_prior(network, validation)
+    stream = stream_of(config, config.seed)
     result = training.train(
         network,
         [],
         settings(config),
-        validation=held_out,
+        validation=validation,
         stream=stream,
         run=config.out,
         resume=config.resume,
     )
-    operator = result.operator
-    halo = operator.halo
-    if halo >= config.patch // 2:
-        halo = fit_halo(operator, held_out[0].measured)[0].halo
-    found = scores(operator, held_out, halo)
-    for name, one in found.items():
+    operator, halo = result.operator, None
+    if operator.halo >= config.patch // 2:
+        halo = fit_halo(operator, validation[0].measured)[0].halo
+    held = known(operator, validation, config.patch, halo)
+    calibrated, overlaps = calibrate(operator, held)
+    operator = calibrated.on(operator)
+    average = precisions(held)
+    scores = {
+        name: {"dice": one.dice, "average precision": average[name]}
+        for name, one in overlaps.items()
+    }
+    print(calibrated)
+    for name, one in scores.items():
         print(name, {key: value and round(value, 3) for key, value in one.items()})
     seconds = math.fsum(line["seconds"] for line in result.history)
-    ranges = stream.ranges
+    sizes, ranges, fitted = stream.scenes.voxel_sizes, stream.ranges, calibrated.recalibration
     card = io.ModelCard(
         voxel_size=(VOXEL,) * 3,
         contrast="dark",
-        tilt_range=None,
         patch=config.patch,
         halo=halo,
+        voxel_sizes=(min(sizes), max(sizes)),
+        tilt_ranges=(
+            (ranges.lowest.high, ranges.highest.low),
+            (ranges.lowest.low, ranges.highest.high),
+        ),
+        temperature=None if fitted is None else fitted.temperature,
+        shifts=None if fitted is None else fitted.shifts,
+        thresholds=calibrated.thresholds,
         provenance={
             "method": METHODS[config.size],
             "command": "python experiments/pretrain.py "
@@ -171,12 +192,8 @@ def main(config: Config) -> None:
             "steps": result.steps,
             "minutes": round(seconds / 60, 1),
             "scenes": max(stream.numbers(result.steps)) + 1,
-            "seen": {
-                "voxel_size": [min(stream.scenes.voxel_sizes), max(stream.scenes.voxel_sizes)],
-                "tilt_range": [ranges.lowest.low, ranges.highest.high],
-                "ranges": dataclasses.asdict(ranges),
-            },
-            "scores": found,
+            "ranges": dataclasses.asdict(ranges),
+            "scores": scores,
         },
     )
     io.save_model(config.out / "model", operator, card, overwrite=True)
