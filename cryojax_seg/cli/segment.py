@@ -84,7 +84,8 @@ class Segment:
 
     model: Positional[Path]
     """Name of a built-in model, such as membrane, or folder RUN that `cryojax-seg train -o RUN`
-    wrote. A folder in the current one that holds a model comes before a built-in name."""
+    wrote; a folder of that name comes before a built-in model. For a first look without any model:
+    sheet or tensor-voting for membranes, threshold for all that is dense."""
     tomograms: Tomograms
     """Volumes to segment: MRC (also .rec, .map, .gz, .bz2), TIFF or OME-Zarr."""
     output: Output
@@ -126,7 +127,9 @@ def run(options: Segment) -> None:
     if many.slurm is not None and not many.workers:
         raise ValueError("--slurm needs --workers, the number of jobs")
     targets = inference.output_paths(sources, options.output, f".labels.{options.format}")
-    io.check_places(targets, [*sources, inference.model_folder(options.model)])
+    untrained = inference.untrained_method(options.model)
+    read = [] if untrained else [inference.model_folder(options.model)]
+    io.check_places(targets, [*sources, *read])
     if many.workers:
         from cryojax_seg import runtime
 
@@ -168,6 +171,11 @@ def _load(options: Segment) -> "inference.Model":
 
     runtime.keep_compiled()  # and memory goes back to the system, so that --memory holds
     model = load_model(options.model, options.allow_module)
+    if model.first_look:
+        console.say(
+            f"{model.first_look}: a first look by a method that was not trained, with a threshold "
+            "that is fitted to each tomogram; cryojax-seg models lists models that were trained"
+        )
     tilts = options.volume.tilt_range or model.card.tilt_range
     automatic = tilts is not None and model.is_small_unet
     if options.flips == "off" or (options.flips == "auto" and not automatic):

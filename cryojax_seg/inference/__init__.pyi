@@ -8,6 +8,7 @@ from .built_in import built_in_name as built_in_name
 from .built_in import missing_facts as missing_facts
 from .built_in import model_facts as model_facts
 from .built_in import model_folder as model_folder
+from .built_in import untrained_method as untrained_method
 from .engine import Engine as Engine
 from .engine import choose_engine as choose_engine
 from .extraction import extract_files as extract_files

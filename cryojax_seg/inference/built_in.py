@@ -5,11 +5,13 @@ import difflib
 import logging
 import math
 from pathlib import Path
+from typing import get_args
 
 from cryojax_seg.io.card import ModelCard, read_card
 from cryojax_seg.io.files import FileError, PathLike, former_folder
 from cryojax_seg.io.model import read_description
 from cryojax_seg.io.modules import ModelError
+from cryojax_seg.training import methods
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 SIZES = ("standard", "fast")  # a name without a size means the first of them that is there
@@ -105,6 +107,20 @@ def model_folder(path: PathLike) -> Path:
     raise FileError(
         f"{path}: no such model folder, and no built-in model has that name; {_hint(given.name)}"
     )
+
+
+def untrained_method(path: PathLike) -> methods.Untrained | None:
+    """Return the method for a first look that a path means; None for a model.
+
+    A folder of that name that holds a model comes first.
+
+    >>> untrained_method("sheet"), untrained_method("runs/sheet")
+    ('sheet', None)
+    """
+    known: tuple[methods.Untrained, ...] = get_args(methods.Untrained)
+    if _local(path) is not None:
+        return None
+    return next((method for method in known if method == str(path)), None)
 
 
 def model_facts(path: PathLike) -> Facts:

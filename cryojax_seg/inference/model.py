@@ -11,15 +11,20 @@ import numpy as np
 from cryojax_seg.core import (
     LocalOperator,
     MissingWedge,
+    Normalized,
     Segmenter,
     Symmetrized,
+    Tomogram,
     hyperparameters,
 )
-from cryojax_seg.inference.built_in import model_folder
+from cryojax_seg.errors import ParameterError
+from cryojax_seg.inference.built_in import model_folder, untrained_method
 from cryojax_seg.io import ModelCard, load_model
 from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.io.modules import flat_state
 from cryojax_seg.segmenters import UNet
+from cryojax_seg.training import methods
+from cryojax_seg.training.untrained import build, first_look
 
 SMALL = 200_000  # parameters
 
@@ -33,10 +38,34 @@ class Model:
     Attributes:
         segmenter: the segmenter.
         card: the facts about its training data on which inference depends.
+        first_look: the method of the segmenter, if it was not trained and is fitted to each
+            tomogram, see `training.first_look`.
     """
 
     segmenter: Segmenter
     card: ModelCard = dataclasses.field(default_factory=ModelCard)
+    first_look: methods.Untrained | None = None
+
+    def fitted(self, tomogram: Tomogram, volume: Normalized) -> Segmenter:
+        """Return the segmenter for a tomogram, of which `volume` is the normalized form.
+
+        Raises:
+            ParameterError: if a method that was not trained needs a voxel size, and there is none.
+            FileError: if it finds the same everywhere.
+        """
+        if self.first_look is None:
+            return self.segmenter
+        if tomogram.voxel_size is None:
+            raise ParameterError(
+                f"{tomogram.name}: has no voxel size, from which {self.first_look} takes its "
+                "scale; give voxel_size",
+                "voxel_size",
+            )
+        size = float(np.mean(tomogram.voxel_size))
+        try:
+            return first_look(self.first_look, volume, size)
+        except ValueError as error:
+            raise FileError(f"{tomogram.name}: {error}") from None
 
     @property
     def is_small_unet(self) -> bool:
@@ -96,7 +125,8 @@ def load(path: PathLike, allow: Sequence[str] = ()) -> Model:
 
     Args:
         path: the folder RUN, or RUN/model, or a name that `built_in_models` lists, such as
-            ``membrane``, which means the best size there is, or ``membrane-fast``.
+            ``membrane``, which means the best size there is, or ``membrane-fast``; or a method for
+            a first look, which was not trained: ``threshold``, ``sheet`` or ``tensor-voting``.
         allow: modules outside of this package that the model may import, see `io.load_model`.
 
     Raises:
@@ -111,6 +141,10 @@ def load(path: PathLike, allow: Sequence[str] = ()) -> Model:
     >>> load(folder).segmenter.classes
     ('foreground',)
     """
+    method = untrained_method(path)
+    if method is not None:
+        card = ModelCard(provenance={"method": method})
+        return Model(build(method), card, first_look=method)
     segmenter, card = load_model(model_folder(path), allow)
     if not isinstance(segmenter, Segmenter):
         raise FileError(f"{path}: is a {type(segmenter).__name__}, which gives no labels")

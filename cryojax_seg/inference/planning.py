@@ -270,6 +270,7 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
         engine = choose_engine(engine, settings.get("precision", "auto"), segmenter)
     factor = factor_for(tomogram, card, settings.get("force", False))
     volume = normalized(tomogram, settings.get("contrast") or card.contrast)
+    segmenter = model.fitted(tomogram, volume)
     rescaled = None if factor is None else fit_rescaled(segmenter, volume, factor)
     seen = volume if rescaled is None else rescaled.view(volume)  # by the segmenter itself
     thresholds = (card.thresholds or ()) if threshold is None else (threshold,)

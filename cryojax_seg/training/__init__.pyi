@@ -31,3 +31,4 @@ from .step import make_step as make_step
 from .stream import KINDS as KINDS
 from .stream import Scenes as Scenes
 from .stream import Stream as Stream
+from .untrained import first_look as first_look

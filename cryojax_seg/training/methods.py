@@ -32,6 +32,9 @@ Method = Literal[
     "tomoseg",
 ]
 
+# Methods that can be fitted to a tomogram without annotation, see `untrained.first_look`.
+Untrained = Literal["threshold", "sheet", "tensor-voting"]
+
 NAMES = ",".join(get_args(Method))
 USUAL: Method = "unet-fast"  # what is trained unless a method is named
 

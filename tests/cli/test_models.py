@@ -96,3 +96,15 @@ def test_training_starts_from_a_name_and_records_it(run, vote, files, tmp_path):
     words = ("train", "--config", tmp_path / "run" / "config.yaml", "--resume", "--steps", "3")
     status, _, said = run(*words, "-o", tmp_path / "run")
     assert status == 0, said
+
+
+def test_a_first_look_needs_no_model(run, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, said = run("segment", "sheet", files / "tomogram.mrc", "-o", "labels.mrc")
+    assert status == 0, said
+    assert "sheet: a first look by a method that was not trained" in said
+    found = io.read_tomogram("labels.mrc").density
+    assert 0.02 < found.mean() < 0.5 and out.startswith("labels.mrc: membrane ")
+    status, _, said = run("train", files / "tomogram.mrc", "--labels", files / "sparse.mrc",
+                          "--start", "sheet", "-o", "run")  # fmt: skip
+    assert status == 2 and "sheet: no such model folder" in said
