@@ -63,7 +63,7 @@ class Imaging(abc.ABC):
         """Return the missing wedge; None if everything is measured."""
 
     @abc.abstractmethod
-    def __call__(self, density: Volume, mask: Mask, voxel_size: float, key: Key) -> Imaged:
+    def __call__(self, density: Volume, mask: Mask, voxel_size: Number, key: Key) -> Imaged:
         """Image a density.
 
         Args:
@@ -142,7 +142,7 @@ class WedgeImaging(Imaging):
             if isinstance(value, float | int) and not 0 < value < math.inf:
                 raise ParameterError(f"{name} must be above 0, got {value}", name)
 
-    def __call__(self, density: Volume, mask: Mask, voxel_size: float, key: Key) -> Imaged:
+    def __call__(self, density: Volume, mask: Mask, voxel_size: Number, key: Key) -> Imaged:
         measure = (lambda v: v) if self.wedge is None else self.wedge.apply
         signal = measure(density)
         noises = [

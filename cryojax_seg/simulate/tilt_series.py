@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.core.types import Key, Mask, Volume
+from cryojax_seg.core.types import Key, Mask, Number, Volume
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.simulate.acquisition import Acquisition, TiltSeries, expose
@@ -60,7 +60,7 @@ class TiltSeriesImaging(Imaging):
         scheme = self.acquisition.scheme
         return MissingWedge(scheme.tilt_range, scheme.tilt_axis)
 
-    def reconstruct(self, images, series: TiltSeries, shape, voxel_size: float) -> Volume:
+    def reconstruct(self, images, series: TiltSeries, shape, voxel_size: Number) -> Volume:
         """Reconstruct a volume of this shape from images ``(tilt, y, x)`` of a series."""
         density = images / (2 * self.acquisition.microscope.phase(voxel_size))
         if self.iterations:
@@ -69,7 +69,7 @@ class TiltSeriesImaging(Imaging):
             density, series.angles, shape, self.filter, series.tilt_axis
         )
 
-    def __call__(self, density: Volume, mask: Mask, voxel_size: float, key: Key) -> Imaged:
+    def __call__(self, density: Volume, mask: Mask, voxel_size: Number, key: Key) -> Imaged:
         series = expose(density, voxel_size, self.acquisition, key)
         signal = self.reconstruct(series.clean, series, density.shape, voxel_size)
         if self.snr is not None:
