@@ -141,6 +141,7 @@ def fit_model(
     else:
         method, data = starting.method_of(start, method), starting.named_like(start, data)
         starting.check_start(start, data)
+        data = starting.sized_like(start, data)
         if any(settings.get(name) is not None for name in SIZES):
             raise ParameterError("a start model has a size of its own", *SIZES)
     methods.known(method)

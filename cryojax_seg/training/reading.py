@@ -8,10 +8,11 @@ from os import PathLike
 import numpy as np
 
 from cryojax_seg import evaluate, io
-from cryojax_seg.core import MissingWedge, class_names, label_names
+from cryojax_seg.core import MissingWedge, Tomogram, class_names, label_names
 from cryojax_seg.core.plain import Contrast, TiltAxis
 from cryojax_seg.errors import Mendable, ParameterError
 from cryojax_seg.training.example import Example, split_annotation
+from cryojax_seg.training.resampling import VoxelSize, alike, at_one_size
 
 Path = str | PathLike[str]
 _log = logging.getLogger("cryojax_seg.training")
@@ -52,6 +53,9 @@ def read_examples(
 ) -> Examples:
     """Read tomograms with their annotation, and check that one segmenter can learn from them.
 
+    Tomograms of finer voxels than others, by over 5 %, are resampled with their labels to the
+    coarsest, which the log says.
+
     Warnings are logged for labels that seem to lie on structure of the other contrast, to be
     mirrored, or to lie where a tomogram holds no data, and for classes without voxels.
 
@@ -90,7 +94,8 @@ def read_examples(
     wedge = None if tilt_range is None else MissingWedge(tilt_range, tilt_axis)
     names = label_names(class_names(classes, 1)) if classes else None
     volumes = [io.read_tomogram(path, voxel_size) for path in tomograms]
-    shared = io.common_voxel_size(volumes)
+    wanted = _coarsest(volumes)
+    shared = io.common_voxel_size(volumes) if wanted is None else wanted
     examples = []
     for tomogram, path in zip(volumes, labels, strict=True):
         annotation = io.read_labels(path, tomogram, names, ignore, slices or None, voxel_size)
@@ -106,8 +111,22 @@ def read_examples(
         )
         _warn_if_unlikely(example, path, contrast)
         examples.append(example)
+    if wanted is not None:
+        examples = at_one_size(examples, [t.require_voxel_size() for t in volumes], wanted)
     found = _classes(examples, labels, classes, ignore)
     return Examples(tuple(examples), found, shared, contrast, tilt_range)
+
+
+def _coarsest(volumes: Sequence[Tomogram]) -> VoxelSize | None:
+    """Return the coarsest voxel size of tomograms that differ in it; None if they do not.
+
+    None as well where one is unknown, as that may be any of them.
+    """
+    if any(tomogram.voxel_size is None for tomogram in volumes):
+        return None
+    sizes = [tomogram.require_voxel_size() for tomogram in volumes]
+    z, y, x = map(max, zip(*sizes, strict=True))
+    return None if all(alike(size, (z, y, x)) for size in sizes) else (z, y, x)
 
 
 def _without(missing: np.ndarray, annotation: io.Annotation) -> np.ndarray:

@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,12 @@ from cryojax_seg.simulate import CLASSES
 from cryojax_seg.training import methods
 from cryojax_seg.training.phantoms import not_simulated
 from cryojax_seg.training.reading import Examples
+from cryojax_seg.training.resampling import alike, angstrom, at_one_size
 
 Start = tuple[Segmenter, ModelCard]  # as `io.load_model` returns them
 RATE = 1 / 3  # of the learning rate from scratch; more of it unlearns what the model knows
-ALIKE = 0.1  # fraction by which voxel sizes may differ
+ALIKE = 0.1  # fraction by which the axes of a voxel may differ in a simulation
+FAR = 2.001  # ratio of voxel sizes above which nothing is known of the model
 FINEST = 2.5  # angstrom; phantoms of finer voxels take minutes
 _log = logging.getLogger("cryojax_seg.training")
 
@@ -79,14 +80,14 @@ def check_start(start: Start, data: Examples) -> None:
     A warning is logged if the tomograms have the other contrast, or no voxel size.
 
     Raises:
-        ParameterError: if the model restores first, voxel sizes differ by more than 10 %, or
+        ParameterError: if the model restores first, voxel sizes differ more than twofold, or
             classes differ and the method is no network.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> start = (GlobalThreshold(0.5), ModelCard(voxel_size=(10.0, 10.0, 10.0)))
-    >>> check_start(start, Examples((), voxel_size=(13.6, 13.6, 13.6)))
+    >>> check_start(start, Examples((), voxel_size=(27.0, 27.0, 27.0)))
     Traceback (most recent call last):
-    cryojax_seg.errors.ParameterError: the tomograms have voxels of 13.6 angstrom, ...
+    cryojax_seg.errors.ParameterError: the tomograms have voxels of 27 angstrom, ...
     """
     segmenter, card = start
     if isinstance(segmenter, Chain):
@@ -100,12 +101,11 @@ def check_start(start: Start, data: Examples) -> None:
         _log.warning(Mendable(f"{lacking} voxel size, so nobody knows if it fits", "voxel_size"))
     else:
         ratios = [a / b for a, b in zip(data.voxel_size, card.voxel_size, strict=True)]
-        if max(ratios) > 1 + ALIKE or min(ratios) < 1 - ALIKE:
+        if max(ratios) > FAR or min(ratios) < 1 / FAR:
             raise ParameterError(
-                f"the tomograms have voxels of {_text(data.voxel_size)} angstrom, and the start "
-                f"model learned from {_text(card.voxel_size)}; rescale tomograms and labels to "
-                "that (by Fourier cropping, as binning does), or give voxel_size if the files are "
-                "wrong",
+                f"the tomograms have voxels of {angstrom(data.voxel_size)} angstrom, and the "
+                f"start model learned from {angstrom(card.voxel_size)}, more than twofold off; "
+                "start with another model, or give voxel_size if the files are wrong",
                 *("start", "voxel_size"),
             )
     if card.contrast != data.contrast:
@@ -121,6 +121,24 @@ def check_start(start: Start, data: Examples) -> None:
             "same order, or start without a model",
             *("classes", "start"),
         )
+
+
+def sized_like(start: Start, data: Examples) -> Examples:
+    """Return the data in voxels of the model, resampled with its labels if they differ by over 5 %.
+
+    Nothing changes where a voxel size is unknown.
+
+    >>> volume = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    >>> data = Examples((Example(volume, np.ones((8, 8, 8), int)),), voxel_size=(5.0, 5.0, 5.0))
+    >>> found = sized_like((Any, ModelCard(voxel_size=(10.0, 10.0, 10.0))), data)
+    >>> found.examples[0].volume.shape, found.voxel_size
+    ((4, 4, 4), (10.0, 10.0, 10.0))
+    """
+    wanted, size = start[1].voxel_size, data.voxel_size
+    if wanted is None or size is None or alike(size, wanted):
+        return data
+    examples = at_one_size(data.examples, [size] * len(data.examples), wanted)
+    return dataclasses.replace(data, examples=tuple(examples), voxel_size=wanted)
 
 
 def replayed_share(data: Examples, started: bool, replay: float | int | None = None) -> float:
@@ -167,14 +185,10 @@ def _not_simulated(data: Examples) -> str | None:
         return "the voxel size is not known"
     finest, widest = min(data.voxel_size), max(data.voxel_size)
     if widest > (1 + ALIKE) * finest:
-        return f"voxels of {_text(data.voxel_size)} angstrom are no cubes"
+        return f"voxels of {angstrom(data.voxel_size)} angstrom are no cubes"
     if finest < FINEST:
         return f"voxels of {finest:.4g} angstrom are finer than {FINEST:g} angstrom"
     return None
-
-
-def _text(sizes: Sequence[float]) -> str:
-    return " x ".join(dict.fromkeys(f"{size:.4g}" for size in sizes))
 
 
 def begin(segmenter: Segmenter, classes: tuple[str, ...], seed: int = 0) -> Segmenter:

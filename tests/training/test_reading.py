@@ -14,16 +14,24 @@ SHAPE = (16, 40, 40)
 
 
 @pytest.mark.filterwarnings("ignore:.*cell is 0")
-def test_tomograms_of_several_voxel_sizes_are_refused(write, balls, caplog):
+def test_tomograms_of_several_voxel_sizes_are_brought_to_the_coarsest(write, balls, caplog):
     volume, labels = balls
     a, b = write("a.mrc", volume, 10.0), write("b.mrc", volume, 5.0)
     c, d = write("c.mrc", volume, 10.4), write("d.mrc", volume, None)
     marks = [write("l.mrc", labels, None)] * 2
-    with pytest.raises(io.FileError) as refused:
-        read_examples((a, b), marks)
-    for word in (str(a), str(b), "10, 10, 10 A", "5, 5, 5 A"):
-        assert word in str(refused.value)
-    assert refused.value.parameters == ("voxel_size",)
+    with caplog.at_level(logging.INFO):
+        found = read_examples((a, b), marks)
+    assert "b.mrc: has voxels of 5 A; it is resampled to 10 A with its labels" in caplog.text
+    assert found.voxel_size == (10.0, 10.0, 10.0)
+    coarse, fine = found.examples
+    assert coarse.volume.shape == SHAPE and fine.volume.shape == (8, 20, 20)
+    assert fine.labels.mean() == pytest.approx(coarse.labels.mean(), rel=0.25)
+    inside = fine.labels > 0
+    assert fine.volume[inside].mean() > fine.volume[~inside].mean() + 1
+    assert abs(np.median(fine.volume)) < 1e-3  # normalized again
+    with pytest.raises(io.FileError, match="d.mrc|b.mrc"):
+        with pytest.warns(io.HeaderWarning):
+            read_examples((a, b, d), [*marks, marks[0]])
     size = read_examples((a, c), marks).voxel_size
     assert size == pytest.approx((10.2, 10.2, 10.2))
     with pytest.warns(io.HeaderWarning, match="d.mrc: its voxel size is unknown, and .*a.mrc"):

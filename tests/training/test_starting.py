@@ -95,8 +95,8 @@ def test_labels_without_names_have_those_of_the_model():
     [
         (
             LinearVote(1, classes=("membrane",)),
-            {"voxel_size": (10.0, 10.0, 11.5)},
-            "voxels of 10 x 11.5 angstrom, and the start model learned from 10; rescale",
+            {"voxel_size": (10.0, 10.0, 21.5)},
+            "voxels of 10 x 21.5 angstrom, and the start model learned from 10, more than twofold",
             ("start", "voxel_size"),
         ),
         (
@@ -119,6 +119,26 @@ def test_a_start_that_does_not_fit_is_refused(segmenter, changes, message, param
     with pytest.raises(ParameterError, match=message) as refused:
         starting.check_start((segmenter, CARD), data)
     assert refused.value.parameters == parameters
+
+
+def test_tomograms_of_other_voxels_are_resampled_for_the_model(caplog):
+    labels = np.zeros((16, 16, 16), int)
+    labels[:, 4:8] = 1
+    weights = np.zeros(labels.shape)
+    weights[5] = 1  # one annotated slice, of two that become one
+    volume = np.random.default_rng(0).normal(size=labels.shape) + 3 * labels
+    example = Example(volume.astype(np.float32), labels, weights, name="t.mrc")
+    data = Examples((example,), ("membrane",), (5.0, 5.0, 5.0))
+    with caplog.at_level("INFO"):
+        found = starting.sized_like((LinearVote(1), CARD), data)
+    assert "t.mrc: has voxels of 5 A; it is resampled to 10 A with its labels" in caplog.text
+    (one,) = found.examples
+    assert found.voxel_size == SIZE and one.volume.shape == (8, 8, 8)
+    assert one.weights[2].all() and one.weights.sum() == 64
+    np.testing.assert_array_equal(one.labels[2], np.arange(8)[:, None].repeat(8, 1) // 2 == 1)
+    assert one.volume[2][one.labels[2] == 1].mean() > one.volume[2][one.labels[2] == 0].mean() + 2
+    near = dataclasses.replace(data, voxel_size=(9.7, 10.0, 10.0))
+    assert starting.sized_like((LinearVote(1), CARD), near) is near
 
 
 def test_what_may_be_a_mistake_is_warned_of(caplog):
