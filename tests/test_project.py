@@ -51,7 +51,7 @@ LAYERS = {
     "io": {"core", "particles", "measure", "simulate"},
     "inference": {
         *("core", "segmenters", "export", "restore", "evaluate", "io", "training", "runtime"),
-        "particles",
+        *("particles", "measure"),
     },
     "report": {"core", "evaluate", "measure", "io", "training"},
     "demonstration": {

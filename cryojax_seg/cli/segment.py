@@ -21,6 +21,7 @@ from cryojax_seg.cli.arguments import (
     check_resume,
     default,
     load_model,
+    named,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +52,53 @@ class RunOptions:
     precision: Literal["auto", "f32", "bf16"] = "auto"
     """Precision of networks. 'auto' uses bf16 where the GPU, or the CPU with OpenVINO, has units
     for it, if it keeps 99.5 % of the labels; otherwise f32."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CleanOptions:
+    """Clean the labels, and number the objects in them."""
+
+    min_size: Annotated[
+        tuple[str, ...],
+        default(
+            "NM3|CLASS=NM3 ...",
+            "0",
+            "Remove objects of less than this volume in nm^3, of every class or of those named.",
+        ),
+    ] = ()
+    fill_holes: Annotated[
+        tuple[str, ...],
+        default(
+            "NM3|CLASS=NM3 ...",
+            "0",
+            "Fill holes in objects up to this volume in nm^3, of every class or of those named.",
+        ),
+    ] = ()
+    instances: bool = False
+    """Also write NAME.instances.mrc with a number for each object."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options as `inference.segment_file` takes them."""
+        given = {"min_size": self.min_size, "fill_holes": self.fill_holes}
+        volumes = {name: _volumes(words, name) for name, words in given.items() if words}
+        return volumes | ({"instances": True} if self.instances else {})
+
+
+def _volumes(words: tuple[str, ...], name: str) -> "float | dict[str, float]":
+    """Return one volume for all classes, or a volume for each class that is named."""
+    option = name.replace("_", "-")
+    try:
+        if len(words) == 1 and "=" not in words[0]:
+            return float(words[0])
+        pairs = named(words, option, "CLASS=NM3", "membrane=500")
+        return {word: float(value) for word, value in pairs.items()}
+    except ValueError as error:
+        if str(error).startswith("--"):
+            raise
+        raise ValueError(
+            f"--{option} {' '.join(words)}: give a volume in nm^3 such as 500, or one for each "
+            "class such as membrane=500"
+        ) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +155,7 @@ class Segment:
     overwrite: Overwrite = False
     allow_module: AllowedModules = ()
     volume: VolumeOptions = VolumeOptions(contrast=None)
+    clean: CleanOptions = CleanOptions()
     run: RunOptions = RunOptions()
     many: ManyOptions = ManyOptions()
 
@@ -140,6 +189,7 @@ def run(options: Segment) -> None:
         model,
         pairs,
         probabilities=options.probabilities,
+        instances=options.clean.instances,
         resume=options.resume,
         overwrite=options.overwrite,
     )
@@ -209,6 +259,7 @@ def _how(options: Segment) -> dict[str, Any]:
         "contrast": options.volume.contrast,
         "voxel_size": options.volume.voxel_size,
         "force": options.force,
+        **options.clean.settings(),
     }
 
 
@@ -245,7 +296,10 @@ def _segment(prepared: _Prepared, pair: tuple[Path, Path]) -> str:
         )  # fmt: skip
     if done.shares is None:
         return f"{target}: is done already"
-    parts = ", ".join(f"{name} {100 * part:.2f} %" for name, part in done.shares.items())
+    counts = {name: f" in {n} object{'s' * (n != 1)}" for name, n in (done.objects or {}).items()}
+    parts = ", ".join(
+        f"{name} {100 * part:.2f} %{counts.get(name, '')}" for name, part in done.shares.items()
+    )
     return f"{target}: {parts} ({done.seconds:.1f} s)"
 
 

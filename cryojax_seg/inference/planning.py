@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, Unpack
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,7 @@ from cryojax_seg.core import (
     Tiling,
     Tomogram,
     fit_rescaled,
+    label_names,
     labels,
     probabilities,
 )
@@ -29,6 +30,7 @@ from cryojax_seg.core.tiling import (
 )
 from cryojax_seg.core.types import Logits
 from cryojax_seg.errors import ParameterError
+from cryojax_seg.inference.cleaning import Cleaning, CleanSettings, check_cleaning, cleaning
 from cryojax_seg.inference.engine import BASE, Engine, Name, Precision, bounded, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.inference.voxels import factor_for, sizes
@@ -38,10 +40,10 @@ from cryojax_seg.io.intensity import normalized
 from cryojax_seg.segmenters import Truncated, fit_halo, fit_normalization
 
 
-class Settings(TypedDict, total=False):
+class Settings(CleanSettings, total=False):
     """Holds the settings of a segmentation, each of which has a default.
 
-    Taken by `plan`, `segment` and `segment_file`.
+    Taken by `plan`, `segment` and `segment_file`. Those of cleaning are in `CleanSettings`.
 
     Attributes:
         threshold: probability above which a voxel belongs to the class, for models of one class; by
@@ -127,6 +129,7 @@ class Plan:
         postprocess: the function that turns logits into labels and maps.
         engine: the engine that computes the logits.
         bytes_per_voxel: memory of a tile for each of its voxels, with its halo.
+        cleaning: how the labels are cleaned afterwards.
     """
 
     tomogram: Tomogram
@@ -136,6 +139,7 @@ class Plan:
     postprocess: LabelsAndMaps
     engine: Engine
     bytes_per_voxel: float
+    cleaning: Cleaning
 
     @property
     def memory(self) -> float:
@@ -231,10 +235,21 @@ def check_settings(**settings: Unpack[Settings]) -> None:
         raise ParameterError(f"threshold must lie between 0 and 1, got {threshold:g}", "threshold")
     if not memory * 2**30 > BASE:
         raise ParameterError(f"memory must be above {BASE / 2**30:g} GiB, got {memory:g}", "memory")
+    check_cleaning(**cleaning_of(settings))
     if tile is not None and tile < 1:
         raise ParameterError(f"tile is a number of voxels above 0, got {tile}", "tile")
     if halo not in ("auto", "exact") and not (isinstance(halo, int) and halo >= 0):
         raise ParameterError(f"halo is a number of voxels, 'auto' or 'exact', got {halo!r}", "halo")
+
+
+def cleaning_of(settings: Settings) -> CleanSettings:
+    """Return the settings that belong to cleaning.
+
+    >>> cleaning_of({"threshold": 0.4, "min_size": 100.0})
+    {'min_size': 100.0}
+    """
+    found: Any = {n: v for n, v in settings.items() if n in CleanSettings.__annotations__}
+    return found
 
 
 def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Settings]) -> Plan:
@@ -269,6 +284,7 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
     if not isinstance(engine, Engine):
         engine = choose_engine(engine, settings.get("precision", "auto"), segmenter)
     factor = factor_for(tomogram, card, settings.get("force", False))
+    cleaned = cleaning(tomogram, label_names(segmenter.classes)[1:], **cleaning_of(settings))
     volume = normalized(tomogram, settings.get("contrast") or card.contrast)
     segmenter = model.fitted(tomogram, volume)
     rescaled = None if factor is None else fit_rescaled(segmenter, volume, factor)
@@ -307,4 +323,5 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
     # A block as it is read and as it is computed; the rest depends on the method.
     advice = f"its tiles have a halo of {tiling.halo} voxels: give a smaller halo"
     check_memory(tomogram.name, 8 * math.prod(tiling.padded), advice)
-    return Plan(tomogram, volume, engine.segmenter(whole), tiling, postprocess, engine, each)
+    whole = engine.segmenter(whole)
+    return Plan(tomogram, volume, whole, tiling, postprocess, engine, each, cleaned)

@@ -11,7 +11,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from cryojax_seg.core import Tomogram, apply_tiles, label_names
-from cryojax_seg.core.blocks import release
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.errors import ParameterError
+from cryojax_seg.inference.cleaning import number_type
 from cryojax_seg.inference.engine import Engine, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.inference.planning import Plan, Settings, check_settings, plan
@@ -23,10 +25,10 @@ from cryojax_seg.io import (
     check_places,
     folder_made,
     is_half_published,
-    read_tomogram,
     zarr_folders,
 )
 from cryojax_seg.io.files import PathLike
+from cryojax_seg.io.output import open_output
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +47,16 @@ class Segmented:
         shares: the share of the voxels of each class except the background; None if the file was
             done already.
         seconds: the time that it took.
+        instances: the volume with the numbers of objects; None unless asked for.
+        objects: the number of objects of each class; None unless they were numbered.
     """
 
     labels: Path
     maps: dict[str, Path]
     shares: dict[str, float] | None
     seconds: float
+    instances: Path | None = None
+    objects: dict[str, int] | None = None
 
 
 def segment(
@@ -73,7 +79,7 @@ def segment(
         ``probabilities=True`` also a dictionary of float16 maps by class.
 
     Raises:
-        ValueError: as `plan`.
+        ValueError: as `plan`; for `instances`, which `segment_file` writes.
         FileError: as `plan`.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
@@ -82,6 +88,11 @@ def segment(
     >>> labels.dtype, bool(labels[noise > 2].all()), bool(labels[noise < 0].any())
     (dtype('int8'), True, False)
     """
+    if settings.get("instances", False):
+        raise ParameterError(
+            "instances are written to a file; use segment_file, or measure.components(labels)",
+            "instances",
+        )
     planned = plan(model, tomogram, **settings)
     shape = planned.tiling.shape
     names = shown_classes(model) if planned.postprocess.maps else ()
@@ -90,6 +101,7 @@ def segment(
     for where, parts in _tiles(planned, 0, progress):
         for array, part in zip((labels, *maps.values()), parts, strict=True):
             array[where] = part
+    planned.cleaning.clean(labels.__getitem__, labels.__setitem__, shape)
     return (labels, maps) if planned.postprocess.maps else labels
 
 
@@ -105,13 +117,15 @@ def segment_file(
 ) -> Segmented:
     """Write the labels of a tomogram, and with ``probabilities=True`` a map for each class.
 
-    Tiles are read, computed and written in a stream, within the allowed memory. The files appear
-    when they are complete; repeating an interrupted call continues it.
+    Tiles are read, computed and written in a stream, within the allowed memory. Then the labels are
+    cleaned and objects are numbered, slab by slab, if the settings say so. The files appear when
+    they are complete; repeating an interrupted call continues it.
 
     Args:
         model: the model, see `load`.
         source: a tomogram: MRC, TIFF or OME-Zarr.
-        target: the label volume, .mrc or .zarr; the maps go beside it as NAME.CLASS.probability.
+        target: the label volume, .mrc or .zarr; the maps go beside it as NAME.CLASS.probability,
+            and the numbers of objects as NAME.instances.
         overwrite: whether to replace existing files.
         progress: called with the number of tiles done and of all tiles.
         planned: called with the plan, before anything is computed.
@@ -136,8 +150,10 @@ def segment_file(
     check_settings(**settings)
     source, target = Path(source), Path(target)
     maps = map_paths(model, target) if settings.get("probabilities", False) else {}
+    numbers = beside(target, "instances") if settings.get("instances", False) else None
     outputs = [target, *maps.values()]
-    check_places(outputs, [source])
+    every = outputs if numbers is None else [*outputs, numbers]
+    check_places(every, [source])
     engine = settings.get("engine", "auto")
     if not isinstance(engine, Engine):
         engine = choose_engine(engine, settings.get("precision", "auto"), model.segmenter)
@@ -147,21 +163,22 @@ def segment_file(
     job["engine"] = dataclasses.asdict(engine)
     with (
         folder_made(target.parent),
-        OutputSet(job, outputs, [source], overwrite, zarr_folders(outputs)) as held,
+        OutputSet(job, every, [source], overwrite, zarr_folders(every)) as held,
     ):
         if held.finished:
-            return Segmented(target, maps, None, 0.0)
+            return Segmented(target, maps, None, 0.0, numbers)
         start = time.monotonic()
         work = plan(model, source, **settings)
         if planned is not None:
             planned(work)
-        shares = _write(work, outputs, held, progress)
+        shares, objects = _write(work, outputs, numbers, held, progress)
         if shares.inverted:
             log.warning(
                 f"{work.tomogram.name}: the segmented structure is darker than its surroundings "
                 "where it should be brighter; is the contrast right?"
             )
-    return Segmented(target, maps, shares.of_classes(), time.monotonic() - start)
+    seconds = time.monotonic() - start
+    return Segmented(target, maps, shares.of_classes(), seconds, numbers, objects)
 
 
 def unfinished(
@@ -169,6 +186,7 @@ def unfinished(
     pairs: Sequence[tuple[Path, Path]],
     *,
     probabilities: bool = False,
+    instances: bool = False,
     resume: bool = False,
     overwrite: bool = False,
 ) -> list[tuple[Path, Path]]:
@@ -178,6 +196,7 @@ def unfinished(
         model: see `load`.
         pairs: the tomograms, each with its label volume.
         probabilities: whether maps are written too.
+        instances: whether the numbers of objects are written too.
         resume: leave out the label volumes that are there.
         overwrite: keep all pairs.
 
@@ -191,8 +210,9 @@ def unfinished(
     """
     rest = []
     for source, target in pairs:
-        maps = map_paths(model, target).values() if probabilities else ()
-        there = [path for path in (target, *maps) if path.exists()]
+        others = list(map_paths(model, target).values()) if probabilities else []
+        others += [beside(target, "instances")] if instances else []
+        there = [path for path in (target, *others) if path.exists()]
         half = is_half_published(target)  # by a process that was killed: then it is gone on with
         if there and not overwrite and not resume and not half:
             raise FileError(
@@ -221,13 +241,18 @@ def map_paths(model: Model, labels: PathLike) -> dict[str, Path]:
     >>> map_paths(Model(GlobalThreshold(classes=("membrane",))), "a/t.labels.mrc")["membrane"].name
     't.membrane.probability.mrc'
     """
-    labels = Path(labels)
-    base = labels.stem.removesuffix(".labels")
     safe = {name: name.replace("/", "_") for name in shown_classes(model)}  # a name is no folder
-    return {
-        name: labels.with_name(f"{base}.{word}.probability{labels.suffix}")
-        for name, word in safe.items()
-    }
+    return {name: beside(labels, f"{word}.probability") for name, word in safe.items()}
+
+
+def beside(labels: PathLike, what: str) -> Path:
+    """Return the path of another volume beside these labels.
+
+    >>> beside("a/t.labels.mrc", "instances").name
+    't.instances.mrc'
+    """
+    labels = Path(labels)
+    return labels.with_name(f"{labels.stem.removesuffix('.labels')}.{what}{labels.suffix}")
 
 
 def _tiles(work: Plan, done: int, progress: Progress | None) -> Iterator[tuple[Any, list]]:
@@ -245,27 +270,54 @@ def _tiles(work: Plan, done: int, progress: Progress | None) -> Iterator[tuple[A
         report(number, work.tiling.count)
 
 
-def _write(work: Plan, outputs: list[Path], held: OutputSet, progress: Progress | None) -> Shares:
+def _write(
+    work: Plan,
+    outputs: list[Path],
+    numbers: Path | None,
+    held: OutputSet,
+    progress: Progress | None,
+) -> tuple[Shares, dict[str, int] | None]:
     """Write the files tile by tile, or continue where an earlier run ended; count the labels."""
-    shares = Shares(work.volume, label_names(work.segmenter.classes))
+    names, shape = label_names(work.segmenter.classes), tuple(work.volume.shape)
+    shares = Shares(work.volume, names)
     whole = {
         "postprocess": dataclasses.asdict(work.postprocess),
         "tiling": dataclasses.asdict(work.tiling),
         "intensity": dataclasses.asdict(work.volume.intensity),
         "engine": dataclasses.asdict(work.engine),
+        "cleaning": dataclasses.asdict(work.cleaning),
     }
     volumes = [(path, np.float16 if i else np.int8) for i, path in enumerate(outputs)]
-    with TileJob(whole, volumes, work.volume.shape, work.tomogram, True, held) as job:
+    with TileJob(whole, volumes, shape, work.tomogram, True, held) as job:
         if job.done:
             log.info(f"{outputs[0]}: going on after {job.done} of {work.tiling.count} tiles")
-        done = job.done
-        for where, parts in _tiles(work, done, progress):
+        for where in itertools.islice(work.tiling, job.done):  # by the earlier run
+            shares.add(where, job.read(0, where))
+        for where, parts in _tiles(work, job.done, progress):
             job.write(where, parts)
             shares.add(where, parts[0])
-    if done:  # by the earlier run
-        # What is odd about the voxel size was said when the tomogram was read.
-        labels = read_tomogram(held.staged(outputs[0]), work.tomogram.voxel_size or 1.0).density
-        for where in itertools.islice(work.tiling, done):
-            shares.add(where, np.asarray(labels[where]))
-            release(labels)
-    return shares
+
+        def read(z: slice) -> np.ndarray:
+            return job.read(0, _sections(z, shape))
+
+        def write(z: slice, block: np.ndarray) -> None:
+            shares.replaced(read(z), block)
+            job.replace(0, _sections(z, shape), block)
+
+        if work.cleaning.changes:
+            job.keep()  # so that no tile is written again over labels that are clean
+            work.cleaning.clean(read, write, shape)
+        if numbers is None:
+            return shares, None
+        found = work.cleaning.objects(read, shape)
+        count = sum(found.counts.values())
+        kind = number_type(count, numbers.suffix)
+        output = open_output(held.place(numbers), shape, kind, work.tomogram, True)
+        for z, block in found.slabs():
+            output.write(_sections(z, shape), block.astype(kind))
+        output.finish()
+        return shares, {names[value]: n for value, n in found.counts.items()}
+
+
+def _sections(z: slice, shape: Shape) -> tuple[slice, ...]:
+    return (z, slice(0, shape[1]), slice(0, shape[2]))

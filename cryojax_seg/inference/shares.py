@@ -38,6 +38,11 @@ class Shares:
         self._voxels += np.bincount(found, minlength=2)
         self._sums += np.bincount(found, self._volume[some].ravel(), minlength=2)
 
+    def replaced(self, former: np.ndarray, labels: np.ndarray) -> None:
+        """Count labels that were replaced."""
+        for sign, block in ((-1, former), (1, labels)):
+            self._counts += sign * np.bincount(block.ravel(), minlength=len(self._names))
+
     def of_classes(self) -> dict[str, float]:
         """Return the share of the voxels of each class except the background."""
         shares = self._counts / max(self._counts.sum(), 1)

@@ -46,6 +46,10 @@ class Output(Protocol):
         """Write a block ``(z, y, x)`` at its place."""
         ...
 
+    def read(self, where: tuple[slice, ...]) -> np.ndarray:
+        """Return a part of what was written."""
+        ...
+
     def flush(self) -> None:
         """Return when everything that was written is on disk."""
         ...
@@ -123,6 +127,11 @@ class MrcOutput:
     def write(self, where: tuple[slice, ...], block: np.ndarray) -> None:
         self._data[where] = block
         release(self._data)
+
+    def read(self, where: tuple[slice, ...]) -> np.ndarray:
+        block = np.array(self._data[where])
+        release(self._data)
+        return block
 
     def flush(self) -> None:
         self._data.flush()
@@ -236,7 +245,22 @@ class TileJob:
             output.write(where, block)
         self.done += 1
         if time.monotonic() - self._recorded > _EVERY:
-            self._keep()
+            self.keep()
+
+    def read(self, volume: int, where: tuple[slice, ...]) -> np.ndarray:
+        """Return a part of the volume of this index, as it was written."""
+        return self._outputs[volume].read(where)
+
+    def replace(self, volume: int, where: tuple[slice, ...], block: np.ndarray) -> None:
+        """Write a part of the volume of this index again, after the tiles."""
+        self._outputs[volume].write(where, block)
+
+    def keep(self) -> None:
+        """Record what is done, so that the same job goes on from here."""
+        for output in self._outputs:
+            output.flush()
+        self._set.record(tiles=self._description, done=self.done)
+        self._recorded = time.monotonic()
 
     def __exit__(self, kind: Any, error: Any = None, *_: Any) -> None:
         try:
@@ -244,9 +268,9 @@ class TileJob:
                 for output in self._outputs:
                     output.seal()
                 if self._outputs:
-                    self._keep()
+                    self.keep()
             elif self.done:
-                self._keep()
+                self.keep()
             else:
                 for output in self._outputs:
                     output.discard()
@@ -256,9 +280,3 @@ class TileJob:
         finally:
             if self._own:
                 self._set.__exit__(kind, error)
-
-    def _keep(self) -> None:
-        for output in self._outputs:
-            output.flush()
-        self._set.record(tiles=self._description, done=self.done)
-        self._recorded = time.monotonic()

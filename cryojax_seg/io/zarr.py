@@ -43,11 +43,10 @@ def is_zarr(path: PathLike) -> bool:
     >>> is_zarr(Path(tempfile.mkdtemp()))
     False
     """
-    try:
+    with contextlib.suppress(FileError):
         ome.read_multiscale(Path(path))
-    except FileError:
-        return False
-    return True
+        return True
+    return False
 
 
 def read_zarr(
@@ -177,6 +176,11 @@ class ZarrOutput:
             )
             self._put(self._store, cell, block[inside].astype(self.dtype))
 
+    def read(self, where: tuple[slice, ...]) -> np.ndarray:
+        """Return a part of what was written."""
+        self.flush()
+        return Chunked(self._store, str(self._partial))[where]
+
     def flush(self) -> None:
         """Return when everything that was written is on disk."""
         while self._pending:
@@ -224,10 +228,9 @@ class ZarrOutput:
             raise
 
     def _resumed(self) -> ts.TensorStore:
-        try:
+        store = None
+        with contextlib.suppress(*FAILURES):
             store = open_store("zarr3", self._partial / "0", 0, open=True)
-        except FAILURES:
-            store = None
         if store is None or (tuple(store.shape), store.dtype) != (self.shape, ts.dtype(self.dtype)):
             raise FileError(f"{self._partial}: is not what was being written; remove it")
         return store

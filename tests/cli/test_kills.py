@@ -78,7 +78,7 @@ def watched(folder, kept, monkeypatch):
 
     def tile(self, *arguments):
         write(self, *arguments)
-        self._keep()
+        self.keep()
         states(0)
 
     with monkeypatch.context() as patch:

@@ -1,0 +1,165 @@
+"""Cleans the labels of a segmentation and numbers its objects, slab by slab."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypedDict, Unpack
+
+import numpy as np
+
+from cryojax_seg.core import Tomogram
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.errors import ParameterError
+from cryojax_seg.measure import slabs
+from cryojax_seg.measure.slabs import Part, Read
+
+log = logging.getLogger(__name__)
+
+Write = Callable[[slice, np.ndarray], None]
+Volumes = float | int | Mapping[str, float | int]
+_EXACT = 2**24  # the largest number up to which float32 holds every integer
+
+
+class CleanSettings(TypedDict, total=False):
+    """Holds the settings of cleaning, which does nothing by default.
+
+    Taken by `cleaning`.
+
+    Attributes:
+        min_size: volume in nm^3 of the smallest object that stays, of every class or by class.
+        fill_holes: volume in nm^3 of the largest hole that is filled, of every class or by class.
+            A hole is background, connected by faces, that touches one class and no face of the
+            tomogram.
+        instances: whether to write a volume with a number for each object, NAME.instances, beside
+            the labels.
+    """
+
+    min_size: Volumes
+    fill_holes: Volumes
+    instances: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Cleaning:
+    """Holds what is cleaned, for the labels 1, 2, ... of a tomogram, in voxels.
+
+    Returned by `cleaning`.
+
+    Attributes:
+        min_size: voxels of the smallest object of each class that stays; 0 or 1 for all.
+        fill_holes: voxels of the largest hole in each class that is filled; 0 for none.
+        instances: whether objects are numbered.
+
+    >>> Cleaning((0.0,), (0.0,)).changes, Cleaning((8.0, 0.0), (0.0, 0.0)).changes
+    (False, True)
+    """
+
+    min_size: tuple[float, ...]
+    fill_holes: tuple[float, ...]
+    instances: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Return whether any labels may change."""
+        return max(self.min_size) > 1 or max(self.fill_holes) >= 1
+
+    def clean(self, read: Read, write: Write, shape: Shape) -> None:
+        """Remove the small objects of each class, then fill the holes of the others, in place.
+
+        A volume that was cleaned in part may be cleaned again, with the same result.
+
+        Args:
+            read: returns the labels of a range of z sections.
+            write: takes the new labels of a range of z sections.
+            shape: of the volume.
+
+        >>> labels = np.ones((3, 3, 4), np.int8); labels[1, 1, 1] = 0; labels[:, :, 2] = 0
+        >>> Cleaning((10.0,), (1.0,)).clean(lambda z: labels[z], labels.__setitem__, labels.shape)
+        >>> labels[1, 1].tolist()
+        [1, 1, 0, 0]
+        """
+        for value, least in enumerate(self.min_size, 1):
+            if least > 1:
+                _replace(slabs.without_small(read, shape, value, least), write)
+        if max(self.fill_holes) >= 1:
+            _replace(slabs.with_filled_holes(read, shape, self.fill_holes), write)
+
+    def objects(self, read: Read, shape: Shape) -> slabs.Objects:
+        """Find the objects of all classes, by 26 neighbours."""
+        return slabs.objects(read, shape, range(1, len(self.min_size) + 1))
+
+
+def _replace(parts: Iterator[Part], write: Write) -> None:
+    for z, block in parts:
+        write(z, block)
+
+
+def check_cleaning(**settings: Unpack[CleanSettings]) -> None:
+    """Raise a ParameterError that names the first setting without meaning."""
+    for name in ("min_size", "fill_holes"):
+        given = settings.get(name, 0.0)
+        for value in given.values() if isinstance(given, Mapping) else (given,):
+            if not 0 <= value < np.inf:
+                raise ParameterError(f"{name} is a volume in nm^3, 0 or more, got {value}", name)
+
+
+def cleaning(
+    tomogram: Tomogram, classes: Sequence[str], **settings: Unpack[CleanSettings]
+) -> Cleaning:
+    """Return what is cleaned in the labels of a tomogram.
+
+    Args:
+        tomogram: whose voxel size turns volumes into voxels.
+        classes: names of the labels 1, 2, ...
+        settings: see `CleanSettings`.
+
+    Raises:
+        ParameterError: for a setting without meaning, or a class that there is not.
+        ValueError: if the voxel size is needed and unknown.
+
+    >>> tomogram = Tomogram(np.zeros((1, 1, 1)), (10.0, 10.0, 10.0))
+    >>> cleaning(tomogram, ("membrane", "actin"), min_size={"actin": 50}).min_size
+    (0.0, 50.0)
+    """
+    check_cleaning(**settings)
+    found = {}
+    for name in ("min_size", "fill_holes"):
+        given = settings.get(name, 0.0)
+        if not isinstance(given, Mapping):
+            given = dict.fromkeys(classes, given)
+        for word in given:
+            if word not in classes:
+                raise ParameterError(
+                    f"{name} names {word}, and the classes are {', '.join(classes)}", name
+                )
+        volume = 1.0
+        if any(given.values()):
+            volume = float(np.prod(tomogram.require_voxel_size())) / 1e3  # nm^3
+        # A grain less, so that an object of just this volume stays.
+        found[name] = tuple(given.get(c, 0.0) / volume for c in classes)
+    least = tuple(value * (1 - 1e-9) for value in found["min_size"])
+    most = tuple(value * (1 + 1e-9) for value in found["fill_holes"])
+    return Cleaning(least, most, settings.get("instances", False))
+
+
+def number_type(count: int, suffix: str) -> np.dtype:
+    """Return the type of a volume with the numbers of so many objects.
+
+    MRC has no integers above 65,535; float32 holds them exactly up to 16,777,216.
+
+    Raises:
+        ValueError: if an MRC file cannot hold the numbers.
+
+    >>> number_type(3, ".mrc").name, number_type(70_000, ".mrc").name
+    ('uint16', 'float32')
+    """
+    if count <= np.iinfo(np.uint16).max:
+        return np.dtype(np.uint16)
+    if suffix == ".zarr":
+        return np.dtype(np.int32)
+    if count > _EXACT:
+        raise ValueError(
+            f"an MRC file numbers up to {_EXACT:,} objects, and there are {count:,}; remove small "
+            "ones, or write OME-Zarr"
+        )
+    return np.dtype(np.float32)
