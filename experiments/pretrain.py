@@ -191,7 +191,7 @@ def main(config: Config) -> None:
             "config": {**dataclasses.asdict(config), "out": str(config.out), "cache": None},
             "steps": result.steps,
             "minutes": round(seconds / 60, 1),
-            "scenes": max(stream.numbers(result.steps)) + 1,
+            "scenes": stream.seen(result.steps),
             "ranges": dataclasses.asdict(ranges),
             "scores": scores,
         },

@@ -105,36 +105,45 @@ def _shrink(folder: Path, most: int) -> None:
 class Stream:
     """Says which scenes patches are drawn from, and how they are imaged.
 
-    A bounded pool of scenes is on the device. Scene ``size + n`` replaces the oldest one before
-    step ``every * (n + 1)``, so the pool is a function of the step and a resumed run sees the same
-    patches.
+    A bounded pool of scenes is on the device. One comes in every so many steps, and replaces the
+    oldest one when the pool is full. So the pool is a function of the step, and a resumed run sees
+    the same patches.
 
     Attributes:
         classes: classes of the segmenter that learns, by the names of `simulate.CLASSES`.
         scenes: function that renders a scene by its number.
-        size: number of scenes in the pool.
-        every: steps after which one is replaced; 0 keeps them.
+        size: largest number of scenes in the pool.
+        every: steps after which one comes in; 0 keeps the first ones.
+        first: number of scenes before the first step, at most `size`.
         ranges: conditions of imaging.
 
-    >>> Stream(("membrane",), Scenes((64, 64, 64)), size=4).numbers(0)
-    [0, 1, 2, 3]
+    >>> Stream(("membrane",), Scenes((64, 64, 64)), size=4, first=2).numbers(0)
+    [0, 1, None, None]
     """
 
     classes: tuple[str, ...]
     scenes: Scenes
     size: int = 16
     every: int = 100
+    first: int = 8
     ranges: Randomisation = dataclasses.field(default_factory=Randomisation)
 
-    def numbers(self, step: int) -> list[int]:
+    def seen(self, step: int) -> int:
+        """Return the number of scenes that were in the pool before a step."""
+        return min(self.first, self.size) + (step // self.every if self.every else 0)
+
+    def numbers(self, step: int) -> list[int | None]:
         """Return the numbers of the scenes in the pool at a step, by their places.
 
-        >>> stream = Stream(("membrane",), Scenes((32, 32, 32)), size=3, every=10)
+        >>> stream = Stream(("membrane",), Scenes((32, 32, 32)), size=3, every=10, first=2)
         >>> stream.numbers(9), stream.numbers(10), stream.numbers(45)
-        ([0, 1, 2], [3, 1, 2], [6, 4, 5])
+        ([0, 1, None], [0, 1, 2], [3, 4, 5])
         """
-        first = step // self.every if self.every else 0
-        return [first + (place - first) % self.size for place in range(self.size)]
+        end = self.seen(step)
+        found: list[int | None] = [None] * self.size
+        for number in range(max(end - self.size, 0), end):
+            found[number % self.size] = number
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Return what the patches depend on, as plain values."""
@@ -143,6 +152,7 @@ class Stream:
             "scenes": self.scenes.describe(),
             "size": self.size,
             "every": self.every,
+            "first": self.first,
             "ranges": dataclasses.asdict(self.ranges),
         }
 
@@ -196,7 +206,7 @@ class Feed:
     def at(self, step: int) -> Pool:
         """Return the pool of a step. All processes must call this at the same steps."""
         wanted = self.stream.numbers(step)
-        missing = [(p, n) for p, n in enumerate(wanted) if self.held[p] != n]
+        missing = [(p, n) for p, n in enumerate(wanted) if n is not None and self.held[p] != n]
         for place, number in missing:
             found = self._scene(number)
             self.pool = inserted(self.pool, place, found, number)
@@ -204,7 +214,7 @@ class Feed:
         if missing:
             self.placed = devices.replicated(self.pool, self.mesh)
         if self.stream.every and processes.is_primary():
-            self._prepare(max(wanted) + 1)
+            self._prepare(self.stream.seen(step))
         return self.placed
 
     def _scene(self, number: int) -> Rendered:

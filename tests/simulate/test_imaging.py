@@ -25,6 +25,7 @@ from cryojax_seg.simulate import (
 )
 from cryojax_seg.simulate.acquisition import Detector
 from cryojax_seg.simulate.imaging import coloured_noise
+from cryojax_seg.simulate.phantom import _image
 from cryojax_seg.simulate.sheets import Plane
 
 SHAPE = (24, 32, 32)
@@ -279,3 +280,22 @@ def test_presets_span_the_contrast_of_real_tomograms():
     density = np.asarray(phantom.density)
     contrast = (density[membrane].mean() - density[background].mean()) / density[background].std()
     assert 0.1 < contrast < 0.55
+
+
+@pytest.mark.parametrize(
+    "imaging",
+    [
+        WedgeImaging(snr=0.5),
+        TiltSeriesImaging(Acquisition(TiltScheme.every(30.0)), filter="ramp"),
+    ],
+    ids=["wedge", "tilt series"],
+)
+def test_one_program_images_all_voxel_sizes(imaging):
+    density = jnp.zeros((12, 16, 16)).at[4:8, 6:10, 6:10].set(1.0)
+    before = _image._cache_size()
+    found = [
+        _image(imaging, density, density > 0, size, jax.random.key(0)).signal
+        for size in (8.0, 10.0, 12.5)
+    ]
+    assert _image._cache_size() == before + 1
+    assert np.isfinite(found).all()

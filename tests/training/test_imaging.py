@@ -125,8 +125,8 @@ def test_all_ranges_are_drawn_within_and_the_same_key_draws_the_same():
     drawn = jax.jit(jax.vmap(lambda k: draw_conditions(k, ranges, 10.0, (16, 16, 16))))(
         jax.random.split(jax.random.key(0), 400)
     )
-    assert 0.1 <= drawn.contrast.min() < 0.13 and 1.5 < drawn.contrast.max() <= 2.0
-    assert np.log(drawn.contrast).mean() == pytest.approx(np.log(0.1 * 2) / 2, abs=0.15)
+    assert 0.25 <= drawn.contrast.min() < 0.3 and 2.5 < drawn.contrast.max() <= 3.0
+    assert np.log(drawn.contrast).mean() == pytest.approx(np.log(0.25 * 3) / 2, abs=0.1)
     low, high = np.asarray(drawn.wedge.tilt_range).T
     complete = low == -90
     assert complete.mean() == pytest.approx(0.03, abs=0.03)

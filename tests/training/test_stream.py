@@ -77,6 +77,9 @@ def test_the_pool_is_a_function_of_the_step(pool):
         np.testing.assert_array_equal(went_on.density, resumed.at(9).density)
         np.testing.assert_array_equal(went_on.voxels, resumed.at(9).voxels)
     assert stream().numbers(9) == [2, 3]
+    with Feed(stream(size=3, first=1)) as feed:
+        counts = np.asarray(feed.at(0).counts).sum(1)
+    assert counts[0] > 0 and not counts[1:].any()  # nothing is drawn from an empty place
     assert not np.array_equal(went_on.density, pool.density)
 
 
