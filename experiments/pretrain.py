@@ -162,7 +162,7 @@ def main(config: Config) -> None:
     operator = calibrated.on(operator)
     average = precisions(held)
     scores = {
-        name: {"dice": one.dice, "average precision": average[name]}
+        f"held-out scenes, {name}": {"Dice": one.dice, "average precision": average[name]}
         for name, one in overlaps.items()
     }
     print(calibrated)

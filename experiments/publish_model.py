@@ -2,22 +2,18 @@
 
     python experiments/publish_model.py RUN membrane-fast --facts facts.yaml
 
-RUN is a folder that `cryojax-seg train`, `training.fit_model` or an experiment wrote. The facts are
-what the training could not write on the card, or what replaces it: fields of `io.ModelCard` by
-their names, and entries of its provenance. For example:
+RUN is a folder that `experiments/pretrain.py`, `cryojax-seg train` or `training.fit_model` wrote.
+The facts are what the training could not write on the card, or what replaces it: fields of
+`io.ModelCard` by their names, and entries of its provenance. After pretrain.py these are enough:
 
-    voxel_sizes: [6, 20]
-    tilt_ranges: [[-35, 35], [-70, 70]]
-    command: python experiments/pretrain.py --model membrane --size fast
-    commit: 0123456789ab
-    scenes: 200
-    minutes: 95
-    machine: 2 CPU cores
     scores:
-      "benchmark scenes": {Dice: 0.84, average precision: 0.9}
-      "microtubules (real, 14 protofilaments)": {Dice: 0.8}
+      "benchmark scenes, membrane": {Dice: 0.84, average precision: 0.9}
+      "real microtubule of 14 protofilaments": {Dice: 0.8}
     never_seen: [real tomograms, plunge-frozen tissue]
     licence: BSD-3-Clause
+
+Others are voxel_sizes ([6, 20]), tilt_ranges ([[-35, 35], [-70, 70]]), command, commit, scenes,
+minutes and machine.
 
 Nothing is evaluated here. The card must be whole: it tells the voxel sizes and tilt ranges that the
 training saw, its patch, and all facts above. Parameters become float16, and the folders of all
@@ -91,7 +87,8 @@ def completed(card: io.ModelCard, facts: Any, classes: int) -> io.ModelCard:
 
     They are fields of the card by their names, and the rest is provenance.
 
-    The options of the training, with paths of the machine it ran on, are left out.
+    The options of the training, with paths of the machine it ran on, are left out. Commit and
+    machine are those of its environment, and scores join those of the training.
 
     >>> card = completed(io.ModelCard(), {"voxel_sizes": [6, 20], "scenes": 200}, 1)
     >>> card.voxel_sizes, card.provenance["scenes"]
@@ -103,7 +100,11 @@ def completed(card: io.ModelCard, facts: Any, classes: int) -> io.ModelCard:
     told = {name: value for name, value in facts.items() if name not in fields}
     stated = dataclasses.asdict(card) | {n: v for n, v in facts.items() if n in fields}
     of_training = {name: value for name, value in card.provenance.items() if name != "config"}
-    stated["provenance"] = of_training | told | {"built_in": True}
+    if where := of_training.pop("environment", None):
+        of_training["commit"] = where["commit"]
+        of_training["machine"] = f"{where['cores']} cores, {where['device']}"
+    scores = of_training.get("scores", {}) | told.get("scores", {})
+    stated["provenance"] = of_training | told | {"scores": scores, "built_in": True}
     return read_card(json.loads(json.dumps(stated)), classes)  # refuses what has no sense
 
 

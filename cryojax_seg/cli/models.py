@@ -93,7 +93,10 @@ def _facts(model: "inference.Facts") -> dict[str, str]:
 def _scores(model: "inference.Facts") -> list[str]:
     """Return a text for each data set: its name, and each measure with its value."""
     return [
-        f"{data}: " + ", ".join(f"{measure} {_text(value)}" for measure, value in of.items())
+        f"{data}: "
+        + ", ".join(
+            f"{measure} {_text(value)}" for measure, value in of.items() if value is not None
+        )
         for data, of in model.scores.items()
     ]
 

@@ -87,6 +87,19 @@ def test_a_published_model_is_loaded_by_its_name(models, run):
     assert found.size == publish_model.bytes_in(folder) and found.scores == FACTS["scores"]
 
 
+def test_facts_join_those_of_the_training(models, run):
+    where = {"commit": "89ab", "cores": 2, "device": "cpu: cpu", "date": "2026-01-01"}
+    told = {"environment": where, "scores": {"held-out scenes": {"Dice": 0.75}}, "steps": 9}
+    model = inference.load(run)
+    card = io.ModelCard((10.0,) * 3, patch=48, provenance=model.card.provenance | told)
+    io.save_model(run / "model", model.segmenter, card, overwrite=True)
+    publish("cell-fast", models, run, {k: v for k, v in FACTS.items() if k != "machine"})
+    found = inference.load("cell").card.provenance
+    assert found["scores"] == told["scores"] | FACTS["scores"] and found["steps"] == 9
+    assert found["machine"] == "2 cores, cpu: cpu" and found["commit"] == FACTS["commit"]
+    assert "environment" not in found and "config" not in found
+
+
 def test_a_name_without_a_size_means_the_standard_size(models, run):
     publish("cell-fast", models, run)
     assert inference.built_in_name("cell") == "cell-fast"
