@@ -4,7 +4,6 @@ from cryojax_seg.simulate import presets as presets
 from cryojax_seg.simulate.acquisition import Acquisition as Acquisition
 from cryojax_seg.simulate.acquisition import TiltScheme as TiltScheme
 from cryojax_seg.simulate.complexes import GaussianComplex as GaussianComplex
-from cryojax_seg.simulate.complexes import MapDensity as MapDensity
 from cryojax_seg.simulate.filaments import ActinBundle as ActinBundle
 from cryojax_seg.simulate.filaments import ActinFilament as ActinFilament
 from cryojax_seg.simulate.filaments import Microtubule as Microtubule
@@ -12,6 +11,7 @@ from cryojax_seg.simulate.imaging import Imaged as Imaged
 from cryojax_seg.simulate.imaging import Imaging as Imaging
 from cryojax_seg.simulate.imaging import WedgeImaging as WedgeImaging
 from cryojax_seg.simulate.imaging import signal_to_noise as signal_to_noise
+from cryojax_seg.simulate.maps import MapDensity as MapDensity
 from cryojax_seg.simulate.membranes import Bilayer as Bilayer
 from cryojax_seg.simulate.phantom import Phantom as Phantom
 from cryojax_seg.simulate.phantom import simulate as simulate

@@ -14,7 +14,8 @@ import numpy as np
 from cryojax_seg import units
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.pytrees import register_pytree
-from cryojax_seg.simulate.complexes import GaussianComplex, MapDensity
+from cryojax_seg.simulate.complexes import GaussianComplex
+from cryojax_seg.simulate.maps import MapDensity
 from cryojax_seg.simulate.structures import Structure
 from cryojax_seg.simulate.types import Classes, Points, Values
 

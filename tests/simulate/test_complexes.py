@@ -9,11 +9,11 @@ from jax.test_util import check_grads
 
 from cryojax_seg.simulate.complexes import (
     GaussianComplex,
-    MapDensity,
     apoferritin,
     proteasome,
     ribosome,
 )
+from cryojax_seg.simulate.maps import MapDensity
 from cryojax_seg.simulate.markers import GoldBead, IceCrystal
 from cryojax_seg.simulate.structures import PROTEIN_VOLUME, Solid
 from cryojax_seg.simulate.surfaces import Sphere, Torus

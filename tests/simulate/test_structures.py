@@ -11,12 +11,12 @@ import pytest
 from cryojax_seg.simulate.arcs import Capsule
 from cryojax_seg.simulate.complexes import (
     GaussianComplex,
-    MapDensity,
     apoferritin,
     proteasome,
     ribosome,
 )
 from cryojax_seg.simulate.filaments import ActinBundle, ActinFilament, Microtubule
+from cryojax_seg.simulate.maps import MapDensity
 from cryojax_seg.simulate.markers import GoldBead, IceCrystal
 from cryojax_seg.simulate.membranes import Bilayer
 from cryojax_seg.simulate.organelles import GolgiStack, Mitochondrion, NuclearEnvelope
