@@ -25,14 +25,13 @@ from cryojax_seg.training.calibrating import Calibrated
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
 from cryojax_seg.training.loop import Result, train
-from cryojax_seg.training.phantoms import labelled
+from cryojax_seg.training.phantoms import resembling
 from cryojax_seg.training.prior import with_prior
-from cryojax_seg.training.progress import display
 from cryojax_seg.training.reading import Examples, divided
 from cryojax_seg.training.restorers import BORDER, jointly, restored
 from cryojax_seg.training.settings import MINUTES, SIZES, Settings, check, configured, resized
+from cryojax_seg.training.stream import Stream
 
-PHANTOMS = 12  # that are replayed
 WIDE = 16  # voxels; of a smaller halo there is little to save
 _log = logging.getLogger("cryojax_seg.training")
 
@@ -168,15 +167,19 @@ def fit_model(
     config = dataclasses.replace(config, validate_start=start is not None)
     if share:
         more = max(1, round(config.batch * share / (1 - share)))
-        config = dataclasses.replace(config, replay=more)
-    task = _Task(segmenter, examples, held_out, (), config, methods.objective(method))
+        # A restorer that stays as it is restores whole phantoms beforehand.
+        imaged = {"phantoms": more} if restorer is None or joint else {"replay": more}
+        config = dataclasses.replace(config, **imaged)
+    task = _Task(segmenter, examples, held_out, (), None, config, methods.objective(method))
     with contextlib.ExitStack() as stack:
         if run is not None:
             held = run if isinstance(run, rundir.Held) else _hold(Path(run), stack)
             on_primary(lambda: rundir.begin(held.folder, provenance, overwrite))
             run = held
-        if share:
-            task = dataclasses.replace(task, replayed=_phantoms(data, seed, progress))
+        if config.phantoms:
+            task = dataclasses.replace(task, stream=_stream(data, config))
+        elif config.replay:
+            task = dataclasses.replace(task, replayed=_whole(_stream(data, config)))
         seen = task if restorer is None else _behind(restorer, task, joint)
         _log.info(f"training {method} on {_described(examples, config)}")
         result = train(
@@ -185,6 +188,7 @@ def fit_model(
             seen.config,
             validation=seen.held_out,
             replayed=seen.replayed,
+            stream=seen.stream,
             objective=seen.objective,
             run=run,
             resume=resume,
@@ -205,25 +209,25 @@ def _hold(folder: Path, stack: contextlib.ExitStack) -> rundir.Held:
 
 def _described(examples: Sequence[Example], config: TrainConfig) -> str:
     known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
+    simulated = config.replay + config.phantoms
     return (
         f"{len(examples)} tomogram(s), {percent(known)} annotated: {_length(config)} of "
         f"{config.batch} patches "
         + "x".join(map(str, config.patch_shape))
-        + (f", and {config.replay} of phantoms" if config.replay else "")
+        + (f", and {simulated} of phantoms" if simulated else "")
     )
 
 
-def _phantoms(data: Examples, seed: int, progress: bool) -> list[Example]:
-    """Simulate labelled phantoms that resemble the tomograms, the same in every process."""
+def _stream(data: Examples, config: TrainConfig) -> Stream:
+    """Return scenes of phantoms that resemble the tomograms."""
     assert data.voxel_size is not None  # `starting.replayed_share` found one
-    size, wedge = sum(data.voxel_size) / 3, data.examples[0].wedge
-    shown = display("simulating phantoms", PHANTOMS) if progress else contextlib.nullcontext()
-    found = []
-    with shown as show:
-        for one in labelled(data.classes, wedge, size, PHANTOMS, seed=seed):
-            found.append(one)
-            if show is not None:
-                show(len(found), "")
+    size = sum(data.voxel_size) / 3
+    return resembling(data.classes, data.examples[0].wedge, size, config.patch_shape, config.seed)
+
+
+def _whole(stream: Stream) -> list[Example]:
+    """Image whole phantoms, the same in every process."""
+    found = [stream.example(number) for number in range(stream.first)]
     arrays = arrays_from_primary([(one.volume, one.labels) for one in found])
     return [
         dataclasses.replace(one, volume=volume, labels=labels)
@@ -245,6 +249,7 @@ class _Task:
     examples: Sequence[Example]
     held_out: Sequence[Example]
     replayed: Sequence[Example]
+    stream: Stream | None
     config: TrainConfig
     objective: Objective | None
 

@@ -13,6 +13,8 @@ from cryojax_seg.core.types import Key
 from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.simulate import CLASSES, Phantom, Scene, WedgeImaging, presets, simulate
 from cryojax_seg.training.example import Example
+from cryojax_seg.training.imaging import CONTEXT, Randomisation
+from cryojax_seg.training.stream import Scenes, Stream
 
 Kind = Callable[[Key, Shape, float], Scene]
 KINDS = (presets.vesicles, presets.organelles, presets.cytoskeleton, presets.crowded)
@@ -20,6 +22,7 @@ LABELLED = (presets.crowded, presets.cytoskeleton, presets.vesicles)
 TYPICAL = MissingWedge((-60.0, 60.0))
 _EXTENT = 600.0  # angstrom, that the largest of `KINDS` needs
 _SMALLEST = 300.0  # angstrom, that each of `LABELLED` needs
+_SCENE = 340.0  # angstrom, that the preset `varied` needs also at the smallest voxel size
 
 
 def simulated(
@@ -113,6 +116,32 @@ def labelled(
         volume = np.asarray(Normalized(density, measure_intensity(density, "bright"))[:])
         labels = table[np.asarray(one.labels)]
         yield Example(volume, labels, wedge=wedge, name=f"phantom {number}")
+
+
+def resembling(
+    classes: tuple[str, ...],
+    wedge: MissingWedge | None,
+    voxel_size: float,
+    patch: tuple[int, int, int],
+    seed: int = 0,
+) -> Stream:
+    """Return scenes for phantoms with the classes, voxel size and wedge of the user's tomograms.
+
+    Args:
+        classes: classes of the segmenter that learns, by the names of `simulate.CLASSES`.
+        wedge: missing wedge of the tomograms; None if unknown, where many are imaged.
+        voxel_size: angstrom; the scenes vary by 10 %.
+        patch: edges of the patches, voxels.
+        seed: seed of the scenes.
+
+    >>> resembling(("membrane",), None, 10.0, (32, 32, 32)).scenes.shape
+    (48, 48, 48)
+    """
+    edge = max(math.ceil(_SCENE / voxel_size), max(patch) + 2 * CONTEXT)
+    sizes = (voxel_size, 0.9 * voxel_size, 1.1 * voxel_size)
+    scenes = Scenes((-(-edge // 8) * 8,) * 3, sizes, seed=seed)
+    ranges = Randomisation().like(wedge)
+    return Stream(classes, scenes, size=24, every=50, first=8, ranges=ranges)
 
 
 def not_simulated(classes: tuple[str, ...]) -> list[str]:

@@ -15,6 +15,7 @@ from cryojax_seg.io import ModelCard
 from cryojax_seg.restore import Gaussian
 from cryojax_seg.segmenters import ConvNet, LinearVote, UNet, fit_normalization
 from cryojax_seg.training import Example, Examples, fit_model, fitting, methods, starting
+from tests.training.test_stream import stream
 
 VOLUME = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
 SIZE = (10.0, 10.0, 10.0)
@@ -192,29 +193,28 @@ def data():
 def test_a_model_learns_on_with_phantoms(data, tmp_path, monkeypatch):
     asked = []
 
-    def phantoms(classes, wedge, voxel_size, count, seed):
-        asked.append((classes, wedge, voxel_size, seed))
-        for number in range(2):
-            yield dataclasses.replace(data.examples[0], name=f"phantom {number}")
+    def resembling(*given):
+        asked.append(given)
+        return stream()
 
-    monkeypatch.setattr(fitting, "labelled", phantoms)
+    monkeypatch.setattr(fitting, "resembling", resembling)
     quick = {"patch": 12, "progress": False, "seed": 5}
     first = fit_model(data, method="vote", steps=3, **quick)
-    assert first.config.replay == 0 and not asked
+    assert first.config.phantoms == 0 and not asked
     start = (first.operator, first.card)
     second: Any = fit_model(
         data, tmp_path / "run", start=start, steps=1, learning_rate=1e-6, **quick
     )
-    assert asked == [(("membrane",), MissingWedge((-60.0, 60.0)), 10.0, 5)]
-    assert second.config.replay == second.config.batch == 2
+    assert asked == [(("membrane",), MissingWedge((-60.0, 60.0)), 10.0, (12, 12, 12), 5)]
+    assert second.config.phantoms == second.config.batch == 2
     assert second.card.provenance["method"] == "vote"
     for a, b in zip(jax.tree.leaves(first.operator), jax.tree.leaves(second.operator), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     third = fit_model(data, start=start, replay=0.8, steps=1, **quick)
-    assert third.config.replay == 8
+    assert third.config.phantoms == 8
     assert third.config.learning_rate == pytest.approx(methods.defaults("vote").learning_rate / 3)
     plain = fit_model(data, start=start, replay=0, steps=1, **quick)
-    assert plain.config.replay == 0 and len(asked) == 2
+    assert plain.config.phantoms == 0 and len(asked) == 2
     resumed: Any = fit_model(
         data, tmp_path / "run", start=start, steps=1, learning_rate=1e-6, resume=True, **quick
     )
