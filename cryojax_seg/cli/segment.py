@@ -76,12 +76,22 @@ class CleanOptions:
     ] = ()
     instances: bool = False
     """Also write NAME.instances.mrc with a number for each object."""
+    skeleton: Annotated[
+        Literal["auto", "surface", "line"] | None,
+        default(
+            "{auto,surface,line}",
+            "none",
+            "Also write NAME.skeleton.mrc with the mid-surfaces of membranes and the centre lines "
+            "of filaments, by the names of the classes, or with one of them for every class.",
+        ),
+    ] = None
 
     def settings(self) -> dict[str, Any]:
         """Return the options as `inference.segment_file` takes them."""
         given = {"min_size": self.min_size, "fill_holes": self.fill_holes}
         volumes = {name: _volumes(words, name) for name, words in given.items() if words}
-        return volumes | ({"instances": True} if self.instances else {})
+        others = {"instances": self.instances, "skeleton": self.skeleton}
+        return volumes | {name: value for name, value in others.items() if value}
 
 
 def _volumes(words: tuple[str, ...], name: str) -> "float | dict[str, float]":
@@ -190,6 +200,7 @@ def run(options: Segment) -> None:
         pairs,
         probabilities=options.probabilities,
         instances=options.clean.instances,
+        skeleton=options.clean.skeleton is not None,
         resume=options.resume,
         overwrite=options.overwrite,
     )

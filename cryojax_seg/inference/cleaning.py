@@ -1,21 +1,20 @@
-"""Cleans the labels of a segmentation and numbers its objects, slab by slab."""
+"""Cleans the labels of a segmentation, and numbers and thins its objects, slab by slab."""
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 
 from cryojax_seg.core import Tomogram
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.errors import ParameterError
-from cryojax_seg.measure import slabs
+from cryojax_seg.measure import slabs, thin
+from cryojax_seg.measure.kinds import kind_of
 from cryojax_seg.measure.slabs import Part, Read
 
-log = logging.getLogger(__name__)
-
 Write = Callable[[slice, np.ndarray], None]
+Skeleton = Literal["auto", "surface", "line"]
 Volumes = float | int | Mapping[str, float | int]
 _EXACT = 2**24  # the largest number up to which float32 holds every integer
 
@@ -32,11 +31,15 @@ class CleanSettings(TypedDict, total=False):
             tomogram.
         instances: whether to write a volume with a number for each object, NAME.instances, beside
             the labels.
+        skeleton: whether to write the mid-surfaces of membranes and the centre lines of filaments
+            as labels, NAME.skeleton, beside the labels: "auto" for the classes whose names say
+            that they are one or the other; "surface" or "line" for that of every class.
     """
 
     min_size: Volumes
     fill_holes: Volumes
     instances: bool
+    skeleton: Skeleton | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Cleaning:
         min_size: voxels of the smallest object of each class that stays; 0 or 1 for all.
         fill_holes: voxels of the largest hole in each class that is filled; 0 for none.
         instances: whether objects are numbered.
+        forms: what the skeleton of each class is; None for none.
 
     >>> Cleaning((0.0,), (0.0,)).changes, Cleaning((8.0, 0.0), (0.0, 0.0)).changes
     (False, True)
@@ -57,6 +61,7 @@ class Cleaning:
     min_size: tuple[float, ...]
     fill_holes: tuple[float, ...]
     instances: bool = False
+    forms: tuple[thin.Form | None, ...] = ()
 
     @property
     def changes(self) -> bool:
@@ -73,10 +78,10 @@ class Cleaning:
             write: takes the new labels of a range of z sections.
             shape: of the volume.
 
-        >>> labels = np.ones((3, 3, 4), np.int8); labels[1, 1, 1] = 0; labels[:, :, 2] = 0
+        >>> labels = np.ones((3, 3, 5), np.int8); labels[1, 1, 1] = 0; labels[:, :, 3] = 0
         >>> Cleaning((10.0,), (1.0,)).clean(lambda z: labels[z], labels.__setitem__, labels.shape)
         >>> labels[1, 1].tolist()
-        [1, 1, 0, 0]
+        [1, 1, 1, 0, 0]
         """
         for value, least in enumerate(self.min_size, 1):
             if least > 1:
@@ -87,6 +92,23 @@ class Cleaning:
     def objects(self, read: Read, shape: Shape) -> slabs.Objects:
         """Find the objects of all classes, by 26 neighbours."""
         return slabs.objects(read, shape, range(1, len(self.min_size) + 1))
+
+    def skeletons(self, read: Read, shape: Shape) -> Iterator[Part]:
+        """Yield the z sections of each slab, and the labels of the skeletons in it, int8."""
+
+        def mask(value: int) -> Read:
+            return lambda z: read(z) == value
+
+        found = []
+        for value, form in enumerate(self.forms, 1):
+            if form is not None:
+                window = thin.window_of(mask(value), shape, form)
+                found.append((value, thin.thinned(mask(value), shape, form, window)))
+        for parts in zip(*(part for _, part in found), strict=True):
+            labels = np.zeros(parts[0][1].shape, np.int8)
+            for (value, _), (_, inside) in zip(found, parts, strict=True):
+                labels[inside] = value
+            yield parts[0][0], labels
 
 
 def _replace(parts: Iterator[Part], write: Write) -> None:
@@ -118,8 +140,9 @@ def cleaning(
         ValueError: if the voxel size is needed and unknown.
 
     >>> tomogram = Tomogram(np.zeros((1, 1, 1)), (10.0, 10.0, 10.0))
-    >>> cleaning(tomogram, ("membrane", "actin"), min_size={"actin": 50}).min_size
-    (0.0, 50.0)
+    >>> found = cleaning(tomogram, ("membrane", "actin"), min_size={"actin": 50})
+    >>> np.round(found.min_size, 3).tolist()
+    [0.0, 50.0]
     """
     check_cleaning(**settings)
     found = {}
@@ -139,7 +162,25 @@ def cleaning(
         found[name] = tuple(given.get(c, 0.0) / volume for c in classes)
     least = tuple(value * (1 - 1e-9) for value in found["min_size"])
     most = tuple(value * (1 + 1e-9) for value in found["fill_holes"])
-    return Cleaning(least, most, settings.get("instances", False))
+    forms = _forms(classes, settings.get("skeleton"))
+    return Cleaning(least, most, settings.get("instances", False), forms)
+
+
+def _forms(classes: Sequence[str], skeleton: Skeleton | None) -> tuple[thin.Form | None, ...]:
+    """Return what the skeleton of each class is."""
+    if skeleton is None:
+        return ()
+    if skeleton != "auto":
+        return (skeleton,) * len(classes)
+    forms: dict[str | None, thin.Form] = {"membrane": "surface", "filament": "line"}
+    found = tuple(forms.get(kind_of(name)) for name in classes)
+    if not any(found):
+        raise ParameterError(
+            f"no class is a membrane or a filament by its name ({', '.join(classes)}); say whether "
+            "skeletons are surface or line",
+            "skeleton",
+        )
+    return found
 
 
 def number_type(count: int, suffix: str) -> np.dtype:

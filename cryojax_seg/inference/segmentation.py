@@ -29,6 +29,7 @@ from cryojax_seg.io import (
 )
 from cryojax_seg.io.files import PathLike
 from cryojax_seg.io.output import open_output
+from cryojax_seg.measure.slabs import Part
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Segmented:
         seconds: the time that it took.
         instances: the volume with the numbers of objects; None unless asked for.
         objects: the number of objects of each class; None unless they were numbered.
+        skeleton: the volume of skeletons; None unless asked for.
     """
 
     labels: Path
@@ -57,6 +59,7 @@ class Segmented:
     seconds: float
     instances: Path | None = None
     objects: dict[str, int] | None = None
+    skeleton: Path | None = None
 
 
 def segment(
@@ -79,7 +82,7 @@ def segment(
         ``probabilities=True`` also a dictionary of float16 maps by class.
 
     Raises:
-        ValueError: as `plan`; for `instances`, which `segment_file` writes.
+        ValueError: as `plan`; for `instances` and `skeleton`, which `segment_file` writes.
         FileError: as `plan`.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
@@ -88,11 +91,9 @@ def segment(
     >>> labels.dtype, bool(labels[noise > 2].all()), bool(labels[noise < 0].any())
     (dtype('int8'), True, False)
     """
-    if settings.get("instances", False):
-        raise ParameterError(
-            "instances are written to a file; use segment_file, or measure.components(labels)",
-            "instances",
-        )
+    for name in ("instances", "skeleton"):
+        if settings.get(name):
+            raise ParameterError(f"{name} is for segment_file, which writes a file for it", name)
     planned = plan(model, tomogram, **settings)
     shape = planned.tiling.shape
     names = shown_classes(model) if planned.postprocess.maps else ()
@@ -125,7 +126,7 @@ def segment_file(
         model: the model, see `load`.
         source: a tomogram: MRC, TIFF or OME-Zarr.
         target: the label volume, .mrc or .zarr; the maps go beside it as NAME.CLASS.probability,
-            and the numbers of objects as NAME.instances.
+            the numbers of objects as NAME.instances, and skeletons as NAME.skeleton.
         overwrite: whether to replace existing files.
         progress: called with the number of tiles done and of all tiles.
         planned: called with the plan, before anything is computed.
@@ -152,7 +153,8 @@ def segment_file(
     maps = map_paths(model, target) if settings.get("probabilities", False) else {}
     numbers = beside(target, "instances") if settings.get("instances", False) else None
     outputs = [target, *maps.values()]
-    every = outputs if numbers is None else [*outputs, numbers]
+    skeleton = beside(target, "skeleton") if settings.get("skeleton") else None
+    every = [*outputs, *filter(None, (numbers, skeleton))]
     check_places(every, [source])
     engine = settings.get("engine", "auto")
     if not isinstance(engine, Engine):
@@ -166,19 +168,19 @@ def segment_file(
         OutputSet(job, every, [source], overwrite, zarr_folders(every)) as held,
     ):
         if held.finished:
-            return Segmented(target, maps, None, 0.0, numbers)
+            return Segmented(target, maps, None, 0.0, numbers, None, skeleton)
         start = time.monotonic()
         work = plan(model, source, **settings)
         if planned is not None:
             planned(work)
-        shares, objects = _write(work, outputs, numbers, held, progress)
+        shares, objects = _write(work, outputs, numbers, skeleton, held, progress)
         if shares.inverted:
             log.warning(
                 f"{work.tomogram.name}: the segmented structure is darker than its surroundings "
                 "where it should be brighter; is the contrast right?"
             )
     seconds = time.monotonic() - start
-    return Segmented(target, maps, shares.of_classes(), seconds, numbers, objects)
+    return Segmented(target, maps, shares.of_classes(), seconds, numbers, objects, skeleton)
 
 
 def unfinished(
@@ -187,6 +189,7 @@ def unfinished(
     *,
     probabilities: bool = False,
     instances: bool = False,
+    skeleton: bool = False,
     resume: bool = False,
     overwrite: bool = False,
 ) -> list[tuple[Path, Path]]:
@@ -197,6 +200,7 @@ def unfinished(
         pairs: the tomograms, each with its label volume.
         probabilities: whether maps are written too.
         instances: whether the numbers of objects are written too.
+        skeleton: whether skeletons are written too.
         resume: leave out the label volumes that are there.
         overwrite: keep all pairs.
 
@@ -212,6 +216,7 @@ def unfinished(
     for source, target in pairs:
         others = list(map_paths(model, target).values()) if probabilities else []
         others += [beside(target, "instances")] if instances else []
+        others += [beside(target, "skeleton")] if skeleton else []
         there = [path for path in (target, *others) if path.exists()]
         half = is_half_published(target)  # by a process that was killed: then it is gone on with
         if there and not overwrite and not resume and not half:
@@ -274,6 +279,7 @@ def _write(
     work: Plan,
     outputs: list[Path],
     numbers: Path | None,
+    skeleton: Path | None,
     held: OutputSet,
     progress: Progress | None,
 ) -> tuple[Shares, dict[str, int] | None]:
@@ -307,15 +313,20 @@ def _write(
         if work.cleaning.changes:
             job.keep()  # so that no tile is written again over labels that are clean
             work.cleaning.clean(read, write, shape)
+
+        def add(path: Path, kind: np.dtype, parts: Iterator[Part]) -> None:
+            output = open_output(held.place(path), shape, kind, work.tomogram, True)
+            for z, block in parts:
+                output.write(_sections(z, shape), block.astype(kind))
+            output.finish()
+
+        if skeleton is not None:
+            add(skeleton, np.dtype(np.int8), work.cleaning.skeletons(read, shape))
         if numbers is None:
             return shares, None
         found = work.cleaning.objects(read, shape)
-        count = sum(found.counts.values())
-        kind = number_type(count, numbers.suffix)
-        output = open_output(held.place(numbers), shape, kind, work.tomogram, True)
-        for z, block in found.slabs():
-            output.write(_sections(z, shape), block.astype(kind))
-        output.finish()
+        kind = number_type(sum(found.counts.values()), numbers.suffix)
+        add(numbers, kind, found.slabs())
         return shares, {names[value]: n for value, n in found.counts.items()}
 
 

@@ -132,7 +132,8 @@ def test_cleaning_that_was_interrupted_goes_on(
         ({"min_size": -1.0}, "min_size is a volume in nm"),
         ({"fill_holes": {"a": float("nan")}}, "fill_holes is a volume in nm"),
         ({"min_size": {"lipid": 3.0}}, "min_size names lipid, and the classes are a, b"),
-        ({"instances": True}, "instances are written to a file"),
+        ({"instances": True}, "instances is for segment_file"),
+        ({"skeleton": "line"}, "skeleton is for segment_file"),
     ],
 )
 def test_settings_without_meaning_are_refused(model, tomogram, settings, message):
@@ -153,3 +154,38 @@ def test_the_type_of_the_numbers_holds_them():
     assert number_type(2**24, ".mrc") == np.float32
     with pytest.raises(ValueError, match="16,777,216 objects"):
         number_type(2**24 + 1, ".mrc")
+
+
+@pytest.mark.parametrize("suffix", [".mrc", ".zarr"])
+def test_skeletons_are_labels_of_thin_structures(tmp_path, suffix):
+    """A membrane of 4 voxels and a filament of 5, whose classes say what they are."""
+    volume = np.zeros((20, 40, 40), np.float32)
+    volume[8:12] = 1.5
+    volume[:, 18:23, 18:23] = 3.0
+    volume += np.random.default_rng(0).normal(0, 0.01, volume.shape).astype(np.float32)
+    io.write_mrc(tmp_path / "t.mrc", volume, voxel_size=10.0)
+    classes = ("background", "membrane", "microtubule")
+    raw = Tomogram(volume, SIZE)
+    first = inference.Model(GlobalThreshold([0.0, 1.0], classes=classes))
+    levels = inference.plan(first, raw, engine="jax", contrast="bright")
+    normal = np.asarray(levels.volume[:, :, :])
+    nothing, membrane, filament = (
+        float(normal[place]) for place in ((0, 0, 0), (9, 0, 0), (0, 20, 20))
+    )
+    between = [(nothing + membrane) / 2, (membrane + filament) / 2]
+    model = inference.Model(GlobalThreshold(between, classes=classes))
+    target = tmp_path / f"t.labels{suffix}"
+    how = {"engine": "jax", "contrast": "bright", "skeleton": "auto"}
+    done = inference.segment_file(model, tmp_path / "t.mrc", target, **how)
+    found = np.asarray(io.read_tomogram(done.skeleton).density)
+    labels = np.asarray(io.read_tomogram(target).density)
+    assert done.skeleton == tmp_path / f"t.skeleton{suffix}" and found.dtype == np.int8
+    assert ((found == labels) | (found == 0)).all()
+    assert found[4:-4, 20, 20].tolist() == [2] * 12 and (found == 2).sum() < 3 * 20
+    far = found[:, :12, :12]
+    assert (far[9:11] == 1).any(0).all() and not far[:9].any() and not far[11:].any()
+
+
+def test_skeletons_need_a_class_that_has_one(model, tomogram):
+    with pytest.raises(ValueError, match="no class is a membrane or a filament by its name"):
+        inference.plan(model, tomogram, skeleton="auto", **HOW)
