@@ -2,12 +2,13 @@
 
     python experiments/pretrain.py --model membrane --size fast --minutes 60 --out membrane-fast
     python experiments/pretrain.py ... --minutes 120 --resume   # another sitting of an hour
+    python experiments/pretrain.py --model microtubule --start membrane-fast/model --seed 1 ...
     python experiments/pretrain.py --tiny                       # a minute, for the tests
 
 A U-Net learns from a stream of scenes of the preset ``varied`` at voxels of 9 to 11 angstrom, which
-are rendered once and imaged anew for every patch (`training.Randomisation`). It is validated and
-calibrated on scenes of another seed, at usual contrast. The folder holds the run, and in `model`
-the model with its card.
+are rendered once and imaged anew for every patch (`training.Randomisation`). It is scored and
+calibrated on scenes of another seed under usual conditions. The folder holds the run, and in
+`model` the model with its card.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, io, runtime, training
 from cryojax_seg.segmenters import fit_halo
-from cryojax_seg.training import methods
+from cryojax_seg.training import methods, starting
 from cryojax_seg.training.calibrating import Known, calibrate, known
 from cryojax_seg.training.imaging import Range
 from experiments.common import environment
@@ -47,11 +48,13 @@ class Config:
     size: Literal["fast", "standard"] = "fast"
     """size of the network"""
     minutes: float = 60.0
-    """minutes of training in all sittings; it ends earlier when the score rises no more"""
+    """minutes of training in all sittings"""
     out: pathlib.Path = pathlib.Path("pretrained")
     """folder of the run and its model"""
     resume: bool = False
     """go on with the run in that folder"""
+    start: pathlib.Path | None = None
+    """model to begin with, at a third of the learning rate; its classes may be others"""
     seed: int = 0
     """seed of the network, the scenes and the patches"""
     patches: int = 4
@@ -65,7 +68,7 @@ class Config:
     every: int = 200
     """steps after which a new scene replaces the oldest one"""
     held_out: int = 3
-    """scenes of another seed for validation that hold each class, and as many that hold none"""
+    """scenes of another seed that hold each class, for the scores and the calibration"""
     cache: pathlib.Path | None = None
     """folder in which rendered scenes are kept; by default `scenes` beside the output, so that
     models trained beside each other share them"""
@@ -81,9 +84,22 @@ def stream_of(config: Config, seed: int) -> training.Stream:
 
 
 def held_out(config: Config) -> list[training.Example]:
-    """Return scenes for validation, of usual contrast."""
+    """Return scenes of another seed under usual conditions.
+
+    Under those of the training some scenes show nothing at all, and which ones do is chance.
+    """
     stream = stream_of(config, config.seed + 1000)
-    usual = dataclasses.replace(stream.ranges, contrast=Range(0.6, 1.5))
+    usual = dataclasses.replace(
+        stream.ranges,
+        contrast=Range(0.6, 1.5),
+        lowest=Range(-65.0, -50.0),
+        highest=Range(50.0, 65.0),
+        complete=0.0,
+        missing_tilts=0.0,
+        b_factor=Range(0.0, 500.0),
+        flavours=(0.7, 0.1, 0.1, 0.1),
+        blank=0.0,
+    )
     stream = dataclasses.replace(stream, ranges=usual)
     counts = np.zeros(max(len(MODELS[config.model]), 2), int)  # of none, and of each class
     found = []
@@ -110,13 +126,22 @@ def settings(config: Config) -> training.TrainConfig:
         phantoms=config.patches,
         patch=config.patch,
         optimizer=usual.optimizer,
-        learning_rate=usual.learning_rate,
+        learning_rate=usual.learning_rate * (1.0 if config.start is None else starting.RATE),
         warmup=100,
         ema=0.998,
         seed=config.seed,
-        validate_every=2 if config.tiny else 500,
         checkpoint_every=500,
     )
+
+
+def command_of(config: Config) -> str:
+    """Return the command that trains the model again, after that of the model it began with."""
+    own = "python experiments/pretrain.py "
+    own += f"--model {config.model} --size {config.size} --minutes {config.minutes:g}"
+    if config.start is None:
+        return f"{own} --seed {config.seed}"
+    former = io.load_model(config.start)[1].provenance.get("command", config.start.name)
+    return f"{former}; {own} --seed {config.seed} --start the model before"
 
 
 def precisions(held: Known) -> dict[str, float | None]:
@@ -139,17 +164,19 @@ def main(config: Config) -> None:
         config = dataclasses.replace(config, **small)
     start = time.perf_counter()
     validation = held_out(config)
-    print(
-        f"{len(validation)} scenes for validation: {time.perf_counter() - start:.0f} s", flush=True
-    )
-    network = methods.build(METHODS[config.size], MODELS[config.model], validation[0].volume)
-    network = training.with_prior(network, validation)
+    print(f"{len(validation)} held-out scenes: {time.perf_counter() - start:.0f} s", flush=True)
+    classes, method = MODELS[config.model], METHODS[config.size]
+    if config.start is None:
+        network = methods.build(method, classes, validation[0].volume, config.seed)
+        network = training.with_prior(network, validation)
+    else:
+        network = starting.begin(io.load_model(config.start)[0], classes, config.seed)
     stream = stream_of(config, config.seed)
+    # What is drawn anew for every step cannot be learned by heart, so the last parameters are kept.
     result = training.train(
         network,
         [],
         settings(config),
-        validation=validation,
         stream=stream,
         run=config.out,
         resume=config.resume,
@@ -185,8 +212,7 @@ def main(config: Config) -> None:
         thresholds=calibrated.thresholds,
         provenance={
             "method": METHODS[config.size],
-            "command": "python experiments/pretrain.py "
-            f"--model {config.model} --size {config.size} --minutes {config.minutes:g}",
+            "command": command_of(config),
             "environment": environment(),
             "config": {**dataclasses.asdict(config), "out": str(config.out), "cache": None},
             "steps": result.steps,
