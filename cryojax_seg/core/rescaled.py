@@ -78,6 +78,16 @@ class Rescaled(Segmenter):
         centre, gain = float(self.centre[...]), float(self.gain[...])
         return Rescaled(segmenter, self.factor, centre, gain)
 
+    def turned(self) -> "Rescaled":
+        """Return the same for a volume of the opposite sign.
+
+        >>> from cryojax_seg.segmenters import GlobalThreshold
+        >>> float(Rescaled(GlobalThreshold(), 0.5, centre=0.25).turned().centre[...])
+        -0.25
+        """
+        centre, gain = float(self.centre[...]), float(self.gain[...])
+        return Rescaled(self.segmenter, self.factor, -centre, gain)
+
     def view(self, volume: Readable) -> Resampled:
         """Return the volume as the segmenter sees it, resampled as it is read.
 

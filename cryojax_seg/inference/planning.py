@@ -1,6 +1,7 @@
 """Plans the segmentation of a tomogram: the engine, the tiles, and the memory they need."""
 
 import dataclasses
+import logging
 import math
 from typing import Any, Literal, Unpack
 
@@ -29,8 +30,17 @@ from cryojax_seg.core.tiling import (
     tiling_of,
 )
 from cryojax_seg.core.types import Logits
-from cryojax_seg.errors import ParameterError
+from cryojax_seg.errors import Mendable, ParameterError
 from cryojax_seg.inference.cleaning import Cleaning, CleanSettings, check_cleaning, cleaning
+from cryojax_seg.inference.contrast import (
+    evidence,
+    is_network,
+    opposite,
+    prefers,
+    probes,
+    turned,
+    without_flips,
+)
 from cryojax_seg.inference.engine import BASE, Engine, Name, Precision, bounded, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.inference.voxels import factor_for, sizes
@@ -38,6 +48,8 @@ from cryojax_seg.io import check_memory, read_tomogram
 from cryojax_seg.io.files import PathLike
 from cryojax_seg.io.intensity import normalized
 from cryojax_seg.segmenters import Truncated, fit_halo, fit_normalization
+
+log = logging.getLogger(__name__)
 
 
 class Settings(CleanSettings, total=False):
@@ -55,7 +67,7 @@ class Settings(CleanSettings, total=False):
         halo: context around each tile in voxels. "exact" uses the full receptive field; "auto",
             the default, the smallest halo that changes logits by less than 0.1.
         contrast: whether structure is "dark" or "bright" in the file; by default as in the training
-            data of the model.
+            data of the model, unless a network is clearly more certain of the opposite.
         voxel_size: voxel size in angstrom, for a file that does not state it.
         force: whether to segment a tomogram whose voxels are over twice as large or small as those
             of the model; False by default.
@@ -294,6 +306,27 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
     # Statistics are best measured as in training.
     patch = card.patch or 64
     fitted = fit_normalization(segmenter, seen, patch=patch, measure=engine.measure)
+    if settings.get("contrast") is None and is_network(segmenter):
+        other = fit_normalization(segmenter, turned(seen), patch=patch, measure=engine.measure)
+        blocks = probes(seen, patch, segmenter.stride)
+        expected, found = (
+            [evidence(run(sign * block)) for block in blocks]
+            for sign, run in (
+                (np.float32(1), engine.run(without_flips(fitted))),
+                (np.float32(-1), engine.run(without_flips(other))),
+            )
+        )
+        if prefers(found, expected):
+            volume, seen, fitted = turned(volume), turned(seen), other
+            rescaled = rescaled and rescaled.turned()
+            log.warning(
+                Mendable(
+                    f"{tomogram.name}: the model is more certain of {opposite(card.contrast)} than "
+                    f"of {card.contrast} structure, so {opposite(card.contrast)} is taken; give "
+                    "the contrast if that is wrong",
+                    "contrast",
+                )
+            )
 
     def on_grid(segmenter: Segmenter) -> Segmenter:
         return segmenter if rescaled is None else rescaled.around(segmenter)
