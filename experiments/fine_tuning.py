@@ -100,20 +100,25 @@ class Task:
     slices: dict[int, tuple[int, ...]]
 
 
-def vesicles(config: Config) -> Task:
-    """Return the task of membranes in a phantom of a preset that the network never saw."""
+def membranes(config: Config, count: int) -> list[Scene]:
+    """Return phantoms with labelled membranes, of a preset that the network never saw."""
     scenes = []
-    for number in range(2):
+    for number in range(count):
         imaging = WedgeImaging(snr=config.snr, wedge=WEDGE)
         one = simulate_preset("vesicles", config.shape, VOXEL, imaging, seed=100, number=number)
         volume = core.normalize(np.asarray(one.density), "bright")
         labels = (np.asarray(one.labels) == MEMBRANE).astype(np.int32)
         scenes.append(Scene(volume, labels, np.ones_like(volume), np.zeros_like(volume), WEDGE))
+    return scenes
+
+
+def vesicles(config: Config) -> Task:
+    """Return the task of membranes in a phantom of a preset that the network never saw."""
     depth = config.shape[0]
     slices = {1: (depth // 2,), 3: (depth // 4, depth // 2, 3 * depth // 4)}
     if config.tiny:
         del slices[3]
-    learned, target = scenes
+    learned, target = membranes(config, 2)
     return Task("vesicles", "membrane", learned, target, VOXEL, slices)
 
 

@@ -93,6 +93,12 @@ def fine_tuning(rows, claims):
     assert rows[0]["slices"] == 0 and {row["slices"] for row in rows[1:]} == {1}
 
 
+def unlabelled(rows, claims):
+    """Each way of learning is scored once, and compared with the labels alone."""
+    assert [row["way"] for row in rows] == ["zero-shot", "labelled", "everywhere", "confident"]
+    assert len(claims) == 4 and all("(not resolved)" in claim["name"] for claim in claims)
+
+
 def symmetry(rows, claims):
     single = [row for row in rows if row["average"] == "none"]
     assert single and all(row["passes"] == 1 and row["dice_gain"] == 0 for row in single)
@@ -137,6 +143,7 @@ LANDMARKS = {
         restoration_first,
         symmetry,
         threshold_dilemma,
+        unlabelled,
     )
 }
 
@@ -158,6 +165,7 @@ LANDMARKS = {
         "sparse_annotation",
         "symmetry",
         "threshold_dilemma",
+        "unlabelled",
         "wedge_losses",
         "benchmarks.particles",
         "benchmarks.simulate",

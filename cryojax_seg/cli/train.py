@@ -61,6 +61,7 @@ def _train_in(run: Any, options: Train) -> None:
     )
     given = _settings(options)
     restorer, start = given.pop("restorer"), given.pop("start")
+    paths, volume = given.pop("unlabelled"), flat(options.volume)
     fitted = training.fit_model(
         data,
         run,
@@ -68,6 +69,7 @@ def _train_in(run: Any, options: Train) -> None:
         start=start and _model(start, options.method),
         validation=options.validation,
         hold_out=_index(options),
+        unlabelled=training.read_unlabelled(paths, **volume) if paths else None,
         restorer=restorer and inference.load_restorer(restorer)[0],
         resume=options.resume,
         overwrite=options.overwrite,
@@ -199,8 +201,9 @@ def _check(options: Train) -> None:
             f"{len(options.tomograms)} tomogram(s) and {len(options.labels)} label file(s); "
             "--labels needs one for each tomogram, in the same order"
         )
-    if options.training.joint:
+    if options.training.joint or options.training.unlabelled:
         options.volume.wedge(required=True)
+    _check_unlabelled(options)
     if options.validation is not None and not 0 <= options.validation < 1:
         raise ValueError(
             f"--validation must be a fraction from 0 to below 1, got {options.validation}"
@@ -218,6 +221,14 @@ def _check(options: Train) -> None:
     _check_folder(options)
 
 
+def _check_unlabelled(options: Train) -> None:
+    """Refuse a tomogram that is given both with labels and without."""
+    own = {os.path.realpath(path) for path in options.tomograms}
+    for path in options.training.unlabelled:
+        if os.path.realpath(path) in own:
+            raise ValueError(f"--unlabelled {path}: has labels already; leave it out here")
+
+
 def _check_folder(options: Train) -> None:
     """Refuse a run folder that does not agree with the options."""
     from cryojax_seg import inference, io
@@ -225,6 +236,6 @@ def _check_folder(options: Train) -> None:
 
     models = (options.training.restorer, options.training.start)
     read = [inference.model_folder(model) for model in models if model is not None]
-    inputs = [*options.tomograms, *options.labels, *read]
+    inputs = [*options.tomograms, *options.labels, *options.training.unlabelled, *read]
     io.check_places([options.output], inputs)
     rundir.check_folder(options.output, resume=options.resume, overwrite=options.overwrite)

@@ -90,6 +90,11 @@ class TrainingOptions:
     replay: Annotated[float | None, default("FRACTION", "0.5 with --start, else 0")] = None
     """Fraction of the patches of each step that come from simulated phantoms, so that a few
     slices do not overwrite what the model knew; 0 turns it off."""
+    unlabelled: Annotated[tuple[Path, ...], default("TOMOGRAM ...", "none")] = ()
+    """Tomograms without annotation that teach as well, by the missing wedge, where the model is
+    sure of them. They need --tilt-range. A gain is not proven yet."""
+    consistency: float = settings.CONSISTENCY
+    """Weight of what --unlabelled tomograms teach (no unit)."""
     restorer: Annotated[Path | None, default("RUN", "none")] = None
     """Folder of a restorer (the .run folder of `cryojax-seg restore`) that is applied first."""
     joint: float = 0.0

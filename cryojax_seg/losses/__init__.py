@@ -16,6 +16,7 @@ from cryojax_seg.losses.consistency import forward_model as forward_model
 from cryojax_seg.losses.noise2clean import noise2clean as noise2clean
 from cryojax_seg.losses.objective import add as add
 from cryojax_seg.losses.objective import deep_supervision as deep_supervision
+from cryojax_seg.losses.objective import select as select
 from cryojax_seg.losses.self_supervised import DEEPDEWEDGE as DEEPDEWEDGE
 from cryojax_seg.losses.self_supervised import EQUIVARIANT as EQUIVARIANT
 from cryojax_seg.losses.self_supervised import ISONET as ISONET

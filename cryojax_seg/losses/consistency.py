@@ -153,8 +153,21 @@ def disagreement(target: Array, found: Array, wedge: MissingWedge) -> tuple[Scal
     return jnp.square(a - b).sum(), jnp.square(a).sum() + jnp.square(b).sum()
 
 
+def certain(probability: Array, least: float) -> Array:
+    """Return 1 where a probability is at least `least` or at most ``1 - least``, else 0.
+
+    >>> certain(jnp.array([0.05, 0.5, 0.95]), 0.9).tolist()
+    [1.0, 0.0, 1.0]
+    """
+    sure = jnp.maximum(probability, 1 - probability) >= least
+    return jax.lax.stop_gradient(sure.astype(probability.dtype))
+
+
 def equivariant(
-    halves: bool = False, noise: bool = True, widths: tuple[float, ...] = (0.7, 2.0)
+    halves: bool = False,
+    noise: bool = True,
+    widths: tuple[float, ...] = (0.7, 2.0),
+    confidence: float = 0.5,
 ) -> Objective:
     """Return an objective that asks for equal segmentations before and after a rotation.
 
@@ -170,14 +183,20 @@ def equivariant(
     prevents a collapse to empty segmentations. The objective adapts equivariant imaging, as used
     for restoration (Chen et al. 2021; IsoNet, DeepDeWedge, ICECREAM), to probabilities.
 
+    With a `confidence`, both maps are set to 0 where the teacher is less certain than that, as in
+    FixMatch (Sohn et al. 2020), so that an unsure teacher teaches nothing.
+
     Args:
         halves: whether the teacher sees one half tomogram and the student the other, whose noise
             is independent.
         noise: whether the missing wedge is also filled with noise.
         widths: standard deviations of the windows of `explain`, voxels.
+        confidence: least probability, of a class or of its absence, at which the teacher counts;
+            at 0.5 it counts everywhere.
 
     Raises:
-        ValueError: when called, if the batch has no wedge, keys or halves.
+        ValueError: if the confidence is not from 0.5 to below 1; when called, if the batch has no
+            wedge, keys or halves.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> from cryojax_seg.training import Batch
@@ -187,6 +206,9 @@ def equivariant(
     >>> bool(0 < jax.jit(equivariant())(GlobalThreshold(0.0), batch) < 1)
     True
     """
+
+    if not 0.5 <= confidence < 1:
+        raise ValueError(f"confidence is a probability, from 0.5 to below 1, got {confidence}")
 
     def objective(segmenter: Segmenter, batch: Any) -> Scalar:
         require("equivariant", batch, "wedge", "key", *(("halves",) if halves else ()))
@@ -220,6 +242,9 @@ def equivariant(
         inputs, targets, wedges = jax.vmap(rotated)(students, p, batch.wedge, keys)
         inputs = jax.lax.stop_gradient(inputs)
         q = foreground(logits_of(segmenter, inputs, batch.wedge))
+        if confidence > 0.5:
+            sure = certain(targets, confidence)
+            targets, q = sure * targets, sure * q
 
         apart, energy = jax.vmap(disagreement)(targets, q, wedges)
         return apart.sum() / (energy.sum() + 1.0)

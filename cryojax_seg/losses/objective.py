@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cryojax_seg.core.loss import Loss, Objective, VoxelLogits, finite, labels_of
 from cryojax_seg.core.segmenter import Segmenter
@@ -59,6 +60,26 @@ def add(*objectives: Objective, factors: Sequence[float] | None = None) -> Objec
         return sum(parts[1:], start=parts[0])
 
     return total
+
+
+def select(objective: Objective, patches: Sequence[int]) -> Objective:
+    """Return the objective of some patches of a batch, by their indices.
+
+    >>> from cryojax_seg.losses import cross_entropy, supervised
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> from cryojax_seg.training import Batch
+    >>> volume = jnp.array([[[[9.0]]], [[[-9.0]]]])  # the second patch is labelled wrongly
+    >>> batch = Batch(volume, jnp.ones(volume.shape, int), jnp.ones_like(volume))
+    >>> first = select(supervised(cross_entropy), [0])
+    >>> round(float(first(GlobalThreshold(0.0), batch)), 3)
+    0.0
+    """
+    chosen = np.array(patches, np.int32)
+
+    def of_some(segmenter: Segmenter, batch: Annotation) -> Scalar:
+        return objective(segmenter, jax.tree.map(lambda leaf: leaf[chosen], batch))
+
+    return of_some
 
 
 def _enlarge(logits: Array, shape: tuple[int, ...]) -> Array:

@@ -26,6 +26,7 @@ from .restorers import fit_restorer as fit_restorer
 from .restorers import jointly as jointly
 from .restorers import restored as restored
 from .restoring import unlabelled as unlabelled
+from .semi_supervised import read_unlabelled as read_unlabelled
 from .step import TrainState as TrainState
 from .step import make_step as make_step
 from .stream import KINDS as KINDS

@@ -20,7 +20,7 @@ from cryojax_seg.losses import Objective
 from cryojax_seg.runtime.processes import arrays_from_primary, on_primary
 from cryojax_seg.segmenters import Recalibration, fit_halo
 from cryojax_seg.text import percent
-from cryojax_seg.training import calibrating, methods, rundir, starting
+from cryojax_seg.training import calibrating, methods, rundir, semi_supervised, starting
 from cryojax_seg.training.calibrating import Calibrated
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
@@ -29,7 +29,15 @@ from cryojax_seg.training.phantoms import resembling
 from cryojax_seg.training.prior import with_prior
 from cryojax_seg.training.reading import Examples, divided
 from cryojax_seg.training.restorers import BORDER, jointly, restored
-from cryojax_seg.training.settings import MINUTES, SIZES, Settings, check, configured, resized
+from cryojax_seg.training.settings import (
+    CONSISTENCY,
+    MINUTES,
+    SIZES,
+    Settings,
+    check,
+    configured,
+    resized,
+)
 from cryojax_seg.training.stream import Stream
 
 WIDE = 16  # voxels; of a smaller halo there is little to save
@@ -80,6 +88,8 @@ def fit_model(
     method: str | None = None,
     start: starting.Start | None = None,
     replay: float | int | None = None,
+    unlabelled: Examples | None = None,
+    consistency: float = CONSISTENCY,
     validation: float | int | None = None,
     hold_out: int | None = None,
     restorer: LocalOperator | None = None,
@@ -108,6 +118,9 @@ def fit_model(
         replay: fraction of the patches of each step that are drawn from simulated phantoms, so that
             a few slices do not overwrite what the model knew. By default 0.5 with a `start`, if the
             simulation knows all classes, else 0.
+        unlabelled: tomograms without annotation, from `read_unlabelled`, of which as many patches
+            teach in each step as of the annotated ones, where the segmenter is sure of them.
+        consistency: weight of what they teach.
         validation: fraction of the annotation that is held out, 0 for none. It decides which
             parameters are kept. By default 0.2, or one whole tomogram of three or more.
         hold_out: index of a tomogram that is held out entirely instead.
@@ -152,6 +165,15 @@ def fit_model(
         raise ParameterError("joint lets a restorer learn along; give one", "restorer")
     if joint and any(example.wedge is None for example in data.examples):
         raise ParameterError("joint needs the tilt range of every tomogram", "tilt_range")
+    others: tuple[Example, ...] = ()
+    if unlabelled is not None:
+        if restorer is not None:
+            raise ParameterError(
+                "tomograms without labels teach by the missing wedge, which a restorer fills; "
+                "leave one of both out",
+                *("unlabelled", "restorer"),
+            )
+        others = semi_supervised.beside(unlabelled, data, consistency)
     seed = settings.get("seed", 0)
     examples, held_out = divided(data.examples, data.classes, validation, hold_out, seed)
     if held_out and settings.get("steps") is None and settings.get("minutes") is None:
@@ -171,6 +193,11 @@ def fit_model(
         imaged = {"phantoms": more} if restorer is None or joint else {"replay": more}
         config = dataclasses.replace(config, **imaged)
     task = _Task(segmenter, examples, held_out, (), None, config, methods.objective(method))
+    if others:
+        objective, config = semi_supervised.consistent(
+            task.objective, segmenter, config, consistency
+        )
+        task = dataclasses.replace(task, objective=objective, config=config)
     with contextlib.ExitStack() as stack:
         if run is not None:
             held = run if isinstance(run, rundir.Held) else _hold(Path(run), stack)
@@ -181,10 +208,10 @@ def fit_model(
         elif config.replay:
             task = dataclasses.replace(task, replayed=_whole(_stream(data, config)))
         seen = task if restorer is None else _behind(restorer, task, joint)
-        _log.info(f"training {method} on {_described(examples, config)}")
+        _log.info(f"training {method} on {_described(examples, others, config)}")
         result = train(
             seen.operator,
-            seen.examples,
+            [*seen.examples, *others],
             seen.config,
             validation=seen.held_out,
             replayed=seen.replayed,
@@ -207,13 +234,16 @@ def _hold(folder: Path, stack: contextlib.ExitStack) -> rundir.Held:
     return rundir.Held(folder)
 
 
-def _described(examples: Sequence[Example], config: TrainConfig) -> str:
+def _described(examples: Sequence[Example], others: Sequence[Example], config: TrainConfig) -> str:
     known = sum(float((e.weights > 0).mean()) for e in examples) / len(examples)
     simulated = config.replay + config.phantoms
     return (
-        f"{len(examples)} tomogram(s), {percent(known)} annotated: {_length(config)} of "
+        f"{len(examples)} tomogram(s), {percent(known)} annotated"
+        + (f", and {len(others)} without labels" if others else "")
+        + f": {_length(config)} of "
         f"{config.batch} patches "
         + "x".join(map(str, config.patch_shape))
+        + (f", {config.unannotated} without labels" if config.unannotated else "")
         + (f", and {simulated} of phantoms" if simulated else "")
     )
 

@@ -202,8 +202,9 @@ def _check_stream(
 ) -> None:
     if stream.classes != classes:
         raise ValueError(f"the stream labels {stream.classes}, and {classes} are to be learned")
-    for example in examples:
-        example.require_labels("training beside phantoms")
+    if all(example.labels is None for example in examples):
+        for example in examples:
+            example.require_labels("training beside phantoms")
     smallest = tuple(edge + 2 * CONTEXT for edge in patch)
     if any(n < least for n, least in zip(stream.scenes.shape, smallest, strict=True)):
         raise ValueError(

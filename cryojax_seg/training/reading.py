@@ -94,7 +94,7 @@ def read_examples(
     wedge = None if tilt_range is None else MissingWedge(tilt_range, tilt_axis)
     names = label_names(class_names(classes, 1)) if classes else None
     volumes = [io.read_tomogram(path, voxel_size) for path in tomograms]
-    wanted = _coarsest(volumes)
+    wanted = coarsest(volumes)
     shared = io.common_voxel_size(volumes) if wanted is None else wanted
     examples = []
     for tomogram, path in zip(volumes, labels, strict=True):
@@ -117,7 +117,7 @@ def read_examples(
     return Examples(tuple(examples), found, shared, contrast, tilt_range)
 
 
-def _coarsest(volumes: Sequence[Tomogram]) -> VoxelSize | None:
+def coarsest(volumes: Sequence[Tomogram]) -> VoxelSize | None:
     """Return the coarsest voxel size of tomograms that differ in it; None if they do not.
 
     None as well where one is unknown, as that may be any of them.

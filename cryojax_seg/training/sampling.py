@@ -109,7 +109,7 @@ def draw(
     simulated = replay + phantoms
     if count and simulated:
         total = weights.sum((1, 2, 3))
-        others = total[:-simulated].sum() / count
+        others = total[:count].sum() / count
         factor = others * simulated / jnp.maximum(total[-simulated:].sum(), 1.0)
         scales = jnp.where(np.arange(len(total)) < len(total) - simulated, 1.0, factor)
         weights = weights * scales.astype(total.dtype)[:, None, None, None]

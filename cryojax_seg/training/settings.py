@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cryojax_seg.training.example import Example
 
 MINUTES = 30  # of a training whose length nobody says
+CONSISTENCY = 0.3  # weight of what unlabelled tomograms teach
 _MOST_STEPS = 1_000_000  # where minutes are the limit
 # Settings of `TrainConfig` of the same name.
 _PLAIN = ("steps", "minutes", "batch", "patch", "learning_rate", "warmup", "ema", "precision")

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from cryojax_seg import inference
 
@@ -45,6 +46,23 @@ def test_a_model_that_does_not_fit_is_refused_at_once(run, base, trained, tmp_pa
 def test_what_cannot_be_simulated_is_said(run, base, tmp_path):
     status, _, said = run(*base, "--replay", "0.5", "--classes", "ribosome", "-o", tmp_path / "run")
     assert status == 2 and "ribosome cannot be simulated" in said and "--replay" in said
+
+
+def test_tomograms_without_labels_teach_too(run, base, files, tmp_path):
+    words = ("--method", "threshold", "--steps", "2", "-o", tmp_path / "run")
+    words += ("--batch", "1", "--unlabelled", files / "even.mrc", files / "odd.mrc")
+    status, _, said = run(*base, *words)
+    assert status == 2 and "--tilt-range LO HI is needed" in said
+    status, _, said = run(*base, *words, files / "tomogram.mrc", "--tilt-range", "-60", "60")
+    assert status == 2 and "tomogram.mrc: has labels already" in said
+    assert not (tmp_path / "run").exists()
+    status, _, said = run(*base, *words, "--tilt-range", "-60", "60")
+    assert status == 0, said
+    assert "and 2 without labels: 2 steps of 1 patches 16x16x16, 1 without labels" in said
+    kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert [name.rpartition("/")[2] for name in kept["unlabelled"]] == ["even.mrc", "odd.mrc"]
+    model = inference.load(tmp_path / "run")
+    assert model.card.provenance["config"]["unlabelled"] == kept["unlabelled"]
 
 
 def test_there_is_no_model(run, base, tmp_path):

@@ -309,6 +309,44 @@ class Pupil(Segmenter):
         return (shifted[0] + shifted[1] + shifted[2] + bias)[..., None]
 
 
+class Taught(Segmenter):
+    """Gives fixed probabilities to its first call, the teacher's, and its logits afterwards."""
+
+    halo, stride, classes = 0, 1, ("membrane",)
+
+    def __init__(self, teacher, logits):
+        self.teacher, self.logits = nnx.Param(teacher), nnx.Param(logits)
+        self.calls = nnx.static([])
+
+    def __call__(self, volume):
+        self.calls.append(1)
+        answer = self.teacher if len(self.calls) == 1 else self.logits
+        return answer[...][..., None]
+
+
+def test_a_teacher_that_is_not_confident_teaches_nothing():
+    """The gradient is exactly 0 for each voxel about which it is unsure, and no others."""
+    batch, rng = small_batch(), np.random.default_rng(3)
+    p = rng.choice([0.02, 0.4, 0.88, 0.97], size=(8, 8, 8)).astype(np.float32)
+    unsure = ((p > 0.1) & (p < 0.9)).sum()
+    logits = jnp.asarray(rng.normal(size=p.shape), jnp.float32)
+
+    def gradient(confidence, teacher):
+        def f(logits):
+            segmenter = Taught(jnp.log(teacher / (1 - teacher)), logits)
+            return losses.equivariant(noise=False, confidence=confidence)(segmenter, batch)
+
+        return jax.jit(jax.value_and_grad(f))(logits)
+
+    _, found = gradient(0.9, p)
+    assert (np.asarray(found) == 0).sum() == unsure
+    value, found = gradient(0.9, np.full_like(p, 0.6))
+    assert float(value) == 0 and not np.asarray(found).any()
+    assert np.asarray(gradient(0.5, p)[1]).all()
+    with pytest.raises(ValueError, match="from 0.5 to below 1, got 1"):
+        losses.equivariant(confidence=1.0)
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_gradients_in_float64(name, x64):
     """Against differences, in the bias of a vote.
