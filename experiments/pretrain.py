@@ -130,6 +130,8 @@ def settings(config: Config) -> training.TrainConfig:
         warmup=100,
         ema=0.998,
         seed=config.seed,
+        validate_every=2 if config.tiny else 500,
+        keep_best=False,  # what is drawn anew for every step cannot be learned by heart
         checkpoint_every=500,
     )
 
@@ -172,11 +174,11 @@ def main(config: Config) -> None:
     else:
         network = starting.begin(io.load_model(config.start)[0], classes, config.seed)
     stream = stream_of(config, config.seed)
-    # What is drawn anew for every step cannot be learned by heart, so the last parameters are kept.
     result = training.train(
         network,
         [],
         settings(config),
+        validation=validation,
         stream=stream,
         run=config.out,
         resume=config.resume,
@@ -198,7 +200,7 @@ def main(config: Config) -> None:
     seconds = math.fsum(line["seconds"] for line in result.history)
     sizes, ranges, fitted = stream.scenes.voxel_sizes, stream.ranges, calibrated.recalibration
     card = io.ModelCard(
-        voxel_size=(VOXEL,) * 3,
+        voxel_size=(VOXEL, VOXEL, VOXEL),
         contrast="dark",
         patch=config.patch,
         halo=halo,

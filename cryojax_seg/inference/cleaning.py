@@ -171,7 +171,8 @@ def _forms(classes: Sequence[str], skeleton: Skeleton | None) -> tuple[thin.Form
     if skeleton is None:
         return ()
     if skeleton != "auto":
-        return (skeleton,) * len(classes)
+        form: thin.Form = skeleton
+        return tuple(form for _ in classes)
     forms: dict[str | None, thin.Form] = {"membrane": "surface", "filament": "line"}
     found = tuple(forms.get(kind_of(name)) for name in classes)
     if not any(found):

@@ -8,6 +8,7 @@ a slab.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import ndimage, sparse
@@ -91,7 +92,9 @@ def components(
     >>> found.sizes.tolist(), [numbers[0, 0].tolist() for _, numbers in found.slabs()][2]
     ([0, 4, 2], [1, 0, 2, 2])
     """
-    counts, sizes, joined = [0], [np.zeros(1, np.int64)], [np.zeros((2, 0), np.int64)]
+    counts = [0]
+    joined: list[np.ndarray] = [np.zeros((2, 0), np.int64)]
+    sizes: list[np.ndarray] = [np.zeros(1, np.int64)]
     former: np.ndarray | None = None
     ranges = list(slabs(shape[0], depth or depth_of(shape)))
     for z in ranges:
@@ -247,7 +250,7 @@ def objects(volume: Read, shape: Shape, values: Sequence[int], depth: int | None
 
 def _labelled(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
     numbers = np.zeros(mask.shape, np.int32)
-    count = ndimage.label(mask, structure, output=numbers)
+    count: Any = ndimage.label(mask, structure, output=numbers)
     return numbers, int(count)
 
 

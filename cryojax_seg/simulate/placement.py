@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -274,4 +275,7 @@ def _lattice(placed: Placed, first, count: tuple[int, ...], spacing: Number, hol
     axes = [jnp.arange(n, dtype=jnp.int32) + a for n, a in zip(count, first, strict=True)]
     grid = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), -1)
     points = grid.astype(jnp.result_type(float)) * spacing
-    return placed.structure.wall(placed.own(points)) if hollow else placed.excluded_volume(points)
+    if not hollow:
+        return placed.excluded_volume(points)
+    bilayer: Any = placed.structure
+    return bilayer.wall(placed.own(points))

@@ -1,6 +1,7 @@
 """Draws membranes of varied shape, number and composition, up to a fraction of the voxels."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -155,7 +156,8 @@ class DrawnMembranes:
         for _ in range(rng.integers(5, 30) if found else 0):
             other = found[rng.integers(len(found))]
             new = Bilayer(Sphere(self.between(90.0, largest)), **self.lipids())
-            apart = sum(b.surface.radius + b.thickness / 2 for b in (new, other.structure))
+            bilayers: tuple[Any, ...] = (new, other.structure)
+            apart = sum(b.surface.radius + b.thickness / 2 for b in bilayers)
             apart += rng.uniform(5.0, 15.0)  # so their labels touch
             centre = np.asarray(other.centre) + apart * random_direction(rng, 0.0)
             one = Placed(new, centre.astype(np.float32), other.rotation, "vesicle")

@@ -41,14 +41,16 @@ class Known:
     def overlaps(self, thresholds: Sequence[float] = ()) -> dict[str, Overlap]:
         """Return the overlap of each class but the background at these thresholds."""
         found = core.labels(_volume(self.logits), thresholds)
-        arrays = (self.labels, self.weights)
-        return overlap(found, *(a.reshape(-1, 1, 1) for a in arrays), self.classes)
+        return overlap(found, _lined(self.labels), _lined(self.weights), self.classes)
 
     def calibration_error(self) -> float | None:
         """Return the expected calibration error of the probabilities."""
         p = np.asarray(core.probabilities(_volume(self.logits)))
-        arrays = (self.labels, self.weights)
-        return expected_calibration_error(p, *(a.reshape(-1, 1, 1) for a in arrays))
+        return expected_calibration_error(p, _lined(self.labels), _lined(self.weights))
+
+
+def _lined(values: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, 1, 1)
 
 
 def _volume(logits: np.ndarray) -> np.ndarray:

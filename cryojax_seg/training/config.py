@@ -151,6 +151,8 @@ class TrainConfig:
     validate_start: bool = False
     """Whether the parameters that a run begins with are validated too, so that one that begins with
     a trained model never ends with a worse one."""
+    keep_best: bool = True
+    """Whether the parameters of the best validation are kept, and not the last ones."""
     patience: int = 0
     """Validations without improvement after which training stops; 0 never stops early."""
     checkpoint_every: int = 200

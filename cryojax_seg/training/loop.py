@@ -276,7 +276,8 @@ def _run(task: Task, state: TrainState, best: Best, progress: bool) -> Result:
             if int(state.step) > start:  # else it is the checkpoint that was resumed from
                 task.save(state, best)
             raise _not_finite(task, state, error.values) from None
-    operator = task.operator(state, state.ema if best.score is None else best.params)
+    last = best.score is None or not config.keep_best
+    operator = task.operator(state, state.ema if last else best.params)
     known = trend(record.history, config.learning_rate)
     if stopped is None:
         stopped = _reason(config, plan, known)

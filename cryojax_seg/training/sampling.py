@@ -91,10 +91,11 @@ def draw(
     Returns:
         the batch, and for each patch the flips ``(batch, 8, 3)`` that keep its wedge.
     """
-    batch, flips = None, None
+    batch: Any = None
+    flips: Any = None
     if count + anywhere + replay:
         batch, flips = _cut_out(samples, key, count, patch, margin, anywhere, replay)
-    if phantoms:
+    if samples.pool is not None and phantoms:
         more = draw_phantoms(samples.pool, jax.random.fold_in(key, 3), phantoms, patch)
         none = jnp.zeros((phantoms, 8, 3), bool)  # they have been turned already
         batch = more if batch is None else _joined(batch, more)

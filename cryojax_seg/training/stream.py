@@ -224,8 +224,8 @@ class Feed:
         if processes.is_primary():
             coming = self.coming.pop(number, None)
             found = self.stream.scenes(number) if coming is None else coming.result()
-        found = Rendered(*found[:2], np.asarray(found.voxel_size, np.float32))
-        return Rendered(*processes.arrays_from_primary(tuple(found)))
+        arrays = (*found[:2], np.asarray(found.voxel_size, np.float32))
+        return Rendered(*processes.arrays_from_primary(arrays))
 
     def _prepare(self, number: int) -> None:
         if number not in self.coming:
