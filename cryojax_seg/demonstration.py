@@ -6,12 +6,22 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from cryojax_seg import core, evaluate, io, report, runtime, segmenters, simulate, training
+from cryojax_seg import (
+    core,
+    evaluate,
+    inference,
+    io,
+    report,
+    runtime,
+    segmenters,
+    simulate,
+    training,
+)
 from cryojax_seg.core import MissingWedge
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.io.files import PathLike
@@ -20,7 +30,9 @@ from cryojax_seg.training import Example, methods
 from cryojax_seg.training.methods import Method
 from cryojax_seg.training.settings import configured
 
-COMPARED: tuple[Method, ...] = (
+Compared = Literal["built-in", "one-slice"] | Method
+COMPARED: tuple[Compared, ...] = (
+    "built-in", "one-slice",
     "threshold", "local-threshold", "hysteresis", "sheet", "vote", "unet-fast",
 )  # fmt: skip
 CLASSES = ("membrane",)
@@ -28,6 +40,7 @@ TILTS = (-60.0, 60.0)
 VOXEL_SIZE = 10.0  # angstrom
 _VOLUMES = ("tomogram", "truth", "annotation")
 _LEAST = 36  # voxels along x and y
+_APART = 2  # slices beside annotated ones, which are not scored
 _log = logging.getLogger("cryojax_seg.demonstration")
 
 
@@ -36,7 +49,7 @@ class Outcome:
     """One method on the phantom.
 
     Attributes:
-        name: of the method.
+        name: what found it, see `demonstrate`.
         labels: ``(z, y, x)`` that it predicts.
         scores: by name, where nothing was annotated; None where a score is not defined.
         recall: by visibility, see `evaluate.recall_by_visibility`.
@@ -55,13 +68,13 @@ def demonstrate(
     *,
     size: int = 96,
     snr: float = 1.0,
-    compared: Sequence[Method] = COMPARED,
+    compared: Sequence[Compared] = COMPARED,
     steps: int = 500,
     filter_steps: int = 60,
     seed: int = 1,
     overwrite: bool = False,
 ) -> list[Outcome]:
-    """Make a noisy phantom with a missing wedge, learn its membranes from three slices, and score.
+    """Make a noisy phantom with a missing wedge, find its membranes, and score.
 
     Writes tomogram.mrc, annotation.mrc, truth.mrc, a prediction of each method, the model of the
     U-Net, picture.png and results.json. A demonstration that was killed starts over.
@@ -70,8 +83,9 @@ def demonstrate(
         folder: for the files.
         size: voxels along x and y, 36 or more; two thirds as many along z.
         snr: variance of the signal in structures over that of the noise.
-        compared: names of the methods.
-        steps: of training of the U-Net.
+        compared: names of the methods, which learn from three slices; "built-in" for the built-in
+            model of membranes, which learns nothing, and "one-slice" for that model after one.
+        steps: of training of the U-Net, and a fifth of them from one slice.
         filter_steps: of training of each of the other methods.
         seed: of the phantom and of the training.
         overwrite: replace an earlier demonstration.
@@ -113,7 +127,7 @@ def _holds_files(folder: Path) -> bool:
 
 
 def _demonstrate(
-    folder: Path, size: int, snr: float, compared: Sequence[Method], steps: Any, seed: int
+    folder: Path, size: int, snr: float, compared: Sequence[Compared], steps: Any, seed: int
 ) -> list[Outcome]:
     start = time.monotonic()
     shape = (2 * size // 3, size, size)
@@ -124,14 +138,25 @@ def _demonstrate(
     cell, example, slices = _phantom(shape, snr, seed)
     _write_phantom(folder, cell, example)
     _log.info(f"      {time.monotonic() - start:.0f} s")
-    _log.info("[2/3] training on these slices, scoring on the rest of the volume")
+    _log.info(f"[2/3] labels, scored more than {_APART} slices from the annotated ones")
     outcomes = []
-    for method in compared:
-        count = steps[not method.startswith("unet")]
-        outcomes.append(_compare(folder, method, count, seed, cell, example, slices))
+    for name in compared:
+        match name:
+            case "built-in" | "one-slice" if inference.built_in_name(CLASSES[0]) is None:
+                _log.info(f"      {name:<16} left out, as this package has no built-in model")
+                continue
+            case "built-in":
+                outcomes.append(_built_in(folder, cell, example, slices))
+            case "one-slice":
+                few = max(1, steps[0] // 5)
+                outcomes.append(_one_slice(folder, few, seed, cell, example, slices))
+            case method:
+                count = steps[not method.startswith("unet")]
+                outcomes.append(_compare(folder, method, count, seed, cell, example, slices))
         dice = outcomes[-1].scores["dice"]
         shown = "-" if dice is None else f"{dice:.3f}"
-        _log.info(f"      {method:<16} Dice {shown}   {outcomes[-1].seconds:5.1f} s")
+        taken = f"{outcomes[-1].seconds:5.1f} s, {time.monotonic() - start:.0f} s in all"
+        _log.info(f"      {name:<16} Dice {shown}   {taken}")
     _log.info("[3/3] picture")
     with io.atomic_write(folder / "picture.png") as file:
         report.draw_outcomes(file, cell, slices, outcomes)
@@ -178,6 +203,49 @@ def _write_phantom(folder: Path, cell: simulate.Phantom, example: Example) -> No
         io.write_mrc(folder / f"{name}.mrc", array, like, overwrite=True)
 
 
+def _built_in(
+    folder: Path, cell: simulate.Phantom, example: Example, slices: tuple[int, ...]
+) -> Outcome:
+    """Segment the phantom with the built-in model."""
+    start = time.monotonic()
+    labels = _segmented(inference.load(CLASSES[0]), cell)
+    seconds = time.monotonic() - start
+    return _outcome(folder, "built-in", labels, seconds, cell, example, slices)
+
+
+def _segmented(model: inference.Model, cell: simulate.Phantom) -> np.ndarray:
+    """Return the labels that `segment` gives by default."""
+    if model.is_small_unet and cell.wedge is not None:
+        model = model.with_flips(cell.wedge)
+    tomogram = core.Tomogram(np.asarray(cell.density), cell.voxel_size)
+    return np.asarray(inference.segment(model, tomogram, contrast="bright"))
+
+
+def _one_slice(
+    folder: Path,
+    steps: int,
+    seed: int,
+    cell: simulate.Phantom,
+    example: Example,
+    slices: tuple[int, ...],
+) -> Outcome:
+    """Let the built-in model learn the middle one of the annotated slices."""
+    start, model = time.monotonic(), inference.load(CLASSES[0])
+    weights = np.zeros_like(example.weights)
+    weights[slices[1]] = 1
+    one = dataclasses.replace(example, weights=weights)
+    fitted = training.fit_model(
+        training.Examples((one,), CLASSES, cell.voxel_size, "bright", TILTS),
+        start=(model.segmenter, model.card),
+        steps=steps,
+        seed=seed,
+        progress=False,
+    )
+    labels = _segmented(inference.Model(fitted.operator, fitted.card), cell)
+    seconds = time.monotonic() - start
+    return _outcome(folder, "one-slice", labels, seconds, cell, example, slices)
+
+
 def _compare(
     folder: Path,
     method: Method,
@@ -187,7 +255,7 @@ def _compare(
     example: Example,
     slices: tuple[int, ...],
 ) -> Outcome:
-    """Train a method on the annotated slices and score it more than 2 voxels off them."""
+    """Train a method on the annotated slices and score it."""
     start = time.monotonic()
     untrained = methods.build(method, CLASSES, example.volume, seed)
     segmenter = training.with_prior(untrained, [example])
@@ -198,10 +266,26 @@ def _compare(
     wide = max(config.patch_shape)
     fitted = segmenters.fit_normalization(result.operator, example.volume, patch=wide)
     labels = np.asarray(core.labels(core.apply(fitted, example.volume)))
+    if method.startswith("unet"):
+        card = io.ModelCard(cell.voxel_size, "dark", tilt_range=TILTS, patch=wide)
+        io.save_model(folder / "model", fitted, card, overwrite=True)
     seconds = time.monotonic() - start
+    return _outcome(folder, method, labels, seconds, cell, example, slices)
+
+
+def _outcome(
+    folder: Path,
+    name: str,
+    labels: np.ndarray,
+    seconds: float,
+    cell: simulate.Phantom,
+    example: Example,
+    slices: tuple[int, ...],
+) -> Outcome:
+    """Write labels, and score them more than 2 voxels off the annotated slices."""
     weights = np.ones(labels.shape)
     for z in slices:
-        weights[max(z - 2, 0) : z + 3] = 0
+        weights[max(z - _APART, 0) : z + _APART + 1] = 0
     assert example.labels is not None
     counts = evaluate.overlap(labels, example.labels, weights, CLASSES)[CLASSES[0]]
     scores = {k: getattr(counts, k) for k in ("dice", "iou", "precision", "recall")}
@@ -212,8 +296,5 @@ def _compare(
         labels > 0, example.labels > 0, np.asarray(cell.visibility), 5, weights, 50.0
     )
     like = core.Tomogram(labels, cell.voxel_size)
-    io.write_mrc(folder / f"{method}.mrc", labels.astype(np.int8), like, overwrite=True)
-    if method.startswith("unet"):
-        card = io.ModelCard(cell.voxel_size, "dark", tilt_range=TILTS, patch=wide)
-        io.save_model(folder / "model", fitted, card, overwrite=True)
-    return Outcome(method, labels, scores, recall, seconds)
+    io.write_mrc(folder / f"{name}.mrc", labels.astype(np.int8), like, overwrite=True)
+    return Outcome(name, labels, scores, recall, seconds)

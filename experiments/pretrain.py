@@ -216,7 +216,7 @@ def main(config: Config) -> None:
             "method": METHODS[config.size],
             "command": command_of(config),
             "environment": environment(),
-            "config": {**dataclasses.asdict(config), "out": str(config.out), "cache": None},
+            "config": {name: str(value) for name, value in dataclasses.asdict(config).items()},
             "steps": result.steps,
             "minutes": round(seconds / 60, 1),
             "scenes": stream.seen(result.steps),

@@ -99,6 +99,18 @@ def unlabelled(rows, claims):
     assert len(claims) == 4 and all("(not resolved)" in claim["name"] for claim in claims)
 
 
+def few_slices(rows, claims):
+    """The model is scored as it is, and each way of learning once."""
+    assert [row["way"] for row in rows] == ["as it is", "replay", "fine-tuned", "scratch"]
+    assert rows[0]["slices"] == 0 and {row["slices"] for row in rows[1:]} == {1}
+
+
+def pretrained(rows, claims):
+    """Membranes are found at both voxel sizes, better than by chance."""
+    assert [row["data"] for row in rows] == ["10 angstrom", "14 angstrom"]
+    assert all(row["average_precision"] > 0.3 for row in rows)
+
+
 def symmetry(rows, claims):
     single = [row for row in rows if row["average"] == "none"]
     assert single and all(row["passes"] == 1 and row["dice_gain"] == 0 for row in single)
@@ -135,10 +147,12 @@ LANDMARKS = {
     check.__name__: check
     for check in (
         averaging,
+        few_slices,
         fine_tuning,
         neighbourhood,
         normalisation,
         phantoms,
+        pretrained,
         real_microtubules,
         restoration_first,
         symmetry,
@@ -153,6 +167,7 @@ LANDMARKS = {
     "script",
     [
         "averaging",
+        "few_slices",
         "fine_tuning",
         "normalisation",
         "measurement_bias",
@@ -160,6 +175,7 @@ LANDMARKS = {
         "neighbourhood",
         "phantoms",
         "presets",
+        "pretrained",
         "recipe",
         "restoration_first",
         "sparse_annotation",
@@ -193,6 +209,23 @@ def test_tiny_form(script, tmp_path, monkeypatch):
         assert claim["value"] is None or math.isfinite(claim["value"])
         assert claim["value"] is not None or not claim["met"]
     LANDMARKS.get(script, lambda rows, claims: None)(result["rows"], result["claims"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_pretraining_writes_a_model_and_another_begins_with_it(tmp_path):
+    from cryojax_seg import io
+    from experiments.pretrain import Config, main
+
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        main(Config(model="membrane", tiny=True, out=tmp_path / "first"))
+        start = tmp_path / "first" / "model"
+        main(Config(model="cell", tiny=True, start=start, seed=1, out=tmp_path / "second"))
+    first, card = io.load_model(start)
+    second, other = io.load_model(tmp_path / "second" / "model")
+    assert (first.classes, len(second.classes)) == (("membrane",), 5)
+    assert card.voxel_sizes == (9.0, 11.0) and card.provenance["steps"] == 4
+    assert other.provenance["command"].startswith(card.provenance["command"])
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=str)

@@ -56,6 +56,7 @@ LAYERS = {
     "report": {"core", "evaluate", "measure", "io", "training"},
     "demonstration": {
         *("core", "segmenters", "simulate", "training", "evaluate", "io", "report", "runtime"),
+        "inference",
     },
     "cli": {
         "demonstration",

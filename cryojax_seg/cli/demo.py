@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Output, Overwrite
@@ -12,10 +12,11 @@ from cryojax_seg.training.methods import Method
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Make a noisy phantom with a missing wedge, learn its membranes from three slices, compare.
+    """Make a noisy phantom with a missing wedge, find its membranes in several ways, and compare.
 
-    Every method is trained on the same three annotated slices and scored on the rest of the
-    volume. Writes tomogram.mrc, annotation.mrc, truth.mrc, a prediction of each method, model,
+    The built-in model finds them without annotation, and after one slice of it; every other method
+    is trained on three annotated slices. All are scored on the rest of the volume. Writes
+    tomogram.mrc, annotation.mrc, truth.mrc, a prediction of each method, model,
     picture.png and results.json.
     """
 
@@ -25,12 +26,13 @@ class Demo:
     """Number of voxels along x and y, 36 or more; z has two thirds as many."""
     snr: float = 1.0
     """Signal-to-noise ratio inside the structures, as a ratio of variances (no unit)."""
-    methods: tuple[Method, ...] = (
+    methods: tuple[Literal["built-in", "one-slice"] | Method, ...] = (
+        *("built-in", "one-slice"),
         *("threshold", "local-threshold", "hysteresis", "sheet", "vote", "unet-fast"),
     )
-    """Methods to compare."""
+    """Methods to compare; one-slice is the built-in model after it has learned one slice."""
     steps: int = 500
-    """Number of training steps of the U-Net."""
+    """Number of training steps of the U-Net; one-slice takes a fifth of them."""
     filter_steps: int = 60
     """Number of training steps of each of the other methods."""
     seed: int = 1

@@ -171,10 +171,9 @@ def _forms(classes: Sequence[str], skeleton: Skeleton | None) -> tuple[thin.Form
     if skeleton is None:
         return ()
     if skeleton != "auto":
-        form: thin.Form = skeleton
-        return tuple(form for _ in classes)
+        return (skeleton,) * len(classes)
     forms: dict[str | None, thin.Form] = {"membrane": "surface", "filament": "line"}
-    found = tuple(forms.get(kind_of(name)) for name in classes)
+    found: tuple[thin.Form | None, ...] = tuple(forms.get(kind_of(name)) for name in classes)
     if not any(found):
         raise ParameterError(
             f"no class is a membrane or a filament by its name ({', '.join(classes)}); say whether "

@@ -251,7 +251,7 @@ def test_info_describes_volumes_labels_models_and_runs(run, files, trained):
 
 def test_the_demo_writes_what_it_says(run, tmp_path):
     folder = tmp_path / "demo"
-    names = ["threshold", "unet-fast"]
+    names = ["built-in", "threshold", "unet-fast"]
     words = ("demo", "-o", folder, "--size", "36", "--steps", "2", "--filter-steps", "2")
     words += ("--methods", *names)
     status, printed, errors = run(*words)
