@@ -48,10 +48,8 @@ def run(options: Models) -> None:
 
 
 def _list(found: list["inference.Facts"]) -> None:
-    columns = ("name", "classes", "parameters", "size", "voxel size", "scores")
-    rows = [
-        (m.name, *(_facts(m)[name] for name in columns[1:-1]), "; ".join(_scores(m))) for m in found
-    ]
+    columns = ("name", "classes", "parameters", "size", "voxel size", "Dice")
+    rows = [(m.name, *(_facts(m)[name] for name in columns[1:-1]), _dice(m)) for m in found]
     console.table("built-in models", columns, rows)
     print(f"card:     {console.PROGRAM} models {found[0].name}")
     print(f"segment:  {console.PROGRAM} segment {found[0].name} TOMOGRAM -o LABELS.mrc")
@@ -88,6 +86,16 @@ def _facts(model: "inference.Facts") -> dict[str, str]:
         **{f"training {name}": _text(told[name]) for name in sorted(told)},
         "licence": licence,
     }
+
+
+def _dice(model: "inference.Facts") -> str:
+    """Return the lowest and the highest Dice of all scores; the card tells which is which."""
+    values = [of["Dice"] for of in model.scores.values() if of.get("Dice") is not None]
+    return (
+        " to ".join(dict.fromkeys(f"{v:.2f}" for v in (min(values), max(values))))
+        if values
+        else "-"
+    )
 
 
 def _scores(model: "inference.Facts") -> list[str]:

@@ -34,11 +34,9 @@ def test_the_list_has_a_row_for_each(run, vote):
     status, out, _ = run("models")
     lines = out.splitlines()
     assert status == 0 and lines[0] == "built-in models"
-    assert lines[1].split() == [
-        *("name", "classes", "parameters", "size", "voxel", "size", "scores")
-    ]
+    assert lines[1].split() == ["name", "classes", "parameters", "size", "voxel", "size", "Dice"]
     assert lines[2].split()[:3] == ["membrane-fast", "membrane", "345"]
-    assert lines[2].endswith("6 to 20 A  phantoms: Dice 0.812; real: Dice 0.5, recall 0.25")
+    assert lines[2].endswith("6 to 20 A  0.50 to 0.81")
     assert lines[4].endswith("cryojax-seg segment membrane-fast TOMOGRAM -o LABELS.mrc")
 
 

@@ -1,0 +1,283 @@
+"""What do the built-in models find in tomograms that nobody annotated?
+
+    python experiments/pretrained.py           # 20 minutes on 2 cores
+    python experiments/pretrained.py --tiny    # a minute, for the tests
+
+The models of the package learned from phantoms of the preset ``varied`` alone. Here they segment:
+
+- **scenes** of other presets: vesicles, organelles, cytoskeleton and crowded, imaged by the wedge
+  tier at the contrast that `simulate` has by default, and one of each as a tilt series;
+- **voxels**: the same vesicles drawn with voxels of 7, 10 and 15 angstrom and imaged with equal
+  noise per volume; the tomogram tells its voxel size;
+- **real**: the microtubule of 14 protofilaments (the data set ``cylindra_mt``, see `datasets.py`;
+  without it this part is left out). Nothing was chosen by it.
+
+Everything is segmented as ``segment`` does it by default, with the thresholds of the model's card
+and its flips. Dice is that of these labels, the best Dice that of the threshold that suits the
+truth best, and the average precision does not depend on a threshold. Intervals are over scenes
+(Student's t).
+"""
+
+import dataclasses
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from cryojax_seg import evaluate, inference
+from cryojax_seg.core import MissingWedge, Tomogram
+from cryojax_seg.core.plain import Shape
+from cryojax_seg.simulate import (
+    CLASSES,
+    Imaging,
+    Phantom,
+    TiltSeriesImaging,
+    WedgeImaging,
+    simulate_preset,
+)
+from experiments import datasets
+from experiments.annotated import scene
+from experiments.common import Rows, claim, interval, results_folder
+
+Part = Literal["scenes", "voxels", "real"]
+Preset = Literal["vesicles", "organelles", "cytoskeleton", "crowded"]
+WEDGE = MissingWedge((-60.0, 60.0))
+CONTRAST = 1.0  # root mean square in standard deviations of the noise, as `simulate` has it
+VOXEL = 10.0  # angstrom
+REAL_VOXEL = 10.52
+SCORES = ("dice", "best_dice", "average_precision", "precision", "recall", "ece", "seconds")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Score the built-in models on tomograms that nobody annotated."""
+
+    models: tuple[str, ...] = ("membrane-fast", "microtubule-fast", "cell-fast")
+    parts: tuple[Part, ...] = ("scenes", "voxels", "real")
+    presets: tuple[Preset, ...] = ("vesicles", "organelles", "cytoskeleton", "crowded")
+    shape: Shape = (96, 128, 128)
+    """shape of the scenes, voxels of 10 angstrom"""
+    scenes: int = 3
+    """number of scenes of each preset"""
+    sizes: tuple[float, ...] = (7.0, 10.0, 15.0)
+    """voxel sizes, angstrom"""
+    tiny: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Holds a tomogram, structure bright, with its truth.
+
+    Attributes:
+        tomogram: as it is segmented.
+        labels: ``(z, y, x)``, indices into `simulate.CLASSES`.
+        weights: 0 where the truth is unknown.
+        visibility: of the membranes; None if unknown.
+    """
+
+    tomogram: Tomogram
+    labels: np.ndarray
+    weights: np.ndarray
+    visibility: np.ndarray | None
+
+
+def phantom(preset: str, shape: Shape, size: float, imaging: Imaging, seed: int, number: int):
+    """Return a scene of a preset as a target."""
+    one: Phantom = simulate_preset(preset, shape, size, imaging, seed=seed, number=number)
+    tomogram = Tomogram(np.asarray(one.density), one.voxel_size, wedge=one.wedge)
+    labels = np.asarray(one.labels)
+    return Target(tomogram, labels, np.ones(labels.shape), np.asarray(one.visibility))
+
+
+def microtubule(name: str) -> Target:
+    """Return a real microtubule, of which the wall and its surroundings are known."""
+    found = scene(name)
+    tomogram = Tomogram(found.volume, (REAL_VOXEL, REAL_VOXEL, REAL_VOXEL), wedge=found.wedge)
+    labels = found.labels * CLASSES.index("microtubule")
+    return Target(tomogram, labels, found.weights, None)
+
+
+def score(model: inference.Model, target: Target) -> dict[str, dict[str, Any]]:
+    """Segment a tomogram and return the scores of each class that it holds."""
+    start = time.monotonic()
+    wedge = target.tomogram.wedge
+    used = model.with_flips(wedge) if model.is_small_unet and wedge is not None else model
+    labels, maps = inference.segment(used, target.tomogram, probabilities=True, contrast="bright")
+    seconds = time.monotonic() - start
+    found: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(maps, 1):
+        truth = target.labels == CLASSES.index(name)
+        if not (truth & (target.weights > 0)).any():
+            continue
+        p, mine, true = maps[name].astype(np.float32), labels == number, truth.astype(np.int32)
+        counts = evaluate.overlap(mine.astype(np.int32), true, target.weights)["foreground"]
+        ranking = evaluate.rank(p, truth, target.weights)
+        found[name] = {
+            "dice": counts.dice,
+            "precision": counts.precision,
+            "recall": counts.recall,
+            "average_precision": ranking.average_precision,
+            "best_dice": best_dice(ranking),
+            "ece": evaluate.expected_calibration_error(p[..., None], true, target.weights),
+            "seconds": seconds,
+        }
+        if name == "membrane" and target.visibility is not None:
+            bins = evaluate.recall_by_visibility(mine, truth, target.visibility, 5)
+            found[name]["recall_by_visibility"] = [one.recall for one in bins]
+    return found
+
+
+def best_dice(ranking: evaluate.Ranking) -> float:
+    """Return the Dice at the threshold that suits the truth best, which nobody knows."""
+    found = np.cumsum(ranking.positive[::-1])
+    claimed = found + np.cumsum(ranking.negative[::-1])
+    return float((2 * found / np.maximum(claimed + found[-1], 1e-9)).max())
+
+
+def scenes(config: Config) -> Iterator[tuple[dict[str, Any], Target]]:
+    """Yield scenes of presets that the models never saw, with a key for each."""
+    wedge = WedgeImaging(snr=CONTRAST**2, wedge=WEDGE)
+    for preset in config.presets:
+        for number in range(config.scenes):
+            tiers: dict[str, Imaging] = {"wedge": wedge}
+            if number == 0 and not config.tiny:
+                tiers["tilt series"] = TiltSeriesImaging()
+            for tier, imaging in tiers.items():
+                one = phantom(preset, config.shape, VOXEL, imaging, 500, number)
+                yield {"data": preset, "tier": tier, "number": number}, one
+
+
+def voxels(config: Config) -> Iterator[tuple[dict[str, Any], Target]]:
+    """Yield the same scenes at several voxel sizes, of equal extent and noise."""
+    for number in range(config.scenes):
+        for size in config.sizes:
+            shape = (
+                round(config.shape[0] * VOXEL / size),
+                round(config.shape[1] * VOXEL / size),
+                round(config.shape[2] * VOXEL / size),
+            )
+            # White noise of a mean over voxels falls with their number.
+            ratio = CONTRAST**2 * (size / VOXEL) ** 3
+            imaging = WedgeImaging(snr=ratio, exponent=0.0, wedge=WEDGE)
+            one = phantom("vesicles", shape, size, imaging, 600, number)
+            yield {"data": f"{size:g} angstrom", "tier": "wedge", "number": number}, one
+
+
+def real(config: Config) -> Iterator[tuple[dict[str, Any], Target]]:
+    """Yield the real microtubule, if it is there."""
+    try:
+        yield {"data": "14pf", "tier": "real", "number": 0}, microtubule("14pf")
+    except datasets.MissingData as error:
+        print(f"the real microtubule is left out: {error}")
+
+
+SOURCES = {"scenes": scenes, "voxels": voxels, "real": real}
+
+
+def table(records: list[dict]) -> list[dict]:
+    """Return a row for each model, class and data, with intervals over scenes."""
+    groups: dict[tuple, list[dict]] = {}
+    for record in records:
+        for name, scores in record["scores"].items():
+            key = (record["part"], record["model"], record["data"], record["tier"], name)
+            groups.setdefault(key, []).append(scores)
+    found = []
+    for (part, model, data, tier, name), kept in groups.items():
+        row = {"part": part, "model": model, "data": data, "tier": tier, "class": name}
+        row |= {"scenes": len(kept)}
+        row |= {key: interval([one[key] for one in kept])[0] for key in SCORES}
+        _, low, high = interval([one["dice"] for one in kept])
+        row["dice_interval"] = None if low is None else [low, high]
+        bins = [one["recall_by_visibility"] for one in kept if "recall_by_visibility" in one]
+        if bins:
+            each = zip(*bins, strict=True)
+            row["recall_by_visibility"] = [interval(values)[0] for values in each]
+        found.append(row)
+    return found
+
+
+def dice(rows: Sequence[dict], **key: Any) -> float | None:
+    return next((r["dice"] for r in rows if all(r[k] == v for k, v in key.items())), None)
+
+
+def claims_of(rows: list[dict], config: Config) -> list[dict]:
+    """Return the claims about the real microtubule and about voxel sizes."""
+    found = []
+    if "real" in config.parts:
+        for model in (m for m in config.models if m.startswith(("microtubule", "cell"))):
+            value = dice(rows, part="real", model=model)
+            found.append(claim(f"14pf: Dice of {model}", value, at_least=0.80))
+    if "voxels" in config.parts:
+        for model in (m for m in config.models if m.startswith("membrane")):
+            key = {"part": "voxels", "model": model}
+            usual = dice(rows, **key, data=f"{VOXEL:g} angstrom")
+            for size in (size for size in config.sizes if size != VOXEL):
+                value = dice(rows, **key, data=f"{size:g} angstrom")
+                lost = None if value is None or usual is None else usual - value
+                name = f"Dice of {model} lost at {size:g} angstrom"
+                found.append(claim(name, lost, at_most=0.03))
+    return found
+
+
+def draw(rows: list[dict], config: Config) -> None:
+    """Draw the Dice and the average precision of each class and preset, a panel for each model."""
+    mine = [r for r in rows if r["part"] == "scenes"]
+    if not mine:
+        return
+    figure, axes = plt.subplots(
+        1,
+        len(config.models),
+        figsize=(4.4 * len(config.models), 4.2),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
+    )
+    for axis, model in zip(axes[0], config.models, strict=True):
+        kept = [r for r in mine if r["model"] == model]
+        names = [f"{r['class']}, {r['data']}, {r['tier']}" for r in kept]
+        places = np.arange(len(kept))
+        axis.barh(places + 0.2, [r["average_precision"] for r in kept], 0.4, color="#9bbce8",
+                  label="average precision")  # fmt: skip
+        axis.barh(places - 0.2, [r["dice"] for r in kept], 0.4, color="#2a78d6", label="Dice")
+        axis.set_yticks(places, names, fontsize=7)
+        axis.set(title=model, xlim=(0, 1))
+        axis.invert_yaxis()
+        axis.grid(alpha=0.3, axis="x")
+    axes[0][0].legend(fontsize=8)
+    figure.savefig(results_folder(config.tiny) / "pretrained.png", dpi=130)
+    plt.close(figure)
+
+
+def main(config: Config) -> None:
+    if config.tiny:
+        small = {"shape": (32, 40, 40), "scenes": 1, "sizes": (10.0, 14.0)}
+        few = {"parts": ("voxels",), "models": ("membrane-fast",)}
+        config = dataclasses.replace(config, **small, **few)
+    records = Rows("pretrained", dataclasses.asdict(config), config.tiny)
+    for part in config.parts:
+        for key, target in SOURCES[part](config):
+            for model in config.models:
+                whole = {"part": part, "model": model, **key}
+                if records.done(**whole) is not None:
+                    continue
+                scores = score(inference.load(model), target)
+                records.add(whole, {"scores": scores})
+                said = {name: round(one["dice"] or 0.0, 3) for name, one in scores.items()}
+                print(model, *key.values(), said, flush=True)
+    rows = table(records.records)
+    draw(rows, config)
+    records.finish(rows, claims_of(rows, config))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
