@@ -139,7 +139,9 @@ def main(config: Config) -> None:
     before = like if config.tiny else dataclasses.replace(like, batch=fine_tuning.Config.batch)
     network = fine_tuning.pretrained(before)
     scenes = fine_tuning.membranes(like, 2 + config.unlabelled)
-    ways = [("labelled", 0.0), *((w, f) for f in config.factors for w in CONFIDENCE)]
+    ways: list[tuple[Way, float]] = [("labelled", 0.0)]
+    for factor in config.factors:
+        ways.extend((way, factor) for way in CONFIDENCE)
 
     def scored(segmenter: core.Segmenter) -> dict:
         results = [fine_tuning.score(segmenter, one, config.patch) for one in scenes[1:]]
