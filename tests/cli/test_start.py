@@ -32,7 +32,7 @@ def test_a_model_learns_on_from_another_tomogram(run, base, trained, tmp_path):
     ("words", "message"),
     [
         (("--method", "unet"), "is a vote, not a unet; leave the method out"),
-        (("--voxel-size", "14"), "the start model learned from 10; rescale"),
+        (("--voxel-size", "25"), "the start model learned from 10, more than twofold off"),
         (("--classes", "actin"), "only a network can learn others, not a LinearVote"),
         (("--replay", "1"), "from 0 to below 1, got 1"),
     ],
