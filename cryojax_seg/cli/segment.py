@@ -173,7 +173,7 @@ class Segment:
 def run(options: Segment) -> None:
     """Run `Segment`; a ValueError or OSError says in one line what is wrong."""
     from cryojax_seg import inference, io
-    from cryojax_seg.inference.planning import check_settings
+    from cryojax_seg.inference.settings import check_settings
 
     sources = inference.expanded(options.tomograms)
     if not sources:

@@ -27,7 +27,6 @@ from .picking import Picked as Picked
 from .picking import pick_by_template as pick_by_template
 from .picking import pick_volumes as pick_volumes
 from .planning import Plan as Plan
-from .planning import Settings as Settings
 from .planning import plan as plan
 from .restoration import Deconvolution as Deconvolution
 from .restoration import Restored as Restored
@@ -39,3 +38,4 @@ from .segmentation import map_paths as map_paths
 from .segmentation import segment as segment
 from .segmentation import segment_file as segment_file
 from .segmentation import unfinished as unfinished
+from .settings import Settings as Settings

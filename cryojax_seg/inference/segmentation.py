@@ -16,7 +16,8 @@ from cryojax_seg.errors import ParameterError
 from cryojax_seg.inference.cleaning import number_type
 from cryojax_seg.inference.engine import Engine, choose_engine
 from cryojax_seg.inference.model import Model
-from cryojax_seg.inference.planning import Plan, Settings, check_settings, plan
+from cryojax_seg.inference.planning import Plan, plan
+from cryojax_seg.inference.settings import Settings, check_settings
 from cryojax_seg.inference.shares import Shares
 from cryojax_seg.io import (
     FileError,

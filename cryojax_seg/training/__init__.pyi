@@ -9,7 +9,7 @@ from .convergence import Trend as Trend
 from .example import Batch as Batch
 from .example import Example as Example
 from .example import split_annotation as split_annotation
-from .fitting import Fitted as Fitted
+from .fitted import Fitted as Fitted
 from .fitting import fit_model as fit_model
 from .folds import Fold as Fold
 from .folds import folds_of as folds_of

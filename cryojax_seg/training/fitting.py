@@ -4,27 +4,21 @@ import contextlib
 import dataclasses
 import logging
 import math
-import signal
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
-
 from cryojax_seg.core import Chain, LocalOperator, Segmenter
 from cryojax_seg.errors import ParameterError
-from cryojax_seg.evaluate import Overlap
-from cryojax_seg.io import ModelCard, save_model
 from cryojax_seg.losses import Objective
 from cryojax_seg.runtime.processes import arrays_from_primary, on_primary
-from cryojax_seg.segmenters import Recalibration, fit_halo
 from cryojax_seg.text import percent
-from cryojax_seg.training import calibrating, methods, rundir, semi_supervised, starting
-from cryojax_seg.training.calibrating import Calibrated
+from cryojax_seg.training import methods, rundir, semi_supervised, starting
 from cryojax_seg.training.config import TrainConfig
 from cryojax_seg.training.example import Example
-from cryojax_seg.training.loop import Result, train
+from cryojax_seg.training.fitted import Fitted, finished
+from cryojax_seg.training.loop import train
 from cryojax_seg.training.phantoms import resembling
 from cryojax_seg.training.prior import with_prior
 from cryojax_seg.training.reading import Examples, divided
@@ -40,45 +34,7 @@ from cryojax_seg.training.settings import (
 )
 from cryojax_seg.training.stream import Stream
 
-WIDE = 16  # voxels; of a smaller halo there is little to save
 _log = logging.getLogger("cryojax_seg.training")
-
-
-@dataclasses.dataclass(frozen=True)
-class Fitted:
-    """Holds a trained model.
-
-    Returned by `fit_model`.
-
-    Attributes:
-        operator: the segmenter, behind its restorer if there is one, with calibrated probabilities.
-        card: the facts about the data on which inference depends.
-        config: the settings of the training.
-        result: the result of `train`.
-        scores: overlap of each class except the background on the held-out annotation, at the
-            thresholds of the card; None without any, or if the training was interrupted.
-        calibration: how probabilities and thresholds were fitted to the held-out annotation; None
-            where there are no scores.
-    """
-
-    operator: Segmenter
-    card: ModelCard
-    config: TrainConfig
-    result: Result[Segmenter]
-    scores: dict[str, Overlap] | None
-    calibration: Calibrated | None = None
-
-    @property
-    def interrupted(self) -> signal.Signals | None:
-        """Return the signal that ended the training; None if it ended by itself."""
-        name = self.result.stopped
-        return signal.Signals[name] if name in signal.Signals.__members__ else None
-
-    @property
-    def dice(self) -> float | None:
-        """Return the mean Dice over the classes on the held-out annotation, where it is defined."""
-        known = [s.dice for s in (self.scores or {}).values() if s.dice is not None]
-        return sum(known) / len(known) if known else None
 
 
 def fit_model(
@@ -225,7 +181,7 @@ def fit_model(
             both = Chain([restorer, result.operator])
             result = dataclasses.replace(result, operator=both)
         stated = {"method": method, "config": dict(provenance or {})}
-        return _finished(data, dataclasses.replace(task, config=seen.config), result, run, stated)
+        return finished(result, data, task.examples, task.held_out, seen.config, run, stated)
 
 
 def _hold(folder: Path, stack: contextlib.ExitStack) -> rundir.Held:
@@ -296,76 +252,3 @@ def _behind(restorer: LocalOperator, task: _Task, joint: float) -> _Task:
         restored(restorer, es, patch) for es in (task.examples, task.held_out, task.replayed)
     )
     return dataclasses.replace(task, examples=examples, held_out=held_out, replayed=replayed)
-
-
-def _finished(
-    data: Examples,
-    task: _Task,
-    result: Result[Segmenter],
-    run: rundir.Held | None,
-    stated: dict[str, Any],
-) -> Fitted:
-    """Measure the halo, save the model and score it; the first process does it for all."""
-    interrupted = result.stopped in signal.Signals.__members__
-    patch = max(task.config.patch_shape)
-
-    def card(halo: int | None, found: Calibrated | None) -> ModelCard:
-        folded = found and found.recalibration
-        return ModelCard(
-            voxel_size=data.voxel_size,
-            contrast=data.contrast,
-            tilt_range=data.tilt_range,
-            patch=patch,
-            halo=halo,
-            temperature=folded and folded.temperature,
-            shifts=folded and folded.shifts,
-            thresholds=found and found.thresholds,
-            provenance=stated,
-        )
-
-    def finish() -> dict[str, Any]:
-        halo = None if interrupted else _halo(result.operator, task.examples[0].measured)
-        found, scores = None, None
-        if task.held_out and not interrupted:
-            _log.info("scoring and calibrating on the annotation that was held out")
-            held = calibrating.known(result.operator, task.held_out, patch, halo)
-            found, scores = calibrating.calibrate(result.operator, held)
-        if run is not None:
-            operator = result.operator if found is None else found.on(result.operator)
-            where = run.folder / rundir.MODEL
-            save_model(where, operator, card(halo, found), overwrite=True)
-        return {
-            "halo": halo,
-            "scores": scores and {name: dataclasses.astuple(s) for name, s in scores.items()},
-            "calibration": found and dataclasses.asdict(found),
-        }
-
-    found = on_primary(finish)
-    scores = found["scores"] and {n: Overlap(*counts) for n, counts in found["scores"].items()}
-    calibration = found["calibration"] and _calibrated(found["calibration"])
-    operator = calibration.on(result.operator) if calibration else result.operator
-    stating = card(found["halo"], calibration)
-    return Fitted(operator, stating, task.config, result, scores, calibration)
-
-
-def _calibrated(stated: dict[str, Any]) -> Calibrated:
-    """Return the calibration from plain values, in which JSON makes lists of tuples."""
-    folded, values = stated["recalibration"], dict(stated)
-    if folded is not None:
-        shifts = tuple(folded["shifts"])
-        values["recalibration"] = Recalibration(folded["temperature"], shifts)
-    for name in ("thresholds", "errors", "dice"):
-        values[name] = values[name] and tuple(values[name])
-    return Calibrated(**values)
-
-
-def _halo(operator: Segmenter, volume: np.ndarray) -> int | None:
-    """Return the part of a wide halo that matters; None for all of it."""
-    if operator.halo < WIDE:
-        return None
-    _log.info("measuring the receptive field that matters")
-    fitted, difference = fit_halo(operator, volume)
-    _log.info(
-        f"halo: {fitted.halo} of {operator.halo} voxels matter, logits differ by {difference:.2g}"
-    )
-    return fitted.halo

@@ -105,7 +105,7 @@ def test_training_that_is_interrupted_neither_measures_nor_scores(
     files, tmp_path, monkeypatch, run
 ):
     """It saves and ends: its halo and its scores took minutes, in silence."""
-    from cryojax_seg.training import calibrating, fitting, validate
+    from cryojax_seg.training import calibrating, fitted, validate
 
     def interrupted(*_):
         signal.raise_signal(signal.SIGINT)
@@ -119,7 +119,7 @@ def test_training_that_is_interrupted_neither_measures_nor_scores(
     words += ["vote", "--patch", "16", "--steps", "100", "-o", tmp_path / "run"]
     with monkeypatch.context() as patch:
         patch.setattr(calibrating, "known", never)
-        patch.setattr(fitting, "_halo", never)
+        patch.setattr(fitted, "_halo", never)
         status, printed, errors = run(*words)
     assert status == 130
     assert "SIGINT, step 66 of 100" in printed

@@ -11,7 +11,7 @@ from cryojax_seg import core, evaluate, inference, io
 from cryojax_seg.evaluate import expected_calibration_error
 from cryojax_seg.segmenters import ConvNet, GlobalThreshold
 from cryojax_seg.training import Example, calibrating
-from cryojax_seg.training.fitting import _calibrated
+from cryojax_seg.training.fitted import _calibrated
 
 
 def net(scale: float, shift: float) -> ConvNet:
