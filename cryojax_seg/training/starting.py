@@ -128,9 +128,12 @@ def sized_like(start: Start, data: Examples) -> Examples:
 
     Nothing changes where a voxel size is unknown.
 
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> from cryojax_seg.training import Example
     >>> volume = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
     >>> data = Examples((Example(volume, np.ones((8, 8, 8), int)),), voxel_size=(5.0, 5.0, 5.0))
-    >>> found = sized_like((Any, ModelCard(voxel_size=(10.0, 10.0, 10.0))), data)
+    >>> start = (GlobalThreshold(0.5), ModelCard(voxel_size=(10.0, 10.0, 10.0)))
+    >>> found = sized_like(start, data)
     >>> found.examples[0].volume.shape, found.voxel_size
     ((4, 4, 4), (10.0, 10.0, 10.0))
     """
