@@ -34,7 +34,7 @@ def draw_outcomes(path: Path, cell, slices: tuple[int, ...], outcomes) -> None:
 
     density, truth = -np.asarray(cell.density), np.asarray(cell.labels) == 1
     by_dice = sorted(outcomes, key=lambda o: o.scores["dice"] or 0.0)
-    shown = [outcomes[0], *by_dice[-2:]]
+    shown = [by_dice[0], *by_dice[-2:]]
     shown = list({o.name: o for o in shown}.values())
     gaps = [range(a, b) for a, b in zip(slices, slices[1:], strict=False)] or [range(len(truth))]
     z = max((g[len(g) // 2] for g in gaps), key=lambda i: truth[i].sum())  # far from annotation
@@ -75,7 +75,7 @@ def draw_outcomes(path: Path, cell, slices: tuple[int, ...], outcomes) -> None:
     _recall(figure.add_subplot(grid[2, (2 + len(shown)) // 2 :]), shown)
     figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False)
     figure.suptitle(
-        "Membranes learned from three annotated slices of a noisy phantom with a missing wedge",
+        "Membranes of a noisy phantom with a missing wedge, found in several ways",
         color=INK,
         x=0.01,
         ha="left",
