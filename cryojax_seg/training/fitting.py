@@ -95,6 +95,7 @@ def fit_model(
             of which nothing would be left to learn from, or a start that does not fit.
         TrainingError: as `train`.
 
+    >>> import numpy as np
     >>> labels = np.zeros((20, 16, 16), int)
     >>> labels[:, 4:8] = 1
     >>> one = Example(labels.astype(np.float32), labels)
