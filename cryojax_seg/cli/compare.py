@@ -33,7 +33,7 @@ class Compare:
     """
 
     tomogram: Positional[Path]
-    """Annotated volume: MRC (also .rec, .map, .gz, .bz2) or TIFF."""
+    """Annotated volume: MRC, TIFF, OME-Zarr, NIfTI, NRRD, EM or NumPy."""
     labels: Path
     """Label volume of the tomogram: integers, where 0 is background and 1, 2, ... are the
     classes."""

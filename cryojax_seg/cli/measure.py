@@ -26,7 +26,7 @@ class Measure:
     """
 
     labels: Annotated[Positional[Path | None], default("LABELS", "none")] = None
-    """Label volume: MRC, TIFF or OME-Zarr of integers, where 0 is background and each other number
+    """Label volume: any volume file of integers, where 0 is background and each other number
     is a class. It may be left out if --instances are given."""
     _: dataclasses.KW_ONLY
     output: Output

@@ -59,7 +59,8 @@ class Restore:
     """
 
     tomogram: Positional[Path]
-    """Volume to restore: MRC (also .rec, .map, .gz, .bz2), TIFF or OME-Zarr."""
+    """Volume to restore: MRC (also .rec, .map, .gz, .bz2), TIFF, OME-Zarr, NIfTI, NRRD, EM
+    or NumPy."""
     output: Output
     """File for the restored volume, .mrc or .zarr. Contrast and grid are those of the tomogram."""
     halves: Annotated[

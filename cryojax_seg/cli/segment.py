@@ -145,7 +145,8 @@ class Segment:
     wrote; a folder of that name comes before a built-in model. For a first look without any model:
     sheet or tensor-voting for membranes, threshold for all that is dense."""
     tomograms: Tomograms
-    """Volumes to segment: MRC (also .rec, .map, .gz, .bz2), TIFF or OME-Zarr."""
+    """Volumes to segment: MRC (also .rec, .map, .gz, .bz2), TIFF, OME-Zarr, NIfTI, NRRD, EM
+    or NumPy."""
     output: Output
     """Label volume of one tomogram, or folder of label volumes."""
     format: Literal["mrc", "zarr"] = "mrc"

@@ -128,7 +128,7 @@ class Train:
     """
 
     tomograms: Tomograms
-    """Volumes to learn from: MRC (also .rec, .map, .gz, .bz2) or TIFF."""
+    """Volumes to learn from: MRC, TIFF, OME-Zarr, NIfTI, NRRD, EM or NumPy."""
     labels: Annotated[tuple[Path, ...], default("LABELS ...", "required")]
     """One label volume for each tomogram: integers, where 0 is background and 1, 2, ... are the
     classes."""

@@ -10,6 +10,11 @@ from cryojax_seg.errors import ParameterError
 
 Item = TypeVar("Item")
 
+_ENDINGS = (  # in the order in which they follow one another from the end of a name
+    *(".gz", ".bz2", ".mrc", ".rec", ".map", ".st", ".tiff", ".tif", ".zarr", ".ome"),
+    *(".nii", ".nrrd", ".nhdr", ".em", ".hdf", ".h5", ".am", ".npy"),
+)
+
 
 def expanded(paths: Sequence[Path]) -> tuple[Path, ...]:
     """Return the paths, with the files that match in place of each pattern such as ``'*.mrc'``.
@@ -51,7 +56,7 @@ def stem(path: Path) -> str:
     'TS_01'
     """
     name = path.name
-    for ending in (".gz", ".bz2", ".mrc", ".rec", ".map", ".st", ".tiff", ".tif", ".zarr", ".ome"):
+    for ending in _ENDINGS:
         name = name[: -len(ending)] if name.lower().endswith(ending) else name
     return name
 

@@ -154,7 +154,7 @@ def restore_file(
     ``resume=True``.
 
     Args:
-        source: a tomogram: MRC, TIFF or OME-Zarr.
+        source: a tomogram, in any format that `io.read_tomogram` reads.
         target: the restored volume, .mrc or .zarr, with the contrast and grid of the source.
         wedge: the missing wedge of the source.
         method: "equivariant" and the others of `training.fit_restorer` train a network; "energy"

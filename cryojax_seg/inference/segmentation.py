@@ -125,7 +125,7 @@ def segment_file(
 
     Args:
         model: the model, see `load`.
-        source: a tomogram: MRC, TIFF or OME-Zarr.
+        source: a tomogram, in any format that `io.read_tomogram` reads.
         target: the label volume, .mrc or .zarr; the maps go beside it as NAME.CLASS.probability,
             the numbers of objects as NAME.instances, and skeletons as NAME.skeleton.
         overwrite: whether to replace existing files.

@@ -99,7 +99,7 @@ def read_labels(
     offset: int = 0,
     highest: int | None = HIGHEST,
 ) -> Annotation:
-    """Read a label volume (MRC, TIFF or OME-Zarr) and check it.
+    """Read a label volume, in any format that `read_tomogram` reads, and check it.
 
     Args:
         path: the label volume.

@@ -12,6 +12,7 @@ import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
 from cryojax_seg.io import header as headers
+from cryojax_seg.io.block import warn
 from cryojax_seg.io.disk import disk_full_explained, sync
 from cryojax_seg.io.files import (
     FileError,
@@ -23,7 +24,7 @@ from cryojax_seg.io.files import (
     publish_file,
     target_path,
 )
-from cryojax_seg.io.mrc import mrc_header, read_mrc, warn, write_mrc
+from cryojax_seg.io.mrc import mrc_header, read_mrc, write_mrc
 from cryojax_seg.io.voxel_size import VoxelSize
 from cryojax_seg.text import shortened
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
+from cryojax_seg.io.block import Block
 from cryojax_seg.io.files import FileError
 from cryojax_seg.io.voxel_size import voxel_size_warnings
 from cryojax_seg.text import size_text
@@ -37,7 +38,6 @@ _MAGIC = (
     (b"data_", "a STAR file, so a table"),
     (b"# version", "a STAR file, so a table"),
     (b"PK\x03\x04", "a zip archive; extract it first"),
-    (b"\x93NUMPY", "a NumPy array; write it with cryojax_seg.io.write_mrc"),
     (b"\x89PNG", "a PNG picture"),
     (b"version https://git-lfs", "a Git LFS pointer; run `git lfs pull`"),
 )
@@ -68,12 +68,8 @@ class Header:
     warnings: tuple[str, ...]
 
     @property
-    def count(self) -> int:
-        return math.prod(self.stored)
-
-    @property
-    def nbytes(self) -> int:
-        return self.count * self.dtype.itemsize
+    def block(self) -> Block:
+        return Block(self.stored, self.dtype, self.offset)
 
 
 def parse(raw: bytes, name: str, size: int | None, stack_as_volume: bool = False) -> Header:
@@ -257,7 +253,7 @@ def _check_size(header: Header, nsymbt: int, name: str, size: int, warnings: lis
             f"{name}: header field nsymbt says {nsymbt} bytes of extended header, the file has "
             f"{size}; the header is damaged or the file truncated, copy it again"
         )
-    expected = header.offset + header.nbytes
+    expected = header.offset + header.block.nbytes
     if expected > size:
         raise FileError(
             f"{name}: truncated or damaged: the header says {header.stored} voxels of "

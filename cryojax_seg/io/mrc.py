@@ -1,11 +1,6 @@
 """Read and write MRC volumes; check headers before allocating, and never leave half a file."""
 
-import bz2
-import gzip
-import lzma
 import math
-import warnings
-import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +10,18 @@ from mrcfile.dtypes import HEADER_DTYPE
 from cryojax_seg.core.blocks import release
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io import header as headers
-from cryojax_seg.io.files import (
-    FileError,
-    HeaderWarning,
-    PathLike,
-    atomic_write,
-    check_memory,
-    existing_file,
+from cryojax_seg.io.block import (
+    compression,
+    explained,
+    non_finite_warnings,
+    opened,
+    read_block,
+    read_stream,
+    skip,
+    warn,
 )
+from cryojax_seg.io.files import FileError, PathLike, atomic_write, existing_file
 from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_zyx
-
-MAP_ABOVE = 2**28  # bytes; smaller volumes are read, larger ones memory-mapped
-_BLOCK = 2**22
 
 
 def read_mrc(
@@ -63,14 +58,14 @@ def read_mrc(
     ((2, 3, 4), (10.0, 10.0, 10.0))
     """
     path = existing_file(path)
-    opener = compressed_opener(path)
-    if opener is None:
+    kind = compression(path)
+    if kind is None:
         size = path.stat().st_size
         with open(path, "rb") as file:
             header = headers.parse(file.read(headers.LENGTH), str(path), size, stack_as_volume)
-        data, notes = _read_plain(path, header, mmap), []
+        data, notes = read_block(path, header.block, mmap), []
     else:
-        header, data, notes = _read_stream(path, opener, stack_as_volume)
+        header, data, notes = _read_stream(path, kind, stack_as_volume)
     notes = [*header.warnings, *notes]
     if voxel_size is not None:
         notes = [note for note in notes if "voxel size" not in note]
@@ -128,83 +123,15 @@ def write_mrc(
             file.write(np.ascontiguousarray(section, dtype).data)
 
 
-def warn(path: PathLike, notes: list[str]) -> None:
-    """Give one HeaderWarning for each note, each naming the file."""
-    for note in notes:
-        parameters = ("voxel_size",) if "voxel_size" in note else ()
-        warnings.warn(HeaderWarning(f"{path}: {note}", *parameters), stacklevel=3)
-
-
-def non_finite_warnings(data: np.ndarray) -> list[str]:
-    """Return a warning with the number of NaN and infinite voxels, if there are any."""
-    if data.dtype.kind != "f":
-        return []
-    bad = 0
-    for section in data:
-        bad += int(section.size - np.isfinite(section).sum())
-        release(data)
-    return [f"{bad} of {data.size} voxels are NaN or infinite"] if bad else []
-
-
-def compressed_opener(path: Path):
-    """Return `gzip.open` or `bz2.open` if the first bytes ask for it, else None."""
-    with open(path, "rb") as file:
-        magic = file.read(3)
-    return gzip.open if magic[:2] == b"\x1f\x8b" else bz2.open if magic == b"BZh" else None
-
-
-def _read_plain(path: Path, header: headers.Header, mmap: bool | str) -> np.ndarray:
-    native = header.dtype.newbyteorder("=")
-    large = header.nbytes > MAP_ABOVE if mmap == "auto" else mmap
-    if large and header.dtype == native:
-        return np.memmap(path, header.dtype, "r", header.offset, header.stored)
-    check_memory(path, header.nbytes)
-    data = np.fromfile(path, header.dtype, header.count, offset=header.offset)
-    if data.size != header.count:
-        raise FileError(f"{path}: shrank while it was read; copy it again")
-    return data.reshape(header.stored).astype(native, copy=False)
-
-
-def _read_stream(path: Path, opener, stack_as_volume: bool):
+def _read_stream(path: Path, kind: str, stack_as_volume: bool):
     """Read header, data and warnings of a compressed file; keep at most the declared block."""
-    try:
-        with opener(path, "rb") as file:
-            raw = file.read(headers.LENGTH)
-            header = headers.parse(raw, str(path), None, stack_as_volume)
-            _skip(file, header.offset - headers.LENGTH, path)
-            check_memory(path, header.nbytes)
-            # Deflate cannot expand more than 1032 times, so a larger claim is false.
-            if opener is gzip.open and header.nbytes > 1040 * path.stat().st_size:
-                found = "cannot hold as much"
-                raise FileError(_short(path, header.nbytes, found))
-            data = np.empty(header.count, header.dtype)  # pages are touched only as data arrives
-            view, done = data.view(np.uint8).data, 0
-            while done < header.nbytes:
-                count = file.readinto(view[done : done + _BLOCK])
-                if not count:
-                    raise FileError(_short(path, header.nbytes, f"ends after {done}"))
-                done += count
-            more = bool(file.read(1))  # at the end this also verifies the checksum
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise FileError(f"{path}: damaged compression ({error}); copy it again") from error
-    notes = ["more data than the header says; it is ignored"] if more else []
-    native = header.dtype.newbyteorder("=")
-    return header, data.reshape(header.stored).astype(native, copy=False), notes
-
-
-def _short(path: Path, expected: int, found: str) -> str:
-    return (
-        f"{path}: truncated or damaged: the header says {expected} bytes of data, the compressed "
-        f"file {found}. Copy it again"
-    )
-
-
-def _skip(file: gzip.GzipFile | bz2.BZ2File, count: int, path: Path) -> None:
-    while count:
-        block = file.read(min(count, _BLOCK))
-        if not block:
-            raise FileError(f"{path}: ends inside the extended header (nsymbt); copy it again")
-        count -= len(block)
+    with explained(path), opened(path) as file:
+        raw = file.read(headers.LENGTH)
+        header = headers.parse(raw, str(path), None, stack_as_volume)
+        skip(file, header.offset - headers.LENGTH, path)
+        data = read_stream(file, header.block, path, kind, check=False)
+        more = bool(file.read(1))  # at the end this also verifies the checksum
+    return header, data, ["more data than the header says; it is ignored"] if more else []
 
 
 def _storage_type(array: np.ndarray, path: PathLike) -> np.dtype:

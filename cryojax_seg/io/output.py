@@ -12,6 +12,7 @@ from cryojax_seg.core.blocks import release
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io import header as headers
+from cryojax_seg.io.block import non_finite_warnings, warn
 from cryojax_seg.io.disk import disk_full_explained, sync
 from cryojax_seg.io.files import (
     FileError,
@@ -21,7 +22,7 @@ from cryojax_seg.io.files import (
     publish_file,
     target_path,
 )
-from cryojax_seg.io.mrc import mrc_header, non_finite_warnings, warn
+from cryojax_seg.io.mrc import mrc_header
 from cryojax_seg.io.ome import zarr_folders
 from cryojax_seg.io.outputs import OutputSet, plain_values
 from cryojax_seg.io.zarr import ZarrOutput

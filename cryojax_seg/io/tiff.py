@@ -12,8 +12,8 @@ import numpy as np
 import tifffile
 
 from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io.block import MAP_ABOVE, narrowed, non_finite_warnings, warn
 from cryojax_seg.io.files import FileError, PathLike, check_memory, existing_file
-from cryojax_seg.io.mrc import MAP_ABOVE, non_finite_warnings, warn
 from cryojax_seg.io.ome_tiff import check_ome
 from cryojax_seg.io.voxel_size import (
     ANGSTROM_PER_UNIT,
@@ -66,7 +66,7 @@ def read_tiff(
             series = _volume_series(file, path)
             _check_size(file, series, path)
             stated = _voxel_size(file)
-            data = _narrowed(_read(file, series, path, mmap), path)
+            data = narrowed(_read(file, series, path, mmap), path)
         if complaints:  # tifffile then returns the pages it could find, and says nothing else
             raise FileError(f"{path}: damaged TIFF file ({complaints[0]}); copy it again")
     except (FileError, MemoryError):
@@ -235,23 +235,6 @@ def _opened(handle: tifffile.FileHandle) -> Iterator[None]:
     finally:
         if closed:
             handle.close()
-
-
-def _narrowed(data: np.ndarray, path: Path) -> np.ndarray:
-    """Return 64-bit numbers in 32 bits; napari writes labels as int64.
-
-    Raises:
-        FileError: for integers that do not fit.
-    """
-    if data.dtype.itemsize <= 4:
-        return data
-    check_memory(path, data.nbytes // 2)
-    if data.dtype.kind == "f":
-        return data.astype(np.float32)
-    low, high = int(data.min()), int(data.max())
-    if low < -(2**31) or high >= 2**31:
-        raise FileError(f"{path}: holds integers from {low} to {high}; those of 32 bit are read")
-    return data.astype(np.int32)
 
 
 def _read_lzw(path: Path, shape, dtype: np.dtype, pages: list[Any]) -> np.ndarray:

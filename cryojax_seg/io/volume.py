@@ -1,16 +1,20 @@
 """Read any volume file; its content decides the format, not its name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io import em, nifti, npy, nrrd
+from cryojax_seg.io.block import first_bytes
 from cryojax_seg.io.files import FileError, PathLike, existing_file
 from cryojax_seg.io.mrc import read_mrc
 from cryojax_seg.io.voxel_size import VoxelSize
 from cryojax_seg.io.zarr import read_zarr
+
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def read_tomogram(
@@ -18,10 +22,11 @@ def read_tomogram(
     voxel_size: VoxelSize | None = None,
     mmap: bool | Literal["auto"] = "auto",
 ) -> Tomogram:
-    """Read a volume: MRC (.mrc, .rec, .map, also gzip and bzip2), a TIFF stack or OME-Zarr.
+    """Read a volume: MRC, TIFF, OME-Zarr, NIfTI, NRRD, EM or a NumPy array.
 
-    The first bytes of a file decide which it is; OME-Zarr is a folder. See `read_mrc`, `read_tiff`
-    and `read_zarr` for the arguments and for what is refused.
+    The first bytes of a file decide which it is; OME-Zarr is a folder. See `read_mrc`, `read_tiff`,
+    `read_zarr`, and `read_nifti`, `read_nrrd`, `read_em` and `read_npy`, each in its own module,
+    for the arguments and for what is refused.
 
     Raises:
         FileError: if the file is no volume; it names the file and what to do.
@@ -37,17 +42,24 @@ def read_tomogram(
     """
     if Path(path).is_dir():
         return read_zarr(path, voxel_size, mmap)
-    if not is_tiff(existing_file(path)):
-        return read_mrc(path, voxel_size, mmap)
-    from cryojax_seg.io.tiff import read_tiff  # whose library loads slowly
-
-    return read_tiff(path, voxel_size, mmap)
+    return _reader(first_bytes(existing_file(path), nifti.LENGTH))(path, voxel_size, mmap)
 
 
-def is_tiff(path: PathLike) -> bool:
-    """Return whether the first bytes are those of a TIFF or BigTIFF file."""
-    with open(path, "rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+def _reader(start: bytes) -> Callable[..., Tomogram]:
+    """Return the reader of the file that begins like this; some libraries load slowly."""
+    if start.startswith(TIFF_MAGIC):
+        from cryojax_seg.io.tiff import read_tiff
+
+        return read_tiff
+    if start.startswith(npy.MAGIC):
+        return npy.read_npy
+    if nifti.is_nifti(start):
+        return nifti.read_nifti
+    if start.startswith(nrrd.MAGIC):
+        return nrrd.read_nrrd
+    if em.is_em(start):
+        return em.read_em
+    return read_mrc
 
 
 def read_probabilities(paths: Sequence[PathLike], shape: tuple[int, ...]) -> np.ndarray:

@@ -17,6 +17,7 @@ from cryojax_seg.core.blocks import EDGE, blocks
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io import ome
+from cryojax_seg.io.block import non_finite_warnings, warn
 from cryojax_seg.io.chunk_files import count_chunks
 from cryojax_seg.io.chunked import FAILURES, Chunked, open_store, open_volume, reason, region
 from cryojax_seg.io.disk import disk_full_explained
@@ -29,7 +30,6 @@ from cryojax_seg.io.files import (
     remove,
     target_path,
 )
-from cryojax_seg.io.mrc import non_finite_warnings, warn
 from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_warnings, voxel_size_zyx
 from cryojax_seg.text import size_text
 
