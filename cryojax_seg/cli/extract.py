@@ -32,7 +32,7 @@ class Extract:
     """
 
     tomogram: Positional[Path]
-    """Volume to cut from: MRC, TIFF, OME-Zarr, NIfTI and so on. Large ones are read only where particles are."""
+    """Volume to cut from. Large ones are read only where particles are."""
     particles: Positional[Path]
     """Table of particles: .star (RELION 3.1 or 5), .tbl (Dynamo) or .csv."""
     output: Output

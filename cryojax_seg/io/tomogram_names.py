@@ -14,7 +14,8 @@ _LABELS = (
     *("runname", "run", "runid", "micrographname", "micrograph", "tiltseriesname", "tiltseries"),
     *("tsname", "experiment"),
 )
-_ENDINGS = "mrcs? rec map st ali tiff? ome zarr gz bz2 tomostar em hdf h5 nii nrrd nhdr am npy xml star doc"
+_ENDINGS = "mrcs? rec map st ali tiff? ome zarr gz bz2 tomostar em hdf h5 nii nrrd nhdr am npy"
+_ENDINGS += " xml star doc"
 _ENDING = re.compile(rf"(\.({'|'.join(_ENDINGS.split())}))+$", re.IGNORECASE)
 _MAP = re.compile(r"\.[^.]+\.probability$")
 _WORDS = re.compile(r"\d+\.\d+[^\W\d_]+|[^\W_]+")
