@@ -7,6 +7,9 @@ beside the working directory or beside the checkout is used if it exists. The fo
   ``centreline_nm_zyx.json``, from the test data of hanjinliu/cylindra (BSD-3-Clause).
 - ``autophagy/``: four label volumes ``*_labels.tif`` of the membranes of yeast autophagosomes,
   1.408 nm voxels, from Anna-Bieber/autophagy-tomo-analysis (MIT).
+- ``polnet_templates/``: densities of proteins at 10 angstrom voxels, computed from PDB models:
+  ``mrcs_10A/`` and, with the membrane across z in the middle of the box, ``mb_mrcs_10A/``, from
+  anmartinezs/polnet (Apache-2.0).
 - ``tardis_cnn/``: four small tomogram patches with masks of membranes or microtubules, from the
   test data of SMLC-NYSBC/TARDIS (MIT).
 """
@@ -18,10 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.io import read_json_object, read_tomogram
+from cryojax_seg.io import read_density_maps, read_json_object, read_tomogram
+from cryojax_seg.simulate.maps import MapDensity, of_one_size
+from cryojax_seg.simulate.varied_labels import LabelledMembranes, surface_points
 
 VARIABLE = "CRYOJAX_SEG_DATA"
 MICROTUBULES = ("13pf", "14pf")
+AUTOPHAGY_VOXEL = 14.08  # angstrom
 TARDIS_TRAINING = ("0_0_30_47_25", "3_0_25_54_25")
 TARDIS_TEST = ("4_0_55_98_25", "5_0_28_54_25")
 
@@ -81,3 +87,43 @@ def tardis_patch(name: str) -> tuple[Tomogram, np.ndarray]:
     tomogram = read_tomogram(path / f"{name}.tif", voxel_size=25.0)
     mask = read_tomogram(path / f"{name}_mask.tif", voxel_size=25.0)
     return tomogram, np.asarray(mask.density).astype(np.int32)
+
+
+def _files(path: Path, pattern: str, unlike: str = "") -> list[Path]:
+    found = [p for p in sorted(path.glob(pattern)) if not (unlike and unlike in p.name)]
+    if not found:
+        raise MissingData(f"{path}: holds no file {pattern}")
+    return found
+
+
+def densities(path: Path) -> dict[str, MapDensity]:
+    """Read the densities of macromolecules in a folder such as ``polnet_templates/mrcs_10A``.
+
+    Files ``*_hold.mrc`` hold coarser copies, which are left out.
+
+    Raises:
+        MissingData: if there are none.
+    """
+    return of_one_size(read_density_maps(_files(path, "*.mrc", "_hold")))
+
+
+def membrane_proteins(path: Path) -> dict[str, MapDensity]:
+    """Read membrane proteins in a folder such as ``polnet_templates/mb_mrcs_10A``.
+
+    Raises:
+        MissingData: if there are none.
+    """
+    return of_one_size(read_density_maps(_files(path, "*_mbz_align_shift.mrc")))
+
+
+def labelled_membranes(path: Path) -> LabelledMembranes:
+    """Read the shapes of membranes in a folder of label volumes such as ``autophagy``.
+
+    Raises:
+        MissingData: if there are none.
+    """
+    found = {}
+    for file in _files(path, "*_labels.tif"):
+        labels = np.asarray(read_tomogram(file, voxel_size=AUTOPHAGY_VOXEL).density)
+        found[file.name.removesuffix("_labels.tif")] = surface_points(labels, AUTOPHAGY_VOXEL)
+    return LabelledMembranes(found)

@@ -3,15 +3,19 @@
     python experiments/pretrain.py --model membrane --size fast --minutes 60 --out membrane-fast
     python experiments/pretrain.py ... --minutes 120 --resume   # another sitting of an hour
     python experiments/pretrain.py --model microtubule --start membrane-fast/model --seed 1 ...
+    python experiments/pretrain.py ... --species ../shared/data/polnet_templates/mrcs_10A \\
+        --proteins ../shared/data/polnet_templates/mb_mrcs_10A --membranes ../shared/data/autophagy
     python experiments/pretrain.py --tiny                       # a minute, for the tests
 
 A U-Net learns from a stream of scenes of the preset ``varied`` at voxels of 9 to 11 angstrom, which
 are rendered once and imaged anew for every patch (`training.Randomisation`). It is scored and
-calibrated on scenes of another seed under usual conditions. The folder holds the run, and in
-`model` the model with its card.
+calibrated on scenes of another seed under usual conditions. Densities and shapes of published data
+may enter the scenes: they are read when a model is trained, and its card names them. The folder
+holds the run, and in `model` the model with its card.
 """
 
 import dataclasses
+import functools
 import math
 import pathlib
 import sys
@@ -25,9 +29,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, io, runtime, training
 from cryojax_seg.segmenters import fit_halo
+from cryojax_seg.simulate import presets
+from cryojax_seg.simulate.populate import default_species
 from cryojax_seg.training import methods, starting
 from cryojax_seg.training.calibrating import Known, calibrate, known
 from cryojax_seg.training.imaging import Range
+from experiments import datasets
 from experiments.common import environment
 
 MODELS = {
@@ -72,14 +79,41 @@ class Config:
     cache: pathlib.Path | None = None
     """folder in which rendered scenes are kept; by default `scenes` beside the output, so that
     models trained beside each other share them"""
+    species: pathlib.Path | None = None
+    """folder of MRC densities of macromolecules, which join those of the simulation"""
+    proteins: pathlib.Path | None = None
+    """folder of MRC densities of membrane proteins, see `datasets.membrane_proteins`"""
+    membranes: pathlib.Path | None = None
+    """folder of label volumes, whose shapes the membranes of a fifth of the scenes have"""
     tiny: bool = False
     """a few steps on small scenes"""
+
+
+@functools.cache
+def kinds(
+    species: pathlib.Path | None, proteins: pathlib.Path | None, membranes: pathlib.Path | None
+) -> tuple[functools.partial, ...]:
+    """Return the functions that build scenes, used in turn."""
+    known = {}
+    if species is not None:
+        known["species"] = {**default_species(), **datasets.densities(species)}
+    if proteins is not None:
+        known["proteins"] = datasets.membrane_proteins(proteins)
+    drawn = functools.partial(presets.varied, **known)
+    if membranes is None:
+        return (drawn,)
+    real = functools.partial(drawn, membranes=datasets.labelled_membranes(membranes))
+    return (
+        *[drawn] * 4,
+        real,
+    )  # voxel sizes are used in turn too, so their numbers share no factor
 
 
 def stream_of(config: Config, seed: int) -> training.Stream:
     """Return the scenes of a seed."""
     cache = config.out.absolute().parent / "scenes" if config.cache is None else config.cache
-    scenes = training.Scenes((config.edge,) * 3, seed=seed, cache=cache)
+    content = kinds(config.species, config.proteins, config.membranes)
+    scenes = training.Scenes((config.edge,) * 3, kinds=content, seed=seed, cache=cache)
     return training.Stream(MODELS[config.model], scenes, config.scenes, config.every)
 
 
@@ -140,6 +174,9 @@ def command_of(config: Config) -> str:
     """Return the command that trains the model again, after that of the model it began with."""
     own = "python experiments/pretrain.py "
     own += f"--model {config.model} --size {config.size} --minutes {config.minutes:g}"
+    for option in ("species", "proteins", "membranes"):
+        folder = getattr(config, option)
+        own += "" if folder is None else f" --{option} {folder.name}"
     if config.start is None:
         return f"{own} --seed {config.seed}"
     former = io.load_model(config.start)[1].provenance.get("command", config.start.name)
@@ -216,7 +253,11 @@ def main(config: Config) -> None:
             "method": METHODS[config.size],
             "command": command_of(config),
             "environment": environment(),
-            "config": {name: str(value) for name, value in dataclasses.asdict(config).items()},
+            "config": {
+                name: value.name if isinstance(value, pathlib.Path) else str(value)
+                for name, value in dataclasses.asdict(config).items()
+            },
+            "kinds": list(dict.fromkeys(stream.scenes.describe()["kinds"])),
             "steps": result.steps,
             "minutes": round(seconds / 60, 1),
             "scenes": stream.seen(result.steps),

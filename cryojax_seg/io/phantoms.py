@@ -214,7 +214,11 @@ def _macromolecules(phantom: "Phantom", tomogram: str) -> Particles:
 def read_density_maps(paths: Sequence[PathLike]) -> dict[str, "MapDensity"]:
     """Read densities of macromolecules, in units of protein, by the names of their files.
 
-    The mean above Otsu's threshold is taken for the density of protein.
+    The 99th percentile above Otsu's threshold is taken for the density of solid protein. Maps that
+    were computed from atoms at 10 angstrom voxels then have 1.1 to 1.3 times the mass of their
+    complexes (beta-galactosidase, 20S proteasome, apoferritin); the mean above that threshold would
+    give 1.7 times the mass. The envelope is at 0.4 times the density of protein, as that of
+    `GaussianComplex`.
 
     Raises:
         FileError: naming a file that is no density, or has no voxel size.
@@ -235,10 +239,10 @@ def read_density_maps(paths: Sequence[PathLike]) -> dict[str, "MapDensity"]:
         read = read_tomogram(path)
         values = np.asarray(read.density, np.float32)
         try:
-            level = float(threshold_otsu(values))
-            unit = float(values[values > level].mean())
+            within = values[values > threshold_otsu(values)]
+            unit = float(np.percentile(within, 99)) if within.size else 1.0
             size = read.require_voxel_size()
-            found[path.stem] = MapDensity.from_map(values / unit, size, level / unit)
+            found[path.stem] = MapDensity.from_map(values / unit, size, level=0.4)
         except FileError:
             raise
         except ValueError as error:

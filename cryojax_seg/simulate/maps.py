@@ -1,7 +1,9 @@
 """Models macromolecular complexes by density maps."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -40,7 +42,7 @@ class MapDensity(Structure):
     values: Any
     distances: Any
     voxel_size: Any
-    volume: float = dataclasses.field(metadata={"static": True})
+    volume: Any
     label: int = dataclasses.field(default=MACROMOLECULE, metadata={"static": True})
 
     @classmethod
@@ -104,8 +106,45 @@ class MapDensity(Structure):
 
     def measurements(self) -> dict[str, float]:
         """Return the volume of the voxels above the level."""
-        return {"volume": self.volume}
+        return {"volume": float(self.volume)}
+
+    @functools.cached_property
+    def _reach(self) -> float:
+        voxel, values = np.asarray(self.voxel_size, np.float64), np.asarray(self.values)
+        filled = np.argwhere((values != 0) | (np.asarray(self.distances) < 0))
+        offsets = np.abs(filled - (np.array(values.shape) - 1) / 2) + 1  # interpolated to there
+        return float(np.linalg.norm(offsets * voxel, axis=-1).max())
 
     def bounding_radius(self) -> float:
-        voxel = np.asarray(self.voxel_size, np.float64)
-        return float(np.linalg.norm((np.array(self.values.shape) + 1) / 2 * voxel))
+        return self._reach
+
+
+def of_one_size(
+    maps: Mapping[str, MapDensity], level: float = 0.4, least: float = 0.02
+) -> dict[str, MapDensity]:
+    """Return maps on cubes of one edge, so that one compiled program serves all of them.
+
+    The origin stays in the middle, but moves by half a voxel along even edges.
+
+    Args:
+        maps: maps by name.
+        level: the inside is where a map exceeds it.
+        least: what is fainter becomes 0 and need not be on the cube.
+
+    >>> small = MapDensity.from_map(np.pad(np.ones((1, 1, 1)), 2), (10.0,) * 3, level=0.5)
+    >>> long = MapDensity.from_map(np.pad(np.ones((1, 1, 7)), 4), (10.0,) * 3, level=0.5)
+    >>> [one.values.shape for one in of_one_size({"a": small, "b": long}).values()]
+    [(9, 9, 9), (9, 9, 9)]
+    """
+    middles = {name: np.array(one.values.shape) // 2 for name, one in maps.items()}
+    half = 1 + max(
+        int(np.abs(np.argwhere(np.asarray(one.values) > least) - middles[name]).max())
+        for name, one in maps.items()
+    )
+    found = {}
+    for name, one in maps.items():
+        values = np.asarray(one.values)
+        padded = np.pad(np.where(values > least, values, 0), half)
+        cut = padded[tuple(slice(m, m + 2 * half + 1) for m in middles[name])]
+        found[name] = MapDensity.from_map(cut, one.voxel_size, level, one.label)
+    return found

@@ -28,6 +28,8 @@ from cryojax_seg.simulate.scene import Placed, Scene
 from cryojax_seg.simulate.structures import Structure
 from cryojax_seg.simulate.varied_membranes import add_membranes
 
+DrawMembranes = Callable[[Occupancy, Key, bool, Species | None], list[Placed]]
+
 EMPTY = 0.04  # share of scenes without any labelled structure
 SHARES = {
     "membranes": 0.85,
@@ -47,6 +49,8 @@ def varied(
     voxel_size: float,
     crowding: float | None = None,
     species: Species | None = None,
+    proteins: Species | None = None,
+    membranes: DrawMembranes = add_membranes,
 ) -> Scene:
     """Build a scene whose content is drawn at random, for the training of segmenters.
 
@@ -73,8 +77,11 @@ def varied(
         crowding: total volume of the macromolecules divided by the free volume, 0 to 0.3; None to
             draw it.
         species: known macromolecules by name, of which each scene gets up to four; None for
-            ribosomes, proteasomes and small proteins. Each size of a map is compiled
-            once, so pad maps to one size.
+            ribosomes, proteasomes and small proteins. Each size of a map is compiled once, see
+            `maps.of_one_size`.
+        proteins: known membrane proteins by name, with the membrane normal to z at the origin.
+            Half of the proteins on membranes are such; None for random complexes alone.
+        membranes: draws the membranes; by default `varied_membranes.add_membranes`.
 
     Raises:
         ValueError: if the volume is thinner than 300 angstrom or crowding is out of range.
@@ -93,7 +100,8 @@ def varied(
         placed.append(_carbon(occupancy, jax.random.fold_in(key, 1)))
         occupancy.add(placed[0])
     if has["membranes"] and not empty:
-        placed += add_membranes(occupancy, jax.random.fold_in(key, 2), not has["carbon film"])
+        by_membrane = jax.random.fold_in(key, 2)
+        placed += membranes(occupancy, by_membrane, not has["carbon film"], proteins)
     if has["microtubules"] and not empty:
         placed += _microtubules(occupancy)
     if has["actin"] and not empty:

@@ -13,7 +13,12 @@ from cryojax_seg.simulate.complexes import random_complex
 from cryojax_seg.simulate.membranes import Bilayer
 from cryojax_seg.simulate.organelles import GolgiStack, Mitochondrion
 from cryojax_seg.simulate.placement import Occupancy, facing, random_direction
-from cryojax_seg.simulate.populate import add_bundle, add_membrane_proteins, number
+from cryojax_seg.simulate.populate import (
+    Species,
+    add_bundle,
+    add_membrane_proteins,
+    number,
+)
 from cryojax_seg.simulate.reticulum import Reticulum
 from cryojax_seg.simulate.scene import Placed
 from cryojax_seg.simulate.sheets import WavedSheet
@@ -32,7 +37,9 @@ KINDS = {
 }
 
 
-def add_membranes(occupancy: Occupancy, key: Key, sheets: bool) -> list[Placed]:
+def add_membranes(
+    occupancy: Occupancy, key: Key, sheets: bool, proteins: Species | None = None
+) -> list[Placed]:
     """Place random membranes until they fill a drawn fraction of the voxels, 0.3 to 15 %.
 
     Args:
@@ -40,6 +47,7 @@ def add_membranes(occupancy: Occupancy, key: Key, sheets: bool) -> list[Placed]:
         key: random key of the reticula; all else is drawn by the occupancy.
         sheets: whether sheets that cross the whole volume are allowed; they are in a third of such
             scenes.
+        proteins: known membrane proteins by name, see `varied.varied`.
     """
     rng = occupancy.rng
     wanted = np.exp(rng.uniform(np.log(1.3 * LEAST), np.log(0.9 * MOST)))
@@ -58,7 +66,7 @@ def add_membranes(occupancy: Occupancy, key: Key, sheets: bool) -> list[Placed]:
         if filled > wanted:
             break
     if rng.uniform() < 0.5:
-        placed += _proteins(occupancy, placed)
+        placed += add_varied_proteins(occupancy, placed, proteins)
     return placed
 
 
@@ -228,10 +236,21 @@ class DrawnMembranes:
         return self.place(maze, "reticulum")
 
 
-def _proteins(occupancy: Occupancy, membranes: list[Placed]) -> list[Placed]:
-    """Place proteins in up to six membranes, of one or two kinds in a scene."""
+def add_varied_proteins(
+    occupancy: Occupancy, membranes: list[Placed], known: Species | None = None
+) -> list[Placed]:
+    """Place proteins in up to six membranes, of one or two kinds in a scene.
+
+    Args:
+        occupancy: the occupied part of the volume; the proteins are added to it.
+        membranes: the membranes.
+        known: membrane proteins by name, which half of the kinds are.
+    """
     rng, kinds = occupancy.rng, []
     for _ in range(rng.integers(1, 3)):
+        if known and rng.uniform() < 0.5:
+            kinds.append(known[str(rng.choice(sorted(known)))])
+            continue
         mass = float(np.exp(rng.uniform(np.log(60.0), np.log(499.0))))
         protein = random_complex(rng, mass, 16)
         reach = np.linalg.norm(protein.centres, axis=-1).max()

@@ -1,6 +1,7 @@
 """Renders a stream of scenes while training goes on, the same in every run of the same seed."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cryojax_seg import __version__, simulate
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.types import Key
 from cryojax_seg.io.files import atomic_write
@@ -32,9 +34,11 @@ class Scenes:
     Attributes:
         shape: voxels along z, y, x.
         voxel_sizes: angstrom, used in turn.
-        kinds: functions as in `simulate.presets`, used in turn.
+        kinds: functions as in `simulate.presets`, used in turn; or `functools.partial` of them,
+            whose options are pytrees.
         seed: seed of all random numbers.
-        cache: folder in which rendered scenes are kept; None keeps none.
+        cache: folder in which rendered scenes are kept; None keeps none. Scenes of another version
+            of the simulation are not read.
         most: bytes that the folder may hold; of more, those that were used least recently go.
 
     >>> scene = Scenes((32, 32, 32), (10.0,), (presets.cytoskeleton,))(0)
@@ -53,7 +57,7 @@ class Scenes:
         """Return a scene, from the cache if it is there."""
         if self.cache is None:
             return self._render(number)
-        path = self.cache / f"{self._digest()}-{number}.npz"
+        path = self.cache / f"{self._digest}-{number}.npz"
         try:
             with np.load(path, allow_pickle=False) as found:
                 scene = Rendered(found["density"], found["labels"], float(found["voxel_size"]))
@@ -82,12 +86,36 @@ class Scenes:
         return {
             "shape": list(self.shape),
             "voxel_sizes": list(self.voxel_sizes),
-            "kinds": [getattr(kind, "__name__", repr(kind)) for kind in self.kinds],
+            "kinds": [_described(kind) for kind in self.kinds],
             "seed": self.seed,
         }
 
+    @functools.cached_property
     def _digest(self) -> str:
-        return hashlib.sha256(repr(self.describe()).encode()).hexdigest()[:12]
+        content = f"{__version__} {_sources()} {self.describe()}"
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def _described(kind: Kind) -> str:
+    """Return the name of a kind of scene, with the names in its options and their digests."""
+    if not isinstance(kind, functools.partial):
+        return getattr(kind, "__name__", repr(kind))
+    given = []
+    for option, value in sorted(kind.keywords.items()):
+        names, content = {}, hashlib.sha256()
+        for path, leaf in jax.tree.leaves_with_path(value):
+            names |= {str(at.key): None for at in path if isinstance(at, jax.tree_util.DictKey)}
+            content.update(jax.tree_util.keystr(path).encode())
+            content.update(np.asarray(leaf).tobytes())
+        given.append(f"{option}: {', '.join(names)} [{content.hexdigest()[:8]}]")
+    return f"{kind.func.__name__}({'; '.join(given)})"
+
+
+@functools.cache
+def _sources() -> str:
+    """Return a digest of the programs that make scenes."""
+    files = sorted(Path(simulate.__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _shrink(folder: Path, most: int) -> None:

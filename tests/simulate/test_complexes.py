@@ -13,8 +13,11 @@ from cryojax_seg.simulate.complexes import (
     proteasome,
     ribosome,
 )
-from cryojax_seg.simulate.maps import MapDensity
+from cryojax_seg.simulate.maps import MapDensity, of_one_size
 from cryojax_seg.simulate.markers import GoldBead, IceCrystal
+from cryojax_seg.simulate.placement import random_rotation
+from cryojax_seg.simulate.render import render
+from cryojax_seg.simulate.scene import Placed, Scene
 from cryojax_seg.simulate.structures import PROTEIN_VOLUME, Solid
 from cryojax_seg.simulate.surfaces import Sphere, Torus
 from cryojax_seg.simulate.types import LUMEN, MACROMOLECULE
@@ -163,6 +166,27 @@ def test_a_map_of_a_ball_is_a_ball():
     clear = np.abs(r - 60) > 4
     found = np.asarray(body.labels(points))[clear]
     np.testing.assert_array_equal(found, np.where(r < 60, LUMEN, 0)[clear])
+
+
+def test_maps_of_one_size_keep_their_content_at_any_voxel_size():
+    """The integral is that of the map, turned and at voxels of 9 to 11 angstrom, to 1 %."""
+    rng = np.random.default_rng(0)
+    maps = {
+        "even": np.pad(ball_map(10.0)[:16, :16, :16], 4),
+        "long": np.pad(ball_map(10.0, radius=30.0), ((12, 12), (1, 1), (1, 1))),
+    }
+    made = {name: MapDensity.from_map(m, (10.0,) * 3, 0.5) for name, m in maps.items()}
+    same = of_one_size(made, level=0.5)
+    assert len({one.values.shape for one in same.values()}) == 1
+    for name, one in same.items():
+        assert one.measurements() == made[name].measurements()
+        assert one.bounding_radius() < 110.0  # that of the ball, and not that of the box
+        for size in (9.0, 10.0, 11.0):
+            turn = random_rotation(rng).astype(np.float32)
+            centre = (14 * size + rng.uniform(-5, 5, 3)).astype(np.float32)
+            truth = render(Scene((Placed(one, centre, turn),), (28, 28, 28), size))
+            total = float(truth.density.sum()) * size**3
+            assert total == pytest.approx(maps[name].sum() * 1e3, rel=0.01)
 
 
 @pytest.mark.parametrize(

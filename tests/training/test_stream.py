@@ -1,6 +1,7 @@
 """Scenes that are rendered once, and patches of them that are imaged anew."""
 
 import dataclasses
+import functools
 import hashlib
 
 import jax
@@ -68,6 +69,28 @@ def test_the_cache_gives_what_was_rendered_and_is_bounded(tmp_path):
         small(number)
     names = sorted(path.name.rpartition("-")[2] for path in tmp_path.iterdir())
     assert names == ["3.npz", "4.npz"]
+
+
+def sized(key, shape, voxel_size, radii):
+    """A ball of one of these radii."""
+    radius = radii[sorted(radii)[0]]
+    return Scene((Placed(Solid(Sphere(radius), MEMBRANE), (140.0,) * 3),), shape, voxel_size)
+
+
+def test_a_scene_of_other_options_or_of_another_version_is_not_read(tmp_path, monkeypatch):
+    def filled(radius, name="a"):
+        kind = functools.partial(sized, radii={name: np.float32(radius)})
+        kept = scenes(kinds=(kind,), cache=tmp_path)
+        return kept.describe()["kinds"], (kept(0).labels == MEMBRANE).sum()
+
+    (told, small), (other, large) = filled(40.0), filled(60.0)
+    assert large > 2.5 * small  # 3.4 are expected
+    assert told[0].startswith("sized(radii: a [") and told != other
+    assert filled(40.0) == (told, small) and filled(40.0, "b")[0] != told
+    assert len(list(tmp_path.iterdir())) == 3
+    monkeypatch.setattr("cryojax_seg.training.stream._sources", lambda: "changed")
+    filled(40.0)
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_the_pool_is_a_function_of_the_step(pool):
