@@ -8,15 +8,16 @@ import io
 import operator
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
 
 from cryojax_seg import units
 from cryojax_seg.cli.console import PROGRAM
+from cryojax_seg.cli.geometry import with_tilts
 
 # How options are spelled: flags without a negative form, and without the names of their groups.
 MARKERS = (FlagCreatePairsOff, OmitArgPrefixes)
@@ -35,14 +36,6 @@ Resume = Annotated[
     bool,
     arg(help="Keep the results of an interrupted call of this command, and compute the rest."),
 ]
-VoxelSize = Annotated[
-    float | None,
-    arg(
-        metavar="ANGSTROM",
-        help="Voxel size in angstrom. It replaces that of the file.",
-        help_behavior_hint="(default: that of the file)",
-    ),
-]
 Seed = Annotated[int, arg(help="Seed of all random numbers.")]
 AllowedModules = Annotated[
     tuple[str, ...],
@@ -52,7 +45,6 @@ AllowedModules = Annotated[
         help_behavior_hint="(default: none)",
     ),
 ]
-Contrast = Literal["dark", "bright"]
 # What the numbers are that options ask for; those of other names are not checked.
 _QUANTITIES = {
     "defocus": units.DEFOCUS,
@@ -61,6 +53,7 @@ _QUANTITIES = {
     "tilt_range": units.TILT,
     "diameter": units.DIAMETER,
     "radius": units.RADIUS,
+    "thickness": units.DIAMETER,
     "contact": units.DISTANCE,
     "farthest": units.DISTANCE,
     "distance": units.DISTANCE,
@@ -77,51 +70,6 @@ def default(metavar: str, hint: str, text: str | None = None) -> Any:
     return arg(metavar=metavar, help=text, help_behavior_hint=f"(default: {hint})")
 
 
-def _or(text: str) -> Callable[[str], str]:
-    """Return the hint for an option whose default is its value, or a text if that is None."""
-    return lambda value: f"(default: {text if value == 'None' else value})"
-
-
-@dataclasses.dataclass(frozen=True)
-class TiltOptions:
-    """Set the tilt geometry, from which the missing wedge follows."""
-
-    tilt_range: Annotated[
-        tuple[float, float] | None, arg(metavar="LO HI", help_behavior_hint=_or("unknown"))
-    ] = None
-    """Lowest and highest tilt in degrees. The missing wedge follows from it."""
-    tilt_axis: Literal["y", "x"] = "y"
-    """Axis that the sample was tilted about."""
-
-    def wedge(self, required: bool = False) -> Any:
-        """Return the missing wedge; None if the tilt range is not given.
-
-        Raises:
-            ValueError: if it is required and not given.
-        """
-        if self.tilt_range is None:
-            if required:
-                raise ValueError(
-                    "--tilt-range LO HI is needed to compute the missing wedge; give -90 90 if "
-                    "nothing is missing"
-                )
-            return None
-        from cryojax_seg.core import MissingWedge
-
-        return MissingWedge(self.tilt_range, self.tilt_axis)
-
-
-@dataclasses.dataclass(frozen=True)
-class VolumeOptions(TiltOptions):
-    """Describe the tomograms where their files do not."""
-
-    voxel_size: VoxelSize = None
-    contrast: Annotated[
-        Contrast | None, arg(metavar="{dark,bright}", help_behavior_hint=_or("that of the model"))
-    ] = "dark"
-    """Whether structure is darker or brighter than its surroundings."""
-
-
 @dataclasses.dataclass(frozen=True)
 class AnnotationOptions:
     """Say how to read the label volumes."""
@@ -134,6 +82,8 @@ class AnnotationOptions:
     """Z indices of the annotated slices, from 0. All other slices are ignored."""
     ignore: int = 255
     """Label of voxels that nobody annotated. Signed bytes (MRC mode 0) store 255 as -1."""
+    thickness: Annotated[float | None, default("ANGSTROM", "as the model says")] = None
+    """Diameter in angstrom of tubes along open contours, and of points, of IMOD models."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +141,7 @@ def parse(argv: list[str], commands: Mapping[str, type]) -> Any:
             raise
         named = f" {command}" if command in commands else ""
         raise ValueError(f"{_summary(messages.getvalue())}; see {PROGRAM}{named} --help") from None
+    options = with_tilts(options)
     given = flat(options)
     for name, quantity in _QUANTITIES.items():
         units.check(f"--{name.replace('_', '-')}", given.get(name), quantity)
@@ -202,12 +153,14 @@ def parse(argv: list[str], commands: Mapping[str, type]) -> Any:
 def flat(options: Any) -> dict[str, Any]:
     """Return all options by name, with those of nested groups beside the others.
 
-    >>> flat(VolumeOptions(voxel_size=10.0))["voxel_size"]
-    10.0
+    >>> flat(TableOptions(name="TS_1"))["name"]
+    'TS_1'
     """
     found: dict[str, Any] = {}
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
+        if field.name == "tilt_from":
+            continue  # it gave the tilt range when the options were parsed
         found |= flat(value) if dataclasses.is_dataclass(value) else {field.name: value}
     return found
 
@@ -216,7 +169,7 @@ def option_names(kind: Any) -> set[str]:
     """Return the names of all options of a command, nested groups included.
 
     >>> sorted(option_names(AnnotationOptions))
-    ['classes', 'ignore', 'slices']
+    ['classes', 'ignore', 'slices', 'thickness']
     """
     names: set[str] = set()
     for field in dataclasses.fields(kind):

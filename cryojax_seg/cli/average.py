@@ -6,14 +6,8 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from cryojax_seg.cli.arguments import (
-    Output,
-    Overwrite,
-    TiltOptions,
-    VoxelSize,
-    default,
-    plain,
-)
+from cryojax_seg.cli.arguments import Output, Overwrite, default, plain
+from cryojax_seg.cli.geometry import TiltOptions, VoxelSize
 
 
 @dataclasses.dataclass(frozen=True)

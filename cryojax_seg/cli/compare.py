@@ -13,12 +13,12 @@ from cryojax_seg.cli.arguments import (
     Output,
     Overwrite,
     Seed,
-    VolumeOptions,
     check_resume,
     default,
     flat,
     plain,
 )
+from cryojax_seg.cli.geometry import VolumeOptions
 from cryojax_seg.training import methods
 
 
@@ -33,7 +33,7 @@ class Compare:
     """
 
     tomogram: Positional[Path]
-    """Annotated volume: MRC, TIFF, OME-Zarr, NIfTI, NRRD, EM or NumPy."""
+    """Annotated volume: MRC, TIFF, OME-Zarr, NIfTI, NRRD, EM, HDF5, Amira or NumPy."""
     labels: Path
     """Label volume of the tomogram: integers, where 0 is background and 1, 2, ... are the
     classes."""

@@ -7,7 +7,8 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import AnnotationOptions, TiltOptions, VoxelSize, default, flat
+from cryojax_seg.cli.arguments import AnnotationOptions, default, flat
+from cryojax_seg.cli.geometry import TiltOptions, VoxelSize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Evaluate:
     prediction: Positional[Path]
     """Predicted label volume: MRC or TIFF of integers, where 0 is background."""
     truth: Positional[Path]
-    """True label volume on the same grid."""
+    """True label volume on the same grid, or an IMOD model that was drawn on it."""
     tolerance: Annotated[float | None, default("ANGSTROM", "two voxels")] = None
     """Distance in angstrom within which two surfaces agree in the surface Dice. It is also the
     width of the border in the boundary IoU."""

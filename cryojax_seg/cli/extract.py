@@ -7,15 +7,8 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import (
-    Output,
-    Overwrite,
-    TableOptions,
-    VolumeOptions,
-    default,
-    flat,
-    plain,
-)
+from cryojax_seg.cli.arguments import Output, Overwrite, TableOptions, default, flat, plain
+from cryojax_seg.cli.geometry import VolumeOptions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import VoxelSize
+from cryojax_seg.cli.geometry import VoxelSize
 from cryojax_seg.errors import Mendable
 
 
@@ -19,7 +19,8 @@ class Info:
         Positional[tuple[Path, ...]],
         arg(metavar="FILE ...", help_behavior_hint="(one or more)"),
     ]
-    """Volumes (MRC, also .rec, .map, .gz, .bz2; TIFF, OME-Zarr, NIfTI, NRRD, EM, NumPy),
+    """Volumes (MRC, also .rec, .map, .gz, .bz2; TIFF, OME-Zarr, NIfTI, NRRD, EM, HDF5, Amira,
+    NumPy), IMOD models, files of a tilt series (.tlt, .mdoc, .aln, .tomostar, .xml),
     folders of a model or a run, names of built-in models, boxes of particles, or tables of
     particles (.star, .tbl, .csv)."""
     voxel_size: VoxelSize = None

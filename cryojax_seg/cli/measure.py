@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import Output, Overwrite, VoxelSize, default, named, plain
+from cryojax_seg.cli.arguments import Output, Overwrite, default, named, plain
+from cryojax_seg.cli.geometry import VoxelSize
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import Output, Overwrite, Seed, VolumeOptions, default, flat
+from cryojax_seg.cli.arguments import Output, Overwrite, Seed, default, flat
+from cryojax_seg.cli.geometry import VolumeOptions
 from cryojax_seg.training.config import RestorerMethod
 
 
@@ -59,8 +60,8 @@ class Restore:
     """
 
     tomogram: Positional[Path]
-    """Volume to restore: MRC (also .rec, .map, .gz, .bz2), TIFF, OME-Zarr, NIfTI, NRRD, EM
-    or NumPy."""
+    """Volume to restore: MRC (also .rec, .map, .gz, .bz2), TIFF, OME-Zarr, NIfTI, NRRD, EM,
+    HDF5, Amira or NumPy."""
     output: Output
     """File for the restored volume, .mrc or .zarr. Contrast and grid are those of the tomogram."""
     halves: Annotated[

@@ -17,12 +17,12 @@ from cryojax_seg.cli.arguments import (
     Overwrite,
     Resume,
     Tomograms,
-    VolumeOptions,
     check_resume,
     default,
     load_model,
     named,
 )
+from cryojax_seg.cli.geometry import VolumeOptions
 
 if TYPE_CHECKING:
     from cryojax_seg import inference
@@ -145,8 +145,8 @@ class Segment:
     wrote; a folder of that name comes before a built-in model. For a first look without any model:
     sheet or tensor-voting for membranes, threshold for all that is dense."""
     tomograms: Tomograms
-    """Volumes to segment: MRC (also .rec, .map, .gz, .bz2), TIFF, OME-Zarr, NIfTI, NRRD, EM
-    or NumPy."""
+    """Volumes to segment: MRC (also .rec, .map, .gz, .bz2), TIFF, OME-Zarr, NIfTI, NRRD, EM,
+    HDF5, Amira or NumPy."""
     output: Output
     """Label volume of one tomogram, or folder of label volumes."""
     format: Literal["mrc", "zarr"] = "mrc"

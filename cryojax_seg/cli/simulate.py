@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import Output, Overwrite, Resume, TiltOptions, default, flat
+from cryojax_seg.cli.arguments import Output, Overwrite, Resume, default, flat
+from cryojax_seg.cli.geometry import TiltOptions
 from cryojax_seg.errors import ParameterError
 
 # The mean of structures is then about 0.5 standard deviations above that of the background, as in

@@ -4,15 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cryojax_seg.cli.arguments import (
-    AnnotationOptions,
-    Output,
-    Overwrite,
-    Seed,
-    Tomograms,
-    VolumeOptions,
-    default,
-)
+from cryojax_seg.cli.arguments import AnnotationOptions, Output, Overwrite, Seed, Tomograms, default
+from cryojax_seg.cli.geometry import VolumeOptions
 from cryojax_seg.training import methods, settings
 
 
@@ -128,7 +121,8 @@ class Train:
     """
 
     tomograms: Tomograms
-    """Volumes to learn from: MRC, TIFF, OME-Zarr, NIfTI, NRRD, EM or NumPy."""
+    """Volumes to learn from: MRC, TIFF, OME-Zarr, NIfTI, NRRD, EM, HDF5, Amira or
+    NumPy."""
     labels: Annotated[tuple[Path, ...], default("LABELS ...", "required")]
     """One label volume for each tomogram: integers, where 0 is background and 1, 2, ... are the
     classes."""

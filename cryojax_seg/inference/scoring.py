@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from cryojax_seg import evaluate
 from cryojax_seg.core import MissingWedge
 from cryojax_seg.evaluate.scores import Scores
-from cryojax_seg.io import not_annotated_hint, read_labels, read_probabilities, read_tomogram
+from cryojax_seg.io import (
+    is_imod,
+    not_annotated_hint,
+    read_labels,
+    read_probabilities,
+    read_tomogram,
+)
 from cryojax_seg.io.files import FileError, PathLike
 
 
@@ -20,12 +26,13 @@ def score_files(
     wedge: MissingWedge | None = None,
     probabilities: Sequence[PathLike] = (),
     voxel_size: float | None = None,
+    thickness: float | None = None,
 ) -> Scores:
     """Score a predicted label volume against a true one on the same grid, class by class.
 
     Args:
         prediction: labels; 0 is background.
-        truth: true labels.
+        truth: true labels, or an IMOD model.
         classes: names of the labels 1, 2, ... in order; by default foreground, or class1, ...
         slices: z indices that are scored; none for all.
         ignore: label of true voxels that nobody annotated; they do not count.
@@ -33,6 +40,7 @@ def score_files(
         wedge: the missing wedge, for recall and precision against visibility.
         probabilities: a map for each class but the background, for calibration.
         voxel_size: angstrom, instead of what the headers say.
+        thickness: of what open contours and points of an IMOD model mark, angstrom.
 
     Raises:
         FileError: naming a file that does not hold labels, or does not fit the other.
@@ -49,14 +57,15 @@ def score_files(
     1.0
     """
     # The truth may have unannotated voxels; a prediction has none.
-    known = read_labels(truth, ignore=ignore, annotated=slices or None)
+    volume = read_tomogram(prediction, voxel_size)
+    grid = volume if is_imod(truth) else None
+    known = read_labels(truth, grid, ignore=ignore, annotated=slices or None, thickness=thickness)
     if not known.labels.any() and not known.weights.all() and not slices:
         raise FileError(
             f"{truth}: no voxel has a label other than 0, so there is nothing to score; "
             + not_annotated_hint(ignore),
             "ignore",
         )
-    volume = read_tomogram(prediction, voxel_size)
     predicted = read_labels(prediction, ignore=None, voxel_size=voxel_size).labels
     shape = known.labels.shape
     if predicted.shape != shape:

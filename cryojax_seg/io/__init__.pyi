@@ -24,6 +24,8 @@ from .files import atomic_write as atomic_write
 from .files import check_memory as check_memory
 from .files import partial_path as partial_path
 from .files import real_path as real_path
+from .imod import is_imod as is_imod
+from .imod import read_imod as read_imod
 from .intensity import normalized as normalized
 from .locks import held as held
 from .locks import lock_path as lock_path
@@ -80,6 +82,8 @@ from .star import write_star as write_star
 from .summary import Description as Description
 from .summary import describe as describe
 from .tiff import read_tiff as read_tiff
+from .tilts import TiltSeries as TiltSeries
+from .tilts import read_tilt_series as read_tilt_series
 from .tomogram_names import tomogram_name as tomogram_name
 from .volume import read_probabilities as read_probabilities
 from .volume import read_tomogram as read_tomogram

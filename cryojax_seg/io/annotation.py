@@ -18,6 +18,7 @@ import numpy as np
 from cryojax_seg.core.segmenter import label_names
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import FileError, HeaderWarning, PathLike
+from cryojax_seg.io.imod import is_imod, read_imod
 from cryojax_seg.io.volume import read_tomogram
 from cryojax_seg.io.voxel_size import VoxelSize
 
@@ -98,8 +99,11 @@ def read_labels(
     voxel_size: VoxelSize | None = None,
     offset: int = 0,
     highest: int | None = HIGHEST,
+    thickness: float | None = None,
 ) -> Annotation:
-    """Read a label volume, in any format that `read_tomogram` reads, and check it.
+    """Read a label volume, or an IMOD model drawn on the tomogram, and check it.
+
+    A volume may have any format that `read_tomogram` reads; see `imod.read_imod` for models.
 
     Args:
         path: the label volume.
@@ -114,6 +118,7 @@ def read_labels(
         voxel_size: angstrom, one number or (z, y, x); wins over the header of the label volume.
         offset: added to the stored values; 128 for masks that IMOD wrote as signed bytes.
         highest: label that may occur where the classes do not say; None for any.
+        thickness: of what open contours and points of an IMOD model mark, in angstrom.
 
     Raises:
         FileError: naming both files, if this is not an annotation of that tomogram.
@@ -130,7 +135,11 @@ def read_labels(
     with warnings.catch_warnings():
         # Masks rarely carry a voxel size; the one that matters is compared below.
         warnings.filterwarnings("ignore", message=".*voxel size", category=HeaderWarning)
-        volume = read_tomogram(path, voxel_size)
+        if is_imod(path):
+            values = read_imod(path, tomogram, classes and label_names(tuple(classes)), thickness)
+            volume = Tomogram(values)
+        else:
+            volume = read_tomogram(path, voxel_size)
         if isinstance(annotated, (str, os.PathLike)):
             mask = np.asarray(read_tomogram(annotated).density)
         else:

@@ -224,7 +224,8 @@ def narrowed(data: np.ndarray, path: Path) -> np.ndarray:
         return data
     check_memory(path, data.nbytes // 2)
     if data.dtype.kind == "f":
-        return data.astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # counted as infinite by the caller
+            return data.astype(np.float32)
     low, high = int(data.min()), int(data.max())
     if low < -(2**31) or high >= 2**31:
         raise FileError(f"{path}: holds integers from {low} to {high}; those of 32 bit are read")

@@ -78,7 +78,8 @@ def read_nifti(
     data: Any = read_block(path, block, mmap)
     if (slope, inter) not in ((None, None), (1.0, 0.0)):
         check_memory(path, 4 * block.count)
-        data = data.astype(np.float32) * np.float32(slope) + np.float32(inter)
+        with np.errstate(over="ignore", invalid="ignore"):  # counted below
+            data = data.astype(np.float32) * np.float32(slope) + np.float32(inter)
     factor, notes = angstrom(place.voxel_size, unit)
     return as_tomogram(
         path,

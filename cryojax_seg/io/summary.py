@@ -10,8 +10,10 @@ import numpy as np
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.chunked import Chunked
 from cryojax_seg.io.files import HeaderWarning, PathLike
+from cryojax_seg.io.imod import describe_imod, is_imod
 from cryojax_seg.io.ome import metadata_file, read_multiscale
 from cryojax_seg.io.summary_of_particles import describe_particles
+from cryojax_seg.io.tilts import is_tilt_series, read_tilt_series
 from cryojax_seg.io.volume import read_tomogram
 from cryojax_seg.io.voxel_size import VoxelSize
 from cryojax_seg.text import joined, size_text
@@ -26,7 +28,8 @@ class Description:
 
     Attributes:
         path: the file or folder.
-        kind: "tomogram", "labels", "model", "boxes", "2D stack", "particles" or "table".
+        kind: "tomogram", "labels", "model", "boxes", "2D stack", "particles", "table",
+            "tilt series" or "IMOD model".
         facts: name and value of each fact, ready to print, lengths with their unit.
         warnings: what is suspicious, a sentence each.
 
@@ -41,13 +44,14 @@ class Description:
 
 
 def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description:
-    """Describe a tomogram, a label volume, a saved model, boxes or a table of particles.
+    """Describe a volume, a saved model, an IMOD model, particles, or the file of a tilt series.
 
     Volumes are told apart by their voxels: integers with few values are labels. Of volumes larger
     than memory should hold, evenly spaced slices are looked at.
 
     Args:
-        path: a volume, a model folder, a stack or folder of boxes, or a table of particles.
+        path: a volume, a model folder, a stack or folder of boxes, a table of particles, an IMOD
+            model, or a file that `read_tilt_series` reads.
         voxel_size: angstrom, one number or (z, y, x); wins over the header.
 
     Raises:
@@ -61,6 +65,10 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
     >>> found.kind, found.facts["values"]
     ('labels', '0 (75.00 %), 1 (25.00 %)')
     """
+    if is_tilt_series(path):
+        return Description(str(path), "tilt series", _of_tilts(path), ())
+    if is_imod(path):
+        return Description(str(path), "IMOD model", describe_imod(path), ())
     other = describe_particles(Path(path), voxel_size)
     if other is not None:
         return Description(str(path), *other)
@@ -95,6 +103,11 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
     return Description(str(path), kind, facts | of_values, (*found, *odd))
 
 
+def _of_tilts(path: PathLike) -> dict[str, str]:
+    series = read_tilt_series(path)
+    return {"understood as": series.kind, **series.facts()}
+
+
 def _bytes(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else path.rglob("*")
@@ -123,6 +136,7 @@ def _voxels(tomogram: Tomogram) -> tuple[str, dict[str, str], list[str]]:
         "mean and deviation": f"{finite.mean():g}, {finite.std():g}",
     }
     odd = ["all voxels have the same value"] if finite.min() == finite.max() else []
-    if isinstance(density, (np.memmap, Chunked)) and finite.size < part.size:
+    on_disk = isinstance(density, np.memmap) or not isinstance(density, np.ndarray)
+    if on_disk and finite.size < part.size:
         odd.append(f"{part.size - finite.size} of {part.size} voxels looked at are not finite")
     return "tomogram", facts | sampled, odd

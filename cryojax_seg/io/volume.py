@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.io import em, nifti, npy, nrrd
+from cryojax_seg.io import amira, em, hdf, imod, nifti, npy, nrrd
 from cryojax_seg.io.block import first_bytes
 from cryojax_seg.io.files import FileError, PathLike, existing_file
 from cryojax_seg.io.mrc import read_mrc
@@ -22,11 +22,11 @@ def read_tomogram(
     voxel_size: VoxelSize | None = None,
     mmap: bool | Literal["auto"] = "auto",
 ) -> Tomogram:
-    """Read a volume: MRC, TIFF, OME-Zarr, NIfTI, NRRD, EM or a NumPy array.
+    """Read a volume: MRC, TIFF, OME-Zarr, NIfTI, NRRD, EM, HDF5, Amira or NumPy.
 
     The first bytes of a file decide which it is; OME-Zarr is a folder. See `read_mrc`, `read_tiff`,
-    `read_zarr`, and `read_nifti`, `read_nrrd`, `read_em` and `read_npy`, each in its own module,
-    for the arguments and for what is refused.
+    `read_zarr`, and `read_nifti`, `read_nrrd`, `read_em`, `read_hdf`, `read_amira` and `read_npy`,
+    each in its own module, for the arguments and for what is refused.
 
     Raises:
         FileError: if the file is no volume; it names the file and what to do.
@@ -59,7 +59,20 @@ def _reader(start: bytes) -> Callable[..., Tomogram]:
         return nrrd.read_nrrd
     if em.is_em(start):
         return em.read_em
+    if start.startswith(hdf.MAGIC):
+        return hdf.read_hdf
+    if start.startswith(amira.MAGIC):
+        return amira.read_amira
+    if start.startswith(imod.MAGIC):
+        return _refuse_model
     return read_mrc
+
+
+def _refuse_model(path: Path, *_: Any) -> Tomogram:
+    raise FileError(
+        f"{path}: is an IMOD model, which has no voxels; give it as labels of a tomogram that it "
+        "was drawn on"
+    )
 
 
 def read_probabilities(paths: Sequence[PathLike], shape: tuple[int, ...]) -> np.ndarray:

@@ -50,6 +50,7 @@ def read_examples(
     classes: Sequence[str] = (),
     slices: Sequence[int] = (),
     ignore: int | None = 255,
+    thickness: float | None = None,
 ) -> Examples:
     """Read tomograms with their annotation, and check that one segmenter can learn from them.
 
@@ -61,7 +62,8 @@ def read_examples(
 
     Args:
         tomograms: files of the tomograms.
-        labels: a label volume for each of them: integers, 0 is background, 1, 2, ... the classes.
+        labels: a label volume for each of them: integers, 0 is background, 1, 2, ... the classes;
+            or an IMOD model.
         voxel_size: voxel size in angstrom; by default that in the files.
         contrast: whether structure is darker or brighter than its surroundings.
         tilt_range: lowest and highest tilt, degrees; None if unknown.
@@ -69,6 +71,7 @@ def read_examples(
         classes: names of the labels 1, 2, ... in order; by default foreground, or class1, ...
         slices: z indices that are annotated; none for all. The other slices are ignored.
         ignore: label of voxels without annotation; None for no such label.
+        thickness: of what open contours and points of IMOD models mark, angstrom.
 
     Raises:
         FileError: naming the file, if something does not fit.
@@ -98,7 +101,9 @@ def read_examples(
     shared = io.common_voxel_size(volumes) if wanted is None else wanted
     examples = []
     for tomogram, path in zip(volumes, labels, strict=True):
-        annotation = io.read_labels(path, tomogram, names, ignore, slices or None, voxel_size)
+        annotation = io.read_labels(
+            path, tomogram, names, ignore, slices or None, voxel_size, thickness=thickness
+        )
         normal = io.normalized(tomogram, contrast)
         volume, missing = normal[:, :, :], normal.missing((slice(None),) * 3)
         example = Example(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cryojax_seg.cli import arguments
-from cryojax_seg.cli.arguments import AnnotationOptions, Output, Overwrite, Resume, VolumeOptions
+from cryojax_seg.cli.arguments import AnnotationOptions, Output, Overwrite, Resume
+from cryojax_seg.cli.geometry import VolumeOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ def parse(*words):
 def test_flags_of_a_group_have_no_prefix_and_defaults_are_those_of_the_command():
     words = ("--voxel-size", "10", "--tilt-range", "-60", "50", "--classes", "membrane", "lumen")
     found = parse("work", "-o", "out", *words, "--slices", "3", "7", "--overwrite")
-    assert found.volume == VolumeOptions((-60.0, 50.0), "y", 10.0, None)
+    assert found.volume == VolumeOptions((-60.0, 50.0), voxel_size=10.0, contrast=None)
     assert found.annotation == AnnotationOptions(("membrane", "lumen"), (3, 7), 255)
     assert found.overwrite and found.output == Path("out")
     assert parse("other").volume.contrast == "dark"

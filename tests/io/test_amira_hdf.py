@@ -1,0 +1,246 @@
+"""Amira lattices and EMAN2's HDF5: every way to store them, and files that are refused."""
+
+import warnings
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+
+from cryojax_seg.core import Tomogram
+from cryojax_seg.io import FileError, HeaderWarning, read_labels, read_tomogram
+from cryojax_seg.io.hdf import H5Volume
+
+SIZE = (12.0, 11.0, 13.5)  # angstrom, zyx
+TYPES = {"u1": "byte", "i2": "short", "u2": "ushort", "i4": "int", "f4": "float", "f8": "double"}
+
+
+def quiet(read, *arguments, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HeaderWarning)
+        return read(*arguments, **options)
+
+
+def runs(raw: bytes) -> bytes:
+    """HxByteRLE by its definition: runs of equal bytes, and single ones as they are."""
+    found, place = bytearray(), 0
+    while place < len(raw):
+        count = 1
+        while place + count < len(raw) and raw[place + count] == raw[place] and count < 127:
+            count += 1
+        found += bytes([count, raw[place]]) if count > 1 else bytes([129, raw[place]])
+        place += count
+    return bytes(found)
+
+
+def amira(data, packing="", kind="BINARY-LITTLE-ENDIAN", name="Labels", unit=""):
+    """The bytes of a .am file as Amira writes it."""
+    order = ">" if kind == "BINARY" else "<"
+    raw = data.astype(data.dtype.newbyteorder(order)).tobytes()
+    if kind == "ASCII":
+        raw = "\n".join(f"{v} " for v in data.ravel().tolist()).encode()
+    packed = {"": raw, "HxByteRLE": runs(raw), "HxZip": zlib.compress(raw)}[packing]
+    z, y, x = data.shape
+    ends = [(n - 1) * v for n, v in zip((x, y, z), SIZE[::-1], strict=True)]
+    box = " ".join(f"{low} {low + end}" for low, end in zip((25, 40, -70), ends, strict=True))
+    tail = f"({packing},{len(packed)})" if packing else ""
+    header = f"""# AmiraMesh {kind} 2.1
+
+define Lattice {x} {y} {z}
+
+Parameters {{
+    Units {{ Coordinates "{unit}" }}
+    Materials {{ Exterior {{ Id 1 }} Membrane {{ Color 1 0 0, Id 2 }} }}
+    Content "{x}x{y}x{z} {TYPES[data.dtype.str[1:]]}, uniform coordinates",
+    BoundingBox {box},
+    CoordType "uniform"
+}}
+
+Lattice {{ {TYPES[data.dtype.str[1:]]} {name} }} @1{tail}
+
+# Data section follows
+@1
+"""
+    return header.encode() + packed + b"\n"
+
+
+@pytest.mark.parametrize("stored", TYPES)
+@pytest.mark.parametrize(
+    ("packing", "kind"),
+    [
+        ("", "BINARY-LITTLE-ENDIAN"),
+        ("", "BINARY"),
+        ("", "ASCII"),
+        ("HxByteRLE", "BINARY-LITTLE-ENDIAN"),
+        ("HxZip", "BINARY-LITTLE-ENDIAN"),
+    ],
+)
+def test_amira(put, phantom, stored, packing, kind):
+    data = (phantom + 40).astype(stored)
+    path = put("a.mrc", amira(data, packing, kind, unit="A"))  # told apart by content
+    read = quiet(read_tomogram, path)
+    np.testing.assert_array_equal(read.density, data)
+    assert read.density.dtype == {"f8": "f4"}.get(stored, stored)
+    assert read.voxel_size == SIZE
+    assert read.origin == (-70.0, 40.0, 25.0)
+
+
+def test_labels_of_amira(put, phantom):
+    labels = (phantom > 20).astype(np.uint8)
+    path = put("a.am", amira(labels, "HxByteRLE"))
+    grid = Tomogram(phantom, SIZE)
+    read = quiet(read_labels, path, grid, classes=("membrane",))
+    np.testing.assert_array_equal(read.labels, labels)
+    with pytest.raises(FileError, match="known are 0 background, 1 membrane"):
+        quiet(read_labels, put("b.am", amira(3 * labels)), grid, classes=("membrane",))
+
+
+def test_long_runs_of_amira(put):
+    data = np.zeros((5, 30, 40), np.uint8)
+    data[2, 3:20, 5:9] = 2
+    np.testing.assert_array_equal(
+        quiet(read_tomogram, put("a.am", amira(data, "HxByteRLE"))).density, data
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda raw: raw[:200], "does not end"),
+        (lambda raw: raw[:-20], "truncated"),
+        (lambda raw: raw.replace(b"Lattice 5 4 3", b"Lattice 99999 99999 99999"), "truncated"),
+        (lambda raw: raw.replace(b"Lattice 5 4 3", b"Lattice 0 4 3"), "header is damaged"),
+        (lambda raw: raw.replace(b"{ byte", b"{ byte[3]"), "has no lattice of one number"),
+        (lambda raw: raw.replace(b"@1(HxByteRLE", b"@1(HxOther"), "compressed by HxOther"),
+        (lambda raw: raw.replace(b"Lattice { byte", b"Lattice { complex"), "holds complex"),
+    ],
+)
+def test_damaged_amira(put, phantom, change, words):
+    raw = change(amira((phantom + 40).astype(np.uint8), "HxByteRLE"))
+    path = put("a.am", raw)
+    with pytest.raises(FileError, match=words) as caught:
+        quiet(read_tomogram, path)
+    assert str(path) in str(caught.value)
+
+
+def eman(path, data, render=None, **options):
+    """A file as EMAN2 writes it, with its header; `render` compresses to so many bits."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("MDF/images/0")
+        file["MDF/images"].attrs["imageid_max"] = np.int32(0)
+        for axis, size, origin in zip("zyx", SIZE, (-70.0, 40.0, 25.0), strict=True):
+            group.attrs[f"EMAN.apix_{axis}"] = np.float32(size)
+            group.attrs[f"EMAN.origin_{axis}"] = np.float32(origin)
+            group.attrs[f"EMAN.n{axis}"] = np.int32(data.shape["zyx".index(axis)])
+        group.attrs["EMAN.source_path"] = "a.mrc"
+        if render:
+            low, high = float(data.min()), float(data.max())
+            group.attrs["EMAN.stored_renderbits"] = np.int32(render)
+            group.attrs["EMAN.stored_rendermin"] = np.float32(low)
+            group.attrs["EMAN.stored_rendermax"] = np.float32(high)
+            whole = np.round((data - low) / (high - low) * (2**render - 1))
+            data = whole.astype(np.uint8 if render <= 8 else np.uint16)
+        group.create_dataset("image", data=data, **options)
+
+
+PACKED = {"chunks": (1, 4, 5), "compression": "gzip", "shuffle": True}
+
+
+@pytest.mark.parametrize("options", [{}, PACKED])
+@pytest.mark.parametrize("mmap", ["auto", True])
+def test_eman(tmp_path, phantom, options, mmap):
+    eman(tmp_path / "a.mrc", phantom, **options)  # told apart by content
+    read = quiet(read_tomogram, tmp_path / "a.mrc", mmap=mmap)
+    np.testing.assert_array_equal(read.density[:, :, :], phantom)
+    np.testing.assert_array_equal(np.asarray(read.density)[1:, 2], phantom[1:, 2])
+    assert read.voxel_size == SIZE
+    assert read.origin == (-70.0, 40.0, 25.0)
+    lazy = H5Volume if options else np.memmap
+    assert isinstance(read.density, lazy) == (mmap is True)
+
+
+@pytest.mark.parametrize("bits", [5, 8, 12])
+def test_compressed_images_of_eman_have_their_values(tmp_path, phantom, bits):
+    eman(tmp_path / "a.hdf", phantom, bits, **PACKED)
+    read = quiet(read_tomogram, tmp_path / "a.hdf").density
+    step = float(np.ptp(phantom)) / (2**bits - 1)
+    assert read.dtype == np.float32
+    np.testing.assert_allclose(read, phantom, atol=0.51 * step)
+    assert (read.min(), read.max()) == (phantom.min(), phantom.max())
+
+
+def test_other_hdf5_files(tmp_path, phantom):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["exported_data"] = phantom.astype(np.int64)[None]
+        file["exported_data"].attrs["element_size_um"] = [0.0012, 0.0011, 0.00135]
+        file["names"] = np.arange(3)
+    read = quiet(read_tomogram, path)
+    np.testing.assert_array_equal(read.density, phantom)
+    assert (read.density.dtype, read.voxel_size) == (np.int32, SIZE)
+    with h5py.File(path, "a") as file:
+        file["second"] = phantom
+    with pytest.raises(
+        FileError, match="holds 2 data sets that are volumes: exported_data, second"
+    ):
+        read_tomogram(path)
+
+
+def test_hdf5_leads_nowhere_else_and_claims_no_more_than_it_holds(tmp_path, phantom):
+    eman(tmp_path / "other.hdf", phantom)
+    path = tmp_path / "a.hdf"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("MDF/images/0")
+        group["image"] = h5py.ExternalLink("other.hdf", "/MDF/images/0/image")
+    with pytest.raises(FileError, match="leads to another file"):
+        read_tomogram(path)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("MDF/images/0")
+        group.create_dataset("image", (10**6, 10**6, 10**3), np.float32, chunks=(1, 64, 64))
+    with pytest.raises(FileError, match="truncated or damaged: it claims") as caught:
+        read_tomogram(path)
+    assert str(path) in str(caught.value)
+    with h5py.File(path, "w") as file:
+        for name in "01":
+            file.create_group(f"MDF/images/{name}")["image"] = phantom
+    with pytest.raises(FileError, match="stack of 2 images"):
+        read_tomogram(path)
+
+
+@pytest.mark.parametrize("kept", [9, 0.5, -8])
+@pytest.mark.parametrize("options", [{}, PACKED])
+def test_truncated_hdf5(tmp_path, phantom, kept, options):
+    path = tmp_path / "a.hdf"
+    eman(path, phantom, **options)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) // 2 if kept == 0.5 else kept])
+    with pytest.raises(FileError) as caught:
+        read_tomogram(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["amira", "ascii", "rle", "zip", "hdf", "chunks"])
+def test_random_damage(tmp_path, put, phantom, kind):
+    """Whatever the bytes: a volume or a FileError that names the file."""
+    data, path = (phantom + 40).astype(np.uint8), tmp_path / "a"
+    if kind in ("hdf", "chunks"):
+        eman(path, phantom, **(PACKED if kind == "chunks" else {}))
+    else:
+        packing = {"rle": "HxByteRLE", "zip": "HxZip"}.get(kind, "")
+        order = "ASCII" if kind == "ascii" else "BINARY-LITTLE-ENDIAN"
+        put("a", amira(data, packing, order))
+    raw = path.read_bytes()
+    rng, seen = np.random.default_rng(5), set()
+    for _ in range(200):
+        damaged = bytearray(raw)
+        for place in rng.integers(0, min(len(raw), 4096), rng.integers(1, 5)):
+            damaged[place] = int(rng.choice([0, 1, 127, 128, 255, rng.integers(256)]))
+        if rng.random() < 0.1:
+            damaged = damaged[: rng.integers(1, len(damaged))]
+        path.write_bytes(damaged)
+        try:
+            seen.add(type(quiet(read_tomogram, path)))
+        except FileError as error:
+            assert str(path) in str(error)
+            seen.add(FileError)
+    assert seen == {Tomogram, FileError}
