@@ -32,7 +32,11 @@ _OUTSIDE = 1.0  # voxels by which a point may lie outside
 
 
 def is_imod(path: PathLike) -> bool:
-    """Return whether a file is an IMOD model."""
+    """Return whether a file is an IMOD model.
+
+    >>> is_imod("missing.mod")
+    False
+    """
     try:
         with open(path, "rb") as file:
             return file.read(len(MAGIC)) == MAGIC
