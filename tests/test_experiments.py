@@ -228,6 +228,20 @@ def test_a_pretraining_writes_a_model_and_another_begins_with_it(tmp_path):
     assert other.provenance["command"].startswith(card.provenance["command"])
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_restorer_learns_from_images_without_noise(tmp_path):
+    from cryojax_seg import inference
+    from experiments.pretrain_restorer import Config, main
+
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        main(Config(tiny=True, out=tmp_path / "model"))
+    restorer, card = inference.load_restorer(tmp_path / "model")
+    assert card.voxel_sizes == (6.5, 15.4) and card.provenance["steps"] == 4
+    flat = np.zeros((8, 8, 8), np.float32)
+    assert restorer(flat).shape == (8, 8, 8, 1)
+
+
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=str)
 def test_committed_results_have_the_agreed_format(path):
     result = json.loads(path.read_text())

@@ -51,6 +51,7 @@ def unet_restorer(
     depth: int = 2,
     norm: str = "instance",
     start: LocalOperator | None = None,
+    stem: str = "none",
     *,
     rngs: nnx.Rngs,
 ):
@@ -59,13 +60,14 @@ def unet_restorer(
     Args:
         width, depth, norm: as in `segmenters.UNet`.
         start: see `Learned`; None for none.
+        stem: as in `segmenters.UNet`.
         rngs: source of the initial kernels.
 
     >>> net = unet_restorer(2, 1, norm="none", rngs=nnx.Rngs(0))
     >>> float(jnp.abs(net(jnp.ones((8, 8, 8)))).max())
     0.0
     """
-    network = UNet(width, depth, norm=norm, rngs=rngs)
+    network = UNet(width, depth, stem, norm=norm, rngs=rngs)
     head = network.heads[0].kernel
     head[...] = jnp.zeros_like(head[...])
     return Learned(network, start)
