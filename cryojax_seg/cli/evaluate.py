@@ -29,7 +29,8 @@ class Evaluate:
     width of the border in the boundary IoU."""
     probabilities: Annotated[tuple[Path, ...], default("PATH ...", "none")] = ()
     """Probability maps, one for each class but the background. They add the calibration (expected
-    calibration error and Brier score)."""
+    calibration error and Brier score), and what a recalibration as `train` does it would leave of
+    the error."""
     voxel_size: VoxelSize = None
     json: bool = False
     """Print JSON instead of a table."""

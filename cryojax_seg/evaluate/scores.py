@@ -89,6 +89,8 @@ class Calibration:
         error: expected calibration error over all annotated voxels.
         error_near_foreground: the same within 3 voxels of the true foreground.
         brier: Brier score.
+        recalibrated: both errors after the probabilities were recalibrated on other voxels, see
+            `inference.recalibrated_errors`; None if that was not done.
 
     >>> true = np.zeros((8, 8, 8), int)
     >>> true[:4] = 1
@@ -100,6 +102,7 @@ class Calibration:
     error: float | None
     error_near_foreground: float | None
     brier: float | None
+    recalibrated: tuple[float | None, float | None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +150,9 @@ class Scores:
                 "ECE near foreground": self.calibration.error_near_foreground,
                 "Brier": self.calibration.brier,
             }
+            if self.calibration.recalibrated is not None:
+                names = ("ECE recalibrated", "ECE near foreground recalibrated")
+                values["calibration"] |= zip(names, self.calibration.recalibrated, strict=True)
         return values
 
 

@@ -32,6 +32,7 @@ from .restoration import Deconvolution as Deconvolution
 from .restoration import Restored as Restored
 from .restoration import restore_file as restore_file
 from .restored import restore as restore
+from .scoring import recalibrated_errors as recalibrated_errors
 from .scoring import score_files as score_files
 from .segmentation import Segmented as Segmented
 from .segmentation import map_paths as map_paths

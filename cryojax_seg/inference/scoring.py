@@ -1,6 +1,9 @@
 """Scores of a label volume against a true one, from files."""
 
+import dataclasses
 from collections.abc import Sequence
+
+import numpy as np
 
 from cryojax_seg import evaluate
 from cryojax_seg.core import MissingWedge
@@ -13,6 +16,10 @@ from cryojax_seg.io import (
     read_tomogram,
 )
 from cryojax_seg.io.files import FileError, PathLike
+from cryojax_seg.segmenters import fit_recalibration
+from cryojax_seg.training.calibrating import FEWEST
+
+_LEAST = 1e-6  # smallest probability, whose logarithm is finite
 
 
 def score_files(
@@ -38,7 +45,8 @@ def score_files(
         ignore: label of true voxels that nobody annotated; they do not count.
         tolerance: distance in angstrom within which two surfaces agree; two voxels by default.
         wedge: the missing wedge, for recall and precision against visibility.
-        probabilities: a map for each class but the background, for calibration.
+        probabilities: a map for each class but the background, for calibration, and for what a
+            recalibration would make of it, see `recalibrated_errors`.
         voxel_size: angstrom, instead of what the headers say.
         thickness: of what open contours and points of an IMOD model mark, angstrom.
 
@@ -75,7 +83,8 @@ def score_files(
         )
     if volume.voxel_size is None and tolerance is not None:
         volume.require_voxel_size()
-    return evaluate.score(
+    maps = read_probabilities(probabilities, shape) if probabilities else None
+    found = evaluate.score(
         predicted,
         known.labels,
         weights=known.weights,
@@ -83,5 +92,66 @@ def score_files(
         voxel_size=volume.voxel_size,
         tolerance=tolerance,
         wedge=wedge,
-        probabilities=read_probabilities(probabilities, shape) if probabilities else None,
+        probabilities=maps,
+    )
+    if maps is None or found.calibration is None:
+        return found
+    errors = recalibrated_errors(maps, known.labels, known.weights)
+    calibration = dataclasses.replace(found.calibration, recalibrated=errors)
+    return dataclasses.replace(found, calibration=calibration)
+
+
+def recalibrated_errors(
+    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray
+) -> tuple[float | None, float | None] | None:
+    """Return the calibration errors that are left after `segmenters.fit_recalibration`.
+
+    The annotated sections are divided into a lower and an upper half (rows, if one section alone is
+    annotated). Each half is recalibrated by what was fitted to the other one, so that the errors
+    are those on voxels to which nothing was fitted.
+
+    Args:
+        probabilities: ``(z, y, x, class)`` of all classes but the background, 0 to 1.
+        labels: true labels ``(z, y, x)``.
+        weights: of the same shape, 0 where not annotated.
+
+    Returns:
+        the expected calibration error of all annotated voxels, and that within 3 voxels of the true
+        foreground; None if a half has fewer than 200 voxels of a label.
+
+    >>> labels = (np.random.default_rng(0).random((10, 40, 40)) < 0.3).astype(int)
+    >>> sure = np.where(labels == 1, 0.5, 0.01)[..., None]  # right, but not sure enough
+    >>> all_of_it, _ = recalibrated_errors(sure, labels, np.ones(labels.shape))
+    >>> before = evaluate.expected_calibration_error(sure, labels)
+    >>> round(before, 2), all_of_it < 0.01
+    (0.15, True)
+    """
+    p = np.clip(np.asarray(probabilities, np.float64), _LEAST, 1 - _LEAST)
+    rest = np.clip(1 - p.sum(-1, keepdims=True), _LEAST, 1)
+    several = p.shape[-1] > 1
+    logits = np.log(np.concatenate([rest, p], axis=-1)) if several else np.log(p / (1 - p))
+    known = weights > 0
+    axis = 0 if known.any((1, 2)).sum() > 1 else 1
+    planes = np.flatnonzero(known.any(tuple(a for a in range(3) if a != axis)))
+    if not planes.size:
+        return None
+    upper = np.zeros(known.shape, bool)
+    np.moveaxis(upper, axis, 0)[planes[len(planes) // 2] :] = True
+    halves = [known & upper, known & ~upper]
+    count = p.shape[-1] + 1
+    if any(np.bincount(labels[half], minlength=count).min() < FEWEST for half in halves):
+        return None
+    for fitted, half in zip(halves, halves[::-1], strict=True):
+        found = fit_recalibration(logits[fitted], labels[fitted], weights[fitted])
+        z = found(logits[half])
+        if several:
+            z = np.exp(z - z.max(-1, keepdims=True))
+            p[half] = (z / z.sum(-1, keepdims=True))[:, 1:]
+        else:
+            p[half] = 1 / (1 + np.exp(-z))
+    maps = np.concatenate([np.clip(1 - p.sum(-1, keepdims=True), 0, 1), p], axis=-1)
+    near = weights * evaluate.foreground_band(labels)
+    return (
+        evaluate.expected_calibration_error(maps, labels, weights),
+        evaluate.expected_calibration_error(maps, labels, near),
     )

@@ -7,6 +7,7 @@ from cryojax_seg.evaluate.restoration import Audit
 from cryojax_seg.report.measured_tables import Table
 
 _KEYS = ("dice", "iou", "precision", "recall", "surface_dice", "boundary_iou", "hausdorff95")
+_AFTER = " recalibrated"
 
 
 def score_tables(scores: Mapping[str, Any], title: str) -> list[Table | str]:
@@ -42,10 +43,18 @@ def score_tables(scores: Mapping[str, Any], title: str) -> list[Table | str]:
             numbers = f"{pieces:g} pieces, {tunnels:g} tunnels, {cavities:g} cavities"
             found.append(f"  {name}: the topology differs by {numbers}")
     if "calibration" in scores:
-        values = scores["calibration"].items()
-        found.append(
-            "  calibration: " + ", ".join(f"{name} {_number(value)}" for name, value in values)
-        )
+        found += _calibration(scores["calibration"])
+    return found
+
+
+def _calibration(values: Mapping[str, float | None]) -> list[str]:
+    """Return a line of the errors of the probabilities, and one of what recalibration leaves."""
+    own = {name: value for name, value in values.items() if not name.endswith(_AFTER)}
+    left = {name.removesuffix(_AFTER): value for name, value in values.items() if name not in own}
+    lines = [", ".join(f"{n} {_number(v)}" for n, v in some.items()) for some in (own, left)]
+    found = [f"  calibration: {lines[0]}"]
+    if left:
+        found.append(f"  after recalibration, each half by the other half: {lines[1]}")
     return found
 
 
