@@ -134,9 +134,10 @@ class Segment:
     The model is a built-in one (`cryojax-seg models` lists them), which needs neither training nor
     a network connection, or one of your own.
 
-    For one tomogram --output may be a file (.mrc or .zarr). Otherwise it is a folder, and the
-    labels of NAME.mrc go to NAME.labels.mrc in it; files of the same name get the names of their
-    folders. Labels are 8-bit integers (MRC mode 0) with the voxel size and origin of the tomogram.
+    For one tomogram --output may be a file (.mrc, .zarr, .nii or .nrrd). Otherwise it is a folder,
+    and the labels of NAME.mrc go to NAME.labels.mrc in it; files of the same name get the names of
+    their folders. Labels are 8-bit integers (MRC mode 0) with the voxel size and origin of the
+    tomogram.
     They appear when they are complete; after an interruption the same command goes on.
     """
 
@@ -149,10 +150,14 @@ class Segment:
     HDF5, Amira or NumPy."""
     output: Output
     """Label volume of one tomogram, or folder of label volumes."""
-    format: Literal["mrc", "zarr"] = "mrc"
-    """Format of the files in a folder: MRC, or OME-Zarr 0.5 with coarser levels for viewers."""
+    format: Literal["mrc", "zarr", "nifti", "nrrd"] = "mrc"
+    """Format of the files in a folder: MRC, OME-Zarr 0.5 with coarser levels, names and colours for
+    viewers, NIfTI or NRRD."""
     probabilities: bool = False
-    """Also write NAME.CLASS.probability.mrc for each class but background (float16, mode 12)."""
+    """Also write NAME.CLASS.probability.mrc for each class but background."""
+    map_type: Literal["float16", "float32"] = "float16"
+    """Type of the probability maps. EMAN2 and older programs do not read float16 (MRC mode 12);
+    NIfTI and NRRD always hold float32."""
     threshold: Annotated[float | None, default("P", "that of the model, or 0.5")] = None
     """Probability above which a voxel belongs to the class, 0 to 1, for models of one class."""
     flips: Literal["auto", "on", "off"] = "auto"
@@ -186,7 +191,8 @@ def run(options: Segment) -> None:
         raise ValueError(f"--workers must be a number of processes, got {many.workers}")
     if many.slurm is not None and not many.workers:
         raise ValueError("--slurm needs --workers, the number of jobs")
-    targets = inference.output_paths(sources, options.output, f".labels.{options.format}")
+    ending = {"nifti": "nii"}.get(options.format, options.format)
+    targets = inference.output_paths(sources, options.output, f".labels.{ending}")
     untrained = inference.untrained_method(options.model)
     read = [] if untrained else [inference.model_folder(options.model)]
     io.check_places(targets, [*sources, *read])
@@ -265,6 +271,7 @@ def _how(options: Segment) -> dict[str, Any]:
     return {
         "threshold": options.threshold,
         "probabilities": options.probabilities,
+        "map_type": options.map_type,
         "memory": options.run.memory,
         "tile": None if tile == "auto" else int(tile),
         "halo": int(halo) if halo.isdecimal() else halo,

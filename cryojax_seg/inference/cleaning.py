@@ -196,11 +196,11 @@ def number_type(count: int, suffix: str) -> np.dtype:
     """
     if count <= np.iinfo(np.uint16).max:
         return np.dtype(np.uint16)
-    if suffix == ".zarr":
+    if suffix != ".mrc":
         return np.dtype(np.int32)
     if count > _EXACT:
         raise ValueError(
             f"an MRC file numbers up to {_EXACT:,} objects, and there are {count:,}; remove small "
-            "ones, or write OME-Zarr"
+            "ones, or write another format"
         )
     return np.dtype(np.float32)

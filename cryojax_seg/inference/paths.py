@@ -10,6 +10,7 @@ from cryojax_seg.errors import ParameterError
 
 Item = TypeVar("Item")
 
+VOLUMES = (".mrc", ".zarr", ".nii", ".nrrd")  # which are written part by part
 _ENDINGS = (  # in the order in which they follow one another from the end of a name
     *(".gz", ".bz2", ".mrc", ".rec", ".map", ".st", ".tiff", ".tif", ".zarr", ".ome"),
     *(".nii", ".nrrd", ".nhdr", ".em", ".hdf", ".h5", ".am", ".npy"),
@@ -101,7 +102,7 @@ def output_paths(sources: Sequence[Path], output: Path, ending: str) -> list[Pat
 
     Args:
         sources: the volume files.
-        output: a file that ends in .mrc or .zarr, for one source; else a folder.
+        output: a file that ends as one of `VOLUMES`, for one source; else a folder.
         ending: of the names in a folder, such as ``.labels.mrc``.
 
     Raises:
@@ -112,12 +113,16 @@ def output_paths(sources: Sequence[Path], output: Path, ending: str) -> list[Pat
     """
     from cryojax_seg.io import is_zarr
 
-    if output.suffix in (".mrc", ".zarr") and (not output.is_dir() or is_zarr(output)):
+    if output.suffix in VOLUMES and (not output.is_dir() or is_zarr(output)):
         if len(sources) > 1:
             raise ParameterError(
                 f"{output}: is one file for {len(sources)} tomograms; name a folder", "output"
             )
         return [output]
+    if output.name.endswith(".nii.gz"):
+        raise ParameterError(
+            f"{output}: is written part by part, so not compressed; name it .nii", "output"
+        )
     if output.exists() and not output.is_dir():
         raise ParameterError(f"{output}: exists and is neither a folder nor an .mrc file", "output")
     return [output / f"{name}{ending}" for name in names(sources)]

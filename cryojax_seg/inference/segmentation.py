@@ -99,7 +99,7 @@ def segment(
     shape = planned.tiling.shape
     names = shown_classes(model) if planned.postprocess.maps else ()
     labels = np.zeros(shape, np.int8)
-    maps = {name: np.zeros(shape, np.float16) for name in names}
+    maps = {name: np.zeros(shape, settings.get("map_type", "float16")) for name in names}
     for where, parts in _tiles(planned, 0, progress):
         for array, part in zip((labels, *maps.values()), parts, strict=True):
             array[where] = part
@@ -126,8 +126,9 @@ def segment_file(
     Args:
         model: the model, see `load`.
         source: a tomogram, in any format that `io.read_tomogram` reads.
-        target: the label volume, .mrc or .zarr; the maps go beside it as NAME.CLASS.probability,
-            the numbers of objects as NAME.instances, and skeletons as NAME.skeleton.
+        target: the label volume, .mrc, .zarr, .nii or .nrrd; the maps go beside it as
+            NAME.CLASS.probability, the numbers of objects as NAME.instances, and skeletons as
+            NAME.skeleton.
         overwrite: whether to replace existing files.
         progress: called with the number of tiles done and of all tiles.
         planned: called with the plan, before anything is computed.
@@ -174,7 +175,9 @@ def segment_file(
         work = plan(model, source, **settings)
         if planned is not None:
             planned(work)
-        shares, objects = _write(work, outputs, numbers, skeleton, held, progress)
+        wide = settings.get("map_type") == "float32" or target.suffix in (".nii", ".nrrd")
+        kind = np.float32 if wide else np.float16
+        shares, objects = _write(work, outputs, numbers, skeleton, kind, held, progress)
         if shares.inverted:
             log.warning(
                 f"{work.tomogram.name}: the segmented structure is darker than its surroundings "
@@ -281,6 +284,7 @@ def _write(
     outputs: list[Path],
     numbers: Path | None,
     skeleton: Path | None,
+    maps: Any,
     held: OutputSet,
     progress: Progress | None,
 ) -> tuple[Shares, dict[str, int] | None]:
@@ -294,8 +298,8 @@ def _write(
         "engine": dataclasses.asdict(work.engine),
         "cleaning": dataclasses.asdict(work.cleaning),
     }
-    volumes = [(path, np.float16 if i else np.int8) for i, path in enumerate(outputs)]
-    with TileJob(whole, volumes, shape, work.tomogram, True, held) as job:
+    volumes = [(path, maps if i else np.int8) for i, path in enumerate(outputs)]
+    with TileJob(whole, volumes, shape, work.tomogram, True, held, names) as job:
         if job.done:
             log.info(f"{outputs[0]}: going on after {job.done} of {work.tiling.count} tiles")
         for where in itertools.islice(work.tiling, job.done):  # by the earlier run
@@ -315,14 +319,14 @@ def _write(
             job.keep()  # so that no tile is written again over labels that are clean
             work.cleaning.clean(read, write, shape)
 
-        def add(path: Path, kind: np.dtype, parts: Iterator[Part]) -> None:
-            output = open_output(held.place(path), shape, kind, work.tomogram, True)
+        def add(path: Path, kind: np.dtype, parts: Iterator[Part], names: Any = ()) -> None:
+            output = open_output(held.place(path), shape, kind, work.tomogram, True, names=names)
             for z, block in parts:
                 output.write(_sections(z, shape), block.astype(kind))
             output.finish()
 
         if skeleton is not None:
-            add(skeleton, np.dtype(np.int8), work.cleaning.skeletons(read, shape))
+            add(skeleton, np.dtype(np.int8), work.cleaning.skeletons(read, shape), names)
         if numbers is None:
             return shares, None
         found = work.cleaning.objects(read, shape)

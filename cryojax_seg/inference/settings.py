@@ -18,6 +18,7 @@ class Settings(CleanSettings, total=False):
             default that of the model's card, or 0.5. Models of several classes use their card's.
         probabilities: whether to return a map for each class except the background; False by
             default.
+        map_type: type of the maps, "float16" by default, or "float32"; NIfTI and NRRD hold float32.
         memory: the most memory that the process may use, in GiB; 2 by default.
         tile: edge of the tiles in voxels; by default the largest that fit the memory.
         halo: context around each tile in voxels. "exact" uses the full receptive field; "auto",
@@ -34,6 +35,7 @@ class Settings(CleanSettings, total=False):
 
     threshold: float | None
     probabilities: bool
+    map_type: Literal["float16", "float32"]
     memory: float
     tile: int | None
     halo: int | Literal["auto", "exact"]
@@ -52,6 +54,8 @@ def check_settings(**settings: Unpack[Settings]) -> None:
         raise ParameterError(f"threshold must lie between 0 and 1, got {threshold:g}", "threshold")
     if not memory * 2**30 > BASE:
         raise ParameterError(f"memory must be above {BASE / 2**30:g} GiB, got {memory:g}", "memory")
+    if settings.get("map_type", "float16") not in ("float16", "float32"):
+        raise ParameterError("map_type is float16 or float32", "map_type")
     check_cleaning(**cleaning_of(settings))
     if tile is not None and tile < 1:
         raise ParameterError(f"tile is a number of voxels above 0, got {tile}", "tile")

@@ -42,7 +42,7 @@ from .mrc import read_mrc as read_mrc
 from .mrc import write_mrc as write_mrc
 from .object_classes import read_object_classes as read_object_classes
 from .ome import zarr_folders as zarr_folders
-from .output import MrcOutput as MrcOutput
+from .output import FileOutput as FileOutput
 from .output import Output as Output
 from .output import TileJob as TileJob
 from .outputs import OutputSet as OutputSet

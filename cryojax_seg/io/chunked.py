@@ -1,12 +1,15 @@
 """Read parts of chunked volumes on disk when they are indexed, through TensorStore."""
 
+import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import tensorstore as ts
 
+from cryojax_seg.core.blocks import EDGE
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.io.chunk_files import check_metadata, count_chunks
 from cryojax_seg.io.files import FileError, check_memory
@@ -163,3 +166,16 @@ def region(where: Any, shape: Shape) -> tuple[slice, ...]:
 def reason(error: Exception) -> str:
     """Return the readable part of TensorStore's message."""
     return str(error).split(" [")[0]
+
+
+def by_chunk(part: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
+    """Yield the pieces of a part that lie in different chunks.
+
+    >>> [piece[0] for piece in by_chunk((slice(100, 300),))]
+    [slice(100, 128, None), slice(128, 256, None), slice(256, 300, None)]
+    """
+    cuts = []
+    for s in part:
+        edges = [s.start, *range((s.start // EDGE + 1) * EDGE, s.stop, EDGE), s.stop]
+        cuts.append([slice(*pair) for pair in itertools.pairwise(edges)])
+    return itertools.product(*cuts)

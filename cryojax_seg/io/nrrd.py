@@ -115,7 +115,9 @@ def nrrd_header(shape: Shape, dtype: Any, like: Tomogram | None = None) -> bytes
             f"space origin: ({origin})",
             'space units: "angstrom" "angstrom" "angstrom"',
         ]
-    return ("\n".join(lines) + "\n\n").encode()
+    text = "\n".join(lines) + "\n"
+    space = " " * (-(len(text) + 3) % 16)  # so that voxels begin at a multiple of 16 bytes
+    return f"{text}#{space}\n\n".encode()
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

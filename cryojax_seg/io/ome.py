@@ -17,6 +17,11 @@ _COARSEST = 128  # voxels; levels are added until no axis is longer
 _DRIVERS = {"zarr.json": "zarr3", ".zattrs": "zarr"}  # TensorStore's name of Zarr 3 and 2
 _VERSIONS = ("0.4", "0.5")
 _STEPS = "coordinateTransformations"
+# Colours that everybody can tell apart (Okabe and Ito 2008), for labels 1, 2, ...
+_COLOURS = (
+    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
+    *((0, 114, 178), (213, 94, 0), (204, 121, 167)),
+)
 
 # What an OME-Zarr volume consists of, in either version, with up to five axes.
 FILES = (
@@ -252,6 +257,7 @@ def group_metadata(
     origin: Zyx,
     method: str,
     chunks: list[int],
+    names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the zarr.json of a volume whose levels are coarser by these factors.
 
@@ -263,6 +269,7 @@ def group_metadata(
         method: how voxels were combined.
         chunks: files of each level; empty parts of a volume have none, so a copy cannot be told to
             be complete without their number.
+        names: of the labels, background first, if it is a label volume.
     """
     unit = {} if voxel_size is None else {"unit": "angstrom"}
     size = voxel_size or (1.0, 1.0, 1.0)
@@ -289,8 +296,27 @@ def group_metadata(
             "chunks": chunks,
         },
     }
-    attributes = {"ome": {"version": "0.5", "multiscales": [image]}}
+    attributes = {"ome": {"version": "0.5", "multiscales": [image], **image_label(names)}}
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+
+
+def image_label(names: Sequence[str]) -> dict[str, Any]:
+    """Return the entry that makes viewers show labels in colours, with their names.
+
+    >>> image_label(("background", "membrane"))["image-label"]["properties"]
+    [{'label-value': 1, 'name': 'membrane'}]
+    """
+    if not names:
+        return {}
+    values = range(1, len(names))
+    colours = [_COLOURS[(value - 1) % len(_COLOURS)] for value in values]
+    pairs = zip(values, colours, strict=True)
+    return {
+        "image-label": {
+            "colors": [{"label-value": value, "rgba": [*rgb, 255]} for value, rgb in pairs],
+            "properties": [{"label-value": value, "name": names[value]} for value in values],
+        }
+    }
 
 
 def zarr_folders(paths: Iterable[Path]) -> dict[Path, Sequence[str]]:

@@ -1,5 +1,6 @@
 """Write volumes part by part, resumable, and invisible until they are complete."""
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -23,10 +24,13 @@ from cryojax_seg.io.files import (
     target_path,
 )
 from cryojax_seg.io.mrc import mrc_header
+from cryojax_seg.io.nifti import nifti_header
+from cryojax_seg.io.nrrd import nrrd_header
 from cryojax_seg.io.ome import zarr_folders
 from cryojax_seg.io.outputs import OutputSet, plain_values
 from cryojax_seg.io.zarr import ZarrOutput
 
+_HEADERS = {".nii": nifti_header, ".nrrd": nrrd_header}
 _EVERY = 5.0  # seconds between two records of how far a job is
 
 
@@ -68,8 +72,8 @@ class Output(Protocol):
         ...
 
 
-class MrcOutput:
-    """Writes an MRC volume part by part.
+class FileOutput:
+    """Writes an MRC volume part by part, or NIfTI or NRRD where the name ends in .nii or .nrrd.
 
     All of its space is taken at once where the system can (not on macOS), so that a full disk is
     found before work starts.
@@ -77,7 +81,7 @@ class MrcOutput:
     Args:
         path: the file it becomes.
         shape: ``(z, y, x)``.
-        dtype: int8, int16, uint16, float16 or float32.
+        dtype: int8, int16, uint16, int32 (not MRC), float16 (MRC alone) or float32.
         like: the tomogram this belongs to: voxel size, origin and nstart are taken from it.
         overwrite: replace an existing file when this one is finished.
         resume: go on with what an earlier process wrote.
@@ -88,7 +92,7 @@ class MrcOutput:
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "labels.mrc"
-    >>> output = MrcOutput(path, (2, 3, 4), np.int8)
+    >>> output = FileOutput(path, (2, 3, 4), np.int8)
     >>> output.write(np.s_[:, :2, :], np.ones((2, 2, 4)))
     >>> path.exists()
     False
@@ -109,7 +113,8 @@ class MrcOutput:
         self._target, self._overwrite, self._like = target_path(path, overwrite), overwrite, like
         self._partial = partial_path(self._target)
         dtype = np.dtype(dtype).newbyteorder("<")
-        size = headers.LENGTH + int(np.prod(shape)) * dtype.itemsize
+        start = _header_length(self._target, shape, dtype, like)
+        size = start + math.prod(shape) * dtype.itemsize
         if resume:
             if not self._partial.is_file() or self._partial.stat().st_size != size:
                 raise FileError(f"{self._partial}: is not what was being written; remove it")
@@ -123,7 +128,7 @@ class MrcOutput:
                 except OSError:
                     self.discard()
                     raise
-        self._data = np.memmap(self._partial, dtype, "r+", headers.LENGTH, tuple(shape))
+        self._data = np.memmap(self._partial, dtype, "r+", start, tuple(shape))
 
     def write(self, where: tuple[slice, ...], block: np.ndarray) -> None:
         self._data[where] = block
@@ -139,10 +144,10 @@ class MrcOutput:
 
     def seal(self) -> None:
         warn(self._target, non_finite_warnings(self._data))
-        fields = mrc_header(self._data, self._data.dtype, self._like)
+        content = _header(self._target, self._data, self._like)
         self.flush()
         with open(self._partial, "r+b") as file:
-            file.write(fields.tobytes())
+            file.write(content)
         sync(self._partial)
 
     def finish(self) -> None:
@@ -154,10 +159,31 @@ class MrcOutput:
         self._partial.unlink(missing_ok=True)
 
 
-def open_output(path: Path, *arguments: Any, **options: Any) -> Output:
-    """Return a `ZarrOutput` for names that end in .zarr, else an `MrcOutput`."""
-    kind = ZarrOutput if path.suffix == ".zarr" else MrcOutput
-    return kind(path, *arguments, **options)
+def _header(path: Path, data: np.ndarray, like: Tomogram | None) -> bytes:
+    """Return the header of an array, in the format that the name of its file says."""
+    if path.suffix in _HEADERS:
+        return _HEADERS[path.suffix](data.shape, data.dtype, like)
+    return mrc_header(data, data.dtype, like).tobytes()
+
+
+def _header_length(path: Path, shape: Shape, dtype: np.dtype, like: Tomogram | None) -> int:
+    if path.suffix in _HEADERS:
+        return len(_HEADERS[path.suffix](shape, dtype, like))
+    return headers.LENGTH
+
+
+def open_output(path: Path, *arguments: Any, names: Sequence[str] = (), **options: Any) -> Output:
+    """Return a `ZarrOutput` for names that end in .zarr, else a `FileOutput`.
+
+    Args:
+        path: the volume.
+        arguments: of either.
+        names: of the labels, background first, which OME-Zarr keeps with a colour for each.
+        options: of either.
+    """
+    if path.suffix == ".zarr":
+        return ZarrOutput(path, *arguments, names=names, **options)
+    return FileOutput(path, *arguments, **options)
 
 
 class TileJob:
@@ -176,6 +202,7 @@ class TileJob:
         overwrite: replace existing volumes at the end.
         within: the `OutputSet` that these volumes belong to, which publishes them; by default they
             are one by themselves.
+        names: of the labels in the first volume, background first.
 
     Attributes:
         done: tiles that are written.
@@ -202,6 +229,7 @@ class TileJob:
         like: Tomogram | None = None,
         overwrite: bool = False,
         within: OutputSet | None = None,
+        names: Sequence[str] = (),
     ):
         paths = [path for path, _ in volumes]
         self._own = within is None
@@ -210,6 +238,7 @@ class TileJob:
             within = OutputSet("tiles", paths, overwrite=overwrite, folders=folders)
         self._set = within
         self._description = plain_values(dict(description))
+        self._names = names
         self._volumes, self._arguments = volumes, (shape, like, overwrite)
         self._outputs: list[Output] = []
         self.done: int = 0
@@ -236,9 +265,12 @@ class TileJob:
         if self._set.finished:
             return
         shape, like, overwrite = self._arguments
-        for path, dtype in self._volumes:
-            output = open_output(path, shape, dtype, like, overwrite, resume=self.done > 0)
-            self._outputs.append(output)
+        resume = self.done > 0
+        for i, (path, dtype) in enumerate(self._volumes):
+            names = () if i else self._names
+            self._outputs.append(
+                open_output(path, shape, dtype, like, overwrite, names=names, resume=resume)
+            )
 
     def write(self, where: tuple[slice, ...], blocks: Sequence[np.ndarray]) -> None:
         """Write the next tile, a block for each volume."""

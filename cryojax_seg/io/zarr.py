@@ -3,10 +3,9 @@
 import collections
 import contextlib
 import dataclasses
-import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -19,7 +18,15 @@ from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io import ome
 from cryojax_seg.io.block import non_finite_warnings, warn
 from cryojax_seg.io.chunk_files import count_chunks
-from cryojax_seg.io.chunked import FAILURES, Chunked, open_store, open_volume, reason, region
+from cryojax_seg.io.chunked import (
+    FAILURES,
+    Chunked,
+    by_chunk,
+    open_store,
+    open_volume,
+    reason,
+    region,
+)
 from cryojax_seg.io.disk import disk_full_explained
 from cryojax_seg.io.files import (
     FileError,
@@ -116,6 +123,7 @@ class ZarrOutput:
         like: the tomogram this belongs to: voxel size and origin are taken from it.
         overwrite: replace an existing OME-Zarr folder when this one is finished.
         resume: go on with what an earlier process wrote.
+        names: of the labels, background first, if this is a label volume.
 
     Raises:
         FileError: if the folder exists, cannot be written, or there is nothing to go on with.
@@ -140,6 +148,7 @@ class ZarrOutput:
         like: Tomogram | None = None,
         overwrite: bool = False,
         resume: bool = False,
+        names: Sequence[str] = (),
     ):
         self.shape, self.dtype = tuple(map(int, shape)), np.dtype(dtype).newbyteorder("=")
         if len(self.shape) != 3 or min(self.shape) <= 0:
@@ -152,7 +161,7 @@ class ZarrOutput:
             raise FileError(f"{path}: exists and is not an OME-Zarr folder; choose another name")
         check_own(self._target, ome.FILES)
         self._partial = partial_path(self._target)
-        self._odd = 0  # voxels written that are not finite
+        self._names, self._odd = names, 0  # voxels written that are not finite
         self._pending: collections.deque[ts.WriteFutures] = collections.deque()
         self._store = self._resumed() if resume else self._started()
 
@@ -170,7 +179,7 @@ class ZarrOutput:
             raise ValueError(f"a block of shape {block.shape} was given for a part of {shape}")
         if self.dtype.kind == "f":
             self._odd += int(block.size - np.isfinite(block).sum())
-        for cell in _by_chunk(part):
+        for cell in by_chunk(part):
             inside = tuple(
                 slice(c.start - p.start, c.stop - p.start) for c, p in zip(cell, part, strict=True)
             )
@@ -200,7 +209,9 @@ class ZarrOutput:
             fine = self._coarser(ts.downsample(fine, step, method), str(level))
             chunks.append(self._files(str(level), tuple(fine.shape)))
         size, origin = self._place
-        content = ome.group_metadata(self._target.name, factors, size, origin, method, chunks)
+        content = ome.group_metadata(
+            self._target.name, factors, size, origin, method, chunks, self._names
+        )
         with disk_full_explained(self._target):
             (self._partial / "zarr.json").write_text(json.dumps(content, indent=2))
 
@@ -335,16 +346,3 @@ def write_zarr(
     except BaseException:
         output.discard()
         raise
-
-
-def _by_chunk(part: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
-    """Yield the pieces of a part that lie in different chunks.
-
-    >>> [piece[0] for piece in _by_chunk((slice(100, 300),))]
-    [slice(100, 128, None), slice(128, 256, None), slice(256, 300, None)]
-    """
-    cuts = []
-    for s in part:
-        edges = [s.start, *range((s.start // EDGE + 1) * EDGE, s.stop, EDGE), s.stop]
-        cuts.append([slice(*pair) for pair in itertools.pairwise(edges)])
-    return itertools.product(*cuts)

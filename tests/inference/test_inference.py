@@ -117,3 +117,19 @@ def test_a_restorer_gives_no_labels(tmp_path):
     io.save_model(tmp_path / "model", Gaussian(1.0))
     with pytest.raises(io.FileError, match="is a Gaussian, which gives no labels"):
         inference.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("suffix", [".mrc", ".zarr", ".nii", ".nrrd"])
+def test_every_format_holds_the_same_labels_and_maps(tmp_path, write, suffix):
+    noise = np.random.default_rng(0).normal(size=(6, 8, 10)).astype(np.float32)
+    model = inference.Model(GlobalThreshold(1.0, classes=("membrane",)))
+    source = write("t.mrc", noise)
+    labels, maps = inference.segment(model, source, probabilities=True)
+    done = inference.segment_file(
+        model, source, tmp_path / f"o{suffix}", probabilities=True, map_type="float32"
+    )
+    read, found = io.read_tomogram(done.labels), io.read_tomogram(done.maps["membrane"])
+    np.testing.assert_array_equal(np.asarray(read.density), labels)
+    assert read.voxel_size == (10.0, 10.0, 10.0)
+    np.testing.assert_array_equal(np.asarray(found.density), maps["membrane"].astype(np.float32))
+    assert (read.density.dtype, found.density.dtype) == (np.int8, np.float32)

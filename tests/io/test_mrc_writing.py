@@ -12,8 +12,8 @@ import pytest
 from cryojax_seg.core import Tomogram
 from cryojax_seg.io import (
     FileError,
+    FileOutput,
     HeaderWarning,
-    MrcOutput,
     ZarrOutput,
     read_mrc,
     write_boxes,
@@ -183,7 +183,7 @@ def test_disk_full_leaves_the_former_file(tmp_path, phantom):
 def test_non_finite_voxels_are_said_by_every_writer(tmp_path, phantom):
     phantom[1, 1, 1:3] = np.nan, -np.inf
     words = "2( of 60)? voxels are NaN or infinite"
-    for name, kind in (("a.mrc", MrcOutput), ("a.zarr", ZarrOutput)):
+    for name, kind in (("a.mrc", FileOutput), ("a.zarr", ZarrOutput)):
         output = kind(tmp_path / name, phantom.shape, np.float32)
         output.write(np.s_[:, :, :], phantom)
         with pytest.warns(HeaderWarning, match=f"{name}: {words}"):

@@ -1,6 +1,10 @@
 """Volumes written part by part: whole or not there, and gone on with where they were left."""
 
+import json
+
 import filelock
+import nibabel
+import nrrd
 import numpy as np
 import pytest
 
@@ -15,7 +19,7 @@ VALUES = np.random.default_rng(0).integers(0, 3, SHAPE).astype(np.int8)
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint16, np.float16, np.float32])
 def test_parts_make_the_file_that_writing_at_once_makes(tmp_path, dtype):
-    output = io.MrcOutput(tmp_path / "parts.mrc", SHAPE, dtype, LIKE)
+    output = io.FileOutput(tmp_path / "parts.mrc", SHAPE, dtype, LIKE)
     for where in TILES:
         output.write(where, VALUES[where])
     assert not (tmp_path / "parts.mrc").exists()
@@ -23,6 +27,50 @@ def test_parts_make_the_file_that_writing_at_once_makes(tmp_path, dtype):
     io.write_mrc(tmp_path / "once.mrc", VALUES.astype(dtype), LIKE)
     assert (tmp_path / "parts.mrc").read_bytes() == (tmp_path / "once.mrc").read_bytes()
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nrrd"])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int32, np.float32])
+def test_parts_make_a_file_that_its_library_reads(tmp_path, suffix, dtype):
+    path = tmp_path / f"parts{suffix}"
+    output = io.FileOutput(path, SHAPE, dtype, LIKE)
+    for where in TILES[:3]:
+        output.write(where, VALUES[where])
+    output.flush()
+    output = io.FileOutput(path, SHAPE, dtype, LIKE, resume=True)
+    for where in TILES[3:]:
+        output.write(where, VALUES[where])
+    output.finish()
+    if suffix == ".nii":
+        image = nibabel.load(path)
+        found, kind = np.asarray(image.dataobj).transpose(2, 1, 0), image.get_data_dtype()
+        np.testing.assert_allclose(image.affine.diagonal()[:3] * 1e4, 8.0, rtol=1e-6)
+    else:
+        found, fields = nrrd.read(str(path), index_order="C")
+        kind = found.dtype
+        np.testing.assert_array_equal(fields["space origin"], [3.0, 2.0, 1.0])
+    np.testing.assert_array_equal(found, VALUES)
+    assert kind == dtype
+    read = io.read_tomogram(path)
+    assert (read.voxel_size, read.origin) == (LIKE.voxel_size, LIKE.origin)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_labels_in_ome_zarr_have_names_and_colours(tmp_path):
+    volumes = [(tmp_path / "a.zarr", np.int8), (tmp_path / "map.zarr", np.float32)]
+    labels = ("background", "membrane", "actin")
+    with io.TileJob({}, volumes, SHAPE, LIKE, names=labels) as one:
+        for where in TILES:
+            one.write(where, (VALUES[where], VALUES[where]))
+    stated = [json.loads((path / "zarr.json").read_text()) for path, _ in volumes]
+    first, second = (content["attributes"]["ome"] for content in stated)
+    assert "image-label" not in second
+    entry = first["image-label"]
+    assert [one["label-value"] for one in entry["colors"]] == [1, 2]
+    assert len({tuple(one["rgba"]) for one in entry["colors"]}) == 2
+    assert all(one["rgba"][3] == 255 for one in entry["colors"])
+    assert {p["label-value"]: p["name"] for p in entry["properties"]} == {1: "membrane", 2: "actin"}
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "a.zarr").density[:, :, :], VALUES)
 
 
 def job(folder, description="a", overwrite=False):

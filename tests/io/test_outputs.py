@@ -77,7 +77,7 @@ def test_two_names_of_one_file_are_never_written_through(tmp_path):
     io.write_mrc(tmp_path / "a.mrc", values)
     before = (tmp_path / "a.mrc").read_bytes()
     os.link(tmp_path / "a.mrc", tmp_path / ".a.mrc.partial")
-    io.MrcOutput(tmp_path / "a.mrc", values.shape, np.float32, overwrite=True)
+    io.FileOutput(tmp_path / "a.mrc", values.shape, np.float32, overwrite=True)
     assert (tmp_path / "a.mrc").read_bytes() == before
     os.remove(tmp_path / ".a.mrc.partial")
     os.link(tmp_path / "a.mrc", tmp_path / ".a.mrc.partial")
