@@ -31,7 +31,7 @@ from cryojax_seg.measure.filaments import FilamentSummary as FilamentSummary
 from cryojax_seg.measure.filaments import measure_filaments as measure_filaments
 from cryojax_seg.measure.kinds import KINDS as KINDS
 from cryojax_seg.measure.kinds import Kind as Kind
-from cryojax_seg.measure.kinds import is_hollow as is_hollow
+from cryojax_seg.measure.kinds import filament_of as filament_of
 from cryojax_seg.measure.kinds import kind_of as kind_of
 from cryojax_seg.measure.measured import Measured as Measured
 from cryojax_seg.measure.measured import total as total

@@ -19,6 +19,7 @@ class Filament:
         radius_angstrom: the radius of a tube with the cross-section of the mask.
         covered: the fraction of the length with mask around it; the rest is gaps.
         at_border: whether the first and the last end lie at a face of the volume.
+        hollow: whether the axis was found by the wall around it (`hollow.fit_tubes`).
 
     >>> line = Filament.through(np.array([[0.0, 0, 0], [0, 0, 50], [0, 0, 100]]))
     >>> round(line.length_angstrom, 6), line.at(np.array([25.0])).round(6).tolist()
@@ -29,6 +30,7 @@ class Filament:
     radius_angstrom: float = 0.0
     covered: float = 1.0
     at_border: tuple[bool, bool] = (False, False)
+    hollow: bool = False
 
     @functools.cached_property
     def _table(self) -> tuple[np.ndarray, np.ndarray]:

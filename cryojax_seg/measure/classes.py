@@ -19,7 +19,7 @@ from cryojax_seg.measure.boxes import MARGIN, Nanometres
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.complexes import measure_complexes
 from cryojax_seg.measure.filaments import measure_filaments
-from cryojax_seg.measure.kinds import Kind, is_hollow
+from cryojax_seg.measure.kinds import Kind
 from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.membranes import (
     Rim,
@@ -37,7 +37,6 @@ from cryojax_seg.measure.scene import Box, ObjectClass, Scene
 from cryojax_seg.measure.thickness import Sheet, membrane_sheet
 from cryojax_seg.measure.tracing import TracingLimits
 
-_HOLLOW_ANGSTROM = 90.0  # radius that is filled of microtubules
 _log = logging.getLogger("cryojax_seg.measure")
 Progress = Callable[[str, int, int], None]  # the name of the work, steps done and steps in all
 
@@ -241,10 +240,7 @@ def _complexes(
 
 
 def _filaments(scene: Scene, one: ObjectClass, rim: Rim) -> MeasuredClass:
-    limits = TracingLimits(
-        round_ends=rim == "round",
-        lumen_radius_angstrom=_HOLLOW_ANGSTROM if is_hollow(one.name) else 0.0,
-    )
+    limits = TracingLimits.of_class(one.name, round_ends=rim == "round")
     own = None if one.probability is None else np.asarray(one.probability[:], np.float32)
     mask = scene.mask(one) if one.numbers is None else one.numbers
     found, summary = measure_filaments(mask, scene.voxel_size, own, limits)

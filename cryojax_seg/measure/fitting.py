@@ -27,8 +27,10 @@ def fit(
     outer half of the tube has more voxels than the inner one: each is weighted by
     ``1 / (1 - bend . offset)``, without which a bent tube is measured a part
     ``(curvature * radius)^2 / 4`` too long. The axis ends where the cross-section of the mask falls
-    to half of its value nearby. Where a filament runs through the tube of another, voxels say
-    nothing about its axis, and the spline goes straight on.
+    to half of its value nearby, or where it leaves the volume. A cross-section that a face of the
+    volume cuts says too little about the axis, and the spline goes straight on from where it is
+    whole; its area is compared with the part that is in the volume. Where a filament runs through
+    the tube of another, voxels say nothing about its axis either.
 
     Args:
         curves: for each filament a curve near its axis.
@@ -64,7 +66,8 @@ def fit(
             continue
         line = _profile(curve, places[number], where, points[mine], weights[mine], voxel_size)
         scale = scales[number]
-        found.append(_moved(line, crossed[number], voxel_size, shape, scale, round_ends))
+        seen = _seen(curve, line, voxel_size, shape)
+        found.append(_moved(line, seen, crossed[number], voxel_size, shape, scale, round_ends))
     return found
 
 
@@ -124,24 +127,59 @@ def _profile(curve, places, where, points, weights, voxel_size) -> _Profile:
     return _Profile(low, area, filled, np.stack(sums[:3], 1), sums[3])
 
 
-def _moved(profile: _Profile, crossed, voxel_size, shape, scale, round_ends) -> Filament | None:
+def _seen(curve: Filament, profile: _Profile, voxel_size, shape) -> np.ndarray:
+    """Return for each piece the part of its cross-section in the volume, 0 if its axis is not."""
+    step, length = float(np.mean(voxel_size)), curve.length_angstrom
+    places = profile.low + step * np.arange(len(profile.area))
+    on = np.clip(places, 0.0, length)
+    along = curve.tangents(on)
+    axis = curve.at(on) + (places - on)[:, None] * along
+    side = np.cross(along, np.eye(3)[np.argmin(np.abs(along.mean(0)))])
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    sides = np.stack([side, np.cross(along, side)], 1)
+    angle = np.arange(24) * np.pi * (3 - np.sqrt(5))  # a sunflower covers a disc evenly
+    spread = np.sqrt((np.arange(24) + 0.5) / 24) * np.sqrt(profile.typical / np.pi)
+    disc = (spread * np.stack([np.cos(angle), np.sin(angle)])).T @ sides
+    limit = np.asarray(shape) - 0.5
+
+    def inside(points: np.ndarray):
+        grid = points / np.asarray(voxel_size)
+        return np.all((grid >= -0.5) & (grid <= limit), axis=-1)
+
+    return inside(axis[:, None] + disc).mean(1) * inside(axis)
+
+
+def _moved(
+    profile: _Profile, seen, crossed, voxel_size, shape, scale, round_ends
+) -> Filament | None:
     """Return the axis that fits a profile."""
     low, area, filled, centres, middle = profile
-    step, typical = float(np.mean(voxel_size)), profile.typical
+    step = float(np.mean(voxel_size))
+    whole = seen > 0.99
+    whole = whole if (whole[filled]).sum() >= 4 else np.ones(len(area), bool)
+    typical = float(np.median(area[filled][whole[filled]]))
     radius = float(np.sqrt(typical / np.pi))
     inset = radius / np.sqrt(2) if round_ends else 0.0  # half of the cross-section of a ball
+    if not whole.all() and (seen > 0).any():
+        area = np.where(seen > 0, area / np.maximum(seen, 0.3), 0.0)
     first, last = (low + e * step for e in _ends(area, typical, radius, step))
-    first, last = first + inset, last - inset
+    cut = (
+        _leaves(seen, (first - low) / step),
+        _leaves(seen[::-1], len(seen) - 1 - (last - low) / step),
+    )
+    first, last = first + inset * (not cut[0]), last - inset * (not cut[1])
     # Pieces that the end cuts, or that only scattered voxels fill, have their average aside.
     inside = np.asarray((middle > first) & (middle < last) & (area[filled] > typical / 3))
     alone = inside & (np.interp(middle, *crossed) < 0.5)
     inside = alone if alone.sum() > max(inside.sum() / 2, 4) else inside
+    inside = uncut if (uncut := inside & whole[filled]).sum() > 3 else inside
     centres, middle = centres[inside], middle[inside]
     if len(middle) < 3 or last - first < 2 * step:
         return None
     noise = max(_noise(centres, middle, step), 0.05 * step)
     tips = _tips(centres, middle, (first, last), max(2 * radius, 6 * step))
     inner = (middle > first + 0.2 * step) & (middle < last - 0.2 * step)
+    # Straight on over the rest, in which no average holds the spline.
     points = np.concatenate([tips[:1], centres[inner], tips[1:]])
     u = np.concatenate([[first], middle[inner], [last]]) - first
     ahead = np.concatenate([[True], np.diff(np.maximum.accumulate(u)) > 1e-3 * step])
@@ -153,7 +191,14 @@ def _moved(profile: _Profile, crossed, voxel_size, shape, scale, round_ends) -> 
     there = full[np.flatnonzero((at > first) & (at < last))]
     grid = tips / np.asarray(voxel_size)  # half of a tube is cut off where its axis leaves
     edge = np.any((grid < 1) | (grid > np.asarray(shape) - 2), axis=1)
-    return Filament(spline, radius, float(there.mean()), (bool(edge.item(0)), bool(edge.item(1))))
+    border = bool(edge.item(0)) or cut[0], bool(edge.item(1)) or cut[1]
+    return Filament(spline, radius, float(there.mean()), border)
+
+
+def _leaves(seen: np.ndarray, end: float) -> bool:
+    """Return whether the axis leaves the volume within a piece before its end."""
+    before = seen[max(int(np.floor(end)) - 1, 0) : int(np.floor(end)) + 1]
+    return bool((before == 0).any() and (seen > 0).any())
 
 
 def _ends(area: np.ndarray, typical: float, radius: float, step: float) -> tuple[float, float]:
@@ -190,7 +235,8 @@ def _tips(
     """Return the ends of the axis, on lines through the averages near them."""
     found = []
     for end in ends:
-        near = np.abs(middle - end) <= distance
+        closest = float(np.abs(middle - end).min())
+        near = np.abs(middle - end) <= distance + closest
         if near.sum() < 3:
             near = np.argsort(np.abs(middle - end))[:3]
         x, y = middle[near], centres[near]

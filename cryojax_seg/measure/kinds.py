@@ -4,6 +4,7 @@ import re
 from typing import Literal
 
 Kind = Literal["membrane", "organelle", "filament", "complex"]
+FilamentKind = Literal["microtubule", "doublet", "actin"]
 KINDS: tuple[Kind, ...] = ("membrane", "organelle", "filament", "complex")
 
 _VOCABULARY: dict[Kind, str] = {
@@ -41,7 +42,10 @@ _TERMS: dict[tuple[str, ...], Kind] = {
     tuple(term.split()): kind for kind, terms in _VOCABULARY.items() for term in terms.split(",")
 }
 _LONGEST = max(map(len, _TERMS))
-_HOLLOW = {("microtubule",), ("mt",), ("doublet",)}
+_FILAMENTS: dict[tuple[str, ...], "FilamentKind"] = {
+    **{("microtubule",): "microtubule", ("mt",): "microtubule", ("doublet",): "doublet"},
+    **{("actin",): "actin", ("actin", "filament"): "actin", ("microfilament",): "actin"},
+}
 _PLURALS = {
     **{"mitochondria": "mitochondrion", "nuclei": "nucleus", "nucleoli": "nucleolus"},
     **{"cristae": "crista", "cisternae": "cisterna", "flagella": "flagellum", "pili": "pilus"},
@@ -76,13 +80,14 @@ def kind_of(name: str) -> Kind | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def is_hollow(name: str) -> bool:
-    """Return whether the filaments of a class are hollow.
+def filament_of(name: str) -> FilamentKind | None:
+    """Return which filaments those of a class are, which decides how stiff and how hollow they are.
 
-    >>> is_hollow("MTs"), is_hollow("microtubule-associated actin")
-    (True, False)
+    >>> filament_of("MTs"), filament_of("microtubule-associated actin"), filament_of("vimentin")
+    ('microtubule', 'actin', None)
     """
-    return any(term in _HOLLOW for term in _deciding(name))
+    kinds: set[FilamentKind | None] = {_FILAMENTS.get(term) for term in _deciding(name)}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def _deciding(name: str) -> list[tuple[str, ...]]:

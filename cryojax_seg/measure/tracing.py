@@ -10,7 +10,9 @@ from scipy import ndimage
 from cryojax_seg.core.types import MaskArray, ProbabilityArray
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.fitting import fit
+from cryojax_seg.measure.hollow import fit_tubes, stiff_parts, tube_axes, walls
 from cryojax_seg.measure.joining import angle, joined
+from cryojax_seg.measure.kinds import filament_of
 from cryojax_seg.measure.region import check_voxel_size
 from cryojax_seg.measure.skeleton import branches, closed
 
@@ -26,8 +28,11 @@ class TracingLimits:
             microtubules have.
         maximum_gap_angstrom: the largest gap between two ends that are joined.
         maximum_angle_degrees: the largest angle between two ends that are joined.
-        lumen_radius_angstrom: hollow filaments are filled up to this radius (90 for the walls of
-            microtubules); 0 fills holes of one voxel.
+        lumen_radius_angstrom: hollow filaments are filled up to this radius; 0 fills holes of one
+            voxel.
+        wall_radius_angstrom: the radius of the middle of the wall of tubes (110 for microtubules),
+            whose axes are then found by their shape (`hollow.tube_axes`), hollow or filled. A mask
+            without any is traced as usual, as it is for 0.
         round_ends: whether the mask contains all points within a radius of the axis, as if drawn
             with a ball, so that the half ball at each end is not part of the length.
 
@@ -40,15 +45,49 @@ class TracingLimits:
     maximum_gap_angstrom: float | int = 150.0
     maximum_angle_degrees: float | int = 40.0
     lumen_radius_angstrom: float | int = 0.0
+    wall_radius_angstrom: float | int = 0.0
     round_ends: bool = False
 
     def __post_init__(self):
         for name in ("maximum_curvature_per_nm", "maximum_angle_degrees"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("minimum_length_angstrom", "maximum_gap_angstrom", "lumen_radius_angstrom"):
+        for name in (
+            "minimum_length_angstrom",
+            "maximum_gap_angstrom",
+            "lumen_radius_angstrom",
+            "wall_radius_angstrom",
+        ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+
+    @classmethod
+    def of_class(cls, name: str, round_ends: bool = False) -> "TracingLimits":
+        """Return the limits for the filaments of a class, by its name.
+
+        Microtubules in cells break where their radius of curvature is some 700 nm (Odde et al.,
+        J. Cell Sci. 112, 3283, 1999) and F-actin at some 200 nm in a knot (Arai et al., Nature 399,
+        446, 1999). A factor of 3 to 4 below that no axis can be: 250 nm and 50 nm.
+
+        >>> TracingLimits.of_class("MT").maximum_curvature_per_nm
+        0.004
+        """
+        known = {
+            "microtubule": {
+                "maximum_curvature_per_nm": 0.004,
+                "lumen_radius_angstrom": 90.0,
+                "wall_radius_angstrom": 110.0,
+            },
+            "doublet": {"maximum_curvature_per_nm": 0.004, "lumen_radius_angstrom": 90.0},
+            "actin": {"maximum_curvature_per_nm": 0.02},
+            None: {},
+        }
+        return cls(round_ends=round_ends, **known[filament_of(name)])
+
+    @property
+    def scale_angstrom(self) -> float:
+        """Return the shortest wave of an axis: a bend of it loses a thousandth of its height."""
+        return 10 / self.maximum_curvature_per_nm
 
 
 def trace_filaments(
@@ -61,7 +100,8 @@ def trace_filaments(
 
     The branches of the skeleton are joined where two ends face each other, across a junction or a
     gap, the straightest and nearest first. The axis is then fitted to all voxels around it
-    (`fitting.fit`), cut where it bends too much, and kept if it is long enough.
+    (`fitting.fit`), cut where it bends too much, and kept if it is long enough. For tubes the
+    skeleton is that of the voxels near their axes, and `hollow.fit_tubes` fits the axis.
 
     Args:
         mask: ``(z, y, x)``, True in filaments.
@@ -89,6 +129,8 @@ def trace_filaments(
         )
     if not mask.any():
         return []
+    if limits.wall_radius_angstrom and (tubes := _tubes(mask, voxel_size, limits)):
+        return _long(tubes, limits)
     shape = mask.shape
     box, mask = _cropped(mask, limits.lumen_radius_angstrom, voxel_size)
     raw, mask = mask, closed(mask, limits.lumen_radius_angstrom, voxel_size)
@@ -115,6 +157,9 @@ def trace_filaments(
 
     for _ in range(2):
         curves = fitted(curves, solid)
+    if any(any(c.at_border) for c in curves):  # at a face the first axes are aside
+        for _ in range(2):
+            curves = fitted(curves, solid)
     pieces = [_cut(c, _scale(c.radius_angstrom, step, limits), step, limits) for c in curves]
     if any(len(p) != 1 for p in pieces):
         curves = [p for part in pieces for p in part]
@@ -126,8 +171,7 @@ def trace_filaments(
             sizes = [c.radius_angstrom for c in curves]
             pairs = zip(walls, sizes, strict=True)
             curves = [dataclasses.replace(w, radius_angstrom=r) for w, r in pairs]
-    kept = [c for c in curves if c.length_angstrom >= limits.minimum_length_angstrom]
-    return sorted(kept, key=lambda c: -c.length_angstrom)
+    return _long(curves, limits)
 
 
 def refit(
@@ -155,10 +199,44 @@ def refit(
     """
     limits, mask = limits or TracingLimits(), np.asarray(mask)
     voxel_size = check_voxel_size(voxel_size_angstrom)
+    if limits.wall_radius_angstrom and all(f.hollow for f in filaments):
+        wall = walls(mask, voxel_size)
+        fitted = [_fit_tubes([f.at(f.arc_lengths_angstrom(20.0))], wall, voxel_size, limits)
+                  for f in filaments]  # fmt: skip
+        return [next(iter(f), None) for f in fitted]
     step, found = float(np.mean(voxel_size)), list(filaments)
     voxels = _voxels(mask, None, np.zeros(3, int), voxel_size)
     scales = [_scale(f.radius_angstrom, step, limits) for f in filaments]
     return fit(found, *voxels, voxel_size, mask.shape, scales, limits.round_ends)
+
+
+def _tubes(mask: np.ndarray, voxel_size: tuple, limits: TracingLimits) -> list[Filament]:
+    """Return the axes of the tubes of a mask, of any length."""
+    radius = float(limits.wall_radius_angstrom)
+    box, near = _cropped(mask, 1.5 * radius, voxel_size)
+    axes = tube_axes(near, radius, voxel_size)
+    gap, largest = float(limits.maximum_gap_angstrom), float(limits.maximum_angle_degrees)
+    paths = joined(branches(axes, voxel_size), axes, voxel_size, gap, largest)
+    start = np.array([b.start for b in box]) * voxel_size
+    parts = [
+        part + start
+        for path, _ in paths
+        for part in stiff_parts(path, limits.scale_angstrom, 0.4 * radius)
+    ]
+    wall = np.zeros(mask.shape, bool)
+    wall[box] = walls(near, voxel_size)
+    return _fit_tubes(parts, wall, voxel_size, limits)
+
+
+def _fit_tubes(paths, wall, voxel_size, limits: TracingLimits) -> list[Filament]:
+    radius, scale = limits.wall_radius_angstrom, limits.scale_angstrom
+    return fit_tubes(paths, wall, radius, voxel_size, scale, limits.round_ends)
+
+
+def _long(curves: list[Filament], limits: TracingLimits) -> list[Filament]:
+    """Return the filaments that are long enough, longest first."""
+    kept = [c for c in curves if c.length_angstrom >= limits.minimum_length_angstrom]
+    return sorted(kept, key=lambda c: -c.length_angstrom)
 
 
 def _voxels(
@@ -173,10 +251,9 @@ def _voxels(
 def _scale(radius: float, step: float, limits: TracingLimits) -> float:
     """Return the shortest wave of an axis that a tube can show and that its curvature allows.
 
-    A bend of the largest curvature loses a thousandth of its height; a bump smaller than a voxel,
-    as noise and crossings make them, does not count as a bend.
+    A bump smaller than a voxel, as noise and crossings make them, does not count as a bend.
     """
-    return max(4 * radius, 8 * step, 10 / limits.maximum_curvature_per_nm)
+    return max(4 * radius, 8 * step, limits.scale_angstrom)
 
 
 def _cut(curve: Filament, scale: float, step: float, limits: TracingLimits) -> list[Filament]:

@@ -61,9 +61,10 @@ def test_walls_of_a_microtubule():
     tube = Microtubule(800.0, curvature=1 / 6000)
     shape = (44, 100, 44)
     wall = np.abs(distance_of(tube, shape, (215.0, 495.0, 215.0))) <= 20.0
-    limits = TracingLimits(lumen_radius_angstrom=95)
+    limits = TracingLimits.of_class("microtubule", round_ends=True)
     rows, _ = measure_filaments(wall, VOXEL, limits=limits)
-    assert [r.length_nm.value for r in rows] == pytest.approx([80], rel=0.04)  # the rims are round
+    assert [r.length_nm.value for r in rows] == pytest.approx([80], rel=0.01)
+    assert rows[0].tortuosity == pytest.approx(1 + (800 / 6000) ** 2 / 24, abs=2e-4)
     assert rows[0].radius_nm == pytest.approx(12.7, rel=0.03)
 
 

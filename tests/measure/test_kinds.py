@@ -45,8 +45,12 @@ def test_the_last_whole_term_of_a_name_tells_the_kind(name, kind):
 
 
 @pytest.mark.parametrize(
-    ("name", "hollow"),
-    [("microtubules", True), ("MT", True), ("actin", False), ("microtubule protein", False)],
-)
-def test_microtubules_are_hollow(name, hollow):
-    assert measure.is_hollow(name) == hollow
+    ("name", "filament"),
+    [
+        ("microtubules", "microtubule"), ("MT", "microtubule"), ("F-actin", "actin"),
+        ("actin filaments", "actin"), ("axonemal doublet", "doublet"), ("vimentin", None),
+        ("microtubule protein", None), ("actin and microtubule", None), ("label 3", None),
+    ],
+)  # fmt: skip
+def test_the_name_tells_which_filament(name, filament):
+    assert measure.filament_of(name) == filament

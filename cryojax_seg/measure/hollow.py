@@ -1,0 +1,280 @@
+"""Finds and fits the axes of hollow filaments by the shape of their wall.
+
+The axis of a tube lies where the wall is all around at one distance and the lumen is empty. This
+needs no closed wall: a face of the volume or the missing wedge may hide a part of it, and walls
+that touch have axes that are far apart.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.polynomial import legendre
+from scipy import ndimage, signal
+from scipy.spatial import KDTree
+
+from cryojax_seg.measure.centreline import Filament, Points
+
+_WALL = 20.0  # angstrom from the middle of a wall to its faces
+_LUMEN = 0.6  # of the radius of a tube, where there is no wall
+_COMPLETE = 0.6  # the evidence on the axis of a complete tube
+_LEAST = 0.3  # of the ring of a tube
+_AZIMUTHS = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+
+
+def tube_axes(
+    mask: Float[np.ndarray, "_z _y _x"] | Bool[np.ndarray, "_z _y _x"],
+    radius_angstrom: float | int,
+    voxel_size: tuple[float, float, float],
+    level: float = 0.5,
+) -> Bool[np.ndarray, "_z _y _x"]:
+    """Return the voxels near the axes of tubes, a thin rod for each tube.
+
+    The evidence at a voxel is the filled part of a spherical shell around it, of the radius of the
+    wall, less the filled part of a ball as wide as the lumen. Only what is in the volume counts.
+    The shell around a point of the axis touches the wall in a wide ring, which is more than half of
+    it; between two walls that touch the ball is filled. A tube whose lumen is filled in the mask is
+    found by the depth of its axis in the mask.
+
+    Args:
+        mask: ``(z, y, x)``, True in the walls of tubes.
+        radius_angstrom: the radius of the middle of the wall.
+        voxel_size: voxel size along z, y, x, in angstrom.
+        level: the least evidence, 1 for a complete tube.
+
+    >>> y, x = np.indices((30, 30)) - 15.0
+    >>> wall = np.broadcast_to(abs(np.hypot(y, x) - 11) < 2, (20, 30, 30))
+    >>> found = tube_axes(wall, 110.0, (10.0, 10.0, 10.0))
+    >>> found[:, 15, 15].all().item(), found[:, 15, 20:27].any().item()
+    (True, False)
+    """
+    steps = np.asarray(voxel_size, float)
+    reach = np.ceil((radius_angstrom + _WALL) / steps).astype(int)
+    grid = np.moveaxis(np.indices((2 * reach + 1).tolist()), 0, -1) - reach
+    away = np.linalg.norm(grid * steps, axis=-1)
+    evidence = np.zeros(mask.shape, np.float32)
+    for kernel, sign in (
+        (np.abs(away - radius_angstrom) <= _WALL, 1),
+        (away <= _LUMEN * radius_angstrom, -1),
+    ):
+        filled, whole = (
+            signal.oaconvolve(values, kernel.astype(np.float32), mode="same")
+            for values in (np.asarray(mask, np.float32), np.ones(mask.shape, np.float32))
+        )
+        evidence += sign * filled / np.maximum(whole, 1)
+    return (evidence > level * _COMPLETE) | (depth_of(mask, voxel_size) > _LUMEN * radius_angstrom)
+
+
+def walls(
+    mask: Bool[np.ndarray, "_z _y _x"], voxel_size: tuple[float, float, float]
+) -> Bool[np.ndarray, "_z _y _x"]:
+    """Return a mask of tubes with their lumens emptied, if they were filled.
+
+    >>> int(walls(np.pad(np.ones((13, 13, 13), bool), 1), (10.0, 10.0, 10.0))[7, 7].sum())
+    8
+    """
+    return mask & (depth_of(mask, voxel_size) <= 2 * _WALL)
+
+
+def depth_of(mask: np.ndarray, voxel_size: tuple[float, float, float]) -> np.ndarray:
+    """Return the distance of each voxel of a mask to the nearest one outside."""
+    return np.asarray(ndimage.distance_transform_edt(mask, sampling=voxel_size))
+
+
+def stiff_parts(path: Points, scale: float, tolerance: float) -> list[Points]:
+    """Cut a path into parts that stiff curves fit, each where it turns most.
+
+    Args:
+        path: ``(n, 3)`` points in order.
+        scale: the length on which a stiff curve may bend once more, see `fit_tubes`.
+        tolerance: the largest distance of the path from the curve.
+
+    >>> corner = np.array([[0.0, 0, i] for i in range(50)] + [[0.0, i, 50] for i in range(50)])
+    >>> [len(p) for p in stiff_parts(corner, 1000.0, 5.0)]
+    [50, 50]
+    """
+    if len(path) < 6 or np.linalg.norm(path - _stiff(path, scale), axis=1).max() <= tolerance:
+        return [path]
+    line = path[-1] - path[0]
+    line = line / max(float(np.linalg.norm(line)), 1e-12)
+    shift = path - path[0]
+    away = np.linalg.norm(shift - (shift @ line)[:, None] * line, axis=1)
+    turn = int(np.clip(np.argmax(away), 3, len(path) - 3))
+    return [p for half in (path[:turn], path[turn:]) for p in stiff_parts(half, scale, tolerance)]
+
+
+def fit_tubes(
+    paths: Sequence[Points],
+    mask: Bool[np.ndarray, "_z _y _x"],
+    radius_angstrom: float | int,
+    voxel_size: tuple[float, float, float],
+    scale: float,
+    round_ends: bool = False,
+) -> list[Filament]:
+    """Fit the axes of tubes to the voxels of their walls, and find their ends.
+
+    An axis is a polynomial of the second degree, and of one more for each `scale` of its length.
+    It moves until the wall is at one distance from it, in the sense of least squares, for which a
+    part of the ring suffices. The longest path is the first, and each tube takes its wall, so that
+    none is made of the walls of others. An axis ends where less than half of its usual ring is in
+    the mask, or where it leaves the volume.
+
+    Args:
+        paths: for each tube points near its axis, in order.
+        mask: ``(z, y, x)``, True in walls.
+        radius_angstrom: about the radius of the middle of the wall.
+        voxel_size: voxel size along z, y, x, in angstrom.
+        scale: the length on which an axis may bend once more, in angstrom.
+        round_ends: whether the mask contains all points within a distance of the middle of the
+            wall, so that it extends beyond the ends by that distance.
+
+    Returns:
+        the axes, with the outer radius of the tube, without paths that have too little wall.
+    """
+    index, left, step = np.argwhere(mask), mask.copy(), float(np.mean(voxel_size))
+    points, found = index * np.asarray(voxel_size, float), []
+    for path in sorted(paths, key=len, reverse=True):
+        axis, size, thickness = _resampled(_stiff(path, scale), step), float(radius_angstrom), 0.0
+        for tolerance in (3 * _WALL, 2 * _WALL, 1.5 * _WALL):
+            moved = _moved(axis, size, points, tolerance, step, scale)
+            if moved is None or abs(moved[1] / radius_angstrom - 1) > 0.35:
+                break
+            axis, size, thickness = moved
+        else:
+            tube = _ended(axis, size, thickness, left, voxel_size, round_ends)
+            if tube is not None:
+                found.append(tube)
+                line = tube.at(tube.arc_lengths_angstrom(step))
+                farthest = tube.radius_angstrom + 2 * step
+                free = np.isinf(KDTree(line).query(points, distance_upper_bound=farthest)[0])
+                left[tuple(index[~free].T)] = False
+                index, points = index[free], points[free]
+    return found
+
+
+def _moved(axis: Points, size: float, points: Points, tolerance: float, step: float, scale: float):
+    """Return the axis, radius and thickness that fit the voxels of a wall; None for too few."""
+    farthest = size + tolerance + step
+    place = np.asarray(KDTree(axis).query(points, distance_upper_bound=farthest)[1])
+    points, place = points[place < len(axis)], place[place < len(axis)]
+    along, sides = _frames(axis)
+    shift = points - axis[place]
+    ahead = (shift * along[place]).sum(1)
+    across = (sides[place] * shift[:, None]).sum(2)
+    distance = np.linalg.norm(across, axis=1)
+    wall = (np.abs(distance - size) <= tolerance) & (np.abs(ahead) <= step)
+    if wall.sum() < 50:
+        return None
+    place, distance, outwards = place[wall], distance[wall], across[wall] / distance[wall, None]
+    basis = legendre.legvander(np.linspace(-1, 1, len(axis)), _degree(len(axis) * step, scale))
+    design = (basis[place][:, :, None] * outwards[:, None]).reshape(len(place), -1)
+    design = np.concatenate([design, np.ones((len(place), 1))], 1)
+    change = np.linalg.solve(
+        design.T @ design + 1e-6 * len(place) * np.eye(design.shape[1]),
+        design.T @ (distance - size),
+    )
+    left = distance - size - design @ change
+    moves = basis @ change[:-1].reshape(-1, 2)
+    axis = _resampled(axis + (moves[:, :, None] * sides).sum(1), step)
+    return axis, size + float(change[-1]), float(np.sqrt(12) * np.std(left))
+
+
+def _ended(axis, size, thickness, mask, voxel_size, round_ends) -> Filament | None:
+    """Return the part of an axis, or of its straight continuation, with a wall around it."""
+    step, more = float(np.mean(voxel_size)), int(2 * size / np.mean(voxel_size))
+    along, ahead = _frames(axis)[0], step * np.arange(1, more + 1)[:, None]
+    line = np.concatenate([axis[0] - ahead[::-1] * along[0], axis, axis[-1] + ahead * along[-1]])
+    ring, inside = _ring(line, size, mask, voxel_size)
+    core = slice(more, len(line) - more)
+    if not (ring[core] * inside[core]).any():
+        return None
+    half = 0.5 * float(np.median(ring[core][inside[core] & (ring[core] > 0)]))
+    if half < _LEAST / 2:
+        return None
+    full = inside & (ring >= half)
+    first = _end(line, ring, full, inside, more, half)
+    last = _end(line[::-1], ring[::-1], full[::-1], inside[::-1], more, half)
+    if first is None or last is None or first[0] + last[0] > len(line) - 4:
+        return None
+    kept = slice(first[0], len(line) - last[0])
+    found = np.concatenate([first[1][None], line[kept], last[1][None]])
+    if round_ends:  # the mask goes on by half of the thickness of the wall
+        for end, inner, (_, _, cut) in ((0, 1, first), (-1, -2, last)):
+            if not cut:
+                way = found[end] - found[min(3, len(found) - 1) if inner > 0 else -4]
+                found[end] -= thickness / 2 * way / np.linalg.norm(way)
+        away = (found - found[0]) @ (found[-1] - found[0])
+        beyond = (away > 0) & (away < away[-1])
+        found = np.concatenate([found[:1], found[beyond], found[-1:]])
+    grid = found[[0, -1]] / np.asarray(voxel_size)
+    near = np.any((grid < 1) | (grid > np.asarray(mask.shape) - 2), axis=1)
+    border = bool(near[0] or first[2]), bool(near[1] or last[2])
+    covered = float(full[kept].mean())
+    outer = size + thickness / 2
+    return Filament.through(
+        found, radius_angstrom=outer, covered=covered, at_border=border, hollow=True
+    )
+
+
+def _end(line, ring, full, inside, start: int, half: float) -> tuple[int, np.ndarray, bool] | None:
+    """Return the first full place of a line, its end, and whether it leaves the volume there."""
+    k = start
+    while k < len(line) and not full[k]:
+        k += 1
+    if k == len(line):
+        return None
+    while k > 0 and full[k - 1]:
+        k -= 1
+    if k == 0:
+        return 0, line[0], False
+    if not inside[k - 1]:
+        return k, (line[k] + line[k - 1]) / 2, True
+    share = (ring[k] - half) / max(ring[k] - ring[k - 1], 1e-9)
+    return k, line[k] + min(float(share), 1.0) * (line[k - 1] - line[k]), False
+
+
+def _ring(line: Points, size: float, mask, voxel_size) -> tuple[np.ndarray, np.ndarray]:
+    """Return for places of a line the filled part of the ring, and whether they are inside.
+
+    Of the ring only what is in the volume counts.
+    """
+    sides = _frames(line)[1]
+    ways = np.stack([np.cos(_AZIMUTHS), np.sin(_AZIMUTHS)], 1) @ sides  # places, azimuths, 3
+    sizes = size + np.array([-0.5, 0.0, 0.5]) * _WALL
+    points = line[:, None, None] + sizes[:, None, None] * ways[:, None]
+    index = np.rint(points / np.asarray(voxel_size)).astype(int)
+    shape = np.asarray(mask.shape)
+    there = ((index >= 0) & (index < shape)).all(-1)
+    filled = mask[tuple(np.moveaxis(np.clip(index, 0, shape - 1), -1, 0))] & there
+    count = there.sum((1, 2))
+    grid = line / np.asarray(voxel_size)
+    inside = ((grid >= -0.5) & (grid <= shape - 0.5)).all(1)
+    return filled.sum((1, 2)) / np.maximum(count, 1), inside & (count > 0)
+
+
+def _stiff(path: Points, scale: float) -> Points:
+    """Return points of the stiff curve that is nearest to the points of a path."""
+    steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
+    u = np.concatenate([[0.0], np.cumsum(steps)])
+    u, length = 2 * u / u[-1] - 1, float(u[-1])
+    degree = min(_degree(length, scale), max(len(path) // 3, 1))
+    return legendre.legval(u, legendre.legfit(u, path, degree)).T
+
+
+def _degree(length: float, scale: float) -> int:
+    return 2 + int(length / scale)
+
+
+def _resampled(line: Points, step: float) -> Points:
+    """Return points of a line at equal distances, about a step."""
+    curve = Filament.through(line)
+    return curve.at(curve.arc_lengths_angstrom(step))
+
+
+def _frames(line: Points) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tangents of a line, and two directions across it at each of its points."""
+    along = np.gradient(line, axis=0)
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    side = np.cross(along, np.eye(3)[np.argmin(np.abs(along.mean(0)))])
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    return along, np.stack([side, np.cross(along, side)], 1)
