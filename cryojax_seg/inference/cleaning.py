@@ -10,6 +10,7 @@ from cryojax_seg.core import Tomogram
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.measure import slabs, thin
+from cryojax_seg.measure.holes import with_filled_holes
 from cryojax_seg.measure.kinds import kind_of
 from cryojax_seg.measure.slabs import Part, Read
 
@@ -87,7 +88,7 @@ class Cleaning:
             if least > 1:
                 _replace(slabs.without_small(read, shape, value, least), write)
         if max(self.fill_holes) >= 1:
-            _replace(slabs.with_filled_holes(read, shape, self.fill_holes), write)
+            _replace(with_filled_holes(read, shape, self.fill_holes), write)
 
     def objects(self, read: Read, shape: Shape) -> slabs.Objects:
         """Find the objects of all classes, by 26 neighbours."""

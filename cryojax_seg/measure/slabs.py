@@ -2,13 +2,13 @@
 
 Every slab of z sections is labelled by itself. The objects that touch across its faces are joined
 by the connected components of a graph, and a second pass labels each slab again and gives every
-voxel the number of its object. Memory holds one slab, and 16 bytes for each piece of an object in
-a slab.
+voxel the number of its object. Memory holds one slab, 16 bytes for each piece of an object in a
+slab, and at most 64 MB of what the first pass found, so that most slabs need not be labelled again.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage, sparse
@@ -22,6 +22,7 @@ Part = tuple[slice, np.ndarray]  # z sections and their new values
 EVERY = np.ones((3, 3, 3), bool)  # 26 neighbours
 FACES = np.asarray(ndimage.generate_binary_structure(3, 1), bool)  # 6 neighbours
 VOXELS = 2**23  # in a slab
+KEPT = 2**24  # voxels whose piece is remembered, in 4 bytes each
 
 
 def depth_of(shape: Shape, voxels: int = VOXELS) -> int:
@@ -57,7 +58,7 @@ class Components:
     sizes: np.ndarray
     _mask: Read
     _structure: np.ndarray
-    _tables: tuple[tuple[slice, np.ndarray], ...]  # numbers of the components of each slab
+    _slabs: "tuple[_Slab, ...]"
 
     @property
     def count(self) -> int:
@@ -66,14 +67,42 @@ class Components:
 
     def slabs(self) -> Iterator[Part]:
         """Yield the z sections of each slab and the number of every voxel, int32, 0 outside."""
-        for z, table in self._tables:
-            yield z, self.numbers(z, table)
+        return self.mapped(np.arange(self.count + 1, dtype=np.int32), everywhere=True)
 
-    def numbers(self, z: slice, table: np.ndarray) -> np.ndarray:
-        mask = self._mask(z)
-        if len(table) == 1:
-            return np.zeros(mask.shape, np.int32)
-        return table[_labelled(mask, self._structure)[0]]
+    def mapped(self, values: np.ndarray, everywhere: bool = False) -> Iterator[Part]:
+        """Yield the z sections of slabs and the value of every voxel's component.
+
+        Args:
+            values: of each component by its number; that of the number 0 must be 0.
+            everywhere: whether slabs without any other value than 0 are yielded too.
+        """
+        for slab in self._slabs:
+            table = values[slab.table]
+            if not everywhere and not table.any():
+                continue
+            inside = self._mask(slab.z)
+            if not slab.kept:
+                yield slab.z, table[labelled(inside, self._structure)[0]]
+                continue
+            found = np.zeros(inside.shape, table.dtype)
+            found[inside] = table[slab.pieces]
+            yield slab.z, found
+
+
+class _Slab(NamedTuple):
+    """Holds the components of a slab.
+
+    Attributes:
+        z: its sections.
+        table: number of the component of each piece in the slab.
+        pieces: number of the piece of each voxel of the mask, in the order of the voxels.
+        kept: whether `pieces` are known, or have to be found again.
+    """
+
+    z: slice
+    table: np.ndarray
+    pieces: np.ndarray
+    kept: bool
 
 
 def components(
@@ -92,32 +121,58 @@ def components(
     >>> found.sizes.tolist(), [numbers[0, 0].tolist() for _, numbers in found.slabs()][2]
     ([0, 4, 2], [1, 0, 2, 2])
     """
-    counts = [0]
-    joined: list[np.ndarray] = [np.zeros((2, 0), np.int64)]
+    pieces: list[np.ndarray] = []
     sizes: list[np.ndarray] = [np.zeros(1, np.int64)]
-    former: np.ndarray | None = None
-    ranges = list(slabs(shape[0], depth or depth_of(shape)))
+    seam = Seam(structure)
+    ranges, kept, left = list(slabs(shape[0], depth or depth_of(shape))), [], KEPT
     for z in ranges:
         inside = mask(z)
-        numbers, count = _labelled(inside, structure)
-        sizes.append(np.bincount(numbers[inside], minlength=count + 1)[1:])
-        if former is not None:
-            joined.append(_touching(former, numbers[0], structure) + [[counts[-2]], [counts[-1]]])
-        former = numbers[-1].copy()
-        counts.append(counts[-1] + count)
-    total = counts[-1]
-    a, b = np.concatenate(joined, axis=1)
-    graph = sparse.coo_array((np.ones(a.size, bool), (a - 1, b - 1)), (total, total))
-    found, of = csgraph.connected_components(graph, directed=False) if total else (0, a)
-    rank = np.zeros(found, np.int32)
-    rank[np.argsort(np.unique(of, return_index=True)[1])] = np.arange(1, found + 1)
-    number = np.concatenate([np.zeros(1, np.int32), rank[of]])
-    voxels = np.bincount(number, np.concatenate(sizes), found + 1).astype(np.int64)
-    tables = (
-        np.concatenate([number[:1], number[first + 1 : last + 1]])
-        for first, last in zip(counts[:-1], counts[1:], strict=True)
-    )
-    return Components(voxels, mask, structure, tuple(zip(ranges, tables, strict=True)))
+        numbers, count = labelled(inside, structure)
+        own = numbers[inside]
+        sizes.append(np.bincount(own, minlength=count + 1)[1:])
+        seam.add(numbers, count)
+        left -= own.size
+        pieces.append(own if left >= 0 else np.zeros(0, np.int32))
+        kept.append(left >= 0)
+    number = seam.united()
+    voxels = np.bincount(number, np.concatenate(sizes)).astype(np.int64)
+    tables = zip(ranges, seam.tables(number), pieces, kept, strict=True)
+    return Components(voxels, mask, structure, tuple(_Slab(*one) for one in tables))
+
+
+class Seam:
+    """Joins the pieces of objects that touch across the faces of consecutive slabs.
+
+    The pieces of all slabs are numbered one after the other, from 1.
+    """
+
+    def __init__(self, structure: np.ndarray):
+        self.structure, self.former = structure, np.zeros((0, 0), np.int32)
+        self.counts = [0]
+        self.joined: list[np.ndarray] = [np.zeros((2, 0), np.int64)]
+
+    def add(self, numbers: np.ndarray, count: int) -> None:
+        """Add the numbers of so many pieces of the next slab."""
+        if len(self.counts) > 1:
+            pairs = _touching(self.former, numbers[0], self.structure)
+            self.joined.append(pairs + [[self.counts[-2]], [self.counts[-1]]])
+        self.former = numbers[-1].copy()
+        self.counts.append(self.counts[-1] + count)
+
+    def united(self) -> np.ndarray:
+        """Return the number of the object of each piece; 0 for the number 0."""
+        total = self.counts[-1]
+        a, b = np.concatenate(self.joined, axis=1)
+        graph = sparse.coo_array((np.ones(a.size, bool), (a - 1, b - 1)), (total, total))
+        found, of = csgraph.connected_components(graph, directed=False) if total else (0, a)
+        rank = np.zeros(found, np.int32)
+        rank[np.argsort(np.unique(of, return_index=True)[1])] = np.arange(1, found + 1)
+        return np.concatenate([np.zeros(1, np.int32), rank[of]])
+
+    def tables(self, values: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield for each slab the values of its pieces, from that of the number 0 on."""
+        for first, last in zip(self.counts[:-1], self.counts[1:], strict=True):
+            yield np.concatenate([values[:1], values[first + 1 : last + 1]])
 
 
 def without_small(
@@ -143,58 +198,8 @@ def without_small(
     small[0] = False
     if not small.any():
         return
-    for z, numbers in found.slabs():
-        gone = small[numbers]
-        if gone.any():
-            yield z, np.where(gone, 0, volume(z))
-
-
-def with_filled_holes(
-    volume: Read, shape: Shape, most: Sequence[float | int], depth: int | None = None
-) -> Iterator[Part]:
-    """Yield the slabs of a label volume in which objects have holes to fill.
-
-    A hole is a set of background voxels, connected by their faces, that reaches no face of the
-    volume and touches one class alone. A slab may be replaced as soon as it is yielded.
-
-    Args:
-        volume: function from a range of z sections to their labels.
-        shape: of the whole volume.
-        most: voxels of the largest hole that is filled, for the labels 1, 2, ...; 0 fills none.
-        depth: as in `components`.
-
-    >>> labels = np.ones((3, 3, 3), int); labels[1, 1, 1] = 0
-    >>> filled = with_filled_holes(lambda z: labels[z], labels.shape, [1])
-    >>> [int(block.min()) for _, block in filled]
-    [1]
-    """
-    found = components(lambda z: volume(z) == 0, shape, depth, FACES)
-    holes = np.flatnonzero(found.sizes <= max(most))[1:]  # of the number 0 the size is 0
-    rank = np.zeros(found.count + 1, np.int64)
-    rank[holes] = np.arange(1, len(holes) + 1)
-    touched = np.zeros((len(holes) + 1, len(most) + 1), bool)
-    for z, numbers in found.slabs():
-        hole = rank[numbers]
-        edges = [hole[:, 0], hole[:, -1], hole[:, :, 0], hole[:, :, -1]]
-        edges += [hole[0]] * (z.start == 0) + [hole[-1]] * (z.stop == shape[0])
-        for edge in edges:
-            touched[edge.ravel(), :] = True  # of everything, so of no class alone
-        near = volume(slice(max(z.start - 1, 0), min(z.stop + 1, shape[0])))
-        for label, number in _neighbours(near, hole, z.start - max(z.start - 1, 0)):
-            touched[number, label] = True
-    alone = touched[:, 1:].sum(1) == 1
-    fill = np.where(alone, touched[:, 1:].argmax(1) + 1, 0)
-    fill[0] = 0
-    sizes = np.concatenate([[0], found.sizes[holes]])
-    fill[sizes > np.concatenate([[0.0], most])[fill]] = 0
-    if not fill.any():
-        return
-    value = fill[rank]
-    for z, numbers in found.slabs():
-        filled = value[numbers]
-        if filled.any():
-            block = volume(z)
-            yield z, np.where(filled > 0, filled.astype(block.dtype), block)
+    for z, gone in found.mapped(small):
+        yield z, np.where(gone, 0, volume(z))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -248,7 +253,8 @@ def objects(volume: Read, shape: Shape, values: Sequence[int], depth: int | None
     return Objects({value: components(mask(value), shape, depth) for value in values})
 
 
-def _labelled(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
+def labelled(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the number of the piece of each voxel, int32, 0 outside, and the number of pieces."""
     numbers = np.zeros(mask.shape, np.int32)
     count: Any = ndimage.label(mask, structure, output=numbers)
     return numbers, int(count)
@@ -267,22 +273,3 @@ def _touching(below: np.ndarray, above: np.ndarray, structure: np.ndarray) -> np
 
 def _shifted(step: int) -> slice:
     return slice(max(step, 0), min(step, 0) or None)
-
-
-def _neighbours(
-    labels: np.ndarray, hole: np.ndarray, above: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the labels of the face neighbours of the voxels of holes, and the numbers of these.
-
-    Args:
-        labels: sections of the slab, with one more on each side unless the volume ends there.
-        hole: numbers of the holes in the slab.
-        above: sections of `labels` before the slab.
-    """
-    index = np.argwhere(hole)
-    number = hole[tuple(index.T)]
-    index[:, 0] += above
-    for step in (*np.eye(3, dtype=int), *-np.eye(3, dtype=int)):
-        place = index + step
-        inside = ((place >= 0) & (place < labels.shape)).all(1)
-        yield labels[tuple(place[inside].T)], number[inside]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cryojax_seg.measure import holes as holes_module
 from cryojax_seg.measure import slabs
+from cryojax_seg.measure.holes import with_filled_holes
 from cryojax_seg.measure.slabs import EVERY, FACES
 
 
@@ -94,9 +96,7 @@ def filled_whole(labels, most):
 def test_holes_of_one_class_are_filled(seed, depth, most):
     labels = random_labels(seed, density=0.9 - 0.05 * (seed % 3), classes=1 + seed % 2)
     expected = filled_whole(labels, most)
-    found = changed(
-        labels.copy(), slabs.with_filled_holes(reader(labels), labels.shape, most, depth)
-    )
+    found = changed(labels.copy(), with_filled_holes(reader(labels), labels.shape, most, depth))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -106,12 +106,28 @@ def test_some_hole_was_filled():
     ).sum()
 
 
+@pytest.mark.parametrize("seed", [0, 1, 3, 4])
+def test_what_is_not_remembered_is_found_again(seed, monkeypatch):
+    """Without memory for what the first pass found, the result is the same."""
+    sparse, dense = (random_labels(seed, density=d, classes=1) for d in (0.2, 0.85))
+    ways = [
+        (sparse, lambda: slabs.without_small(reader(sparse), sparse.shape, 1, 4, 3)),
+        (dense, lambda: with_filled_holes(reader(dense), dense.shape, [5], 3)),
+    ]
+    expected = [changed(labels.copy(), way()) for labels, way in ways]
+    for module in (slabs, holes_module):
+        monkeypatch.setattr(module, "KEPT", 0)
+    for (labels, way), whole in zip(ways, expected, strict=True):
+        np.testing.assert_array_equal(changed(labels.copy(), way()), whole)
+        assert (whole != labels).any()
+
+
 def small(volume):
     return slabs.without_small(lambda z: volume[z], volume.shape, 1, 4, 2)
 
 
 def holes(volume):
-    return slabs.with_filled_holes(lambda z: volume[z], volume.shape, [40], 2)
+    return with_filled_holes(lambda z: volume[z], volume.shape, [40], 2)
 
 
 @pytest.mark.parametrize(("clean", "density"), [(small, 0.2), (holes, 0.85)])
