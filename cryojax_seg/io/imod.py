@@ -176,6 +176,29 @@ def describe_imod(path: PathLike) -> dict[str, str]:
     return facts
 
 
+def read_columns(path: PathLike) -> dict[str, list[str]]:
+    """Return the points of a model as a table of particles, whose classes are the objects.
+
+    Columns are voxels z, y, x from the first, and class where there are several objects.
+
+    Raises:
+        FileError: if it is damaged or holds no point.
+    """
+    _, objects = _model(Path(path))
+    rows = [
+        (z, y - 0.5, x - 0.5, number)
+        for number, one in enumerate(objects, 1)
+        for points, _ in one.contours
+        for x, y, z in points.tolist()
+    ]
+    if not rows:
+        raise FileError(f"{path}: holds no point; draw some, or name another file")
+    columns = dict(zip(("z", "y", "x", "class"), zip(*rows, strict=True), strict=True))
+    if len(objects) < 2:
+        del columns["class"]
+    return {name: [f"{value:.7g}" for value in values] for name, values in columns.items()}
+
+
 def _labels(objects: list[_Object], classes: Sequence[str] | None) -> list[int]:
     """Return the label of each object."""
     names = [one.name for one in objects]

@@ -9,7 +9,7 @@ import numpy as np
 
 from cryojax_seg.core.particles import Particles, Table
 from cryojax_seg.core.plain import Shape
-from cryojax_seg.io import dynamo, relion, relion_writing, spreadsheet
+from cryojax_seg.io import dynamo, imod, relion, relion_writing, spreadsheet
 from cryojax_seg.io.files import FileError, PathLike, existing_file, real_path
 from cryojax_seg.io.pixel_size import PixelSize
 from cryojax_seg.io.star import read_star, write_star
@@ -107,6 +107,8 @@ class ParticleTable:
 def read_table(path: PathLike) -> ParticleTable:
     """Read a table of particles without interpreting it: RELION (.star), Dynamo (.tbl) or CSV.
 
+    The points of an IMOD model are a table too, of voxels, whose classes are the objects.
+
     A set of RELION (``optimisation_set.star``) stands for the file of particles that it names.
 
     Raises:
@@ -121,8 +123,13 @@ def read_table(path: PathLike) -> ParticleTable:
     """
     path = existing_file(path)
     suffix = path.suffix.lower()
+    if imod.is_imod(path):
+        columns = imod.read_columns(path)
+        return ParticleTable(path, {k: tuple(column) for k, column in columns.items()})
     if suffix not in _BY_SUFFIX:
-        raise FileError(f"{path}: tables of particles end in .star, .tbl (Dynamo) or .csv")
+        raise FileError(
+            f"{path}: tables of particles end in .star, .tbl (Dynamo) or .csv, or are IMOD models"
+        )
     if suffix != ".star":
         columns = (dynamo if suffix == ".tbl" else spreadsheet).read_columns(path)
         return ParticleTable(path, {k: tuple(column) for k, column in columns.items()})

@@ -7,7 +7,7 @@ import pytest
 from imodmodel.models import Contour, ImodModel, ModelHeader, Object, ObjectFlags, ObjectHeader
 
 from cryojax_seg.core import Tomogram
-from cryojax_seg.io import FileError, HeaderWarning, read_labels, read_tomogram
+from cryojax_seg.io import FileError, HeaderWarning, read_labels, read_particles, read_tomogram
 from cryojax_seg.io.imod import read_imod
 
 SHAPE, VOXEL = (7, 20, 24), 10.0
@@ -117,6 +117,17 @@ def test_models_are_labels_of_a_tomogram(tmp_path):
         read_tomogram(path)
     with pytest.raises(FileError, match="is an IMOD model.*tomogram"):
         read_labels(path)
+
+
+def test_points_are_particles(tmp_path):
+    points, more = [(3, 5.25, 6), (2, 14, 17)], [(1, 2, 3.5)]
+    path = save(tmp_path / "a.mod", thing(points, flags=SCATTERED), thing(more, flags=SCATTERED))
+    found = read_particles(path, VOXEL)
+    np.testing.assert_allclose(found.coordinates, points + more, atol=1e-5)
+    assert found.classes is not None and found.classes.tolist() == [1, 1, 2]
+    assert read_particles(save(path, thing(points, flags=SCATTERED)), VOXEL).classes is None
+    with pytest.raises(FileError, match="holds no point"):
+        read_particles(save(path), VOXEL)
 
 
 @pytest.mark.parametrize(
