@@ -85,6 +85,8 @@ class Config:
     """folder of MRC densities of membrane proteins, see `datasets.membrane_proteins`"""
     membranes: pathlib.Path | None = None
     """folder of label volumes, whose shapes the membranes of a fifth of the scenes have"""
+    recorded: float = 0.1
+    """share of scenes that a simulated tilt series images as a whole"""
     tiny: bool = False
     """a few steps on small scenes"""
 
@@ -113,7 +115,9 @@ def stream_of(config: Config, seed: int) -> training.Stream:
     """Return the scenes of a seed."""
     cache = config.out.absolute().parent / "scenes" if config.cache is None else config.cache
     content = kinds(config.species, config.proteins, config.membranes)
-    scenes = training.Scenes((config.edge,) * 3, kinds=content, seed=seed, cache=cache)
+    scenes = training.Scenes(
+        (config.edge,) * 3, kinds=content, seed=seed, cache=cache, recorded=config.recorded
+    )
     return training.Stream(MODELS[config.model], scenes, config.scenes, config.every)
 
 
@@ -122,7 +126,7 @@ def held_out(config: Config) -> list[training.Example]:
 
     Under those of the training some scenes show nothing at all, and which ones do is chance.
     """
-    stream = stream_of(config, config.seed + 1000)
+    stream = stream_of(dataclasses.replace(config, recorded=0.0), config.seed + 1000)
     usual = dataclasses.replace(
         stream.ranges,
         contrast=Range(0.6, 1.5),

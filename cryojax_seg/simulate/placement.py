@@ -35,11 +35,9 @@ def random_rotation(rng: np.random.Generator) -> np.ndarray:
     return Rotation.from_quat(rng.normal(size=4)).as_matrix()
 
 
-def random_direction(rng: np.random.Generator, flat: float) -> np.ndarray:
-    """Return a random direction (zyx); with this probability it is nearly in the xy plane."""
+def random_direction(rng: np.random.Generator) -> np.ndarray:
+    """Return a random direction (zyx); all are equally likely."""
     direction = rng.normal(size=3)
-    if rng.uniform() < flat:
-        direction[0] = np.linalg.norm(direction[1:]) * np.tan(np.deg2rad(rng.normal(0, 12)))
     return direction / np.linalg.norm(direction)
 
 

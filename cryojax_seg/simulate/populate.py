@@ -256,7 +256,7 @@ def add_bundle(
         spacing: between the axes of neighbours, angstrom.
     """
     rng = occupancy.rng
-    turn = facing(random_direction(rng, 0.5), rng, axis=1)
+    turn = facing(random_direction(rng), rng, axis=1)
     first = occupancy.place(structure, name, lambda _: turn, inside=False, tries=200)
     if first is None:
         return []

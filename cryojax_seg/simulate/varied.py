@@ -31,10 +31,11 @@ from cryojax_seg.simulate.varied_membranes import add_membranes
 DrawMembranes = Callable[[Occupancy, Key, bool, Species | None], list[Placed]]
 
 EMPTY = 0.04  # share of scenes without any labelled structure
-SHARES = {
-    "membranes": 0.85,
-    "microtubules": 0.35,
-    "actin": 0.35,
+IN_VITRO = 0.1  # share of scenes with hardly anything but filaments
+SHARES = {  # of the other scenes; of all scenes they are 0.85, 0.45 and 0.45 of the first three
+    "membranes": 0.944,
+    "microtubules": 0.41,
+    "actin": 0.48,
     "macromolecules": 0.85,
     "gold beads": 0.25,
     "carbon film": 0.12,
@@ -55,15 +56,17 @@ def varied(
     """Build a scene whose content is drawn at random, for the training of segmenters.
 
     Each kind of content is drawn independently, with the share of scenes in brackets; 4 % of the
-    scenes have no labelled structures. An object for which there is no room is left out.
+    scenes have no labelled structures. A tenth of the scenes is as in vitro: one to three long
+    straight filaments, four fifths of them microtubules, in nearly empty ice. All structures have
+    all orientations with equal chances. An object for which there is no room is left out.
 
     - membranes (85 %), which fill 0.3 to 15 % of the voxels: flat and waved sheets, single or as
       stacks of up to six; vesicles, single, nested or in contact; tubules of 12 to 40 nm diameter,
       straight or bent, single or side by side; Golgi stacks; mitochondria; reticula. Thickness and
       density of the lipids vary, the lumen is brighter or darker than outside, and may be crowded;
       half of the membranes carry proteins;
-    - microtubules (35 %) of 12 to 15 protofilaments, in any direction, a third as a bundle;
-    - actin filaments (35 %), a third as a bundle;
+    - microtubules (45 %) of 12 to 15 protofilaments, in any direction, a third as a bundle;
+    - actin filaments (45 %), a third as a bundle;
     - macromolecules (85 %), up to 30 % of the free volume: random complexes of 60 kDa to 4 MDa that
       no other scene contains, and some of the known species;
     - gold beads (25 %), the edge of a carbon film (12 %) and lumps of ice (8 %), all of which are
@@ -95,6 +98,9 @@ def varied(
     rng = occupancy.rng
     empty = rng.uniform() < EMPTY
     has = {name: bool(rng.uniform() < share) for name, share in SHARES.items()}
+    in_vitro = rng.uniform() < IN_VITRO
+    if in_vitro:
+        has |= {"membranes": False, "microtubules": False, "actin": False, "ice": False}
     placed: list[Placed] = []
     if has["carbon film"]:
         placed.append(_carbon(occupancy, jax.random.fold_in(key, 1)))
@@ -102,13 +108,16 @@ def varied(
     if has["membranes"] and not empty:
         by_membrane = jax.random.fold_in(key, 2)
         placed += membranes(occupancy, by_membrane, not has["carbon film"], proteins)
+    if in_vitro and not empty:
+        placed += _straight(occupancy)
     if has["microtubules"] and not empty:
         placed += _microtubules(occupancy)
     if has["actin"] and not empty:
         placed += _actin(occupancy)
     placed += _markers(occupancy, jax.random.fold_in(key, 3), has["gold beads"], has["ice"])
     if (has["macromolecules"] if crowding is None else crowding) and not empty:
-        fraction = rng.uniform(0.01, CROWDING[1]) if crowding is None else crowding
+        drawn = rng.uniform(0.0, 0.01) if in_vitro else rng.uniform(0.01, CROWDING[1])
+        fraction = drawn if crowding is None else crowding
         chosen = _species(rng, default_species() if species is None else species)
         placed += add_macromolecules(occupancy, fraction, chosen)[0]
     contrast = _uneven(rng, occupancy.shape) if has["uneven ice"] else None
@@ -128,7 +137,7 @@ def _single(
     rng = occupancy.rng
 
     def turn(rng: np.random.Generator) -> np.ndarray:
-        return facing(random_direction(rng, 0.5), rng, axis=1)
+        return facing(random_direction(rng), rng, axis=1)
 
     shared = make()
     for _ in range(count):
@@ -136,6 +145,21 @@ def _single(
         one = occupancy.place(structure, name, turn, inside=False, tries=100)
         if one is not None:
             yield one
+
+
+def _straight(occupancy: Occupancy) -> list[Placed]:
+    """Return one to three filaments from face to face, most often one microtubule."""
+    rng, found = occupancy.rng, []
+    length = number(2.2 * float(np.linalg.norm(occupancy.extent)))
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        bend = number(rng.normal(0, 1 / 50000.0))
+        if rng.uniform() < 0.8:
+            wall = number(rng.choice([12.0, 13.0, 14.0, 15.0], p=[0.1, 0.5, 0.3, 0.1]))
+            one = Microtubule(length, bend, wall), "microtubule"
+        else:
+            one = ActinFilament(length, bend), "actin"
+        found += _single(occupancy, lambda one=one: one[0], one[1], 1)
+    return found
 
 
 def _microtubules(occupancy: Occupancy) -> list[Placed]:

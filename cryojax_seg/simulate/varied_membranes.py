@@ -113,7 +113,7 @@ class DrawnMembranes:
 
     def sheets(self) -> list[Placed]:
         """Draw one to six parallel sheets, which touch or are 15 to 40 nm apart."""
-        rng, normal = self.rng, random_direction(self.rng, 0.5)
+        rng, normal = self.rng, random_direction(self.rng)
         surface = WavedSheet(number(rng.uniform(0.0, 100.0)), self.between(500.0, 2000.0))
         bilayer = Bilayer(surface, **self.lipids())
         turn = facing(normal, rng)
@@ -167,7 +167,7 @@ class DrawnMembranes:
             bilayers: tuple[Any, ...] = (new, other.structure)
             apart = sum(b.surface.radius + b.thickness / 2 for b in bilayers)
             apart += rng.uniform(5.0, 15.0)  # so their labels touch
-            centre = np.asarray(other.centre) + apart * random_direction(rng, 0.0)
+            centre = np.asarray(other.centre) + apart * random_direction(rng)
             one = Placed(new, centre.astype(np.float32), other.rotation, "vesicle")
             within = ((centre >= 0) & (centre <= self.occupancy.extent)).all()
             if len(found) < 6 and within and self.occupancy.fits(one):

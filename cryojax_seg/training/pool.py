@@ -1,6 +1,7 @@
 """Keeps rendered scenes on the device, and draws patches of them that are imaged anew each time."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,25 +12,35 @@ from cryojax_seg.core import label_names
 from cryojax_seg.core.pytrees import register_pytree
 from cryojax_seg.core.rotation import cube_rotations
 from cryojax_seg.core.types import Key
+from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.simulate.types import CLASSES
 from cryojax_seg.training.example import Batch
-from cryojax_seg.training.imaging import CONTEXT, Randomisation, draw_conditions, image_patch
+from cryojax_seg.training.imaging import (
+    CONTEXT,
+    Patch,
+    Randomisation,
+    draw_conditions,
+    image_patch,
+)
 
 VOXELS = 4096  # of each class and scene, around which patches are drawn
 
 
 class Rendered(NamedTuple):
-    """Holds a rendered scene without imaging.
+    """Holds a rendered scene, most often without imaging.
 
     Attributes:
-        density: float16 ``(z, y, x)``, 1 for solid protein.
+        density: float16 ``(z, y, x)``, 1 for solid protein; or its tomogram, normalised.
         labels: int8 of the same shape, values in `simulate.CLASSES`.
         voxel_size: angstrom.
+        tilts: float32 ``(2,)``, lowest and highest tilt about y, in degrees, of the tomogram; NaN
+            without imaging.
     """
 
     density: np.ndarray
     labels: np.ndarray
     voxel_size: float
+    tilts: np.ndarray = np.full(2, np.nan, np.float32)
 
 
 @register_pytree
@@ -41,6 +52,7 @@ class Pool:
         density: float16 ``(scene, z, y, x)``.
         labels: int8 ``(scene, z, y, x)``, values in `simulate.CLASSES`.
         voxel_sizes: angstrom, ``(scene,)``.
+        tilts: degrees, ``(scene, 2)``, NaN for scenes without imaging.
         voxels: int16 ``(scene, class, voxel, 3)``, voxels around which patches are drawn.
         counts: int32 ``(scene, class)``, the number of these voxels.
         values: int32, the label of a segmenter for each of `simulate.CLASSES`.
@@ -50,6 +62,7 @@ class Pool:
     density: Any
     labels: Any
     voxel_sizes: Any
+    tilts: Any
     voxels: Any
     counts: Any
     values: Any
@@ -77,6 +90,7 @@ def empty_pool(
         density=jnp.zeros((count, *shape), jnp.float16),
         labels=jnp.zeros((count, *shape), jnp.int8),
         voxel_sizes=jnp.ones(count, jnp.float32),
+        tilts=jnp.full((count, 2), jnp.nan, jnp.float32),
         voxels=jnp.zeros((count, values, VOXELS, 3), jnp.int16),
         counts=jnp.zeros((count, values), jnp.int32),
         values=jnp.asarray(label_values(classes)),
@@ -103,14 +117,15 @@ def inserted(pool: Pool, place: int, scene: Rendered, seed: int = 0) -> Pool:
             found = np.sort(rng.choice(found, VOXELS, replace=False))
         counts[value] = found.size
         voxels[value, : found.size] = np.stack(np.unravel_index(found, labels.shape), -1)
-    size = np.float32(scene.voxel_size)
-    new = (scene.density.astype(np.float16), scene.labels.astype(np.int8), size, voxels, counts)
+    size, tilts = np.float32(scene.voxel_size), scene.tilts.astype(np.float32)
+    density, kept = scene.density.astype(np.float16), scene.labels.astype(np.int8)
+    new = (density, kept, size, tilts, voxels, counts)
     return _put(pool, np.int32(place), new)
 
 
 @jax.jit
 def _put(pool: Pool, place: Any, new: Any) -> Pool:
-    names = ("density", "labels", "voxel_sizes", "voxels", "counts")
+    names = ("density", "labels", "voxel_sizes", "tilts", "voxels", "counts")
     changed = {
         name: getattr(pool, name).at[place].set(value)
         for name, value in zip(names, new, strict=True)
@@ -123,7 +138,11 @@ def draw_phantoms(pool: Pool, key: Key, count: int, patch: tuple[int, int, int])
 
     A patch holds a voxel of a class drawn uniformly, at a random place within it. It is turned to
     one of the 48 orientations of the cube (those that keep its shape), and filtered and covered by
-    noise with some context around it, see `imaging.image_patch`.
+    noise with some context around it, see `imaging.image_patch`. Patches are not interpolated at
+    other angles: the scenes hold structures in all orientations with equal chances already.
+
+    Scenes that were imaged as a whole give their patches as they are, in those orientations that
+    keep the beam along z.
 
     Args:
         pool: the scenes.
@@ -146,6 +165,9 @@ def draw_phantoms(pool: Pool, key: Key, count: int, patch: tuple[int, int, int])
     def one(scene, origin, turn, condition, key):
         density, labels = _cut(pool, scene, origin, turn, shape)
         imaged = image_patch(density, labels, condition, key)
+        own = _as_it_is(density, labels, pool.tilts[scene], turn, imaged.wedge)
+        is_imaged = jnp.isfinite(pool.tilts[scene, 0])
+        imaged = jax.tree.map(functools.partial(jnp.where, is_imaged), own, imaged)
         inner = tuple(slice(CONTEXT, CONTEXT + edge) for edge in patch)
         return imaged.volume[inner], pool.values[imaged.labels[inner]], imaged.wedge
 
@@ -165,9 +187,22 @@ def _place(pool: Pool, key: Key, patch: tuple[int, int, int]):
     origin = pool.voxels[scene, value, index.astype(jnp.int32)].astype(jnp.int32) - inside
     free = np.asarray(pool.density.shape[1:]) - np.asarray(patch) - 2 * CONTEXT
     table = cube_rotations(patch)
-    table = jnp.asarray(np.concatenate([table, -table]))  # mirror images as well
-    turn = table[jnp.floor(chance[6] * len(table)).astype(jnp.int32)]
+    table = np.concatenate([table, -table])  # mirror images as well
+    upright = table[np.abs(table[:, 0, 0]) == 1]
+    turns = [
+        jnp.asarray(allowed)[jnp.floor(chance[6] * len(allowed)).astype(jnp.int32)]
+        for allowed in (upright, table)
+    ]
+    turn = jnp.where(jnp.isfinite(pool.tilts[scene, 0]), *turns)
     return scene, jnp.clip(origin, 0, free.astype(np.int32)), turn
+
+
+def _as_it_is(density: Any, labels: Any, tilts: Any, turn: Any, wedge: MissingWedge) -> Patch:
+    """Return a patch of a tomogram, turned, whose wedge is in the form of another one."""
+    # A wedge is the same after inversion, so a mirror image has that of a proper rotation.
+    proper = turn * jnp.sum(turn[0] * jnp.cross(turn[1], turn[2]))
+    wedge = dataclasses.replace(wedge, tilt_range=tilts, rotation=proper.astype(tilts.dtype))
+    return Patch(density.astype(tilts.dtype), labels, wedge)
 
 
 def pick(chance: jax.Array, allowed: jax.Array) -> jax.Array:

@@ -13,11 +13,14 @@ import jax
 import numpy as np
 
 from cryojax_seg import __version__, simulate
+from cryojax_seg.core import normalize
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.types import Key
+from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.io.files import atomic_write
 from cryojax_seg.runtime import devices, processes
 from cryojax_seg.simulate import Scene, presets, render
+from cryojax_seg.simulate.varied_series import varied_series
 from cryojax_seg.training.example import Example
 from cryojax_seg.training.imaging import Randomisation, draw_conditions, image_patch
 from cryojax_seg.training.pool import Pool, Rendered, empty_pool, inserted, label_values
@@ -40,6 +43,7 @@ class Scenes:
         cache: folder in which rendered scenes are kept; None keeps none. Scenes of another version
             of the simulation are not read.
         most: bytes that the folder may hold; of more, those that were used least recently go.
+        recorded: share of scenes that are imaged as a whole, by `simulate.varied_series`.
 
     >>> scene = Scenes((32, 32, 32), (10.0,), (presets.cytoskeleton,))(0)
     >>> scene.density.shape, scene.labels.dtype, int(scene.labels.max())
@@ -52,6 +56,7 @@ class Scenes:
     seed: int = 0
     cache: Path | None = None
     most: int = 2**30
+    recorded: float = 0.0
 
     def __call__(self, number: int) -> Rendered:
         """Return a scene, from the cache if it is there."""
@@ -60,7 +65,8 @@ class Scenes:
         path = self.cache / f"{self._digest}-{number}.npz"
         try:
             with np.load(path, allow_pickle=False) as found:
-                scene = Rendered(found["density"], found["labels"], float(found["voxel_size"]))
+                size, tilts = float(found["voxel_size"]), found["tilts"]
+                scene = Rendered(found["density"], found["labels"], size, tilts)
             os.utime(path)
             return scene
         except FileNotFoundError:
@@ -77,9 +83,17 @@ class Scenes:
     def _render(self, number: int) -> Rendered:
         key = jax.random.fold_in(jax.random.key(self.seed), number)
         size = float(self.voxel_sizes[number % len(self.voxel_sizes)])
-        truth = render(self.kinds[number % len(self.kinds)](key, self.shape, size))
-        labels = np.asarray(truth.labels).astype(np.int8)
-        return Rendered(np.asarray(truth.density).astype(np.float16), labels, size)
+        scene = self.kinds[number % len(self.kinds)](key, self.shape, size)
+        chance, by_series, by_noise = jax.random.split(jax.random.fold_in(key, 1), 3)
+        if jax.random.uniform(chance) >= self.recorded:
+            truth = render(scene)
+            labels = np.asarray(truth.labels).astype(np.int8)
+            return Rendered(np.asarray(truth.density).astype(np.float16), labels, size)
+        imaging = varied_series(by_series)
+        phantom = simulate.simulate(scene, imaging, by_noise)
+        volume = normalize(np.asarray(phantom.density), "bright").astype(np.float16)
+        tilts = np.asarray(imaging.acquisition.scheme.tilt_range, np.float32)
+        return Rendered(volume, np.asarray(phantom.labels).astype(np.int8), size, tilts)
 
     def describe(self) -> dict[str, Any]:
         """Return what the scenes depend on, as plain values."""
@@ -88,6 +102,7 @@ class Scenes:
             "voxel_sizes": list(self.voxel_sizes),
             "kinds": [_described(kind) for kind in self.kinds],
             "seed": self.seed,
+            "recorded": self.recorded,
         }
 
     @functools.cached_property
@@ -191,10 +206,15 @@ class Stream:
             number: of the scene; its conditions and noise are drawn from the same number.
         """
         scene = self.scenes(number)
+        if np.isfinite(scene.tilts).all():
+            labels = label_values(self.classes)[scene.labels]
+            low, high = (float(angle) for angle in scene.tilts)
+            volume, wedge = scene.density.astype(np.float32), MissingWedge((low, high))
+            return Example(volume, labels, wedge=wedge, name=f"phantom {number}")
         by_condition, by_noise = jax.random.split(
             jax.random.fold_in(jax.random.key(self.scenes.seed), number + 2**31)
         )
-        imaged = _whole(by_condition, by_noise, self.ranges, *scene)
+        imaged = _whole(by_condition, by_noise, self.ranges, *scene[:3])
         labels = label_values(self.classes)[np.asarray(imaged.labels)]
         name = f"phantom {number}"
         return Example(np.asarray(imaged.volume), labels, wedge=imaged.wedge, name=name)
@@ -252,7 +272,7 @@ class Feed:
         if processes.is_primary():
             coming = self.coming.pop(number, None)
             found = self.stream.scenes(number) if coming is None else coming.result()
-        arrays = (*found[:2], np.asarray(found.voxel_size, np.float32))
+        arrays = (*found[:2], np.asarray(found.voxel_size, np.float32), found.tilts)
         return Rendered(*processes.arrays_from_primary(arrays))
 
     def _prepare(self, number: int) -> None:

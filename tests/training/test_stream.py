@@ -5,15 +5,18 @@ import functools
 import hashlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cryojax_seg.core.rotation import cube_rotations, rotate_on_grid
+from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.segmenters import LinearVote
 from cryojax_seg.simulate import Placed, Scene, Solid, Sphere
 from cryojax_seg.simulate.types import MEMBRANE
 from cryojax_seg.training import Example, Scenes, Stream, TrainConfig, train
 from cryojax_seg.training.imaging import Range
-from cryojax_seg.training.pool import draw_phantoms
+from cryojax_seg.training.pool import _as_it_is, draw_phantoms
 from cryojax_seg.training.samples import prepare
 from cryojax_seg.training.sampling import draw
 from cryojax_seg.training.stream import Feed
@@ -104,6 +107,45 @@ def test_the_pool_is_a_function_of_the_step(pool):
         counts = np.asarray(feed.at(0).counts).sum(1)
     assert counts[0] > 0 and not counts[1:].any()  # nothing is drawn from an empty place
     assert not np.array_equal(went_on.density, pool.density)
+
+
+def test_a_recorded_scene_gives_its_patches_as_they_are(tmp_path):
+    kept = scenes(recorded=1.0, cache=tmp_path)
+    one, again = kept(0), kept(0)  # rendered, and read
+    for a, b in zip(one, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    low, high = one.tilts
+    assert -70 <= low <= -40 and 40 <= high <= 70
+    volume = one.density.astype(np.float32)
+    spread = 1.4826 * np.median(np.abs(volume - np.median(volume)))
+    assert abs(volume.mean()) < 0.05 and spread == pytest.approx(1.0, abs=0.01)
+    inside = one.labels == MEMBRANE
+    assert volume[inside].mean() > volume[~inside].mean() + 0.2
+    with Feed(stream(scenes=kept, every=0)) as feed:
+        batch = jax.jit(draw_phantoms, static_argnums=(2, 3))(
+            feed.at(0), jax.random.key(0), 16, PATCH
+        )
+    both = np.stack([volume, kept(1).density.astype(np.float32)])
+    assert np.isin(np.asarray(batch.volume), both).all()
+    turns = np.asarray(batch.wedge.rotation)
+    np.testing.assert_array_equal(np.abs(turns[:, 0, 0]), 1)
+    np.testing.assert_allclose(np.linalg.det(turns), 1, atol=1e-6)
+    assert set(np.asarray(batch.wedge.tilt_range)[:, 0]) <= {low, kept(1).tilts[0]}
+    whole = stream(scenes=kept).example(0)
+    np.testing.assert_array_equal(whole.volume, volume)
+    assert whole.wedge.tilt_range == (low, high)
+
+
+def test_the_wedge_turns_with_a_patch_that_is_taken_as_it_is():
+    """A volume with a missing wedge does not change when its own wedge is applied again."""
+    wedge = MissingWedge((-40.0, 65.0), "y", 0.0, np.eye(3, dtype=np.float32))
+    white = jax.random.normal(jax.random.key(0), (15, 15, 15))
+    volume, tilts = wedge.apply(white), np.float32([-40.0, 65.0])
+    proper = cube_rotations((15, 15, 15))
+    for turn in np.concatenate([proper, -proper]):
+        (turned,) = rotate_on_grid(turn, volume)
+        own = _as_it_is(turned, turned, jnp.asarray(tilts), jnp.asarray(turn), wedge)
+        np.testing.assert_allclose(own.wedge.apply(turned), turned, atol=1e-4)
 
 
 def test_patches_are_balanced_turned_and_imaged_anew(pool):
