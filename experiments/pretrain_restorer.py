@@ -1,4 +1,4 @@
-"""Trains the restorer that the package ships, which removes noise, on simulated scenes alone.
+"""Trains a restorer that removes noise on simulated scenes alone, for any tomogram.
 
     python experiments/pretrain_restorer.py --out denoise-fast    # 3 CPU-minutes, and the scenes
     python experiments/pretrain_restorer.py --tiny                # a minute, for the tests
@@ -9,8 +9,11 @@ random (`training.Randomisation`); after every few steps other parts replace the
 conditions and other noise. The target is the image of the same conditions without its noise
 (`losses.noise2clean`): contrast transfer, envelope and missing wedge stay as they are, so that the
 restorer learns to remove noise and is not asked to invent what was not measured.
-`experiments/denoise.py` compares it with Wiener's filter. The folder `out` holds the model with its
-card.
+The folder `out` holds the model with its card, and ``cryojax-seg restore --model OUT`` applies it.
+
+It is not among the models of the package: after 1,500 steps it made membranes and microtubules
+easier to find, but its correlation with the truth in shells of frequency was below that of Wiener's
+filter.
 """
 
 import dataclasses

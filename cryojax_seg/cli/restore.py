@@ -50,13 +50,14 @@ class LearningOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Restore:
-    """Restore a tomogram: filter it, or train a network on it without labels and apply that.
+    """Restore a tomogram: remove its noise, or fill its missing wedge as well.
 
-    Networks improve on the Wiener filter; they need the missing wedge and the noise alone, so
-    --tilt-range is needed. Beside OUT.mrc the command writes the folder OUT.run with the model,
-    checkpoints and audit.json, which says how well the result agrees with the measured data and how
-    much power it adds in the missing wedge. Ctrl-C saves and stops; the same command with --resume
-    goes on.
+    By default Wiener's filter removes noise, with the spectrum of the noise from --halves, or from
+    the tomogram if its noise is white. Other methods train a network on the tomogram without
+    labels, for which --tilt-range is needed. Beside OUT.mrc the command writes the folder OUT.run
+    with the model, checkpoints and audit.json, which says how well the result agrees with the
+    measured data and, with --tilt-range, how much power it adds in the missing wedge. Ctrl-C saves
+    and stops; the same command with --resume goes on.
     """
 
     tomogram: Positional[Path]
@@ -68,12 +69,20 @@ class Restore:
         tuple[Path, Path] | None, arg(metavar="EVEN ODD", help_behavior_hint="(default: none)")
     ] = None
     """Half-maps with independent noise, from even and odd tilts or frames of the same series."""
-    method: RestorerMethod | Literal["wiener", "deconvolution"] = "equivariant"
-    """Method of restoration. 'wiener' is the Wiener filter estimated from two half-maps with
-    independent noise; it and 'deconvolution' take seconds. The others train a network on the
-    tomogram: 'n2n' removes noise only, and 'energy' also writes a map of the uncertainty.
-    'simulated' learns from phantoms of this voxel size and tilt range instead. It is the most
-    accurate choice when the sample resembles the phantoms, and unreliable when it does not."""
+    model: Annotated[
+        Path | None, arg(metavar="FOLDER", help_behavior_hint="(default: none, see --method)")
+    ] = None
+    """Folder NAME.run of a restorer that was trained before, such as on another tomogram. It is
+    applied as it is, instead of a --method."""
+    method: Annotated[
+        RestorerMethod | Literal["wiener", "deconvolution"] | None,
+        arg(help_behavior_hint="(default: wiener, without --model)"),
+    ] = None
+    """Method of restoration. 'wiener' is the Wiener filter estimated from two
+    half-maps with independent noise, or from the tomogram; it and 'deconvolution' take seconds. The
+    others train a network on the tomogram: 'n2n' removes noise only, and 'energy' also writes a map
+    of the uncertainty. 'simulated' learns from phantoms of this voxel size and tilt range instead.
+    It is accurate when the sample resembles the phantoms, and unreliable when it does not."""
     memory: float = 2.0
     """Maximum memory for applying the method, in GiB."""
     resume: bool = False
@@ -86,7 +95,10 @@ class Restore:
 
 def run(options: Restore) -> None:
     """Run `Restore`; a ValueError or OSError says in one line what is wrong."""
-    wedge = options.volume.wedge(required=True)
+    trained = options.method not in (None, "wiener", "deconvolution")
+    wedge = options.volume.wedge(required=trained)
+    if options.model is not None and options.method is not None:
+        raise ValueError("--model is a restorer that was trained before; leave --method out")
     if options.method == "deconvolution" and options.deconvolution.defocus is None:
         raise ValueError("--method deconvolution needs --defocus, in micrometre")
     from cryojax_seg import inference, report, runtime
@@ -123,9 +135,12 @@ def run(options: Restore) -> None:
 
 def _method(options: Restore) -> Any:
     """Return the method as `inference.restore_file` takes it."""
-    if options.method != "deconvolution":
-        return options.method
     from cryojax_seg import inference
+
+    if options.model is not None:
+        return inference.load_pretrained(options.model)
+    if options.method != "deconvolution":
+        return options.method or "wiener"
     from cryojax_seg.core.ctf import ContrastTransfer
 
     given = options.deconvolution

@@ -28,10 +28,12 @@ from .picking import pick_by_template as pick_by_template
 from .picking import pick_volumes as pick_volumes
 from .planning import Plan as Plan
 from .planning import plan as plan
-from .restoration import Deconvolution as Deconvolution
 from .restoration import Restored as Restored
 from .restoration import restore_file as restore_file
 from .restored import restore as restore
+from .restorers import Deconvolution as Deconvolution
+from .restorers import Pretrained as Pretrained
+from .restorers import load_pretrained as load_pretrained
 from .scoring import recalibrated_errors as recalibrated_errors
 from .scoring import score_files as score_files
 from .segmentation import Segmented as Segmented

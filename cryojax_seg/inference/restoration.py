@@ -4,16 +4,23 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 from cryojax_seg.core import LocalOperator, MissingWedge, Normalized
-from cryojax_seg.core.ctf import ContrastTransfer
 from cryojax_seg.core.plain import Contrast
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.evaluate.restoration import Audit, audit
 from cryojax_seg.inference import restored
 from cryojax_seg.inference.model import operator_digest
 from cryojax_seg.inference.restored import Source
+from cryojax_seg.inference.restorers import (
+    Deconvolution,
+    Method,
+    Pretrained,
+    learns,
+    method_name,
+    takes_halves,
+)
 from cryojax_seg.inference.segmentation import Progress
 from cryojax_seg.io import (
     MODEL_FILES,
@@ -32,7 +39,6 @@ from cryojax_seg.io import (
 from cryojax_seg.io.files import PathLike, exists_already
 from cryojax_seg.restore import ctf_deconvolution
 from cryojax_seg.training import rundir
-from cryojax_seg.training.config import RestorerMethod
 from cryojax_seg.training.restorers import (
     Learning,
     check_learning,
@@ -42,29 +48,7 @@ from cryojax_seg.training.restorers import (
 )
 
 AUDIT, SPREAD = "audit.json", "spread.mrc"
-
-
-@dataclasses.dataclass(frozen=True)
-class Deconvolution:
-    """Describes Wiener's deconvolution of the contrast transfer, see `restore.ctf_deconvolution`.
-
-    Attributes:
-        transfer: the contrast transfer of the microscope.
-        strength: the strength of the filter; the assumed signal-to-noise ratio grows with it (no
-            unit).
-        phase_flipped: whether the signs of the transfer were corrected before reconstruction.
-
-    >>> from cryojax_seg.core.ctf import ContrastTransfer
-    >>> Deconvolution(ContrastTransfer(defocus=30000.0)).strength
-    1.0
-    """
-
-    transfer: ContrastTransfer
-    strength: float = 1.0
-    phase_flipped: bool = False
-
-
-Method = RestorerMethod | Literal["wiener"] | Deconvolution | LocalOperator
+_COMPLETE = MissingWedge((-90.0, 90.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +76,7 @@ class _Task:
 
     source: Path
     target: Path
-    wedge: MissingWedge
+    wedge: MissingWedge | None
     method: Method
     halves: tuple[Path, ...] | None
     samples: int
@@ -112,10 +96,7 @@ class _Task:
     @property
     def name(self) -> str:
         """Return the method in one word."""
-        if isinstance(self.method, str):
-            return self.method
-        kind = type(self.method).__name__
-        return kind.lower() if isinstance(self.method, Deconvolution) else kind
+        return method_name(self.method)
 
     @property
     def inputs(self) -> list[Path]:
@@ -124,7 +105,7 @@ class _Task:
 
     def job(self) -> dict[str, Any]:
         """Return everything that decides the result, as plain values."""
-        method = self.method
+        method = self.method.restorer if isinstance(self.method, Pretrained) else self.method
         keys = ("wedge", "halves", "samples", "contrast", "voxel_size", "learning")
         values = {key: getattr(self, key) for key in keys}
         told = operator_digest(method) if isinstance(method, LocalOperator) else method
@@ -134,9 +115,9 @@ class _Task:
 def restore_file(
     source: PathLike,
     target: PathLike,
-    wedge: MissingWedge,
+    wedge: MissingWedge | None = None,
     *,
-    method: Method = "equivariant",
+    method: Method = "wiener",
     halves: tuple[PathLike, PathLike] | None = None,
     samples: int = 4,
     memory: float = 2.0,
@@ -156,11 +137,12 @@ def restore_file(
     Args:
         source: a tomogram, in any format that `io.read_tomogram` reads.
         target: the restored volume, .mrc or .zarr, with the contrast and grid of the source.
-        wedge: the missing wedge of the source.
-        method: "equivariant" and the others of `training.fit_restorer` train a network; "energy"
-            also writes NAME.run/spread.mrc, a map of the standard deviation of its samples.
-            "wiener" and a `Deconvolution` are filters. Any other restorer can be passed as well,
-            such as one of another tomogram, see `load_restorer`.
+        wedge: the missing wedge of the source; None if unknown, which is enough for what is not
+            trained on it.
+        method: "wiener", the default, and a `Deconvolution` are filters. "equivariant" and the
+            others of `training.fit_restorer` train a network; "energy" also writes
+            NAME.run/spread.mrc, a map of the standard deviation of its samples. A restorer that was
+            trained before is loaded by `load_pretrained`; any other can be passed as well.
         halves: two tomograms of the same series with independent noise.
         samples: number of samples of "energy" whose mean and standard deviation are written.
         memory: the most memory that the process may use while the restorer is applied, in GiB.
@@ -188,11 +170,13 @@ def restore_file(
     >>> noise = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
     >>> write_mrc(folder / "t.mrc", noise, voxel_size=10.0)
     >>> source, target = folder / "t.mrc", folder / "smooth.mrc"
-    >>> done = restore_file(source, target, MissingWedge((-60.0, 60.0)), method=Gaussian(1.0))
+    >>> done = restore_file(source, target, method=Gaussian(1.0))
     >>> done.volume.name, done.run.name
     ('smooth.mrc', 'smooth.run')
     """
     pair = None if halves is None else tuple(Path(half) for half in halves)
+    if isinstance(method, Pretrained):
+        learning["patch"] = method.card.patch
     task = _Task(
         Path(source), Path(target), wedge, method, pair, samples, memory, contrast, voxel_size,
         resume, overwrite, progress, learning,
@@ -224,6 +208,8 @@ def _restore(task: _Task, run: rundir.Held, outputs: OutputSet) -> Audit:
     """Restore into outputs and a run folder that are held."""
     source = restored.read(task.source, task.halves, task.contrast, task.voxel_size)
     tomogram, volume = source.tomogram, source.volume
+    if isinstance(task.method, Pretrained):
+        task.method.check(tomogram)
     started = bool(outputs.recorded)  # by the same call, which was interrupted
     if task.overwrite and not started:
         rundir.clear(task.run)
@@ -232,11 +218,11 @@ def _restore(task: _Task, run: rundir.Held, outputs: OutputSet) -> Audit:
     outputs.record()
     restorer, steps = _restorer(task, source, run, task.resume or started)
     patch = schedule(task.name, volume.shape, **task.learning).patch
-    low, high = task.wedge.tilt_range
+    tilts = None if task.wedge is None else task.wedge.tilt_range
     card = ModelCard(
         voxel_size=tomogram.voxel_size,
         contrast=task.contrast,
-        tilt_range=(float(low), float(high)),
+        tilt_range=None if tilts is None else (float(tilts[0]), float(tilts[1])),
         patch=patch,
         provenance={"method": task.name, **steps},
     )
@@ -245,19 +231,18 @@ def _restore(task: _Task, run: rundir.Held, outputs: OutputSet) -> Audit:
     if task.method == "energy":
         restored.write_samples(
             restorer, source, task.target, task.run / SPREAD, outputs,
-            wedge=task.wedge, samples=task.samples, seed=task.learning.get("seed", 0),
+            wedge=_known(task.wedge), samples=task.samples, seed=task.learning.get("seed", 0),
             patch=patch, memory=task.memory,
         )  # fmt: skip
     else:
-        if task.method in ("wiener", "simulated") or isinstance(task.method, Deconvolution):
-            # Filters are linear, and the tomogram is the mean of its halves; phantoms have none.
+        if not takes_halves(task.method):
             source = dataclasses.replace(source, halves=None)
         restored.write(
             restorer, source, task.target, outputs,
             model=model_digest(model), patch=patch, memory=task.memory, progress=task.progress,
         )  # fmt: skip
     written = read_tomogram(outputs.staged(task.target)).density
-    found = audit(volume, Normalized(written, volume.intensity), task.wedge)
+    found = audit(volume, Normalized(written, volume.intensity), _known(task.wedge))
     text = json.dumps(dataclasses.asdict(found), indent=1)
     outputs.place(task.run / AUDIT).write_text(text + "\n")
     return found
@@ -269,6 +254,8 @@ def _restorer(
     """Return the restorer of this method, and the steps of its training if it was trained."""
     method, sizes = task.method, source.tomogram.voxel_size
     size = None if sizes is None else sum(sizes) / 3
+    if isinstance(method, Pretrained):
+        return method.restorer, {}
     if isinstance(method, LocalOperator):
         return method, {}
     try:
@@ -286,17 +273,28 @@ def _restorer(
     except ValueError as error:
         raise FileError(f"{task.source}: {error}") from None
     result = fit_restorer(
-        source.volume, task.wedge, source.halves,
+        source.volume, _known(task.wedge), source.halves,
         method=method, voxel_size=size, name=str(task.source),
         run=run, resume=resume, progress=task.progress is not None, **task.learning,
     )  # fmt: skip
     return result.operator, {"steps": result.steps}
 
 
+def _known(wedge: MissingWedge | None) -> MissingWedge:
+    """Return the wedge, or that of which nothing is missing if it is unknown."""
+    return _COMPLETE if wedge is None else wedge
+
+
 def _check(task: _Task) -> None:
     """Raise the errors that can be found before anything is read."""
     if task.target.suffix not in (".mrc", ".zarr"):
         raise ValueError(f"{task.target}: is not a file that ends in .mrc or .zarr")
+    if learns(task.method) and task.wedge is None:
+        raise ParameterError(
+            f"{task.name} learns what the missing wedge is; give the tilt range, -90 to 90 if "
+            "nothing is missing",
+            "tilt_range",
+        )
     check_learning(task.name, task.halves, **task.learning)
     restored.check_memory(task.memory)
     if task.method == "energy" and task.samples < 2:

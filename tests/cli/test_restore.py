@@ -135,10 +135,16 @@ def test_a_restorer_that_cannot_stand_in_front_is_refused(
     "words, complaint",
     [
         (("-o", "OUT/r.mrc", *TILTS, "--method", "deconvolution"), "needs --defocus"),
-        (("-o", "OUT/r.mrc"), "--tilt-range LO HI is needed"),
+        (("-o", "OUT/r.mrc", "--method", "isonet"), "--tilt-range LO HI is needed"),
+        (("-o", "OUT/r.mrc", "--method", "wiener", "--model", "r.run"), "leave --method out"),
+        (("-o", "OUT/r.mrc", "--model", "membrane"), "is a UNet, not a restorer"),
+        (("-o", "OUT/r.mrc", "--model", "nowhere.run"), "nowhere.run: no such model folder"),
         (("-o", "OUT/r.mrc", *TILTS, "--method", "n2n"), "'n2n' needs halves"),
         (("-o", "OUT/r.tif", *TILTS), "ends in .mrc or .zarr"),
-        (("-o", "OUT/r.mrc", *TILTS, "--patch", "18"), "patch must be a multiple of 4"),
+        (
+            ("-o", "OUT/r.mrc", *TILTS, "--method", "isonet", "--patch", "18"),
+            "patch must be a multiple of 4",
+        ),
         (("-o", "OUT/r.mrc", *TILTS, "--resume"), "no run to resume"),
         (
             ("-o", "OUT/r.mrc", *TILTS, "--halves", "even.mrc", "even.mrc"),
@@ -170,6 +176,24 @@ def test_mistakes_are_named_before_work_starts(run, files, tmp_path, words, comp
     assert status == 2
     assert pytest.importorskip("re").search(complaint, said), said
     assert {p.name for p in tmp_path.iterdir()} == {"short.mrc", "coarse.mrc"}
+
+
+def test_by_default_it_is_the_wiener_filter_and_what_was_fitted_restores_again(
+    run, files, filtered, tmp_path
+):
+    """Neither needs a tilt range, without which nothing is said of the wedge."""
+    halves = ("--halves", files / "even.mrc", files / "odd.mrc")
+    words = ("restore", files / "tomogram.mrc", *halves, "-o", tmp_path / "r.mrc")
+    status, _, said = run(*words)
+    assert status == 0, said
+    expected = io.read_mrc(filtered.with_suffix(".mrc")).density
+    np.testing.assert_array_equal(io.read_mrc(tmp_path / "r.mrc").density, expected)
+    audit = json.loads((tmp_path / "r.run" / "audit.json").read_text())
+    assert audit["filled_overall"] is None and audit["agreement_overall"] > 0.5
+    words = ("restore", files / "tomogram.mrc", "--model", filtered, "-o", tmp_path / "again.mrc")
+    status, _, said = run(*words)
+    assert status == 0, said
+    np.testing.assert_array_equal(io.read_mrc(tmp_path / "again.mrc").density, expected)
 
 
 def test_a_constant_volume_is_refused(run, files, tmp_path):

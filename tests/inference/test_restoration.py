@@ -11,7 +11,7 @@ from cryojax_seg.core.ctf import ContrastTransfer
 
 SIZES = (10.0, 10.0, 10.0)
 WEDGE = core.MissingWedge((-60.0, 60.0))
-SMALL = {"steps": 2, "patch": 16, "width": 2}
+SMALL = {"method": "equivariant", "steps": 2, "patch": 16, "width": 2}
 
 
 @pytest.fixture
@@ -59,6 +59,41 @@ def test_from_file_to_file_it_is_the_same_and_the_model_is_kept(series):
         inference.restore_file(series / "t.mrc", done.volume, WEDGE, method="wiener")
 
 
+@pytest.mark.parametrize("method", ["noise2clean", "n2n"])
+def test_what_was_trained_before_needs_no_tilt_range(series, method):
+    """One that learned from whole tomograms restores the whole, and others each half."""
+    card = io.ModelCard(SIZES, patch=16, provenance={"method": method})
+    io.save_model(series / "smooth", restore.LocalContrast(2.0), card)
+    smooth = inference.load_pretrained(series / "smooth")
+    halves = (series / "even.mrc", series / "odd.mrc")
+    done = inference.restore_file(series / "t.mrc", series / "r.mrc", method=smooth, halves=halves)
+    given = None if method == "noise2clean" else halves
+    expected = inference.restore(smooth.restorer, series / "t.mrc", halves=given)
+    np.testing.assert_allclose(io.read_mrc(done.volume).density, expected, atol=1e-6)
+    whole = inference.restore(smooth.restorer, series / "t.mrc")
+    assert np.allclose(expected, whole, atol=1e-3) == (given is None)  # it is not linear
+    card = inference.load_restorer(done.run)[1]
+    assert card.tilt_range is None and card.provenance == {"method": str(series / "smooth")}
+    assert done.audit is not None and done.audit.filled_overall is None
+
+
+@pytest.mark.parametrize(
+    ("size", "known"), [(4.0, False), (7.0, True), (13.0, True), (25.0, False)]
+)
+def test_voxels_that_a_restorer_never_saw(series, size, known, caplog):
+    """Up to twofold off a warning says so, and beyond it is refused."""
+    card = io.ModelCard(SIZES, voxel_sizes=(9.0, 12.0))
+    smooth = inference.Pretrained("smooth", restore.Gaussian(1.0), card)
+    words = (series / "t.mrc", series / "r.mrc")
+    if known:
+        inference.restore_file(*words, method=smooth, voxel_size=size)
+        assert "smooth learned from 9 to 12 A; compare" in caplog.text
+        return
+    with pytest.raises(io.FileError, match="more than twofold off. Use wiener"):
+        inference.restore_file(*words, method=smooth, voxel_size=size)
+    assert not (series / "r.mrc").exists()
+
+
 def test_filters_are_fitted_to_the_tomogram(series):
     halves = (series / "even.mrc", series / "odd.mrc")
     done = inference.restore_file(
@@ -80,7 +115,7 @@ def test_filters_are_fitted_to_the_tomogram(series):
 @pytest.mark.slow
 def test_energy_writes_the_spread_of_its_samples(series):
     done = inference.restore_file(
-        series / "t.mrc", series / "r.mrc", WEDGE, method="energy", samples=2, **SMALL
+        series / "t.mrc", series / "r.mrc", WEDGE, samples=2, **SMALL | {"method": "energy"}
     )
     spread = io.read_mrc(done.run / "spread.mrc").density
     assert spread.shape == (20, 24, 28) and (spread >= 0).all() and spread.max() > 0
@@ -105,10 +140,11 @@ def test_a_training_that_was_interrupted_goes_on(series, monkeypatch):
     ("settings", "message"),
     [
         ({"method": "n2n"}, "'n2n' needs halves"),
-        ({"patch": 18}, "patch must be a multiple of 4"),
-        ({"phantoms": 0}, "phantoms must be 1 or more"),
+        ({"method": "isonet", "patch": 18}, "patch must be a multiple of 4"),
+        ({"method": "simulated", "phantoms": 0}, "phantoms must be 1 or more"),
         ({"method": "energy", "samples": 1}, "samples must be 2 or more"),
         ({"memory": 0.5}, "memory must be above 0.9 GiB"),
+        ({"method": "equivariant", "wedge": None}, "give the tilt range, -90 to 90 if nothing"),
         ({"resume": True}, "r.run: there is no run to resume"),
         ({"resume": True, "overwrite": True}, "exclude each other"),
         ({"halves": ("even.mrc", "even.mrc")}, "hold the same values"),
@@ -118,7 +154,7 @@ def test_settings_without_meaning_are_refused(series, monkeypatch, settings, mes
     monkeypatch.chdir(series)
     before = sorted(series.iterdir())
     with pytest.raises(ValueError, match=message):
-        inference.restore_file("t.mrc", "r.mrc", WEDGE, **settings)
+        inference.restore_file("t.mrc", "r.mrc", **{"wedge": WEDGE} | settings)
     with pytest.raises(ValueError, match="ends in .mrc or .zarr"):
         inference.restore_file("t.mrc", "r.tif", WEDGE)
     assert sorted(series.iterdir()) == before
