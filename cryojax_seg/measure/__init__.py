@@ -47,6 +47,9 @@ from cryojax_seg.measure.midsurface import membrane_mesh as membrane_mesh
 from cryojax_seg.measure.midsurface import oriented_normals as oriented_normals
 from cryojax_seg.measure.midsurface import sheet_curvature as sheet_curvature
 from cryojax_seg.measure.network import Orientation as Orientation
+from cryojax_seg.measure.network import (
+    least_persistence_length_angstrom as least_persistence_length_angstrom,
+)
 from cryojax_seg.measure.network import median_spacing_angstrom as median_spacing_angstrom
 from cryojax_seg.measure.network import neighbour_spacing_angstrom as neighbour_spacing_angstrom
 from cryojax_seg.measure.network import orientation as orientation

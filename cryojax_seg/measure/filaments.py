@@ -29,7 +29,8 @@ class FilamentRow:
         instance: its number, from 1, longest first; or that in the instance map.
         length_nm: the length along the axis, with the interval of the axis fitted to sampled masks.
         end_to_end_nm: the distance between its ends.
-        tortuosity: the length over the distance between its ends, 1 if straight.
+        tortuosity: the length over the distance between its ends, 1 if straight; None if it is more
+            than the largest curvature allows (`TracingLimits`), which is an error of the tracing.
         mean_curvature_per_nm: the mean curvature over its length, of the waves that tracing keeps.
             The noise of a mask of 10 angstrom voxels bends even straight axes by some 0.002 per
             nanometre.
@@ -44,7 +45,7 @@ class FilamentRow:
     instance: int
     length_nm: Measured
     end_to_end_nm: float
-    tortuosity: float
+    tortuosity: float | None
     mean_curvature_per_nm: float
     radius_nm: float
     spacing_nm: float | None
@@ -77,8 +78,11 @@ class FilamentSummary:
         order_if_random: the order parameter that random directions exceed in one case of 20.
         director_zyx: the common direction.
         spacing_nm: the median distance to the nearest other axis; None without neighbours.
+        ends: the number of ends of filaments that are not cut by a face of the volume.
         persistence_length_um: the persistence length, see `persistence_length_angstrom`; None if
-            the filaments are too few or too short.
+            the filaments are too few, too short or too straight for an interval with an upper end.
+        persistence_length_at_least_um: the smallest persistence length that their straightness
+            allows, see `least_persistence_length_angstrom`; None if all are too short.
     """
 
     count: Measured
@@ -90,7 +94,9 @@ class FilamentSummary:
     order_if_random: float | None
     director_zyx: tuple[float, float, float] | None
     spacing_nm: Measured | None
+    ends: int
     persistence_length_um: Measured | None
+    persistence_length_at_least_um: float | None
 
 
 def measure_filaments(
@@ -162,8 +168,14 @@ def measure_filaments(
     )
     shortest = max(10 / limits.maximum_curvature_per_nm, 200.0)
     persistence = network.persistence_length_angstrom(found, shortest_angstrom=shortest, seed=seed)
+    least = network.least_persistence_length_angstrom(found)
+    if persistence and not math.isfinite(persistence.high or math.inf):
+        persistence = None  # no number, but a bound
+    if persistence and least and persistence.value < least:
+        persistence = None
+    most = limits.maximum_curvature_per_nm
     rows = [
-        _row(i, f, _measured(0.1 * f.length_angstrom, own), s)
+        _row(i, f, _measured(0.1 * f.length_angstrom, own), s, most)
         for i, f, own, s in zip(
             names or range(1, len(found) + 1), found, lengths, spacings, strict=True
         )
@@ -178,7 +190,9 @@ def measure_filaments(
         order_if_random=order.order_if_random if order else None,
         director_zyx=order.director_zyx if order else None,
         spacing_nm=spacing.scaled(0.1) if spacing else None,
+        ends=sum(not cut for f in found for cut in f.at_border),
         persistence_length_um=persistence.scaled(1e-4) if persistence else None,
+        persistence_length_at_least_um=1e-4 * least if least else None,
     )
 
 
@@ -206,16 +220,21 @@ def _measured(value: float | int, sampled: Sequence[float | int]) -> Measured:
     return Measured(float(value), min(low, float(value)), max(high, float(value)))
 
 
-def _row(number: int, filament: Filament, length: Measured, spacing: np.ndarray) -> FilamentRow:
+def _row(
+    number: int, filament: Filament, length: Measured, spacing: np.ndarray, largest_per_nm: float
+) -> FilamentRow:
     places = filament.arc_lengths_angstrom(max(filament.length_angstrom / 200, 1.0))
     start, stop = filament.ends_angstrom
     apart = float(np.linalg.norm(stop - start))
     known = spacing[np.isfinite(spacing)]
+    tortuosity = filament.length_angstrom / max(apart, 1e-9)
+    half = 0.05 * filament.length_angstrom * largest_per_nm  # of the angle of the most bent arc
+    possible = half >= np.pi / 2 or tortuosity <= 1.02 * half / np.sin(half)
     return FilamentRow(
         instance=number,
         length_nm=length,
         end_to_end_nm=0.1 * apart,
-        tortuosity=round(filament.length_angstrom / max(apart, 1e-9), 6),
+        tortuosity=round(tortuosity, 6) if possible else None,
         mean_curvature_per_nm=10 * float(filament.curvature_per_angstrom(places).mean()),
         radius_nm=0.1 * filament.radius_angstrom,
         spacing_nm=0.1 * float(np.median(known)) if len(known) else None,

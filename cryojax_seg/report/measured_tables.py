@@ -72,12 +72,20 @@ def _filaments(classes: dict[str, Any]) -> Table:
             text(row["length_density_um_per_um3"]),
             text(row["spacing_nm"]),
             f"{text(row['order_parameter'])}, by chance {text(row['order_if_random'])}",
-            text(row["persistence_length_um"]),
+            _persistence(row),
         )
         for name, row in classes.items()
     ]
     columns = ("class", "length (um)", "per volume (um/um^3)", "spacing (nm)", "order")
     return "filaments", (*columns, "persistence length (um)"), lines
+
+
+def _persistence(row: dict[str, Any]) -> str:
+    """Return the persistence length of filaments, or the bound that stands for it."""
+    least = row.get("persistence_length_at_least_um")
+    if row["persistence_length_um"] is None and least:
+        return f"at least {text(least)}"
+    return text(row["persistence_length_um"])
 
 
 def _complexes(classes: dict[str, Any]) -> Table:
