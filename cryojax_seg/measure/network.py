@@ -238,7 +238,7 @@ def least_persistence_length_angstrom(
         precision_angstrom: the error of an axis, which bends half of it against the other half.
 
     Returns:
-        the bound; None without filaments longer than four diameters.
+        the bound; None without a filament of two diameters or more beside what is left out.
 
     >>> line = Filament.through(np.array([[0.0, 0, 0], [0, 0, 1000], [0, 0, 2000]]))
     >>> round(least_persistence_length_angstrom([line] * 5), -6)
@@ -248,7 +248,7 @@ def least_persistence_length_angstrom(
     for f in filaments:
         low, high = (2 * f.radius_angstrom * cut for cut in f.at_border)
         length = f.length_angstrom - low - high
-        if length < max(8 * f.radius_angstrom, 1.0):
+        if length < max(4 * f.radius_angstrom, 1.0):
             continue
         points = f.at(np.linspace(low, f.length_angstrom - high, 65))
         bend = 6 * legendre.legfit(np.linspace(-1, 1, 65), points, 2)[2] / length
