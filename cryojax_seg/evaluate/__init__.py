@@ -1,4 +1,4 @@
-"""Scores of a segmentation: overlap, surfaces, topology, particles, calibration, visibility.
+"""Scores of a segmentation: voxels, objects, surfaces, topology, particles, calibration.
 
 Everything here runs on the host with NumPy and SciPy. Weights mean what they mean in training:
 a voxel of weight 0 was not annotated and has no effect on any score, whatever it holds.
@@ -22,6 +22,8 @@ from cryojax_seg.evaluate.mirrored import mirrored_axes as mirrored_axes
 from cryojax_seg.evaluate.normals import mask_normals as mask_normals
 from cryojax_seg.evaluate.overlap import Overlap as Overlap
 from cryojax_seg.evaluate.overlap import overlap as overlap
+from cryojax_seg.evaluate.panoptic import Panoptic as Panoptic
+from cryojax_seg.evaluate.panoptic import panoptic as panoptic
 from cryojax_seg.evaluate.ranking import Ranking as Ranking
 from cryojax_seg.evaluate.ranking import rank as rank
 from cryojax_seg.evaluate.restoration import Audit as Audit
