@@ -105,6 +105,13 @@ def few_slices(rows, claims):
     assert rows[0]["slices"] == 0 and {row["slices"] for row in rows[1:]} == {1}
 
 
+def counting(rows, claims):
+    """Each way counts the same scene, and lumens tell vesicles apart that are one component."""
+    found = {row["way"]: row for row in rows}
+    assert set(found) == {"components", "labels", "probabilities"}
+    assert found["labels"]["quality"] >= found["components"]["quality"]
+
+
 def pretrained(rows, claims):
     """Membranes are found at both voxel sizes, better than by chance."""
     assert [row["data"] for row in rows] == ["10 angstrom", "14 angstrom"]
@@ -147,6 +154,7 @@ LANDMARKS = {
     check.__name__: check
     for check in (
         averaging,
+        counting,
         few_slices,
         fine_tuning,
         neighbourhood,
@@ -167,6 +175,7 @@ LANDMARKS = {
     "script",
     [
         "averaging",
+        "counting",
         "few_slices",
         "fine_tuning",
         "normalisation",

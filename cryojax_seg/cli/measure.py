@@ -17,13 +17,14 @@ from cryojax_seg.cli.geometry import VoxelSize
 class Measure:
     """Measure the objects of a label volume in nanometres.
 
-    Writes OUTPUT/instances.csv (one row for each object), OUTPUT/summary.json and
-    OUTPUT/report.html (one file, opens offline). Coordinates (z_nm, y_nm, x_nm, meshes) count from
-    the origin of the file, as in other programs. Each object has its distances to every other
-    class, from surface to surface (minimum and mean) and from its centre. lumen_nm3 is the volume
-    that a membrane encloses, without the membrane: in 3D where the membrane is closed, else within
-    z slices, and 0 where nothing is enclosed. With probabilities, values have 95 % intervals: the
-    range over level sets, given that the object exists.
+    Writes OUTPUT/instances.csv (one row for each object), OUTPUT/summary.json, OUTPUT/report.html
+    (one file, opens offline) and OUTPUT/instances/CLASS.mrc, where each voxel has the number that
+    its object has in the table; --instances reads it again. Coordinates (z_nm, y_nm, x_nm, meshes)
+    count from the origin of the file, as in other programs. Each object has its distances to every
+    other class, from surface to surface (minimum and mean) and from its centre. lumen_nm3 is the
+    volume that a membrane encloses, without the membrane: in 3D where the membrane is closed, else
+    within z slices, and 0 where nothing is enclosed. With probabilities, values have 95 %
+    intervals: the range over level sets, given that the object exists.
     """
 
     labels: Annotated[Positional[Path | None], default("LABELS", "none")] = None
@@ -48,11 +49,11 @@ class Measure:
     tubes=filament. It replaces the kind that the name decides."""
     membranes: Annotated[tuple[int, ...], default("LABEL ...", "by kind")] = ()
     """Labels that are membranes; the same as --kind LABEL=membrane."""
-    smallest: int = 50
+    smallest: Annotated[int | None, default("N", "50; membranes: 16 square thicknesses")] = None
     """Minimum size of an object in voxels. Smaller objects are left out."""
     split: bool = False
-    """Split organelles and complexes at their necks, and membranes at valleys of the
-    probability."""
+    """Split organelles and complexes at their necks, and membranes at valleys of the probability.
+    Membranes that touch are separate objects in any case, by the lumens that they enclose."""
     rim: Literal["flat", "round"] = "flat"
     """How membrane labels end at open edges. 'flat' labels end with the membrane; 'round' labels
     extend half a thickness further, like labels dilated from a surface."""

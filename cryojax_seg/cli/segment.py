@@ -75,7 +75,8 @@ class CleanOptions:
         ),
     ] = ()
     instances: bool = False
-    """Also write NAME.instances.mrc with a number for each object."""
+    """Also write NAME.instances.mrc with a number for each object. Membranes that touch are
+    separate objects, by the lumens that they enclose; with --probabilities also those with gaps."""
     skeleton: Annotated[
         Literal["auto", "surface", "line"] | None,
         default(

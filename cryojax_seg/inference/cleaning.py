@@ -1,8 +1,10 @@
 """Cleans the labels of a segmentation, and numbers and thins its objects, slab by slab."""
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, TypedDict, Unpack
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
@@ -12,7 +14,9 @@ from cryojax_seg.errors import ParameterError
 from cryojax_seg.measure import slabs, thin
 from cryojax_seg.measure.holes import with_filled_holes
 from cryojax_seg.measure.kinds import kind_of
-from cryojax_seg.measure.slabs import Part, Read
+from cryojax_seg.measure.separation import number_membranes
+from cryojax_seg.measure.slabs import Objects, Part, Read
+from cryojax_seg.measure.tiled import ReadBox
 
 Write = Callable[[slice, np.ndarray], None]
 Skeleton = Literal["auto", "surface", "line"]
@@ -31,7 +35,7 @@ class CleanSettings(TypedDict, total=False):
             A hole is background, connected by faces, that touches one class and no face of the
             tomogram.
         instances: whether to write a volume with a number for each object, NAME.instances, beside
-            the labels.
+            the labels. Membranes that touch are separate objects, see `Cleaning.objects`.
         skeleton: whether to write the mid-surfaces of membranes and the centre lines of filaments
             as labels, NAME.skeleton, beside the labels: "auto" for the classes whose names say
             that they are one or the other; "surface" or "line" for that of every class.
@@ -54,6 +58,7 @@ class Cleaning:
         fill_holes: voxels of the largest hole in each class that is filled; 0 for none.
         instances: whether objects are numbered.
         forms: what the skeleton of each class is; None for none.
+        membranes: which classes are membranes; by default none.
 
     >>> Cleaning((0.0,), (0.0,)).changes, Cleaning((8.0, 0.0), (0.0, 0.0)).changes
     (False, True)
@@ -63,6 +68,7 @@ class Cleaning:
     fill_holes: tuple[float, ...]
     instances: bool = False
     forms: tuple[thin.Form | None, ...] = ()
+    membranes: tuple[bool, ...] = ()
 
     @property
     def changes(self) -> bool:
@@ -90,9 +96,40 @@ class Cleaning:
         if max(self.fill_holes) >= 1:
             _replace(with_filled_holes(read, shape, self.fill_holes), write)
 
-    def objects(self, read: Read, shape: Shape) -> slabs.Objects:
-        """Find the objects of all classes, by 26 neighbours."""
-        return slabs.objects(read, shape, range(1, len(self.min_size) + 1))
+    def objects(
+        self, read: ReadBox, shape: Shape, folder: Path, maps: Mapping[int, Any] | None = None
+    ) -> Objects:
+        """Number the objects of all classes, one class after the other.
+
+        Membranes that touch are separate objects, see `measure.separate_membranes`; objects of
+        other classes are connected components by 26 neighbours.
+
+        Args:
+            read: returns the labels of a box.
+            shape: of the volume.
+            folder: where the numbers are kept meanwhile, in a file without a name.
+            maps: the probability of each label, as far as they are known.
+
+        >>> labels = np.zeros((4, 4, 4), np.int8); labels[1:3, 1:3] = 1
+        >>> Cleaning((0.0,), (0.0,)).objects(labels.__getitem__, labels.shape, Path(".")).counts
+        {1: 1}
+        """
+        values = range(1, len(self.min_size) + 1)
+        membranes = dict.fromkeys(values, False) | dict(enumerate(self.membranes, 1))
+        rest = [value for value in values if not membranes[value]]
+        found = {}
+        if rest:
+            every = (slice(shape[1]), slice(shape[2]))
+            others = slabs.objects(lambda z: read((z, every[0], every[1])), shape, rest)
+            found = dict(others.classes)
+        for value in values:
+            if membranes[value]:
+                numbers = _on_disk(shape, folder)
+                count = number_membranes(
+                    numbers, lambda box, value=value: read(box) == value, (maps or {}).get(value)
+                )
+                found[value] = Numbered(numbers, count)
+        return Objects({value: found[value] for value in values})
 
     def skeletons(self, read: Read, shape: Shape) -> Iterator[Part]:
         """Yield the z sections of each slab, and the labels of the skeletons in it, int8."""
@@ -110,6 +147,31 @@ class Cleaning:
             for (value, _), (_, inside) in zip(found, parts, strict=True):
                 labels[inside] = value
             yield parts[0][0], labels
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Numbered:
+    """Holds the numbers of the objects of one class, and yields them as `slabs.Components` does.
+
+    Attributes:
+        numbers: int32 ``(z, y, x)``, which may be on disk.
+        count: number of the objects.
+    """
+
+    numbers: np.ndarray
+    count: int
+
+    def slabs(self) -> Iterator[Part]:
+        """Yield the z sections of each slab and the number of every voxel."""
+        shape: Any = self.numbers.shape
+        for z in slabs.slabs(shape[0], slabs.depth_of(shape)):
+            yield z, np.asarray(self.numbers[z])
+
+
+def _on_disk(shape: Shape, folder: Path) -> np.ndarray:
+    """Return an int32 array in a file that vanishes with it."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, np.int32, "w+", shape=tuple(shape))
 
 
 def _replace(parts: Iterator[Part], write: Write) -> None:
@@ -164,7 +226,8 @@ def cleaning(
     least = tuple(value * (1 - 1e-9) for value in found["min_size"])
     most = tuple(value * (1 + 1e-9) for value in found["fill_holes"])
     forms = _forms(classes, settings.get("skeleton"))
-    return Cleaning(least, most, settings.get("instances", False), forms)
+    membranes = tuple(kind_of(name) == "membrane" for name in classes)
+    return Cleaning(least, most, settings.get("instances", False), forms, membranes)
 
 
 def _forms(classes: Sequence[str], skeleton: Skeleton | None) -> tuple[thin.Form | None, ...]:

@@ -1,6 +1,7 @@
 """Segments one tomogram by a model, in memory or from file to file."""
 
 import dataclasses
+import functools
 import itertools
 import logging
 import time
@@ -329,10 +330,22 @@ def _write(
             add(skeleton, np.dtype(np.int8), work.cleaning.skeletons(read, shape), names)
         if numbers is None:
             return shares, None
-        found = work.cleaning.objects(read, shape)
+        readers = [_Written(functools.partial(job.read, n)) for n in range(len(outputs))]
+        maps = dict(enumerate(readers[1:], 1))
+        found = work.cleaning.objects(readers[0].read, shape, numbers.parent, maps)
         kind = number_type(sum(found.counts.values()), numbers.suffix)
         add(numbers, kind, found.slabs())
         return shares, {names[value]: n for value, n in found.counts.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    """Reads boxes of a volume that was written, by square brackets as from an array."""
+
+    read: Callable[[Any], np.ndarray]
+
+    def __getitem__(self, box: Any) -> np.ndarray:
+        return self.read(box)
 
 
 def _sections(z: slice, shape: Shape) -> tuple[slice, ...]:

@@ -70,11 +70,19 @@ def write_object_meshes(
     folder.mkdir()
     origin = np.asarray(origin_angstrom)
     for name, objects in meshes.items():
-        plain_name = re.sub(r"[^A-Za-z0-9_.]+", "_", name)
         for number, mesh in objects:
             values = {"mean_curvature": mesh.mean, "gaussian_curvature": mesh.gaussian}
-            path = folder / f"{plain_name}-{number}.{suffix}"
+            path = folder / f"{plain_name(name)}-{number}.{suffix}"
             write_mesh(path, 10.0 * mesh.vertices + origin, mesh.faces, values)
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a class as a part of the name of a file.
+
+    >>> plain_name("outer membrane / ER")
+    'outer_membrane_ER'
+    """
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name)
 
 
 def _cell(value: Any) -> Any:

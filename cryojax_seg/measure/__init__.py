@@ -58,6 +58,7 @@ from cryojax_seg.measure.objects import Instance as Instance
 from cryojax_seg.measure.objects import components as components
 from cryojax_seg.measure.objects import instances as instances
 from cryojax_seg.measure.objects import renumber as renumber
+from cryojax_seg.measure.objects import split_at_valleys as split_at_valleys
 from cryojax_seg.measure.objects import split_membranes as split_membranes
 from cryojax_seg.measure.objects import split_touching as split_touching
 from cryojax_seg.measure.objects import whole_numbers as whole_numbers
@@ -76,6 +77,9 @@ from cryojax_seg.measure.pairs import pair_correlation as pair_correlation
 from cryojax_seg.measure.region import Region as Region
 from cryojax_seg.measure.scene import ObjectClass as ObjectClass
 from cryojax_seg.measure.sections import soft_length as soft_length
+from cryojax_seg.measure.separation import lumens as lumens
+from cryojax_seg.measure.separation import number_membranes as number_membranes
+from cryojax_seg.measure.separation import separate_membranes as separate_membranes
 from cryojax_seg.measure.thickness import Sheet as Sheet
 from cryojax_seg.measure.thickness import membrane_sheet as membrane_sheet
 from cryojax_seg.measure.tracing import TracingLimits as TracingLimits

@@ -75,6 +75,18 @@ class MeasuredClass:
             return [tube(axis, 10 * min(self.voxel_nm), 0.1) for axis in self.axes]
         return [outline(mask, self.voxel_nm, start) for _, start, mask in self.boxes]
 
+    def numbers(self, shape: Sequence[int]) -> np.ndarray:
+        """Return the number of the object of each voxel, as in the rows; 0 outside.
+
+        Args:
+            shape: of the label volume.
+        """
+        found = np.zeros(tuple(shape), np.int32)
+        for number, start, mask in self.boxes:
+            box = tuple(slice(a, a + n) for a, n in zip(start, mask.shape, strict=True))
+            found[box][mask] = number
+        return found
+
     def meshes(self, rim: Rim = "flat") -> Iterator[tuple[int, Mesh]]:
         """Yield each object's number and its mesh in the volume, in nanometres.
 
@@ -130,7 +142,7 @@ def measure_classes(
     voxel_size_angstrom: tuple[float, float, float],
     classes: Sequence[ObjectClass],
     *,
-    smallest: int = 50,
+    smallest: int | None = None,
     split: bool = False,
     rim: Rim = "flat",
     farthest_angstrom: float | int = 1000.0,
@@ -144,9 +156,11 @@ def measure_classes(
         labels: ``(z, y, x)`` integers; 0 is background.
         voxel_size_angstrom: voxel size along z, y, x.
         classes: the classes to measure. A class without voxels gets no rows and totals of 0.
-        smallest: objects of fewer voxels are left out, except for a class with its own `numbers`.
+        smallest: objects of fewer voxels are left out, except for a class with its own `numbers`;
+            by default 50 voxels, and for membranes as in `separate_membranes`.
         split: whether to split organelles and complexes at their necks, and membranes where the
-            probability has a valley between them.
+            probability has a valley between them. Membranes that touch are separate objects in any
+            case, see `separate_membranes`.
         rim: how labels of membranes end at open edges, see `membrane_area`.
         farthest_angstrom: the largest distance between membranes that is measured.
         contact_angstrom: membranes whose mid-surfaces are this near are in contact.
@@ -190,7 +204,7 @@ def measure_classes(
 
 
 def _measured(
-    scene: Scene, one: ObjectClass, smallest: int, split: bool, rim: Rim, report: Progress
+    scene: Scene, one: ObjectClass, smallest: int | None, split: bool, rim: Rim, report: Progress
 ) -> MeasuredClass:
     """Measure one class, in the frame of the volume."""
     if one.kind == "filament":

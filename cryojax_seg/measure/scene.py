@@ -10,10 +10,12 @@ from scipy import ndimage
 
 from cryojax_seg.measure.boxes import MARGIN, Nanometres
 from cryojax_seg.measure.kinds import Kind
-from cryojax_seg.measure.objects import components, split_membranes, split_touching
+from cryojax_seg.measure.objects import components, split_at_valleys, split_touching
 from cryojax_seg.measure.region import Region
+from cryojax_seg.measure.separation import separate_membranes
 
 Box = tuple[slice, ...]
+SMALLEST = 50  # voxels of an object that is no membrane
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,7 +76,9 @@ class Scene:
             organelle=of_kind("organelle"),
         )
 
-    def objects(self, one: ObjectClass, smallest: int, split: bool) -> tuple[Box, np.ndarray]:
+    def objects(
+        self, one: ObjectClass, smallest: int | None, split: bool
+    ) -> tuple[Box, np.ndarray]:
         """Return the box around a class, and the numbers of its objects there, largest first."""
         (found,) = ndimage.find_objects(self.mask(one).view(np.int8)) or (None,)
         if found is None:
@@ -86,9 +90,13 @@ class Scene:
         if one.numbers is not None:
             return box, one.numbers[box]
         mask = self.labels[box] == one.label
-        if split and one.kind in ("organelle", "complex"):
+        if one.kind == "membrane":
+            own = None if one.probability is None else np.asarray(one.probability[box], np.float32)
+            found = separate_membranes(mask, own, smallest)
+            if split and own is not None:
+                found = split_at_valleys(found, own, smallest=smallest or SMALLEST)
+            return box, found
+        smallest = SMALLEST if smallest is None else smallest
+        if split:
             return box, split_touching(mask, self.voxel_nm, smallest=smallest)
-        if split and one.kind == "membrane" and one.probability is not None:
-            own = np.where(mask, np.asarray(one.probability[box], np.float32), 0)
-            return box, split_membranes(own, level=0.0, smallest=smallest)
         return box, components(mask, smallest)

@@ -7,8 +7,8 @@ slab, and at most 64 MB of what the first pass found, so that most slabs need no
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from scipy import ndimage, sparse
@@ -202,6 +202,20 @@ def without_small(
         yield z, np.where(gone, 0, volume(z))
 
 
+@runtime_checkable
+class Counted(Protocol):
+    """Tells the objects of one class: how many there are, and their numbers slab by slab."""
+
+    @property
+    def count(self) -> int:
+        """Return the number of objects."""
+        ...
+
+    def slabs(self) -> Iterator[Part]:
+        """Yield the z sections of each slab and the number of every voxel."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objects:
     """Numbers the objects of all classes of a label volume, one class after the other.
@@ -209,11 +223,10 @@ class Objects:
     Returned by `objects`.
 
     Attributes:
-        classes: the components of each class, by its label.
-        shape: of the volume.
+        classes: the objects of each class, by its label.
     """
 
-    classes: dict[int, Components]
+    classes: Mapping[int, Counted]
 
     @property
     def counts(self) -> dict[int, int]:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.io.measurements import write_object_meshes, write_objects
+from cryojax_seg.inference.cleaning import number_type
+from cryojax_seg.io.measurements import plain_name, write_object_meshes, write_objects
+from cryojax_seg.io.mrc import write_mrc
 from cryojax_seg.measure import Measurements
 from cryojax_seg.report.measured import measurement_page
 
 TABLE, SUMMARY, REPORT = "instances.csv", "summary.json", "report.html"
 _MESHES = ("meshes/*.ply", "meshes/*.obj", "meshes/*.stl")
-MEASUREMENT_FILES = (TABLE, SUMMARY, REPORT, *_MESHES)
+MEASUREMENT_FILES = (TABLE, SUMMARY, REPORT, "instances/*.mrc", *_MESHES)
 
 
 def write_measurements(
@@ -29,8 +31,9 @@ def write_measurements(
     """Write the measurements of a label volume into a new folder.
 
     Args:
-        folder: the folder, which gets ``instances.csv`` (one row for each object), ``summary.json``
-            and ``report.html``.
+        folder: the folder, which gets ``instances.csv`` (one row for each object),
+            ``summary.json``, ``report.html``, and ``instances/CLASS.mrc`` with the number of the
+            object of each voxel for every class but filaments.
         found: as `measure.measure_classes` returns it.
         volume: the labels, as `io.read_object_classes` returns them.
         options: plain values that say how it was measured, kept in the summary.
@@ -51,7 +54,7 @@ def write_measurements(
     >>> write_measurements(folder, found, volume)["classes"]["vesicle"]["count"]
     1
     >>> sorted(path.name for path in folder.iterdir())
-    ['instances.csv', 'report.html', 'summary.json']
+    ['instances', 'instances.csv', 'report.html', 'summary.json']
     """
     summary = {
         "labels": volume.name,
@@ -70,6 +73,7 @@ def write_measurements(
     write_objects(folder / TABLE, rows)
     (folder / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
     (folder / REPORT).write_text(measurement_page(summary, rows), "utf-8")
+    _write_instances(folder / "instances", found, volume)
     if meshes is not None:
         surfaces = {
             name: one.meshes(rim)
@@ -78,6 +82,16 @@ def write_measurements(
         }
         write_object_meshes(folder / "meshes", meshes, surfaces, volume.corner())
     return summary
+
+
+def _write_instances(folder: Path, found: Measurements, volume: Tomogram) -> None:
+    """Write a volume for each class that has objects with voxels of their own."""
+    for name, one in found.classes.items():
+        if one.boxes:
+            folder.mkdir(exist_ok=True)
+            numbers = one.numbers(volume.density.shape)
+            kind = number_type(int(numbers.max()), ".mrc")
+            write_mrc(folder / f"{plain_name(name)}.mrc", numbers.astype(kind), volume)
 
 
 def _plain(value: Any) -> Any:
