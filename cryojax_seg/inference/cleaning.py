@@ -168,6 +168,21 @@ class Numbered:
             yield z, np.asarray(self.numbers[z])
 
 
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """Reads boxes of a volume that was written, by square brackets as from an array.
+
+    >>> Written(np.arange(4).__getitem__)[slice(1, 3)].tolist()
+    [1, 2]
+    """
+
+    read: Callable[[Any], np.ndarray]
+
+    def __getitem__(self, box: Any) -> np.ndarray:
+        """Return what is written in a box."""
+        return self.read(box)
+
+
 def _on_disk(shape: Shape, folder: Path) -> np.ndarray:
     """Return an int32 array in a file that vanishes with it."""
     with tempfile.TemporaryFile(dir=folder) as file:

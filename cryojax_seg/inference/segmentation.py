@@ -14,7 +14,7 @@ import numpy as np
 from cryojax_seg.core import Tomogram, apply_tiles, label_names
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.errors import ParameterError
-from cryojax_seg.inference.cleaning import number_type
+from cryojax_seg.inference.cleaning import Written, number_type
 from cryojax_seg.inference.engine import Engine, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.inference.planning import Plan, plan
@@ -330,22 +330,12 @@ def _write(
             add(skeleton, np.dtype(np.int8), work.cleaning.skeletons(read, shape), names)
         if numbers is None:
             return shares, None
-        readers = [_Written(functools.partial(job.read, n)) for n in range(len(outputs))]
+        readers = [Written(functools.partial(job.read, n)) for n in range(len(outputs))]
         maps = dict(enumerate(readers[1:], 1))
         found = work.cleaning.objects(readers[0].read, shape, numbers.parent, maps)
         kind = number_type(sum(found.counts.values()), numbers.suffix)
         add(numbers, kind, found.slabs())
         return shares, {names[value]: n for value, n in found.counts.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Written:
-    """Reads boxes of a volume that was written, by square brackets as from an array."""
-
-    read: Callable[[Any], np.ndarray]
-
-    def __getitem__(self, box: Any) -> np.ndarray:
-        return self.read(box)
 
 
 def _sections(z: slice, shape: Shape) -> tuple[slice, ...]:
