@@ -21,7 +21,6 @@ from cryojax_seg.measure.tiled import ReadBox
 Write = Callable[[slice, np.ndarray], None]
 Skeleton = Literal["auto", "surface", "line"]
 Volumes = float | int | Mapping[str, float | int]
-_EXACT = 2**24  # the largest number up to which float32 holds every integer
 
 
 class CleanSettings(TypedDict, total=False):
@@ -260,26 +259,3 @@ def _forms(classes: Sequence[str], skeleton: Skeleton | None) -> tuple[thin.Form
             "skeleton",
         )
     return found
-
-
-def number_type(count: int, suffix: str) -> np.dtype:
-    """Return the type of a volume with the numbers of so many objects.
-
-    MRC has no integers above 65,535; float32 holds them exactly up to 16,777,216.
-
-    Raises:
-        ValueError: if an MRC file cannot hold the numbers.
-
-    >>> number_type(3, ".mrc").name, number_type(70_000, ".mrc").name
-    ('uint16', 'float32')
-    """
-    if count <= np.iinfo(np.uint16).max:
-        return np.dtype(np.uint16)
-    if suffix != ".mrc":
-        return np.dtype(np.int32)
-    if count > _EXACT:
-        raise ValueError(
-            f"an MRC file numbers up to {_EXACT:,} objects, and there are {count:,}; remove small "
-            "ones, or write another format"
-        )
-    return np.dtype(np.float32)

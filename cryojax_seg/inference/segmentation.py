@@ -14,7 +14,7 @@ import numpy as np
 from cryojax_seg.core import Tomogram, apply_tiles, label_names
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.errors import ParameterError
-from cryojax_seg.inference.cleaning import Written, number_type
+from cryojax_seg.inference.cleaning import Written
 from cryojax_seg.inference.engine import Engine, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.inference.planning import Plan, plan
@@ -30,6 +30,7 @@ from cryojax_seg.io import (
     zarr_folders,
 )
 from cryojax_seg.io.files import PathLike
+from cryojax_seg.io.measurements import number_type
 from cryojax_seg.io.output import open_output
 from cryojax_seg.measure.slabs import Part
 

@@ -12,6 +12,8 @@ from cryojax_seg.io.mesh import write_mesh
 
 _FIRST = ["class", "label", "kind", "instance"]  # columns of a table without objects
 
+_EXACT = 2**24  # the largest number up to which float32 holds every integer
+
 
 def write_objects(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a CSV table with one row for each object.
@@ -83,6 +85,29 @@ def plain_name(name: str) -> str:
     'outer_membrane_ER'
     """
     return re.sub(r"[^A-Za-z0-9_.]+", "_", name)
+
+
+def number_type(count: int, suffix: str) -> np.dtype:
+    """Return the type of a volume with the numbers of so many objects.
+
+    MRC has no integers above 65,535; float32 holds them exactly up to 16,777,216.
+
+    Raises:
+        ValueError: if an MRC file cannot hold the numbers.
+
+    >>> number_type(3, ".mrc").name, number_type(70_000, ".mrc").name
+    ('uint16', 'float32')
+    """
+    if count <= np.iinfo(np.uint16).max:
+        return np.dtype(np.uint16)
+    if suffix != ".mrc":
+        return np.dtype(np.int32)
+    if count > _EXACT:
+        raise ValueError(
+            f"an MRC file numbers up to {_EXACT:,} objects, and there are {count:,}; remove small "
+            "ones, or write another format"
+        )
+    return np.dtype(np.float32)
 
 
 def _cell(value: Any) -> Any:

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.inference.cleaning import number_type
-from cryojax_seg.io.measurements import plain_name, write_object_meshes, write_objects
+from cryojax_seg.io.measurements import (
+    number_type,
+    plain_name,
+    write_object_meshes,
+    write_objects,
+)
 from cryojax_seg.io.mrc import write_mrc
 from cryojax_seg.measure import Measurements
 from cryojax_seg.report.measured import measurement_page

@@ -6,7 +6,8 @@ from scipy import ndimage
 
 from cryojax_seg import inference, io
 from cryojax_seg.core import Tomogram
-from cryojax_seg.inference.cleaning import Cleaning, number_type
+from cryojax_seg.inference.cleaning import Cleaning
+from cryojax_seg.io.measurements import number_type
 from cryojax_seg.measure.slabs import EVERY, FACES
 from cryojax_seg.segmenters import GlobalThreshold
 
