@@ -79,7 +79,7 @@ def surface_points(labels: np.ndarray, voxel_size: float) -> SurfacePoints:
         own = voxels[values == value]
         if len(own) < 3:
             continue
-        tree = scipy.spatial.cKDTree(own)
+        tree = scipy.spatial.KDTree(own)
         count = min(NEIGHBOURS, len(own))
         far, index = tree.query(own, k=count, distance_upper_bound=REACH)
         weight = np.where(np.isfinite(far), np.exp(-np.square(far / (0.6 * REACH))), 0)
@@ -162,8 +162,10 @@ def planar_pieces(found: SurfacePoints, shape: Sequence[int], spacing: float) ->
     within = ((cells >= 0) & (cells < shape)).all(-1)
     numbers = np.full(shape, -1, np.int32)
     numbers[tuple(cells[within].T)] = np.flatnonzero(within)
-    near = scipy.ndimage.distance_transform_edt(
-        numbers < 0, return_distances=False, return_indices=True
+    near = np.asarray(
+        scipy.ndimage.distance_transform_edt(
+            numbers < 0, return_distances=False, return_indices=True
+        )
     )
     nearest = numbers[tuple(near)]
     axes = [
@@ -175,7 +177,9 @@ def planar_pieces(found: SurfacePoints, shape: Sequence[int], spacing: float) ->
     heights = np.sum(away * normals, -1)
     across = np.sqrt(np.maximum(np.sum(np.square(away), -1) - np.square(heights), 0))
     beyond = np.maximum(across - 1.5 * found.spacing, 0).astype(np.float32)  # points have gaps
-    return PlanarPieces(*map(jnp.asarray, (heights, normals, beyond)), np.float32(spacing))
+    return PlanarPieces(
+        jnp.asarray(heights), jnp.asarray(normals), jnp.asarray(beyond), np.float32(spacing)
+    )
 
 
 @register_pytree

@@ -89,7 +89,7 @@ def from_file_to_file(config: Config) -> list[dict]:
         place = pathlib.Path(folder)
         rng = np.random.default_rng(0)
         section = rng.normal(size=config.file[1:]).astype(np.float32)
-        output = io.MrcOutput(place / "tomogram.mrc", config.file, np.float32)
+        output = io.FileOutput(place / "tomogram.mrc", config.file, np.float32)
         for z in range(config.file[0]):
             output.write((slice(z, z + 1),), np.roll(section, 37 * z)[None])
         output.finish()
