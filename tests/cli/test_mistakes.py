@@ -27,20 +27,16 @@ TRAIN = ("train", "T", "--labels", "L", "-o", "O")
 
 
 @pytest.mark.parametrize("words", [(), ("--help",), ("train", "--help"), ("demo", "--help")])
-def test_help_is_quick_and_does_not_import_jax(words):
+def test_help_does_not_import_jax(words):
     check = (
-        "import sys, time; t = time.perf_counter()\n"
+        "import sys\n"
         "from cryojax_seg.cli import main\n"
-        "status = main(sys.argv[1:]); t = time.perf_counter() - t\n"
-        "assert status == 0\n"
-        "heavy = {'jax', 'flax', 'scipy', 'matplotlib'} & set(sys.modules)\n"
-        "print(sorted(heavy), round(time.process_time(), 3), file=sys.stderr)"
+        "assert main(sys.argv[1:]) == 0\n"
+        "print({'jax', 'flax', 'scipy', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", check, *words], capture_output=True, text=True)
     assert done.returncode == 0 and "usage: cryojax-seg" in done.stdout
-    heavy, seconds = done.stderr.strip().rsplit(" ", 1)
-    assert heavy == "[]"
-    assert float(seconds) < 0.6  # of the processor, from the start of Python: others may be busy
+    assert done.stderr.strip() == "set()"  # those alone would take seconds
 
 
 @pytest.mark.parametrize(
