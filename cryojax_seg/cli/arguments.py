@@ -17,7 +17,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subc
 
 from cryojax_seg import units
 from cryojax_seg.cli.console import PROGRAM
-from cryojax_seg.cli.geometry import with_tilts
+from cryojax_seg.cli.geometry import check_tilts, with_tilts
 
 # How options are spelled: flags without a negative form, and without the names of their groups.
 MARKERS = (FlagCreatePairsOff, OmitArgPrefixes)
@@ -119,6 +119,7 @@ def parse(argv: list[str], commands: Mapping[str, type]) -> Any:
     path = _config_file(rest) if command == "train" else None
     if path is not None:
         config = read_config(path, commands[command])
+    check_tilts(rest, config)
     tomograms = tuple(map(Path, config.pop("tomograms", None) or ()))
     # What is typed comes after what the file says, and wins. The path between them ends an option
     # with any number of values, which would swallow the tomograms.

@@ -1,7 +1,7 @@
 """Options that describe the tomograms where their files do not, and the tilt geometry."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -69,6 +69,28 @@ class VolumeOptions(TiltOptions):
     """Whether structure is darker or brighter than its surroundings."""
 
 
+def check_tilts(typed: Sequence[str], config: dict[str, Any]) -> None:
+    """Refuse two sources of the tilt range; what is typed removes the other one from a file.
+
+    Args:
+        typed: words of the command line.
+        config: options of a configuration file, from which one may be removed.
+
+    Raises:
+        ValueError: if --tilt-range and --tilt-from are both typed, or both in the file.
+    """
+    names = {
+        word.partition("=")[0].lstrip("-").replace("-", "_") for word in typed if word[:2] == "--"
+    }
+    for first, second in (("tilt_range", "tilt_from"), ("tilt_from", "tilt_range")):
+        if {first, second} <= names or {first, second} <= config.keys():
+            raise ValueError(
+                "--tilt-range and --tilt-from both say what the tilts were; give one of them"
+            )
+        if first in names:
+            config.pop(second, None)
+
+
 def with_tilts(options: Any) -> Any:
     """Return options whose tilt range is that of the file that --tilt-from names.
 
@@ -81,7 +103,7 @@ def with_tilts(options: Any) -> Any:
         from cryojax_seg import io
 
         low, high = io.read_tilt_series(options.tilt_from).tilt_range
-        return dataclasses.replace(options, tilt_range=(low, high))
+        return dataclasses.replace(options, tilt_range=(low, high), tilt_from=None)
     groups = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
     resolved = {n: with_tilts(v) for n, v in groups.items() if dataclasses.is_dataclass(v)}
     return dataclasses.replace(options, **resolved)

@@ -10,7 +10,6 @@ from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.block import (
     Block,
     Mmap,
-    as_tomogram,
     check_memory,
     check_real,
     first_bytes,
@@ -19,7 +18,7 @@ from cryojax_seg.io.block import (
     volume_shape,
 )
 from cryojax_seg.io.files import FileError, PathLike, existing_file
-from cryojax_seg.io.oriented import Orientation, angstrom, orientation, scaled
+from cryojax_seg.io.oriented import Orientation, orientation
 from cryojax_seg.io.voxel_size import VoxelSize
 
 LENGTH = 540  # bytes of the longer of the two headers
@@ -80,15 +79,7 @@ def read_nifti(
         check_memory(path, 4 * block.count)
         with np.errstate(over="ignore", invalid="ignore"):  # counted below
             data = data.astype(np.float32) * np.float32(slope) + np.float32(inter)
-    factor, notes = angstrom(place.voxel_size, unit)
-    return as_tomogram(
-        path,
-        place.apply(data),
-        voxel_size,
-        scaled(place.voxel_size, factor) if factor else None,
-        scaled(place.origin, factor) if factor else (0.0, 0.0, 0.0),
-        (*place.notes, *notes),
-    )
+    return place.tomogram(path, data, unit, voxel_size)
 
 
 def nifti_header(shape: Shape, dtype: Any, like: Tomogram | None = None) -> bytes:

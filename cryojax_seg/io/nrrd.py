@@ -14,7 +14,6 @@ from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.block import (
     Block,
     Mmap,
-    as_tomogram,
     check_real,
     explained,
     library,
@@ -23,7 +22,7 @@ from cryojax_seg.io.block import (
     volume_shape,
 )
 from cryojax_seg.io.files import FileError, PathLike, check_memory, existing_file
-from cryojax_seg.io.oriented import angstrom, orientation, scaled
+from cryojax_seg.io.oriented import orientation
 from cryojax_seg.io.voxel_size import VoxelSize
 
 MAGIC = b"NRRD"
@@ -78,16 +77,7 @@ def read_nrrd(path: PathLike, voxel_size: VoxelSize | None = None, mmap: Mmap = 
         raise FileError(f"{path}: leaves out {lines} lines and {skip} bytes; save it without")
     block = Block(volume_shape(shape, path), dtype, 0 if source != path else offset)
     data = _voxels(source, block, str(header["encoding"]).lower(), skip, mmap)
-    known = bool(np.isfinite(affine).all()) and _has_size(header)
-    factor, notes = angstrom(place.voxel_size, unit) if known else (None, ())
-    return as_tomogram(
-        path,
-        place.apply(data),
-        voxel_size,
-        scaled(place.voxel_size, factor) if factor else None,
-        scaled(place.origin, factor) if factor else (0.0, 0.0, 0.0),
-        (*place.notes, *notes),
-    )
+    return place.tomogram(path, data, unit if _has_size(header) else None, voxel_size)
 
 
 def nrrd_header(shape: Shape, dtype: Any, like: Tomogram | None = None) -> bytes:

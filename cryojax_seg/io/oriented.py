@@ -2,11 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cryojax_seg.io.voxel_size import ANGSTROM_PER_UNIT
+from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io.block import as_tomogram
+from cryojax_seg.io.voxel_size import ANGSTROM_PER_UNIT, VoxelSize
 
 _PLAUSIBLE = (0.5, 100.0)  # angstrom
 _STRAIGHT = 0.999  # cosine of the angle up to which an axis counts as one of the three
@@ -34,6 +37,22 @@ class Orientation:
         """Return a view of stored voxels as ``(z, y, x)``."""
         steps = tuple(slice(None, None, -1 if flip else None) for flip in self.flips)
         return data.transpose(self.axes)[steps]
+
+    def tomogram(
+        self, path: Path, data: Any, unit: str | None, given: VoxelSize | None = None
+    ) -> Tomogram:
+        """Return stored voxels in the order z, y, x, with voxel size and origin in angstrom.
+
+        Args:
+            path: the file, for messages.
+            data: the voxels as they are stored.
+            unit: of the voxel size and origin; None if the file states neither.
+            given: angstrom, wins over the file.
+        """
+        factor, notes = (None, ()) if unit is None else angstrom(self.voxel_size, unit)
+        size = scaled(self.voxel_size, factor) if factor else None
+        origin = scaled(self.origin, factor) if factor else (0.0, 0.0, 0.0)
+        return as_tomogram(path, self.apply(data), given, size, origin, (*self.notes, *notes))
 
 
 def orientation(affine: np.ndarray, shape: Sequence[int]) -> Orientation:

@@ -134,6 +134,28 @@ def test_commands_take_the_tilt_range_from_it(file):
     assert given.volume.tilt_range == (-57.0, 60.0)
 
 
+def test_two_sources_of_the_tilts_are_refused(file, tmp_path):
+    from cryojax_seg.cli import simulate, train
+    from cryojax_seg.cli.arguments import parse
+
+    kinds = {"simulate": simulate.Simulate, "train": train.Train}
+    words = ["simulate", "vesicles", "-o", "x", "--tilt-from", str(file)]
+    for both in (["--tilt-range", "-60", "60"], ["--tilt_range=-50", "50"]):
+        with pytest.raises(ValueError, match="--tilt-range and --tilt-from both say"):
+            parse([*words, *both], kinds)
+    config = tmp_path / "config.yaml"
+    train = ["train", "t.mrc", "--labels", "l.mrc", "-o", "r", "--config", str(config)]
+    config.write_text("tilt_range: [-40, 40]")  # what is typed wins over the file
+    assert parse([*train, "--tilt-from", str(file)], kinds).volume.tilt_range == (-57.0, 60.0)
+    config.write_text(f"tilt_from: {file}")
+    assert parse(train, kinds).volume.tilt_range == (-57.0, 60.0)
+    given = parse([*train, "--tilt-range", "-30", "30"], kinds)
+    assert given.volume.tilt_range == (-30.0, 30.0)
+    config.write_text(f"tilt_from: {file}\ntilt_range: [-40, 40]")
+    with pytest.raises(ValueError, match="give one of them"):
+        parse(train, kinds)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
