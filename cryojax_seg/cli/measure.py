@@ -21,7 +21,9 @@ class Measure:
     (one file, opens offline) and OUTPUT/instances/CLASS.mrc, where each voxel has the number that
     its object has in the table; --instances reads it again. Coordinates (z_nm, y_nm, x_nm, meshes)
     count from the origin of the file, as in other programs. Each object has its distances to every
-    other class, from surface to surface (minimum and mean) and from its centre. lumen_nm3 is the
+    other class, from surface to surface (minimum and mean) and from its centre, its area in contact
+    with it, and the membrane or organelle that it lies in (inside_class, inside_instance, side:
+    inside, across or outside). lumen_nm3 is the
     volume that a membrane encloses, without the membrane: in 3D where the membrane is closed, else
     within z slices, and 0 where nothing is enclosed. With probabilities, values have 95 %
     intervals: the range over level sets, given that the object exists.
@@ -61,6 +63,8 @@ class Measure:
     """Maximum distance between membranes that is measured, in angstrom."""
     contact: float = 300.0
     """Maximum distance between the mid-surfaces of membranes in contact, in angstrom."""
+    touching: Annotated[float | None, default("ANGSTROM", "30, or one voxel")] = None
+    """Maximum distance between the surfaces of objects in contact, for the contact area of each."""
     meshes: Annotated[Literal["ply", "obj", "stl"] | None, default("{ply,obj,stl}", "none")] = None
     """Also write the mid-surfaces of membranes and the boundaries of organelles to
     OUTPUT/meshes/CLASS-OBJECT.SUFFIX, in angstrom from the origin of the file. Their areas agree
@@ -120,6 +124,7 @@ def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[
             rim=options.rim,
             farthest_angstrom=options.farthest,
             contact_angstrom=options.contact,
+            touching_angstrom=options.touching,
             origin_angstrom=volume.corner(),
             progress=progress,
         )

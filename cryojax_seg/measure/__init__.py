@@ -26,6 +26,8 @@ from cryojax_seg.measure.curvature import Curvature as Curvature
 from cryojax_seg.measure.curvature import level_set_curvature as level_set_curvature
 from cryojax_seg.measure.enclosed import Lumen as Lumen
 from cryojax_seg.measure.enclosed import lumen as lumen
+from cryojax_seg.measure.enclosure import Enclosure as Enclosure
+from cryojax_seg.measure.enclosure import enclosures as enclosures
 from cryojax_seg.measure.filaments import FilamentRow as FilamentRow
 from cryojax_seg.measure.filaments import FilamentSummary as FilamentSummary
 from cryojax_seg.measure.filaments import measure_filaments as measure_filaments

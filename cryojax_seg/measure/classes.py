@@ -7,7 +7,7 @@ the size of the tomogram.
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,14 +31,14 @@ from cryojax_seg.measure.mesh import Mesh, boundary_mesh
 from cryojax_seg.measure.midsurface import membrane_mesh
 from cryojax_seg.measure.objects import instances
 from cryojax_seg.measure.organelles import measure_organelles
-from cryojax_seg.measure.outlines import Outline, gaps, outline, tube
+from cryojax_seg.measure.outlines import Outline, outline, tube
 from cryojax_seg.measure.region import check_voxel_size
+from cryojax_seg.measure.relations import Progress, add_enclosures, add_gaps
 from cryojax_seg.measure.scene import Box, ObjectClass, Scene
 from cryojax_seg.measure.thickness import Sheet, membrane_sheet
 from cryojax_seg.measure.tracing import TracingLimits
 
 _log = logging.getLogger("cryojax_seg.measure")
-Progress = Callable[[str, int, int], None]  # the name of the work, steps done and steps in all
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,6 +147,7 @@ def measure_classes(
     rim: Rim = "flat",
     farthest_angstrom: float | int = 1000.0,
     contact_angstrom: float | int = 300.0,
+    touching_angstrom: float | int | None = None,
     origin_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0),
     progress: Progress | None = None,
 ) -> Measurements:
@@ -164,12 +165,15 @@ def measure_classes(
         rim: how labels of membranes end at open edges, see `membrane_area`.
         farthest_angstrom: the largest distance between membranes that is measured.
         contact_angstrom: membranes whose mid-surfaces are this near are in contact.
+        touching_angstrom: objects whose surfaces are this near touch; None for 30 or one voxel.
         origin_angstrom: coordinates of the first voxel in the frame of the results, zyx.
         progress: called with the name of the class (or "distances"), the steps done and all steps.
 
     Returns:
         rows, totals and distances. Each row has the distances of the object to every other class,
-        from surface to surface (``_min_nm``, ``_mean_nm``) and from its centre (``_centre_nm``).
+        from surface to surface (``_min_nm``, ``_mean_nm``) and from its centre (``_centre_nm``),
+        its area in contact with it, and the membrane or organelle that it lies in, see
+        `measure.relations`.
 
     Raises:
         ValueError: for a voxel size that is not positive, or shapes that differ.
@@ -181,6 +185,8 @@ def measure_classes(
     >>> row = found.rows()[1]
     >>> row["class"], row["z_nm"], 7 < row["distance_to_membrane_mean_nm"] < 8
     ('granule', 19.5, True)
+    >>> row["side"], row["inside_class"], row["inside_instance"], row["contact_with_membrane_nm2"]
+    ('inside', 'membrane', 1, 0.0)
     """
     voxel_size = check_voxel_size(voxel_size_angstrom)
     scene = Scene(np.asarray(labels), voxel_size, classes)
@@ -191,7 +197,9 @@ def measure_classes(
         found[one.name] = _measured(scene, one, smallest, split, rim, report)
         _log.info("%s: %s, %d objects", one.name, one.kind, len(found[one.name].rows))
     _log.info("measuring distances")
-    _add_gaps(found, 0.1 * max(voxel_size), report)
+    near = None if touching_angstrom is None else 0.1 * touching_angstrom
+    add_gaps(found, 0.1 * max(voxel_size), report, near)
+    add_enclosures(found)
     _shift(found, origin_angstrom)
     sheets = {name: one.sheet for name, one in found.items() if one.sheet}
     distances = {
@@ -298,23 +306,6 @@ def _plain_row(row: Any) -> dict[str, Any]:
         elif field.compare:
             values[field.name] = value
     return values
-
-
-def _add_gaps(found: dict[str, MeasuredClass], spacing_nm: float, report: Progress) -> None:
-    """Add to each row the distances of the object to every other class that has objects."""
-    outlines = {}
-    if len(found) > 1:
-        outlines = {name: one.outlines() for name, one in found.items()}
-    pairs = list(itertools.permutations(outlines, 2))
-    for done, (name, other) in enumerate(pairs, 1):
-        if outlines[other]:
-            away = gaps(outlines[name], outlines[other], spacing_nm)
-            for row, gap in zip(found[name].rows, away, strict=True):
-                least, mean, centre = gap or (None, None, None)
-                row[f"distance_to_{other}_min_nm"] = least
-                row[f"distance_to_{other}_mean_nm"] = mean
-                row[f"distance_to_{other}_centre_nm"] = centre
-        report("distances", done, len(pairs))
 
 
 def _shift(found: dict[str, MeasuredClass], origin_angstrom: tuple[float, float, float]) -> None:

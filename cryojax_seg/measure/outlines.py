@@ -44,11 +44,13 @@ class Gap(NamedTuple):
         mean: the distance from its surface to the nearest surface of the class, averaged over its
             surface.
         centre: the distance from its centre to the nearest surface of the class.
+        contact: the area of its surface (the length of an axis) that is in contact with the class.
     """
 
     minimum: float
     mean: float
     centre: float
+    contact: float
 
 
 def outline(
@@ -108,12 +110,16 @@ def tube(axis: Filament, spacing_angstrom: float, scale: float | int = 1.0) -> O
     places = axis.arc_lengths_angstrom(spacing_angstrom)
     points = scale * axis.at(places)
     middle = scale * axis.at(np.array([axis.length_angstrom / 2]))[0]
-    return Outline(
-        points, np.zeros_like(points), np.ones(len(points)), middle, scale * axis.radius_angstrom
-    )
+    length = np.full(len(points), scale * axis.length_angstrom / len(points))
+    return Outline(points, np.zeros_like(points), length, middle, scale * axis.radius_angstrom)
 
 
-def gaps(objects: Sequence[Outline], target: Sequence[Outline], spacing: float) -> list[Gap | None]:
+def gaps(
+    objects: Sequence[Outline],
+    target: Sequence[Outline],
+    spacing: float,
+    touching: float | int = 0.0,
+) -> list[Gap | None]:
     """Return the distances of objects to the nearest surface of a class.
 
     Their error is below half a voxel. Faces of the array that cut an object do not count as
@@ -123,6 +129,7 @@ def gaps(objects: Sequence[Outline], target: Sequence[Outline], spacing: float) 
         objects: the outlines of the objects from which distances are measured.
         target: the outlines of all objects of the class.
         spacing: the distance between the points of `target`, the largest edge of a voxel.
+        touching: the largest distance in contact.
 
     Returns:
         the distances of each object; None for an object without a surface, and for every object if
@@ -130,9 +137,9 @@ def gaps(objects: Sequence[Outline], target: Sequence[Outline], spacing: float) 
 
     >>> balls = [np.linalg.norm(np.indices((40, 16, 16)).T - (c, 8, 8), axis=-1).T < 5.5
     ...          for c in (8, 28)]
-    >>> gap, = gaps([outline(balls[0])], [outline(balls[1])], spacing=1.0)
-    >>> round(gap.minimum), round(gap.centre, 1)
-    (9, 14.3)
+    >>> gap, = gaps([outline(balls[0])], [outline(balls[1])], spacing=1.0, touching=10)
+    >>> round(gap.minimum), round(gap.centre, 1), 15 < gap.contact < 60
+    (9, 14.3, True)
     """
     points = np.concatenate([np.zeros((0, 3)), *(one.points for one in target)])
     normal = np.concatenate([np.zeros((0, 3)), *(one.normal for one in target)])
@@ -149,12 +156,13 @@ def gaps(objects: Sequence[Outline], target: Sequence[Outline], spacing: float) 
         flat = beside & normal[nearest].any(1)
         return np.maximum(np.where(flat, across, distance) - off[nearest], 0)
 
-    return [_gap(one, away) for one in objects]
+    return [_gap(one, away, touching) for one in objects]
 
 
-def _gap(one: Outline, away) -> Gap | None:
+def _gap(one: Outline, away, touching: float | int) -> Gap | None:
     if not len(one.points):
         return None
     distance = np.maximum(away(one.points) - one.radius, 0)
     mean = float(np.average(distance, weights=one.weight))
-    return Gap(float(distance.min()), mean, float(away(one.centre[None])[0]))
+    contact = float(one.weight[distance <= touching].sum())
+    return Gap(float(distance.min()), mean, float(away(one.centre[None])[0]), contact)

@@ -1,0 +1,156 @@
+"""Finds in which membrane or organelle each object lies, and on which side of it."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from cryojax_seg.measure.centreline import Filament
+from cryojax_seg.measure.enclosed import lumen
+from cryojax_seg.measure.kinds import Kind
+from cryojax_seg.measure.thickness import MaskArray, Spacing
+
+Side = Literal["inside", "across", "outside"]
+_MOST, _LEAST = 0.9, 0.1  # shares of an object at which it is no longer across
+_WITHIN = 0.5  # share of an object from which it counts to what encloses it
+
+
+class Body(NamedTuple):
+    """Holds the voxels of an object in a box of the volume.
+
+    Attributes:
+        start: index of the first voxel of the box, zyx.
+        mask: bool ``(z, y, x)``, the voxels.
+    """
+
+    start: tuple[int, ...]
+    mask: MaskArray
+
+
+class Enclosure(NamedTuple):
+    """Tells what encloses an object.
+
+    Returned by `enclosures`.
+
+    Attributes:
+        host: index of the innermost enclosing object; None if there is none.
+        share: the share of the voxels of the object that lie in it.
+    """
+
+    host: int | None
+    share: float
+
+    @property
+    def side(self) -> Side:
+        """Return "inside" from a share of 0.9, "outside" up to 0.1, and "across" between them."""
+        return "inside" if self.share >= _MOST else "outside" if self.share <= _LEAST else "across"
+
+
+def enclosures(
+    objects: Sequence[Body],
+    hosts: Sequence[tuple[Body, Kind, int | None]],
+    gap: float | int = 0.0,
+) -> list[Enclosure]:
+    """Return for each object the innermost membrane or organelle that it lies in.
+
+    A membrane encloses its `lumen` and the voxels that see it along all axes, both ways, as holes
+    open a lumen; an organelle encloses its own voxels too. Of those that
+    enclose at least half of an object, the smallest is its host; if there are none, the one that
+    encloses most of it.
+
+    Args:
+        objects: the objects.
+        hosts: what may enclose them: the voxels, the kind ("membrane" or "organelle"), and the
+            index of the same thing in `objects`, which does not enclose itself; None if it is not
+            there.
+        gap: width in voxels of the gaps in membranes that are bridged, see `lumen`.
+
+    >>> away = np.linalg.norm(np.indices((30, 30, 30)) - 14.5, axis=0)
+    >>> shell, ball = Body((0, 0, 0), abs(away - 10) < 1.5), Body((0, 0, 0), away < 4)
+    >>> found = enclosures([shell, ball], [(shell, "membrane", 0)])
+    >>> [(one.host, one.side) for one in found]
+    [(None, 'outside'), (0, 'inside')]
+    """
+    sizes = [int(np.count_nonzero(one.mask)) for one in objects]
+    found = [Enclosure(None, 0.0)] * len(objects)
+    volumes = [0] * len(hosts)
+    for place, (body, kind, own) in enumerate(hosts):
+        near = [
+            i
+            for i, one in enumerate(objects)
+            if i != own and sizes[i] and _overlap(body, one) is not None
+        ]
+        if not near:
+            continue
+        space = _space(body.mask, gap)
+        if kind == "organelle":
+            space |= body.mask
+        volumes[place] = int(np.count_nonzero(space))
+        for i in near:
+            if volumes[place] <= sizes[i]:
+                continue  # what is smaller encloses nothing
+            here = _overlap(body, objects[i])
+            assert here is not None
+            inside = int(np.count_nonzero(space[here[0]] & objects[i].mask[here[1]]))
+            one = Enclosure(place, inside / sizes[i])
+            if _order(one, volumes) > _order(found[i], volumes):
+                found[i] = one
+    return [one if one.share > _LEAST else Enclosure(None, one.share) for one in found]
+
+
+def axis_body(axis: Filament, voxel_size_angstrom: Spacing) -> Body:
+    """Return the voxels through which the axis of a filament passes, in a box.
+
+    Args:
+        axis: the axis of the filament.
+        voxel_size_angstrom: voxel size along z, y, x.
+
+    >>> line = Filament.through(np.array([[0.0, 0, 0], [0, 0, 50], [0, 0, 100]]))
+    >>> body = axis_body(line, (10.0, 10.0, 10.0))
+    >>> body.start, body.mask.shape, bool(body.mask.all())
+    ((0, 0, 0), (1, 1, 11), True)
+    """
+    size = np.asarray(voxel_size_angstrom, float)
+    points = axis.at(axis.arc_lengths_angstrom(float(size.min())))
+    index = np.rint(points / size).astype(int)
+    start = index.min(0)
+    mask = np.zeros(index.max(0) - start + 1, bool)
+    mask[tuple((index - start).T)] = True
+    return Body(tuple(start.tolist()), mask)
+
+
+def _space(mask: np.ndarray, gap: float | int) -> np.ndarray:
+    """Return the lumen and the background from which the mask is seen along all axes, both ways."""
+    found = lumen(mask)
+    if gap and not found.closed:
+        found = lumen(mask, gap)
+    seen = ~mask
+    for axis in range(3):
+        seen &= np.logical_or.accumulate(mask, axis)
+        seen &= np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis), axis)
+    return seen | found.mask
+
+
+def _order(one: Enclosure, volumes: Sequence[int]) -> tuple[bool, float]:
+    """Return what is greater for a better host: the smaller volume, or else the greater share."""
+    if one.host is None:
+        return False, 0.0
+    within = one.share >= _WITHIN
+    return within, -float(volumes[one.host]) if within else one.share
+
+
+def _overlap(one: Body, two: Body) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
+    """Return the part that two boxes share, as slices of each; None if there is none."""
+    low = [max(a, b) for a, b in zip(one.start, two.start, strict=True)]
+    ends = (
+        min(a + n, b + m)
+        for a, n, b, m in zip(one.start, one.mask.shape, two.start, two.mask.shape, strict=True)
+    )
+    high = list(ends)
+    if any(a >= b for a, b in zip(low, high, strict=True)):
+        return None
+    first, second = (
+        tuple(slice(a - s, b - s) for a, b, s in zip(low, high, body.start, strict=True))
+        for body in (one, two)
+    )
+    return first, second
