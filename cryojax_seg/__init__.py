@@ -24,6 +24,7 @@ _SUBPACKAGES = (
     "io",
     "inference",
     "report",
+    "view",
 )
 
 __all__ = ["__version__", *_SUBPACKAGES]

@@ -54,6 +54,10 @@ LAYERS = {
         *("particles", "measure"),
     },
     "report": {"core", "evaluate", "measure", "io", "training"},
+    "view": {
+        *("core", "segmenters", "losses", "evaluate", "measure", "io", "training", "inference"),
+        "runtime",
+    },
     "demonstration": {
         *("core", "segmenters", "simulate", "training", "evaluate", "io", "report", "runtime"),
         "inference",
@@ -62,6 +66,7 @@ LAYERS = {
         "demonstration",
         *("core", "segmenters", "restore", "losses", "simulate", "training", "evaluate", "io"),
         *("export", "measure", "particles", "inference", "runtime", "report"),
+        "view",
     },
 }
 

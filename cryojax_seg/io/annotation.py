@@ -147,8 +147,7 @@ def read_labels(
     name = f"{path}" if tomogram is None else f"{path} (labels of {tomogram.name})"
     values = np.asarray(volume.density)
     if tomogram is not None:
-        _check_shape(values.shape, tomogram.density.shape, name)
-        _check_voxel_size(volume.voxel_size, tomogram, name)
+        check_same_grid(volume, tomogram, name)
     counts = _counts(values, name)
     full = stored_ignore(_FULL, values.dtype)
     ignore = ignore if offset else stored_ignore(ignore, values.dtype)
@@ -187,6 +186,18 @@ def not_annotated_hint(ignore: int) -> str:
         f"{ignore} counts as not annotated; if it is the structure, give another ignore value "
         f"({-2 if ignore == -1 else -1}) or divide by {ignore}"
     )
+
+
+def check_same_grid(labels: Tomogram, tomogram: Tomogram, name: str) -> None:
+    """Raise a FileError unless labels have the shape and the voxel size of their tomogram.
+
+    >>> one, other = (Tomogram(np.zeros((2, 2, 2)), (v, v, v)) for v in (10.0, 20.0))
+    >>> check_same_grid(one, other, "labels.mrc")
+    Traceback (most recent call last):
+    cryojax_seg.io.files.FileError: labels.mrc: has voxel size 10, 10, 10 A, the tomogram 20, ...
+    """
+    _check_shape(labels.density.shape, tomogram.density.shape, name)
+    _check_voxel_size(labels.voxel_size, tomogram, name)
 
 
 def _annotated(given: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:

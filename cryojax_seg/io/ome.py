@@ -18,7 +18,7 @@ _DRIVERS = {"zarr.json": "zarr3", ".zattrs": "zarr"}  # TensorStore's name of Za
 _VERSIONS = ("0.4", "0.5")
 _STEPS = "coordinateTransformations"
 # Colours that everybody can tell apart (Okabe and Ito 2008), for labels 1, 2, ...
-_COLOURS = (
+COLOURS = (
     *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
     *((0, 114, 178), (213, 94, 0), (204, 121, 167)),
 )
@@ -309,7 +309,7 @@ def image_label(names: Sequence[str]) -> dict[str, Any]:
     if not names:
         return {}
     values = range(1, len(names))
-    colours = [_COLOURS[(value - 1) % len(_COLOURS)] for value in values]
+    colours = [COLOURS[(value - 1) % len(COLOURS)] for value in values]
     pairs = zip(values, colours, strict=True)
     return {
         "image-label": {

@@ -1,0 +1,14 @@
+from .examples import painted_example as painted_example
+from .label_file import LabelFile as LabelFile
+from .painting import EXCLUDED as EXCLUDED
+from .painting import UNKNOWN as UNKNOWN
+from .painting import Painting as Painting
+from .session import Session as Session
+from .slices import Slices as Slices
+from .slices import density_slices as density_slices
+from .slices import label_slices as label_slices
+from .slices import measure_window as measure_window
+from .slices import probability_slices as probability_slices
+from .strokes import fill as fill
+from .strokes import line as line
+from .strokes import stroke as stroke

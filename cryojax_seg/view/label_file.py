@@ -1,0 +1,159 @@
+"""Keeps painted labels in one MRC file: opened by one session, and written whole or not at all."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cryojax_seg.core.blocks import release
+from cryojax_seg.core.segmenter import class_names, label_names
+from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io import FileError, HeaderWarning, check_places, read_mrc
+from cryojax_seg.io.annotation import check_same_grid, stored_ignore
+from cryojax_seg.io.files import PathLike, atomic_write, target_path
+from cryojax_seg.io.header import LENGTH
+from cryojax_seg.io.locks import Lock, lock_path
+from cryojax_seg.io.mrc import mrc_header
+from cryojax_seg.view.painting import UNKNOWN, sections
+
+_SUFFIXES = (".mrc", ".rec", ".map")
+_NAMES = "cryojax_seg classes: "  # before the names of the classes in a text of the header
+_TEXTS, _TEXT = 224, 80  # first byte of the texts of a header, and length of each
+
+
+class LabelFile:
+    """Represents the file of the labels of one session, which no other can open meanwhile.
+
+    Labels are stored as signed bytes, in which -1 (255 in unsigned bytes) is not annotated, as
+    `io.read_labels` reads them. A text of the header keeps the names of the classes.
+
+    Args:
+        path: an MRC file; labels that are there are read.
+        tomogram: what they belong to; shape and voxel size must agree.
+        classes: names of the classes, background first if there are several; those in the file by
+            default, else "foreground".
+
+    Attributes:
+        classes: the names.
+        slices: the labels that are there, for a `Painting`.
+
+    Raises:
+        BusyError: if another session or command holds it; it says who.
+        FileError: if it cannot be read or written, or holds no labels of this tomogram.
+
+    >>> import tempfile
+    >>> tomogram = Tomogram(np.zeros((4, 5, 6), np.float32), voxel_size=(10.0, 10.0, 10.0))
+    >>> path = f"{tempfile.mkdtemp()}/labels.mrc"
+    >>> file = LabelFile(path, tomogram, ("membrane",))
+    >>> file.write({2: np.ones((5, 6), np.int8)}, ("membrane",))
+    >>> file.close()
+    >>> again = LabelFile(path, tomogram)
+    >>> again.classes, list(again.slices)
+    (('membrane',), [2])
+    >>> again.close()
+    """
+
+    def __init__(self, path: PathLike, tomogram: Tomogram, classes: Sequence[str] = ()):
+        self.path, self._tomogram = target_path(path, overwrite=True), tomogram
+        self._shape = tuple(int(n) for n in tomogram.density.shape)
+        if self.path.suffix not in _SUFFIXES:
+            raise FileError(f"{path}: labels are written as MRC; choose a name that ends in .mrc")
+        check_places([self.path], [tomogram.name])
+        self._lock = Lock(lock_path(self.path), path)
+        try:
+            if self.path.exists():
+                self.classes = tuple(classes) or self._names() or class_names((), 1)
+                self.slices = self._read()
+            else:  # written at once, so that a place that cannot be written is found now
+                self.classes, self.slices = tuple(classes) or class_names((), 1), {}
+                self.write({}, self.classes)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, slices: Mapping[int, np.ndarray], classes: Sequence[str]) -> None:
+        """Write all labels, or leave the file as it was.
+
+        Args:
+            slices: of a `Painting`.
+            classes: names of the classes.
+
+        Raises:
+            OSError: if the disk is full, or the folder is gone.
+        """
+        header = _header(slices, self._shape, self._tomogram, classes)
+        with atomic_write(self.path) as temporary, open(temporary, "wb") as file:
+            file.write(header)
+            for section in sections(slices, self._shape):
+                file.write(np.ascontiguousarray(section).data)
+
+    def close(self) -> None:
+        """Let others open the file; a second call changes nothing."""
+        self._lock.release()
+
+    def _read(self) -> dict[int, np.ndarray]:
+        name = f"{self.path} (labels of {self._tomogram.name})"
+        with warnings.catch_warnings():  # masks rarely carry a voxel size
+            warnings.filterwarnings("ignore", message=".*voxel size", category=HeaderWarning)
+            found = read_mrc(self.path)
+        check_same_grid(found, self._tomogram, name)
+        kind = np.dtype(found.density.dtype)
+        if kind.kind not in "iu":
+            raise FileError(f"{name}: holds {kind}; labels are integers, choose another file")
+        last, ignore = len(label_names(self.classes)) - 1, stored_ignore(255, kind)
+        slices = {}
+        for z in range(self._shape[0]):
+            values = np.asarray(found.density[z])
+            release(found.density)
+            known = values != ignore
+            wrong = values[known & ((values < 0) | (values > last))]
+            if wrong.size:
+                raise FileError(
+                    f"{name}: slice {z} has the label {wrong[0]}, and the classes "
+                    f"{', '.join(self.classes)} end at {last}; name all classes, or choose another "
+                    "file",
+                    "classes",
+                )
+            if known.any():
+                slices[z] = np.where(known, values, UNKNOWN).astype(np.int8)
+        return slices
+
+    def _names(self) -> tuple[str, ...]:
+        """Return the classes that the header names; none if it does not."""
+        with open(self.path, "rb") as file:
+            texts = file.read(LENGTH)[_TEXTS:]
+        text = texts.decode("utf-8", "replace").replace("\0", "")
+        listed = text.partition(_NAMES)[2].strip()
+        return tuple(name.strip() for name in listed.split(",")) if listed else ()
+
+
+def _header(
+    slices: Mapping[int, np.ndarray], shape: tuple[int, ...], like: Tomogram, classes: Sequence[str]
+) -> bytes:
+    """Return the header of a label volume; its statistics need no pass over all of it."""
+    fields = mrc_header(np.zeros((1, 1, 1), np.int8), np.dtype(np.int8), like)
+    size = like.require_voxel_size()
+    for axis, count, length in zip("zyx", shape, size, strict=True):
+        fields[f"n{axis}"] = fields[f"m{axis}"] = count
+        fields["cella"][axis] = count * length
+    voxels = math.prod(shape)
+    counts = sum(
+        (np.bincount(np.maximum(s, UNKNOWN).ravel() + 1, minlength=256) for s in slices.values()),
+        np.zeros(256, np.int64),
+    )
+    counts[0] += voxels - counts.sum()
+    values = np.arange(256) - 1
+    there = values[counts > 0]
+    mean = float(values @ counts) / voxels
+    deviation = math.sqrt(float((values - mean) ** 2 @ counts) / voxels)
+    fields["dmin"], fields["dmax"] = there[0], there[-1]
+    fields["dmean"], fields["rms"] = mean, deviation
+    text = (_NAMES + ", ".join(classes)).encode()
+    room = 9 * _TEXT  # one text is taken
+    if len(text) <= room:
+        parts = [text[i : i + _TEXT] for i in range(0, len(text), _TEXT)]
+        for number, part in enumerate(parts, 1):
+            fields["label"][number] = part
+        fields["nlabl"] = 1 + len(parts)
+    return fields.tobytes()

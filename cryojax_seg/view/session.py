@@ -1,0 +1,325 @@
+"""Answers the messages of a page that shows a tomogram, whatever carries them.
+
+A message is a dictionary of plain values with a ``type``, and may come with bytes. `Session`
+describes all of them.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from cryojax_seg.core.plain import Contrast
+from cryojax_seg.core.segmenter import label_names
+from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.core.wedge import MissingWedge
+from cryojax_seg.io import normalized
+from cryojax_seg.io.ome import COLOURS
+from cryojax_seg.text import shown
+from cryojax_seg.training import Example
+from cryojax_seg.view.examples import painted_example
+from cryojax_seg.view.label_file import LabelFile
+from cryojax_seg.view.painting import Painting, Plane
+from cryojax_seg.view.saving import Saved, Saver
+from cryojax_seg.view.slices import density_slices, label_slices, probability_slices
+
+Message = dict[str, Any]
+Send = Callable[[Message, bytes | None], None]
+_log = logging.getLogger(__name__)
+
+
+class Layer(Protocol):
+    """Anything that has slices of bytes."""
+
+    def plane(self, axis: int, index: int) -> np.ndarray | None:
+        """Return one slice as uint8 of rows and columns; None where there is nothing."""
+        ...
+
+
+class Session:
+    """Shows a tomogram on any number of pages, and keeps what is painted on them.
+
+    A page asks for ``{"type": "hello"}`` and gets ``"state"``: shape, classes, colours, layers.
+    For ``{"type": "plane", "layer": ..., "axis": ..., "index": ...}`` it gets the bytes of a slice
+    of the ``"image"``, the ``"labels"``, the ``"prediction"`` or the ``"probability:1"``. Labels
+    are changed by ``"stroke"``, ``"line"``, ``"fill"``, ``"complete"``, ``"paste"``, ``"undo"``
+    and ``"redo"``; every page is told ``"changed"``, then ``"saved"`` when it is on disk. A message
+    that cannot be followed is answered by ``"error"`` with one line of text.
+
+    Args:
+        tomogram: what is shown.
+        classes: names of the classes, background first if there are several.
+        labels: a label volume that is shown and cannot be changed; instead of painting.
+        probabilities: a volume for each class but the background.
+        painting: the labels that can be changed.
+        file: where they are saved; None keeps them in memory alone.
+        contrast: of structure, for `example`.
+        wedge: the missing wedge of the tomogram; None if unknown.
+
+    >>> noise = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
+    >>> tomogram = Tomogram(noise, voxel_size=(10.0, 10.0, 10.0))
+    >>> session = Session(tomogram, painting=Painting(tomogram, ("membrane",)))
+    >>> told = []
+    >>> receive = session.connect(lambda message, data: told.append((message["type"], data)))
+    >>> stroke = {"type": "stroke", "axis": 0, "index": 2, "points": [[2, 2]], "value": 1}
+    >>> receive(stroke | {"radius_nm": 1.0})
+    >>> receive({"type": "plane", "layer": "labels", "axis": 0, "index": 2})
+    >>> told[-1][0], list(told[-1][1]).count(1)
+    ('plane', 5)
+    >>> session.example().weights.sum()
+    np.float32(5.0)
+    """
+
+    def __init__(
+        self,
+        tomogram: Tomogram,
+        classes: Sequence[str] = ("foreground",),
+        *,
+        labels: Any = None,
+        probabilities: Sequence[Any] = (),
+        painting: Painting | None = None,
+        file: LabelFile | None = None,
+        contrast: Contrast = "dark",
+        wedge: MissingWedge | None = None,
+    ):
+        self.tomogram, self.painting, self.file = tomogram, painting, file
+        self.contrast: Contrast = contrast
+        self.wedge = wedge
+        self._classes = tuple(classes)
+        image, self._window = density_slices(tomogram.density)
+        self.layers: dict[str, Layer] = {"image": image}
+        if painting is not None:
+            self.layers["labels"] = _Painted(painting)
+        elif labels is not None:
+            self.layers["labels"] = label_slices(labels)
+        for number, values in enumerate(probabilities, 1):
+            self.layers[f"probability:{number}"] = probability_slices(values)
+        self._pages: list[Send] = []
+        self._lock = threading.Lock()
+        self._normalized: Any = None
+        self._saver = None
+        if painting is not None and file is not None:
+            self._saver = Saver(
+                lambda: file.write(painting.slices(), painting.classes), self._tell_saved
+            )
+        self.listeners: list[Callable[[Plane], None]] = []
+        self._answers: dict[str, Callable[[Message, Send], None]] = {
+            "hello": lambda message, send: send(self.state(), None),
+            "plane": self._send_plane,
+        }
+        if painting is not None:
+            for name in _CHANGES:
+                self._answers[name] = self._change
+            self._answers["add_class"] = self._add_class
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes, to which a page may have added some."""
+        return self.painting.classes if self.painting is not None else self._classes
+
+    def answer(self, name: str, function: Callable[[Message, Send], None]) -> None:
+        """Let a function answer the messages of another type."""
+        self._answers[name] = function
+
+    def connect(self, send: Send) -> Callable[[Any], None]:
+        """Add a page, and return the function that takes its messages.
+
+        Args:
+            send: takes a message and its bytes to the page; it may be called from any thread.
+        """
+        with self._lock:
+            self._pages.append(send)
+
+        def receive(message: Any) -> None:
+            try:
+                kind = message.get("type") if isinstance(message, dict) else None
+                if not isinstance(kind, str) or kind not in self._answers:
+                    raise ValueError(f"there is no message of type {shown(kind)}")
+                self._answers[kind](message, send)
+            except (ValueError, OSError) as error:
+                send({"type": "error", "text": str(error)}, None)
+            except Exception:  # a defect: the page stays alive, and the traceback is in the log
+                _log.exception("a message of the page could not be answered")
+                send({"type": "error", "text": "this failed; the program's log has more"}, None)
+
+        return receive
+
+    def disconnect(self, send: Send) -> None:
+        """Remove a page."""
+        with self._lock:
+            if send in self._pages:
+                self._pages.remove(send)
+
+    def tell(self, message: Message, data: bytes | None = None) -> None:
+        """Send a message to every page."""
+        with self._lock:
+            pages = list(self._pages)
+        for send in pages:
+            send(message, data)
+
+    def state(self) -> Message:
+        """Return what a page must know before it shows anything."""
+        tomogram, painting = self.tomogram, self.painting
+        names = label_names(self.classes)
+        size = tomogram.voxel_size
+        return {
+            "type": "state",
+            "title": str(tomogram.name).rsplit("/", 1)[-1],
+            "file": self.file.path.name if self.file is not None else None,
+            "shape": [int(n) for n in tomogram.density.shape],
+            "voxel_nm": None if size is None else [v / 10 for v in size],
+            "window": {"black": self._window.black, "white": self._window.white},
+            "names": list(names),
+            "colours": [list(COLOURS[n % len(COLOURS)]) for n in range(len(names) - 1)],
+            "layers": list(self.layers),
+            "editable": painting is not None,
+            **self._progress(),
+        }
+
+    def volume(self) -> Any:
+        """Return the normalized volume, which takes a pass over all of it the first time.
+
+        Raises:
+            FileError: if the tomogram holds no two different values.
+        """
+        with self._lock:
+            if self._normalized is None:
+                self._normalized = normalized(self.tomogram, self.contrast)
+            return self._normalized
+
+    def example(self, around: int | None = None) -> Example:
+        """Return the labels that are painted by now as an example to train on.
+
+        Args:
+            around: keep only slices up to this many voxels from an annotated one, to save memory;
+                None for the whole tomogram.
+
+        Raises:
+            ValueError: if nothing can be painted here, or nothing is annotated yet.
+        """
+        if self.painting is None:
+            raise ValueError("this session only shows a tomogram; annotate it to get an example")
+        return painted_example(self.painting, self.volume(), self.tomogram.name, self.wedge, around)
+
+    def close(self) -> Saved:
+        """Write what is left and release the file; return whether all of it is on disk."""
+        saved = Saved(True) if self._saver is None else self._saver.close()
+        if self.file is not None:
+            self.file.close()
+        return saved
+
+    def _progress(self) -> Message:
+        if self.painting is None:
+            return {}
+        saved = self._saver.state if self._saver is not None else Saved(True)
+        return {
+            "annotated": list(self.painting.annotated()),
+            "counts": list(self.painting.counts().values()),
+            "saved": {"complete": saved.complete, "problem": saved.problem},
+        }
+
+    def _send_plane(self, message: Message, send: Send) -> None:
+        name, (axis, index) = message.get("layer"), plane_of(message)
+        if not isinstance(name, str) or name not in self.layers:
+            raise ValueError(f"there is no layer {shown(name)}")
+        values = self.layers[name].plane(axis, index)
+        told = {"type": "plane", "layer": name, "axis": axis, "index": index}
+        if name == "labels" and self.painting is not None:
+            told["undo"], told["redo"] = self.painting.steps((axis, index))
+        send(told, None if values is None else values.tobytes())
+
+    def _change(self, message: Message, send: Send) -> None:
+        assert self.painting is not None
+        plane = plane_of(message)
+        changed = _CHANGES[message["type"]](self, self.painting, plane, message)
+        if changed:
+            self.changed(plane)
+        else:  # so that what the page drew by itself goes
+            self._send_plane({**message, "layer": "labels"}, send)
+
+    def changed(self, plane: Plane) -> None:
+        """Save, and tell every page and listener, that labels of a slice have changed."""
+        if self._saver is not None:
+            self._saver.request()
+        self.tell({"type": "changed", "axis": plane[0], "index": plane[1], **self._progress()})
+        for listener in self.listeners:
+            listener(plane)
+
+    def _add_class(self, message: Message, send: Send) -> None:
+        assert self.painting is not None
+        name = message.get("name")
+        if not isinstance(name, str):
+            raise ValueError("a class needs a name")
+        self.painting.add_class(name)
+        if self._saver is not None:
+            self._saver.request()
+        self.tell(self.state())
+
+    def _tell_saved(self, saved: Saved) -> None:
+        self.tell({"type": "saved", "complete": saved.complete, "problem": saved.problem})
+
+
+class _Painted:
+    """The labels of a painting as bytes: 255 is not annotated, 254 excluded."""
+
+    def __init__(self, painting: Painting):
+        self._painting = painting
+
+    def plane(self, axis: int, index: int) -> np.ndarray | None:
+        labels = self._painting.plane((axis, index))
+        return None if (labels == -1).all() else np.ascontiguousarray(labels).view(np.uint8)
+
+
+def plane_of(message: Message) -> Plane:
+    """Return the slice that a message names.
+
+    Raises:
+        ValueError: if it names none.
+
+    >>> plane_of({"axis": 0, "index": 3})
+    (0, 3)
+    """
+    return _integer(message, "axis"), _integer(message, "index")
+
+
+def _integer(message: Message, name: str) -> int:
+    value = message.get(name)
+    if type(value) is not int:
+        raise ValueError(f"{name} must be an integer")
+    return value
+
+
+def _length(message: Message, name: str) -> float:
+    value = message.get(name)
+    if not isinstance(value, int | float) or not 0 <= value < 1e5:
+        raise ValueError(f"{name} must be a length in nm")
+    return float(value)
+
+
+def _paste(session: Session, painting: Painting, plane: Plane, message: Message) -> bool:
+    if "prediction" not in session.layers:
+        raise ValueError("there is no prediction to copy; paint some strokes first")
+    values = session.layers["prediction"].plane(*plane)
+    if values is None:
+        raise ValueError("this slice has no prediction yet")
+    return painting.paste(plane, np.where(values == 255, 0, values))
+
+
+_Change = Callable[[Session, Painting, Plane, Message], bool]
+_CHANGES: Mapping[str, _Change] = {
+    "stroke": lambda _, painting, plane, m: painting.stroke(
+        plane, m.get("points"), _length(m, "radius_nm"), _integer(m, "value")
+    ),
+    "line": lambda _, painting, plane, m: painting.line(
+        plane, m.get("points"), _length(m, "thickness_nm"), _integer(m, "value")
+    ),
+    "fill": lambda _, painting, plane, m: painting.fill(
+        plane, m.get("point"), _integer(m, "value")
+    ),
+    "complete": lambda _, painting, plane, m: painting.complete(plane),
+    "paste": _paste,
+    "undo": lambda _, painting, plane, m: painting.undo(plane),
+    "redo": lambda _, painting, plane, m: painting.redo(plane),
+}

@@ -1,0 +1,97 @@
+"""Slices are served as they lie in the volume, from memory maps and from chunks."""
+
+import numpy as np
+import pytest
+
+from cryojax_seg import io, view
+from cryojax_seg.view.slices import Window
+
+
+@pytest.fixture
+def ramp():
+    """A volume in which every voxel differs from all others."""
+    return np.arange(5 * 6 * 7, dtype=np.uint8).reshape(5, 6, 7)
+
+
+def expected(volume, axis, index):
+    """Rows and columns of a plane: y and x, z and x, y and z."""
+    plane = np.take(volume, index, axis)
+    return plane.T if axis == 2 else plane
+
+
+@pytest.mark.parametrize("kind", ["array", "map", "transposed map", "zarr"])
+def test_planes_are_those_of_the_volume(ramp, kind, tmp_path):
+    volume = ramp
+    if kind == "zarr":
+        io.write_zarr(tmp_path / "a.zarr", ramp, voxel_size=10.0)
+        volume = io.read_tomogram(tmp_path / "a.zarr").density
+    elif kind == "map":
+        ramp.tofile(tmp_path / "a.raw")
+        volume = np.memmap(tmp_path / "a.raw", np.uint8, "r", shape=ramp.shape)
+    elif kind == "transposed map":  # as of MRC files whose axes are in another order
+        ramp.transpose(2, 1, 0).tofile(tmp_path / "a.raw")
+        volume = np.memmap(tmp_path / "a.raw", np.uint8, "r", shape=(7, 6, 5)).transpose(2, 1, 0)
+    slices = view.Slices(volume, lambda values: values.astype(np.uint8))
+    for axis in range(3):
+        for index in range(ramp.shape[axis]):
+            found = slices.plane(axis, index)
+            assert found.flags.c_contiguous
+            np.testing.assert_array_equal(found, expected(ramp, axis, index))
+
+
+def test_a_slice_that_is_not_there_is_refused(ramp):
+    slices = view.label_slices(ramp)
+    with pytest.raises(ValueError, match="no slice 7 along x; the volume has slices 0 to 6"):
+        slices.plane(2, 7)
+    with pytest.raises(ValueError, match="axis"):
+        slices.plane(3, 0)
+
+
+def test_slabs_of_a_map_are_kept_and_bounded(tmp_path, monkeypatch):
+    """Slices across the rows of a file are read many at a time, and few slabs stay."""
+    monkeypatch.setattr(view.slices, "_LARGEST", 4 * 5 * 3)
+    data = np.random.default_rng(0).integers(0, 255, (4, 5, 20)).astype(np.uint8)
+    data.tofile(tmp_path / "a.raw")
+    volume = np.memmap(tmp_path / "a.raw", np.uint8, "r", shape=data.shape)
+    calls = []
+
+    def convert(values):
+        calls.append(values.shape)
+        return values.astype(np.uint8)
+
+    slices = view.Slices(volume, convert)
+    for index in range(6):
+        np.testing.assert_array_equal(slices.plane(2, index), data[:, :, index].T)
+    assert sum(np.prod(shape) for shape in calls) == 4 * 5 * 6
+    assert len(slices._slabs[2]) == 2
+    slices.plane(2, 19)
+    assert len(slices._slabs[2]) == 2
+
+
+def test_the_window_ignores_blank_parts_and_damage():
+    rng = np.random.default_rng(1)
+    volume = rng.normal(100.0, 3.0, (16, 64, 64)).astype(np.float32)
+    clean = view.measure_window(volume)
+    volume[:, :30] = 0  # blank
+    volume[3, 40] = np.nan
+    volume[5, 41, :8] = 1e30
+    found = view.measure_window(volume)
+    assert abs(found.low - clean.low) < 1 and abs(found.high - clean.high) < 1
+    assert found.as_bytes(np.array([np.nan, np.inf, -np.inf])).tolist() == [0, 255, 0]
+    # One in a hundred voxels is darker than black, and one brighter than white.
+    shown = found.as_bytes(rng.normal(100.0, 3.0, 100_000))
+    assert 0.005 < (shown < found.black).mean() < 0.02
+    assert 0.005 < (shown > found.white).mean() < 0.02
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_a_constant_volume_has_a_window(value):
+    found = view.measure_window(np.full((4, 4, 4), value, np.float32))
+    assert found.low < value < found.high
+    assert found.black < found.white
+
+
+def test_integers_keep_values_that_are_frequent():
+    """A volume of bytes holds few values, none of which is a fill value."""
+    volume = np.repeat(np.arange(8, dtype=np.int8), 512).reshape(8, 16, 32)
+    assert view.measure_window(volume) == Window(0.0, 7.0, 0, 255)
