@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cryojax_seg.evaluate import Claim
+
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -72,6 +74,21 @@ def claim(
         "goal": " and ".join(g for g in goals if g),
         "met": bool(met),
     }
+
+
+def resolved(one: Claim) -> dict[str, Any]:
+    """Return a claim whose interval decides it, as `claim` does.
+
+    >>> resolved(Claim("better", 0.1, (-0.1, 0.3), goal=0.0))["name"]
+    'better (not resolved)'
+    """
+    limit = {"at_most": one.goal} if one.at_most else {"at_least": one.goal}
+    told = {
+        "interval": None if one.interval is None else list(one.interval),
+        "verdict": one.verdict,
+        "met": one.verdict == "met",
+    }
+    return {**claim(f"{one.name} ({one.verdict})", one.value, **limit), **told}
 
 
 def results_folder(tiny: bool) -> Path:

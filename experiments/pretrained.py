@@ -15,7 +15,8 @@ The models of the package learned from phantoms of the preset ``varied`` alone. 
 Everything is segmented as ``segment`` does it by default, with the thresholds of the model's card
 and its flips. Dice is that of these labels, the best Dice that of the threshold that suits the
 truth best, and the average precision does not depend on a threshold. Intervals are over scenes
-(Student's t).
+(Student's t). Beside the result lie three figures: scores, curves of precision over recall with
+those of recall over visibility, and pictures of slices with the outlines of what was found.
 """
 
 import dataclasses
@@ -55,6 +56,7 @@ WEDGE = MissingWedge((-60.0, 60.0))
 CONTRAST = 1.0  # root mean square in standard deviations of the noise, as `simulate` has it
 VOXEL = 10.0  # angstrom
 REAL_VOXEL = 10.52
+RECALLS = [round(0.05 * i, 2) for i in range(1, 21)]
 SCORES = ("dice", "best_dice", "average_precision", "precision", "recall", "ece", "seconds")
 
 
@@ -62,10 +64,13 @@ SCORES = ("dice", "best_dice", "average_precision", "precision", "recall", "ece"
 class Config:
     """Score the built-in models on tomograms that nobody annotated."""
 
-    models: tuple[str, ...] = ("membrane-fast", "microtubule-fast", "cell-fast")
+    models: tuple[str, ...] = (
+        *("membrane-fast", "microtubule-fast", "cell-fast"),
+        *("membrane-standard", "microtubule-standard", "cell-standard"),
+    )
     parts: tuple[Part, ...] = ("scenes", "voxels", "real")
     presets: tuple[Preset, ...] = ("vesicles", "organelles", "cytoskeleton", "crowded")
-    shape: Shape = (96, 128, 128)
+    shape: Shape = (64, 128, 128)
     """shape of the scenes, voxels of 10 angstrom"""
     scenes: int = 3
     """number of scenes of each preset"""
@@ -107,11 +112,16 @@ def microtubule(name: str) -> Target:
     return Target(tomogram, labels, found.weights, None)
 
 
+def flipped(model: inference.Model, target: Target) -> inference.Model:
+    """Return the model with the flips that `segment` averages over by default."""
+    wedge = target.tomogram.wedge
+    return model.with_flips(wedge) if model.is_small_unet and wedge is not None else model
+
+
 def score(model: inference.Model, target: Target) -> dict[str, dict[str, Any]]:
     """Segment a tomogram and return the scores of each class that it holds."""
     start = time.monotonic()
-    wedge = target.tomogram.wedge
-    used = model.with_flips(wedge) if model.is_small_unet and wedge is not None else model
+    used = flipped(model, target)
     labels, maps = inference.segment(used, target.tomogram, probabilities=True, contrast="bright")
     seconds = time.monotonic() - start
     found: dict[str, dict[str, Any]] = {}
@@ -127,7 +137,8 @@ def score(model: inference.Model, target: Target) -> dict[str, dict[str, Any]]:
             "precision": counts.precision,
             "recall": counts.recall,
             "average_precision": ranking.average_precision,
-            "best_dice": best_dice(ranking),
+            "best_dice": ranking.best_dice,
+            "curve": ranking.precision_at(RECALLS),
             "ece": evaluate.expected_calibration_error(p[..., None], true, target.weights),
             "seconds": seconds,
         }
@@ -135,13 +146,6 @@ def score(model: inference.Model, target: Target) -> dict[str, dict[str, Any]]:
             bins = evaluate.recall_by_visibility(mine, truth, target.visibility, 5)
             found[name]["recall_by_visibility"] = [one.recall for one in bins]
     return found
-
-
-def best_dice(ranking: evaluate.Ranking) -> float:
-    """Return the Dice at the threshold that suits the truth best, which nobody knows."""
-    found = np.cumsum(ranking.positive[::-1])
-    claimed = found + np.cumsum(ranking.negative[::-1])
-    return float((2 * found / np.maximum(claimed + found[-1], 1e-9)).max())
 
 
 def scenes(config: Config) -> Iterator[tuple[dict[str, Any], Target]]:
@@ -198,6 +202,9 @@ def table(records: list[dict]) -> list[dict]:
         row |= {key: interval([one[key] for one in kept])[0] for key in SCORES}
         _, low, high = interval([one["dice"] for one in kept])
         row["dice_interval"] = None if low is None else [low, high]
+        row["precision_at_recall"] = [
+            interval(values)[0] for values in zip(*(one["curve"] for one in kept), strict=True)
+        ]
         bins = [one["recall_by_visibility"] for one in kept if "recall_by_visibility" in one]
         if bins:
             each = zip(*bins, strict=True)
@@ -258,6 +265,76 @@ def draw(rows: list[dict], config: Config) -> None:
     plt.close(figure)
 
 
+def draw_curves(rows: list[dict], config: Config) -> None:
+    """Draw precision over recall for each class, and the recall of membranes over visibility."""
+    usual = [r for r in rows if r["tier"] in ("wedge", "real") and r["part"] != "voxels"]
+    names = list(dict.fromkeys(r["class"] for r in usual))
+    if not names:
+        return
+    figure, axes = plt.subplots(
+        1, len(names) + 1, figsize=(4.2 * (len(names) + 1), 4.6), layout="constrained"
+    )
+    data = list(dict.fromkeys(r["data"] for r in usual))
+    colours = dict(zip(data, ("#2a78d6", "#7a52c7", "#3aa76d", "#eda100", "#d83a7c"), strict=False))
+    for axis, name in zip(axes, names, strict=False):
+        for row in (r for r in usual if r["class"] == name):
+            dashed = "--" if row["model"].endswith("fast") else "-"
+            label = f"{row['model']}, {row['data']}"
+            style = {"ls": dashed, "color": colours[row["data"]], "lw": 1.2}
+            style["alpha"] = 0.5 if row["model"].startswith("cell") else 1.0
+            axis.plot(RECALLS, row["precision_at_recall"], label=label, **style)
+        axis.set(title=name, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
+    for row in (r for r in usual if "recall_by_visibility" in r):
+        dashed = "--" if row["model"].endswith("fast") else "-"
+        bins = row["recall_by_visibility"]
+        places = (np.arange(len(bins)) + 0.5) / len(bins)
+        alpha = 0.5 if row["model"].startswith("cell") else 1.0
+        axes[-1].plot(places, bins, ls=dashed, color=colours[row["data"]], alpha=alpha, lw=1.2)
+    axes[-1].set(title="membrane", xlabel="visibility", ylabel="recall", xlim=(0, 1), ylim=(0, 1))
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=5.5, loc="lower left")
+    figure.savefig(results_folder(config.tiny) / "pretrained_curves.png", dpi=130)
+    plt.close(figure)
+
+
+def draw_pictures(config: Config) -> None:
+    """Draw a slice of the first scene of each preset and of the real one, with what was found."""
+    sources = [SOURCES[part](config) for part in config.parts if part != "voxels"]
+    shown = [(k, t) for one in sources for k, t in one if k["tier"] != "wedge"]
+    if not shown:
+        return
+    known = [m for m in ("membrane", "microtubule", "cell") if inference.built_in_name(m)]
+    figure, axes = plt.subplots(
+        len(shown),
+        1 + len(known),
+        figsize=(3.4 * (1 + len(known)), 3.4 * len(shown)),
+        layout="constrained",
+        squeeze=False,
+    )
+    colours = ("#eda100", "#2a78d6", "#d83a7c", "#3aa76d")
+    for line, (key, target) in zip(axes, shown, strict=True):
+        middle = len(target.labels) // 2
+        image = np.asarray(target.tomogram.density)[middle]
+        low, high = np.percentile(image, [1, 99])
+        for axis in line:
+            axis.imshow(image, cmap="gray", vmin=low, vmax=high)
+            axis.axis("off")
+        line[0].contour(target.labels[middle] > 0, [0.5], colors="#ffffff", linewidths=0.6)
+        line[0].set_title(f"{key['data']}, {key['tier']}: truth", fontsize=8)
+        for axis, name in zip(line[1:], known, strict=True):
+            model = flipped(inference.load(name), target)
+            labels = np.asarray(inference.segment(model, target.tomogram, contrast="bright"))
+            for value in range(1, int(labels.max()) + 1):
+                if (labels[middle] == value).any():
+                    axis.contour(labels[middle] == value, [0.5], colors=colours[value - 1],
+                                 linewidths=0.7)  # fmt: skip
+            axis.set_title(name, fontsize=8)
+    figure.savefig(results_folder(config.tiny) / "pretrained_pictures.png", dpi=130)
+    plt.close(figure)
+
+
 def main(config: Config) -> None:
     if config.tiny:
         small = {"shape": (32, 40, 40), "scenes": 1, "sizes": (10.0, 14.0)}
@@ -276,6 +353,8 @@ def main(config: Config) -> None:
                 print(model, *key.values(), said, flush=True)
     rows = table(records.records)
     draw(rows, config)
+    draw_curves(rows, config)
+    draw_pictures(config)
     records.finish(rows, claims_of(rows, config))
 
 

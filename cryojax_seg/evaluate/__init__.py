@@ -18,8 +18,18 @@ from cryojax_seg.evaluate.detection import Threshold as Threshold
 from cryojax_seg.evaluate.detection import detection as detection
 from cryojax_seg.evaluate.detection import fit_level as fit_level
 from cryojax_seg.evaluate.detection import fit_threshold as fit_threshold
+from cryojax_seg.evaluate.differences import Claim as Claim
+from cryojax_seg.evaluate.differences import Difference as Difference
+from cryojax_seg.evaluate.differences import paired_difference as paired_difference
 from cryojax_seg.evaluate.mirrored import mirrored_axes as mirrored_axes
 from cryojax_seg.evaluate.normals import mask_normals as mask_normals
+from cryojax_seg.evaluate.operating_point import rank_inventions as rank_inventions
+from cryojax_seg.evaluate.operating_point import (
+    threshold_of_invention as threshold_of_invention,
+)
+from cryojax_seg.evaluate.operating_point import (
+    threshold_of_precision as threshold_of_precision,
+)
 from cryojax_seg.evaluate.overlap import Overlap as Overlap
 from cryojax_seg.evaluate.overlap import overlap as overlap
 from cryojax_seg.evaluate.panoptic import Panoptic as Panoptic

@@ -13,6 +13,8 @@ from cryojax_seg.segmenters.normalization import thaw_normalization as thaw_norm
 from cryojax_seg.segmenters.precision import Bfloat16 as Bfloat16
 from cryojax_seg.segmenters.precision import disagreement as disagreement
 from cryojax_seg.segmenters.precision import in_bfloat16 as in_bfloat16
+from cryojax_seg.segmenters.prevalence import fit_prevalence as fit_prevalence
+from cryojax_seg.segmenters.prevalence import prior_correction as prior_correction
 from cryojax_seg.segmenters.recalibration import Recalibration as Recalibration
 from cryojax_seg.segmenters.recalibration import fit_recalibration as fit_recalibration
 from cryojax_seg.segmenters.recalibration import fit_thresholds as fit_thresholds
