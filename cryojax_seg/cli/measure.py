@@ -39,9 +39,9 @@ class Measure:
     """Tomogram that was labelled. Its shape and voxel size must be those of the labels."""
     probabilities: Annotated[tuple[Path, ...], default("PATH ...", "none")] = ()
     """Calibrated probability maps, one for each class, in the order of their labels."""
-    classes: Annotated[tuple[str, ...], default("NAME ...", "label 1, label 2, ...")] = ()
-    """Names of the labels 1, 2, ... in order. The last known term in a name decides the kind:
-    "ER membrane" is a membrane, "membrane protein" is a complex."""
+    classes: Annotated[tuple[str, ...], default("NAME ...", "as the file states")] = ()
+    """Names of the labels 1, 2, ... in order, instead of those that the file states. The last known
+    term in a name decides the kind: "ER membrane" is a membrane, "membrane protein" a complex."""
     instances: Annotated[tuple[str, ...], default("CLASS=PATH ...", "none")] = ()
     """Volumes in which each number is one object of a class, even where objects touch, as IMOD,
     Amira and Pyto write them. They replace the labels of the class, and --smallest does not apply

@@ -32,10 +32,10 @@ class Pick:
     """Table for the picks: .star (RELION 3.1), .tbl (Dynamo) or .csv."""
     diameter: Annotated[tuple[float, ...], default("ANGSTROM ...", "required")] = ()
     """Diameter of the particle in angstrom. Give one for all maps, or one for each."""
-    classes: Annotated[tuple[str, ...], default("NAME ...", "from the file names")] = ()
-    """Names of the classes of several maps."""
-    label: Annotated[tuple[int, ...], default("N ...", "all, each as a class")] = ()
-    """Labels to pick in a label volume."""
+    classes: Annotated[tuple[str, ...], default("NAME ...", "from the files")] = ()
+    """Names of the classes of several maps, or of the labels 1, 2, ... of a label volume."""
+    label: Annotated[tuple[str, ...], default("N|NAME ...", "all, each as a class")] = ()
+    """Labels to pick in a label volume, by number or by the name that its file states."""
     threshold: Annotated[float | None, default("SCORE", "0.5; 6 deviations for a template")] = None
     """Minimum probability of a voxel of a particle. For peaks and templates it is the minimum
     probability or correlation of a pick (no unit)."""

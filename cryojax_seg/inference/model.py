@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from cryojax_seg.core import (
     Symmetrized,
     Tomogram,
     hyperparameters,
+    label_names,
 )
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.inference.built_in import model_folder, untrained_method
-from cryojax_seg.io import ModelCard, load_model
+from cryojax_seg.io import LabelCard, ModelCard, load_model
 from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.io.modules import flat_state
+from cryojax_seg.measure import kind_of
 from cryojax_seg.segmenters import UNet
 from cryojax_seg.training import methods
 from cryojax_seg.training.untrained import build, first_look
@@ -40,11 +43,13 @@ class Model:
         card: the facts about its training data on which inference depends.
         first_look: the method of the segmenter, if it was not trained and is fitted to each
             tomogram, see `training.first_look`.
+        name: of the built-in model or the run folder; it changes nothing.
     """
 
     segmenter: Segmenter
     card: ModelCard = dataclasses.field(default_factory=ModelCard)
     first_look: methods.Untrained | None = None
+    name: str = ""
 
     def fitted(self, tomogram: Tomogram, volume: Normalized) -> Segmenter:
         """Return the segmenter for a tomogram, of which `volume` is the normalized form.
@@ -90,6 +95,24 @@ class Model:
         8
         """
         return dataclasses.replace(self, segmenter=Symmetrized(self.segmenter, wedge))
+
+    def label_card(self, threshold: float | None = None) -> LabelCard:
+        """Return what its labels mean, as it is written into label volumes.
+
+        Args:
+            threshold: of the labels, for a model of one class, instead of its own.
+
+        >>> from cryojax_seg.segmenters import GlobalThreshold
+        >>> card = Model(GlobalThreshold(classes=("ER membrane",))).label_card(0.25)
+        >>> card.classes, card.kinds, card.thresholds, len(card.digest)
+        (('ER membrane',), ('membrane',), (0.25,), 64)
+        """
+        names = label_names(self.segmenter.classes)[1:]
+        kinds = self.card.kinds or tuple(kind_of(name) for name in names)
+        thresholds = (self.card.thresholds if threshold is None else (threshold,)) or ()
+        if not thresholds and len(names) == 1:
+            thresholds = (0.5,)
+        return LabelCard(names, kinds, thresholds, self.name, self.digest())
 
     def digest(self) -> str:
         """Return a text that two models share only if they compute the same.
@@ -144,11 +167,17 @@ def load(path: PathLike, allow: Sequence[str] = ()) -> Model:
     method = untrained_method(path)
     if method is not None:
         card = ModelCard(provenance={"method": method})
-        return Model(build(method), card, first_look=method)
+        return Model(build(method), card, first_look=method, name=method)
     segmenter, card = load_model(model_folder(path), allow)
     if not isinstance(segmenter, Segmenter):
         raise FileError(f"{path}: is a {type(segmenter).__name__}, which gives no labels")
-    return Model(segmenter, card)
+    return Model(segmenter, card, name=_name(path))
+
+
+def _name(path: PathLike) -> str:
+    """Return the name of a model in a folder RUN or RUN/model, or that of a built-in one."""
+    folder = Path(path)
+    return folder.resolve().parent.name if folder.name == "model" else folder.name
 
 
 def load_restorer(path: PathLike, allow: Sequence[str] = ()) -> tuple[LocalOperator, ModelCard]:

@@ -18,6 +18,7 @@ from cryojax_seg.io import (
     normalized,
     read_probability_maps,
     read_tomogram,
+    stated_names,
 )
 from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.particles import (
@@ -66,7 +67,7 @@ def pick_volumes(
     threshold: float | None = None,
     method: Method = "balls",
     smallest: float = 0.15,
-    labels: Sequence[int] = (),
+    labels: Sequence[int | str] = (),
     classes: Sequence[str] = (),
     surroundings: Surroundings | None = None,
     truth: Float[np.ndarray, "n 3"] | None = None,
@@ -81,8 +82,9 @@ def pick_volumes(
         tomogram: the volume of the first path, if it was already read.
         threshold: lowest probability, 0.5 by default; see `particles.pick_maps`.
         method, smallest: see `particles.pick_maps`.
-        labels: the labels to pick in a label volume; all by default.
-        classes: names of the classes of several maps; from the names of the files by default.
+        labels: the labels to pick in a label volume, by number or by name; all by default.
+        classes: names of the classes of several maps, from the names of the files by default; or of
+            the labels 1, 2, ... of a label volume, as it states by default.
         surroundings: where particles may be.
         truth: centres of all annotated particles in voxels. They choose the threshold with the
             highest F-beta.
@@ -115,7 +117,12 @@ def pick_volumes(
     if found is not None:
         if truth is not None:
             raise ParameterError(f"{files[0]}: holds labels, for which no threshold is chosen")
-        return Picked(where.oriented(_from_labels(tomogram.name, found, sizes[0], labels, where)))
+        stated = stated_names(files[0], classes)
+        only = [_label(label, stated, files[0]) for label in labels]
+        picked = where.oriented(_from_labels(tomogram.name, found, sizes[0], only, where))
+        if picked.classes is None or max(picked.classes.tolist(), default=0) > len(stated):
+            return Picked(picked)
+        return Picked(_named(picked, stated), classes=stated)
     if labels:
         raise ParameterError(f"{files[0]}: holds no labels to choose from", "label")
     maps = read_probability_maps(files, tomogram, voxel_size)
@@ -135,10 +142,25 @@ def pick_volumes(
         chosen = fit_level(lambda level: picks(level).coordinates, truth, sizes[0] / 2, beta)
         picked = picks(chosen.value)
     if names:
-        assert picked.classes is not None
-        columns = {"rlnParticleName": [names[i - 1] for i in picked.classes.tolist()]}
-        picked = dataclasses.replace(picked, columns=columns)
+        picked = _named(picked, names)
     return Picked(where.oriented(picked), chosen, tuple(names))
+
+
+def _named(picked: Particles, names: Sequence[str]) -> Particles:
+    """Return the particles with the name of the class of each."""
+    assert picked.classes is not None
+    columns = {"rlnParticleName": [names[i - 1] for i in picked.classes.tolist()]}
+    return dataclasses.replace(picked, columns=columns)
+
+
+def _label(label: int | str, names: Sequence[str], path: Path) -> int:
+    """Return the number of a label, which may be a name."""
+    if isinstance(label, int) or label.isdecimal():
+        return int(label)
+    if label in names:
+        return names.index(label) + 1
+    known = f"its labels are {', '.join(names)}" if names else "it does not name its labels"
+    raise ParameterError(f"{path}: has no label called {label}; {known}", "label")
 
 
 def pick_by_template(

@@ -1,6 +1,7 @@
 """Scores of a label volume against a true one, from files."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,11 +15,13 @@ from cryojax_seg.io import (
     read_labels,
     read_probabilities,
     read_tomogram,
+    stated_names,
 )
 from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.segmenters import fit_recalibration
 from cryojax_seg.training.calibrating import FEWEST
 
+_log = logging.getLogger("cryojax_seg.inference")
 _LEAST = 1e-6  # smallest probability, whose logarithm is finite
 
 
@@ -40,7 +43,8 @@ def score_files(
     Args:
         prediction: labels; 0 is background.
         truth: true labels, or an IMOD model.
-        classes: names of the labels 1, 2, ... in order; by default foreground, or class1, ...
+        classes: names of the labels 1, 2, ... in order; by default as the truth or else the
+            prediction states, see `io.read_label_card`, or foreground, or class1, ...
         slices: z indices that are scored; none for all.
         ignore: label of true voxels that nobody annotated; they do not count.
         tolerance: distance in angstrom within which two surfaces agree; two voxels by default.
@@ -84,6 +88,8 @@ def score_files(
     if volume.voxel_size is None and tolerance is not None:
         volume.require_voxel_size()
     maps = read_probabilities(probabilities, shape) if probabilities else None
+    highest = max(int(predicted.max(initial=0)), int(known.labels.max(initial=0)))
+    classes = _names(prediction, truth, classes, highest if maps is None else maps.shape[-1])
     found = evaluate.score(
         predicted,
         known.labels,
@@ -99,6 +105,22 @@ def score_files(
     errors = recalibrated_errors(maps, known.labels, known.weights)
     calibration = dataclasses.replace(found.calibration, recalibrated=errors)
     return dataclasses.replace(found, calibration=calibration)
+
+
+def _names(
+    prediction: PathLike, truth: PathLike, given: Sequence[str], count: int
+) -> tuple[str, ...]:
+    """Return the names of so many labels: as given, or as the truth or the prediction states."""
+    stated = [() if is_imod(truth) else stated_names(truth, given), stated_names(prediction)]
+    for label, (one, other) in enumerate(zip(*stated, strict=False), 1):
+        if one != other and label <= count and not given:
+            _log.warning(
+                f"label {label} is {one} in {truth} and {other} in {prediction}; labels are "
+                "compared by their numbers"
+            )
+    if given:
+        return tuple(given)
+    return next((names[:count] for names in stated if len(names) >= count), ())
 
 
 def recalibrated_errors(

@@ -22,6 +22,7 @@ from cryojax_seg.inference.settings import Settings, check_settings
 from cryojax_seg.inference.shares import Shares
 from cryojax_seg.io import (
     FileError,
+    LabelCard,
     OutputSet,
     TileJob,
     check_places,
@@ -179,7 +180,8 @@ def segment_file(
             planned(work)
         wide = settings.get("map_type") == "float32" or target.suffix in (".nii", ".nrrd")
         kind = np.float32 if wide else np.float16
-        shares, objects = _write(work, outputs, numbers, skeleton, kind, held, progress)
+        card = model.label_card(settings.get("threshold"))
+        shares, objects = _write(work, outputs, numbers, skeleton, kind, held, card, progress)
         if shares.inverted:
             log.warning(
                 f"{work.tomogram.name}: the segmented structure is darker than its surroundings "
@@ -288,6 +290,7 @@ def _write(
     skeleton: Path | None,
     maps: Any,
     held: OutputSet,
+    card: LabelCard,
     progress: Progress | None,
 ) -> tuple[Shares, dict[str, int] | None]:
     """Write the files tile by tile, or continue where an earlier run ended; count the labels."""
@@ -301,7 +304,7 @@ def _write(
         "cleaning": dataclasses.asdict(work.cleaning),
     }
     volumes = [(path, maps if i else np.int8) for i, path in enumerate(outputs)]
-    with TileJob(whole, volumes, shape, work.tomogram, True, held, names) as job:
+    with TileJob(whole, volumes, shape, work.tomogram, True, held, card) as job:
         if job.done:
             log.info(f"{outputs[0]}: going on after {job.done} of {work.tiling.count} tiles")
         for where in itertools.islice(work.tiling, job.done):  # by the earlier run
@@ -321,14 +324,16 @@ def _write(
             job.keep()  # so that no tile is written again over labels that are clean
             work.cleaning.clean(read, write, shape)
 
-        def add(path: Path, kind: np.dtype, parts: Iterator[Part], names: Any = ()) -> None:
-            output = open_output(held.place(path), shape, kind, work.tomogram, True, names=names)
+        def add(
+            path: Path, kind: np.dtype, parts: Iterator[Part], card: LabelCard | None = None
+        ) -> None:
+            output = open_output(held.place(path), shape, kind, work.tomogram, True, card=card)
             for z, block in parts:
                 output.write(_sections(z, shape), block.astype(kind))
             output.finish()
 
         if skeleton is not None:
-            add(skeleton, np.dtype(np.int8), work.cleaning.skeletons(read, shape), names)
+            add(skeleton, np.dtype(np.int8), work.cleaning.skeletons(read, shape), card)
         if numbers is None:
             return shares, None
         readers = [Written(functools.partial(job.read, n)) for n in range(len(outputs))]

@@ -27,6 +27,9 @@ from .files import real_path as real_path
 from .imod import is_imod as is_imod
 from .imod import read_imod as read_imod
 from .intensity import normalized as normalized
+from .label_card import LabelCard as LabelCard
+from .label_card import read_label_card as read_label_card
+from .label_card import stated_names as stated_names
 from .locks import held as held
 from .locks import lock_path as lock_path
 from .measurements import write_object_meshes as write_object_meshes

@@ -1,11 +1,14 @@
 """Describe the data that a model was trained on, as inference needs it, on a model card."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryojax_seg.core.plain import Contrast
 from cryojax_seg.io.modules import LARGEST_REACH, ModelError
 from cryojax_seg.text import shown
+
+if TYPE_CHECKING:
+    from cryojax_seg.measure import Kind
 
 _LARGEST_PATCH = 4096  # voxels
 _LARGEST_SHIFT = 1e3
@@ -32,6 +35,8 @@ class ModelCard:
         shifts: that were then added to the logit of each class, within the model.
         thresholds: of each class but the background, at which labels were best, see `core.labels`;
             None for 0.5. They change no probability.
+        kinds: how the objects of each class but the background are measured, one of `measure.KINDS`
+            or None; None if only the names of the classes tell it.
         provenance: whatever else should be known about the training, as plain JSON values.
 
     >>> card = ModelCard(voxel_size=(10.0, 10.0, 10.0), tilt_range=(-60.0, 60.0), patch=64)
@@ -50,6 +55,7 @@ class ModelCard:
     temperature: float | None = None
     shifts: tuple[float, ...] | None = None
     thresholds: tuple[float, ...] | None = None
+    kinds: "tuple[Kind | None, ...] | None" = None
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -60,6 +66,7 @@ def read_card(stated: dict[str, Any], classes: int) -> ModelCard:
         ModelError: if a field is missing, or holds a value that makes no sense.
     """
     fields = {field.name for field in dataclasses.fields(ModelCard)}
+    stated = {"kinds": None, **stated}  # which earlier models do not have
     if set(stated) != fields:
         raise ModelError(f"its card has the fields {sorted(stated)}, not {sorted(fields)}")
     if stated["contrast"] not in ("dark", "bright") or not isinstance(stated["provenance"], dict):
@@ -80,6 +87,7 @@ def read_card(stated: dict[str, Any], classes: int) -> ModelCard:
         temperature=None if temperature is None else temperature[0],
         shifts=_numbers(stated["shifts"], classes, "shifts", -_LARGEST_SHIFT, _LARGEST_SHIFT),
         thresholds=_numbers(stated["thresholds"], max(classes - 1, 1), "thresholds", 0.0, 1.0),
+        kinds=_kinds(stated["kinds"], max(classes - 1, 1)),
         provenance=stated["provenance"],
     )
 
@@ -93,6 +101,21 @@ def _voxels(value: Any, name: str, least: int, most: int) -> int | None:
             f"its card says {name} {shown(value)}, an integer of {least} to {most} is needed"
         )
     return value
+
+
+def _kinds(values: Any, count: int) -> Any:
+    """Return a kind or None for each class."""
+    from cryojax_seg.measure.kinds import KINDS  # which needs JAX
+
+    if values is None:
+        return None
+    if (
+        not isinstance(values, list)
+        or len(values) != count
+        or not all(value is None or value in KINDS for value in values)
+    ):
+        raise ModelError(f"its card says kinds {shown(values)} where {count} are needed")
+    return tuple(values)
 
 
 def _tilt_ranges(values: Any) -> Any:

@@ -21,6 +21,7 @@ from cryojax_seg.io.block import (
     warn,
 )
 from cryojax_seg.io.files import FileError, PathLike, atomic_write, existing_file
+from cryojax_seg.io.label_card import LabelCard
 from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_zyx
 
 
@@ -87,6 +88,7 @@ def write_mrc(
     like: Tomogram | None = None,
     voxel_size: VoxelSize | None = None,
     overwrite: bool = False,
+    card: LabelCard | None = None,
 ) -> None:
     """Write a volume as MRC2014, completely or not at all.
 
@@ -100,6 +102,7 @@ def write_mrc(
         like: the tomogram this belongs to.
         voxel_size: angstrom, one number or (z, y, x); wins over `like`. Unknown is written as 0.
         overwrite: replace an existing file.
+        card: what the labels mean, if they are labels; it goes into the lines of the header.
 
     Raises:
         FileError: if the file exists, or the array is not a real volume MRC can hold.
@@ -116,7 +119,7 @@ def write_mrc(
         raise FileError(f"{path}: a volume (z, y, x) is needed, this array is {array.shape}")
     dtype = _storage_type(array, path)
     warn(path, non_finite_warnings(array))
-    fields = mrc_header(array, dtype, like, voxel_size)
+    fields = mrc_header(array, dtype, like, voxel_size, card)
     with atomic_write(path, overwrite) as temporary, open(temporary, "wb") as file:
         file.write(fields.tobytes())
         for section in array:  # one at a time: a memory-mapped input stays on disk
@@ -159,6 +162,7 @@ def mrc_header(
     dtype: np.dtype,
     like: Tomogram | None = None,
     voxel_size: VoxelSize | None = None,
+    card: LabelCard | None = None,
 ) -> Any:
     """Return the header of an array stored as this type; see `write_mrc` for the arguments."""
     if like is not None and voxel_size is None:
@@ -175,7 +179,10 @@ def mrc_header(
     fields["ispg"], fields["nversion"] = 1, 20141
     fields["map"], fields["machst"] = b"MAP ", (0x44, 0x44, 0, 0)
     fields["dmin"], fields["dmax"], fields["dmean"], fields["rms"] = _statistics(array)
-    fields["label"][0], fields["nlabl"] = b"Written by cryojax_seg", 1
+    lines = ["Written by cryojax_seg", *(card.lines() if card else ())]
+    for place, line in enumerate(lines):
+        fields["label"][place] = line.encode()
+    fields["nlabl"] = len(lines)
     if like is not None:
         for name, origin, start in zip("zyx", like.origin, like.start, strict=True):
             fields["origin"][name], fields[f"n{name}start"] = origin, start

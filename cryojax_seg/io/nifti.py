@@ -18,6 +18,7 @@ from cryojax_seg.io.block import (
     volume_shape,
 )
 from cryojax_seg.io.files import FileError, PathLike, existing_file
+from cryojax_seg.io.label_card import LabelCard, nifti_extension
 from cryojax_seg.io.oriented import Orientation, orientation
 from cryojax_seg.io.voxel_size import VoxelSize
 
@@ -82,8 +83,12 @@ def read_nifti(
     return place.tomogram(path, data, unit, voxel_size)
 
 
-def nifti_header(shape: Shape, dtype: Any, like: Tomogram | None = None) -> bytes:
+def nifti_header(
+    shape: Shape, dtype: Any, like: Tomogram | None = None, card: LabelCard | None = None
+) -> bytes:
     """Return the header of a volume ``(z, y, x)``, with lengths in micrometres.
+
+    What the labels of the card mean stands in an extension.
 
     >>> len(nifti_header((2, 3, 4), np.int8))
     352
@@ -92,14 +97,15 @@ def nifti_header(shape: Shape, dtype: Any, like: Tomogram | None = None) -> byte
     header = nibabel.Nifti1Header(endianness="<")
     header.set_data_shape(tuple(shape)[::-1])
     header.set_data_dtype(np.dtype(dtype))
-    header["magic"], header["vox_offset"] = b"n+1", 352
+    extension = nifti_extension(card)
+    header["magic"], header["vox_offset"] = b"n+1", 348 + len(extension)
     if like is not None and like.voxel_size is not None:
         affine = np.diag([v / _MICRON for v in like.voxel_size[::-1]] + [1.0])
         affine[:3, 3] = [o / _MICRON for o in like.corner()[::-1]]
         header.set_xyzt_units("micron")
         header.set_sform(affine, 1)
         header.set_qform(affine, 1)
-    return header.binaryblock + bytes(4)
+    return header.binaryblock + extension
 
 
 def _parsed(raw: bytes, path: Path) -> Any:

@@ -22,6 +22,7 @@ from cryojax_seg.io.block import (
     volume_shape,
 )
 from cryojax_seg.io.files import FileError, PathLike, check_memory, existing_file
+from cryojax_seg.io.label_card import LabelCard
 from cryojax_seg.io.oriented import orientation
 from cryojax_seg.io.voxel_size import VoxelSize
 
@@ -80,8 +81,12 @@ def read_nrrd(path: PathLike, voxel_size: VoxelSize | None = None, mmap: Mmap = 
     return place.tomogram(path, data, unit if _has_size(header) else None, voxel_size)
 
 
-def nrrd_header(shape: Shape, dtype: Any, like: Tomogram | None = None) -> bytes:
+def nrrd_header(
+    shape: Shape, dtype: Any, like: Tomogram | None = None, card: LabelCard | None = None
+) -> bytes:
     """Return the header of a raw volume ``(z, y, x)``, with lengths in angstrom.
+
+    What the labels of the card mean stands in pairs of a key and a text.
 
     >>> nrrd_header((2, 3, 4), np.int8).decode().splitlines()[:2]
     ['NRRD0004', 'type: int8']
@@ -105,6 +110,7 @@ def nrrd_header(shape: Shape, dtype: Any, like: Tomogram | None = None) -> bytes
             f"space origin: ({origin})",
             'space units: "angstrom" "angstrom" "angstrom"',
         ]
+    lines += [f"{key}:={text}" for key, text in (card.entries() if card else {}).items()]
     text = "\n".join(lines) + "\n"
     space = " " * (-(len(text) + 3) % 16)  # so that voxels begin at a multiple of 16 bytes
     return f"{text}#{space}\n\n".encode()

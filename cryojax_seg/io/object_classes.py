@@ -13,6 +13,7 @@ from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.errors import Mendable, ParameterError
 from cryojax_seg.io.annotation import not_annotated_hint, stored_ignore
 from cryojax_seg.io.files import FileError, HeaderWarning, PathLike
+from cryojax_seg.io.label_card import read_label_card, stated_names
 from cryojax_seg.io.volume import read_tomogram
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ def read_object_classes(
         probabilities: maps of the classes in `labels`, in the order of their labels.
         tomogram: the tomogram that is labelled; its shape and voxel size must be those of the
             labels, and its origin counts where the labels have none.
-        classes: names of the labels 1, 2, ... in order.
-        kind: kind of a class by its name or by the number of its label, where the name does not
-            tell it.
+        classes: names of the labels 1, 2, ... in order; by default those that the label volume
+            states, see `read_label_card`.
+        kind: kind of a class by its name or by the number of its label, where neither the label
+            volume nor the name tells it.
         voxel_size: angstrom, instead of what the headers say.
         ignore: value of voxels that nobody annotated; they count as background.
 
@@ -74,6 +76,8 @@ def read_object_classes(
     path = next(iter(instances.values())) if labels is None else labels
     volume = _read_on_grid(path, tomogram, voxel_size)
     present: set[int] = set()
+    card = None if labels is None else read_label_card(labels)
+    classes = classes if labels is None else stated_names(labels, classes)
     if labels is None or Path(labels) in map(Path, instances.values()):
         empty = np.zeros(volume.density.shape, np.int8)
         volume = dataclasses.replace(volume, density=empty)
@@ -84,7 +88,8 @@ def read_object_classes(
     names = {n: classes[n - 1] if n <= len(classes) else f"label {n}" for n in sorted(wanted)}
     numbered = _instances(instances, volume, names, tomogram or path, voxel_size)
     maps = _probabilities(probabilities, sorted(names), volume, path, voxel_size)
-    kinds = _kinds(names, kind or {})
+    known = dict(zip(card.classes, card.kinds, strict=False)) if card else {}
+    kinds = _kinds(names, known, kind or {})
     found = [
         measure.ObjectClass(
             name,
@@ -204,12 +209,16 @@ def _probabilities(
     return maps
 
 
-def _kinds(names: Mapping[int, str], given: Mapping[str, "Kind"]) -> dict[int, "Kind"]:
-    """Return the kind of each class: as given, or as its name tells, or organelle."""
+def _kinds(
+    names: Mapping[int, str], stated: Mapping[str, "Kind | None"], given: Mapping[str, "Kind"]
+) -> dict[int, "Kind"]:
+    """Return the kind of each class: as given, as its file states, as its name tells, organelle."""
     from cryojax_seg import measure
 
     numbers = {str(label): label for label in names} | {name: n for n, name in names.items()}
-    kinds: dict[int, Kind | None] = {n: measure.kind_of(name) for n, name in names.items()}
+    kinds: dict[int, Kind | None] = {
+        n: stated.get(name) or measure.kind_of(name) for n, name in names.items()
+    }
     for key, kind in given.items():
         if key not in numbers:
             known = ", ".join(names.values())

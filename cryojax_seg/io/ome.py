@@ -7,6 +7,7 @@ from typing import Any
 
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.io.files import FileError
+from cryojax_seg.io.label_card import LabelCard
 from cryojax_seg.io.plain import read_json
 from cryojax_seg.io.voxel_size import ANGSTROM_PER_UNIT
 from cryojax_seg.text import shown
@@ -257,7 +258,7 @@ def group_metadata(
     origin: Zyx,
     method: str,
     chunks: list[int],
-    names: Sequence[str] = (),
+    card: LabelCard | None = None,
 ) -> dict[str, Any]:
     """Return the zarr.json of a volume whose levels are coarser by these factors.
 
@@ -269,7 +270,7 @@ def group_metadata(
         method: how voxels were combined.
         chunks: files of each level; empty parts of a volume have none, so a copy cannot be told to
             be complete without their number.
-        names: of the labels, background first, if it is a label volume.
+        card: what the labels mean, if it is a label volume.
     """
     unit = {} if voxel_size is None else {"unit": "angstrom"}
     size = voxel_size or (1.0, 1.0, 1.0)
@@ -286,7 +287,7 @@ def group_metadata(
             {"type": "translation", "translation": shift},
         ]
         datasets.append({"path": str(level), _STEPS: steps})
-    image = {
+    image: dict[str, Any] = {
         "name": name,
         "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
         "datasets": datasets,
@@ -296,25 +297,33 @@ def group_metadata(
             "chunks": chunks,
         },
     }
-    attributes = {"ome": {"version": "0.5", "multiscales": [image], **image_label(names)}}
+    if card is not None:
+        others = {key: text for key, text in card.entries().items() if key != "classes"}
+        image["metadata"]["labels"] = others
+    attributes = {"ome": {"version": "0.5", "multiscales": [image], **image_label(card)}}
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
-def image_label(names: Sequence[str]) -> dict[str, Any]:
+def image_label(card: LabelCard | None) -> dict[str, Any]:
     """Return the entry that makes viewers show labels in colours, with their names.
 
-    >>> image_label(("background", "membrane"))["image-label"]["properties"]
+    >>> image_label(LabelCard(("membrane",)))["image-label"]["properties"]
     [{'label-value': 1, 'name': 'membrane'}]
     """
-    if not names:
+    if card is None:
         return {}
-    values = range(1, len(names))
+    values = range(1, len(card.classes) + 1)
+    kinds = card.kinds or (None,) * len(card.classes)
+    properties = [
+        {"label-value": value, "name": name, **({"kind": kind} if kind else {})}
+        for value, name, kind in zip(values, card.classes, kinds, strict=True)
+    ]
     colours = [COLOURS[(value - 1) % len(COLOURS)] for value in values]
     pairs = zip(values, colours, strict=True)
     return {
         "image-label": {
             "colors": [{"label-value": value, "rgba": [*rgb, 255]} for value, rgb in pairs],
-            "properties": [{"label-value": value, "name": names[value]} for value in values],
+            "properties": properties,
         }
     }
 

@@ -23,6 +23,7 @@ from cryojax_seg.io.files import (
     publish_file,
     target_path,
 )
+from cryojax_seg.io.label_card import LabelCard
 from cryojax_seg.io.mrc import mrc_header
 from cryojax_seg.io.nifti import nifti_header
 from cryojax_seg.io.nrrd import nrrd_header
@@ -85,6 +86,7 @@ class FileOutput:
         like: the tomogram this belongs to: voxel size, origin and nstart are taken from it.
         overwrite: replace an existing file when this one is finished.
         resume: go on with what an earlier process wrote.
+        card: what the labels mean, if this is a label volume.
 
     Raises:
         FileError: if the file exists, cannot be written, or there is nothing to go on with.
@@ -109,11 +111,13 @@ class FileOutput:
         like: Tomogram | None = None,
         overwrite: bool = False,
         resume: bool = False,
+        card: LabelCard | None = None,
     ):
         self._target, self._overwrite, self._like = target_path(path, overwrite), overwrite, like
+        self._card = card
         self._partial = partial_path(self._target)
         dtype = np.dtype(dtype).newbyteorder("<")
-        start = _header_length(self._target, shape, dtype, like)
+        start = _header_length(self._target, shape, dtype, like, card)
         size = start + math.prod(shape) * dtype.itemsize
         if resume:
             if not self._partial.is_file() or self._partial.stat().st_size != size:
@@ -144,7 +148,7 @@ class FileOutput:
 
     def seal(self) -> None:
         warn(self._target, non_finite_warnings(self._data))
-        content = _header(self._target, self._data, self._like)
+        content = _header(self._target, self._data, self._like, self._card)
         self.flush()
         with open(self._partial, "r+b") as file:
             file.write(content)
@@ -159,31 +163,29 @@ class FileOutput:
         self._partial.unlink(missing_ok=True)
 
 
-def _header(path: Path, data: np.ndarray, like: Tomogram | None) -> bytes:
+def _header(path: Path, data: np.ndarray, like: Tomogram | None, card: LabelCard | None) -> bytes:
     """Return the header of an array, in the format that the name of its file says."""
     if path.suffix in _HEADERS:
-        return _HEADERS[path.suffix](data.shape, data.dtype, like)
-    return mrc_header(data, data.dtype, like).tobytes()
+        return _HEADERS[path.suffix](data.shape, data.dtype, like, card)
+    return mrc_header(data, data.dtype, like, card=card).tobytes()
 
 
-def _header_length(path: Path, shape: Shape, dtype: np.dtype, like: Tomogram | None) -> int:
+def _header_length(
+    path: Path, shape: Shape, dtype: np.dtype, like: Tomogram | None, card: LabelCard | None
+) -> int:
     if path.suffix in _HEADERS:
-        return len(_HEADERS[path.suffix](shape, dtype, like))
+        return len(_HEADERS[path.suffix](shape, dtype, like, card))
     return headers.LENGTH
 
 
-def open_output(path: Path, *arguments: Any, names: Sequence[str] = (), **options: Any) -> Output:
+def open_output(path: Path, *arguments: Any, **options: Any) -> Output:
     """Return a `ZarrOutput` for names that end in .zarr, else a `FileOutput`.
 
     Args:
         path: the volume.
-        arguments: of either.
-        names: of the labels, background first, which OME-Zarr keeps with a colour for each.
-        options: of either.
+        arguments, options: of either.
     """
-    if path.suffix == ".zarr":
-        return ZarrOutput(path, *arguments, names=names, **options)
-    return FileOutput(path, *arguments, **options)
+    return (ZarrOutput if path.suffix == ".zarr" else FileOutput)(path, *arguments, **options)
 
 
 class TileJob:
@@ -202,7 +204,7 @@ class TileJob:
         overwrite: replace existing volumes at the end.
         within: the `OutputSet` that these volumes belong to, which publishes them; by default they
             are one by themselves.
-        names: of the labels in the first volume, background first.
+        card: what the labels in the first volume mean.
 
     Attributes:
         done: tiles that are written.
@@ -229,7 +231,7 @@ class TileJob:
         like: Tomogram | None = None,
         overwrite: bool = False,
         within: OutputSet | None = None,
-        names: Sequence[str] = (),
+        card: LabelCard | None = None,
     ):
         paths = [path for path, _ in volumes]
         self._own = within is None
@@ -238,7 +240,7 @@ class TileJob:
             within = OutputSet("tiles", paths, overwrite=overwrite, folders=folders)
         self._set = within
         self._description = plain_values(dict(description))
-        self._names = names
+        self._card = card
         self._volumes, self._arguments = volumes, (shape, like, overwrite)
         self._outputs: list[Output] = []
         self.done: int = 0
@@ -267,9 +269,9 @@ class TileJob:
         shape, like, overwrite = self._arguments
         resume = self.done > 0
         for i, (path, dtype) in enumerate(self._volumes):
-            names = () if i else self._names
+            card = None if i else self._card
             self._outputs.append(
-                open_output(path, shape, dtype, like, overwrite, names=names, resume=resume)
+                open_output(path, shape, dtype, like, overwrite, card=card, resume=resume)
             )
 
     def write(self, where: tuple[slice, ...], blocks: Sequence[np.ndarray]) -> None:

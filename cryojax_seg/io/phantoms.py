@@ -14,6 +14,7 @@ from cryojax_seg.core.particles import Particles
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.io.files import FileError, PathLike, atomic_folder, existing_file
+from cryojax_seg.io.label_card import LabelCard
 from cryojax_seg.io.locks import held, lock_path
 from cryojax_seg.io.mrc import write_mrc
 from cryojax_seg.io.particles import write_particles
@@ -73,7 +74,8 @@ def write_phantom(
             dark = -np.asarray(getattr(phantom.imaged, name))
             file = temporary / f"{'tomogram' if name == 'density' else name}.mrc"
             write_mrc(file, dark, like)
-        write_mrc(temporary / "labels.mrc", np.asarray(phantom.labels, np.int8), like)
+        card = LabelCard(tuple(simulate.CLASSES[1:]))
+        write_mrc(temporary / "labels.mrc", np.asarray(phantom.labels, np.int8), like, card=card)
         instances = np.asarray(phantom.truth.instances)
         smallest = np.int16 if instances.max() < 2**15 else np.int32
         write_mrc(temporary / "instances.mrc", instances.astype(smallest), like)

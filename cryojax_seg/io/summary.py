@@ -11,6 +11,7 @@ from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.chunked import Chunked
 from cryojax_seg.io.files import HeaderWarning, PathLike
 from cryojax_seg.io.imod import describe_imod, is_imod
+from cryojax_seg.io.label_card import read_label_card
 from cryojax_seg.io.ome import metadata_file, read_multiscale
 from cryojax_seg.io.summary_of_particles import describe_particles
 from cryojax_seg.io.tilts import is_tilt_series, read_tilt_series
@@ -97,6 +98,8 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
     if isinstance(tomogram.density, Chunked):
         facts["chunks (z, y, x)"] = " x ".join(map(str, tomogram.density.chunks))
         facts["levels"] = str(len(read_multiscale(Path(path)).levels))
+    card = read_label_card(path)
+    facts |= card.entries() if card else {}
     kind, of_values, odd = _voxels(tomogram)
     if size is None and not any("voxel size unknown" in note for note in found):
         odd.append("voxel size unknown; give voxel_size in angstrom where lengths matter")

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -37,6 +37,7 @@ from cryojax_seg.io.files import (
     remove,
     target_path,
 )
+from cryojax_seg.io.label_card import LabelCard
 from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_warnings, voxel_size_zyx
 from cryojax_seg.text import size_text
 
@@ -123,7 +124,7 @@ class ZarrOutput:
         like: the tomogram this belongs to: voxel size and origin are taken from it.
         overwrite: replace an existing OME-Zarr folder when this one is finished.
         resume: go on with what an earlier process wrote.
-        names: of the labels, background first, if this is a label volume.
+        card: what the labels mean, if this is a label volume.
 
     Raises:
         FileError: if the folder exists, cannot be written, or there is nothing to go on with.
@@ -148,7 +149,7 @@ class ZarrOutput:
         like: Tomogram | None = None,
         overwrite: bool = False,
         resume: bool = False,
-        names: Sequence[str] = (),
+        card: LabelCard | None = None,
     ):
         self.shape, self.dtype = tuple(map(int, shape)), np.dtype(dtype).newbyteorder("=")
         if len(self.shape) != 3 or min(self.shape) <= 0:
@@ -161,7 +162,7 @@ class ZarrOutput:
             raise FileError(f"{path}: exists and is not an OME-Zarr folder; choose another name")
         check_own(self._target, ome.FILES)
         self._partial = partial_path(self._target)
-        self._names, self._odd = names, 0  # voxels written that are not finite
+        self._card, self._odd = card, 0  # voxels written that are not finite
         self._pending: collections.deque[ts.WriteFutures] = collections.deque()
         self._store = self._resumed() if resume else self._started()
 
@@ -210,7 +211,7 @@ class ZarrOutput:
             chunks.append(self._files(str(level), tuple(fine.shape)))
         size, origin = self._place
         content = ome.group_metadata(
-            self._target.name, factors, size, origin, method, chunks, self._names
+            self._target.name, factors, size, origin, method, chunks, self._card
         )
         with disk_full_explained(self._target):
             (self._partial / "zarr.json").write_text(json.dumps(content, indent=2))

@@ -58,8 +58,8 @@ def test_parts_make_a_file_that_its_library_reads(tmp_path, suffix, dtype):
 
 def test_labels_in_ome_zarr_have_names_and_colours(tmp_path):
     volumes = [(tmp_path / "a.zarr", np.int8), (tmp_path / "map.zarr", np.float32)]
-    labels = ("background", "membrane", "actin")
-    with io.TileJob({}, volumes, SHAPE, LIKE, names=labels) as one:
+    card = io.LabelCard(("membrane", "actin"))
+    with io.TileJob({}, volumes, SHAPE, LIKE, card=card) as one:
         for where in TILES:
             one.write(where, (VALUES[where], VALUES[where]))
     stated = [json.loads((path / "zarr.json").read_text()) for path, _ in volumes]
