@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("cryojax_seg.io")
 _LINES, _WIDTH = 9, 80  # of the text in an MRC header, after the first line
 _PLAIN = "".join(c for c in map(chr, range(32, 127)) if c not in "%;()=")
+_KINDS = ("membrane", "organelle", "filament", "complex")  # `measure.KINDS`, without JAX
 _KEYS = ("classes", "thresholds", "model")
 _DIGEST = 16  # hexadecimal digits of a digest that are kept
 _CLASS = re.compile(r"(\d{1,3})=([^;()=]+?)(?: \((\w+)\))?")
@@ -82,13 +83,11 @@ class LabelCard:
         >>> LabelCard.parsed({"classes": "1=mito; 2=ER membrane (membrane)"}).kinds
         (None, 'membrane')
         """
-        from cryojax_seg.measure.kinds import KINDS
-
         found = [_CLASS.fullmatch(word) for word in entries.get("classes", "").split("; ")]
         parts = [match.groups() for match in found if match]
         if len(parts) < len(found) or [int(n) for n, *_ in parts] != [*range(1, len(parts) + 1)]:
             return None
-        kinds: Any = tuple(kind if kind in KINDS else None for *_, kind in parts)
+        kinds: Any = tuple(kind if kind in _KINDS else None for *_, kind in parts)
         name, digest = _split_model(entries.get("model", ""))
         thresholds: tuple[float, ...] = ()
         with contextlib.suppress(ValueError):

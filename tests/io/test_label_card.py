@@ -8,8 +8,9 @@ import nrrd
 import numpy as np
 import pytest
 
-from cryojax_seg import inference, io
+from cryojax_seg import inference, io, measure
 from cryojax_seg.errors import ParameterError
+from cryojax_seg.io import label_card
 
 SHAPE = (4, 5, 6)
 VALUES = np.arange(120).reshape(SHAPE).astype(np.int8) % 3
@@ -32,6 +33,10 @@ def test_every_format_gives_back_what_was_written(tmp_path, suffix, card):
         job.write((slice(None),) * 3, [VALUES])
     assert io.read_label_card(path) == card
     np.testing.assert_array_equal(np.asarray(io.read_tomogram(path, 10.0).density[:]), VALUES)
+
+
+def test_the_kinds_are_those_of_measure():
+    assert label_card._KINDS == measure.KINDS
 
 
 def test_other_programs_read_the_files(tmp_path):
@@ -61,10 +66,8 @@ def test_lines_of_mrc_have_80_characters_and_shed_what_matters_least():
 
 
 def _joined(lines):
-    from cryojax_seg.io.label_card import _joined
-
     assert not any(line.endswith(" ") for line in lines)
-    return _joined(["Written by cryojax_seg", *lines, "", "newstack: copied"])
+    return label_card._joined(["Written by cryojax_seg", *lines, "", "newstack: copied"])
 
 
 @pytest.mark.parametrize(
