@@ -79,8 +79,9 @@ class FilamentSummary:
         director_zyx: the common direction.
         spacing_nm: the median distance to the nearest other axis; None without neighbours.
         ends: the number of ends of filaments that are not cut by a face of the volume.
-        persistence_length_um: the persistence length, see `persistence_length_angstrom`; None if
-            the filaments are too few, too short or too straight for an interval with an upper end.
+        persistence_length_um: the persistence length of the filaments that no face of the volume
+            cuts, see `persistence_length_angstrom`; None if these are too few, too short or too
+            straight for an interval with an upper end.
         persistence_length_at_least_um: the smallest persistence length that their straightness
             allows, see `least_persistence_length_angstrom`; None if all are too short.
     """
@@ -167,7 +168,8 @@ def measure_filaments(
         network.median_spacing_angstrom(spacings, seed),
     )
     shortest = max(10 / limits.maximum_curvature_per_nm, 200.0)
-    persistence = network.persistence_length_angstrom(found, shortest_angstrom=shortest, seed=seed)
+    whole = [f for f in found if not any(f.at_border)]
+    persistence = network.persistence_length_angstrom(whole, shortest_angstrom=shortest, seed=seed)
     least = network.least_persistence_length_angstrom(found)
     if persistence and not math.isfinite(persistence.high or math.inf):
         persistence = None  # no number, but a bound

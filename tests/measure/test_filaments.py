@@ -57,6 +57,17 @@ def test_an_actin_bundle_is_measured_as_it_was_made(bundle):
         assert row.end_to_end_nm == pytest.approx(np.linalg.norm(ends))
 
 
+def test_filaments_that_a_face_cuts_have_no_say_in_stiffness_and_ends(bundle):
+    _, distance = bundle
+    limits = TracingLimits(round_ends=True)
+    _, whole = measure_filaments(distance <= 0, VOXEL, limits=limits)
+    assert whole.ends == 14 and 0 < whole.persistence_length_um.value < 10
+    rows, cut = measure_filaments(distance[:, :60] <= 0, VOXEL, limits=limits)
+    assert [row.at_border for row in rows] == [True] * 7
+    assert cut.ends == 7 and cut.persistence_length_um is None
+    assert cut.persistence_length_at_least_um > 0
+
+
 def test_walls_of_a_microtubule():
     tube = Microtubule(800.0, curvature=1 / 6000)
     shape = (44, 100, 44)
