@@ -8,8 +8,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from cryojax_seg.cli import (
+    annotate,
     arguments,
     average,
     compare,
@@ -34,6 +36,7 @@ from cryojax_seg.training.progress import alive
 
 _COMMANDS = {
     "demo": (demo.Demo, demo.run),
+    "annotate": (annotate.Annotate, annotate.run),
     "train": (train.Train, train.run),
     "models": (models.Models, models.run),
     "segment": (segment.Segment, segment.run),
@@ -48,6 +51,7 @@ _COMMANDS = {
     "export": (export.Export, export.run),
     "info": (info.Info, info.run),
 }
+_WAITING = ("annotate",)  # for somebody to do something, so there is no work to report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with console.warnings_as_lines(), signals.bounded(last, continues=called):
         try:
             options = arguments.parse(argv, {name: c[0] for name, c in _COMMANDS.items()})
-            with alive(argv[0]):
+            with nullcontext() if argv[0] in _WAITING else alive(argv[0]):
                 next(run for kind, run in _COMMANDS.values() if kind is type(options))(options)
         except SystemExit as end:  # --help
             return end.code if isinstance(end.code, int) else 0

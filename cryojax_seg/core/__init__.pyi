@@ -13,6 +13,8 @@ from .intensity import Normalized as Normalized
 from .intensity import measure_intensity as measure_intensity
 from .intensity import measured_box as measured_box
 from .intensity import normalize as normalize
+from .names import class_names as class_names
+from .names import label_names as label_names
 from .operator import LocalOperator as LocalOperator
 from .operator import hyperparameters as hyperparameters
 from .particles import Particles as Particles
@@ -20,8 +22,6 @@ from .resampling import Resampled as Resampled
 from .rescaled import Rescaled as Rescaled
 from .rescaled import fit_rescaled as fit_rescaled
 from .segmenter import Segmenter as Segmenter
-from .segmenter import class_names as class_names
-from .segmenter import label_names as label_names
 from .segmenter import labels as labels
 from .segmenter import probabilities as probabilities
 from .tiling import Tiling as Tiling

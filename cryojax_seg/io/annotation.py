@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cryojax_seg.core.segmenter import label_names
+from cryojax_seg.core.names import label_names
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import FileError, HeaderWarning, PathLike
 from cryojax_seg.io.imod import is_imod, read_imod

@@ -1,5 +1,9 @@
 from .examples import painted_example as painted_example
 from .label_file import LabelFile as LabelFile
+from .opening import annotation_session as annotation_session
+from .opening import viewing_session as viewing_session
+from .page import Page as Page
+from .page import serve as serve
 from .painting import EXCLUDED as EXCLUDED
 from .painting import UNKNOWN as UNKNOWN
 from .painting import Painting as Painting

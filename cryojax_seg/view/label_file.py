@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cryojax_seg.core.blocks import release
-from cryojax_seg.core.segmenter import class_names, label_names
+from cryojax_seg.core.names import class_names, label_names
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io import FileError, HeaderWarning, check_places, read_mrc
 from cryojax_seg.io.annotation import check_same_grid, stored_ignore

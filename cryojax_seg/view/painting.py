@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from cryojax_seg.core.names import label_names
 from cryojax_seg.core.plain import Shape
-from cryojax_seg.core.segmenter import label_names
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.view import strokes
 from cryojax_seg.view.planes import (

@@ -7,23 +7,23 @@ describes all of them.
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cryojax_seg.core.names import label_names
 from cryojax_seg.core.plain import Contrast
-from cryojax_seg.core.segmenter import label_names
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.io import normalized
 from cryojax_seg.io.ome import COLOURS
 from cryojax_seg.text import shown
-from cryojax_seg.training import Example
-from cryojax_seg.view.examples import painted_example
 from cryojax_seg.view.label_file import LabelFile
 from cryojax_seg.view.painting import Painting, Plane
 from cryojax_seg.view.saving import Saved, Saver
 from cryojax_seg.view.slices import density_slices, label_slices, probability_slices
+
+if TYPE_CHECKING:  # a page is shown without JAX
+    from cryojax_seg.core.wedge import MissingWedge
+    from cryojax_seg.training import Example
 
 Message = dict[str, Any]
 Send = Callable[[Message, bytes | None], None]
@@ -82,7 +82,7 @@ class Session:
         painting: Painting | None = None,
         file: LabelFile | None = None,
         contrast: Contrast = "dark",
-        wedge: MissingWedge | None = None,
+        wedge: "MissingWedge | None" = None,
     ):
         self.tomogram, self.painting, self.file = tomogram, painting, file
         self.contrast: Contrast = contrast
@@ -184,12 +184,14 @@ class Session:
         Raises:
             FileError: if the tomogram holds no two different values.
         """
+        from cryojax_seg.io import normalized
+
         with self._lock:
             if self._normalized is None:
                 self._normalized = normalized(self.tomogram, self.contrast)
             return self._normalized
 
-    def example(self, around: int | None = None) -> Example:
+    def example(self, around: int | None = None) -> "Example":
         """Return the labels that are painted by now as an example to train on.
 
         Args:
@@ -201,6 +203,8 @@ class Session:
         """
         if self.painting is None:
             raise ValueError("this session only shows a tomogram; annotate it to get an example")
+        from cryojax_seg.view.examples import painted_example
+
         return painted_example(self.painting, self.volume(), self.tomogram.name, self.wedge, around)
 
     def close(self) -> Saved:

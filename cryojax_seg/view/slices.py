@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 
 from cryojax_seg.core.blocks import EDGE, Readable, random_starts, release
-from cryojax_seg.io import Chunked
 from cryojax_seg.view.planes import as_plane, check_plane
 
 Convert = Callable[[np.ndarray], np.ndarray]  # values of any type to uint8
@@ -153,7 +152,7 @@ class Slices:
         """Return how many slices are read at a time."""
         voxels = max(1, int(np.prod(self.shape)) // self.shape[axis])
         most = max(1, min(_LARGEST // voxels, EDGE))
-        if isinstance(self.volume, Chunked):
+        if not isinstance(self.volume, np.ndarray):  # chunks on disk
             return most
         if isinstance(self.volume, np.memmap):
             fastest = int(np.argmin([abs(s) for s in self.volume.strides]))
@@ -165,7 +164,10 @@ class Slices:
         shape[axis] = stop - start
         result = np.empty(shape, np.uint8)
         along = 1 if axis == 0 else 0  # in parts along another axis, so that memory stays bounded
-        step = EDGE if isinstance(self.volume, Chunked) else max(1, _LARGEST // 8 // result[0].size)
+        whole = result.size // shape[along]
+        step = max(1, _LARGEST // 8 // whole)
+        if not isinstance(self.volume, np.ndarray):
+            step = EDGE
         for first in range(0, shape[along], step):
             where = [slice(None)] * 3
             where[along] = slice(first, min(first + step, shape[along]))

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from cryojax_seg.io import sample_path
-
 Part = tuple[slice, slice]  # rows and columns of a slice
 _MOST = 20_000  # points of a stroke
 
@@ -103,6 +101,8 @@ def line(
     >>> part, bool(mask.all())
     ((slice(3, 6, None), slice(0, 9, None)), True)
     """
+    from cryojax_seg.io import sample_path  # loads SciPy's splines
+
     given = _points(points)
     moved = np.concatenate([[True], (np.diff(given, axis=0) != 0).any(1)])
     given = given[moved]

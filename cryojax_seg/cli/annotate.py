@@ -1,0 +1,85 @@
+"""``cryojax-seg annotate``: a page on this machine on which labels are painted."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from cryojax_seg.cli import console
+from cryojax_seg.cli.arguments import Output, default
+from cryojax_seg.cli.geometry import Contrast, TiltOptions, VoxelSize
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotate:
+    """Paint labels of a tomogram on a page in the browser.
+
+    The command prints a link for the browser of this machine, which works once, and serves the page
+    until you press Ctrl-C. Labels are saved after each stroke, and the same command goes on with
+    them.
+    """
+
+    tomogram: Positional[Path]
+    """The tomogram: MRC, TIFF, OME-Zarr or another volume."""
+    output: Output
+    """MRC file of the labels. If it exists, its labels are shown and can be changed."""
+    classes: Annotated[
+        tuple[str, ...], default("NAME ...", "those of the file, or foreground")
+    ] = ()
+    """Names of the labels 1, 2, ... in order."""
+    port: int = 0
+    """Port to listen at on this machine. 0 takes one that is free. To paint on another machine,
+    forward a port with the same number there by `ssh -L`."""
+    open: bool = False
+    """Open the page in the browser."""
+    voxel_size: VoxelSize = None
+    contrast: Contrast = "dark"
+    """Whether structure is darker or brighter than its surroundings."""
+    tilt: TiltOptions = TiltOptions()
+
+
+def run(options: Annotate) -> None:
+    """Run `Annotate`; a ValueError or OSError says in one line what is wrong."""
+    if not 0 <= options.port < 65536:
+        raise ValueError(f"--port {options.port}: a port is a number from 0 to 65535")
+    try:
+        from cryojax_seg import view
+
+        view.serve  # noqa: B018  # loads what serves the page
+    except ImportError as problem:
+        raise ValueError(
+            f"the page needs the package {problem.name}; pip install 'cryojax-seg[view]'"
+        ) from None
+    session = view.annotation_session(
+        options.tomogram,
+        options.output,
+        options.classes,
+        voxel_size=options.voxel_size,
+        contrast=options.contrast,
+        wedge=options.tilt.wedge(),
+    )
+    links = 0
+
+    def opened(link: str) -> None:
+        nonlocal links
+        links += 1
+        if links > 1:
+            console.say(f"the link was used; another browser opens {link}")
+            return
+        print(link, flush=True)
+        console.say("open this link in the browser of this machine; Ctrl-C ends the page")
+        if options.open:
+            import webbrowser
+
+            webbrowser.open(link)
+
+    try:
+        view.serve(session, options.port, opened)
+    except KeyboardInterrupt:
+        pass  # the usual end
+    finally:
+        saved = session.close()
+    if not saved.complete:
+        raise OSError(f"{options.output}: the last strokes are not saved: {saved.problem}")
+    console.say(f"the labels are saved in {options.output}")

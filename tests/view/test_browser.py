@@ -1,0 +1,251 @@
+"""Somebody opens the page in a browser, paints, undoes, and finds the labels again.
+
+These need Chromium; Debian's package is found by its name.
+"""
+
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from cryojax_seg import io
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; install it to test pages"),
+    # Playwright's own transport is not closed where a test ends by an exception.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def until(condition, seconds=60):
+    """Waits for a condition, and returns what it is true with."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "this took too long"
+        time.sleep(0.05)
+    return found
+
+
+class Page:
+    """A page of the browser, with errors collected."""
+
+    def __init__(self, browser, link, **how):
+        self.context = browser.new_context(**how)
+        self.page = self.context.new_page()
+        self.errors = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(link)
+        until(lambda: self.evaluate("() => Boolean(window.viewer?.panes.some((p) => p.composed))"))
+
+    def evaluate(self, code, *arguments):
+        return self.page.evaluate(code, *arguments)
+
+    def place(self, row, column, axis=0):
+        """Where a voxel is in the window."""
+        x, y = self.evaluate(
+            "([axis, row, column]) => viewer.toScreen(viewer.panes[axis], row, column)",
+            [axis, row, column],
+        )
+        box = self.evaluate(
+            "(axis) => viewer.panes[axis].canvas.getBoundingClientRect().toJSON()", axis
+        )
+        return box["x"] + x, box["y"] + y
+
+    def colour(self, row, column, axis=0):
+        """What the canvas shows there: red, green, blue."""
+        return self.evaluate(
+            """([axis, row, column]) => {
+              const pane = viewer.panes[axis], [x, y] = viewer.toScreen(pane, row, column);
+              const at = [x * pane.ratio, y * pane.ratio].map(Math.round);
+              return [...pane.context.getImageData(...at, 1, 1).data].slice(0, 3);
+            }""",
+            [axis, row, column],
+        )
+
+    def orange(self, row, column, axis=0):
+        red, _, blue = self.colour(row, column, axis)
+        return red > blue + 40
+
+    def stroke(self, *points, axis=0):
+        self.page.mouse.move(*self.place(*points[0], axis))
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*self.place(*point, axis), steps=4)
+        self.page.mouse.up()
+
+    def press(self, text):
+        self.page.get_by_role("button", name=text, exact=True).click()
+
+    def text(self, selector):
+        return self.page.locator(selector).inner_text()
+
+    def saved(self):
+        until(lambda: self.text(".saved").startswith("Saved"))
+
+    def close(self):
+        assert self.errors == []
+        self.context.close()
+
+
+WIDE = {"viewport": {"width": 1280, "height": 800}}
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "has_touch": True,
+    "is_mobile": True,
+    "device_scale_factor": 2,
+}
+
+
+def test_strokes_are_seen_undone_and_found_again(serve, browser, tomogram_file):
+    labels = tomogram_file.with_name("painted.mrc")
+    served = serve("painted.mrc", "--classes", "membrane", "microtubule")
+    page = Page(browser, served.links[0], **WIDE)
+    assert page.page.url == served.address + "/"  # the token is gone from the address
+    assert not page.orange(20, 20)
+    page.stroke((20, 10), (20, 30))
+    until(lambda: page.orange(20, 20))
+    page.saved()
+    assert (io.read_labels(labels).labels[6, 20, 10:31] == 1).all()
+    page.stroke((40, 10), (40, 30))
+    until(lambda: page.orange(40, 20))
+    page.press("Undo")
+    until(lambda: not page.orange(40, 20))
+    assert page.orange(20, 20)
+    page.page.keyboard.press("Shift+U")
+    until(lambda: page.orange(40, 20))
+    page.page.keyboard.press("2")
+    page.page.keyboard.press("l")
+    for point in ((10, 50), (20, 60), (10, 70)):
+        page.page.mouse.click(*page.place(*point))
+    page.page.keyboard.press("Enter")
+    until(lambda: page.evaluate("() => viewer.counts[2] > 50"))
+    page.page.keyboard.press("e")
+    page.stroke((20, 20), (20, 21))
+    until(lambda: not page.orange(20, 20))
+    page.press("Slice is complete")
+    until(lambda: page.evaluate("() => viewer.counts[0] > 4000"))
+    page.saved()
+    before = io.read_labels(labels)
+    served.end(signal.SIGKILL)
+    until(lambda: "has ended" in page.text(".notice"))
+    page.stroke((50, 10), (50, 30))  # nothing pretends to be painted
+    until(lambda: not page.orange(50, 20))
+    page.close()
+
+    again = serve("painted.mrc")
+    page = Page(browser, again.links[0], **WIDE)
+    until(lambda: page.orange(40, 20))
+    assert page.evaluate("() => viewer.state.names") == ["background", "membrane", "microtubule"]
+    assert page.evaluate("() => viewer.annotated") == [6]
+    page.close()
+    assert again.end(signal.SIGINT) == 0
+    after = io.read_labels(labels)
+    np.testing.assert_array_equal(before.labels, after.labels)
+    np.testing.assert_array_equal(before.weights, after.weights)
+
+
+def test_slices_zoom_contrast_and_help(serve, browser, volume):
+    served = serve("looked.mrc")
+    page = Page(browser, served.links[0], **WIDE)
+    mouse, keyboard = page.page.mouse, page.page.keyboard
+    mouse.move(*page.place(30, 40))
+    mouse.wheel(0, -100)
+    until(lambda: page.text(".pane.active .name") == "xy z 7")
+    keyboard.press("ArrowDown")
+    until(lambda: page.text(".pane.active .name") == "xy z 6")
+    # What is shown is the volume: dark where the shell is, in every plane.
+    shell = volume[1]
+    for axis, plane in ((0, shell[6]), (1, shell[:, 30]), (2, shell[:, :, 40].T)):
+        until(lambda axis=axis: page.evaluate("(a) => Boolean(viewer.panes[a].composed)", axis))
+        inside = [page.colour(int(r), int(c), axis)[0] for r, c in np.argwhere(plane)[::7]]
+        outside = [page.colour(int(r), int(c), axis)[0] for r, c in np.argwhere(~plane)[::41]]
+        assert np.mean(inside) < np.mean(outside) - 50, axis
+    keyboard.press("m")
+    mouse.click(*page.place(25, 56))  # moves the crosshair, so the other planes follow
+    until(lambda: page.evaluate("() => viewer.position") == [6, 25, 56])
+    before = page.evaluate("() => viewer.view.zoom")
+    held = page.evaluate("() => viewer.toVoxel(viewer.panes[0], 200, 200)")
+    box = page.page.locator(".pane canvas").first.bounding_box()
+    mouse.move(box["x"] + 200, box["y"] + 200)
+    keyboard.down("Control")
+    mouse.wheel(0, -300)
+    keyboard.up("Control")
+    until(lambda: page.evaluate("() => viewer.view.zoom") > 1.5 * before)
+    now = page.evaluate("() => viewer.toVoxel(viewer.panes[0], 200, 200)")
+    np.testing.assert_allclose(now, held, atol=1e-6)  # what is under the pointer stays there
+    keyboard.press("r")
+    until(lambda: page.evaluate("() => viewer.view.zoom") == before)
+    dark = page.evaluate("() => viewer.contrast")
+    mouse.move(*page.place(30, 40))
+    mouse.down(button="right")
+    mouse.move(*page.place(30, 60), steps=5)
+    mouse.up(button="right")
+    assert page.evaluate("() => viewer.contrast") != dark
+    keyboard.press("x")
+    assert page.evaluate("() => viewer.contrast") == dark
+    assert page.evaluate("() => viewer.state.editable && viewer.annotated.length") == 0
+    keyboard.press("?")
+    assert "smaller brush" in page.text(".help")
+    keyboard.press("Escape")
+    assert page.page.locator(".help").count() == 0
+    page.page.locator("input[type=text]").fill("actin")
+    page.press("Add")  # keys in the field were no shortcuts
+    until(lambda: page.evaluate("() => viewer.state.names.length") == 3)
+    assert "actin" in page.text(".classes")
+    page.close()
+
+
+def test_fingers_paint_and_zoom_on_a_phone(serve, browser):
+    served = serve("touched.mrc", "--classes", "membrane")
+    page = Page(browser, served.links[0], **PHONE)
+    assert page.page.locator(".pane:visible").count() == 1
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    touch = page.context.new_cdp_session(page.page)
+
+    def fingers(kind, *points):
+        at = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(points)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+    fingers("touchStart", page.place(20, 20))
+    for column in range(21, 40):
+        fingers("touchMove", page.place(20, column))
+    fingers("touchEnd")
+    until(lambda: page.orange(20, 30))
+    count = until(lambda: page.evaluate("() => viewer.counts[1]"))
+    before = page.evaluate("() => viewer.view.zoom")
+    (x, y) = page.place(30, 40)
+    fingers("touchStart", (x - 30, y))
+    fingers("touchStart", (x - 30, y), (x + 30, y))
+    for step in range(1, 11):
+        fingers("touchMove", (x - 30 - 3 * step, y), (x + 30 + 3 * step, y))
+    fingers("touchEnd")
+    zoom = until(lambda: page.evaluate("() => viewer.view.zoom"))
+    assert abs(zoom / before - 2) < 0.1
+    page.press("xz")
+    until(lambda: page.text(".pane.active:visible .name") == "xz y 30")
+    assert page.evaluate("() => viewer.counts[1]") == count  # two fingers paint nothing
+    page.close()
+
+
+def test_two_pages_see_each_other(serve, browser):
+    served = serve("shared.mrc")
+    one = Page(browser, served.links[0], **WIDE)
+    until(lambda: len(served.links) > 1)
+    other = Page(browser, served.links[1], **WIDE)
+    one.stroke((20, 10), (20, 30))
+    until(lambda: other.orange(20, 20))
+    one.close()
+    other.close()
