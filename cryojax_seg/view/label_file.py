@@ -12,21 +12,19 @@ from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io import FileError, HeaderWarning, check_places, read_mrc
 from cryojax_seg.io.annotation import check_same_grid, stored_ignore
 from cryojax_seg.io.files import PathLike, atomic_write, target_path
-from cryojax_seg.io.header import LENGTH
+from cryojax_seg.io.label_card import LabelCard, stated_names
 from cryojax_seg.io.locks import Lock, lock_path
 from cryojax_seg.io.mrc import mrc_header
 from cryojax_seg.view.painting import UNKNOWN, sections
 
 _SUFFIXES = (".mrc", ".rec", ".map")
-_NAMES = "cryojax_seg classes: "  # before the names of the classes in a text of the header
-_TEXTS, _TEXT = 224, 80  # first byte of the texts of a header, and length of each
 
 
 class LabelFile:
     """Represents the file of the labels of one session, which no other can open meanwhile.
 
     Labels are stored as signed bytes, in which -1 (255 in unsigned bytes) is not annotated, as
-    `io.read_labels` reads them. A text of the header keeps the names of the classes.
+    `io.read_labels` reads them, with the names of the classes (`io.LabelCard`).
 
     Args:
         path: an MRC file; labels that are there are read.
@@ -63,7 +61,8 @@ class LabelFile:
         self._lock = Lock(lock_path(self.path), path)
         try:
             if self.path.exists():
-                self.classes = tuple(classes) or self._names() or class_names((), 1)
+                names = () if classes else stated_names(self.path)
+                self.classes = tuple(classes) or class_names(names, len(names) or 1)
                 self.slices = self._read()
             else:  # written at once, so that a place that cannot be written is found now
                 self.classes, self.slices = tuple(classes) or class_names((), 1), {}
@@ -119,20 +118,13 @@ class LabelFile:
                 slices[z] = np.where(known, values, UNKNOWN).astype(np.int8)
         return slices
 
-    def _names(self) -> tuple[str, ...]:
-        """Return the classes that the header names; none if it does not."""
-        with open(self.path, "rb") as file:
-            texts = file.read(LENGTH)[_TEXTS:]
-        text = texts.decode("utf-8", "replace").replace("\0", "")
-        listed = text.partition(_NAMES)[2].strip()
-        return tuple(name.strip() for name in listed.split(",")) if listed else ()
-
 
 def _header(
     slices: Mapping[int, np.ndarray], shape: tuple[int, ...], like: Tomogram, classes: Sequence[str]
 ) -> bytes:
     """Return the header of a label volume; its statistics need no pass over all of it."""
-    fields = mrc_header(np.zeros((1, 1, 1), np.int8), np.dtype(np.int8), like)
+    card = LabelCard(label_names(tuple(classes))[1:])
+    fields = mrc_header(np.zeros((1, 1, 1), np.int8), np.dtype(np.int8), like, card=card)
     size = like.require_voxel_size()
     for axis, count, length in zip("zyx", shape, size, strict=True):
         fields[f"n{axis}"] = fields[f"m{axis}"] = count
@@ -149,11 +141,4 @@ def _header(
     deviation = math.sqrt(float((values - mean) ** 2 @ counts) / voxels)
     fields["dmin"], fields["dmax"] = there[0], there[-1]
     fields["dmean"], fields["rms"] = mean, deviation
-    text = (_NAMES + ", ".join(classes)).encode()
-    room = 9 * _TEXT  # one text is taken
-    if len(text) <= room:
-        parts = [text[i : i + _TEXT] for i in range(0, len(text), _TEXT)]
-        for number, part in enumerate(parts, 1):
-            fields["label"][number] = part
-        fields["nlabl"] = 1 + len(parts)
     return fields.tobytes()
