@@ -1,6 +1,7 @@
 """``cryojax-seg annotate``: a page on this machine on which labels are painted."""
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,7 @@ def run(options: Annotate) -> None:
     try:
         from cryojax_seg import view
 
-        view.serve  # noqa: B018  # loads what serves the page
+        serving = view.serving
     except ImportError as problem:
         raise ValueError(
             f"the page needs the package {problem.name}; pip install 'cryojax-seg[view]'"
@@ -59,23 +60,16 @@ def run(options: Annotate) -> None:
         contrast=options.contrast,
         wedge=options.tilt.wedge(),
     )
-    links = 0
-
-    def opened(link: str) -> None:
-        nonlocal links
-        links += 1
-        if links > 1:
-            console.say(f"the link was used; another browser opens {link}")
-            return
-        print(link, flush=True)
-        console.say("open this link in the browser of this machine; Ctrl-C ends the page")
-        if options.open:
-            import webbrowser
-
-            webbrowser.open(link)
-
     try:
-        view.serve(session, options.port, opened)
+        with serving(session, options.port, _used) as link:
+            print(link, flush=True)
+            console.say("open this link in the browser of this machine; Ctrl-C ends the page")
+            if options.open:
+                import webbrowser
+
+                webbrowser.open(link)
+            while True:
+                time.sleep(3600)
     except KeyboardInterrupt:
         pass  # the usual end
     finally:
@@ -83,3 +77,7 @@ def run(options: Annotate) -> None:
     if not saved.complete:
         raise OSError(f"{options.output}: the last strokes are not saved: {saved.problem}")
     console.say(f"the labels are saved in {options.output}")
+
+
+def _used(link: str) -> None:
+    console.say(f"the link was used; another browser opens {link}")

@@ -1,7 +1,7 @@
 """Shows tomograms, and takes the labels that are painted on them.
 
-The same page runs in a notebook (`show`, `annotate`) and as a local web page (`serve`). Sub-modules
-load when first used; `__init__.pyi` lists the names.
+The same page runs in a notebook (`show`, `annotate`) and as a local web page (`serving`).
+Sub-modules load when first used; `__init__.pyi` lists the names.
 """
 
 import lazy_loader

@@ -3,7 +3,7 @@ from .label_file import LabelFile as LabelFile
 from .opening import annotation_session as annotation_session
 from .opening import viewing_session as viewing_session
 from .page import Page as Page
-from .page import serve as serve
+from .page import serving as serving
 from .painting import EXCLUDED as EXCLUDED
 from .painting import UNKNOWN as UNKNOWN
 from .painting import Painting as Painting

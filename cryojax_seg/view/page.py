@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ class Page:
 
     Attributes:
         app: the ASGI application.
+        port: of the address.
 
     >>> from cryojax_seg.core import Tomogram
     >>> import numpy as np
@@ -55,7 +58,7 @@ class Page:
     def __init__(
         self, session: Session, port: int, told: Callable[[str], None] = lambda link: None
     ):
-        self._session, self._port, self._told = session, port, told
+        self._session, self.port, self._told = session, port, told
         self._token, self._secret = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         self._cookie = f"cryojax_seg_{port}"  # cookies do not tell ports apart
         self.app = Starlette(
@@ -68,11 +71,11 @@ class Page:
 
     def link(self) -> str:
         """Return the link that opens the page once."""
-        return f"http://{LOOPBACK}:{self._port}/?token={self._token}"
+        return f"http://{LOOPBACK}:{self.port}/?token={self._token}"
 
     def _refused(self, request: HTTPConnection) -> str | None:
         """Return why a request is refused, whatever it asks for; None if it is not."""
-        hosts = {f"{LOOPBACK}:{self._port}", f"localhost:{self._port}"}
+        hosts = {f"{LOOPBACK}:{self.port}", f"localhost:{self.port}"}
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         if host not in hosts:
             return "this page answers only under its own address"
@@ -114,7 +117,7 @@ class Page:
 
     def _headers(self) -> dict[str, str]:
         return {
-            "Content-Security-Policy": _POLICY.format(host=f"{LOOPBACK}:{self._port}"),
+            "Content-Security-Policy": _POLICY.format(host=f"{LOOPBACK}:{self.port}"),
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
             "Cross-Origin-Opener-Policy": "same-origin",
@@ -170,26 +173,33 @@ async def _deliver(channel: WebSocket, queue: asyncio.Queue) -> None:
         await channel.close(1013)
 
 
-def serve(
-    session: Session,
-    port: int = 0,
-    opened: Callable[[str], None] = lambda link: None,
-) -> None:
-    """Serve a session as a page on the loopback address until SIGINT or SIGTERM.
+@contextlib.contextmanager
+def serving(
+    session: Session, port: int = 0, told: Callable[[str], None] = lambda link: None
+) -> Iterator[str]:
+    """Serve a session as a page on the loopback address, in a thread, while a block runs.
 
     Args:
         session: what it shows; it is closed by the caller.
         port: to listen at; 0 for one that is free.
-        opened: called with the link of the page once it can be opened, and with a new one whenever
-            a link was used, as each opens the page in one browser only.
+        told: called with a new link whenever one was used, as each opens the page in one browser.
+
+    Yields:
+        the link that opens the page.
 
     Raises:
         OSError: if the port is taken.
+
+    >>> import numpy as np
+    >>> from cryojax_seg.core import Tomogram
+    >>> with serving(Session(Tomogram(np.zeros((2, 3, 4), np.float32)))) as link:
+    ...     link.startswith("http://127.0.0.1:")
+    True
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((LOOPBACK, port))
-        page = Page(session, listening.getsockname()[1], opened)
+        page = Page(session, listening.getsockname()[1], told)
         config = uvicorn.Config(
             page.app,
             loop="asyncio",
@@ -199,21 +209,20 @@ def serve(
             ws="websockets-sansio",
             ws_max_size=LARGEST,
             ws_per_message_deflate=False,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=1,
             lifespan="off",
         )
-        server = _Server(config, lambda: opened(page.link()))
-        server.run([listening])
-
-
-class _Server(uvicorn.Server):
-    """A server that tells when it can be reached."""
-
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]):
-        super().__init__(config)
-        self._report = started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._report()
+        server = uvicorn.Server(config)
+        thread = threading.Thread(
+            target=server.run, args=([listening],), name="cryojax-seg page", daemon=True
+        )
+        thread.start()
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        if not server.started:
+            raise OSError(f"the page cannot be served at {LOOPBACK}:{page.port}")
+        try:
+            yield page.link()
+        finally:
+            server.should_exit = True
+            thread.join(10)
