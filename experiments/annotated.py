@@ -94,7 +94,7 @@ def scene(name: str) -> Scene:
     known = wall | (radius < LUMEN) | (radius > NEAR)
     known &= ~(beyond & (radius < 2 * NEAR))
     normals = (offset / np.maximum(distance, 1e-6)[..., None]).astype(np.float32)
-    seen = np.asarray(wedge.visibility(normals, extent=6.0, thickness=2.0))
+    seen = np.asarray(wedge.visibility(normals, extent_angstrom=60.0, thickness_angstrom=20.0))
     return Scene(
         core.normalize(density, "bright"),
         (wall & known).astype(np.int32),

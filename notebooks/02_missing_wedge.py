@@ -86,7 +86,9 @@ angle = np.deg2rad(60)
 leaning = np.array(
     [[np.cos(angle), 0, np.sin(angle)], [np.cos(angle), np.sin(angle), 0]], np.float32
 )
-for name, value in zip(("along x", "along y"), wedge.visibility(leaning, extent=12.0), strict=True):
+for name, value in zip(
+    ("along x", "along y"), wedge.visibility(leaning, extent_angstrom=120.0), strict=True
+):
     print(f"leaning {name}: visibility {float(value):.2f}")
 
 # %%
@@ -96,7 +98,7 @@ theta, phi = np.meshgrid(
 normals = np.stack([np.cos(theta), np.sin(theta) * np.sin(phi), np.sin(theta) * np.cos(phi)], -1)
 figure, axis = plt.subplots(figsize=(5.4, 4), constrained_layout=True)
 image = axis.imshow(
-    wedge.visibility(normals.astype(np.float32), extent=12.0),
+    wedge.visibility(normals.astype(np.float32), extent_angstrom=120.0),
     origin="lower",
     extent=(0, 90, 0, 90),
     vmin=0,

@@ -205,7 +205,10 @@ class MissingWedge:
         return rotation @ tensor @ rotation.T
 
     def visibility(
-        self, normals: Float[Array, "*n 3"], extent: Number = 6.0, thickness: Number = 1.5
+        self,
+        normals: Float[Array, "*n 3"],
+        extent_angstrom: Number = 60.0,
+        thickness_angstrom: Number = 15.0,
     ) -> Float[Array, "*n"]:
         """Return the measured fraction of the Fourier energy of a planar patch.
 
@@ -221,8 +224,9 @@ class MissingWedge:
 
         Args:
             normals: unit vectors in zyx order.
-            extent: standard deviation e of the patch in its plane, voxels.
-            thickness: standard deviation t of its profile, voxels.
+            extent_angstrom: standard deviation e of the patch in its plane. Only its ratio to the
+                thickness matters, so values of tomograms with other voxels are comparable.
+            thickness_angstrom: standard deviation t of its profile.
 
         Returns:
             values between 0 (entirely in the missing wedge) and 1, differentiable in all arguments
@@ -230,13 +234,13 @@ class MissingWedge:
 
         >>> w = MissingWedge((-60.0, 60.0))
         >>> n = jnp.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])   # normals along x and along the beam
-        >>> [round(float(v), 2) for v in w.visibility(n, extent=18.0)]
+        >>> [round(float(v), 2) for v in w.visibility(n, extent_angstrom=180.0)]
         [0.97, 0.09]
         """
         normals = jnp.asarray(normals)
         dtype = normals.dtype
         low, high = (jnp.deg2rad(jnp.asarray(a, dtype)) for a in self.tilt_range)
-        ratio = jnp.asarray(extent, dtype) / jnp.asarray(thickness, dtype)
+        ratio = jnp.asarray(extent_angstrom, dtype) / jnp.asarray(thickness_angstrom, dtype)
         q = jnp.square(ratio) - 1
         u, w = self._frame(normals[..., 0], normals[..., 1], normals[..., 2])
         stretch = 1 + q * (u * u + w * w)

@@ -154,8 +154,8 @@ def precision_by_visibility(
     bins: int | Sequence[float] = 5,
     tolerance: float | int = 2.0,
     weights: WeightArray | None = None,
-    extent: float = 6.0,
-    thickness: float = 1.5,
+    extent_angstrom: float = 60.0,
+    thickness_angstrom: float = 15.0,
 ) -> list[PredictedBin]:
     """Return precision and invented structure in bins of the visibility of predicted voxels.
 
@@ -167,7 +167,7 @@ def precision_by_visibility(
         predicted, truth, visibility, bins, weights: as in `recall_by_visibility`.
         wedge: missing wedge of the tomogram.
         tolerance: distance in voxels.
-        extent, thickness: see `MissingWedge.visibility`.
+        extent_angstrom, thickness_angstrom: see `MissingWedge.visibility`.
 
     Raises:
         ValueError: as for `recall_by_visibility`.
@@ -193,7 +193,8 @@ def precision_by_visibility(
             ~there, return_distances=False, return_indices=True
         )
     far = np.asarray(distance) > tolerance
-    seen = np.asarray(wedge.visibility(mask_normals(predicted), extent, thickness))
+    normals = mask_normals(predicted)
+    seen = np.asarray(wedge.visibility(normals, extent_angstrom, thickness_angstrom))
     if nearest is not None:
         seen = np.where(far, seen, visibility[tuple(np.asarray(nearest))])
     background = int((far & known).sum())

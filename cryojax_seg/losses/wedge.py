@@ -19,7 +19,10 @@ from cryojax_seg.losses.objective import foreground, require
 
 
 def visibility_weights(
-    batch: Any, emphasis: float, extent: float = 6.0, thickness: float = 1.5
+    batch: Any,
+    emphasis: float,
+    extent_angstrom: float = 60.0,
+    thickness_angstrom: float = 15.0,
 ) -> Array:
     """Return the weights of a batch times ``1 + emphasis (1 - w(n))`` where there is a normal n.
 
@@ -28,7 +31,8 @@ def visibility_weights(
     Args:
         batch: patches with `normals` and `wedge`.
         emphasis: -1 gives invisible surfaces no weight; values above 0 give them more weight.
-        extent, thickness: size of the surface patch, voxels; see `MissingWedge.visibility`.
+        extent_angstrom, thickness_angstrom: size of the surface patch, see
+            `MissingWedge.visibility`.
 
     Raises:
         ValueError: if the batch has no normals or no wedge, or emphasis is below -1.
@@ -36,15 +40,20 @@ def visibility_weights(
     if not emphasis >= -1:
         raise ValueError(f"emphasis must be at least -1 (weights are not negative), got {emphasis}")
     require("visibility_weighted", batch, "labels", "normals", "wedge")
-    seen = jax.vmap(lambda wedge, normal: wedge.visibility(normal, extent, thickness))(
-        batch.wedge, batch.normals
-    )
+
+    def visibility(wedge: MissingWedge, normals: Array) -> Array:
+        return wedge.visibility(normals, extent_angstrom, thickness_angstrom)
+
+    seen = jax.vmap(visibility)(batch.wedge, batch.normals)
     surface = jnp.square(batch.normals).sum(-1) > 0.25
     return batch.weights * jnp.where(surface, 1 + emphasis * (1 - seen), 1.0)
 
 
 def visibility_weighted(
-    objective: Objective, emphasis: float, extent: float = 6.0, thickness: float = 1.5
+    objective: Objective,
+    emphasis: float,
+    extent_angstrom: float = 60.0,
+    thickness_angstrom: float = 15.0,
 ) -> Objective:
     """Return an objective in which the visibility of surfaces weights their voxels.
 
@@ -52,7 +61,7 @@ def visibility_weighted(
 
     Args:
         objective: for example ``losses.supervised(losses.cross_entropy)``.
-        emphasis, extent, thickness: see `visibility_weights`.
+        emphasis, extent_angstrom, thickness_angstrom: see `visibility_weights`.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> from cryojax_seg.training import Batch
@@ -67,7 +76,7 @@ def visibility_weighted(
     """
 
     def weighted(segmenter: Segmenter, batch: Any) -> Scalar:
-        weights = visibility_weights(batch, emphasis, extent, thickness)
+        weights = visibility_weights(batch, emphasis, extent_angstrom, thickness_angstrom)
         return objective(segmenter, dataclasses.replace(batch, weights=weights))
 
     return weighted

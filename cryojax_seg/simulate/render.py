@@ -57,10 +57,13 @@ class Truth:
         return (self.labels != BACKGROUND) & (self.labels != LUMEN)
 
     def visibility(
-        self, wedge: MissingWedge, extent: float = 6.0, thickness: float = 1.5
+        self,
+        wedge: MissingWedge,
+        extent_angstrom: float = 60.0,
+        thickness_angstrom: float = 15.0,
     ) -> Volume:
-        """Return the visibility of membrane voxels, 0 elsewhere; lengths are in voxels."""
-        seen = wedge.visibility(self.normals, extent, thickness)
+        """Return the visibility of membrane voxels, 0 elsewhere, see `MissingWedge`."""
+        seen = wedge.visibility(self.normals, extent_angstrom, thickness_angstrom)
         return jnp.where(self.labels == MEMBRANE, seen, 0.0)
 
 

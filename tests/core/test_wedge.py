@@ -193,8 +193,8 @@ def test_visibility_depends_on_the_tilt_axis_not_on_the_beam_angle():
     s, c = np.sin(np.pi / 3), np.cos(np.pi / 3)
     toward_x, toward_y = jnp.array([[c, 0.0, s], [c, s, 0.0]], jnp.float32)
     wedge = MissingWedge((-60.0, 60.0))
-    assert visibility(wedge, toward_x, extent=18.0) > 0.9
-    assert visibility(wedge, toward_y, extent=18.0) < 0.3
+    assert visibility(wedge, toward_x, extent_angstrom=180.0) > 0.9
+    assert visibility(wedge, toward_y, extent_angstrom=180.0) < 0.3
 
 
 def test_visibility_ignores_the_sign_of_the_normal(key):
