@@ -24,6 +24,7 @@ from cryojax_seg.cli import (
     measure,
     models,
     pick,
+    projects,
     restore,
     segment,
     simulate,
@@ -80,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with console.warnings_as_lines(), signals.bounded(last, continues=called):
         try:
             options = arguments.parse(argv, {name: c[0] for name, c in _COMMANDS.items()})
+            options = projects.with_projects(options)
             with nullcontext() if argv[0] in _WAITING else alive(argv[0]):
                 next(run for kind, run in _COMMANDS.values() if kind is type(options))(options)
         except SystemExit as end:  # --help

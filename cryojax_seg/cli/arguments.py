@@ -50,6 +50,7 @@ _QUANTITIES = {
     "defocus": units.DEFOCUS,
     "voltage": units.VOLTAGE,
     "voxel_size": units.VOXEL_SIZE,
+    "voxel_spacing": units.VOXEL_SIZE,
     "tilt_range": units.TILT,
     "diameter": units.DIAMETER,
     "radius": units.RADIUS,
@@ -98,7 +99,7 @@ class TableOptions:
 
 # Options that say how a command is called this time, not what it does.
 _OF_THIS_CALL = {"config", "resume", "overwrite", "distributed"}
-_OF_THIS_CALL |= {"coordinator", "processes", "process"}
+_OF_THIS_CALL |= {"coordinator", "processes", "process", "run", "voxel_spacing"}
 
 
 def parse(argv: list[str], commands: Mapping[str, type]) -> Any:

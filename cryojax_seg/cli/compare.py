@@ -19,6 +19,7 @@ from cryojax_seg.cli.arguments import (
     plain,
 )
 from cryojax_seg.cli.geometry import VolumeOptions
+from cryojax_seg.cli.projects import ProjectOptions
 from cryojax_seg.training import methods
 
 
@@ -54,6 +55,7 @@ class Compare:
     resume: bool = False
     """Continue the comparison in --output."""
     overwrite: Overwrite = False
+    project: ProjectOptions = ProjectOptions()
     volume: VolumeOptions = VolumeOptions()
     annotation: AnnotationOptions = AnnotationOptions()
 

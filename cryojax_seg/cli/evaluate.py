@@ -9,6 +9,7 @@ from tyro.conf import Positional
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import AnnotationOptions, default, flat
 from cryojax_seg.cli.geometry import TiltOptions, VoxelSize
+from cryojax_seg.cli.projects import ProjectOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Evaluate:
     voxel_size: VoxelSize = None
     json: bool = False
     """Print JSON instead of a table."""
+    project: ProjectOptions = ProjectOptions()
     annotation: AnnotationOptions = AnnotationOptions()
     tilt: TiltOptions = TiltOptions()
 

@@ -9,6 +9,7 @@ from tyro.conf import Positional
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Output, Overwrite, TableOptions, default, flat, plain
 from cryojax_seg.cli.geometry import VolumeOptions
+from cryojax_seg.cli.projects import ProjectOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Extract:
     radius: Annotated[float | None, default("ANGSTROM", "use the whole box")] = None
     """Radius of the particle in angstrom. Boxes are normalized by the voxels beyond it."""
     overwrite: Overwrite = False
+    project: ProjectOptions = ProjectOptions()
     volume: VolumeOptions = VolumeOptions()
     table: TableOptions = TableOptions()
 

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Output, Overwrite, TableOptions, default, flat, plain
 from cryojax_seg.cli.geometry import VolumeOptions
+from cryojax_seg.cli.projects import ProjectOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Pick:
     memory: float = 4.0
     """With --template, the maximum memory for the correlation in GiB."""
     overwrite: Overwrite = False
+    project: ProjectOptions = ProjectOptions()
     volume: VolumeOptions = VolumeOptions()
     table: TableOptions = TableOptions()
 
@@ -83,12 +85,46 @@ def run(options: Pick) -> None:
     """Run `Pick`; a ValueError or OSError says in one line what is wrong."""
     from cryojax_seg import io
 
+    if len(options.project.run) > 1 and not io.is_address(options.output):
+        count = len(options.project.run)
+        raise ValueError(f"{options.output}: {count} runs for one table; give one --run")
+    console.each(_of_runs(options), _run, name=lambda one: str(one.output))
+
+
+def _of_runs(options: Pick) -> list[Pick]:
+    """Return the options of each run, with the file of its picks as the output."""
+    from cryojax_seg import io
+
+    if not io.is_address(options.output):
+        return [options]
+    runs = options.project.run
+    if not runs:
+        raise ValueError(f"{options.output}: give the --run that the picks belong to")
+    paths, _ = io.new_copick(str(options.output), "picks", runs)
+    return [
+        dataclasses.replace(
+            options,
+            volumes=options.volumes[i :: len(runs)],
+            output=path,
+            table=dataclasses.replace(options.table, name=run),
+        )
+        for i, (run, path) in enumerate(zip(runs, paths, strict=True))
+    ]
+
+
+def _run(options: Pick) -> None:
+    """Pick the particles of one tomogram, and write their table."""
+    from cryojax_seg import io
+
     io.check_table_name(options.output)
     _check(options)
     given = (options.inside, options.membrane, options.annotated, options.template)
     inputs = [*options.volumes, *filter(None, given)]
     paths, job = [options.output, *filter(None, [options.scores])], {"pick": plain(options)}
-    with io.OutputSet(job, paths, inputs, options.overwrite) as outputs:
+    with (
+        io.folder_made(options.output.parent),
+        io.OutputSet(job, paths, inputs, options.overwrite) as outputs,
+    ):
         if outputs.finished:
             print(f"{options.output}: is done already")
             return

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Output, Overwrite, Seed, default, flat
 from cryojax_seg.cli.geometry import VolumeOptions
+from cryojax_seg.cli.projects import ProjectOptions
 from cryojax_seg.training.config import RestorerMethod
 
 
@@ -88,6 +89,7 @@ class Restore:
     resume: bool = False
     """Continue the run beside --output from its newest checkpoint."""
     overwrite: Overwrite = False
+    project: ProjectOptions = ProjectOptions()
     volume: VolumeOptions = VolumeOptions()
     learning: LearningOptions = LearningOptions()
     deconvolution: DeconvolutionOptions = DeconvolutionOptions()

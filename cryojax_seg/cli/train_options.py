@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from cryojax_seg.cli.arguments import AnnotationOptions, Output, Overwrite, Seed, Tomograms, default
 from cryojax_seg.cli.geometry import VolumeOptions
+from cryojax_seg.cli.projects import ProjectOptions
 from cryojax_seg.training import methods, settings
 
 
@@ -147,6 +148,7 @@ class Train:
     config: Annotated[Path | None, default("FILE", "none")] = None
     """YAML file of these options ('steps: 500'), such as RUN/config.yaml. Options on the command
     line replace those of the file."""
+    project: ProjectOptions = ProjectOptions()
     volume: VolumeOptions = VolumeOptions()
     annotation: AnnotationOptions = AnnotationOptions()
     length: LengthOptions = LengthOptions()

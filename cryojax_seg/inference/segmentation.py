@@ -32,6 +32,7 @@ from cryojax_seg.io import (
 )
 from cryojax_seg.io.files import PathLike
 from cryojax_seg.io.measurements import number_type
+from cryojax_seg.io.ome_writing import ZarrForm
 from cryojax_seg.io.output import open_output
 from cryojax_seg.measure.slabs import Part
 
@@ -181,7 +182,8 @@ def segment_file(
         wide = settings.get("map_type") == "float32" or target.suffix in (".nii", ".nrrd")
         kind = np.float32 if wide else np.float16
         card = model.label_card(settings.get("threshold"))
-        shares, objects = _write(work, outputs, numbers, skeleton, kind, held, card, progress)
+        form = ZarrForm(settings.get("zarr", "0.5"), settings.get("label_values", ()))
+        shares, objects = _write(work, outputs, numbers, skeleton, kind, held, card, form, progress)
         if shares.inverted:
             log.warning(
                 f"{work.tomogram.name}: the segmented structure is darker than its surroundings "
@@ -291,6 +293,7 @@ def _write(
     maps: Any,
     held: OutputSet,
     card: LabelCard,
+    form: ZarrForm,
     progress: Progress | None,
 ) -> tuple[Shares, dict[str, int] | None]:
     """Write the files tile by tile, or continue where an earlier run ended; count the labels."""
@@ -304,7 +307,7 @@ def _write(
         "cleaning": dataclasses.asdict(work.cleaning),
     }
     volumes = [(path, maps if i else np.int8) for i, path in enumerate(outputs)]
-    with TileJob(whole, volumes, shape, work.tomogram, True, held, card) as job:
+    with TileJob(whole, volumes, shape, work.tomogram, True, held, card, form) as job:
         if job.done:
             log.info(f"{outputs[0]}: going on after {job.done} of {work.tiling.count} tiles")
         for where in itertools.islice(work.tiling, job.done):  # by the earlier run
@@ -324,10 +327,9 @@ def _write(
             job.keep()  # so that no tile is written again over labels that are clean
             work.cleaning.clean(read, write, shape)
 
-        def add(
-            path: Path, kind: np.dtype, parts: Iterator[Part], card: LabelCard | None = None
-        ) -> None:
-            output = open_output(held.place(path), shape, kind, work.tomogram, True, card=card)
+        def add(path: Path, kind: np.dtype, parts: Iterator[Part], card: Any = None) -> None:
+            place, kept = held.place(path), ZarrForm(form.version)
+            output = open_output(place, shape, kind, work.tomogram, True, card=card, form=kept)
             for z, block in parts:
                 output.write(_sections(z, shape), block.astype(kind))
             output.finish()

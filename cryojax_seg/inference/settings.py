@@ -1,11 +1,13 @@
 """Defines the settings of a segmentation, and checks them."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, Unpack
 
 from cryojax_seg.core.plain import Contrast
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.inference.cleaning import CleanSettings, check_cleaning
 from cryojax_seg.inference.engine import BASE, Engine, Name, Precision
+from cryojax_seg.io.ome_writing import Version
 
 
 class Settings(CleanSettings, total=False):
@@ -19,6 +21,8 @@ class Settings(CleanSettings, total=False):
         probabilities: whether to return a map for each class except the background; False by
             default.
         map_type: type of the maps, "float16" by default, or "float32"; NIfTI and NRRD hold float32.
+        zarr: version of OME-Zarr that is written, "0.5" by default, or "0.4".
+        label_values: what OME-Zarr holds for the background and each class; by default 0, 1, ...
         memory: the most memory that the process may use, in GiB; 2 by default.
         tile: edge of the tiles in voxels; by default the largest that fit the memory.
         halo: context around each tile in voxels. "exact" uses the full receptive field; "auto",
@@ -36,6 +40,8 @@ class Settings(CleanSettings, total=False):
     threshold: float | None
     probabilities: bool
     map_type: Literal["float16", "float32"]
+    zarr: Version
+    label_values: Sequence[int]
     memory: float
     tile: int | None
     halo: int | Literal["auto", "exact"]

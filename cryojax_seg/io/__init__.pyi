@@ -14,6 +14,14 @@ from .boxes import read_boxes as read_boxes
 from .boxes import write_boxes as write_boxes
 from .card import ModelCard as ModelCard
 from .chunked import Chunked as Chunked
+from .copick_address import Found as Found
+from .copick_address import find_copick as find_copick
+from .copick_address import is_address as is_address
+from .copick_address import new_copick as new_copick
+from .copick_project import CopickProject as CopickProject
+from .copick_project import Entry as Entry
+from .copick_project import is_copick as is_copick
+from .copick_project import read_copick as read_copick
 from .euler import euler_angles as euler_angles
 from .euler import euler_matrices as euler_matrices
 from .files import BusyError as BusyError
@@ -32,6 +40,7 @@ from .label_card import read_label_card as read_label_card
 from .label_card import stated_names as stated_names
 from .locks import held as held
 from .locks import lock_path as lock_path
+from .measurements import plain_name as plain_name
 from .measurements import write_object_meshes as write_object_meshes
 from .measurements import write_objects as write_objects
 from .mesh import write_mesh as write_mesh
@@ -45,6 +54,7 @@ from .mrc import read_mrc as read_mrc
 from .mrc import write_mrc as write_mrc
 from .object_classes import read_object_classes as read_object_classes
 from .ome import zarr_folders as zarr_folders
+from .ome_writing import ZarrForm as ZarrForm
 from .output import FileOutput as FileOutput
 from .output import Output as Output
 from .output import TileJob as TileJob

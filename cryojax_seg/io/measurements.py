@@ -56,7 +56,7 @@ def write_object_meshes(
 
     Args:
         folder: a new folder for the files.
-        suffix: "ply", "obj" or "stl".
+        suffix: "ply", "obj", "stl", "glb" or "surf".
         meshes: number and mesh (`measure.Mesh`, in nanometres) of the objects of each class.
         origin_angstrom: coordinates of the first voxel, zyx.
 

@@ -1,5 +1,7 @@
-"""Write triangle meshes as OBJ, PLY and STL files."""
+"""Write triangle meshes as OBJ, PLY, STL, GLB and Amira surface files."""
 
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import numpy as np
 
 from cryojax_seg.io.files import FileError, PathLike, atomic_write
 
-MESH_SUFFIXES = (".obj", ".ply", ".stl")
+MESH_SUFFIXES = (".obj", ".ply", ".stl", ".glb", ".surf")
 
 
 def write_mesh(
@@ -17,12 +19,14 @@ def write_mesh(
     values: Mapping[str, np.ndarray] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a triangle mesh in the format of the suffix: OBJ (text), PLY or STL (binary).
+    """Write a triangle mesh in the format of the suffix.
+
+    OBJ and the surfaces of Amira (.surf) are text; PLY, STL and GLB, as copick has it, are binary.
 
     Coordinates become (x, y, z), and each triangle is turned so that it faces as before.
 
     Args:
-        path: ending in .obj, .ply or .stl.
+        path: ending in .obj, .ply, .stl, .glb or .surf.
         vertices: ``(n, 3)`` in angstrom, (z, y, x).
         faces: ``(m, 3)`` indices of vertices.
         values: numbers for each vertex, by name, such as curvatures: vertex properties of a PLY
@@ -46,10 +50,12 @@ def write_mesh(
     with atomic_write(path, overwrite) as file:
         if suffix == ".obj":
             file.write_text(_obj(points, triangles))
+        elif suffix == ".surf":
+            file.write_text(_surf(points, triangles, Path(path).stem))
         elif suffix == ".ply":
             file.write_bytes(_ply(points, triangles, values or {}))
         else:
-            file.write_bytes(_stl(points, triangles))
+            file.write_bytes((_glb if suffix == ".glb" else _stl)(points, triangles))
 
 
 def _obj(points: np.ndarray, triangles: np.ndarray) -> str:
@@ -84,3 +90,52 @@ def _stl(points: np.ndarray, triangles: np.ndarray) -> bytes:
     records["corner"] = corners
     count = np.array(len(triangles), "<u4")
     return b"cryojax_seg".ljust(80, b" ") + count.tobytes() + records.tobytes()
+
+
+def _glb(points: np.ndarray, triangles: np.ndarray) -> bytes:
+    """Return a binary file of glTF 2.0 with one mesh: a header, a chunk of JSON, one of bytes."""
+    parts = (points.astype("<f4").tobytes(), triangles.astype("<u4").tobytes())
+    first, second = map(len, parts)
+    bounds = {"min": points.min(0).tolist(), "max": points.max(0).tolist()} if len(points) else {}
+    content = {
+        "asset": {"version": "2.0", "generator": "cryojax_seg"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
+        "buffers": [{"byteLength": first + second}],
+        "bufferViews": [
+            {"buffer": 0, "byteOffset": 0, "byteLength": first, "target": 34962},
+            {"buffer": 0, "byteOffset": first, "byteLength": second, "target": 34963},
+        ],
+        "accessors": [
+            {
+                "bufferView": 0,
+                "componentType": 5126,
+                "count": len(points),
+                "type": "VEC3",
+                **bounds,
+            },
+            {"bufferView": 1, "componentType": 5125, "count": triangles.size, "type": "SCALAR"},
+        ],
+    }
+    text = json.dumps(content).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = b""
+    for kind, data in ((b"JSON", text), (b"BIN\0", b"".join(parts))):
+        chunks += np.array(len(data), "<u4").tobytes() + kind + data
+    return b"glTF" + np.array([2, 12 + len(chunks)], "<u4").tobytes() + chunks
+
+
+def _surf(points: np.ndarray, triangles: np.ndarray, name: str) -> str:
+    """Return a HyperSurface of Amira with one patch, between a material and the exterior."""
+    material = re.sub(r"\W", "_", name) or "surface"
+    lines = ["# HyperSurface 0.1 ASCII", "", "Parameters {", "    Materials {"]
+    lines += ["        Exterior { Id 1 }", f"        {material} {{ Id 2 }}", "    }", "}", ""]
+    lines += [f"Vertices {len(points)}"]
+    lines += [f"{x:.7g} {y:.7g} {z:.7g}" for x, y, z in points.tolist()]
+    lines += ["NBranchingPoints 0", "NVerticesOnCurves 0", "BoundaryCurves 0", "Patches 1", "{"]
+    lines += [f"InnerRegion {material}", "OuterRegion Exterior", "BoundaryID 0"]
+    lines += ["BranchingPoints 0", f"Triangles {len(triangles)}"]
+    lines += [f"{a} {b} {c}" for a, b, c in (triangles + 1).tolist()]
+    return "\n".join([*lines, "}", ""])

@@ -1,29 +1,20 @@
-"""Read and check the metadata of OME-Zarr volumes (NGFF 0.5, and 0.4 for reading)."""
+"""Read and check the metadata of OME-Zarr volumes (NGFF 0.5 and 0.4)."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cryojax_seg.core.plain import Shape
 from cryojax_seg.io.files import FileError
-from cryojax_seg.io.label_card import LabelCard
 from cryojax_seg.io.plain import read_json
 from cryojax_seg.io.voxel_size import ANGSTROM_PER_UNIT
 from cryojax_seg.text import shown
 
 Zyx = tuple[float, float, float]
 
-_COARSEST = 128  # voxels; levels are added until no axis is longer
 _DRIVERS = {"zarr.json": "zarr3", ".zattrs": "zarr"}  # TensorStore's name of Zarr 3 and 2
 _VERSIONS = ("0.4", "0.5")
-_STEPS = "coordinateTransformations"
-# Colours that everybody can tell apart (Okabe and Ito 2008), for labels 1, 2, ...
-COLOURS = (
-    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
-    *((0, 114, 178), (213, 94, 0), (204, 121, 167)),
-)
-
+STEPS = "coordinateTransformations"
 # What an OME-Zarr volume consists of, in either version, with up to five axes.
 FILES = (
     *("zarr.json", ".zattrs", ".zgroup", ".zmetadata"),
@@ -122,15 +113,15 @@ def _image(file: Path) -> dict[str, Any]:
 def _multiscale(folder: Path, driver: str, image: dict[str, Any]) -> Multiscale:
     axes = _entry(image, "axes", list)
     unit, notes = _axes(axes)
-    stated = image.get(_STEPS) is not None
-    outer = _transformation(_entry(image, _STEPS, list) if stated else [], axes)
+    stated = image.get(STEPS) is not None
+    outer = _transformation(_entry(image, STEPS, list) if stated else [], axes)
     datasets = _entry(image, "datasets", list)
     if not datasets:
         raise _Refused("datasets is empty")
     levels = []
     for dataset, chunks in zip(datasets, _written(image, len(datasets)), strict=True):
         place = _inside(folder, _entry(dataset, "path", str))
-        inner = _transformation(_entry(dataset, _STEPS, list), axes, needed=True)
+        inner = _transformation(_entry(dataset, STEPS, list), axes, needed=True)
         # Voxel index to length by the data set's transformation, then by that of all levels.
         parts = zip(*inner, *outer, strict=True)
         lengths = [(scale * s, shift * s + t) for scale, shift, s, t in parts][-3:]
@@ -181,7 +172,7 @@ def _transformation(
     kinds = [entry.get("type") if _is_object(entry) else None for entry in entries]
     if kinds not in (["scale"], ["scale", "translation"]):
         raise _Refused(
-            f"{_STEPS} holds {shown(kinds)}, a scale and perhaps a translation are needed"
+            f"{STEPS} holds {shown(kinds)}, a scale and perhaps a translation are needed"
         )
     scale = _numbers(entries[0], "scale", len(axes))
     if min(scale) < 1e-30:
@@ -232,100 +223,6 @@ def _entry(holder: Any, key: str, kind: type) -> Any:
 
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
-
-
-def level_factors(shape: Shape) -> list[tuple[int, ...]]:
-    """Return by how much each level is coarser than the finest, along each axis.
-
-    >>> level_factors((5, 130, 300))
-    [(1, 1, 1), (2, 2, 2), (4, 4, 4)]
-    >>> level_factors((1, 600, 600))[-1]
-    (1, 8, 8)
-    """
-    factors = [(1,) * len(shape)]
-    while max(-(-n // f) for n, f in zip(shape, factors[-1], strict=True)) > _COARSEST:
-        # An axis of one voxel is not halved any more.
-        factors.append(
-            tuple(2 * f if f < n else f for n, f in zip(shape, factors[-1], strict=True))
-        )
-    return factors
-
-
-def group_metadata(
-    name: str,
-    factors: list[tuple[int, ...]],
-    voxel_size: Zyx | None,
-    origin: Zyx,
-    method: str,
-    chunks: list[int],
-    card: LabelCard | None = None,
-) -> dict[str, Any]:
-    """Return the zarr.json of a volume whose levels are coarser by these factors.
-
-    Args:
-        name: of the volume.
-        factors: see `level_factors`.
-        voxel_size: angstrom along z, y, x; None leaves the unit out.
-        origin: angstrom, of the centre of voxel (0, 0, 0) of the finest level.
-        method: how voxels were combined.
-        chunks: files of each level; empty parts of a volume have none, so a copy cannot be told to
-            be complete without their number.
-        card: what the labels mean, if it is a label volume.
-    """
-    unit = {} if voxel_size is None else {"unit": "angstrom"}
-    size = voxel_size or (1.0, 1.0, 1.0)
-    datasets = []
-    for level, factor in enumerate(factors):
-        scale = [f * v for f, v in zip(factor, size, strict=True)]
-        # The first of f voxels that became one lies (f - 1) / 2 voxels before their centre.
-        shift = [
-            o + (f - 1) / 2 * v
-            for o, f, v in zip(origin if voxel_size else (0.0,) * 3, factor, size, strict=True)
-        ]
-        steps = [
-            {"type": "scale", "scale": scale},
-            {"type": "translation", "translation": shift},
-        ]
-        datasets.append({"path": str(level), _STEPS: steps})
-    image: dict[str, Any] = {
-        "name": name,
-        "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
-        "datasets": datasets,
-        "type": method,
-        "metadata": {
-            "description": f"blocks of 2 x 2 x 2 voxels became their {method}",
-            "chunks": chunks,
-        },
-    }
-    if card is not None:
-        others = {key: text for key, text in card.entries().items() if key != "classes"}
-        image["metadata"]["labels"] = others
-    attributes = {"ome": {"version": "0.5", "multiscales": [image], **image_label(card)}}
-    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-
-
-def image_label(card: LabelCard | None) -> dict[str, Any]:
-    """Return the entry that makes viewers show labels in colours, with their names.
-
-    >>> image_label(LabelCard(("membrane",)))["image-label"]["properties"]
-    [{'label-value': 1, 'name': 'membrane'}]
-    """
-    if card is None:
-        return {}
-    values = range(1, len(card.classes) + 1)
-    kinds = card.kinds or (None,) * len(card.classes)
-    properties = [
-        {"label-value": value, "name": name, **({"kind": kind} if kind else {})}
-        for value, name, kind in zip(values, card.classes, kinds, strict=True)
-    ]
-    colours = [COLOURS[(value - 1) % len(COLOURS)] for value in values]
-    pairs = zip(values, colours, strict=True)
-    return {
-        "image-label": {
-            "colors": [{"label-value": value, "rgba": [*rgb, 255]} for value, rgb in pairs],
-            "properties": properties,
-        }
-    }
 
 
 def zarr_folders(paths: Iterable[Path]) -> dict[Path, Sequence[str]]:

@@ -28,6 +28,7 @@ from cryojax_seg.io.mrc import mrc_header
 from cryojax_seg.io.nifti import nifti_header
 from cryojax_seg.io.nrrd import nrrd_header
 from cryojax_seg.io.ome import zarr_folders
+from cryojax_seg.io.ome_writing import USUAL_FORM, ZarrForm
 from cryojax_seg.io.outputs import OutputSet, plain_values
 from cryojax_seg.io.zarr import ZarrOutput
 
@@ -178,14 +179,17 @@ def _header_length(
     return headers.LENGTH
 
 
-def open_output(path: Path, *arguments: Any, **options: Any) -> Output:
+def open_output(path: Path, *arguments: Any, form: ZarrForm = USUAL_FORM, **options: Any) -> Output:
     """Return a `ZarrOutput` for names that end in .zarr, else a `FileOutput`.
 
     Args:
         path: the volume.
         arguments, options: of either.
+        form: how OME-Zarr keeps it.
     """
-    return (ZarrOutput if path.suffix == ".zarr" else FileOutput)(path, *arguments, **options)
+    if path.suffix == ".zarr":
+        return ZarrOutput(path, *arguments, form=form, **options)
+    return FileOutput(path, *arguments, **options)
 
 
 class TileJob:
@@ -205,6 +209,7 @@ class TileJob:
         within: the `OutputSet` that these volumes belong to, which publishes them; by default they
             are one by themselves.
         card: what the labels in the first volume mean.
+        form: how OME-Zarr keeps the volumes; its values are of the labels in the first.
 
     Attributes:
         done: tiles that are written.
@@ -232,6 +237,7 @@ class TileJob:
         overwrite: bool = False,
         within: OutputSet | None = None,
         card: LabelCard | None = None,
+        form: ZarrForm = USUAL_FORM,
     ):
         paths = [path for path, _ in volumes]
         self._own = within is None
@@ -240,7 +246,7 @@ class TileJob:
             within = OutputSet("tiles", paths, overwrite=overwrite, folders=folders)
         self._set = within
         self._description = plain_values(dict(description))
-        self._card = card
+        self._card, self._form = card, form
         self._volumes, self._arguments = volumes, (shape, like, overwrite)
         self._outputs: list[Output] = []
         self.done: int = 0
@@ -269,9 +275,10 @@ class TileJob:
         shape, like, overwrite = self._arguments
         resume = self.done > 0
         for i, (path, dtype) in enumerate(self._volumes):
-            card = None if i else self._card
+            of_labels: Any = {"card": self._card, "form": self._form}
+            kept = {"form": ZarrForm(self._form.version)} if i else of_labels
             self._outputs.append(
-                open_output(path, shape, dtype, like, overwrite, card=card, resume=resume)
+                open_output(path, shape, dtype, like, overwrite, resume=resume, **kept)
             )
 
     def write(self, where: tuple[slice, ...], blocks: Sequence[np.ndarray]) -> None:

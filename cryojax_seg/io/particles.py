@@ -9,15 +9,17 @@ import numpy as np
 
 from cryojax_seg.core.particles import Particles, Table
 from cryojax_seg.core.plain import Shape
-from cryojax_seg.io import dynamo, imod, relion, relion_writing, spreadsheet
+from cryojax_seg.io import copick_picks, dynamo, eman, imod, relion, relion_writing, spreadsheet
 from cryojax_seg.io.files import FileError, PathLike, existing_file, real_path
 from cryojax_seg.io.pixel_size import PixelSize
 from cryojax_seg.io.star import read_star, write_star
 from cryojax_seg.io.tomogram_names import name_column, rows_of
 
-Dialect = Literal["relion3", "relion5", "dynamo", "csv"]
+Dialect = Literal["relion3", "relion5", "dynamo", "csv", "copick"]
 _BY_SUFFIX: dict[str, Dialect] = {".star": "relion3", ".tbl": "dynamo", ".csv": "csv"}
 TABLES = tuple(_BY_SUFFIX)  # how their names end
+_WRITTEN: dict[str, Dialect] = {**_BY_SUFFIX, ".json": "copick"}
+_ENDINGS = ".star (RELION), .tbl (Dynamo), .csv, or USER_SESSION_OBJECT.json (copick)"
 _PARTICLES_FILE = "rlnTomoParticlesFile"
 
 
@@ -45,7 +47,11 @@ class ParticleTable:
     @property
     def dialect(self) -> Literal["star", "dynamo", "csv"]:
         suffix = self.path.suffix.lower()
-        return "star" if suffix == ".star" else "dynamo" if suffix == ".tbl" else "csv"
+        if suffix == ".tbl":
+            return "dynamo"
+        relions = (set(relion.CENTRED), set(relion.CORNER))  # which CSV files may have as well
+        known = any(labels <= set(self.columns) for labels in relions)
+        return "star" if suffix == ".star" or known else "csv"
 
     @property
     def centred(self) -> bool:
@@ -126,9 +132,14 @@ def read_table(path: PathLike) -> ParticleTable:
     if imod.is_imod(path):
         columns = imod.read_columns(path)
         return ParticleTable(path, {k: tuple(column) for k, column in columns.items()})
+    if suffix in copick_picks.PICKS:
+        other = copick_picks if copick_picks.is_picks(path) else eman
+        columns = other.read_columns(path)
+        return ParticleTable(path, {k: tuple(column) for k, column in columns.items()})
     if suffix not in _BY_SUFFIX:
         raise FileError(
-            f"{path}: tables of particles end in .star, .tbl (Dynamo) or .csv, or are IMOD models"
+            f"{path}: tables of particles end in .star, .tbl (Dynamo) or .csv, or are IMOD models, "
+            "picks of copick (.json) or of the CryoET Data Portal (.ndjson), or of EMAN2 (.json)"
         )
     if suffix != ".star":
         columns = (dynamo if suffix == ".tbl" else spreadsheet).read_columns(path)
@@ -261,7 +272,8 @@ def write_particles(
     Args:
         path: the file.
         particles: what to write.
-        dialect: by default what the suffix says: .star is "relion3", .tbl "dynamo", .csv "csv".
+        dialect: by default what the suffix says: .star is "relion3", .tbl "dynamo", .csv "csv",
+            .json "copick".
         shape: of the tomogram, ``(z, y, x)``; needed for "relion5" only.
         overwrite: replace an existing file.
 
@@ -275,16 +287,16 @@ def write_particles(
     [[2.0, 4.0, 6.0]]
     """
     path = Path(path)
-    dialect = _BY_SUFFIX.get(path.suffix.lower()) if dialect is None else dialect
+    dialect = _WRITTEN.get(path.suffix.lower()) if dialect is None else dialect
     if dialect is None:
-        raise FileError(f"{path}: tables of particles end in .star, .tbl (Dynamo) or .csv")
+        raise FileError(f"{path}: tables of particles end in {_ENDINGS}")
     if dialect in ("relion3", "relion5"):
         centre = shape if dialect == "relion5" else None
         if dialect == "relion5" and shape is None:
             raise FileError(f"{path}: RELION 5 counts from the middle; give the tomogram's shape")
         write_star(path, relion_writing.tables(particles, path, centre), overwrite)
-    elif dialect == "dynamo":
-        dynamo.write(path, particles, overwrite)
+    elif dialect in ("dynamo", "copick"):
+        (dynamo if dialect == "dynamo" else copick_picks).write(path, particles, overwrite)
     else:
         spreadsheet.write(path, particles, overwrite)
 
@@ -302,8 +314,8 @@ def check_table_name(path: PathLike, particles: PathLike | None = None) -> None:
     >>> check_table_name("picks.star")
     """
     path = Path(path)
-    if path.suffix.lower() not in (".star", ".tbl", ".csv"):
-        raise FileError(f"{path}: a table ends in .star (RELION), .tbl (Dynamo) or .csv", "output")
+    if path.suffix.lower() not in _WRITTEN:
+        raise FileError(f"{path}: a table ends in {_ENDINGS}", "output")
     if particles is not None and real_path(path) == real_path(particles):
         other = path.with_name(f"{path.stem}_new{path.suffix}")
         raise FileError(

@@ -139,7 +139,7 @@ def read_bytes(path: PathLike, largest: int) -> bytes:
     """
     path = existing_file(path)
     with open(path, "rb") as file:
-        content = file.read(largest + 1)
+        content = file.read(min(largest, os.fstat(file.fileno()).st_size) + 1)
     if len(content) > largest:
         raise FileError(
             f"{path}: is larger than {size_text(largest)}, too large for what it should hold"

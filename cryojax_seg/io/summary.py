@@ -3,12 +3,14 @@
 import dataclasses
 import math
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.chunked import Chunked
+from cryojax_seg.io.copick_project import NOUNS, is_copick, read_copick
 from cryojax_seg.io.files import HeaderWarning, PathLike
 from cryojax_seg.io.imod import describe_imod, is_imod
 from cryojax_seg.io.label_card import read_label_card
@@ -17,7 +19,7 @@ from cryojax_seg.io.summary_of_particles import describe_particles
 from cryojax_seg.io.tilts import is_tilt_series, read_tilt_series
 from cryojax_seg.io.volume import read_tomogram
 from cryojax_seg.io.voxel_size import VoxelSize
-from cryojax_seg.text import joined, size_text
+from cryojax_seg.text import joined, shortened, size_text
 
 _SAMPLED = 2**24  # voxels looked at in a large volume
 _FEW = 64  # an integer volume with no more values than this, from 0 or -1 up, is a label volume
@@ -30,7 +32,7 @@ class Description:
     Attributes:
         path: the file or folder.
         kind: "tomogram", "labels", "model", "boxes", "2D stack", "particles", "table",
-            "tilt series" or "IMOD model".
+            "tilt series", "IMOD model" or "copick project".
         facts: name and value of each fact, ready to print, lengths with their unit.
         warnings: what is suspicious, a sentence each.
 
@@ -68,6 +70,8 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
     """
     if is_tilt_series(path):
         return Description(str(path), "tilt series", _of_tilts(path), ())
+    if is_copick(path):
+        return Description(str(path), "copick project", _of_copick(path), ())
     if is_imod(path):
         return Description(str(path), "IMOD model", describe_imod(path), ())
     other = describe_particles(Path(path), voxel_size)
@@ -109,6 +113,21 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
 def _of_tilts(path: PathLike) -> dict[str, str]:
     series = read_tilt_series(path)
     return {"understood as": series.kind, **series.facts()}
+
+
+def _of_copick(path: PathLike) -> dict[str, str]:
+    project = read_copick(path)
+    runs = project.runs
+    facts = {"runs": shortened(f"{len(runs)}: {', '.join(runs)}", 200)}
+    for kind, name in NOUNS.items():
+        held = Counter(str(entry) for entry in project.entries if entry.kind == kind)
+        several = {"mesh": "meshes", "picks": "picks"}.get(kind, f"{name}s")
+        listed = [f"{word} in {n} run{'s' * (n != 1)}" for word, n in held.most_common()]
+        facts[several] = shortened("; ".join(listed), 300) or "none"
+    labels = [name if n is None else f"{name} ({n})" for name, n in project.objects.items()]
+    facts["objects"] = shortened(", ".join(labels), 300) or "none"
+    facts["written into"] = str(project.overlay or "nothing on this machine")
+    return facts
 
 
 def _bytes(path: Path) -> int:

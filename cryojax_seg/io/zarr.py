@@ -15,7 +15,7 @@ import tensorstore as ts
 from cryojax_seg.core.blocks import EDGE, blocks
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.io import ome
+from cryojax_seg.io import ome, ome_writing
 from cryojax_seg.io.block import non_finite_warnings, warn
 from cryojax_seg.io.chunk_files import count_chunks
 from cryojax_seg.io.chunked import (
@@ -38,6 +38,7 @@ from cryojax_seg.io.files import (
     target_path,
 )
 from cryojax_seg.io.label_card import LabelCard
+from cryojax_seg.io.ome_writing import USUAL_FORM, Version, ZarrForm
 from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_warnings, voxel_size_zyx
 from cryojax_seg.text import size_text
 
@@ -125,6 +126,7 @@ class ZarrOutput:
         overwrite: replace an existing OME-Zarr folder when this one is finished.
         resume: go on with what an earlier process wrote.
         card: what the labels mean, if this is a label volume.
+        form: version of OME-Zarr, and values of the labels.
 
     Raises:
         FileError: if the folder exists, cannot be written, or there is nothing to go on with.
@@ -150,6 +152,7 @@ class ZarrOutput:
         overwrite: bool = False,
         resume: bool = False,
         card: LabelCard | None = None,
+        form: ZarrForm = USUAL_FORM,
     ):
         self.shape, self.dtype = tuple(map(int, shape)), np.dtype(dtype).newbyteorder("=")
         if len(self.shape) != 3 or min(self.shape) <= 0:
@@ -161,8 +164,11 @@ class ZarrOutput:
         if self._target.exists() and not ome.metadata_file(self._target):
             raise FileError(f"{path}: exists and is not an OME-Zarr folder; choose another name")
         check_own(self._target, ome.FILES)
-        self._partial = partial_path(self._target)
-        self._card, self._odd = card, 0  # voxels written that are not finite
+        self._partial, self._driver = partial_path(self._target), ome_writing.DRIVERS[form.version]
+        self._card, self._form = card, form
+        self._odd = 0  # voxels written that are not finite
+        if form.values:
+            self.dtype = np.dtype(np.min_scalar_type(max(form.values)))
         self._pending: collections.deque[ts.WriteFutures] = collections.deque()
         self._store = self._resumed() if resume else self._started()
 
@@ -178,6 +184,7 @@ class ZarrOutput:
         shape = tuple(s.stop - s.start for s in part)
         if block.shape != shape:
             raise ValueError(f"a block of shape {block.shape} was given for a part of {shape}")
+        block = self._form.stored(block)
         if self.dtype.kind == "f":
             self._odd += int(block.size - np.isfinite(block).sum())
         for cell in by_chunk(part):
@@ -189,7 +196,7 @@ class ZarrOutput:
     def read(self, where: tuple[slice, ...]) -> np.ndarray:
         """Return a part of what was written."""
         self.flush()
-        return Chunked(self._store, str(self._partial))[where]
+        return self._form.read(Chunked(self._store, str(self._partial))[where])
 
     def flush(self) -> None:
         """Return when everything that was written is on disk."""
@@ -203,18 +210,20 @@ class ZarrOutput:
         if self._odd:
             warn(self._target, [f"{self._odd} voxels are NaN or infinite"])
         method = "mean" if self.dtype.kind == "f" else "mode"  # a label must stay a label
-        factors = ome.level_factors(self.shape)
+        factors = ome_writing.level_factors(self.shape)
         fine, chunks = self._store, [self._files("0", self.shape)]
         for level, (before, factor) in enumerate(zip(factors, factors[1:], strict=False), 1):
             step = [f // b for b, f in zip(before, factor, strict=True)]
             fine = self._coarser(ts.downsample(fine, step, method), str(level))
             chunks.append(self._files(str(level), tuple(fine.shape)))
         size, origin = self._place
-        content = ome.group_metadata(
-            self._target.name, factors, size, origin, method, chunks, self._card
+        name = self._target.name
+        files = ome_writing.group_files(
+            name, factors, size, origin, method, chunks, self._card, self._form
         )
         with disk_full_explained(self._target):
-            (self._partial / "zarr.json").write_text(json.dumps(content, indent=2))
+            for name, content in files.items():
+                (self._partial / name).write_text(json.dumps(content, indent=2))
 
     def finish(self) -> None:
         """Seal the volume and give the folder its name."""
@@ -242,29 +251,18 @@ class ZarrOutput:
     def _resumed(self) -> ts.TensorStore:
         store = None
         with contextlib.suppress(*FAILURES):
-            store = open_store("zarr3", self._partial / "0", 0, open=True)
+            store = open_store(self._driver, self._partial / "0", 0, open=True)
         if store is None or (tuple(store.shape), store.dtype) != (self.shape, ts.dtype(self.dtype)):
             raise FileError(f"{self._partial}: is not what was being written; remove it")
         return store
 
     def _array(self, name: str, shape: tuple[int, ...]) -> ts.TensorStore:
         """Create an array of this volume; remove what an earlier attempt left of it."""
-        metadata = {
-            "shape": shape,
-            "data_type": self.dtype.name,
-            "chunk_grid": {
-                "name": "regular",
-                "configuration": {"chunk_shape": [min(n, EDGE) for n in shape]},
-            },
-            "dimension_names": ["z", "y", "x"],
-            "codecs": [
-                {"name": "bytes", "configuration": {"endian": "little"}},
-                {"name": "zstd", "configuration": {"level": 1, "checksum": True}},
-            ],
-        }
+        chunk = [min(n, EDGE) for n in shape]
+        metadata = ome_writing.array_metadata(shape, chunk, self.dtype, self._form.version)
         options = {"create": True, "delete_existing": True, "spec": {"metadata": metadata}}
         with self._failure_explained():
-            return open_store("zarr3", self._partial / name, 0, **options)
+            return open_store(self._driver, self._partial / name, 0, **options)
 
     def _files(self, name: str, shape: tuple[int, ...]) -> int:
         """Return the number of chunk files of an array; chunks that are all 0 have none."""
@@ -308,11 +306,12 @@ def write_zarr(
     like: Tomogram | None = None,
     voxel_size: VoxelSize | None = None,
     overwrite: bool = False,
+    version: Version = "0.5",
 ) -> None:
-    """Write a volume as OME-Zarr (NGFF 0.5, Zarr 3), completely or not at all.
+    """Write a volume as OME-Zarr (NGFF), completely or not at all.
 
-    Chunks have 128 voxels along each axis and a checksum. Levels are added by halving the volume
-    until no axis is longer than 128; voxels are combined to their mean, those of integers and bool
+    Chunks have 128 voxels along each axis, in version 0.5 with a checksum. Levels are added by
+    halving until no axis is longer than 128; voxels are combined to their mean, integers and bool
     to their mode (of equally frequent values the smallest), so that a label stays a label.
 
     Args:
@@ -321,6 +320,7 @@ def write_zarr(
         like: the tomogram this belongs to: voxel size and origin are taken from it.
         voxel_size: angstrom, one number or (z, y, x); wins over `like`.
         overwrite: replace an existing OME-Zarr folder.
+        version: "0.5" (Zarr 3), or "0.4" (Zarr 2) for programs that read that alone.
 
     Raises:
         FileError: if the folder exists or cannot be written, or the array is not a real volume.
@@ -339,7 +339,8 @@ def write_zarr(
     known = Tomogram(array) if like is None else like
     if voxel_size is not None:
         known = dataclasses.replace(known, voxel_size=voxel_size_zyx(voxel_size))
-    output = ZarrOutput(path, array.shape, array.dtype, known, overwrite)
+    form = ZarrForm(version)
+    output = ZarrOutput(path, array.shape, array.dtype, known, overwrite, form=form)
     try:
         for where in blocks(array.shape):
             output.write(where, array[where])

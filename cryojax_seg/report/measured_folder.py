@@ -14,12 +14,13 @@ from cryojax_seg.io.measurements import (
     write_object_meshes,
     write_objects,
 )
+from cryojax_seg.io.mesh import MESH_SUFFIXES
 from cryojax_seg.io.mrc import write_mrc
 from cryojax_seg.measure import Measurements
 from cryojax_seg.report.measured import measurement_page
 
 TABLE, SUMMARY, REPORT = "instances.csv", "summary.json", "report.html"
-_MESHES = ("meshes/*.ply", "meshes/*.obj", "meshes/*.stl")
+_MESHES = tuple(f"meshes/*{suffix}" for suffix in MESH_SUFFIXES)
 MEASUREMENT_FILES = (TABLE, SUMMARY, REPORT, "instances/*.mrc", *_MESHES)
 
 
@@ -29,7 +30,7 @@ def write_measurements(
     volume: Tomogram,
     *,
     options: Mapping[str, Any] | None = None,
-    meshes: Literal["ply", "obj", "stl"] | None = None,
+    meshes: Literal["ply", "obj", "stl", "glb", "surf"] | None = None,
     rim: Literal["flat", "round"] = "flat",
 ) -> dict[str, Any]:
     """Write the measurements of a label volume into a new folder.

@@ -14,7 +14,7 @@ import numpy as np
 from cryojax_seg.core.names import label_names
 from cryojax_seg.core.plain import Contrast
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.io.ome import COLOURS
+from cryojax_seg.io.ome_writing import COLOURS
 from cryojax_seg.text import shown
 from cryojax_seg.view.label_file import LabelFile
 from cryojax_seg.view.painting import Painting, Plane

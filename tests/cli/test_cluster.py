@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cryojax_seg import io
-from cryojax_seg.cli import console, segment
+from cryojax_seg.cli import console, segment, segment_options
 from cryojax_seg.inference import many, workers
 
 pytestmark = pytest.mark.slow
@@ -89,8 +89,8 @@ def test_workers_that_are_killed_cost_nothing(run, trained, series, tmp_path, ca
     words = ("segment", trained, series / "*.mrc", "--engine", "jax", "--tile", "16", "-o")
     assert run(*words, tmp_path / "plain")[0] == 0
     pairs = [(series / f"{n}.mrc", out / f"{n}.labels.mrc") for n in "abcd"]
-    how = segment.RunOptions(tile="16", engine="jax")
-    share = segment.ManyOptions(workers=2)
+    how = segment_options.RunOptions(tile="16", engine="jax")
+    share = segment_options.ManyOptions(workers=2)
     options = segment.Segment(trained, (), out, run=how, many=share)
     prepare = functools.partial(killed_twice, log, options)
     with console.warnings_as_lines():

@@ -16,6 +16,7 @@ from cryojax_seg.io import (
     Chunked,
     FileError,
     HeaderWarning,
+    LabelCard,
     Output,
     TileJob,
     ZarrOutput,
@@ -27,6 +28,7 @@ from cryojax_seg.io import (
     write_mrc,
     write_zarr,
 )
+from cryojax_seg.io.ome_writing import ZarrForm
 
 KINDS = ["?", "i1", "u1", "i2", "u2", "i4", "f2", "f4"]
 UNITS = {"angstrom": 10.0, "nanometer": 1.0, "micrometer": 1e-3, "meter": 1e-9}  # of 10 A
@@ -392,6 +394,46 @@ def test_version_0_4(path, dtype):
     assert np.array_equal(coarse.density, data[::2, ::2, ::2])
     assert (fine.voxel_size, fine.origin) == ((15.0,) * 3, (15.0, 30.0, 45.0))
     assert (coarse.voxel_size, coarse.origin) == ((30.0,) * 3, (15.0, 30.0, 45.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_version_0_4_is_written(path, volume, kind):
+    data = noise((3, 4, 200), kind)
+    write_zarr(path, data, voxel_size=5.0, version="0.4")
+    assert sorted(p.name for p in path.iterdir()) == [".zattrs", ".zgroup", "0", "1"]
+    assert json.loads((path / ".zgroup").read_text()) == {"zarr_format": 2}
+    (image,) = json.loads((path / ".zattrs").read_text())["multiscales"]
+    assert image["version"] == "0.4" and [d["path"] for d in image["datasets"]] == ["0", "1"]
+    array = json.loads((path / "0" / ".zarray").read_text())
+    assert array["zarr_format"] == 2 and array["dimension_separator"] == "/"
+    assert array["compressor"]["id"] == "blosc" and array["chunks"] == [3, 4, 128]
+    fine, coarse = read_tomogram(path), read_zarr(path, level=1)
+    assert np.array_equal(fine.density, data) and fine.density.dtype == data.dtype
+    assert coarse.density.shape == (2, 2, 100) and coarse.origin == (2.5, 2.5, 2.5)
+    (path / "0" / "0" / "0" / "1").unlink()  # their number is noted down here too
+    with pytest.raises(FileError, match="chunk files are missing"):
+        read_zarr(path)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_labels_with_other_values(path, version):
+    form, card = ZarrForm(version, (0, 200, 7)), LabelCard(("membrane", "actin"))
+    like = Tomogram(np.zeros((2, 3, 4), np.int8), (8.0,) * 3)
+    output = ZarrOutput(path, (2, 3, 4), "i1", like, card=card, form=form)
+    labels = np.arange(24).reshape(2, 3, 4) % 3
+    whole = np.s_[0:2, 0:3, 0:4]
+    output.write(whole, labels.astype(np.int8))
+    assert np.array_equal(output.read(whole), labels) and output.read(whole).dtype == np.int8
+    output.finish()
+    found = read_zarr(path).density
+    assert np.array_equal(found, np.array([0, 200, 7])[labels]) and found.dtype == np.uint8
+    file = json.loads((path / (".zattrs" if version == "0.4" else "zarr.json")).read_text())
+    entry = (file if version == "0.4" else file["attributes"]["ome"])["image-label"]
+    assert {p["label-value"]: p["name"] for p in entry["properties"]} == {
+        200: "membrane",
+        7: "actin",
+    }
+    assert entry.get("version") == ("0.4" if version == "0.4" else None)
 
 
 def fourth_axis(ome):

@@ -1,5 +1,6 @@
 """Curvatures and normals against analytic surfaces, and meshes."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -141,6 +142,27 @@ def test_mesh_of_an_ellipsoid_and_its_files(tmp_path):
     record = np.frombuffer(stl[84:134], "<f4", 12).reshape(4, 3)
     place = record[1:].mean(0) - centre[::-1]
     assert (record[0] * place).sum() > 0  # also outwards in (x, y, z)
+    for suffix in (".glb", ".surf"):
+        io.write_mesh(tmp_path / f"mesh{suffix}", mesh.vertices, mesh.faces)
+    glb = (tmp_path / "mesh.glb").read_bytes()
+    assert glb[:4] == b"glTF" and np.frombuffer(glb[4:12], "<u4").tolist() == [2, len(glb)]
+    length = int(np.frombuffer(glb[12:16], "<u4")[0])
+    stated = json.loads(glb[20 : 20 + length])
+    held = glb[28 + length :]
+    assert stated["buffers"][0]["byteLength"] == len(held) and length % 4 == 0
+    count = stated["accessors"][0]["count"]
+    positions = np.frombuffer(held, "<f4", 3 * count).reshape(-1, 3)
+    np.testing.assert_array_equal(positions, mesh.vertices[:, ::-1])
+    listed = np.frombuffer(held, "<u4", offset=12 * count).reshape(-1, 3)
+    np.testing.assert_array_equal(listed, mesh.faces[:, ::-1])
+    lines = (tmp_path / "mesh.surf").read_text().splitlines()
+    assert lines[0] == "# HyperSurface 0.1 ASCII"
+    start = lines.index(f"Vertices {count}") + 1
+    rows = np.array([line.split() for line in lines[start : start + count]], float)
+    np.testing.assert_allclose(rows, mesh.vertices[:, ::-1], rtol=1e-6, atol=1e-4)
+    start = lines.index(f"Triangles {len(mesh.faces)}") + 1
+    rows = np.array([line.split() for line in lines[start:-1]], int)  # from 1
+    np.testing.assert_array_equal(rows - 1, mesh.faces[:, ::-1])
     with pytest.raises(io.FileError, match=".vtk"):
         io.write_mesh(tmp_path / "mesh.vtk", mesh.vertices, mesh.faces)
 

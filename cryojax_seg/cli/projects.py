@@ -1,0 +1,136 @@
+"""Options that name data in a copick project, and the files that such addresses mean."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+SCHEME = "copick:"
+# What is meant by an address in an option of this name.
+_KINDS = {
+    **dict.fromkeys(("tomograms", "tomogram", "unlabelled"), "tomogram"),
+    **dict.fromkeys(("labels", "prediction", "truth", "volumes"), "segmentation"),
+    **dict.fromkeys(("inside", "membrane"), "segmentation"),
+    **dict.fromkeys(("particles", "annotated"), "picks"),
+}
+_WRITERS = ("Segment", "Pick")  # the commands that write into a project
+
+
+@dataclasses.dataclass(frozen=True)
+class ProjectOptions:
+    """Say which data of a copick project are meant by copick:CONFIG.json#NAME."""
+
+    run: Annotated[
+        tuple[str, ...], arg(metavar="RUN ...", help_behavior_hint="(default: all)")
+    ] = ()
+    """Runs of the copick project: names, or patterns such as 'TS_*'."""
+    voxel_spacing: Annotated[
+        float | None, arg(metavar="ANGSTROM", help_behavior_hint="(default: the only one)")
+    ] = None
+    """Voxel spacing of the tomograms and segmentations of the copick project, in angstrom."""
+
+
+def with_projects(options: Any) -> Any:
+    """Return options with files in place of addresses in copick projects.
+
+    The project options of the result have the names of the runs, in the order of the files, and
+    an output that is an address has the project of the inputs.
+
+    Raises:
+        ValueError: if an address means nothing, or one file is needed and there are several.
+    """
+    words = list(_addresses(options))
+    output = str(getattr(options, "output", ""))
+    if not words and not output.startswith(SCHEME):
+        return options
+    if hasattr(options, "files"):  # of `info`, which describes the project itself
+        return _replaced(options, lambda name, word: [Path(_config(word)).expanduser()])
+    if output.startswith(SCHEME) and type(options).__name__ not in _WRITERS:
+        raise ValueError(
+            f"{output}: this command writes nothing into a copick project; name a file or a folder"
+        )
+    if not hasattr(options, "project"):
+        raise ValueError(f"{words[0][1]}: this command takes no address in a copick project")
+    from cryojax_seg import io
+
+    group = options.project
+    wanted: Any = [(word, _kind(options, name)) for name, word in words]
+    if wanted:
+        found = io.find_copick(wanted, group.run, group.voxel_spacing)
+        paths = {
+            (name, word): [entry.path for entry in entries]
+            for (name, word), entries in zip(words, found.entries, strict=True)
+        }
+        options = _replaced(options, lambda name, word: paths[name, word])
+        spacings = {e.spacing for part in found.entries for e in part if e.spacing is not None}
+        spacing = spacings.pop() if len(spacings) == 1 else group.voxel_spacing
+        group = ProjectOptions(found.runs, spacing)
+        options = _completed(options, found)
+    if output.startswith(SCHEME) and not _config(output):
+        config = next((_config(word) for _, word in words if _config(word)), "")
+        if not config:
+            raise ValueError(f"{output}: names no copick project; give copick:CONFIG.json")
+        word = f"{SCHEME}{config}{output.removeprefix(SCHEME)}"
+        options = dataclasses.replace(options, output=Path(word))
+    return dataclasses.replace(options, project=group)
+
+
+def _config(word: str) -> str:
+    return word.removeprefix(SCHEME).partition("#")[0]
+
+
+def _kind(options: Any, name: str) -> str:
+    if name == "volumes" and getattr(options, "template", None) is not None:
+        return "tomogram"  # which `pick` searches with a template
+    if name not in _KINDS:
+        raise ValueError(f"--{name.replace('_', '-')} takes no address in a copick project")
+    return _KINDS[name]
+
+
+def _addresses(options: Any) -> Iterator[tuple[str, str]]:
+    """Yield name and word of each option that is an address, but for the output."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _addresses(value)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Path) and str(one).startswith(SCHEME) and field.name != "output":
+                yield field.name, str(one)
+
+
+def _replaced(options: Any, paths: Callable[[str, str], list[Path]]) -> Any:
+    """Return options with paths in place of addresses, one where one is needed."""
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        name, value = field.name, getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            changed[name] = _replaced(value, paths)
+        elif isinstance(value, tuple):
+            parts = [
+                paths(name, str(one)) if str(one).startswith(SCHEME) else [one] for one in value
+            ]
+            changed[name] = tuple(one for part in parts for one in part)
+        elif isinstance(value, Path) and str(value).startswith(SCHEME) and name != "output":
+            found = paths(name, str(value))
+            if len(found) > 1:
+                raise ValueError(
+                    f"{value}: means {len(found)} files where one is needed; give one --run"
+                )
+            changed[name] = found[0]
+    return dataclasses.replace(options, **changed)
+
+
+def _completed(options: Any, found: Any) -> Any:
+    """Return options with the names of the classes and of the only run, unless they are given."""
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, ProjectOptions):
+            changed[field.name] = _completed(value, found)
+        elif field.name == "classes" and not value and not hasattr(options, "template"):
+            changed["classes"] = found.classes
+        elif field.name == "name" and value is None and len(found.runs) == 1:
+            changed["name"] = found.runs[0]
+    return dataclasses.replace(options, **changed)

@@ -1,0 +1,345 @@
+"""Projects of copick: the right files for each address, and a line that helps for all else."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryojax_seg import cli, io
+from cryojax_seg.core import Particles
+from cryojax_seg.io import FileError
+
+SHAPE = (4, 6, 8)
+OBJECTS = [
+    {"name": "membrane", "is_particle": False, "label": 3},
+    {"name": "ribosome", "is_particle": True, "label": 7},
+]
+LABELS = np.zeros(SHAPE, np.uint8)
+LABELS[1:3, 2:4, 3:7], LABELS[2, 1, 5] = 3, 7
+
+
+def turned():
+    matrix = np.eye(4)
+    matrix[:3, :3] = [[0, 0, 1], [1, 0, 0], [0, 1, 0]]  # of x, y, z
+    matrix[:3, 3] = [1.0, 2.0, 3.0]
+    return matrix
+
+
+def native(folder):
+    """The same project as `copick_package.make` writes, without copick."""
+    for number, name in enumerate(("TS_01", "TS_02", "other")):
+        run = folder / "static" / "ExperimentRuns" / name
+        for part in ("VoxelSpacing10.000", "Segmentations", "Picks"):
+            (run / part).mkdir(parents=True)
+        (run / ".meta").write_text("meta")
+        volume = np.arange(4 * 6 * 8, dtype=np.float32).reshape(SHAPE) + number
+        written = {"VoxelSpacing10.000/wbp": volume}
+        written["Segmentations/10.000_gt_0_truth-multilabel"] = LABELS
+        written["Segmentations/10.000_me_1_membrane"] = (LABELS == 3).astype(np.uint8)
+        for place, values in written.items():
+            io.write_zarr(run / f"{place}.zarr", values, voxel_size=10.0, version="0.4")
+        points = [
+            {"location": {"x": 10.0, "y": 20.0, "z": 30.0}, "score": 0.5, "instance_id": 0},
+            {"location": {"x": 40.0, "y": 50.0, "z": 20.0}, "score": 0.9, "instance_id": 4},
+        ]
+        points[1]["transformation_"] = turned().tolist()
+        content = {"pickable_object_name": "ribosome", "user_id": "me", "session_id": "2"}
+        content |= {"run_name": name, "voxel_spacing": 10.0, "unit": "angstrom", "points": points}
+        (run / "Picks" / "me_2_ribosome.json").write_text(json.dumps(content))
+    config = {"config_type": "filesystem", "pickable_objects": OBJECTS}
+    config |= {"overlay_root": f"local://{folder}/overlay", "static_root": f"{folder}/static"}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def by_copick(folder, *steps):
+    """Let copick itself make or read a project, where a Python that has it is named."""
+    python = os.environ.get("CRYOJAX_SEG_COPICK")
+    if not python:
+        pytest.skip("no CRYOJAX_SEG_COPICK names a Python with copick, which pins zarr 2")
+    script = Path(__file__).with_name("copick_package.py")
+    for step in steps:
+        done = subprocess.run([python, script, step, folder], capture_output=True, check=True)
+    return done.stdout
+
+
+@pytest.fixture(params=["native", pytest.param("copick", marks=pytest.mark.slow)])
+def project(request, tmp_path):
+    """A configuration of a project with three runs."""
+    if request.param == "copick":
+        by_copick(tmp_path, "make")
+    else:
+        native(tmp_path)
+    return tmp_path / "config.json"
+
+
+def edit(config, **changes):
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+
+
+def test_what_a_project_holds(project):
+    found = io.read_copick(project)
+    assert found.runs == ["TS_01", "TS_02", "other"]
+    assert found.objects == {"membrane": 3, "ribosome": 7}
+    assert {str(e) for e in found.entries if e.run == "TS_01"} == {
+        "wbp@10",
+        "truth:gt/0@10?multilabel=true",
+        "membrane:me/1@10",
+        "ribosome:me/2",
+    }
+    assert io.is_copick(project) and not io.is_copick(project.with_name("no.json"))
+
+
+def test_volumes_are_ordinary_ones(project):
+    words = [(f"copick:{project}#wbp@10", "tomogram"), ("copick:#truth", "segmentation")]
+    found = io.find_copick(words, ["TS_*"])
+    assert found.runs == ("TS_01", "TS_02")
+    tomograms, truth = ([entry.path for entry in part] for part in found.entries)
+    for number, (path, labels) in enumerate(zip(tomograms, truth, strict=True)):
+        volume = io.read_tomogram(path)
+        assert volume.voxel_size == (10.0, 10.0, 10.0)
+        wanted = np.arange(4 * 6 * 8).reshape(SHAPE) + number
+        np.testing.assert_array_equal(volume.density, wanted)  # z, y, x, and the finest level
+        np.testing.assert_array_equal(io.read_tomogram(labels).density, LABELS)
+    assert found.classes == (
+        "label1",
+        "label2",
+        "membrane",
+        "label4",
+        "label5",
+        "label6",
+        "ribosome",
+    )
+
+
+def test_picks(project, tmp_path):
+    found = io.find_copick([(f"copick:{project}#ribosome", "picks")], ["TS_02"])
+    ((entry,),) = found.entries
+    picks = io.read_particles(entry.path)
+    # The shift of the transformation moves the particle; both in angstrom, x first.
+    np.testing.assert_allclose(picks.coordinates, [[3, 2, 1], [2.3, 5.2, 4.1]], atol=1e-12)
+    np.testing.assert_allclose(picks.rotations[0], np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(picks.rotations[1], turned()[2::-1, 2::-1], atol=1e-9)
+    assert picks.scores.tolist() == [0.5, 0.9] and picks.voxel_size == 10.0
+    assert picks.columns["rlnTomoName"] == ("TS_02", "TS_02")
+    other = tmp_path / "you_3_ribosome.json"
+    io.write_particles(other, picks)
+    again = io.read_particles(other)
+    np.testing.assert_allclose(again.coordinates, picks.coordinates, rtol=1e-12)
+    np.testing.assert_allclose(again.rotations, picks.rotations, atol=1e-9)
+    assert again.columns == picks.columns and again.scores.tolist() == [0.5, 0.9]
+    half = io.read_particles(entry.path, 20.0)  # in the voxels of a binned tomogram
+    np.testing.assert_allclose(half.coordinates, picks.coordinates / 2)
+
+
+def test_orientations_that_nobody_trusts_are_left_out(project):
+    ((entry,),) = io.find_copick([(f"copick:{project}", "picks")], ["TS_02"]).entries
+    edit(entry.path, trust_orientation=False)
+    picks = io.read_particles(entry.path)
+    assert (picks.rotations == np.eye(3)).all()
+    np.testing.assert_allclose(picks.coordinates[1], [2.3, 5.2, 4.1])
+
+
+def test_the_overlay_wins(project, tmp_path):
+    words = ["picks", "other", "me_2_ribosome.json"]
+    place = tmp_path / "overlay" / "ExperimentRuns" / "other" / "Picks" / words[-1]
+    place.parent.mkdir(parents=True)
+    io.write_particles(place, Particles([[1.0, 1.0, 1.0]], voxel_size=10.0))
+    ((entry,),) = io.find_copick([(f"copick:{project}", "picks")], ["other"]).entries
+    assert entry.path == place and len(io.read_particles(place)) == 1
+
+
+def test_other_kinds_of_segmentations_and_hidden_files_are_not_taken(project, tmp_path):
+    run = tmp_path / "static" / "ExperimentRuns" / "TS_01"
+    for name in (
+        "InstanceSegmentations/10.000_me_1_membrane.zarr",
+        "VoxelSpacing10.000/wbp_denoise_features.zarr",
+        "Segmentations/.10.000_me_1_x.zarr.partial",
+        "Segmentations/notes.zarr",
+        "VoxelSpacingX/wbp.zarr",
+    ):
+        (run / name).mkdir(parents=True)
+    (run / "Picks" / "a_b.json").touch()
+    found = [str(e) for e in io.read_copick(project).entries if e.run == "TS_01"]
+    assert len(found) == 4
+
+
+def test_addresses_that_mean_several_things_or_none(project, tmp_path):
+    def refused(words, runs=(), spacing=None):
+        with pytest.raises(FileError) as caught:
+            io.find_copick(words, runs, spacing)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    said = refused([(f"copick:{project}", "segmentation")])
+    assert "run TS_01 has several that are meant: membrane:me/1@10, truth:gt/0@10?" in said
+    assert "say which, such as copick:config.json#membrane:me/1@10" in said
+    said = refused([(f"copick:{project}#isonet", "tomogram")], ["TS_01"])
+    assert "run TS_01 has no tomogram that is meant; it has wbp@10" in said
+    assert "has no run 'X*'; it has TS_01, TS_02, other" in refused(
+        [(f"copick:{project}", "tomogram")], ["X*"]
+    )
+    assert "no tomogram that is meant; it has wbp@10" in refused(
+        [(f"copick:{project}", "tomogram")], spacing=7.84
+    )
+    assert "is no address" in refused([(f"copick:{project}#wbp@ten", "tomogram")])
+    assert "is no address without a project" in refused([("copick:#wbp", "tomogram")])
+    mixed = [(f"copick:{project}#membrane", "segmentation"), ("copick:#truth", "segmentation")]
+    assert "holds one object as 1" in refused(mixed)
+
+
+def test_runs_that_lack_something_are_left_out(project, tmp_path, caplog):
+    (tmp_path / "static" / "ExperimentRuns" / "TS_01" / "VoxelSpacing10.000").rename(tmp_path / "a")
+    with caplog.at_level("INFO", "cryojax_seg"):
+        found = io.find_copick([(f"copick:{project}", "tomogram")])
+    assert found.runs == ("TS_02", "other")
+    assert "1 of 3 runs are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pickable_objects": None}, "no list pickable_objects"),
+        ({"pickable_objects": [{"label": 1}]}, "needs a name and a label"),
+        ({"pickable_objects": [{"name": "a", "label": 0}]}, "a label above 0"),
+        ({"overlay_root": "s3://bucket/a", "static_root": None}, "data are at 's3://bucket/a'"),
+        ({"overlay_root": None, "static_root": None}, "no folder at all"),
+        ({"overlay_root": None, "static_root": None, "croissant_url": "https://x"}, "at https://x"),
+    ],
+)
+def test_configurations_that_are_refused(project, changes, words):
+    edit(project, **changes)
+    with pytest.raises(FileError, match="config.json") as caught:
+        io.read_copick(project)
+    assert words in str(caught.value)
+
+
+def test_where_new_data_go(project):
+    def new(word, kind="segmentation", **more):
+        (path,), values = io.new_copick(f"copick:{project}{word}", kind, ["TS_09"], 10.0, **more)
+        return path.relative_to(project.parent / "overlay" / "ExperimentRuns").as_posix(), values
+
+    single = "TS_09/Segmentations/10.000_cryojax-seg_1_membrane.zarr"
+    assert new("", classes=["Membrane"]) == (single, (0, 1))
+    several = new("", classes=["ribosome", "membrane"], model="cell")
+    place = "TS_09/Segmentations/10.000_cryojax-seg_1_cell-multilabel.zarr"
+    assert several == (place, (0, 7, 3))
+    named = new("#membrane:me/4@7.84", classes=["foreground"])
+    assert named[0] == "TS_09/Segmentations/7.840_me_4_membrane.zarr"
+    assert new("#ribosome:me/4", "picks")[0] == "TS_09/Picks/me_4_ribosome.json"
+    assert new("#ribosome", "mesh")[0] == "TS_09/Meshes/cryojax-seg_1_ribosome.glb"
+    for word, more, said in (
+        ("", {"classes": ["actin"]}, "has no object 'actin', its objects are membrane, ribosome"),
+        ("#membrane:my_name", {"classes": ["a"]}, "no user called 'my_name'; call it my-name"),
+        ("", {"kind": "picks"}, "under which name"),
+    ):
+        with pytest.raises(FileError, match="config.json") as caught:
+            new(word, **more)
+        assert said in str(caught.value)
+    edit(project, overlay_root="s3://bucket")
+    with pytest.raises(FileError, match="no overlay_root on this machine to write into"):
+        new("", classes=["membrane"])
+
+
+def test_segment_writes_what_is_read_again(project, capsys):
+    out = ["-o", "copick:#membrane:tool/9"]
+    given = ["segment", "threshold", f"copick:{project}", "--run", "TS_*", "--voxel-spacing", "10"]
+    assert cli.main([*given, *out, "--contrast", "bright"]) == 0
+    word = f"copick:{project}#membrane:tool/9"
+    found = io.find_copick([(word, "segmentation")])
+    assert found.runs == ("TS_01", "TS_02")
+    for entry in found.entries[0]:
+        volume = io.read_tomogram(entry.path)
+        assert volume.voxel_size == (10.0, 10.0, 10.0) and volume.density.dtype == np.uint8
+        assert set(np.unique(volume.density)) == {0, 1} and volume.density[3:].all()
+        assert (entry.path / ".zattrs").is_file()  # Zarr 2, which copick reads
+    assert cli.main(["evaluate", word, "copick:#membrane:me/1", "--run", "TS_01", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out.split("\n", 2)[2])
+    assert list(scores["classes"]) == ["membrane"]
+    assert cli.main([*given, *out, "--probabilities"]) == 2
+    assert "keeps labels alone" in capsys.readouterr().err
+
+
+def test_pick_writes_picks(project, capsys):
+    given = ["pick", f"copick:{project}#membrane:me/1", "--run", "TS_01", "--diameter", "40"]
+    assert cli.main([*given, "-o", "copick:#ribosome:tool/9"]) == 0
+    ((entry,),) = io.find_copick([(f"copick:{project}#ribosome:tool", "picks")]).entries
+    assert entry.run == "TS_01"
+    picks = io.read_particles(entry.path)
+    np.testing.assert_allclose(picks.coordinates, [[1.5, 2.5, 4.5]], atol=0.2)
+    every = ["pick", *given[1:2], "--run", "TS_*", *given[4:]]
+    assert cli.main([*every, "-o", "copick:#ribosome:tool/8"]) == 0
+    (found,) = io.find_copick([(f"copick:{project}#ribosome:tool/8", "picks")]).entries
+    assert [entry.run for entry in found] == ["TS_01", "TS_02"]
+    assert len(io.read_particles(found[1].path)) == 1
+    assert cli.main([*every, "-o", "picks.star"]) == 2
+    assert "2 runs for one table; give one --run" in capsys.readouterr().err
+
+
+def test_labels_of_several_objects_get_their_names(project):
+    from cryojax_seg.cli import arguments, measure, segment, train
+    from cryojax_seg.cli.projects import with_projects
+
+    def parse(words, kinds):
+        return with_projects(arguments.parse(words, kinds))
+
+    kinds = {"train": train.Train, "measure": measure.Measure, "segment": segment.Segment}
+    words = ["train", f"copick:{project}#wbp", "--labels", "copick:#truth", "-o", "run"]
+    given = parse([*words, "--run", "TS_*"], kinds)
+    assert len(given.tomograms) == len(given.labels) == 2
+    assert given.annotation.classes[2] == "membrane" and given.project.run == ("TS_01", "TS_02")
+    given = parse([*words[:3], "copick:#membrane", "-o", "run"], kinds)
+    assert given.annotation.classes == ("membrane",) and len(given.tomograms) == 3
+    with pytest.raises(ValueError, match="writes nothing into a copick project"):
+        parse(["measure", f"copick:{project}#truth", "-o", "copick:#x", "--run", "TS_01"], kinds)
+    with pytest.raises(ValueError, match="names no copick project"):
+        parse(["segment", "membrane", "t.mrc", "-o", "copick:"], kinds)
+
+
+def test_info_lists_a_project(project, capsys):
+    assert cli.main(["info", "--json", f"copick:{project}"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["kind"] == "copick project" and shown["facts"]["runs"] == "3: TS_01, TS_02, other"
+    assert shown["facts"]["tomograms"] == "wbp@10 in 3 runs"
+    assert shown["facts"]["objects"] == "membrane (3), ribosome (7)"
+
+
+@pytest.mark.slow
+def test_copick_reads_what_is_written(tmp_path):
+    by_copick(tmp_path, "make")
+    config = tmp_path / "config.json"
+    given = [f"copick:{config}", "--run", "TS_01", "--voxel-spacing", "10"]
+    out = ["-o", "copick:#membrane:tool/9", "--contrast", "bright"]
+    assert cli.main(["segment", "threshold", *given, *out]) == 0
+    ((entry,),) = io.find_copick([(f"copick:{config}#membrane:tool/9", "segmentation")]).entries
+    ones = int(np.asarray(io.read_tomogram(entry.path).density).sum())
+    (path,), _ = io.new_copick(f"copick:{config}#ribosome:tool/9", "picks", ["TS_01"])
+    path.parent.mkdir(parents=True)
+    rotation = turned()[2::-1, 2::-1]
+    picks = Particles([[1.5, 2.0, 3.0]], rotation[None], [0.25], voxel_size=10.0)
+    io.write_particles(path, picks)
+    (mesh,), _ = io.new_copick(f"copick:{config}#membrane:tool/9", "mesh", ["TS_01"])
+    mesh.parent.mkdir(parents=True)
+    io.write_mesh(mesh, np.array([[0.0, 0, 10], [0, 20, 0], [30, 0, 0]]), np.array([[0, 1, 2]]))
+    (several,), values = io.new_copick(
+        f"copick:{config}", "segmentation", ["TS_01"], 10.0, ["ribosome", "membrane"], "cell"
+    )
+    several.parent.mkdir(parents=True, exist_ok=True)
+    form, card = io.ZarrForm("0.4", values), io.LabelCard(("ribosome", "membrane"))
+    output = io.ZarrOutput(several, SHAPE, "i1", io.read_tomogram(entry.path), card=card, form=form)
+    labels = np.zeros(SHAPE, np.int8)
+    labels[0, 0, :5], labels[1, 1, :2] = 1, 2
+    output.write(np.s_[0:4, 0:6, 0:8], labels)
+    output.finish()
+    found = json.loads(by_copick(tmp_path, "check"))
+    zeros = 4 * 6 * 8 - ones
+    assert found["TS_01/membrane:tool/9@10?False"] == [list(SHAPE), {"0": zeros, "1": ones}]
+    assert found["TS_01/cell:cryojax-seg/1@10?True"] == [list(SHAPE), {"0": 185, "7": 5, "3": 2}]
+    where, turns, scores = found["TS_01/ribosome:tool/9"]
+    np.testing.assert_allclose(where, [[30.0, 20.0, 15.0]])
+    np.testing.assert_allclose(turns, turned()[None, :3, :3], atol=1e-12)
+    assert scores == [0.25]
+    vertices, faces = found["TS_01/membrane:tool/9 mesh"]
+    assert vertices == [[10, 0, 0], [0, 20, 0], [0, 0, 30]] and faces == [[2, 1, 0]]
