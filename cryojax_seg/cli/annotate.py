@@ -10,6 +10,7 @@ from tyro.conf import Positional
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Output, default
 from cryojax_seg.cli.geometry import Contrast, TiltOptions, VoxelSize
+from cryojax_seg.cli.projects import ProjectOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Annotate:
     voxel_size: VoxelSize = None
     contrast: Contrast = "dark"
     """Whether structure is darker or brighter than its surroundings."""
+    project: ProjectOptions = ProjectOptions()
     tilt: TiltOptions = TiltOptions()
 
 

@@ -37,6 +37,9 @@ class Extract:
     """Keep or drop boxes that reach beyond the volume."""
     radius: Annotated[float | None, default("ANGSTROM", "use the whole box")] = None
     """Radius of the particle in angstrom. Boxes are normalized by the voxels beyond it."""
+    relion: Literal["3.1", "5"] = "3.1"
+    """Form of a .star table. RELION 5 counts angstrom from the middle of the tomogram; earlier
+    versions count voxels or, where the optics know them, pixels of the tilt series."""
     overwrite: Overwrite = False
     project: ProjectOptions = ProjectOptions()
     volume: VolumeOptions = VolumeOptions()
@@ -80,6 +83,7 @@ def run(options: Extract) -> None:
                 wedge=wedge,
                 contrast=options.volume.contrast or "dark",
                 voxel_size=options.volume.voxel_size,
+                relion=options.relion,
                 progress=progress,
                 **flat(options.table),
             )

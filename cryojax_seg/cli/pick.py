@@ -75,6 +75,9 @@ class Pick:
     """With --template, also write the correlation at each voxel to this file."""
     memory: float = 4.0
     """With --template, the maximum memory for the correlation in GiB."""
+    relion: Literal["3.1", "5"] = "3.1"
+    """Form of a .star table. RELION 5 counts angstrom from the middle of the tomogram; earlier
+    versions count voxels or, where the optics know them, pixels of the tilt series."""
     overwrite: Overwrite = False
     project: ProjectOptions = ProjectOptions()
     volume: VolumeOptions = VolumeOptions()
@@ -207,7 +210,9 @@ def _pick(options: Pick, outputs: Any) -> int:
         voxel_size=io.cubic_voxel_size(tomogram),
         columns={} if options.output.suffix == ".tbl" else columns,
     )
-    io.write_particles(outputs.place(options.output), picks)
+    fifth = options.relion == "5" and options.output.suffix == ".star"
+    form: Any = ("relion5", tomogram.density.shape) if fifth else (None, None)
+    io.write_particles(outputs.place(options.output), picks, *form)
     if not len(picks):
         console.warn(f"{first}: nothing was picked; lower --threshold, or --smallest or --diameter")
     return len(picks)

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,6 +33,7 @@ def extract_files(
     voxel_size: float | None = None,
     coordinates_voxel_size: float | None = None,
     name: str | None = None,
+    relion: Literal["3.1", "5"] = "3.1",
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Cut boxes around the particles of a tomogram, and write them with their table.
@@ -49,6 +50,7 @@ def extract_files(
         wedge: the missing wedge of the tomogram, for `wedges`.
         contrast: whether structure is "dark" or "bright" in the tomogram.
         voxel_size, coordinates_voxel_size, name: see `io.read_particles_in`.
+        relion: form of the table of the boxes, see `io.write_particles`.
         progress: called with the boxes that are done and those there are.
 
     Returns:
@@ -107,7 +109,8 @@ def extract_files(
     io.write_boxes(output, volumes(), count, edge, size)
     stated, stack = output.name, output.suffix == ".mrcs"
     names = [f"{i:06d}@{stated}" if stack else f"{stated}/{i:06d}.mrc" for i in range(1, count + 1)]
-    io.write_particles(star, io.with_boxes(found, names, edge))
+    form: Any = ("relion5", volume.density.shape) if relion == "5" else ("relion3", None)
+    io.write_particles(star, io.with_boxes(found, names, edge), *form)
     if wedges is not None and wedge is not None:
         masks = particles.wedge_masks(wedge, found.rotations, edge)
         io.write_boxes(wedges, masks, count, edge, size)

@@ -144,7 +144,7 @@ def read_table(path: PathLike) -> ParticleTable:
     if suffix != ".star":
         columns = (dynamo if suffix == ".tbl" else spreadsheet).read_columns(path)
         return ParticleTable(path, {k: tuple(column) for k, column in columns.items()})
-    blocks = read_star(path)
+    blocks = {name: relion.from_m(table) for name, table in read_star(path).items()}
     named = next((t[_PARTICLES_FILE] for t in blocks.values() if _PARTICLES_FILE in t), None)
     if named:
         return read_table(_named_file(path, named[0]))

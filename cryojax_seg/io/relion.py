@@ -1,6 +1,7 @@
 """Read RELION's tables of particles: coordinates, shifts, rotations and pixel sizes."""
 
 import decimal
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,6 +29,28 @@ _SHIFT_PIXELS = tuple(f"rlnOrigin{a}" for a in "ZYX")
 SHIFTS = (*_SHIFT, *_SHIFT_PIXELS)
 _BOX_ANGLES = tuple(f"rlnTomoSubtomogram{a}" for a in ("Rot", "Tilt", "Psi"))
 _EXACT = decimal.Context(prec=60)
+
+
+def from_m(table: Table) -> Table:
+    """Return a table of M in RELION's columns; other tables as they are.
+
+    M counts angstrom from the corner, which are pixels of 1 angstrom. Of the poses along the
+    exposure the first is taken.
+
+    >>> from_m({"wrpCoordinateX1": ("30",), "wrpCoordinateX2": ("31",), "wrpSourceName": ("a",)})
+    {'rlnCoordinateX': ('30',), 'wrpSourceName': ('a',), 'rlnTomoTiltSeriesPixelSize': ('1',)}
+    """
+    poses = re.compile(r"wrp(Coordinate|Angle)(X|Y|Z|Rot|Tilt|Psi)(\d*)")
+    found = {label: poses.fullmatch(label) for label in table}
+    if not any(match and match[1] == "Coordinate" for match in found.values()):
+        return table
+    renamed = {}
+    for label, match in found.items():
+        if match is None:
+            renamed[label] = table[label]
+        elif match[3] in ("", "1"):
+            renamed[f"rln{match[1]}{match[2]}"] = table[label]
+    return renamed | {SERIES: ("1",) * len(next(iter(table.values())))}
 
 
 def of_particles(label: str, table: Table, optics: Table, path: Path) -> np.ndarray | None:

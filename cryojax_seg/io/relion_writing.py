@@ -31,7 +31,7 @@ from cryojax_seg.io.relion import (
 
 # What a table says of images that were made before, and which new ones have not.
 _OF_FORMER_IMAGES = ("rlnCtfImage", "rlnReconstructImageName", "rlnImageOriginalName")
-_OF_FORMER_IMAGES = (*_OF_FORMER_IMAGES, "rlnTomoVisibleFrames")
+_OF_FORMER_IMAGES = (*_OF_FORMER_IMAGES, "rlnTomoVisibleFrames", "rlnNormCorrection")
 _STACKS = "rlnTomoSubTomosAre2DStacks"
 
 

@@ -141,6 +141,22 @@ def test_boxes_are_cut_out_and_averaged(run, sample, tmp_path):
     assert np.median(error(after)) < 0.4 * np.median(error(before))
 
 
+def test_tables_are_written_as_relion_5_has_them(run, sample, tmp_path):
+    words = ("extract", sample / "tomogram.mrc", sample / "truth.star", "--edge", "16")
+    for form in ("3.1", "5"):
+        status, _, said = run(*words, "-o", tmp_path / f"v{form}.mrcs", "--relion", form)
+        assert status == 0, said
+    shape = io.read_mrc(sample / "tomogram.mrc").density.shape
+    old, new = (io.read_particles(tmp_path / f"v{v}.star", VOXEL, shape) for v in ("3.1", "5"))
+    np.testing.assert_allclose(new.coordinates, old.coordinates, rtol=1e-9)
+    columns = io.read_star(tmp_path / "v5.star")
+    assert "rlnCenteredCoordinateXAngst" in columns["particles"]
+    assert "rlnCoordinateX" not in columns["particles"]
+    optics = columns["optics"]
+    assert optics["rlnImageSize"] == ("16",) and optics["rlnImageDimensionality"] == ("3",)
+    assert float(optics["rlnImagePixelSize"][0]) == VOXEL
+
+
 def test_the_wedge_of_each_box_turns_with_its_pose(run, sample, tmp_path):
     """A plane wave in the tomogram that was measured is measured in the box that is turned."""
     boxes = tmp_path / "boxes.mrcs"
