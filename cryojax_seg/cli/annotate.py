@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
@@ -30,6 +30,8 @@ class Annotate:
         tuple[str, ...], default("NAME ...", "those of the file, or foreground")
     ] = ()
     """Names of the labels 1, 2, ... in order."""
+    method: Literal["vote", "none"] = "vote"
+    """What learns from your strokes and predicts the slices that you look at."""
     port: int = 0
     """Port to listen at on this machine. 0 takes one that is free. To paint on another machine,
     forward a port with the same number there by `ssh -L`."""
@@ -61,6 +63,7 @@ def run(options: Annotate) -> None:
         voxel_size=options.voxel_size,
         contrast=options.contrast,
         wedge=options.tilt.wedge(),
+        learn=options.method != "none",
     )
     try:
         with serving(session, options.port, _used) as link:

@@ -1,5 +1,8 @@
 from .examples import painted_example as painted_example
 from .label_file import LabelFile as LabelFile
+from .learned_model import ModelBeside as ModelBeside
+from .learning import Learner as Learner
+from .learning import logits_of_slice as logits_of_slice
 from .opening import annotation_session as annotation_session
 from .opening import viewing_session as viewing_session
 from .page import Page as Page
@@ -16,3 +19,9 @@ from .slices import probability_slices as probability_slices
 from .strokes import fill as fill
 from .strokes import line as line
 from .strokes import stroke as stroke
+from .suggestions import ranked as ranked
+from .suggestions import uncertainty as uncertainty
+from .suggestions import visible_share as visible_share
+from .widget import Notebook as Notebook
+from .widget import annotate as annotate
+from .widget import show as show

@@ -361,8 +361,9 @@ export class Viewer {
       case "suggestions":
         this.suggestions = message.items;
         this.drawMarks();
-        this.nextButton.disabled = !message.items.length;
         if (this.wantsNext && message.items.length) this.next();
+        else if (this.wantsNext) this.tell("Paint a class and background first, then slices can be compared");
+        this.wantsNext = false;
         return undefined;
     }
     return undefined;
@@ -395,7 +396,6 @@ export class Viewer {
     this.pasteButton.hidden = !state.layers.includes("prediction");
     this.learnSection.hidden = !state.learning;
     if (state.learning) this.showLearning(state.learning);
-    if (state.learning) this.send({ type: "suggest" });
     this.tell("");
     this.buildLayers();
     this.progress(state);
@@ -408,6 +408,7 @@ export class Viewer {
 
   progress(message) {
     if (message.annotated) this.annotated = message.annotated;
+    this.suggestions = []; // they were made without this change
     if (message.counts) this.counts = message.counts;
     this.buildClasses();
     this.drawMarks();
@@ -1040,6 +1041,8 @@ export class Viewer {
     this.pauseButton.textContent = paused ? "Go on" : "Pause";
     this.learnText.textContent = text ?? "";
     this.diceText.textContent = dice ?? "";
+    this.methodSelect.hidden = (methods ?? []).length < 2;
+    this.saveButton.hidden = !this.learning.saves;
   }
 
   togglePause() {
@@ -1049,8 +1052,9 @@ export class Viewer {
   next() {
     const ahead = this.suggestions.find(({ index }) => index !== this.position[0]);
     this.wantsNext = false;
-    if (!ahead) {
+    if (!ahead) { // ask anew, as what was painted since changes the order
       if (this.send({ type: "suggest" })) this.wantsNext = true;
+      this.tell("Slices are compared");
       return;
     }
     this.suggestions = this.suggestions.filter((one) => one !== ahead);
@@ -1058,7 +1062,6 @@ export class Viewer {
     this.go(0, ahead.index);
     this.tell(ahead.text ?? "");
     this.drawMarks();
-    if (!this.suggestions.length) this.send({ type: "suggest" });
   }
 
   // ---- keys ----------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from cryojax_seg.io.annotation import check_same_grid
 from cryojax_seg.io.files import PathLike
 from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_zyx
 from cryojax_seg.view.label_file import LabelFile
+from cryojax_seg.view.learned_model import ModelBeside
+from cryojax_seg.view.learning import Learner
 from cryojax_seg.view.painting import Painting
 from cryojax_seg.view.session import Session
 
@@ -32,6 +34,7 @@ def annotation_session(
     voxel_size: VoxelSize | None = None,
     contrast: Contrast = "dark",
     wedge: "MissingWedge | None" = None,
+    learn: bool = False,
 ) -> Session:
     """Open a session in which labels of a tomogram are painted.
 
@@ -43,6 +46,7 @@ def annotation_session(
         voxel_size: angstrom, one number or (z, y, x); wins over the file.
         contrast: of structure in the tomogram, "dark" or "bright".
         wedge: its missing wedge, which examples carry; None if unknown.
+        learn: whether a model learns from the strokes and predicts slices, see `Learner`.
 
     Raises:
         ParameterError: if the voxel size is unknown, or there are too many classes.
@@ -63,7 +67,11 @@ def annotation_session(
     else:
         file = LabelFile(labels, volume, names)
         painting = Painting(volume, file.classes, file.slices)
-    return Session(volume, painting=painting, file=file, contrast=contrast, wedge=wedge)
+    session = Session(volume, painting=painting, file=file, contrast=contrast, wedge=wedge)
+    if learn:
+        beside = None if file is None else ModelBeside(file.path, volume, contrast, wedge)
+        Learner(session, beside)
+    return session
 
 
 def viewing_session(

@@ -104,7 +104,10 @@ class Session:
             self._saver = Saver(
                 lambda: file.write(painting.slices(), painting.classes), self._tell_saved
             )
-        self.listeners: list[Callable[[Plane], None]] = []
+        self.listeners: list[Callable[[Plane], None]] = []  # called after each change
+        self.closing: list[Callable[[], None]] = []  # called before this is closed
+        self.learning: Callable[[], Message] | None = None  # what a `Learner` tells of itself
+        self._closed = False
         self._answers: dict[str, Callable[[Message, Send], None]] = {
             "hello": lambda message, send: send(self.state(), None),
             "plane": self._send_plane,
@@ -113,6 +116,17 @@ class Session:
             for name in _CHANGES:
                 self._answers[name] = self._change
             self._answers["add_class"] = self._add_class
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the tomogram."""
+        return tuple(int(n) for n in self.tomogram.density.shape)
+
+    @property
+    def pages(self) -> int:
+        """Return how many pages are open."""
+        with self._lock:
+            return len(self._pages)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -135,6 +149,8 @@ class Session:
         def receive(message: Any) -> None:
             try:
                 kind = message.get("type") if isinstance(message, dict) else None
+                if self._closed and kind not in ("hello", "plane"):
+                    raise ValueError("this session is closed, so nothing can be painted here")
                 if not isinstance(kind, str) or kind not in self._answers:
                     raise ValueError(f"there is no message of type {shown(kind)}")
                 self._answers[kind](message, send)
@@ -168,13 +184,14 @@ class Session:
             "type": "state",
             "title": str(tomogram.name).rsplit("/", 1)[-1],
             "file": self.file.path.name if self.file is not None else None,
-            "shape": [int(n) for n in tomogram.density.shape],
+            "shape": list(self.shape),
             "voxel_nm": None if size is None else [v / 10 for v in size],
             "window": {"black": self._window.black, "white": self._window.white},
             "names": list(names),
             "colours": [list(COLOURS[n % len(COLOURS)]) for n in range(len(names) - 1)],
             "layers": list(self.layers),
             "editable": painting is not None,
+            "learning": None if self.learning is None else self.learning(),
             **self._progress(),
         }
 
@@ -209,6 +226,9 @@ class Session:
 
     def close(self) -> Saved:
         """Write what is left and release the file; return whether all of it is on disk."""
+        self._closed = True
+        for function in self.closing:
+            function()
         saved = Saved(True) if self._saver is None else self._saver.close()
         if self.file is not None:
             self.file.close()

@@ -249,3 +249,27 @@ def test_two_pages_see_each_other(serve, browser):
     until(lambda: other.orange(20, 20))
     one.close()
     other.close()
+
+
+def test_the_prediction_follows_the_strokes(serve, browser, volume):
+    served = serve("learned.mrc", "--classes", "shell")
+    page = Page(browser, served.links[0], **WIDE)
+    page.stroke((25, 56), (26, 56), (24, 56))
+    page.stroke((41, 40), (41, 42))
+    page.page.keyboard.press("0")
+    page.stroke((25, 30), (25, 46))
+    page.stroke((52, 10), (52, 70))
+    find = """() => {
+      const data = viewer.cache.get("prediction/0/6")?.data;
+      return data ? [...data] : null;
+    }"""
+    found = np.array(until(lambda: page.evaluate(find))).reshape(volume[1].shape[1:]) == 1
+    until(lambda: "learned from" in page.text(".panel"))
+    shell = volume[1][6]
+    assert found[shell].mean() > 0.5 and found[~shell].mean() < 0.2
+    before = page.evaluate("() => viewer.counts[1]")
+    page.press("Copy prediction")
+    until(lambda: page.evaluate("() => viewer.counts[1]") > before + 100)
+    page.press("Next slice")
+    until(lambda: page.evaluate("() => viewer.position[0]") != 6)
+    page.close()

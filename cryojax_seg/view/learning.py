@@ -1,0 +1,480 @@
+"""Learns from strokes while somebody paints, and predicts what is looked at first.
+
+Nothing here loads JAX until the thread of a `Learner` runs, so that the page is there at once.
+"""
+
+import collections
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cryojax_seg.view.painting import Plane
+from cryojax_seg.view.planes import as_plane
+from cryojax_seg.view.session import Message, Send, Session
+from cryojax_seg.view.suggestions import ranked, uncertainty, visible_share
+
+if TYPE_CHECKING:
+    from cryojax_seg.core import Segmenter
+    from cryojax_seg.training import Example, HeldOutVoxels
+
+_KEPT = 256  # slices whose prediction is kept
+_AROUND = 3  # slices on each side of an annotated one that are learned from
+_SLICES = 24  # annotated slices that are learned from at a time
+_CANDIDATES = 16  # slices that are compared for the next annotation
+_LARGEST = 2**30  # bytes of a file of which planes across its rows are predicted
+_WARM = 1.5  # seconds after the first page, which shall be shown before JAX is loaded
+_log = logging.getLogger(__name__)
+
+
+class Method(Protocol):
+    """A way to learn from a few slices, within a moment.
+
+    Attributes:
+        segmenter: what was learned; None before.
+    """
+
+    segmenter: Any
+
+    def learn(self, examples: "list[Example]", classes: tuple[str, ...]) -> str:
+        """Learn, and return in a few words what was done.
+
+        Raises:
+            ValueError: if nothing can be learned from these yet; it says what is needed.
+        """
+        ...
+
+    def held_out(
+        self, examples: "list[Example]", classes: tuple[str, ...]
+    ) -> "HeldOutVoxels | None":
+        """Return annotated voxels as the method predicts them without having seen them."""
+        ...
+
+
+class VoteMethod:
+    """Fits a linear vote anew after each stroke, see `training.fit_vote`."""
+
+    def __init__(self) -> None:
+        self.segmenter: Any = None
+
+    def learn(self, examples: "list[Example]", classes: tuple[str, ...]) -> str:
+        from cryojax_seg.training import fit_vote
+
+        self.segmenter = fit_vote(examples, classes, _AROUND, self.segmenter)
+        count = sum(int((example.weights > 0).sum()) for example in examples)
+        return f"The vote learned from {count} voxels"
+
+    def held_out(
+        self, examples: "list[Example]", classes: tuple[str, ...]
+    ) -> "HeldOutVoxels | None":
+        from cryojax_seg.training import cross_validate_vote
+
+        return cross_validate_vote(examples, classes, _AROUND)
+
+
+METHODS: Mapping[str, Callable[[], Method]] = {"vote": VoteMethod}
+
+
+def logits_of_slice(
+    segmenter: "Segmenter", volume: Any, plane: Plane, around: int = 0
+) -> np.ndarray:
+    """Return the logits of one slice and of some around it, from the slab that matters to them.
+
+    Args:
+        segmenter: a local segmenter.
+        volume: ``(z, y, x)``, normalized; `core.Normalized` will do.
+        plane: axis and index of the slice.
+        around: slices on each side that are computed too, fewer at the faces of the volume.
+
+    Returns:
+        ``(slice, row, column, class)``.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> volume = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    >>> logits_of_slice(GlobalThreshold(0.5), volume, (2, 1))[0, ..., 0].tolist()
+    [[0.5, 12.5], [4.5, 16.5], [8.5, 20.5]]
+    """
+    from cryojax_seg.core import apply
+    from cryojax_seg.core.tiling import Tiling
+
+    axis, index = plane
+    stride, n = segmenter.stride, volume.shape[axis]
+    halo = -(-segmenter.halo // stride) * stride
+    low, high = max(index - around, 0), min(index + around + 1, n)
+    start = low // stride * stride
+    shape, origin = [int(length) for length in volume.shape], [0, 0, 0]
+    shape[axis], origin[axis] = high - start, start
+    # One shape of tile for every slice, so that one program serves all.
+    tile = [-(-length // stride) * stride for length in shape]
+    tile[axis] = -(-(2 * around + stride) // stride) * stride
+    found = apply(segmenter, volume, Tiling(tuple(shape), tuple(tile), halo, tuple(origin)))
+    wanted = np.moveaxis(found, axis, 0)[low - start :]
+    parts = [np.moveaxis(part[None], 0, axis) for part in wanted]
+    return np.stack(
+        [
+            np.stack([as_plane(part[..., c], axis) for c in range(part.shape[-1])], -1)
+            for part in parts
+        ]
+    )
+
+
+class Predictions:
+    """Keeps the predicted labels of single slices; the oldest go first.
+
+    >>> kept = Predictions()
+    >>> kept.put((0, 3), np.ones((2, 2), np.uint8))
+    >>> int(kept.plane(0, 3).sum()), kept.plane(0, 4)
+    (4, None)
+    """
+
+    def __init__(self) -> None:
+        self._slices: collections.OrderedDict[Plane, np.ndarray] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def plane(self, axis: int, index: int) -> np.ndarray | None:
+        """Return the labels of a slice as uint8 of rows and columns; None if it has none."""
+        with self._lock:
+            return self._slices.get((axis, index))
+
+    def put(self, plane: Plane, values: np.ndarray) -> None:
+        """Keep the labels of a slice."""
+        with self._lock:
+            self._slices.pop(plane, None)
+            self._slices[plane] = values
+            while len(self._slices) > _KEPT:
+                self._slices.popitem(last=False)
+
+    def keep_only(self, planes: set[Plane]) -> None:
+        """Forget all slices but these."""
+        with self._lock:
+            for plane in [p for p in self._slices if p not in planes]:
+                del self._slices[plane]
+
+
+class Learner:
+    """Learns in a thread of its own from what is painted in a session.
+
+    After a stroke it learns for a moment, predicts the slices that are looked at, and tells the
+    pages; then it computes the score on held-out annotation, and predicts the slices around. A new
+    stroke comes before all of that.
+
+    Args:
+        session: in which labels are painted.
+        save: takes the segmenter, writes it as a model, and returns where; None if it cannot be
+            saved.
+        methods: ways to learn by name; the first is used until another is chosen.
+
+    >>> from cryojax_seg.core import Tomogram
+    >>> from cryojax_seg.view.painting import Painting
+    >>> tomogram = Tomogram(np.zeros((4, 5, 6), np.float32), voxel_size=(10.0, 10.0, 10.0))
+    >>> session = Session(tomogram, painting=Painting(tomogram, ("membrane",)))
+    >>> learner = Learner(session)
+    >>> session.state()["learning"]["text"], learner.suggestions()
+    ('Paint some strokes of a class, and of background', [])
+    >>> learner.close()
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        save: "Callable[[Segmenter], str] | None" = None,
+        methods: Mapping[str, Callable[[], Method]] = METHODS,
+    ):
+        self._session, self._methods, self._save = session, methods, save
+        self._name = next(iter(methods))
+        self._method: Method | None = None
+        self._predictions = Predictions()
+        self._looked: list[Plane] = [(a, n // 2) for a, n in enumerate(session.shape)]
+        self._slabs: dict[int, tuple[int, np.ndarray, np.ndarray]] = {}
+        self._painted: dict[int, None] = {}  # slices in the order in which they were painted
+        self._held: Any = None
+        self._wanted = self._learned = 0
+        self._text, self._dice = "Paint some strokes of a class, and of background", ""
+        self._paused = self._closed = False
+        self._changed = threading.Condition()
+        session.layers["prediction"] = self._predictions
+        session.learning = self.state
+        session.listeners.append(self._stroke)
+        session.closing.append(self.close)
+        for kind, function in (
+            ("learn", self._ask),
+            ("look", self._look),
+            ("suggest", self._suggest),
+        ):
+            session.answer(kind, function)
+        self._thread = threading.Thread(target=self._run, name="cryojax-seg learning", daemon=True)
+        self._thread.start()
+
+    @property
+    def segmenter(self) -> Any:
+        """Return what has been learned by now; None before the first strokes."""
+        return None if self._method is None else self._method.segmenter
+
+    def state(self) -> Message:
+        """Return what a page shows of the learning."""
+        return {
+            "type": "learning",
+            "method": self._name,
+            "methods": list(self._methods),
+            "saves": self._save is not None,
+            "paused": self._paused,
+            "text": self._text,
+            "dice": self._dice,
+        }
+
+    def close(self) -> None:
+        """End the thread, after what it computes at the moment."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(10)
+
+    def suggestions(self) -> list[tuple[int, float]]:
+        """Return the slices z that are worth most to annotate, with their gains.
+
+        The gain of a slice is the mean of the entropy of its voxels, by probabilities that were
+        calibrated on held-out annotation, times the visibility of the surfaces (1 if the missing
+        wedge is not known), less what the slices nearby tell already (`suggestions.ranked`).
+        """
+        painting, segmenter = self._session.painting, self.segmenter
+        if painting is None or segmenter is None:
+            return []
+        depth, annotated = painting.shape[0], painting.annotated()
+        gains = {}
+        for z in np.unique(np.linspace(0, depth - 1, min(depth, _CANDIDATES)).round().astype(int)):
+            if int(z) not in annotated:
+                gains[int(z)] = self._gain(segmenter, int(z))
+        return ranked(gains, annotated, painting.voxel_nm[0])
+
+    def _gain(self, segmenter: Any, z: int) -> float:
+        from cryojax_seg.core import probabilities
+
+        wedge = self._session.wedge
+        logits = logits_of_slice(segmenter, self._session.volume(), (0, z), int(wedge is not None))
+        calibration = self._calibration()
+        if calibration is not None:
+            logits = calibration(logits)
+        p = np.asarray(probabilities(np.asarray(logits, np.float32)))
+        middle = len(p) // 2
+        entropy = uncertainty(p[middle])
+        if wedge is None or len(p) < 3:
+            return float(entropy.mean())
+        surface = p[..., 0] if p.shape[-1] == 1 else 1 - p[..., 0]
+        size = self._session.tomogram.require_voxel_size()
+        return float((entropy * visible_share(surface, wedge, sum(size) / 30)).mean())
+
+    def _calibration(self) -> Any:
+        """Return the recalibration of the held-out voxels; None where they are too few."""
+        from cryojax_seg.segmenters import fit_recalibration
+
+        held = self._held
+        if held is None:
+            return None
+        counts = np.bincount(held.labels, minlength=max(2, held.logits.shape[-1]))
+        if counts.min() < 200:
+            return None
+        return fit_recalibration(held.logits, held.labels, held.weights)
+
+    # What pages ask for, in threads of theirs.
+
+    def _stroke(self, plane: Plane) -> None:
+        with self._changed:
+            if plane[0] == 0:
+                self._painted.pop(plane[1], None)
+                self._painted[plane[1]] = None
+            self._wanted += 1
+            self._changed.notify_all()
+
+    def _look(self, message: Message, send: Send) -> None:
+        planes, shape = message.get("planes"), self._session.shape
+        if not isinstance(planes, list) or len(planes) > 3:
+            raise ValueError("up to three slices are looked at")
+        pairs = [tuple(p) for p in planes if isinstance(p, list) and len(p) == 2]
+        with self._changed:
+            self._looked = [
+                (a, i)
+                for a, i in pairs
+                if type(a) is int and type(i) is int and 0 <= a < 3 and 0 <= i < shape[a]
+            ]
+            self._changed.notify_all()
+
+    def _ask(self, message: Message, send: Send) -> None:
+        action = message.get("action")
+        if action == "method":
+            name = message.get("method")
+            if not isinstance(name, str) or name not in self._methods:
+                raise ValueError(f"known methods are {', '.join(self._methods)}")
+            with self._changed:
+                self._name, self._method = name, None
+                self._wanted += 1
+                self._changed.notify_all()
+            self._tell(f"The method {name} begins", "")
+        elif action in ("pause", "resume"):
+            with self._changed:
+                self._paused = action == "pause"
+                self._changed.notify_all()
+            self._tell()
+        elif action == "save":
+            if self._save is None or self.segmenter is None:
+                raise ValueError("there is no model to save yet; paint some strokes first")
+            send({"type": "told", "text": f"The model is in {self._save(self.segmenter)}"}, None)
+        else:
+            raise ValueError("learning can be paused, resumed and saved, and get another method")
+
+    def _suggest(self, message: Message, send: Send) -> None:
+        items = [
+            {"index": z, "text": f"Slice {z} has an expected gain of {gain:.3f}"}
+            for z, gain in self.suggestions()
+        ]
+        send({"type": "suggestions", "items": items}, None)
+
+    def _tell(self, text: str | None = None, dice: str | None = None) -> None:
+        self._text = self._text if text is None else text
+        self._dice = self._dice if dice is None else dice
+        self._session.tell(self.state())
+
+    # What the thread does.
+
+    def _run(self) -> None:
+        try:
+            self._warm()
+            while self._wait():
+                self._work()
+        except Exception:  # a defect: painting goes on, and the traceback is in the log
+            _log.exception("learning has ended by an error")
+            self._tell("Learning has ended by an error; the log of the program has more", "")
+
+    def _warm(self) -> None:
+        """Load and compile what the first stroke needs, once a page is shown."""
+        while not self._session.pages and not self._closed:
+            time.sleep(0.05)
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._wanted > 0, _WARM)
+        if self._closed:
+            return
+        from cryojax_seg.segmenters import LinearVote
+
+        try:
+            volume = self._session.volume()
+        except ValueError as problem:
+            self._tell(str(problem), "")
+            self._closed = True
+            return
+        vote = LinearVote(_AROUND, classes=self._session.classes)
+        for axis in self._predictable():
+            if self._wanted == 0 and not self._closed:
+                logits_of_slice(vote, volume, (axis, 0))
+
+    def _predictable(self) -> tuple[int, ...]:
+        """Return the axes whose planes can be predicted without reading all of a large file."""
+        density: Any = self._session.tomogram.density
+        small = not isinstance(density, np.memmap) or density.nbytes < _LARGEST
+        return (0, 1, 2) if small and isinstance(density, np.ndarray) else (0, 1)
+
+    def _wait(self) -> bool:
+        """Return once there is something to learn or to predict; False at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or (not self._paused and self._due()))
+            return not self._closed
+
+    def _due(self) -> bool:
+        return self._wanted != self._learned or bool(self._missing())
+
+    def _missing(self) -> list[Plane]:
+        """Return the slices that are looked at, or lie next to them, and have no prediction."""
+        if self.segmenter is None:
+            return []
+        axes, depth = self._predictable(), self._session.shape[0]
+        wanted = [plane for plane in self._looked if plane[0] in axes]
+        middle = next((i for a, i in self._looked if a == 0), None)
+        if middle is not None:
+            beside = sorted(range(depth), key=lambda z: abs(z - middle))
+            wanted += [(0, z) for z in beside[: _KEPT // 2]]
+        return [plane for plane in wanted if self._predictions.plane(*plane) is None]
+
+    def _work(self) -> None:
+        with self._changed:
+            wanted = self._wanted
+        if wanted != self._learned:
+            self._learned = wanted
+            self._learn()
+            return
+        for plane in self._missing()[:1]:
+            self._predict(plane)
+            told = [plane[1]] if plane[0] == 0 else []
+            self._session.tell({"type": "predicted", "slices": told})
+
+    def _learn(self) -> None:
+        began = time.monotonic()
+        classes, name = self._session.classes, self._name
+        if self._method is None:
+            self._method = self._methods[name]()
+        method, examples = self._method, self._examples()
+        if not examples:
+            self._tell("Paint some strokes of a class, and of background", "")
+            return
+        try:
+            text = method.learn(examples, classes)
+        except ValueError as problem:
+            self._tell(str(problem))
+            return
+        looked = [plane for plane in self._looked if plane[0] in self._predictable()]
+        for plane in looked:
+            self._predict(plane)
+        self._predictions.keep_only(set(looked))
+        self._session.tell({"type": "predicted", "slices": None})
+        self._tell(f"{text} in {time.monotonic() - began:.1f} s")
+        with self._changed:
+            if self._closed or self._wanted != self._learned:
+                return
+        self._held = method.held_out(examples, classes)
+        found = None if self._held is None else self._held.dice()
+        if found is None:
+            self._tell(dice="There is too little annotation for a score")
+            return
+        value, interval = found
+        limits = "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
+        self._tell(dice=f"Dice {value:.2f}{limits} on held-out annotation")
+
+    def _examples(self) -> "list[Example]":
+        """Return one example for each annotated slice, with the slices around it."""
+        from cryojax_seg.training import Example
+
+        painting = self._session.painting
+        assert painting is not None
+        volume, depth = self._session.volume(), painting.shape[0]
+        slices, found = painting.slices(), []
+        chosen = self._chosen(painting.annotated())
+        for z in self._slabs.keys() - set(chosen):
+            del self._slabs[z]
+        for z in chosen:
+            first = max(z - _AROUND, 0)
+            if z not in self._slabs:
+                where = (slice(first, min(z + _AROUND + 1, depth)), slice(None), slice(None))
+                self._slabs[z] = (first, volume[where], volume.missing(where))
+            first, block, missing = self._slabs[z]
+            known = (slices[z] >= 0) & ~missing[z - first]
+            if known.any():
+                values = np.zeros(block.shape, np.int32)
+                weights = np.zeros(block.shape, np.float32)
+                values[z - first] = np.where(known, slices[z], 0)
+                weights[z - first] = known
+                found.append(Example(block, values, weights, name=f"slice {z}"))
+        return found
+
+    def _chosen(self, annotated: tuple[int, ...]) -> list[int]:
+        """Return the slices to learn from: those painted last, and some from all over."""
+        last = [z for z in reversed(self._painted) if z in annotated][: _SLICES // 2]
+        others = [z for z in annotated if z not in last]
+        step = max(1, -(-len(others) // (_SLICES - len(last))))
+        return sorted([*last, *others[::step]])
+
+    def _predict(self, plane: Plane) -> None:
+        from cryojax_seg.core import labels
+
+        logits = logits_of_slice(self.segmenter, self._session.volume(), plane)
+        self._predictions.put(plane, np.asarray(labels(logits[0][None]))[0].astype(np.uint8))

@@ -1,0 +1,170 @@
+"""The prediction follows the strokes, and the learner can be paused, saved and asked."""
+
+import time
+
+import numpy as np
+import pytest
+
+from cryojax_seg import inference, io, view
+from cryojax_seg.core import MissingWedge, Tomogram
+
+SHAPE = (12, 64, 64)
+
+
+@pytest.fixture
+def scene():
+    """A dark slab in noise, on disk, and its labels."""
+    known = np.zeros(SHAPE, int)
+    known[:, 20:32] = 1
+    noise = np.random.default_rng(0).normal(size=SHAPE)
+    return (noise - 2 * known).astype(np.float32), known
+
+
+def until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "this took too long"
+        time.sleep(0.02)
+    return found
+
+
+class Learned:
+    """A session with a learner and a page."""
+
+    def __init__(self, scene, tmp_path, **how):
+        path = tmp_path / "t.mrc"
+        io.write_mrc(path, scene[0], voxel_size=10.0, overwrite=True)
+        labels = tmp_path / "labels.mrc"
+        self.session = view.annotation_session(path, labels, ["slab"], learn=True, **how)
+        self.told = []
+        self._receive = self.session.connect(
+            lambda message, data: self.told.append((message, data))
+        )
+
+    def send(self, kind, **message):
+        before = len(self.told)
+        self._receive({"type": kind, **message})
+        return self.told[before:]
+
+    def stroke(self, z, row, value, axis=0):
+        points = [[row, 4], [row, 60]]
+        self.send("stroke", axis=axis, index=z, points=points, radius_nm=2.0, value=value)
+
+    def plane(self, axis, index):
+        asked = {"layer": "prediction", "axis": axis, "index": index}
+        data = self.send("plane", **asked)[-1][1]
+        return None if data is None else np.frombuffer(data, np.uint8)
+
+    def texts(self):
+        return [m["text"] for m, _ in self.told if m["type"] == "learning"]
+
+
+@pytest.fixture
+def learned(scene, tmp_path):
+    made = []
+
+    def make(**how):
+        made.append(Learned(scene, tmp_path, **how))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.session.close()
+
+
+def dice(found, truth):
+    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
+
+
+def test_the_prediction_follows_the_brush(scene, learned):
+    page = learned()
+    state = page.send("hello")[0][0]
+    assert state["learning"]["methods"][0] == "vote" and "prediction" in state["layers"]
+    page.stroke(6, 26, 1)
+    until(lambda: any("no voxel of background" in text for text in page.texts()))
+    assert page.plane(0, 6) is None
+    page.stroke(6, 50, 0)
+    page.stroke(6, 8, 0)
+    until(lambda: page.texts() and page.texts()[-1].startswith("The vote learned from"))
+    truth = scene[1].astype(bool)
+    until(lambda: page.plane(0, 0) is not None)  # the others follow
+    for axis, index in ((0, 6), (0, 0), (1, 32)):
+        until(lambda a=axis, i=index: page.plane(a, i) is not None)
+        found = page.plane(axis, index)
+        plane = np.take(truth, index, axis)
+        if plane.any():
+            assert dice(found.reshape(plane.shape) == 1, plane) > 0.85, (axis, index)
+    until(lambda: page.session.state()["learning"]["dice"].startswith("Dice"))
+    # A class that is painted over becomes the other one.
+    before = len(page.texts())
+    page.send("look", planes=[[0, 9], [1, 3], [2, 5]])
+    until(lambda: page.plane(1, 3) is not None and page.plane(2, 5) is not None)
+    page.send("undo", axis=0, index=6)
+    until(lambda: len(page.texts()) > before)
+
+
+def test_a_prediction_can_be_copied_and_corrected(learned):
+    page = learned()
+    for row, value in ((26, 1), (50, 0)):
+        page.stroke(6, row, value)
+    until(lambda: page.plane(0, 6) is not None)
+    before = page.session.painting.counts()["slab"]
+    page.send("paste", axis=0, index=6)
+    assert page.session.painting.counts()["slab"] > before + 200
+
+
+def test_it_pauses_and_saves(learned, tmp_path, scene):
+    page = learned(wedge=MissingWedge((-60.0, 60.0)))
+    assert "no model" in page.send("learn", action="save")[0][0]["text"]
+    page.send("learn", action="pause")
+    for row, value in ((26, 1), (50, 0)):
+        page.stroke(6, row, value)
+    time.sleep(0.5)
+    assert page.plane(0, 6) is None
+    page.send("learn", action="resume")
+    until(lambda: page.plane(0, 6) is not None)
+    told = page.send("learn", action="save")[-1][0]
+    assert told["text"].endswith("labels.model")
+    model = inference.load(tmp_path / "labels.model")
+    assert model.segmenter.classes == ("slab",) and model.card.voxel_size == (10.0, 10.0, 10.0)
+    assert model.card.tilt_range == (-60.0, 60.0)
+    done = inference.segment_file(model, tmp_path / "t.mrc", tmp_path / "found.mrc")
+    found = np.asarray(io.read_tomogram(done.labels).density) == 1
+    assert dice(found, scene[1] == 1) > 0.85
+    for message in ({"action": "fly"}, {"action": "method", "method": "magic"}, {}):
+        assert page.send("learn", **message)[0][0]["type"] == "error"
+    assert page.send("look", planes="all")[0][0]["type"] == "error"
+
+
+def test_the_next_slice_is_far_from_what_is_annotated(learned):
+    page = learned()
+    assert page.send("suggest")[0][0] == {"type": "suggestions", "items": []}
+    for row, value in ((26, 1), (50, 0)):
+        page.stroke(2, row, value)
+    until(lambda: page.plane(0, 2) is not None)
+    items = page.send("suggest")[-1][0]["items"]
+    assert items[0]["index"] == 11 and 2 not in [one["index"] for one in items]
+
+
+def test_a_constant_tomogram_ends_learning_but_not_painting():
+    flat = Tomogram(np.zeros(SHAPE, np.float32), voxel_size=(10.0, 10.0, 10.0))
+    session = view.annotation_session(flat, classes=["slab"], learn=True)
+    told = []
+    receive = session.connect(lambda message, data: told.append(message))
+    until(
+        lambda: any(
+            "constant" in m.get("text", "") or "different" in m.get("text", "") for m in told
+        )
+    )
+    receive(
+        {"type": "stroke", "axis": 0, "index": 1, "points": [[5, 5]], "radius_nm": 1, "value": 1}
+    )
+    assert told[-1]["type"] == "changed"
+    session.close()
+
+
+def test_a_closed_session_takes_no_strokes(learned):
+    page = learned()
+    page.session.close()
+    told = page.send("stroke", axis=0, index=1, points=[[5, 5]], radius_nm=1, value=1)
+    assert "closed" in told[0][0]["text"] and page.session.painting.annotated() == ()

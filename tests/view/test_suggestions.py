@@ -1,0 +1,39 @@
+"""Slices are ranked by entropy, visibility and distance."""
+
+import math
+
+import numpy as np
+
+from cryojax_seg.core import MissingWedge
+from cryojax_seg.view.suggestions import ranked, uncertainty, visible_share
+
+
+def test_entropy_is_greatest_where_nothing_is_known():
+    p = np.linspace(0, 1, 11)[:, None]
+    found = uncertainty(p)
+    assert found.argmax() == 5 and found[5] == 1
+    np.testing.assert_allclose(found, found[::-1])
+    np.testing.assert_allclose(found[2], -(0.2 * math.log2(0.2) + 0.8 * math.log2(0.8)))
+
+
+def test_the_order_is_greedy():
+    gains = {z: 1.0 for z in range(0, 101, 10)}
+    order = [z for z, _ in ranked(gains, [50], 1.0, 20.0, most=4)]
+    assert set(order[:2]) == {0, 100} and set(order[2:]) == {20, 80} or order[2] in (20, 30, 70, 80)
+    assert all(z != 50 for z in order)
+    values = [gain for _, gain in ranked(gains, [50], 1.0, 20.0)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_gain_beats_distance_where_it_is_large_enough():
+    assert ranked({40: 0.1, 60: 10.0}, [50], 1.0)[0][0] == 60
+    assert ranked({0: 1.0, 49: 1.5}, [50], 1.0)[0][0] == 0
+    assert ranked({}, [1], 1.0) == []
+
+
+def test_surfaces_in_the_wedge_count_less():
+    z, y, x = np.indices((5, 32, 32)).astype(float)
+    wedge = MissingWedge((-50.0, 50.0))
+    sideways, flat = visible_share(x / 32, wedge, 1.0), visible_share(z / 5, wedge, 1.0)
+    assert sideways.mean() > 0.85 and flat.mean() < 0.35
+    assert (visible_share(np.zeros((3, 8, 8)), wedge, 1.0) == 1).all()

@@ -1,0 +1,69 @@
+"""The widget of a notebook carries the same messages as the page."""
+
+import numpy as np
+import pytest
+
+from cryojax_seg import io, view
+
+pytest.importorskip("anywidget")
+
+SHAPE = (6, 20, 24)
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+
+
+def carried(widget, monkeypatch):
+    """What the widget sends to its page."""
+    sent = []
+    monkeypatch.setattr(type(widget), "send", lambda self, *a: sent.append(a), raising=False)
+    return sent
+
+
+def receive(widget, **message):
+    widget._handle_custom_msg(message, [])
+
+
+def test_messages_travel_both_ways(noise, monkeypatch):
+    widget = view.annotate(noise, ["membrane"], voxel_size=10.0, learn=False)
+    sent = carried(widget, monkeypatch)
+    receive(widget, type="hello")
+    assert sent[0][0]["shape"] == list(SHAPE) and sent[0][1] is None
+    receive(widget, type="plane", layer="image", axis=0, index=3)
+    message, (data,) = sent[1]
+    assert message["layer"] == "image" and len(data) == 20 * 24
+    receive(widget, type="stroke", axis=0, index=3, points=[[5, 5]], radius_nm=2, value=1)
+    assert sent[2][0]["type"] == "changed"
+    example = widget.example()
+    assert int(example.weights.sum()) == 13 and example.labels[3, 5, 5] == 1
+
+
+def test_the_page_is_a_module_for_widgets(noise):
+    widget = view.show(noise)
+    assert "export default" in str(widget._esm)
+    assert widget.session.state()["voxel_nm"] is None
+
+
+def test_probabilities_come_as_one_array_or_several(noise):
+    maps = np.random.default_rng(1).random((*SHAPE, 2)).astype(np.float32)
+    for given in (maps, [maps[..., 0], maps[..., 1]]):
+        state = view.show(noise, None, given, ["a", "b"]).session.state()
+        assert state["layers"] == ["image", "probability:1", "probability:2"]
+        assert state["names"] == ["background", "a", "b"]
+    assert view.show(noise, None, maps[..., 0]).session.state()["layers"][-1] == "probability:1"
+    with pytest.raises(io.FileError, match="shape"):
+        view.show(noise, noise[1:])
+
+
+def test_running_a_cell_again_takes_the_labels_over(noise, tmp_path):
+    path = tmp_path / "labels.mrc"
+    first = view.annotate(noise, ["membrane"], path, voxel_size=10.0, learn=False)
+    receive(first, type="stroke", axis=0, index=3, points=[[5, 5]], radius_nm=2, value=1)
+    again = view.annotate(noise, ["membrane"], path, voxel_size=10.0, learn=False)
+    assert again.session.painting.annotated() == (3,)
+    with pytest.raises(io.BusyError):
+        view.LabelFile(path, again.session.tomogram)
+    assert again.close_session().complete
+    view.LabelFile(path, again.session.tomogram).close()
