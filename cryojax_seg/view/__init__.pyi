@@ -2,7 +2,6 @@ from .examples import painted_example as painted_example
 from .label_file import LabelFile as LabelFile
 from .learned_model import ModelBeside as ModelBeside
 from .learning import Learner as Learner
-from .learning import logits_of_slice as logits_of_slice
 from .opening import annotation_session as annotation_session
 from .opening import viewing_session as viewing_session
 from .page import Page as Page
@@ -10,6 +9,7 @@ from .page import serving as serving
 from .painting import EXCLUDED as EXCLUDED
 from .painting import UNKNOWN as UNKNOWN
 from .painting import Painting as Painting
+from .predictions import logits_of_slice as logits_of_slice
 from .session import Session as Session
 from .slices import Slices as Slices
 from .slices import density_slices as density_slices
@@ -20,6 +20,7 @@ from .strokes import fill as fill
 from .strokes import line as line
 from .strokes import stroke as stroke
 from .suggestions import ranked as ranked
+from .suggestions import slice_gains as slice_gains
 from .suggestions import uncertainty as uncertainty
 from .suggestions import visible_share as visible_share
 from .widget import Notebook as Notebook

@@ -3,155 +3,29 @@
 Nothing here loads JAX until the thread of a `Learner` runs, so that the page is there at once.
 """
 
-import collections
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cryojax_seg.view.methods import AROUND, METHODS, Method
 from cryojax_seg.view.painting import Plane
-from cryojax_seg.view.planes import as_plane
+from cryojax_seg.view.predictions import KEPT, Predictions, logits_of_slice
 from cryojax_seg.view.session import Message, Send, Session
-from cryojax_seg.view.suggestions import ranked, uncertainty, visible_share
+from cryojax_seg.view.suggestions import calibration_of, ranked, slice_gains
 
 if TYPE_CHECKING:
     from cryojax_seg.core import Segmenter
-    from cryojax_seg.training import Example, HeldOutVoxels
+    from cryojax_seg.training import Example
 
-_KEPT = 256  # slices whose prediction is kept
-_AROUND = 3  # slices on each side of an annotated one that are learned from
 _SLICES = 24  # annotated slices that are learned from at a time
 _CANDIDATES = 16  # slices that are compared for the next annotation
 _LARGEST = 2**30  # bytes of a file of which planes across its rows are predicted
 _WARM = 1.5  # seconds after the first page, which shall be shown before JAX is loaded
 _log = logging.getLogger(__name__)
-
-
-class Method(Protocol):
-    """A way to learn from a few slices, within a moment.
-
-    Attributes:
-        segmenter: what was learned; None before.
-    """
-
-    segmenter: Any
-
-    def learn(self, examples: "list[Example]", classes: tuple[str, ...]) -> str:
-        """Learn, and return in a few words what was done.
-
-        Raises:
-            ValueError: if nothing can be learned from these yet; it says what is needed.
-        """
-        ...
-
-    def held_out(
-        self, examples: "list[Example]", classes: tuple[str, ...]
-    ) -> "HeldOutVoxels | None":
-        """Return annotated voxels as the method predicts them without having seen them."""
-        ...
-
-
-class VoteMethod:
-    """Fits a linear vote anew after each stroke, see `training.fit_vote`."""
-
-    def __init__(self) -> None:
-        self.segmenter: Any = None
-
-    def learn(self, examples: "list[Example]", classes: tuple[str, ...]) -> str:
-        from cryojax_seg.training import fit_vote
-
-        self.segmenter = fit_vote(examples, classes, _AROUND, self.segmenter)
-        count = sum(int((example.weights > 0).sum()) for example in examples)
-        return f"The vote learned from {count} voxels"
-
-    def held_out(
-        self, examples: "list[Example]", classes: tuple[str, ...]
-    ) -> "HeldOutVoxels | None":
-        from cryojax_seg.training import cross_validate_vote
-
-        return cross_validate_vote(examples, classes, _AROUND)
-
-
-METHODS: Mapping[str, Callable[[], Method]] = {"vote": VoteMethod}
-
-
-def logits_of_slice(
-    segmenter: "Segmenter", volume: Any, plane: Plane, around: int = 0
-) -> np.ndarray:
-    """Return the logits of one slice and of some around it, from the slab that matters to them.
-
-    Args:
-        segmenter: a local segmenter.
-        volume: ``(z, y, x)``, normalized; `core.Normalized` will do.
-        plane: axis and index of the slice.
-        around: slices on each side that are computed too, fewer at the faces of the volume.
-
-    Returns:
-        ``(slice, row, column, class)``.
-
-    >>> from cryojax_seg.segmenters import GlobalThreshold
-    >>> volume = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    >>> logits_of_slice(GlobalThreshold(0.5), volume, (2, 1))[0, ..., 0].tolist()
-    [[0.5, 12.5], [4.5, 16.5], [8.5, 20.5]]
-    """
-    from cryojax_seg.core import apply
-    from cryojax_seg.core.tiling import Tiling
-
-    axis, index = plane
-    stride, n = segmenter.stride, volume.shape[axis]
-    halo = -(-segmenter.halo // stride) * stride
-    low, high = max(index - around, 0), min(index + around + 1, n)
-    start = low // stride * stride
-    shape, origin = [int(length) for length in volume.shape], [0, 0, 0]
-    shape[axis], origin[axis] = high - start, start
-    # One shape of tile for every slice, so that one program serves all.
-    tile = [-(-length // stride) * stride for length in shape]
-    tile[axis] = -(-(2 * around + stride) // stride) * stride
-    found = apply(segmenter, volume, Tiling(tuple(shape), tuple(tile), halo, tuple(origin)))
-    wanted = np.moveaxis(found, axis, 0)[low - start :]
-    parts = [np.moveaxis(part[None], 0, axis) for part in wanted]
-    return np.stack(
-        [
-            np.stack([as_plane(part[..., c], axis) for c in range(part.shape[-1])], -1)
-            for part in parts
-        ]
-    )
-
-
-class Predictions:
-    """Keeps the predicted labels of single slices; the oldest go first.
-
-    >>> kept = Predictions()
-    >>> kept.put((0, 3), np.ones((2, 2), np.uint8))
-    >>> int(kept.plane(0, 3).sum()), kept.plane(0, 4)
-    (4, None)
-    """
-
-    def __init__(self) -> None:
-        self._slices: collections.OrderedDict[Plane, np.ndarray] = collections.OrderedDict()
-        self._lock = threading.Lock()
-
-    def plane(self, axis: int, index: int) -> np.ndarray | None:
-        """Return the labels of a slice as uint8 of rows and columns; None if it has none."""
-        with self._lock:
-            return self._slices.get((axis, index))
-
-    def put(self, plane: Plane, values: np.ndarray) -> None:
-        """Keep the labels of a slice."""
-        with self._lock:
-            self._slices.pop(plane, None)
-            self._slices[plane] = values
-            while len(self._slices) > _KEPT:
-                self._slices.popitem(last=False)
-
-    def keep_only(self, planes: set[Plane]) -> None:
-        """Forget all slices but these."""
-        with self._lock:
-            for plane in [p for p in self._slices if p not in planes]:
-                del self._slices[plane]
 
 
 class Learner:
@@ -236,48 +110,22 @@ class Learner:
     def suggestions(self) -> list[tuple[int, float]]:
         """Return the slices z that are worth most to annotate, with their gains.
 
-        The gain of a slice is the mean of the entropy of its voxels, by probabilities that were
-        calibrated on held-out annotation, times the visibility of the surfaces (1 if the missing
-        wedge is not known), less what the slices nearby tell already (`suggestions.ranked`).
+        Probabilities are calibrated on held-out annotation; see `slice_gains` and `ranked`.
         """
         painting, segmenter = self._session.painting, self.segmenter
         if painting is None or segmenter is None:
             return []
         depth, annotated = painting.shape[0], painting.annotated()
-        gains = {}
-        for z in np.unique(np.linspace(0, depth - 1, min(depth, _CANDIDATES)).round().astype(int)):
-            if int(z) not in annotated:
-                gains[int(z)] = self._gain(segmenter, int(z))
+        spread = np.linspace(0, depth - 1, min(depth, _CANDIDATES)).round().astype(int).tolist()
+        gains = slice_gains(
+            segmenter,
+            self._session.volume(),
+            [z for z in dict.fromkeys(spread) if z not in annotated],
+            calibration=calibration_of(self._held),
+            wedge=self._session.wedge,
+            voxel_nm=sum(painting.voxel_nm) / 3,
+        )
         return ranked(gains, annotated, painting.voxel_nm[0])
-
-    def _gain(self, segmenter: Any, z: int) -> float:
-        from cryojax_seg.core import probabilities
-
-        wedge = self._session.wedge
-        logits = logits_of_slice(segmenter, self._session.volume(), (0, z), int(wedge is not None))
-        calibration = self._calibration()
-        if calibration is not None:
-            logits = calibration(logits)
-        p = np.asarray(probabilities(np.asarray(logits, np.float32)))
-        middle = len(p) // 2
-        entropy = uncertainty(p[middle])
-        if wedge is None or len(p) < 3:
-            return float(entropy.mean())
-        surface = p[..., 0] if p.shape[-1] == 1 else 1 - p[..., 0]
-        size = self._session.tomogram.require_voxel_size()
-        return float((entropy * visible_share(surface, wedge, sum(size) / 30)).mean())
-
-    def _calibration(self) -> Any:
-        """Return the recalibration of the held-out voxels; None where they are too few."""
-        from cryojax_seg.segmenters import fit_recalibration
-
-        held = self._held
-        if held is None:
-            return None
-        counts = np.bincount(held.labels, minlength=max(2, held.logits.shape[-1]))
-        if counts.min() < 200:
-            return None
-        return fit_recalibration(held.logits, held.labels, held.weights)
 
     # What pages ask for, in threads of theirs.
 
@@ -364,7 +212,7 @@ class Learner:
             self._tell(str(problem), "")
             self._closed = True
             return
-        vote = LinearVote(_AROUND, classes=self._session.classes)
+        vote = LinearVote(AROUND, classes=self._session.classes)
         for axis in self._predictable():
             if self._wanted == 0 and not self._closed:
                 logits_of_slice(vote, volume, (axis, 0))
@@ -393,7 +241,7 @@ class Learner:
         middle = next((i for a, i in self._looked if a == 0), None)
         if middle is not None:
             beside = sorted(range(depth), key=lambda z: abs(z - middle))
-            wanted += [(0, z) for z in beside[: _KEPT // 2]]
+            wanted += [(0, z) for z in beside[: KEPT // 2]]
         return [plane for plane in wanted if self._predictions.plane(*plane) is None]
 
     def _work(self) -> None:
@@ -452,9 +300,9 @@ class Learner:
         for z in self._slabs.keys() - set(chosen):
             del self._slabs[z]
         for z in chosen:
-            first = max(z - _AROUND, 0)
+            first = max(z - AROUND, 0)
             if z not in self._slabs:
-                where = (slice(first, min(z + _AROUND + 1, depth)), slice(None), slice(None))
+                where = (slice(first, min(z + AROUND + 1, depth)), slice(None), slice(None))
                 self._slabs[z] = (first, volume[where], volume.missing(where))
             first, block, missing = self._slabs[z]
             known = (slices[z] >= 0) & ~missing[z - first]

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from cryojax_seg.view.predictions import logits_of_slice
+
+_FEWEST = 200  # held-out voxels of each label from which calibration is fitted
 _REACH_NM = 20.0  # distance at which a slice tells little about another
 
 
@@ -101,3 +104,61 @@ def visible_share(probability: np.ndarray, wedge: Any, voxel_nm: float) -> np.nd
     # A patch of membrane: 6 nm in its plane and 1.5 nm across, as standard deviations.
     share = np.asarray(wedge.visibility(normals, 6.0 / voxel_nm, 1.5 / voxel_nm))
     return np.where(length[..., 0] > 1e-6, share, 1.0)
+
+
+def slice_gains(
+    segmenter: Any,
+    volume: Any,
+    slices: Iterable[int],
+    *,
+    calibration: Any = None,
+    wedge: Any = None,
+    voxel_nm: float = 1.0,
+) -> dict[int, float]:
+    """Return what the annotation of each slice would tell: its mean entropy times visibility.
+
+    Args:
+        segmenter: what was learned by now.
+        volume: ``(z, y, x)``, normalized; `core.Normalized` will do.
+        slices: indices z.
+        calibration: function of the logits that makes probabilities agree with frequencies, such as
+            a `segmenters.Recalibration`; None to take them as they are.
+        wedge: the `core.MissingWedge`; None if unknown, so that all surfaces count alike.
+        voxel_nm: size of a voxel.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> volume = np.stack([np.full((4, 4), value, np.float32) for value in (0.0, 1.0, 9.0)])
+    >>> gains = slice_gains(GlobalThreshold(1.0, 0.5), volume, [0, 1, 2])
+    >>> {z: round(gain, 2) for z, gain in gains.items()}
+    {0: 0.53, 1: 1.0, 2: 0.0}
+    """
+    from cryojax_seg.core import probabilities
+
+    gains = {}
+    for z in slices:
+        around = int(wedge is not None)
+        logits = logits_of_slice(segmenter, volume, (0, z), around)
+        logits = logits if calibration is None else calibration(logits)
+        p = np.asarray(probabilities(np.asarray(logits, np.float32)))
+        entropy = uncertainty(p[len(p) // 2])
+        if len(p) == 3:  # at the faces of the volume normals are not known
+            surface = p[..., 0] if p.shape[-1] == 1 else 1 - p[..., 0]
+            entropy = entropy * visible_share(surface, wedge, voxel_nm)
+        gains[z] = float(entropy.mean())
+    return gains
+
+
+def calibration_of(held: Any) -> Any:
+    """Return the recalibration that `training.HeldOutVoxels` tell; None where they are too few.
+
+    >>> calibration_of(None) is None
+    True
+    """
+    from cryojax_seg.segmenters import fit_recalibration
+
+    if held is None:
+        return None
+    counts = np.bincount(held.labels, minlength=max(2, held.logits.shape[-1]))
+    if counts.min() < _FEWEST:
+        return None
+    return fit_recalibration(held.logits, held.labels, held.weights)
