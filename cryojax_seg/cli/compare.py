@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,7 +94,7 @@ def run(options: Compare) -> None:
 
 def _compare(options: Compare, names: list[str], settings: Any, reports: list[Path]) -> None:
     """Train, score and report into a folder that is held."""
-    from cryojax_seg import io, report, training
+    from cryojax_seg import training
     from cryojax_seg.runtime import keep_compiled, keep_memory
     from cryojax_seg.training import comparison_folder as place
 
@@ -119,15 +120,26 @@ def _compare(options: Compare, names: list[str], settings: Any, reports: list[Pa
     )
     count = sum(len(fold.scored) for fold in found.folds)
     title = f"{options.tomogram.name}: {count} annotated slices"
-    shown = {k: v for k, v in plain(options).items() if k not in ("output", "overwrite")}
-    scores = {name: result.scores for name, result in found.methods.items()}
-    content = {"options": plain(options), "methods": scores}
-    page = report.comparison_page(title, found, example, data.classes, shown)
-    texts = (page, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    for path, text in zip(reports, texts, strict=True):
-        with io.atomic_write(path) as file:
-            file.write_text(text, "utf-8")
+    scores = write_reports(reports, title, found, data, plain(options))
     columns = ("method", "Dice", "precision", "recall", "surface Dice", "ECE", "training s")
     keys = ("dice", "precision", "recall", "surface_dice", "ece", "training_seconds")
     rows = [(name, *(console.number(s[key]) for key in keys)) for name, s in scores.items()]
     console.table("scores on the slices that each method did not learn from", columns, rows)
+
+
+def write_reports(
+    paths: Sequence[Path], title: str, found: Any, data: Any, options: dict[str, Any], *scored: str
+) -> dict[str, dict[str, Any]]:
+    """Write the page and the scores of methods on one tomogram; return the scores by name."""
+    from cryojax_seg import io, report
+
+    (example,) = data.examples
+    shown = {k: v for k, v in options.items() if k not in ("output", "overwrite")}
+    scores = {name: result.scores for name, result in found.methods.items()}
+    page = report.comparison_page(title, found, example, data.classes, shown, *scored)
+    content = {"options": options, "methods": scores}
+    texts = (page, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    for path, text in zip(paths, texts, strict=True):
+        with io.atomic_write(path) as file:
+            file.write_text(text, "utf-8")
+    return scores

@@ -12,7 +12,7 @@ SCHEME = "copick:"
 _KINDS = {
     **dict.fromkeys(("tomograms", "tomogram", "unlabelled"), "tomogram"),
     **dict.fromkeys(("labels", "prediction", "truth", "volumes"), "segmentation"),
-    **dict.fromkeys(("inside", "membrane"), "segmentation"),
+    **dict.fromkeys(("inside", "membrane", "predictions"), "segmentation"),
     **dict.fromkeys(("particles", "annotated"), "picks"),
 }
 _WRITERS = ("Segment", "Pick")  # the commands that write into a project
@@ -96,8 +96,9 @@ def _addresses(options: Any) -> Iterator[tuple[str, str]]:
         if dataclasses.is_dataclass(value):
             yield from _addresses(value)
         for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, Path) and str(one).startswith(SCHEME) and field.name != "output":
-                yield field.name, str(one)
+            word = _address_in(one)
+            if word and field.name != "output":
+                yield field.name, word
 
 
 def _replaced(options: Any, paths: Callable[[str, str], list[Path]]) -> Any:
@@ -108,9 +109,7 @@ def _replaced(options: Any, paths: Callable[[str, str], list[Path]]) -> Any:
         if dataclasses.is_dataclass(value):
             changed[name] = _replaced(value, paths)
         elif isinstance(value, tuple):
-            parts = [
-                paths(name, str(one)) if str(one).startswith(SCHEME) else [one] for one in value
-            ]
+            parts = [_parts(one, name, paths) for one in value]
             changed[name] = tuple(one for part in parts for one in part)
         elif isinstance(value, Path) and str(value).startswith(SCHEME) and name != "output":
             found = paths(name, str(value))
@@ -120,6 +119,27 @@ def _replaced(options: Any, paths: Callable[[str, str], list[Path]]) -> Any:
                 )
             changed[name] = found[0]
     return dataclasses.replace(options, **changed)
+
+
+def _address_in(word: Any) -> str:
+    """Return the address that an option or NAME=ADDRESS has; nothing if it has none."""
+    text = str(word) if isinstance(word, Path) else ""
+    if isinstance(word, str):
+        text = word.partition("=")[2]
+    return text if text.startswith(SCHEME) else ""
+
+
+def _parts(word: Any, name: str, paths: Callable[[str, str], list[Path]]) -> list[Any]:
+    """Return what one word of an option with several becomes, NAME=PATH if it is NAME=ADDRESS."""
+    address = _address_in(word)
+    if not address:
+        return [word]
+    found = paths(name, address)
+    if isinstance(word, Path):
+        return list(found)
+    if len(found) > 1:
+        raise ValueError(f"{word}: means {len(found)} files where one is needed; give one --run")
+    return [f"{word.partition('=')[0]}={found[0]}"]
 
 
 def _completed(options: Any, found: Any) -> Any:

@@ -1,5 +1,6 @@
 from .averaging import Averaged as Averaged
 from .averaging import average_files as average_files
+from .benchmark import benchmark_files as benchmark_files
 from .built_in import MODELS as MODELS
 from .built_in import SIZES as SIZES
 from .built_in import Facts as Facts

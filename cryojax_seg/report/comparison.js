@@ -3,13 +3,15 @@
 // What is shown is kept in the address, so that a view can be sent to a colleague.
 const state = { axis: "z", slice: 0, sort: "dice", down: 1, opacity: 0.6 };
 const hue = name => DATA.hues[name];
-const COLUMNS = [
+const ALL = [
   ["name", "method"], ["dice", "Dice"], ["dice_by_group", "by group"], ["iou", "IoU"],
   ["precision", "precision"], ["recall", "recall"], ["surface_dice", "surface Dice"], ["ece", "ECE"],
   ["brier", "Brier"], ["training_seconds", "training, s"], ["parameters", "parameters"],
-  ["voxels_per_second", "voxels/s"],
+  ["voxels_per_second", "voxels/s"], ["seconds", "time, s"],
 ];
-const FALLING = new Set(["ece", "brier", "training_seconds", "parameters"]); // less is better
+const known = value => value !== null && value !== undefined;
+const COLUMNS = ALL.filter(([key]) => DATA.methods.some(method => known(method[key])));
+const FALLING = new Set(["ece", "brier", "training_seconds", "parameters", "seconds"]); // less is better
 
 const byId = id => document.getElementById(id);
 function make(tag, attributes = {}, ...children) {
@@ -25,7 +27,7 @@ function text(key, value) {
   if (key === "name") return value;
   if (Array.isArray(value)) return value.map(v => text("dice", v)).join(" ");
   if (key === "parameters") return value.toLocaleString("en");
-  if (key === "training_seconds") return value.toFixed(1);
+  if (key === "training_seconds" || key === "seconds") return value.toFixed(1);
   if (key === "voxels_per_second") return value.toExponential(1);
   return value.toFixed(3);
 }

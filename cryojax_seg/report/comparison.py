@@ -39,6 +39,7 @@ def comparison_page(
     example: Example,
     classes: Sequence[str],
     options: dict[str, Any],
+    scored: str = "Of annotated slices that the method did not learn from.",
 ) -> str:
     """Return the whole page, with its style, script and data in it.
 
@@ -48,6 +49,7 @@ def comparison_page(
         example: the annotated tomogram that was compared on.
         classes: classes of the labels, as in `core.Segmenter`.
         options: plain values by name, shown at the end.
+        scored: what the scores are of, a sentence.
 
     >>> from cryojax_seg.training import cross_validation
     >>> labels = np.zeros((16, 16, 16), int)
@@ -65,6 +67,7 @@ def comparison_page(
     parts = {
         "/* style */": resource("report.css"),
         "/* script */": resource("comparison.js"),
+        "<!-- scored -->": html.escape(scored),
         "<!-- recall note -->": html.escape(note),
         "<!-- recall -->": _chart(recall, "visibility", "recall", hues),
         "<!-- reliability -->": _chart(reliability, "confidence", "accuracy", hues, True),

@@ -219,7 +219,43 @@ def gather(
     """
     p = np.concatenate([part["probabilities"] for part in parts])
     predicted = p.argmax(-1) if p.shape[-1] > 1 else (p[..., 0] > 0.5).astype(np.int64)
-    truth, weights = example.labels, example.weights
+    found = held_out(p, predicted, example, voxel_size, classes, folds)
+    seconds = np.sum([part["seconds"] for part in parts], axis=0)
+    scores = {
+        **found.scores,
+        "training_seconds": float(seconds[0]),
+        "parameters": int(parts[0]["parameters"]),
+        "voxels_per_second": float(sum(int(part["voxels"]) for part in parts) / seconds[1]),
+    }
+    return dataclasses.replace(found, scores=scores)
+
+
+def held_out(
+    probabilities: np.ndarray,
+    predicted: np.ndarray,
+    example: Example,
+    voxel_size: tuple[float, float, float] | None,
+    classes: tuple[str, ...],
+    folds: Sequence[Fold] = (),
+) -> HeldOut:
+    """Score predictions on the annotated slices.
+
+    Args:
+        probabilities: float16 ``(z, y, x, class)``, as in `HeldOut`.
+        predicted: labels ``(z, y, x)``.
+        example: the example with all its annotation.
+        voxel_size: angstrom, zyx; None for distances in voxels.
+        classes: as in `core.Segmenter`.
+        folds: groups of slices whose Dice is given besides.
+
+    >>> labels = np.zeros((6, 6, 6), int)
+    >>> labels[:, 2:4] = 1
+    >>> example, sure = Example(labels.astype(np.float32), labels), labels[..., None] * 1.0
+    >>> found = held_out(sure.astype(np.float16), labels, example, None, ("foreground",))
+    >>> found.scores["dice"], found.scores["ece"]
+    (1.0, 0.0)
+    """
+    p, truth, weights = probabilities, example.labels, example.weights
     overlaps = evaluate.overlap(predicted, truth, weights, classes)
     per_fold = []
     for fold in folds:
@@ -238,15 +274,11 @@ def gather(
     if p.shape[-1] > 1:  # float16 rounds; the classes must add up to one
         wide /= wide.sum(-1, keepdims=True)
     diagram = evaluate.reliability(wide, truth, weights, bins=10)
-    seconds = np.sum([part["seconds"] for part in parts], axis=0)
     scores = {
         **means,
         "dice_by_group": per_fold,
         "ece": evaluate.expected_calibration_error(wide, truth, weights),
         "brier": evaluate.brier_score(wide, truth, weights),
-        "training_seconds": float(seconds[0]),
-        "parameters": int(parts[0]["parameters"]),
-        "voxels_per_second": float(sum(int(part["voxels"]) for part in parts) / seconds[1]),
         "classes": rows,
     }
     kept = diagram.weight > 0
