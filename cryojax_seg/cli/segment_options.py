@@ -150,8 +150,9 @@ class Segment:
     map_type: Literal["float16", "float32"] = "float16"
     """Type of the probability maps. EMAN2 and older programs do not read float16 (MRC mode 12);
     NIfTI and NRRD always hold float32."""
-    threshold: Annotated[float | None, default("P", "that of the model, or 0.5")] = None
-    """Probability above which a voxel belongs to the class, 0 to 1, for models of one class."""
+    threshold: Annotated[float | None, default("P", "chosen by the model")] = None
+    """Probability above which a voxel belongs to the class, 0 to 1, for models of one class. By
+    default it is that of the model, or 0.5; built-in models choose it for each tomogram."""
     flips: Literal["auto", "on", "off"] = "auto"
     """Average over the flips that leave the missing wedge unchanged, which is up to 8 times slower.
     By default this is done for a small U-Net such as unet-fast if the tilt range is known."""

@@ -69,8 +69,10 @@ def turned(seen: Normalized | Resampled) -> Any:
     return dataclasses.replace(seen, intensity=intensity)
 
 
-def probes(seen: Normalized | Resampled, patch: int, stride: int) -> list[np.ndarray]:
-    """Return patches of a volume at random places with data, always the same ones.
+def probes(
+    seen: Normalized | Resampled, patch: int, stride: int, count: int = COUNT
+) -> list[np.ndarray]:
+    """Return at most so many patches of a volume at random places with data, always the same ones.
 
     >>> from cryojax_seg.core import Intensity
     >>> volume = Normalized(np.zeros((8, 8, 8), np.float32), Intensity(0.0, 1.0))
@@ -79,7 +81,7 @@ def probes(seen: Normalized | Resampled, patch: int, stride: int) -> list[np.nda
     """
     box = measured_box(seen)
     edges = [max(min(patch, s.stop - s.start) // stride, 1) * stride for s in box]
-    starts = random_starts(box, edges, COUNT, distinct=True)
+    starts = random_starts(box, edges, count, distinct=True)
     return [read(seen, a, [i + e for i, e in zip(a, edges, strict=True)]) for a in starts]
 
 

@@ -96,20 +96,19 @@ class Model:
         """
         return dataclasses.replace(self, segmenter=Symmetrized(self.segmenter, wedge))
 
-    def label_card(self, threshold: float | None = None) -> LabelCard:
+    def label_card(self, thresholds: tuple[float, ...] = ()) -> LabelCard:
         """Return what its labels mean, as it is written into label volumes.
 
         Args:
-            threshold: of the labels, for a model of one class, instead of its own.
+            thresholds: that were used, of each class but the background; none for 0.5.
 
         >>> from cryojax_seg.segmenters import GlobalThreshold
-        >>> card = Model(GlobalThreshold(classes=("ER membrane",))).label_card(0.25)
+        >>> card = Model(GlobalThreshold(classes=("ER membrane",))).label_card((0.25,))
         >>> card.classes, card.kinds, card.thresholds, len(card.digest)
         (('ER membrane',), ('membrane',), (0.25,), 64)
         """
         names = label_names(self.segmenter.classes)[1:]
         kinds = self.card.kinds or tuple(kind_of(name) for name in names)
-        thresholds = (self.card.thresholds if threshold is None else (threshold,)) or ()
         if not thresholds and len(names) == 1:
             thresholds = (0.5,)
         return LabelCard(names, kinds, thresholds, self.name, self.digest())

@@ -44,6 +44,7 @@ from cryojax_seg.inference.contrast import (
 from cryojax_seg.inference.engine import BASE, Engine, bounded, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.inference.settings import Settings, check_settings, cleaning_of
+from cryojax_seg.inference.thresholds import patches_of, threshold_for
 from cryojax_seg.inference.voxels import factor_for, sizes
 from cryojax_seg.io import check_memory, read_tomogram
 from cryojax_seg.io.files import PathLike
@@ -241,8 +242,6 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
     segmenter = model.fitted(tomogram, volume)
     rescaled = None if factor is None else fit_rescaled(segmenter, volume, factor)
     seen = volume if rescaled is None else rescaled.view(volume)  # by the segmenter itself
-    thresholds = (card.thresholds or ()) if threshold is None else (threshold,)
-    postprocess = LabelsAndMaps(thresholds, settings.get("probabilities", False))
     # Statistics are best measured as in training.
     patch = card.patch or 64
     fitted = fit_normalization(segmenter, seen, patch=patch, measure=engine.measure)
@@ -267,6 +266,16 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
                     "contrast",
                 )
             )
+
+    thresholds = (card.thresholds or ()) if threshold is None else (threshold,)
+    # Models that come with the package are calibrated, for tomograms of all kinds. Other models
+    # have thresholds that suit annotation, often of the same tomogram.
+    if threshold is None and card.provenance.get("built_in") and len(segmenter.classes) == 1:
+        run = engine.run(without_flips(fitted))
+        blocks = probes(seen, patch, segmenter.stride, patches_of(seen.shape, patch))
+        best = threshold_for([np.asarray(run(block)) for block in blocks])
+        thresholds = thresholds if best is None else (best,)
+    postprocess = LabelsAndMaps(thresholds, settings.get("probabilities", False))
 
     def on_grid(segmenter: Segmenter) -> Segmenter:
         return segmenter if rescaled is None else rescaled.around(segmenter)

@@ -181,7 +181,7 @@ def segment_file(
             planned(work)
         wide = settings.get("map_type") == "float32" or target.suffix in (".nii", ".nrrd")
         kind = np.float32 if wide else np.float16
-        card = model.label_card(settings.get("threshold"))
+        card = model.label_card(work.postprocess.thresholds)
         form = ZarrForm(settings.get("zarr", "0.5"), settings.get("label_values", ()))
         shares, objects = _write(work, outputs, numbers, skeleton, kind, held, card, form, progress)
         if shares.inverted:

@@ -17,7 +17,9 @@ class Settings(CleanSettings, total=False):
 
     Attributes:
         threshold: probability above which a voxel belongs to the class, for models of one class; by
-            default that of the model's card, or 0.5. Models of several classes use their card's.
+            default that of the model's card, or 0.5; built-in models of one class take the one with
+            the best expected Dice in the tomogram, see `thresholds`. Models of several classes use
+            their card's.
         probabilities: whether to return a map for each class except the background; False by
             default.
         map_type: type of the maps, "float16" by default, or "float32"; NIfTI and NRRD hold float32.
