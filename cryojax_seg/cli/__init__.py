@@ -30,6 +30,7 @@ from cryojax_seg.cli import (
     segment,
     simulate,
     train,
+    view,
 )
 from cryojax_seg.errors import ProcessError
 from cryojax_seg.runtime import signals
@@ -52,9 +53,10 @@ _COMMANDS = {
     "average": (average.Average, average.run),
     "simulate": (simulate.Simulate, simulate.run),
     "export": (export.Export, export.run),
+    "view": (view.View, view.run),
     "info": (info.Info, info.run),
 }
-_WAITING = ("annotate",)  # for somebody to do something, so there is no work to report
+_WAITING = ("annotate", "view")  # for somebody to do something, so there is no work to report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from .painting import EXCLUDED as EXCLUDED
 from .painting import UNKNOWN as UNKNOWN
 from .painting import Painting as Painting
 from .predictions import logits_of_slice as logits_of_slice
+from .scene import open_scene as open_scene
 from .session import Session as Session
 from .slices import Slices as Slices
 from .slices import density_slices as density_slices

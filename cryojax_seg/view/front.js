@@ -561,7 +561,7 @@ export class Viewer {
           (column < columns - 1 && prediction[i + 1] !== value) ||
           (i >= columns && prediction[i - columns] !== value) ||
           (i < words.length - columns && prediction[i + columns] !== value);
-        blend(i, colours[value - 1] ?? [255, 255, 255], this.opacity * (edge ? 0.95 : 0.3));
+        blend(i, colours[value - 1] ?? [255, 255, 255], this.opacity * (edge ? 0.95 : 0.45));
       }
     }
     if (!labels) return;
@@ -569,7 +569,7 @@ export class Viewer {
       const value = labels[i];
       if (value === UNKNOWN) continue;
       const checked = (((i % columns) >> 1) + ((i / columns) >> 1)) & 1;
-      if (value === 0) { if (this.state.editable) blend(i, [70, 90, 150], this.opacity * 0.4); }
+      if (value === 0) { if (this.state.editable) blend(i, [70, 90, 150], this.opacity * 0.55); }
       else if (value === EXCLUDED) blend(i, checked ? [150, 150, 150] : [0, 0, 0], this.opacity * 0.8);
       else blend(i, colours[value - 1] ?? [255, 255, 255], this.opacity);
     }

@@ -63,6 +63,7 @@ class Learner:
         self._predictions = Predictions()
         self._looked: list[Plane] = [(a, n // 2) for a, n in enumerate(session.shape)]
         self._slabs: dict[int, tuple[int, np.ndarray, np.ndarray]] = {}
+        self._asked: list[Send] = []  # pages that wait for suggestions
         self._painted: dict[int, None] = {}  # slices in the order in which they were painted
         self._held: Any = None
         self._wanted = self._learned = 0
@@ -123,7 +124,6 @@ class Learner:
             [z for z in dict.fromkeys(spread) if z not in annotated],
             calibration=calibration_of(self._held),
             wedge=self._session.wedge,
-            voxel_nm=sum(painting.voxel_nm) / 3,
         )
         return ranked(gains, annotated, painting.voxel_nm[0])
 
@@ -174,11 +174,12 @@ class Learner:
             raise ValueError("learning can be paused, resumed and saved, and get another method")
 
     def _suggest(self, message: Message, send: Send) -> None:
-        items = [
-            {"index": z, "text": f"Slice {z} has an expected gain of {gain:.3f}"}
-            for z, gain in self.suggestions()
-        ]
-        send({"type": "suggestions", "items": items}, None)
+        if self.segmenter is None:
+            send({"type": "suggestions", "items": []}, None)
+            return
+        with self._changed:  # the thread answers, so that the page is served meanwhile
+            self._asked.append(send)
+            self._changed.notify_all()
 
     def _tell(self, text: str | None = None, dice: str | None = None) -> None:
         self._text = self._text if text is None else text
@@ -230,7 +231,7 @@ class Learner:
             return not self._closed
 
     def _due(self) -> bool:
-        return self._wanted != self._learned or bool(self._missing())
+        return self._wanted != self._learned or bool(self._asked) or bool(self._missing())
 
     def _missing(self) -> list[Plane]:
         """Return the slices that are looked at, or lie next to them, and have no prediction."""
@@ -251,10 +252,23 @@ class Learner:
             self._learned = wanted
             self._learn()
             return
+        if self._asked:
+            self._rank()
+            return
         for plane in self._missing()[:1]:
             self._predict(plane)
             told = [plane[1]] if plane[0] == 0 else []
             self._session.tell({"type": "predicted", "slices": told})
+
+    def _rank(self) -> None:
+        items = [
+            {"index": z, "text": f"Slice {z} has an expected gain of {gain:.3f}"}
+            for z, gain in self.suggestions()
+        ]
+        with self._changed:
+            pages, self._asked = self._asked, []
+        for send in pages:
+            send({"type": "suggestions", "items": items}, None)
 
     def _learn(self) -> None:
         began = time.monotonic()

@@ -159,7 +159,7 @@ class Page:
         finally:
             self._session.disconnect(send)
             sender.cancel()
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
                 await channel.close()
 
 
@@ -203,7 +203,7 @@ def serving(
         config = uvicorn.Config(
             page.app,
             loop="asyncio",
-            log_level="warning",
+            log_level="critical",
             access_log=False,
             server_header=False,
             ws="websockets-sansio",

@@ -6,8 +6,8 @@ describes all of them.
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from cryojax_seg.core.plain import Contrast
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.ome_writing import COLOURS
 from cryojax_seg.text import shown
+from cryojax_seg.view.changes import CHANGES, Layer, Message, plane_of
 from cryojax_seg.view.label_file import LabelFile
 from cryojax_seg.view.painting import Painting, Plane
 from cryojax_seg.view.saving import Saved, Saver
@@ -25,17 +26,8 @@ if TYPE_CHECKING:  # a page is shown without JAX
     from cryojax_seg.core.wedge import MissingWedge
     from cryojax_seg.training import Example
 
-Message = dict[str, Any]
 Send = Callable[[Message, bytes | None], None]
 _log = logging.getLogger(__name__)
-
-
-class Layer(Protocol):
-    """Anything that has slices of bytes."""
-
-    def plane(self, axis: int, index: int) -> np.ndarray | None:
-        """Return one slice as uint8 of rows and columns; None where there is nothing."""
-        ...
 
 
 class Session:
@@ -113,7 +105,7 @@ class Session:
             "plane": self._send_plane,
         }
         if painting is not None:
-            for name in _CHANGES:
+            for name in CHANGES:
                 self._answers[name] = self._change
             self._answers["add_class"] = self._add_class
 
@@ -256,10 +248,9 @@ class Session:
 
     def _change(self, message: Message, send: Send) -> None:
         assert self.painting is not None
-        plane = plane_of(message)
-        changed = _CHANGES[message["type"]](self, self.painting, plane, message)
-        if changed:
-            self.changed(plane)
+        prediction = self.layers.get("prediction")
+        if CHANGES[message["type"]](self.painting, message, prediction):
+            self.changed(plane_of(message))
         else:  # so that what the page drew by itself goes
             self._send_plane({**message, "layer": "labels"}, send)
 
@@ -294,56 +285,3 @@ class _Painted:
     def plane(self, axis: int, index: int) -> np.ndarray | None:
         labels = self._painting.plane((axis, index))
         return None if (labels == -1).all() else np.ascontiguousarray(labels).view(np.uint8)
-
-
-def plane_of(message: Message) -> Plane:
-    """Return the slice that a message names.
-
-    Raises:
-        ValueError: if it names none.
-
-    >>> plane_of({"axis": 0, "index": 3})
-    (0, 3)
-    """
-    return _integer(message, "axis"), _integer(message, "index")
-
-
-def _integer(message: Message, name: str) -> int:
-    value = message.get(name)
-    if type(value) is not int:
-        raise ValueError(f"{name} must be an integer")
-    return value
-
-
-def _length(message: Message, name: str) -> float:
-    value = message.get(name)
-    if not isinstance(value, int | float) or not 0 <= value < 1e5:
-        raise ValueError(f"{name} must be a length in nm")
-    return float(value)
-
-
-def _paste(session: Session, painting: Painting, plane: Plane, message: Message) -> bool:
-    if "prediction" not in session.layers:
-        raise ValueError("there is no prediction to copy; paint some strokes first")
-    values = session.layers["prediction"].plane(*plane)
-    if values is None:
-        raise ValueError("this slice has no prediction yet")
-    return painting.paste(plane, np.where(values == 255, 0, values))
-
-
-_Change = Callable[[Session, Painting, Plane, Message], bool]
-_CHANGES: Mapping[str, _Change] = {
-    "stroke": lambda _, painting, plane, m: painting.stroke(
-        plane, m.get("points"), _length(m, "radius_nm"), _integer(m, "value")
-    ),
-    "line": lambda _, painting, plane, m: painting.line(
-        plane, m.get("points"), _length(m, "thickness_nm"), _integer(m, "value")
-    ),
-    "fill": lambda _, painting, plane, m: painting.fill(
-        plane, m.get("point"), _integer(m, "value")
-    ),
-    "complete": lambda _, painting, plane, m: painting.complete(plane),
-    "paste": _paste,
-    "undo": lambda _, painting, plane, m: painting.undo(plane),
-    "redo": lambda _, painting, plane, m: painting.redo(plane),
-}

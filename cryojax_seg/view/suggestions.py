@@ -71,7 +71,7 @@ def ranked(
     return found
 
 
-def visible_share(probability: np.ndarray, wedge: Any, voxel_nm: float) -> np.ndarray:
+def visible_share(probability: np.ndarray, wedge: Any) -> np.ndarray:
     """Return how much of a local surface the tilt range lets through, for the middle slice.
 
     The normal of the surface is the gradient of the smoothed probability of anything but the
@@ -80,7 +80,6 @@ def visible_share(probability: np.ndarray, wedge: Any, voxel_nm: float) -> np.nd
     Args:
         probability: ``(z, y, x)`` of three slices or more.
         wedge: the `core.MissingWedge`.
-        voxel_nm: size of a voxel.
 
     Returns:
         ``(y, x)``, from 0 to 1; 1 where there is no gradient.
@@ -88,10 +87,10 @@ def visible_share(probability: np.ndarray, wedge: Any, voxel_nm: float) -> np.nd
     >>> from cryojax_seg.core import MissingWedge
     >>> ramp = np.broadcast_to(np.arange(9.0), (3, 9, 9)) / 9  # a surface whose normal is x
     >>> wedge = MissingWedge((-60.0, 60.0))
-    >>> round(float(visible_share(ramp, wedge, 1.0)[4, 4]), 2)
+    >>> round(float(visible_share(ramp, wedge)[4, 4]), 2)
     0.91
     >>> flat = ramp.transpose(2, 0, 1)[3:6]  # whose normal is the beam
-    >>> round(float(visible_share(flat, wedge, 1.0)[1, 4]), 2)
+    >>> round(float(visible_share(flat, wedge)[1, 4]), 2)
     0.26
     """
     from scipy.ndimage import gaussian_filter  # slow to load
@@ -101,8 +100,7 @@ def visible_share(probability: np.ndarray, wedge: Any, voxel_nm: float) -> np.nd
     slopes = np.stack([*np.gradient(smooth)], -1)[middle]
     length = np.linalg.norm(slopes, axis=-1, keepdims=True)
     normals = slopes / np.maximum(length, 1e-9)
-    # A patch of membrane: 6 nm in its plane and 1.5 nm across, as standard deviations.
-    share = np.asarray(wedge.visibility(normals, 6.0 / voxel_nm, 1.5 / voxel_nm))
+    share = np.asarray(wedge.visibility(normals))
     return np.where(length[..., 0] > 1e-6, share, 1.0)
 
 
@@ -113,7 +111,6 @@ def slice_gains(
     *,
     calibration: Any = None,
     wedge: Any = None,
-    voxel_nm: float = 1.0,
 ) -> dict[int, float]:
     """Return what the annotation of each slice would tell: its mean entropy times visibility.
 
@@ -124,7 +121,6 @@ def slice_gains(
         calibration: function of the logits that makes probabilities agree with frequencies, such as
             a `segmenters.Recalibration`; None to take them as they are.
         wedge: the `core.MissingWedge`; None if unknown, so that all surfaces count alike.
-        voxel_nm: size of a voxel.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> volume = np.stack([np.full((4, 4), value, np.float32) for value in (0.0, 1.0, 9.0)])
@@ -143,7 +139,7 @@ def slice_gains(
         entropy = uncertainty(p[len(p) // 2])
         if len(p) == 3:  # at the faces of the volume normals are not known
             surface = p[..., 0] if p.shape[-1] == 1 else 1 - p[..., 0]
-            entropy = entropy * visible_share(surface, wedge, voxel_nm)
+            entropy = entropy * visible_share(surface, wedge)
         gains[z] = float(entropy.mean())
     return gains
 

@@ -142,7 +142,9 @@ def test_the_next_slice_is_far_from_what_is_annotated(learned):
     for row, value in ((26, 1), (50, 0)):
         page.stroke(2, row, value)
     until(lambda: page.plane(0, 2) is not None)
-    items = page.send("suggest")[-1][0]["items"]
+    page.send("suggest")
+    until(lambda: page.told[-1][0]["type"] == "suggestions")
+    items = page.told[-1][0]["items"]
     assert items[0]["index"] == 11 and 2 not in [one["index"] for one in items]
 
 

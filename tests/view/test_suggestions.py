@@ -34,6 +34,6 @@ def test_gain_beats_distance_where_it_is_large_enough():
 def test_surfaces_in_the_wedge_count_less():
     z, y, x = np.indices((5, 32, 32)).astype(float)
     wedge = MissingWedge((-50.0, 50.0))
-    sideways, flat = visible_share(x / 32, wedge, 1.0), visible_share(z / 5, wedge, 1.0)
+    sideways, flat = visible_share(x / 32, wedge), visible_share(z / 5, wedge)
     assert sideways.mean() > 0.85 and flat.mean() < 0.35
-    assert (visible_share(np.zeros((3, 8, 8)), wedge, 1.0) == 1).all()
+    assert (visible_share(np.zeros((3, 8, 8)), wedge) == 1).all()
