@@ -81,7 +81,8 @@ def run(options: Annotate) -> None:
         saved = session.close()
     if not saved.complete:
         raise OSError(f"{options.output}: the last strokes are not saved: {saved.problem}")
-    console.say(f"the labels are saved in {options.output}")
+    there = options.output.exists()
+    console.say(f"the labels are saved in {options.output}" if there else "nothing was painted")
 
 
 def _used(link: str) -> None:

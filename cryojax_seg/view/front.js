@@ -419,7 +419,7 @@ export class Viewer {
     this.saved.classList.toggle("bad", Boolean(problem));
     this.saved.textContent = problem ? `Not saved, the strokes are kept in memory: ${problem}` :
       !this.state?.editable ? "" : !file ? "Labels are in memory only" :
-        complete ? `Saved in ${file}` : "Saving";
+        !complete ? "Saving" : `${this.annotated?.length ? "Saved in" : "Labels go into"} ${file}`;
   }
 
   tell(text, bad = false) {

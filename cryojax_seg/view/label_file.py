@@ -1,8 +1,10 @@
 """Keeps painted labels in one MRC file: opened by one session, and written whole or not at all."""
 
 import math
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from cryojax_seg.io.files import PathLike, atomic_write, target_path
 from cryojax_seg.io.label_card import LabelCard, stated_names
 from cryojax_seg.io.locks import Lock, lock_path
 from cryojax_seg.io.mrc import mrc_header
+from cryojax_seg.text import size_text
 from cryojax_seg.view.painting import UNKNOWN, sections
 
 _SUFFIXES = (".mrc", ".rec", ".map")
@@ -27,7 +30,7 @@ class LabelFile:
     `io.read_labels` reads them, with the names of the classes (`io.LabelCard`).
 
     Args:
-        path: an MRC file; labels that are there are read.
+        path: an MRC file; labels that are there are read, and else it comes with the first `write`.
         tomogram: what they belong to; shape and voxel size must agree.
         classes: names of the classes, background first if there are several; those in the file by
             default, else "foreground".
@@ -38,7 +41,8 @@ class LabelFile:
 
     Raises:
         BusyError: if another session or command holds it; it says who.
-        FileError: if it cannot be read or written, or holds no labels of this tomogram.
+        FileError: if it cannot be read or written, holds no labels of this tomogram, or there is no
+            room for it.
 
     >>> import tempfile
     >>> tomogram = Tomogram(np.zeros((4, 5, 6), np.float32), voxel_size=(10.0, 10.0, 10.0))
@@ -64,9 +68,9 @@ class LabelFile:
                 names = () if classes else stated_names(self.path)
                 self.classes = tuple(classes) or class_names(names, len(names) or 1)
                 self.slices = self._read()
-            else:  # written at once, so that a place that cannot be written is found now
+            else:
                 self.classes, self.slices = tuple(classes) or class_names((), 1), {}
-                self.write({}, self.classes)
+                _check_room(self.path, math.prod(self._shape))
         except BaseException:
             self.close()
             raise
@@ -117,6 +121,16 @@ class LabelFile:
             if known.any():
                 slices[z] = np.where(known, values, UNKNOWN).astype(np.int8)
         return slices
+
+
+def _check_room(path: Path, needed: int) -> None:
+    """Refuse labels for which there is no room; they are written with the first stroke."""
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise FileError(
+            f"{path}: needs {size_text(needed)}, and the disk has {size_text(free)} free; make "
+            "room, or choose another folder"
+        )
 
 
 def _header(

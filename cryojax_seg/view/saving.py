@@ -2,8 +2,10 @@
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable
 
+_LONGEST_PAUSE = 20.0  # seconds between two writes
 _AGAIN = 10.0  # seconds after which a write that failed is tried again
 
 
@@ -23,8 +25,10 @@ class Saved:
 class Saver:
     """Calls a function in a thread of its own after each request, and again where that failed.
 
-    Requests that come while it writes are served together by one more write. What could not be
-    written stays in memory, and is tried again after ten seconds and with the next request.
+    Requests that come while it writes are served together by one more write, which begins after a
+    pause as long as the write took, so that labels of gigabytes do not keep the disk busy all the
+    time. What could not be written stays in memory, and is tried again after ten seconds and with
+    the next request.
 
     Args:
         write: writes everything; an OSError or ValueError says why it could not.
@@ -76,6 +80,7 @@ class Saver:
                 wanted, closed = self._wanted, self._closed
                 if wanted == self._served:
                     return
+            began = time.monotonic()
             try:
                 self._write()
                 problem = ""
@@ -90,3 +95,6 @@ class Saver:
             self._told(state)
             if closed:
                 return
+            took = min(time.monotonic() - began, _LONGEST_PAUSE)
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, took)

@@ -17,6 +17,7 @@ _ENDS = (0.05, 99.95)  # percentiles that become the bytes 0 and 255
 _SHOWN = (1.0, 99.0)  # percentiles that are black and white at first
 _REPEATED = 0.02  # share of one value above which it is a fill value, not density
 _LARGEST = 2**27  # bytes of a slab
+_MAPPED = 2**26  # bytes of a file that are mapped at a time
 _KEPT = 2  # slabs that are kept along each axis
 
 
@@ -166,6 +167,8 @@ class Slices:
         along = 1 if axis == 0 else 0  # in parts along another axis, so that memory stays bounded
         whole = result.size // shape[along]
         step = max(1, _LARGEST // 8 // whole)
+        if axis == 2 and isinstance(self.volume, np.memmap):  # which touches whole pages
+            step = min(step, max(1, _MAPPED // self.volume[:1].nbytes))
         if not isinstance(self.volume, np.ndarray):
             step = EDGE
         for first in range(0, shape[along], step):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -74,7 +75,10 @@ def test_other_programs_read_the_file(tomogram, tmp_path):
 
 def test_many_names_of_classes_are_kept(tomogram, tmp_path):
     names = tuple(f"structure number {n}" for n in range(12))
-    view.LabelFile(tmp_path / "labels.mrc", tomogram, ("background", *names)).close()
+    first = view.LabelFile(tmp_path / "labels.mrc", tomogram, ("background", *names))
+    assert not (tmp_path / "labels.mrc").exists()  # before anything is painted
+    first.write({}, first.classes)
+    first.close()
     again = view.LabelFile(tmp_path / "labels.mrc", tomogram)
     assert again.classes == ("background", *names)
     again.close()
@@ -94,6 +98,13 @@ def test_labels_of_another_grid_are_refused(tomogram, write):
     with pytest.raises(io.FileError, match="labels are integers"):
         view.LabelFile(other, tomogram)
     view.LabelFile(write("other.mrc", np.zeros(SHAPE, np.int8), 12.5), tomogram).close()
+
+
+def test_a_disk_without_room_is_found_at_once(tomogram, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    with pytest.raises(io.FileError, match="needs 2880 bytes, and the disk has 1000 bytes free"):
+        view.LabelFile(tmp_path / "labels.mrc", tomogram)
 
 
 def test_names_that_cannot_hold_labels_are_refused(tomogram, tmp_path):
@@ -145,6 +156,7 @@ def test_a_full_disk_keeps_the_strokes_in_memory(tomogram, tmp_path, monkeypatch
     monkeypatch.setattr(view.saving, "_AGAIN", 0.05)
     path = tmp_path / "labels.mrc"
     session = opened(path, tomogram, ("membrane",))
+    session.file.write({}, session.file.classes)
     before = path.read_bytes()
     told, tried = [], threading.Event()
     session.connect(lambda message, data: (told.append(message), tried.set()))
