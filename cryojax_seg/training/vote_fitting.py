@@ -15,6 +15,7 @@ _PER_LABEL = 4000  # voxels of each label that are learned from
 _PRIOR = 0.3  # standard deviation of a weight before anything is known of it
 _CORRELATED = 10  # neighbouring voxels that count as one observation
 _ITERATIONS = 60
+_PRECISION = 1e-6  # relative change of the loss at which it ends
 _FOLDS = 5
 _TILE = 32  # pixels
 
@@ -81,7 +82,11 @@ def fit_vote(
     if start is not None and start.radius == radius and len(start.classes) == count:
         first = _flat(start)
     found = minimize(
-        loss, first, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS, "maxcor": 20}
+        loss,
+        first,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": _ITERATIONS, "maxcor": 20, "ftol": _PRECISION},
     )
     kernel = found.x[: width * outputs].reshape(width, outputs)
     bias = found.x[width * outputs :]

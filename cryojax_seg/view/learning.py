@@ -285,10 +285,12 @@ class Learner:
             self._tell(str(problem))
             return
         looked = [plane for plane in self._looked if plane[0] in self._predictable()]
-        for plane in looked:
+        for number, plane in enumerate(looked):
             self._predict(plane)
-        self._predictions.keep_only(set(looked))
-        self._session.tell({"type": "predicted", "slices": None})
+            if number == 0:  # what is painted on, before the planes across it
+                self._predictions.keep_only(set(looked))
+                self._session.tell({"type": "predicted", "slices": None})
+        self._session.tell({"type": "predicted", "slices": []})
         self._tell(f"{text} in {time.monotonic() - began:.1f} s")
         with self._changed:
             if self._closed or self._wanted != self._learned:
