@@ -112,6 +112,20 @@ def counting(rows, claims):
     assert found["labels"]["quality"] >= found["components"]["quality"]
 
 
+def interval_coverage(rows, claims):
+    """What is measured in one scene has an interval from the errors that are known."""
+    found = {(row["class"], row["quantity"]): row for row in rows}
+    area = found["membrane", "area"]
+    assert 0 < area["measurable"] <= area["objects"] and area["relative_width_median"] > 0
+
+
+def filament_tracing(rows, claims):
+    """One microtubule is traced in its true labels and in its prediction, as long as it is."""
+    assert [row["labels"] for row in rows] == ["true", "predicted"]
+    assert all(row["true"] == row["found"] == 1 for row in rows)
+    assert abs(rows[0]["length_error"]) < 0.03 and abs(rows[1]["length_error"]) < 0.3
+
+
 def pretrained(rows, claims):
     """Membranes are found at both voxel sizes, better than by chance."""
     assert [row["data"] for row in rows] == ["10 angstrom", "14 angstrom"]
@@ -155,6 +169,8 @@ LANDMARKS = {
     for check in (
         averaging,
         counting,
+        interval_coverage,
+        filament_tracing,
         few_slices,
         fine_tuning,
         neighbourhood,
@@ -176,6 +192,8 @@ LANDMARKS = {
     [
         "averaging",
         "counting",
+        "interval_coverage",
+        "filament_tracing",
         "few_slices",
         "fine_tuning",
         "normalisation",
@@ -257,6 +275,18 @@ def test_committed_results_have_the_agreed_format(path):
     assert set(result) == {"config", "environment", "rows", "claims"}
     assert not result["config"].get("tiny", False)
     assert result["environment"]["commit"] != "unknown"
+
+
+def test_the_errors_that_the_package_knows_are_those_that_were_measured():
+    from cryojax_seg.measure import known_errors
+
+    path = RESULTS / "interval_coverage.json"
+    rows = json.loads(path.read_text())["rows"]
+    fits = {(row["class"], row["quantity"]): row["fit"] for row in rows if "fit" in row}
+    for name, errors in (("membrane", known_errors.MEMBRANE),):
+        for quantity, one in errors.items():
+            known = [*one.shift, *one.spread, one.low, one.high, one.objects]
+            assert known == pytest.approx(fits[name, quantity], rel=1e-3)
 
 
 @needs_microtubules

@@ -27,7 +27,9 @@ class Measure:
     inside, across or outside). lumen_nm3 is the
     volume that a membrane encloses, without the membrane: in 3D where the membrane is closed, else
     within z slices, and 0 where nothing is enclosed. With probabilities, values have 95 %
-    intervals: the range over level sets, given that the object exists.
+    intervals: those of membranes hold the true sizes by the errors of the built-in model, and
+    membranes that are too open to be measured have none; those of organelles are ranges over level
+    sets.
     """
 
     labels: Annotated[Positional[Path | None], default("LABELS", "none")] = None
@@ -101,6 +103,10 @@ def run(options: Measure) -> None:
         summary = _measure(options, instances, outputs.place(options.output))
     for title, columns, lines in report.measurement_tables(summary):
         console.table(title, columns, lines)
+    if not options.probabilities:
+        from cryojax_seg import measure
+
+        console.say(measure.bias_of_predictions())
     console.say(f"wrote {options.output / 'report.html'}")
 
 

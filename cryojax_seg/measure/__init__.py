@@ -28,6 +28,11 @@ from cryojax_seg.measure.enclosed import Lumen as Lumen
 from cryojax_seg.measure.enclosed import lumen as lumen
 from cryojax_seg.measure.enclosure import Enclosure as Enclosure
 from cryojax_seg.measure.enclosure import enclosures as enclosures
+from cryojax_seg.measure.errors import SizeErrors as SizeErrors
+from cryojax_seg.measure.errors import filament_doubt as filament_doubt
+from cryojax_seg.measure.errors import fit_size_errors as fit_size_errors
+from cryojax_seg.measure.errors import membrane_doubt as membrane_doubt
+from cryojax_seg.measure.errors import openness as openness
 from cryojax_seg.measure.filaments import FilamentRow as FilamentRow
 from cryojax_seg.measure.filaments import FilamentSummary as FilamentSummary
 from cryojax_seg.measure.filaments import measure_filaments as measure_filaments
@@ -35,6 +40,7 @@ from cryojax_seg.measure.kinds import KINDS as KINDS
 from cryojax_seg.measure.kinds import Kind as Kind
 from cryojax_seg.measure.kinds import filament_of as filament_of
 from cryojax_seg.measure.kinds import kind_of as kind_of
+from cryojax_seg.measure.known_errors import bias_of_predictions as bias_of_predictions
 from cryojax_seg.measure.measured import Measured as Measured
 from cryojax_seg.measure.measured import total as total
 from cryojax_seg.measure.membranes import MembraneRow as MembraneRow

@@ -267,7 +267,8 @@ def _filaments(scene: Scene, one: ObjectClass, rim: Rim) -> MeasuredClass:
     mask = scene.mask(one) if one.numbers is None else one.numbers
     found, summary = measure_filaments(mask, scene.voxel_size, own, limits)
     values = _fields(summary)
-    del values["count"]
+    count = values.pop("count")
+    values["count_expected"] = None if own is None else count
     totals = _amount(mask, len(found), scene.voxel_size) | values
     rows = [_plain_row(row) for row in found]
     _identified(one, rows)

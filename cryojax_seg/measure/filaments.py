@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -11,6 +11,7 @@ from cryojax_seg.core.types import MaskArray, ProbabilityArray
 from cryojax_seg.measure import network
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.complexes import is_background
+from cryojax_seg.measure.errors import SizeErrors, filament_doubt
 from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.objects import instances
 from cryojax_seg.measure.tracing import TracingLimits, refit, trace_filaments
@@ -27,7 +28,9 @@ class FilamentRow:
 
     Attributes:
         instance: its number, from 1, longest first; or that in the instance map.
-        length_nm: the length along the axis, with the interval of the axis fitted to sampled masks.
+        length_nm: the length along the axis. Its interval is that of the true length of the
+            filament that it is a prediction of, or without known errors that of the axis fitted to
+            sampled masks.
         end_to_end_nm: the distance between its ends.
         tortuosity: the length over the distance between its ends, 1 if straight; None if it is more
             than the largest curvature allows (`TracingLimits`), which is an error of the tracing.
@@ -62,9 +65,10 @@ class FilamentSummary:
 
     Returned by `measure_filaments`.
 
-    Intervals of the count, the total length and the densities are over masks sampled from the
-    probabilities and traced again, widened to contain the value; there are none without
-    probabilities. Samples that are mostly background (`complexes.is_background`) are left out.
+    Intervals of the count, the total length and the densities are those of the true values if the
+    errors of the segmenter are known. Else they are over masks sampled from the probabilities and
+    traced again, widened to contain the value, without samples that are mostly background
+    (`complexes.is_background`). There are none without probabilities.
     Intervals of order, spacing and persistence length are over whole filaments sampled with
     replacement.
 
@@ -109,6 +113,7 @@ def measure_filaments(
     samples: int = 16,
     correlation: float | int = math.inf,
     seed: int = 0,
+    errors: Mapping[str, SizeErrors] | None = None,
 ) -> tuple[list[FilamentRow], FilamentSummary]:
     """Trace and measure the filaments of a mask.
 
@@ -120,10 +125,12 @@ def measure_filaments(
             intervals.
         limits: see `TracingLimits`; None for the default.
         region: ``(z, y, x)``, the voxels over whose volume densities are taken; None for all.
-        samples: the number of sampled masks, each traced again, that give the intervals; 0 for no
-            intervals.
+        samples: the number of sampled masks, each traced again, that give the intervals if `errors`
+            are not known; 0 for none.
         correlation: the correlation length in voxels, see `uncertainty.sample_masks`.
         seed: the seed of all random numbers.
+        errors: the errors of the segmenter in "length", "total length" and "count", from
+            `fit_size_errors` with `filament_doubt`; None if they are not known.
 
     Returns:
         a row for each filament, longest first or by number, and the summary; no rows for an empty
@@ -151,7 +158,7 @@ def measure_filaments(
         mask, samples = mask > 0, 0  # sampled masks do not tell objects apart
     volume = looked_at * math.prod(voxel_size) * 1e-12  # cubic micrometres
     counts, totals, lengths = [], [], [[] for _ in found]
-    if probability is not None and samples > 0:
+    if probability is not None and samples > 0 and errors is None:
         for sampled in sample_masks(np.asarray(probability), seed, samples, correlation):
             if is_background(sampled, int(mask.sum())):
                 continue
@@ -162,6 +169,14 @@ def measure_filaments(
                 own.append(0.1 * fitted.length_angstrom if fitted else 0.0)
     count = _measured(len(found), counts)
     total = _measured(1e-4 * sum(f.length_angstrom for f in found), totals)
+    each = [_measured(0.1 * f.length_angstrom, own) for f, own in zip(found, lengths, strict=True)]
+    if probability is not None and errors is not None and found:
+        doubts = [filament_doubt(f.at_border, f.covered, f.hollow) for f in found]
+        mean = float(np.average(doubts, weights=[f.length_angstrom for f in found]))
+        count = errors["count"].measured(count.value, mean)
+        total = errors["total length"].measured(total.value, mean)
+        pairs = zip(each, doubts, strict=True)
+        each = [errors["length"].measured(one.value, doubt) for one, doubt in pairs]
     spacings = network.neighbour_spacing_angstrom(found)
     order, spacing = (
         network.orientation(found, seed),
@@ -177,9 +192,9 @@ def measure_filaments(
         persistence = None
     most = limits.maximum_curvature_per_nm
     rows = [
-        _row(i, f, _measured(0.1 * f.length_angstrom, own), s, most)
-        for i, f, own, s in zip(
-            names or range(1, len(found) + 1), found, lengths, spacings, strict=True
+        _row(i, f, length, s, most)
+        for i, f, length, s in zip(
+            names or range(1, len(found) + 1), found, each, spacings, strict=True
         )
     ]
     return rows, FilamentSummary(

@@ -1,7 +1,8 @@
 """Measures membranes in physical units, one by one and in total."""
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -10,12 +11,13 @@ from cryojax_seg.core.types import ProbabilityArray
 from cryojax_seg.measure.area import membrane_area
 from cryojax_seg.measure.boxes import Nanometres, ObjectBox, place_and_size
 from cryojax_seg.measure.enclosed import lumen
-from cryojax_seg.measure.measured import Measured, total
+from cryojax_seg.measure.errors import SizeErrors, membrane_doubt, openness
+from cryojax_seg.measure.known_errors import MEMBRANE
+from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.midsurface import oriented_normals, sheet_curvature
 from cryojax_seg.measure.objects import InstanceArray
 from cryojax_seg.measure.organelles import boxes_to_measure
 from cryojax_seg.measure.thickness import MaskArray, Sheet, membrane_sheet
-from cryojax_seg.measure.uncertainty import interval_if_present
 
 Rim = Literal["flat", "round"]
 
@@ -24,8 +26,9 @@ Rim = Literal["flat", "round"]
 class MembraneRow:
     """Describes one membrane.
 
-    Returned by `measure_membranes`. Intervals are over level sets, on condition that the object
-    exists (`interval_if_present`); there are none without probabilities.
+    Returned by `measure_membranes`. Intervals are those of the true size of the membrane that it is
+    a prediction of (`SizeErrors`), so that they need not contain a measured size that is biased.
+    There are none without probabilities, and for an object that is too open to be measured.
 
     Attributes:
         instance: its number.
@@ -38,6 +41,8 @@ class MembraneRow:
         mean_curvature_per_nm: the mean curvature, averaged over its area; positive for a sphere.
         gaussian_curvature_per_nm2: the Gaussian curvature, averaged over its area.
         edge_length_nm: the length of its open edges.
+        openness: how open it is, see `openness`. From about 1 on, what was found is a piece of a
+            membrane or several at once, and its size has no interval.
         lumen_nm3: the volume that it encloses, without itself.
         lumen_within: "space" if it encloses that volume on all sides, "slices" if only within z
             slices, "" if it encloses nothing.
@@ -56,6 +61,7 @@ class MembraneRow:
     mean_curvature_per_nm: float
     gaussian_curvature_per_nm2: float
     edge_length_nm: float
+    openness: float | None
     lumen_nm3: float
     lumen_within: Literal["space", "slices", ""]
     closed: bool
@@ -64,16 +70,19 @@ class MembraneRow:
 
 @dataclasses.dataclass(frozen=True)
 class MembraneSummary:
-    """Describes the membranes of a volume together, with their errors taken as fully correlated.
+    """Describes the membranes of a volume together.
 
-    Returned by `measure_membranes`.
+    Returned by `measure_membranes`. Intervals are those of the true values in the volume, with the
+    membranes that were not found; there are none without probabilities.
 
     Attributes:
         count: the number of membranes.
+        count_expected: that number with its interval; None without probabilities.
         volume_nm3, area_nm2: the volume and the area of all membranes.
     """
 
     count: int
+    count_expected: Measured | None
     volume_nm3: Measured
     area_nm2: Measured
 
@@ -84,6 +93,7 @@ def measure_membranes(
     probability: ProbabilityArray | None = None,
     rim: Rim = "flat",
     progress: Callable[[int, int], None] | None = None,
+    errors: Mapping[str, SizeErrors] = MEMBRANE,
 ) -> tuple[list[MembraneRow], MembraneSummary]:
     """Measure the membranes of a mask, or of a map that numbers them.
 
@@ -91,9 +101,12 @@ def measure_membranes(
         membranes: ``(z, y, x)`` the number of the membrane of each voxel, 0 for none; or a bool
             mask, whose voxels that touch by a face, an edge or a corner make one membrane.
         voxel_size_angstrom: voxel size along z, y, x.
-        probability: calibrated probability of membrane, for the intervals.
+        probability: calibrated probability of membrane, which marks the mask as a prediction and
+            gives its sizes intervals.
         rim: how the mask ends at open edges, see `membrane_area`.
         progress: called with the number of membranes measured so far and of all membranes.
+        errors: the errors of the segmenter in "area", "volume", "total area", "total volume" and
+            "count"; by default those of the built-in model (`known_errors`).
 
         Returns:
             a row for each membrane, ordered by number (for a mask, the largest first), and the
@@ -112,38 +125,63 @@ def measure_membranes(
     boxes, voxel_nm = boxes_to_measure(membranes, voxel_size_angstrom, probability)
     rows = []
     for done, box in enumerate(boxes, 1):
-        rows.append(_row(box, voxel_nm, rim))
+        rows.append(_row(box, voxel_nm, rim, errors))
         if progress is not None:
             progress(done, len(boxes))
-    return rows, MembraneSummary(
-        len(rows), total(row.volume_nm3 for row in rows), total(row.area_nm2 for row in rows)
+    return rows, _summary(rows, errors if probability is not None else None)
+
+
+def _summary(rows: list[MembraneRow], errors: Mapping[str, SizeErrors] | None) -> MembraneSummary:
+    area = float(sum(row.area_nm2.value for row in rows))
+    volume = float(sum(row.volume_nm3.value for row in rows))
+    if errors is None or not rows:
+        return MembraneSummary(len(rows), None, Measured(volume), Measured(area))
+    parts = [row.area_nm2.value * _doubt(row) for row in rows if row.area_nm2.value]
+    doubt = sum(parts) / area if area else 0.0
+    return MembraneSummary(
+        len(rows),
+        errors["count"].measured(len(rows), doubt),
+        errors["total volume"].measured(volume, doubt),
+        errors["total area"].measured(area, doubt),
     )
 
 
-def _row(box: ObjectBox, voxel_nm: Nanometres, rim: Rim) -> MembraneRow:
+def _row(
+    box: ObjectBox, voxel_nm: Nanometres, rim: Rim, errors: Mapping[str, SizeErrors]
+) -> MembraneRow:
     sheet = membrane_sheet(box.mask, voxel_nm)
-    low = high = None
-    if box.probability is not None:
-        low, high = interval_if_present(
-            lambda mask: membrane_area(mask, voxel_nm, rim), box.probability
-        )
     inside = lumen(box.mask)
     thin, thickness, thick = np.quantile(sheet.thickness, (0.05, 0.5, 0.95)).tolist()
     mean, gaussian = sheet_curvature(sheet, oriented_normals(sheet))
-    return MembraneRow(
-        **place_and_size(box, voxel_nm),
-        area_nm2=Measured(membrane_area(sheet, rim=rim), low, high),
+    found = place_and_size(box._replace(probability=None), voxel_nm)
+    area = membrane_area(sheet, rim=rim)
+    open_share = openness(sheet.edge_length, area)
+    row = MembraneRow(
+        **found,
+        area_nm2=Measured(area),
         thickness_nm=thickness,
         thickness_p5_nm=thin,
         thickness_p95_nm=thick,
         mean_curvature_per_nm=float(np.average(mean, weights=sheet.area_of_voxel)),
         gaussian_curvature_per_nm2=float(np.average(gaussian, weights=sheet.area_of_voxel)),
         edge_length_nm=sheet.edge_length,
+        openness=open_share if math.isfinite(open_share) else None,
         lumen_nm3=float(np.count_nonzero(inside.mask)) * float(np.prod(voxel_nm)),
         lumen_within="space" if inside.closed else "slices" if inside.mask.any() else "",
         closed=inside.closed,
         sheet=moved_sheet(sheet, box.start, voxel_nm),
     )
+    if box.probability is None:
+        return row
+    return dataclasses.replace(
+        row,
+        area_nm2=errors["area"].measured(area, _doubt(row)),
+        volume_nm3=errors["volume"].measured(row.volume_nm3.value, _doubt(row)),
+    )
+
+
+def _doubt(row: MembraneRow) -> float:
+    return membrane_doubt(row.edge_length_nm, row.area_nm2.value, row.thickness_nm)
 
 
 def moved_sheet(sheet: Sheet, start: tuple[int, ...], voxel_nm: Nanometres) -> Sheet:

@@ -45,7 +45,10 @@ def test_membranes_and_organelles_are_measured_by_one_call_each(scene):
     assert row.lumen_nm3 == pytest.approx(4 / 3 * np.pi * 10.5**3, rel=0.03)
     assert row.centre_nm == pytest.approx((19.6, 19.3, 20.2), abs=0.1)
     assert row.sheet.middle.mean(0) == pytest.approx((19.6, 19.3, 20.2), abs=0.1)
-    assert summary.count == 1 and summary.area_nm2 == row.area_nm2
+    assert summary.count == 1 and summary.area_nm2.value == row.area_nm2.value
+    assert summary.count_expected.low <= 1 <= summary.count_expected.high
+    assert summary.area_nm2.low < row.area_nm2.value < summary.area_nm2.high
+    assert row.openness == pytest.approx(0, abs=0.01)
     numbers = np.where(labels == 2, 7, 0)
     (row,), summary = measure.measure_organelles(numbers, VOXEL, soft[1])
     assert row.instance == 7 and row.voxels == np.count_nonzero(numbers)
@@ -54,6 +57,21 @@ def test_membranes_and_organelles_are_measured_by_one_call_each(scene):
     assert row.surface_nm2.value == pytest.approx(4 * np.pi * 36, rel=0.03)
     assert row.sphericity == pytest.approx(1, abs=0.03)
     assert summary.volume_nm3 == row.volume_nm3 and summary.surface_nm2 == row.surface_nm2
+
+
+def test_a_piece_of_a_membrane_has_no_interval(scene):
+    """The lower half of a shell has an openness of 1/2, a cap of it almost 1."""
+    labels, soft = scene
+    shell = labels == 1
+    widths = []
+    for top, openness in ((20, 0.5), (11, 0.9)):
+        cap = shell & (np.arange(40) < top)[:, None, None]
+        (row,), _ = measure.measure_membranes(cap, VOXEL, soft[0])
+        assert row.openness == pytest.approx(openness, abs=0.15)
+        widths.append(row.area_nm2.high)
+    assert widths[0] > 0 and widths[1] is None
+    (row,), summary = measure.measure_membranes(shell, VOXEL)
+    assert row.area_nm2.low is row.volume_nm3.low is summary.count_expected is None
 
 
 def test_units_scale_with_the_voxel_size(scene):
@@ -89,7 +107,7 @@ def test_all_classes_with_distances_origin_and_progress(scene, caplog):
     assert actin["start_z_nm"] == pytest.approx(15, abs=0.2) and "axis" not in actin
     totals = found.totals()
     assert list(totals) == ["membrane", "granule", "actin"]
-    assert totals["membrane"]["area_nm2"] == vesicle["area_nm2"]
+    assert totals["membrane"]["area_nm2"].value == vesicle["area_nm2"].value
     assert totals["actin"]["count"] == 1 and totals["actin"]["spacing_nm"] is None
 
 
