@@ -15,8 +15,8 @@ _TWO = math.log(2)
 MEMBRANE: Mapping[str, SizeErrors] = {
     "area": SizeErrors((0.01018, 0.1832), (-3.702, 1.643), -3.445, 5.967, _TWO, 155),
     "volume": SizeErrors((-0.1161, -0.1785), (-3.008, 0.8563), -2.625, 5.897, _TWO, 155),
-    "total area": SizeErrors((0.03098, 0.1064), (-3.245, 0.4629), -7.089, 7.567, math.inf, 24),
-    "total volume": SizeErrors((-0.2046, 0.07752), (-2.634, 0.03588), -5.38, 6.202, math.inf, 24),
+    "total area": SizeErrors((0.09854, 0.0), (-2.581, 0.0), -4.708, 5.825, math.inf, 24),
+    "total volume": SizeErrors((-0.1204, 0.0), (-2.405, 0.0), -4.106, 4.785, math.inf, 24),
     "count": SizeErrors((-0.1719, 0.635), (-3.323, 0.7223), -6.417, 6.253, math.inf, 24),
 }
 

@@ -141,8 +141,8 @@ def _summary(rows: list[MembraneRow], errors: Mapping[str, SizeErrors] | None) -
     return MembraneSummary(
         len(rows),
         errors["count"].measured(len(rows), doubt),
-        errors["total volume"].measured(volume, doubt),
-        errors["total area"].measured(area, doubt),
+        errors["total volume"].measured(volume, 0.0),
+        errors["total area"].measured(area, 0.0),
     )
 
 
