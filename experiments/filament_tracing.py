@@ -41,7 +41,7 @@ class Config:
     """Trace filaments in true labels and in predictions."""
 
     presets: tuple[str, ...] = ("crowded", "cytoskeleton")
-    contrasts: tuple[float, ...] = (0.55, 0.8)
+    contrasts: tuple[float, ...] = (0.8, 1.2)
     """root mean square of the structure in standard deviations of the noise"""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
     shape: Shape = (64, 128, 128)

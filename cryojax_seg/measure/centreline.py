@@ -45,10 +45,14 @@ class Filament:
 
     @classmethod
     def through(cls, points_angstrom: Points, scale_angstrom: float = 0.0, **fields) -> "Filament":
-        """Return the spline through points in order, without waves shorter than a scale."""
+        """Return the spline through points in order, without waves shorter than a scale.
+
+        A point that repeats the one before counts once.
+        """
         steps = np.linalg.norm(np.diff(points_angstrom, axis=0), axis=1)
-        u = np.concatenate([[0.0], np.cumsum(steps)])
-        return cls(smoothing_spline(points_angstrom, u, 0.0, scale_angstrom), **fields)
+        new = np.concatenate([[True], steps > 1e-6])
+        u = np.concatenate([[0.0], np.cumsum(steps)])[new]
+        return cls(smoothing_spline(points_angstrom[new], u, 0.0, scale_angstrom), **fields)
 
     @property
     def length_angstrom(self) -> float:

@@ -10,11 +10,13 @@ from scipy import ndimage
 from cryojax_seg.core.types import MaskArray, ProbabilityArray
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.fitting import fit
-from cryojax_seg.measure.hollow import fit_tubes, stiff_parts, tube_axes, walls
+from cryojax_seg.measure.hollow import collinear, fit_tubes, stiff_parts, tube_axes, walls
 from cryojax_seg.measure.joining import angle, joined
 from cryojax_seg.measure.kinds import filament_of
 from cryojax_seg.measure.region import check_voxel_size
 from cryojax_seg.measure.skeleton import branches, closed
+
+_FARTHEST = 600.0  # angstrom between pieces of a tube
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +230,9 @@ def _tubes(mask: np.ndarray, voxel_size: tuple, limits: TracingLimits) -> list[F
     ]
     wall = np.zeros(mask.shape, bool)
     wall[box] = walls(near, voxel_size)
-    return _fit_tubes(parts, wall, voxel_size, limits)
+    found = _fit_tubes(parts, wall, voxel_size, limits)
+    whole = collinear(found, _FARTHEST, radius / 2, 20.0)
+    return found if len(whole) == len(found) else _fit_tubes(whole, wall, voxel_size, limits)
 
 
 def _fit_tubes(paths, wall, voxel_size, limits: TracingLimits) -> list[Filament]:

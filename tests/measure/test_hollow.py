@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.hollow import stiff_parts, tube_axes
 from cryojax_seg.measure.tracing import TracingLimits, refit, trace_filaments
 
@@ -65,6 +66,26 @@ def test_a_filled_tube_and_a_mask_without_tubes():
     (solid,) = trace_filaments(thin, VOXEL, LIMITS)
     assert not solid.hollow and solid.length_angstrom == pytest.approx(552, rel=0.02)
     assert not tube_axes(thin, 110.0, VOXEL).any()
+
+
+def test_pieces_in_one_line_are_one_tube_and_others_are_not():
+    """A tube of 1000 angstrom that lacks 300 in its middle; and an end to end neighbour aside."""
+    shape = (44, 56, 112)
+    mask = tube((210, 270, 60), (210, 270, 1060), shape)
+    mask[:, :, 40:70] = False
+    (whole,) = trace_filaments(mask, VOXEL, LIMITS)
+    assert whole.length_angstrom == pytest.approx(1000, rel=0.02)
+    assert whole.covered == pytest.approx(0.7, abs=0.04)
+    mask = tube((210, 180, 60), (210, 180, 500), shape) | tube(
+        (210, 350, 700), (210, 350, 1060), shape
+    )
+    lengths = [f.length_angstrom for f in trace_filaments(mask, VOXEL, LIMITS)]
+    assert lengths == pytest.approx([450, 370], rel=0.02)
+
+
+def test_a_ring_that_is_exactly_half_full_at_its_end_is_no_error():
+    line = np.array([[0.0, 0, 0], [0.0, 0, 0], [0.0, 0, 10], [0.0, 0, 20], [0.0, 0, 20]])
+    assert Filament.through(line).length_angstrom == pytest.approx(20)
 
 
 def test_a_path_is_cut_where_no_stiff_curve_goes():
