@@ -10,9 +10,10 @@ from scipy import ndimage
 from cryojax_seg.core.types import MaskArray, ProbabilityArray
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.fitting import fit
-from cryojax_seg.measure.hollow import collinear, fit_tubes, stiff_parts, tube_axes, walls
+from cryojax_seg.measure.hollow import fit_tubes, stiff_parts, tube_axes, walls
 from cryojax_seg.measure.joining import angle, joined
 from cryojax_seg.measure.kinds import filament_of
+from cryojax_seg.measure.pieces import collinear
 from cryojax_seg.measure.region import check_voxel_size
 from cryojax_seg.measure.skeleton import branches, closed
 
