@@ -1,6 +1,6 @@
 """Are filaments that are traced in labels as many and as long as those that were simulated?
 
-    python experiments/filament_tracing.py           # 10 CPU-minutes
+    python experiments/filament_tracing.py           # 4 CPU-minutes
     python experiments/filament_tracing.py --tiny    # under a minute, for the tests
 
 Scenes of the presets crowded and cytoskeleton hold microtubules and actin filaments whose axes are
@@ -13,6 +13,11 @@ known, and so is what of them lies in the volume (pieces from 20 nm on). They ar
 The errors are the number and the total length that are found over the true ones, minus one, summed
 over scenes. The claims are theirs; straight axes also get the smallest persistence length that they
 allow.
+
+Learned: in true labels all 20 microtubules and all 19 actin filaments are found, and their lengths
+are right within 1.3 %. Where the prediction is good, in cytoskeleton at a Dice of 0.77 and 0.82,
+lengths are right within 8 %. Negative: what the prediction of the preset crowded does not find,
+tracing does not either. Only four scenes.
 """
 
 import dataclasses
@@ -43,7 +48,7 @@ class Config:
     presets: tuple[str, ...] = ("crowded", "cytoskeleton")
     contrasts: tuple[float, ...] = (0.8, 1.2)
     """root mean square of the structure in standard deviations of the noise"""
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
+    seeds: tuple[int, ...] = (0, 1)
     shape: Shape = (64, 128, 128)
     tiny: bool = False
 
