@@ -322,10 +322,9 @@ def claims_of(rows: list[dict], records: list[dict]) -> list[dict]:
     found = []
     for row in rows:
         if "coverage" in row:
-            low, high = row["coverage_interval"] or (math.nan, math.nan)
-            name = (
-                f"coverage of the {row['quantity']} of {row['class']}s ({low:.2f} to {high:.2f}, "
-            )
+            low, high = row.get("coverage_interval") or (None, None)
+            within = "" if low is None else f"{low:.2f} to {high:.2f}, "
+            name = f"coverage of the {row['quantity']} of {row['class']}s ({within}"
             name += f"{row['measurable']} in {row['scenes']} scenes of unseen presets)"
             found.append(claim(name, row["coverage"], at_least=0.90, at_most=0.98))
     rows_of = [row for one in records for c in MODELS for row in one.get(c, {}).get("found", [])]
