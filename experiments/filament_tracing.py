@@ -23,6 +23,7 @@ tracing does not either. Only four scenes.
 import dataclasses
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 import tyro
@@ -55,7 +56,8 @@ class Config:
 
 def axis_of(one: Placed) -> np.ndarray:
     """Return points of the axis of a filament, 2 angstrom apart, zyx in angstrom."""
-    extent, bend = float(one.structure.length), float(one.structure.curvature)
+    curve: Any = one.structure
+    extent, bend = float(curve.length), float(curve.curvature)
     s = np.linspace(-extent / 2, extent / 2, int(extent / 2) + 1)
     angle = s * bend
     small = abs(bend) < 1e-12
