@@ -85,6 +85,9 @@ class AnnotationOptions:
     """Label of voxels that nobody annotated. Signed bytes (MRC mode 0) store 255 as -1."""
     thickness: Annotated[float | None, default("ANGSTROM", "as the model says")] = None
     """Diameter in angstrom of tubes along open contours, and of points, of IMOD models."""
+    values: Annotated[tuple[int, ...], default("N ...", "1 2 ...")] = ()
+    """Values in the label volumes of the labels 1, 2, ... in order, if they are others. All other
+    values count as background."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +174,7 @@ def option_names(kind: Any) -> set[str]:
     """Return the names of all options of a command, nested groups included.
 
     >>> sorted(option_names(AnnotationOptions))
-    ['classes', 'ignore', 'slices', 'thickness']
+    ['classes', 'ignore', 'slices', 'thickness', 'values']
     """
     names: set[str] = set()
     for field in dataclasses.fields(kind):

@@ -67,6 +67,11 @@ def with_projects(options: Any) -> Any:
         spacings = {e.spacing for part in found.entries for e in part if e.spacing is not None}
         spacing = spacings.pop() if len(spacings) == 1 else group.voxel_spacing
         group = ProjectOptions(found.runs, spacing)
+        if found.labels and len(words) < 2 and hasattr(options, "prediction"):
+            raise ValueError(
+                f"{words[0][1]}: holds several objects by the labels of its project; score it "
+                "against another segmentation of the project"
+            )
         options = _completed(options, found)
     if output.startswith(SCHEME) and not _config(output):
         config = next((_config(word) for _, word in words if _config(word)), "")
@@ -143,14 +148,22 @@ def _parts(word: Any, name: str, paths: Callable[[str, str], list[Path]]) -> lis
 
 
 def _completed(options: Any, found: Any) -> Any:
-    """Return options with the names of the classes and of the only run, unless they are given."""
+    """Return options with the classes, their values and the only run, unless they are given."""
     changed: dict[str, Any] = {}
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
+    names = {field.name for field in dataclasses.fields(options)}
+    for name in names:
+        value = getattr(options, name)
         if dataclasses.is_dataclass(value) and not isinstance(value, ProjectOptions):
-            changed[field.name] = _completed(value, found)
-        elif field.name == "classes" and not value and not hasattr(options, "template"):
-            changed["classes"] = found.classes
-        elif field.name == "name" and value is None and len(found.runs) == 1:
+            changed[name] = _completed(value, found)
+        elif name == "name" and value is None and len(found.runs) == 1:
             changed["name"] = found.runs[0]
+    if "values" in names and found.labels and not options.values:
+        classes = options.classes or tuple(found.labels)
+        unknown = [name for name in classes if name not in found.labels]
+        if unknown:
+            known = ", ".join(found.labels)
+            raise ValueError(f"--classes {unknown[0]}: the copick project knows {known}")
+        changed |= {"classes": classes, "values": tuple(found.labels[name] for name in classes)}
+    elif "classes" in names and not options.classes and "template" not in names:
+        changed["classes"] = found.classes
     return dataclasses.replace(options, **changed)

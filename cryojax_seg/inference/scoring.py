@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,7 @@ def score_files(
     probabilities: Sequence[PathLike] = (),
     voxel_size: float | None = None,
     thickness: float | None = None,
+    values: Sequence[int] = (),
 ) -> Scores:
     """Score a predicted label volume against a true one on the same grid, class by class.
 
@@ -53,6 +55,7 @@ def score_files(
             recalibration would make of it, see `recalibrated_errors`.
         voxel_size: angstrom, instead of what the headers say.
         thickness: of what open contours and points of an IMOD model mark, angstrom.
+        values: what stands in both for the labels 1, 2, ...; other values are background.
 
     Raises:
         FileError: naming a file that does not hold labels, or does not fit the other.
@@ -71,14 +74,16 @@ def score_files(
     # The truth may have unannotated voxels; a prediction has none.
     volume = read_tomogram(prediction, voxel_size)
     grid = volume if is_imod(truth) else None
-    known = read_labels(truth, grid, ignore=ignore, annotated=slices or None, thickness=thickness)
+    how: Any = {"stored": values, "ignore": ignore, "thickness": thickness}
+    known = read_labels(truth, grid, annotated=slices or None, **how)
     if not known.labels.any() and not known.weights.all() and not slices:
         raise FileError(
             f"{truth}: no voxel has a label other than 0, so there is nothing to score; "
             + not_annotated_hint(ignore),
             "ignore",
         )
-    predicted = read_labels(prediction, ignore=None, voxel_size=voxel_size).labels
+    given: Any = {"stored": values, "ignore": None, "voxel_size": voxel_size}
+    predicted = read_labels(prediction, **given).labels
     shape = known.labels.shape
     if predicted.shape != shape:
         raise FileError(

@@ -100,6 +100,7 @@ def read_labels(
     offset: int = 0,
     highest: int | None = HIGHEST,
     thickness: float | None = None,
+    stored: Sequence[int] = (),
 ) -> Annotation:
     """Read a label volume, or an IMOD model drawn on the tomogram, and check it.
 
@@ -119,6 +120,7 @@ def read_labels(
         offset: added to the stored values; 128 for masks that IMOD wrote as signed bytes.
         highest: label that may occur where the classes do not say; None for any.
         thickness: of what open contours and points of an IMOD model mark, in angstrom.
+        stored: what stands in a volume for the labels 1, 2, ...; other values are background.
 
     Raises:
         FileError: naming both files, if this is not an annotation of that tomogram.
@@ -146,6 +148,10 @@ def read_labels(
             mask = None if annotated is None else np.asarray(annotated, int)
     name = f"{path}" if tomogram is None else f"{path} (labels of {tomogram.name})"
     values = np.asarray(volume.density)
+    if stored and not is_imod(path):
+        known = {v: n for n, v in enumerate(stored, 1)}
+        known |= {} if ignore is None else {ignore: ignore}
+        values = np.select([values == v for v in known], list(known.values()), 0)
     if tomogram is not None:
         check_same_grid(volume, tomogram, name)
     counts = _counts(values, name)

@@ -164,8 +164,9 @@ def region(where: Any, shape: Shape) -> tuple[slice, ...]:
 
 
 def reason(error: Exception) -> str:
-    """Return the readable part of TensorStore's message."""
-    return str(error).split(" [")[0]
+    """Return the readable part of TensorStore's message, without the way through its parser."""
+    parts = str(error).split(" [")[0].split(": ")
+    return ": ".join(part for part in parts if not part.startswith("Error parsing"))
 
 
 def by_chunk(part: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:

@@ -9,7 +9,7 @@ import dataclasses
 import fnmatch
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryojax_seg.io.copick_project import NOUNS, CopickProject, Entry, Kind, number, read_copick
@@ -95,11 +95,13 @@ class Found:
         runs: the runs that have all of it.
         entries: of each address one for each run.
         classes: names of the labels 1, 2, ... of the first segmentation; empty without one.
+        labels: value of each object in it by its name; empty unless it holds several objects.
     """
 
     runs: tuple[str, ...]
     entries: tuple[tuple[Entry, ...], ...]
     classes: tuple[str, ...] = ()
+    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def find_copick(
@@ -131,6 +133,7 @@ def find_copick(
     table: dict[str, list[Entry]] = {}
     lacking: dict[str, str] = {}
     classes: tuple[str, ...] = ()
+    labels: dict[str, int] = {}
     for position, (address, (_, kind)) in enumerate(zip(addresses, wanted, strict=True)):
         config = address.config or first
         if not config:
@@ -159,6 +162,9 @@ def find_copick(
                 lacking.setdefault(run, f"{project.path}: run {run} has {why}")
             elif kind == "segmentation":
                 classes = classes or project.classes(meant[0])
+                if meant[0].multilabel:
+                    known = [(n, name) for name, n in project.objects.items() if n is not None]
+                    labels = labels or {name: n for n, name in sorted(known)}
     full = {run: tuple(entries) for run, entries in table.items() if run not in lacking}
     if not full:
         raise FileError(next(iter(lacking.values()), "no run has any data"), "run", "voxel_spacing")
@@ -167,7 +173,7 @@ def find_copick(
             f"{len(lacking)} of {len(table)} runs are left out: {next(iter(lacking.values()))}"
         )
     _check_kinds([entry for entries in full.values() for entry in entries])
-    return Found(tuple(full), tuple(zip(*full.values(), strict=True)), classes)
+    return Found(tuple(full), tuple(zip(*full.values(), strict=True)), classes, labels)
 
 
 def _chosen(project: CopickProject, runs: Sequence[str]) -> list[str]:

@@ -51,6 +51,7 @@ def read_examples(
     slices: Sequence[int] = (),
     ignore: int | None = 255,
     thickness: float | None = None,
+    values: Sequence[int] = (),
 ) -> Examples:
     """Read tomograms with their annotation, and check that one segmenter can learn from them.
 
@@ -72,6 +73,7 @@ def read_examples(
         slices: z indices that are annotated; none for all. The other slices are ignored.
         ignore: label of voxels without annotation; None for no such label.
         thickness: of what open contours and points of IMOD models mark, angstrom.
+        values: what stands in the volumes for the labels 1, 2, ...; other values are background.
 
     Raises:
         FileError: naming the file, if something does not fit.
@@ -102,7 +104,14 @@ def read_examples(
     examples = []
     for tomogram, path in zip(volumes, labels, strict=True):
         annotation = io.read_labels(
-            path, tomogram, names, ignore, slices or None, voxel_size, thickness=thickness
+            path,
+            tomogram,
+            names,
+            ignore,
+            slices or None,
+            voxel_size,
+            thickness=thickness,
+            stored=values,
         )
         normal = io.normalized(tomogram, contrast)
         volume, missing = normal[:, :, :], normal.missing((slice(None),) * 3)

@@ -142,6 +142,23 @@ def test_orientations_that_nobody_trusts_are_left_out(project):
     np.testing.assert_allclose(picks.coordinates[1], [2.3, 5.2, 4.1])
 
 
+def test_codecs_of_copick_2_are_named(tmp_path):
+    """Its pre-releases write floats with a codec that only zarr-python has."""
+    path = tmp_path / "wbp.zarr"
+    io.write_zarr(path, np.ones((4, 6, 8), np.float32), voxel_size=10.0)
+    file = path / "0" / "zarr.json"
+    content = json.loads(file.read_text())
+    shuffle = {"name": "numcodecs.shuffle", "configuration": {"elementsize": 4}}
+    inner = [{"name": "bytes", "configuration": {"endian": "little"}}, shuffle]
+    inner.append({"name": "zstd", "configuration": {"level": 1, "checksum": False}})
+    sharded = {"chunk_shape": [4, 6, 8], "codecs": inner, "index_codecs": inner[:1]}
+    content["codecs"] = [{"name": "sharding_indexed", "configuration": sharded}]
+    file.write_text(json.dumps(content))
+    with pytest.raises(FileError, match="numcodecs.shuffle") as caught:
+        io.read_tomogram(path)
+    assert str(path) in str(caught.value) and "such as zstd or blosc" in str(caught.value)
+
+
 def test_the_overlay_wins(project, tmp_path):
     words = ["picks", "other", "me_2_ribosome.json"]
     place = tmp_path / "overlay" / "ExperimentRuns" / "other" / "Picks" / words[-1]
@@ -289,13 +306,38 @@ def test_labels_of_several_objects_get_their_names(project):
     words = ["train", f"copick:{project}#wbp", "--labels", "copick:#truth", "-o", "run"]
     given = parse([*words, "--run", "TS_*"], kinds)
     assert len(given.tomograms) == len(given.labels) == 2
-    assert given.annotation.classes[2] == "membrane" and given.project.run == ("TS_01", "TS_02")
+    assert given.annotation.classes == ("membrane", "ribosome")
+    assert given.annotation.values == (3, 7) and given.project.run == ("TS_01", "TS_02")
+    one = parse([*words, "--run", "TS_01", "--classes", "ribosome"], kinds).annotation
+    assert (one.classes, one.values) == (("ribosome",), (7,))
+    with pytest.raises(ValueError, match="--classes actin: the copick project knows membrane, rib"):
+        parse([*words, "--classes", "actin"], kinds)
+    out = ["-o", "out", "--run", "TS_01"]
+    given = parse(["measure", f"copick:{project}#truth", *out], kinds)
+    assert given.classes[2] == "membrane" and len(given.classes) == 7
     given = parse([*words[:3], "copick:#membrane", "-o", "run"], kinds)
     assert given.annotation.classes == ("membrane",) and len(given.tomograms) == 3
     with pytest.raises(ValueError, match="writes nothing into a copick project"):
         parse(["measure", f"copick:{project}#truth", "-o", "copick:#x", "--run", "TS_01"], kinds)
     with pytest.raises(ValueError, match="names no copick project"):
         parse(["segment", "membrane", "t.mrc", "-o", "copick:"], kinds)
+
+
+def test_values_of_labels(project):
+    """Those of the objects become 1, 2, ...; all others are background."""
+    from cryojax_seg import inference, training
+
+    words = [(f"copick:{project}", "tomogram"), ("copick:#truth", "segmentation")]
+    found = io.find_copick(words, ["TS_01"])
+    assert found.labels == {"membrane": 3, "ribosome": 7}
+    (volume,), (labels,) = ([entry.path for entry in part] for part in found.entries)
+    how = {"classes": tuple(found.labels), "values": tuple(found.labels.values())}
+    (example,) = training.read_examples([volume], [labels], contrast="bright", **how).examples
+    assert np.array_equal(example.labels, np.where(LABELS == 7, 2, LABELS == 3))
+    only = io.read_labels(labels, stored=(3,), classes=("membrane",))
+    assert np.array_equal(only.labels, LABELS == 3) and (only.weights == 1).all()
+    scores = inference.score_files(labels, labels, **how).as_dict()["classes"]
+    assert {name: row["dice"] for name, row in scores.items()} == {"membrane": 1, "ribosome": 1}
 
 
 def test_info_lists_a_project(project, capsys):
