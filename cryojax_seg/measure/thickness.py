@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import Bool
 from scipy import special
 
+from cryojax_seg.core.blocks import mirror
+from cryojax_seg.measure.eigen import least_direction
 from cryojax_seg.measure.windows import FIRST, SECOND, Block, blocks, windowed
 
 MaskArray = Bool[np.ndarray, "_z _y _x"]
@@ -31,7 +33,6 @@ _BAND = 1.25  # windows
 _NOISE = 0.1  # of the slope of a digital sheet
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 _TRUST = 12  # power of Phi by which voxels near an edge count less in that average
-_SAMPLES = 24  # blocks that tell the typical thickness
 _X = np.linspace(5.0, -3.0, 4001)
 _MILLS = np.exp(-_X * _X / 2) / math.sqrt(2 * math.pi) / special.ndtr(_X)
 
@@ -111,64 +112,108 @@ def membrane_sheet(mask: MaskArray, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> Sh
     if not mask.any():
         none = np.zeros((0, 3), np.float32)
         return Sheet(none.astype(int), none, none[:, 0], none[:, 0], none, window, volume)
-    while window < 0.25 * float((size * mask.shape).max()):
-        every = list(_around(mask, size, window))
-        some = every[:: max(1, len(every) // _SAMPLES)]
-        typical = np.median(np.concatenate([_measure(b, size, window)[2] for b in some]))
-        if typical < 2**0.25 * window / _PER_THICKNESS:
-            break
+    largest = 0.25 * float((size * mask.shape).max())
+    guess = _guess(mask, size) / math.sqrt(2)  # surely too thin
+    while window < largest and guess >= 2**0.25 * window / _PER_THICKNESS:
         window *= math.sqrt(2)
-    found = [_measure(block, size, window) for block in _around(mask, size, window)]
-    index, *others = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    normal, thickness, edge, middle = others
-    return Sheet(index, normal, thickness, edge, middle, window, volume)
+    while True:
+        index, *others = _measure(mask, size, window)
+        typical = float(np.median(others[1]))
+        if window >= largest or typical < 2**0.25 * window / _PER_THICKNESS:
+            return Sheet(index, *others, window, volume)
+        window *= math.sqrt(2)
 
 
-def _around(mask: np.ndarray, size: np.ndarray, window: float) -> Iterator[Block]:
-    halo = _radius(size, _CUTOFF * window) + _radius(size, _AVERAGE_CUTOFF * window)
-    return blocks(mask, halo.tolist(), min(16 * math.ceil(halo.max() / 5), 96))
+def _guess(mask: np.ndarray, size: np.ndarray) -> float:
+    """Return the thickness of a sheet of this volume and this area of voxel faces on two sides."""
+    volume, area = np.count_nonzero(mask) * float(size.prod()), 0.0
+    for axis in range(3):
+        area += np.count_nonzero(np.diff(mask, axis=axis)) * float(size.prod() / size[axis])
+    return 2 * volume / max(area / 1.5, 1e-30)  # faces of any direction are 3/2 of their surface
 
 
 def _radius(size: np.ndarray, cutoff: float) -> np.ndarray:
     return np.maximum(1, np.ceil(cutoff / size)).astype(int)
 
 
-def _trimmed(values: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    return values[tuple(slice(r, n - r) for r, n in zip(radius, values.shape, strict=True))]
+def _blocks(mask: np.ndarray, radius: np.ndarray) -> Iterator[Block]:
+    """Yield blocks about as large as a mask of this shape needs, as programs are made per size."""
+    widest = -(-max(mask.shape) // math.ceil(max(mask.shape) / 96))
+    return blocks(mask, radius.tolist(), 16 * math.ceil(widest / 16))
 
 
-def _measure(block: Block, size: np.ndarray, window: float):
-    """Return index, normal, thickness, edge and middle of the voxels of a block."""
-    inner, outer = _radius(size, _CUTOFF * window), _radius(size, _AVERAGE_CUTOFF * window)
+class _Slab(NamedTuple):
+    """Describes the slab model at each voxel of a mask."""
+
+    index: np.ndarray
+    normal: np.ndarray
+    share: np.ndarray
+    inside: np.ndarray
+    across: np.ndarray
+
+
+def _measure(mask: np.ndarray, size: np.ndarray, window: float):
+    """Return index, normal, thickness, edge and middle of the voxels of a mask."""
+    slabs = [_slab(block, size, window) for block in _blocks(mask, _radius(size, _CUTOFF * window))]
+    slab = _Slab(*(np.concatenate(parts) for parts in zip(*slabs, strict=True)))
+    cover = special.ndtr(slab.inside)
+    trust = cover**_TRUST
+    q = _averaged(mask, size, _AVERAGE * window, slab.index, trust * slab.share / cover, trust)
+    thickness = (window * np.interp(q, _Q, _T)).astype(np.float32)
+    # Across a slab f is nearly a Gaussian of this variance, so the slope of log f tells the place.
+    variance = window**2 + thickness**2 / 12
+    step = np.clip(variance * (slab.across / slab.share), -thickness, thickness)
+    middle = (slab.index * size + step[:, None] * slab.normal).astype(np.float32)
+    return slab.index, slab.normal, thickness, window * slab.inside, middle
+
+
+def _slab(block: Block, size: np.ndarray, window: float) -> _Slab:
+    """Return the slab model at the voxels of a block, without its surroundings."""
+    radius = _radius(size, _CUTOFF * window)
     scale = window / size
-    orders = ((0, 0, 0), *FIRST, *SECOND)
-    fields = windowed(block.values, scale.tolist(), inner.tolist(), orders)
-    near = _trimmed(block.values, inner)
+    own = np.zeros(block.values.shape, bool)
+    own[block.core] = block.values[block.core]
+    near = own[tuple(slice(r, n - r) for r, n in zip(radius, own.shape, strict=True))]
+    fields = windowed(block.values, scale.tolist(), radius.tolist(), ((0, 0, 0), *FIRST, *SECOND))
     share, *slopes = fields[:, near]
     normal, along, across = _normals(share, slopes, size)
     slope = along * window / share  # always positive: what is noise must not look like an edge
     slope = np.sqrt(np.maximum(slope * slope - _NOISE * _NOISE, 0))
     inside = np.interp(slope, _MILLS, _X).astype(np.float32)
-    cover = special.ndtr(inside)
-    trust = cover**_TRUST
-    sums = []
-    for values in (trust * share / cover, trust):
-        field = np.zeros(near.shape, np.float32)
-        field[near] = values
-        sums.append(windowed(field, (_AVERAGE * scale).tolist(), outer.tolist())[0])
-    mine = np.zeros(block.values.shape, bool)
-    mine[block.core] = block.values[block.core]
-    core = _trimmed(_trimmed(mine, inner), outer)
-    q = sums[0][core] / np.maximum(sums[1][core], 1e-30)
-    thickness = (window * np.interp(q, _Q, _T)).astype(np.float32)
-    kept = _trimmed(mine, inner)[near]
-    index = np.argwhere(core) + block.start
-    # Across a slab f is nearly a Gaussian of this variance, so the slope of log f tells the place.
-    variance = window**2 + thickness**2 / 12
-    step = np.clip(variance * (across / share)[kept], -thickness, thickness)
-    normal = normal[kept]
-    middle = (index * size + step[:, None] * normal).astype(np.float32)
-    return index, normal, thickness, window * inside[kept], middle
+    return _Slab(np.argwhere(near) + block.start, normal, share, inside, across)
+
+
+def _averaged(
+    mask: np.ndarray, size: np.ndarray, window: float, index: np.ndarray, *fields: np.ndarray
+) -> np.ndarray:
+    """Return the quotient of the means of two fields on the mask in a window around each voxel."""
+    flat = np.ravel_multi_index(tuple(index.T), mask.shape)
+    order = np.argsort(flat)
+    found = np.zeros(len(flat), np.float32)
+    radius = _radius(size, _AVERAGE_CUTOFF / _AVERAGE * window)
+    steps = np.array([mask.shape[1] * mask.shape[2], mask.shape[2], 1])
+    for block in _blocks(mask, radius):
+        places = [
+            step * mirror(int(a - r), int(a + n - r), whole)
+            for a, r, n, whole, step in zip(
+                block.start, radius, block.values.shape, mask.shape, steps, strict=True
+            )
+        ]
+        z, y, x = np.nonzero(block.values)
+        own = np.searchsorted(flat, places[0][z] + places[1][y] + places[2][x], sorter=order)
+        sums = []
+        for field in fields:
+            values = np.zeros(block.values.shape, np.float32)
+            values[z, y, x] = field[order[own]]
+            sums.append(windowed(values, (window / size).tolist(), radius.tolist())[0])
+        core = block.values[block.core]
+        inner = tuple(map(slice, core.shape))
+        mine = np.searchsorted(
+            flat, np.ravel_multi_index(tuple((np.argwhere(core) + block.start).T), mask.shape),
+            sorter=order,
+        )  # fmt: skip
+        found[order[mine]] = sums[0][inner][core] / np.maximum(sums[1][inner][core], 1e-30)
+    return found
 
 
 def _normals(share: np.ndarray, slopes: Sequence[np.ndarray], size: np.ndarray):
@@ -180,11 +225,12 @@ def _normals(share: np.ndarray, slopes: Sequence[np.ndarray], size: np.ndarray):
     indicates an edge, the normal is the direction of most negative curvature of f itself.
     """
     gradient = np.stack(slopes[:3], -1) / size.astype(np.float32)
-    hessian = np.empty((len(gradient), 3, 3))
-    for (i, j), values in zip(_PAIRS, slopes[3:], strict=True):
-        hessian[:, i, j] = hessian[:, j, i] = values / (size[i] * size[j])
-    own = np.linalg.eigh(hessian)[1][:, :, 0].astype(np.float32)
+    hessian = np.empty((6, len(gradient)))
+    for place, ((i, j), values) in enumerate(zip(_PAIRS, slopes[3:], strict=True)):
+        hessian[place] = values / (size[i] * size[j])
+    own = least_direction(hessian).astype(np.float32)
     along = gradient - (gradient * own).sum(-1, keepdims=True) * own
-    hessian -= gradient[:, :, None] * gradient[:, None] / share[:, None, None]
-    normal = np.linalg.eigh(hessian)[1][:, :, 0].astype(np.float32)
+    for place, (i, j) in enumerate(_PAIRS):
+        hessian[place] -= gradient[:, i] * gradient[:, j] / share
+    normal = least_direction(hessian).astype(np.float32)
     return normal, np.linalg.norm(along, axis=-1), (gradient * normal).sum(-1)
