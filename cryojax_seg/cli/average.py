@@ -39,6 +39,8 @@ class Average:
     radius: Annotated[float | None, default("ANGSTROM", "0.7 of half the box edge")] = None
     """Radius of the spherical mask in angstrom."""
     voxel_size: VoxelSize = None
+    report: Annotated[Path | None, default("FILE.html", "none")] = None
+    """Also write a page with slices, a surface and the FSC of the average."""
     overwrite: Overwrite = False
     tilt: TiltOptions = TiltOptions()
 
@@ -69,6 +71,13 @@ def run(options: Average) -> None:
             max_shift=options.max_shift,
             radius=options.radius,
             voxel_size=options.voxel_size,
+        )
+    if options.report is not None:
+        from cryojax_seg import report
+
+        halves = (paths["first"], paths["second"])
+        report.write_average_page(
+            options.report, options.output, halves, paths["scores"], overwrite=options.overwrite
         )
     fewest = particles.FEWEST_FOR_RESOLUTION
     resolution = f"too few for a resolution, which needs {fewest} or more"

@@ -141,7 +141,13 @@ def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[
             progress=progress,
         )
     return report.write_measurements(
-        folder, found, volume, options=plain(options), meshes=options.meshes, rim=options.rim
+        folder,
+        found,
+        volume,
+        options=plain(options),
+        meshes=options.meshes,
+        rim=options.rim,
+        tomogram=options.tomogram and io.read_tomogram(options.tomogram, options.voxel_size),
     )
 
 

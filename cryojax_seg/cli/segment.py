@@ -38,6 +38,8 @@ def run(options: Segment) -> None:
     targets: list[Path] = []
     if not io.is_address(options.output):
         targets = inference.output_paths(sources, options.output, f".labels.{ending}")
+    if options.report is not None and (len(sources) > 1 or not targets):
+        raise ValueError("--report shows the labels of one tomogram in a file of their own")
     untrained = inference.untrained_method(options.model)
     read = [] if untrained else [inference.model_folder(options.model)]
     io.check_places(targets, [*sources, *read])
@@ -68,6 +70,13 @@ def run(options: Segment) -> None:
     console.each(
         rest, _segment, name=_source, prepare=prepare, workers=many.workers, slurm=many.slurm
     )
+    planning = options.dry_run or many.compile_only
+    if options.report is not None and not planning and targets[0].exists():
+        from cryojax_seg import report
+
+        over = options.overwrite or options.resume
+        report.write_segmentation_page(options.report, targets[0], sources[0], overwrite=over)
+        console.say(f"wrote {options.report}")
 
 
 def _into_project(

@@ -160,6 +160,8 @@ class Segment:
     """Segment a tomogram whose voxels are over twice as large or small as those of the model."""
     dry_run: bool = False
     """Print the tiles of each tomogram and the memory that they take, and segment nothing."""
+    report: Annotated[Path | None, default("FILE.html", "none")] = None
+    """Also write a page with slices, projections and surfaces of the labels of one tomogram."""
     resume: Resume = False
     overwrite: Overwrite = False
     allow_module: AllowedModules = ()

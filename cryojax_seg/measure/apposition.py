@@ -11,6 +11,7 @@ from cryojax_seg.measure.thickness import Sheet
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BINS = 40  # of the histogram
+_MOST = 0.9  # share of the area that the histogram shows and a little more
 
 
 class Distances(NamedTuple):
@@ -90,7 +91,8 @@ class Apposition:
         area_share_within: that area over the whole area of the first class; None for an empty
             class.
         contact_area_nm2: the area of the first class that is in contact with the second.
-        histogram: the edges of the bins of distance ("edges_nm") and the area in each ("area_nm2").
+        histogram: the edges of the bins of distance ("edges_nm") and the area in each ("area_nm2"),
+            up to 1.2 times the distance within which 90 % of the area lie.
     """
 
     mean_nm: float | None
@@ -118,9 +120,9 @@ def apposition(
     (8.0, 391, 1.0)
     """
     found = distances(first, second, farthest_nm)
-    counts, edges = np.histogram(
-        found.distance, bins=_BINS, range=(0, farthest_nm), weights=found.area
-    )
+    near = found.quantile(_MOST)
+    reach = farthest_nm if near is None else min(1.2 * near + 1e-6, farthest_nm)
+    counts, edges = np.histogram(found.distance, bins=_BINS, range=(0, reach), weights=found.area)
     total = float(first.area_of_voxel.sum(dtype=np.float64))
     within = float(found.area.sum(dtype=np.float64))
     return Apposition(

@@ -141,6 +141,38 @@ def curves(
     return _svg(draw, title, across, up, (3.4, 3.0))
 
 
+def lines(
+    named: Mapping[str, Curve],
+    title: str,
+    across: str,
+    up: str,
+    colours: Mapping[str, str],
+    level: float,
+) -> str:
+    """Return curves from 0 to the end of their data as an SVG element, with a level to cross.
+
+    Args:
+        named: points ``(x, y)`` of each curve, with y up to 1.
+        title: accessible name of the chart.
+        across, up: labels of the axes.
+        colours: colour of each curve, by name.
+        level: where a dashed line is drawn.
+
+    >>> chart = lines({"fsc": [(0, 1), (2, 0)]}, "FSC", "1/nm", "c", {"fsc": "#2a78d6"}, 0.143)
+    >>> "#2a78d6" in chart
+    True
+    """
+
+    def draw(axes: Any) -> None:
+        axes.axhline(level, color=_INK, linewidth=0.9, linestyle=(0, (4, 4)))
+        for name, points in named.items():
+            axes.plot(*zip(*points, strict=True), color=colours[name], linewidth=1.8)
+        axes.set_xlim(left=0)
+        axes.set_ylim(min(0, *(p[1] for points in named.values() for p in points), -0.05), 1.05)
+
+    return _svg(draw, title, across, up)
+
+
 def _errors(points: Curve) -> tuple[list[float], list[float]]:
     """Return the lengths of error bars below and above the values."""
     return [p[1] - p[2] for p in points], [p[3] - p[1] for p in points]

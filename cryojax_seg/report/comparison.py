@@ -1,23 +1,20 @@
 """Writes the report of a comparison: scores, charts and slices of several methods in one page."""
 
-import base64
 import html
-import io
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cryojax_seg import evaluate
 from cryojax_seg.core import label_names
 from cryojax_seg.report.charts import COLOURS, curves
 from cryojax_seg.report.page import resource
+from cryojax_seg.report.pictures import as_grey, grey_range, jpeg, png
 from cryojax_seg.training import Example
 from cryojax_seg.training.comparison import CrossValidation, HeldOut
 
-EDGE = 384  # pixels of a picture, at most
 PICTURES = {"z": 24, "y": 12, "x": 12}
 # Palette: nothing; found, missed and false where annotated; then each class where it is not.
 PALETTE = (
@@ -157,10 +154,7 @@ def _recall(results: dict[str, HeldOut], example: Example) -> tuple[dict[str, An
 
 
 def _pictures(results: dict[str, HeldOut], example: Example) -> dict[str, list[dict[str, Any]]]:
-    finite = example.volume[np.isfinite(example.volume)]
-    low, high = np.percentile(finite[:: max(1, finite.size // 10**6)], (0.5, 99.5))
-    grey = np.clip((np.nan_to_num(example.volume) - low) / max(high - low, 1e-6) * 255, 0, 255)
-    grey = 255 - grey.astype(np.uint8)  # dark structure, as microscopists know it
+    grey = 255 - as_grey(example.volume, *grey_range(example.volume))  # dark, as in microscopes
     known, truth = example.weights > 0, example.labels
     pictures = {}
     for axis, (name, count) in enumerate(PICTURES.items()):
@@ -173,14 +167,16 @@ def _pictures(results: dict[str, HeldOut], example: Example) -> dict[str, list[d
         pictures[name] = []
         for index in sorted(at):
             cut = tuple(index if a == axis else slice(None) for a in range(3))
-            overlays = {"truth": _png(np.where(known[cut], _own(truth[cut]), 0))}
+            overlays = {"truth": png(np.where(known[cut], _own(truth[cut]), 0), PALETTE)}
             for method, result in results.items():
-                overlays[method] = _png(_outcome(result.predicted[cut], truth[cut], known[cut]))
+                overlays[method] = png(
+                    _outcome(result.predicted[cut], truth[cut], known[cut]), PALETTE
+                )
             pictures[name].append(
                 {
                     "index": index,
                     "annotated": bool(known[cut].all() if axis else known[cut].any()),
-                    "image": _jpeg(grey[cut]),
+                    "image": jpeg(grey[cut]),
                     "overlays": overlays,
                 }
             )
@@ -196,25 +192,3 @@ def _outcome(predicted: np.ndarray, truth: np.ndarray, known: np.ndarray) -> np.
     right = np.where(predicted == truth, 1, np.where(predicted > 0, 3, 2))
     judged = np.where((predicted > 0) | (truth > 0), right, 0)
     return np.where(known, judged, _own(predicted))
-
-
-def _small(image: np.ndarray) -> np.ndarray:
-    step = -(-max(image.shape) // EDGE)
-    return np.ascontiguousarray(image[::step, ::step].astype(np.uint8))
-
-
-def _address(image: Image.Image, kind: str, **options: Any) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _jpeg(image: np.ndarray) -> str:
-    return _address(Image.fromarray(_small(image)), "JPEG", quality=82)
-
-
-def _png(codes: np.ndarray) -> str:
-    image = Image.fromarray(_small(codes)).convert("P")
-    values = [int(c[i : i + 2], 16) for c in PALETTE for i in (1, 3, 5)]
-    image.putpalette(values + [0] * (768 - len(values)))
-    return _address(image, "PNG", transparency=0, optimize=True)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.measurements import (
     number_type,
@@ -17,7 +19,9 @@ from cryojax_seg.io.measurements import (
 from cryojax_seg.io.mesh import MESH_SUFFIXES
 from cryojax_seg.io.mrc import write_mrc
 from cryojax_seg.measure import Measurements
-from cryojax_seg.report.measured import measurement_page
+from cryojax_seg.report.measured import SHOWN, Drawn, measurement_page
+from cryojax_seg.report.slices import MeasuredPlanes, Picture, slices_of
+from cryojax_seg.report.surfaces import surfaces
 
 TABLE, SUMMARY, REPORT = "instances.csv", "summary.json", "report.html"
 _MESHES = tuple(f"meshes/*{suffix}" for suffix in MESH_SUFFIXES)
@@ -32,6 +36,7 @@ def write_measurements(
     options: Mapping[str, Any] | None = None,
     meshes: Literal["ply", "obj", "stl", "glb", "surf"] | None = None,
     rim: Literal["flat", "round"] = "flat",
+    tomogram: Tomogram | None = None,
 ) -> dict[str, Any]:
     """Write the measurements of a label volume into a new folder.
 
@@ -44,6 +49,7 @@ def write_measurements(
         options: plain values that say how it was measured, kept in the summary.
         meshes: format of the meshes of membranes and organelles in ``meshes``; None for none.
         rim: how membrane labels end at open edges, see `measure.measure_classes`.
+        tomogram: what is labelled, to be shown in the report; None for a plain ground.
 
     Returns:
         the summary as it is written: plain values, where what is not finite is None.
@@ -77,7 +83,8 @@ def write_measurements(
     folder.mkdir()
     write_objects(folder / TABLE, rows)
     (folder / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    (folder / REPORT).write_text(measurement_page(summary, rows), "utf-8")
+    drawn = _drawn(found, np.asarray(volume.density), tomogram)
+    (folder / REPORT).write_text(measurement_page(summary, rows, drawn), "utf-8")
     _write_instances(folder / "instances", found, volume)
     if meshes is not None:
         surfaces = {
@@ -87,6 +94,31 @@ def write_measurements(
         }
         write_object_meshes(folder / "meshes", meshes, surfaces, volume.corner())
     return summary
+
+
+def _drawn(found: Measurements, labels: np.ndarray, tomogram: Tomogram | None) -> Drawn:
+    """Return slices, surfaces and thumbnails of the objects."""
+    planes = MeasuredPlanes(found, labels)
+    picture = None if tomogram is None else Picture.of(tomogram.density)
+    thumbnails, places, bodies = {}, {}, []
+    for hue, (name, one) in enumerate(found.classes.items(), 1):
+        for axis, row in zip(one.axes, one.rows, strict=False):
+            middle = axis.at(np.array([axis.length_angstrom / 2]))[0] / (
+                10 * np.array(one.voxel_nm)
+            )
+            z, y, x = np.rint(middle).astype(int).tolist()
+            places[name, row["instance"]] = (z, y, x)
+        if one.axes and not one.boxes:
+            bodies.append((hue, name, (0, 0, 0), labels == one.label))
+        for number, start, mask in one.boxes:
+            inside = np.argwhere(mask)
+            z = int(mask.sum((1, 2)).argmax())
+            y, x = np.rint(inside[:, 1:].mean(0)).astype(int).tolist()
+            places[name, number] = (start[0] + z, start[1] + y, start[2] + x)
+            bodies.append((hue, f"{name} {number}", start, mask))
+        for number, start, mask in one.boxes[:SHOWN]:
+            thumbnails[name, number] = planes.thumbnail(start, mask, hue, picture)
+    return Drawn(slices_of(picture, planes), surfaces(bodies, labels.shape), thumbnails, places)
 
 
 def _write_instances(folder: Path, found: Measurements, volume: Tomogram) -> None:

@@ -2,28 +2,9 @@
 
 from typing import Any
 
+from cryojax_seg.report.units import number, quantity, scale
+
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]  # title, columns, lines
-
-
-def text(value: Any, factor: float = 1.0) -> str:
-    """Return a number as text, with its interval if it has one, which may have no upper limit.
-
-    >>> text({"value": 2000.0, "low": 1000.0, "high": 3000.0}, 1e-3), text(None)
-    ('2 (1 to 3)', '-')
-    >>> text({"value": None, "low": 9.0, "high": None})
-    '- (9 or more)'
-    """
-    if value is None:
-        return "-"
-    if not isinstance(value, dict):
-        return f"{value * factor:.4g}"
-    numbers = [None if v is None else v * factor for v in value.values()]
-    best = "-" if numbers[0] is None else f"{numbers[0]:.4g}"
-    if numbers[1] is None:
-        return best
-    if numbers[2] is None:
-        return f"{best} ({numbers[1]:.4g} or more)"
-    return f"{best} ({numbers[1]:.4g} to {numbers[2]:.4g})"
 
 
 def measurement_tables(summary: dict[str, Any]) -> list[Table]:
@@ -50,33 +31,38 @@ def measurement_tables(summary: dict[str, Any]) -> list[Table]:
 
 
 def _classes(labels: str, classes: dict[str, Any]) -> Table:
+    rows = list(classes.values())
+    areas = [row.get("area_nm2") or row.get("surface_nm2") for row in rows]
+    volumes = [row["volume_nm3"] for row in rows]
+    (by_area, area), (by_volume, volume) = scale(areas, "nm2"), scale(volumes, "nm3")
     lines = [
         (
             name,
             row["kind"],
-            str(row["count"]),
-            text(row.get("area_nm2") or row.get("surface_nm2"), 1e-6),
-            text(row["volume_nm3"], 1e-9),
+            number(row["count"]),
+            quantity(one, by_area),
+            quantity(row["volume_nm3"], by_volume),
         )
-        for name, row in classes.items()
+        for (name, row), one in zip(classes.items(), areas, strict=True)
     ]
-    columns = ("class", "kind", "objects", "area (um^2)", "volume (um^3)")
+    columns = ("class", "kind", "objects", f"area ({area})", f"volume ({volume})")
     return f"{labels}: {len(lines)} classes", columns, lines
 
 
 def _filaments(classes: dict[str, Any]) -> Table:
+    factor, unit = scale([row["total_length_um"] for row in classes.values()], "um")
     lines = [
         (
             name,
-            text(row["total_length_um"]),
-            text(row["length_density_um_per_um3"]),
-            text(row["spacing_nm"]),
-            f"{text(row['order_parameter'])}, by chance {text(row['order_if_random'])}",
+            quantity(row["total_length_um"], factor),
+            quantity(row["length_density_um_per_um3"]),
+            quantity(row["spacing_nm"]),
+            f"{quantity(row['order_parameter'])}, by chance {quantity(row['order_if_random'])}",
             _persistence(row),
         )
         for name, row in classes.items()
     ]
-    columns = ("class", "length (um)", "per volume (um/um^3)", "spacing (nm)", "order")
+    columns = ("class", f"length ({unit})", "per volume (um/um^3)", "spacing (nm)", "order")
     return "filaments", (*columns, "persistence length (um)"), lines
 
 
@@ -84,8 +70,8 @@ def _persistence(row: dict[str, Any]) -> str:
     """Return the persistence length of filaments, or the bound that stands for it."""
     least = row.get("persistence_length_at_least_um")
     if row["persistence_length_um"] is None and least:
-        return f"at least {text(least)}"
-    return text(row["persistence_length_um"])
+        return f"at least {quantity(least)}"
+    return quantity(row["persistence_length_um"])
 
 
 def _complexes(classes: dict[str, Any]) -> Table:
@@ -93,7 +79,7 @@ def _complexes(classes: dict[str, Any]) -> Table:
     for name, row in classes.items():
         pairs = row.get("pair_correlation")
         near, away, inside = (
-            f"{text(row[value])}, by chance {text(row[chance])}" if row[value] else "-"
+            f"{quantity(row[value])}, by chance {quantity(row[chance])}" if row[value] else "-"
             for value, chance in (
                 ("nearest_neighbour_nm", "nearest_neighbour_if_random_nm"),
                 ("membrane_distance_nm", "membrane_distance_if_random_nm"),
@@ -101,12 +87,12 @@ def _complexes(classes: dict[str, Any]) -> Table:
             )
         )
         if not row["nearest_neighbour_nm"] and row["nearest_neighbour_seen_nm"]:
-            near = f"at most {text(row['nearest_neighbour_seen_nm'])}"
+            near = f"at most {quantity(row['nearest_neighbour_seen_nm'])}"
         lines.append(
             (
                 name,
-                text(row["concentration_per_um3"]),
-                text(row["concentration_micromolar"]),
+                quantity(row["concentration_per_um3"]),
+                quantity(row["concentration_micromolar"]),
                 near,
                 "-" if pairs is None else f"{pairs['p_value']:.3g}",
                 away,
@@ -118,6 +104,7 @@ def _complexes(classes: dict[str, Any]) -> Table:
 
 
 def _distances(pairs: list[dict[str, Any]]) -> Table:
+    factor, unit = scale([pair["contact_area_nm2"] for pair in pairs], "nm2")
     lines = []
     for pair in pairs:
         share = pair["area_share_within"]
@@ -126,10 +113,10 @@ def _distances(pairs: list[dict[str, Any]]) -> Table:
                 f"{pair['from']} to {pair['to']}",
                 *(_tenths(pair["quantiles_nm"][q]) for q in ("0.05", "0.5", "0.95")),
                 "-" if share is None else f"{100 * share:.0f} %",
-                text(pair["contact_area_nm2"], 1e-6),
+                quantity(pair["contact_area_nm2"], factor),
             )
         )
-    columns = ("distance (nm)", "5 %", "median", "95 %", "area in reach", "contact (um^2)")
+    columns = ("distance (nm)", "5 %", "median", "95 %", "area in reach", f"contact ({unit})")
     return "between membranes", columns, lines
 
 

@@ -1,0 +1,263 @@
+"""Draws slices and projections of a tomogram with the outlines and numbers of its objects."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from cryojax_seg.core.blocks import Readable
+from cryojax_seg.measure import Measurements
+from cryojax_seg.report.charts import COLOURS
+from cryojax_seg.report.pictures import EDGE, as_grey, grey_range, jpeg, png, rgb
+
+COUNTS = {"z": 24, "y": 12, "x": 12}  # slices of each direction in a page
+_MARKS = 60  # numbers in one picture, of the largest objects
+_THUMBNAIL = 96  # pixels
+_MARGIN = 8  # voxels around an object in its thumbnail
+_EMPTY = 225  # grey of a page without a tomogram
+
+
+@runtime_checkable
+class Planes(Protocol):
+    """Tells which object and class each voxel of a slice or a projection belongs to."""
+
+    shape: tuple[int, int, int]
+
+    def plane(self, axis: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the class (1, 2, ... in the order of colours) and the object of each voxel."""
+        ...
+
+    def projection(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same along an axis, of the object nearest to the viewer."""
+        ...
+
+    def number(self, own: int) -> str:
+        """Return the number that an object of `plane` has in the tables; empty for none."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MeasuredPlanes:
+    """Draws measured objects from their boxes, and classes without boxes from the labels."""
+
+    found: Measurements
+    labels: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        z, y, x = self.labels.shape
+        return z, y, x
+
+    def _objects(self):
+        """Yield hue, own number, start and mask of each object, and its number in the tables."""
+        own = 0
+        for hue, one in enumerate(self.found.classes.values(), 1):
+            for number, start, mask in one.boxes:
+                own += 1
+                yield hue, own, start, mask, number
+
+    def number(self, own: int) -> str:
+        return str(self._numbers[own])
+
+    @functools.cached_property
+    def _numbers(self) -> dict[int, int]:
+        return {own: number for _, own, _, _, number in self._objects()}
+
+    def plane(self, axis: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        across = [n for a, n in enumerate(self.shape) if a != axis]
+        hues, owns = np.zeros(across, np.uint8), np.zeros(across, np.int32)
+        own_labels = np.take(self.labels, index, axis)
+        for hue, one in enumerate(self.found.classes.values(), 1):
+            if not one.boxes and one.axes:
+                hues[own_labels == one.label] = hue
+        for hue, own, start, mask, _ in self._objects():
+            if start[axis] <= index < start[axis] + mask.shape[axis]:
+                _paint(hues, owns, axis, start, np.take(mask, index - start[axis], axis), hue, own)
+        return hues, owns
+
+    def projection(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        across = [n for a, n in enumerate(self.shape) if a != axis]
+        hues, owns = np.zeros(across, np.uint8), np.zeros(across, np.int32)
+        for hue, one in enumerate(self.found.classes.values(), 1):
+            if not one.boxes and one.axes:
+                hues[(self.labels == one.label).any(axis)] = hue
+        largest_first = sorted(self._objects(), key=lambda o: -o[3].size)
+        for hue, own, start, mask, _ in largest_first:
+            _paint(hues, owns, axis, start, mask.any(axis), hue, own)
+        return hues, owns
+
+    def thumbnail(self, start: Sequence[int], mask: np.ndarray, hue: int, volume: Any) -> str:
+        """Return a picture of an object in the z slice in which it is largest, as a data URL."""
+        at = int(mask.sum((1, 2)).argmax())
+        inside = np.argwhere(mask[at])
+        low = np.maximum(inside.min(0) - _MARGIN + start[1:], 0)
+        high = np.minimum(inside.max(0) + 1 + _MARGIN + start[1:], self.shape[1:])
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        here = np.zeros(self.shape[1:], bool)
+        _paint(here, here, 0, (0, *start[1:]), mask[at], True, True)
+        image = _section(volume, 0, start[0] + at, box)
+        colour = np.repeat(image[..., None], 3, -1)
+        colour[outlines(here[box].astype(np.int32))] = rgb(COLOURS[(hue - 1) % len(COLOURS)])
+        picture = Image.fromarray(colour)
+        factor = _THUMBNAIL / max(picture.size)
+        size = tuple(max(1, round(n * factor)) for n in picture.size)
+        return jpeg(np.asarray(picture.resize(size, Image.Resampling.BILINEAR)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelPlanes:
+    """Draws the classes of a label volume that may stay on disk, without numbers."""
+
+    labels: Readable
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        z, y, x = self.labels.shape
+        return z, y, x
+
+    def number(self, own: int) -> str:
+        return ""
+
+    def plane(self, axis: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        cut = tuple(index if a == axis else slice(None) for a in range(3))
+        values = np.maximum(np.asarray(self.labels[cut]), 0).astype(np.uint8)
+        return values, np.zeros(values.shape, np.int32)
+
+    def projection(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        across = [n for a, n in enumerate(self.shape) if a != axis]
+        found = np.zeros(across, np.uint8)
+        for z in range(self.shape[0]):
+            section = np.maximum(np.asarray(self.labels[z]), 0).astype(np.uint8)
+            if axis == 0:
+                found = np.where(found > 0, found, section)
+            else:
+                found[z] = section.max(axis - 1)
+        return found, np.zeros(found.shape, np.int32)
+
+
+def slices_of(volume: Any, planes: Planes) -> dict[str, list[dict[str, Any]]]:
+    """Return pictures of slices along z, y and x, and of projections ("zp", "yp", "xp").
+
+    Args:
+        volume: a `Picture`, or None for objects on a plain ground.
+        planes: the objects.
+
+    Returns:
+        for each direction its pictures: "at" (the index), "image", "overlay" (data URLs) and
+        "marks", the numbers of objects with their places in percent of width and height.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for axis, (name, count) in enumerate(COUNTS.items()):
+        size = planes.shape[axis]
+        at = np.unique(np.linspace(0, size - 1, min(count, size)).round().astype(int)).tolist()
+        found[name] = [
+            _picture(_section(volume, axis, i, planes=planes), *planes.plane(axis, i), planes)
+            | {"at": i}
+            for i in at
+        ]
+        grey = _projected(volume, axis, planes)
+        found[f"{name}p"] = [_picture(grey, *planes.projection(axis), planes) | {"at": 0}]
+    return found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+    """Holds a tomogram with the densities that become black and white.
+
+    Attributes:
+        density: ``(z, y, x)``, which may stay on disk.
+        limits: the densities of black and white; structure is dark on disk, and stays so.
+    """
+
+    density: Any
+    limits: tuple[float, float]
+
+    @staticmethod
+    def of(density: Any) -> "Picture":
+        """Return the picture of a volume, with its own limits."""
+        return Picture(density, grey_range(density))
+
+
+def outlines(owns: np.ndarray) -> np.ndarray:
+    """Return the pixels of objects that have another object or none beside them.
+
+    >>> int(outlines(np.pad(np.ones((3, 3), int), 1)).sum())
+    8
+    """
+    padded = np.pad(owns, 1, mode="edge")
+    edge = np.zeros(owns.shape, bool)
+    for shift in ((0, 1), (2, 1), (1, 0), (1, 2)):
+        y, x = (slice(s, s + n) for s, n in zip(shift, owns.shape, strict=True))
+        edge |= padded[y, x] != owns
+    return edge & (owns > 0)
+
+
+def _picture(grey: np.ndarray, hues: np.ndarray, owns: np.ndarray, planes: Planes):
+    """Return image, overlay and marks of one slice."""
+    step = -(-max(grey.shape) // EDGE)
+    few, own = hues[::step, ::step], owns[::step, ::step]
+    edge = outlines(np.where(few > 0, own * 256 + few, 0).astype(np.int64))
+    marks = []
+    present = np.unique(own[own > 0])
+    if present.size:
+        areas = np.bincount(own.ravel())
+        present = present[np.argsort(-areas[present])][:_MARKS]
+        for one, (y, x) in zip(
+            present.tolist(), ndimage.center_of_mass(own > 0, own, present), strict=True
+        ):
+            place = (100 * (x + 0.5) / own.shape[1], 100 * (y + 0.5) / own.shape[0])
+            hue = int(few[own == one][0])
+            marks.append([planes.number(one), hue, round(place[0], 1), round(place[1], 1)])
+    overlay = png(np.where(edge, _hue(few), 0), ("#000000", *COLOURS))
+    return {"image": jpeg(grey), "overlay": overlay, "marks": marks}
+
+
+def _hue(hues: np.ndarray) -> np.ndarray:
+    return np.where(hues > 0, 1 + (hues.astype(int) - 1) % len(COLOURS), 0)
+
+
+def _section(
+    volume: Picture | None, axis: int, index: int, box: Any = None, planes: Planes | None = None
+) -> np.ndarray:
+    """Return the mean of three slices as bytes."""
+    if volume is None:
+        if box is not None:
+            return np.full([s.stop - s.start for s in box], _EMPTY, np.uint8)
+        assert planes is not None
+        return np.full([n for a, n in enumerate(planes.shape) if a != axis], _EMPTY, np.uint8)
+    size = volume.density.shape[axis]
+    part = slice(max(0, index - 1), min(size, index + 2))
+    cut = tuple(part if a == axis else slice(None) for a in range(3))
+    if box is not None:
+        cut = (part, *box)
+    values = np.asarray(volume.density[cut], np.float32).mean(axis)
+    low, high = volume.limits
+    middle, half = (low + high) / 2, 0.7 * (high - low) / 2  # the mean has less noise
+    return as_grey(values, middle - half, middle + half)
+
+
+def _projected(volume: Picture | None, axis: int, planes: Planes) -> np.ndarray:
+    """Return the mean along an axis as bytes, of every few slices of a large volume."""
+    if volume is None:
+        return _section(None, axis, 0, planes=planes)
+    step = max(1, volume.density.shape[0] // 64)
+    depth = range(0, volume.density.shape[0], step if axis == 0 else 1)
+    sections = (np.nan_to_num(np.asarray(volume.density[z], np.float32)) for z in depth)
+    if axis == 0:
+        image = sum(sections) / len(depth)
+    else:
+        image = np.stack([section.mean(axis - 1) for section in sections])
+    low, high = np.percentile(image, (0.5, 99.5)).tolist()
+    return as_grey(image, low, max(high, low + 1e-6))
+
+
+def _paint(hues, owns, axis: int, start: Sequence[int], part: np.ndarray, hue, own) -> None:
+    """Write an object into a slice, where its part is not empty."""
+    corner = [s for a, s in enumerate(start) if a != axis]
+    box = tuple(slice(s, s + n) for s, n in zip(corner, part.shape, strict=True))
+    hues[box][part] = hue
+    owns[box][part] = own
