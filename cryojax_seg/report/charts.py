@@ -67,8 +67,13 @@ def histogram(
     ('<svg', True)
     """
 
+    from matplotlib.ticker import MaxNLocator
+
     def draw(axes: Any) -> None:
         axes.stairs(heights, edges, fill=True, color=colour)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        if all(float(h).is_integer() for h in heights):
+            axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0, 1.05 * max(heights) or 1.0)
         axes.grid(visible=False, axis="x")

@@ -14,7 +14,8 @@ from cryojax_seg.report.scene import scene
 from cryojax_seg.report.units import number, plain, pretty, quantity, scale
 
 SHOWN = 40  # objects of a class in the table of the page; the file has all
-_FEWEST = 3  # objects in a histogram
+_FEWEST = 5  # objects in a histogram
+_MOST = 0.98  # share of the objects that a histogram shows where few are far larger
 _GAP, _CONTACT = "distance_to_", "contact_with_"
 _NOTES = {
     "filaments": "Spacing is from axis to axis; an order of 1 is parallel, 0 is none.",
@@ -90,7 +91,7 @@ def measurement_page(
     for name, columns, lines in measurement_tables(summary):
         note = _NOTES.get(name, "")
         body.append(section(name.capitalize() if note else "Classes", table(columns, lines), note))
-    charts = _size_charts(summary, rows)
+    charts, gaps = _size_charts(summary, rows)
     charts += [_distance_chart(i, pair) for i, pair in enumerate(summary["distances"])]
     charts += [
         _pair_chart(i, name, row["pair_correlation"])
@@ -99,6 +100,9 @@ def measurement_page(
     ]
     if charts:
         body.append(f'<section class="charts">{"".join(charts)}</section>')
+    if gaps:
+        drawn_gaps = f'<div class="charts">{"".join(gaps)}</div>'
+        body.append(f"<details><summary>Distances of objects</summary>{drawn_gaps}</details>")
     for name, values in summary["classes"].items():
         own = [row for row in rows if row["class"] == name]
         if own:
@@ -126,7 +130,9 @@ def _objects(rows: list[dict[str, Any]], drawn: Drawn | None) -> str:
     columns = [("object", [_link(row, drawn) for row in rows])]
     if drawn is not None and any(_key(row) in drawn.thumbnails for row in rows):
         columns.insert(0, ("picture", [_thumbnail(row, drawn) for row in rows]))
-    places = [", ".join(number(row.get(f"{a}_nm"), 4) for a in "zyx") for row in rows]
+    places = [
+        ", ".join(f"{row[f'{a}_nm']:.0f}" for a in "zyx") if "z_nm" in row else "-" for row in rows
+    ]
     if any("z_nm" in row for row in rows):
         columns.append(("z, y, x (nm)", places))
     for key, head, stored in _COLUMNS:
@@ -143,18 +149,27 @@ def _objects(rows: list[dict[str, Any]], drawn: Drawn | None) -> str:
         columns.append((f"{head} ({unit})" if unit else head, cells))
     if any("side" in row for row in rows):
         columns.append(("lies in", [_host(row) for row in rows]))
+    relations = [next(column for column in columns if column[0] == "object")]
     for name in dict.fromkeys(_other(key) for row in rows for key in row if key.startswith(_GAP)):
         parts = [
             [row.get(f"{_GAP}{name}_{w}_nm") for w in ("min", "mean", "centre")] for row in rows
         ]
         cells = ["-" if p[0] is None else " / ".join(number(v) for v in p) for p in parts]
-        columns.append((f"to {name}: least / mean / from centre (nm)", cells))
+        relations.append((f"to {name}: least / mean / from centre (nm)", cells))
         for unit, stored in (("nm2", "nm2"), ("nm", "nm")):
             touching = [row.get(f"{_CONTACT}{name}_{unit}") for row in rows]
             if any(touching):
                 factor, shown = scale(touching, stored)
                 cells = [quantity(value, factor) for value in touching]
-                columns.append((f"contact with {name} ({shown})", cells))
+                relations.append((f"contact with {name} ({shown})", cells))
+    shown = _table(columns)
+    if len(relations) > 1:
+        inner = _table(relations)
+        shown += f"<details><summary>Distances and contacts</summary>{inner}</details>"
+    return shown
+
+
+def _table(columns: list[tuple[str, list[str]]]) -> str:
     heads, cells = zip(*columns, strict=True)
     return table(heads, list(zip(*cells, strict=True)), "objects")
 
@@ -200,9 +215,11 @@ def _other(key: str) -> str:
     return key.removeprefix(_GAP).rsplit("_", 2)[0]
 
 
-def _size_charts(summary: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+def _size_charts(
+    summary: dict[str, Any], rows: list[dict[str, Any]]
+) -> tuple[list[str], list[str]]:
     """Return histograms of the size of the objects of each class, and of their least distances."""
-    found = []
+    sizes, gaps = [], []
     for place, name in enumerate(summary["classes"]):
         own = [row for row in rows if row["class"] == name]
         wanted = [next((key for key in _SIZES if any(row.get(key) for row in own)), "")]
@@ -213,20 +230,23 @@ def _size_charts(summary: dict[str, Any], rows: list[dict[str, Any]]) -> list[st
         for key in wanted:
             values = [plain(row.get(key)) for row in own]
             numbers = [float(value) for value in values if value is not None]
-            if len(numbers) < _FEWEST or not key:
+            if len(numbers) < _FEWEST or not key or max(numbers) == min(numbers):
                 continue
             stored = key.rsplit("_", 1)[1]
             factor, unit = scale(numbers, stored)
             what = f"least distance to {_other(key)}" if key.startswith(_GAP) else key.split("_")[0]
+            found = gaps if key.startswith(_GAP) else sizes
             found.append(_counts(np.array(numbers) * factor, name, what, pretty(unit), place))
-    return found
+    return sizes, gaps
 
 
 def _counts(values: np.ndarray, name: str, what: str, unit: str, place: int) -> str:
     """Return a histogram with an axis that fits the data, from 0 where they nearly begin there."""
     low, high = float(values.min()), float(values.max())
     low = 0.0 if low < 0.3 * high else low
-    high = high if high > low else low + 1.0
+    most = float(np.quantile(values, _MOST))
+    beyond = values > 1.2 * most if high > 3 * most > 0 else values > high
+    high = 1.2 * most if beyond.any() else high
     bins = int(np.clip(2 * np.sqrt(values.size), 5, 30))
     heights, edges = np.histogram(values, bins=bins, range=(low, high))
     title = f"{name}: {what}"
@@ -234,7 +254,9 @@ def _counts(values: np.ndarray, name: str, what: str, unit: str, place: int) -> 
         edges.tolist(), heights.tolist(), title, f"{what} ({unit})", "objects",
         COLOURS[place % len(COLOURS)],
     )  # fmt: skip
-    middle = f"{values.size} objects, median {number(float(np.median(values)))} {unit}."
+    middle = f"{values.size:,} objects, median {number(float(np.median(values)))} {unit}."
+    if beyond.any():
+        middle += f" {np.count_nonzero(beyond):,} are larger, up to {number(values.max().item())}."
     return figure(title, middle, chart)
 
 

@@ -107,6 +107,7 @@ function surfaces() {
   const middle = data.shape.map(n => n / 2);
   gl.uniform3fv(uniform("middle"), middle);
   const reach = Math.hypot(...middle);
+  const hidden = new Set();
   let across = -0.6, up = -0.9, zoom = 0.95, picked = null;
 
   function draw() {
@@ -122,6 +123,7 @@ function surfaces() {
     const least = Math.min(width, height);
     gl.uniform2f(uniform("size"), zoom * least / width / reach, zoom * least / height / reach);
     for (const part of data.parts) {
+      if (hidden.has(part.hue)) continue;
       const rgb = [1, 3, 5].map(i => parseInt(colour(part.hue).slice(i, i + 2), 16) / 255);
       const faint = picked && picked !== part.name ? 0.35 : 1;
       gl.uniform3fv(uniform("hue"), rgb.map(v => v * faint + 0.5 * (1 - faint)));
@@ -158,6 +160,11 @@ function surfaces() {
     up += turns[1];
     draw();
   };
+  for (const box of document.querySelectorAll("input[data-hue]")) {
+    const change = () => { hidden[box.checked ? "delete" : "add"](Number(box.dataset.hue)); };
+    box.onchange = () => { change(); draw(); };
+    change();
+  }
   new ResizeObserver(draw).observe(canvas);
   byId("all").onclick = () => { picked = null; zoom = 0.95; draw(); };
   return { pick(name) { picked = data.parts.some(p => p.name === name) ? name : null; draw(); } };

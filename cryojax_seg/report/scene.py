@@ -1,5 +1,6 @@
 """Builds the part of a page that shows objects in slices, in projections and as surfaces."""
 
+import collections
 import html
 import json
 from collections.abc import Sequence
@@ -7,6 +8,8 @@ from typing import Any
 
 from cryojax_seg.report.charts import COLOURS
 from cryojax_seg.report.page import resource, section
+
+_CROWD = 150  # objects of a class
 
 
 def scene(
@@ -44,13 +47,27 @@ def scene(
         else "Slices are means of three.",
     )
     if surfaces is not None:
+        hues = _hues(surfaces, classes)
         body += section(
             "Surfaces",
             '<canvas id="surface" tabindex="0" aria-label="surfaces of the objects"></canvas>'
-            '<div class="controls"><button type="button" id="all">all objects</button></div>',
+            '<div class="controls"><button type="button" id="all">all objects</button>'
+            f"{hues}</div>",
             "Drag or use the arrow keys to turn, scroll or pinch to zoom. Surfaces are coarse.",
         )
-    data = {"slices": pictures, "surfaces": surfaces, "colours": list(COLOURS)}
+    data: dict[str, Any] = {"slices": pictures, "surfaces": surfaces, "colours": list(COLOURS)}
     text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     scripts = f"<script>const SCENE = {text};</script><script>{resource('scene.js')}</script>"
     return body, scripts
+
+
+def _hues(surfaces: dict[str, Any], classes: Sequence[str]) -> str:
+    """Return a box for each class that shows or hides it; large crowds are hidden at first."""
+    counts = collections.Counter(part["hue"] for part in surfaces["parts"])
+    return "".join(
+        f'<label><input type="checkbox" data-hue="{hue}"'
+        f"{' checked' if count <= _CROWD or len(counts) == 1 else ''}>"
+        f'<span class="swatch" style="background:{COLOURS[(hue - 1) % len(COLOURS)]}"></span>'
+        f"{html.escape(classes[hue - 1])}</label>"
+        for hue, count in sorted(counts.items())
+    )

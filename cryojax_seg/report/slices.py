@@ -15,9 +15,12 @@ from cryojax_seg.report.charts import COLOURS
 from cryojax_seg.report.pictures import EDGE, as_grey, grey_range, jpeg, png, rgb
 
 COUNTS = {"z": 24, "y": 12, "x": 12}  # slices of each direction in a page
-_MARKS = 60  # numbers in one picture, of the largest objects
+_MARKS = 25  # numbers in one picture, of the largest objects
+_WIDE = 0.04  # of the picture: the width of an object that gets a number
+_BORDER = 2.5  # percent of the picture, beside which no number stands
 _THUMBNAIL = 96  # pixels
 _MARGIN = 8  # voxels around an object in its thumbnail
+_CROWD = 0.3  # share of a projection that complexes may cover
 _EMPTY = 225  # grey of a page without a tomogram
 
 
@@ -86,9 +89,26 @@ class MeasuredPlanes:
             if not one.boxes and one.axes:
                 hues[(self.labels == one.label).any(axis)] = hue
         largest_first = sorted(self._objects(), key=lambda o: -o[3].size)
+        crowds = self._crowds(axis)
         for hue, own, start, mask, _ in largest_first:
-            _paint(hues, owns, axis, start, mask.any(axis), hue, own)
+            if hue not in crowds:
+                _paint(hues, owns, axis, start, mask.any(axis), hue, own)
         return hues, owns
+
+    def _crowds(self, axis: int) -> set[int]:
+        """Return the classes of complexes that would hide all others in a projection."""
+        shown = {}
+        for hue, _, start, mask, _ in self._objects():
+            if hue not in shown:
+                across = [n for a, n in enumerate(self.shape) if a != axis]
+                shown[hue] = np.zeros(across, bool)
+            _paint(shown[hue], shown[hue], axis, start, mask.any(axis), True, True)
+        kinds = [one.kind for one in self.found.classes.values()]
+        return {
+            hue
+            for hue, covered in shown.items()
+            if kinds[hue - 1] == "complex" and covered.mean() > _CROWD and len(kinds) > 1
+        }
 
     def thumbnail(self, start: Sequence[int], mask: np.ndarray, hue: int, volume: Any) -> str:
         """Return a picture of an object in the z slice in which it is largest, as a data URL."""
@@ -206,10 +226,12 @@ def _picture(grey: np.ndarray, hues: np.ndarray, owns: np.ndarray, planes: Plane
     if present.size:
         areas = np.bincount(own.ravel())
         present = present[np.argsort(-areas[present])][:_MARKS]
+        present = present[areas[present] >= (_WIDE * max(own.shape)) ** 2]
         for one, (y, x) in zip(
             present.tolist(), ndimage.center_of_mass(own > 0, own, present), strict=True
         ):
             place = (100 * (x + 0.5) / own.shape[1], 100 * (y + 0.5) / own.shape[0])
+            place = tuple(min(max(p, _BORDER), 100 - _BORDER) for p in place)
             hue = int(few[own == one][0])
             marks.append([planes.number(one), hue, round(place[0], 1), round(place[1], 1)])
     overlay = png(np.where(edge, _hue(few), 0), ("#000000", *COLOURS))
