@@ -69,7 +69,7 @@ def test_the_page_links_each_object_and_mixes_no_units(scene, tmp_path):
     report.write_measurements(tmp_path / "m", found, volume, tomogram=tomogram)
     page = (tmp_path / "m" / "report.html").read_text()
     assert not re.search(r"https?://(?!www\.w3\.org)", page) and page.count("data:image/jpeg") > 50
-    assert page.count('<a href="#slices"') == 3 and 'data-name="granule 1"' in page
+    assert page.count('<a href="#slices"') == 6 and 'data-name="granule 1"' in page
     assert page.count('<img src="data:image/jpeg') == 3  # thumbnails
     data = json.loads(re.search(r"const SCENE = (.*?);</script>", page)[1])
     assert [p["name"] for p in data["surfaces"]["parts"]] == [
