@@ -65,7 +65,9 @@ def oriented_normals(sheet: Sheet) -> np.ndarray:
     return (normal * sign[:, None]).astype(np.float32)
 
 
-def sheet_curvature(sheet: Sheet, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sheet_curvature(
+    sheet: Sheet, normal: np.ndarray, at: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and Gaussian curvature at the points of a sheet.
 
     They follow from the change of its normals, as the half trace and the determinant of the shape
@@ -75,6 +77,7 @@ def sheet_curvature(sheet: Sheet, normal: np.ndarray) -> tuple[np.ndarray, np.nd
     Args:
         sheet: a sheet of `membrane_sheet`.
         normal: its `oriented_normals`.
+        at: indices ``(n,)`` of the points where it is needed; None for all.
 
     Returns:
         two arrays ``(n,)``; the mean curvature is positive where the normals diverge, as on a
@@ -88,7 +91,8 @@ def sheet_curvature(sheet: Sheet, normal: np.ndarray) -> tuple[np.ndarray, np.nd
     (1.0, 1.1)
     """
     count = len(normal)
-    mean, gaussian = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    at = np.arange(count) if at is None else np.asarray(at)
+    mean, gaussian = np.zeros(at.size, np.float32), np.zeros(at.size, np.float32)
     if count < 8:
         return mean, gaussian
     tree = KDTree(sheet.middle)
@@ -97,8 +101,9 @@ def sheet_curvature(sheet: Sheet, normal: np.ndarray) -> tuple[np.ndarray, np.nd
     first /= np.linalg.norm(first, axis=1, keepdims=True)
     second = np.cross(normal, first)
     rng = np.random.default_rng(0)
-    for begin in range(0, count, 20_000):
-        part = slice(begin, min(begin + 20_000, count))
+    for begin in range(0, at.size, 20_000):
+        places = slice(begin, min(begin + 20_000, at.size))
+        part = at[places]
         most = min(4 * _MOST, count)
         widest = _WIDEST * sheet.window
         distance, near = tree.query(sheet.middle[part], most, distance_upper_bound=widest)
@@ -113,8 +118,8 @@ def sheet_curvature(sheet: Sheet, normal: np.ndarray) -> tuple[np.ndarray, np.nd
         gram = np.einsum("nk,nka,nkb->nab", weight, u, u)
         gram += 1e-6 * np.eye(2) * (np.trace(gram, axis1=1, axis2=2) + 1e-6)[:, None, None]
         shape = np.linalg.solve(gram, np.einsum("nk,nka,nkb->nab", weight, u, v))
-        mean[part] = np.trace(shape, axis1=1, axis2=2) / 2
-        gaussian[part] = np.linalg.det(shape)
+        mean[places] = np.trace(shape, axis1=1, axis2=2) / 2
+        gaussian[places] = np.linalg.det(shape)
     return mean, gaussian
 
 
