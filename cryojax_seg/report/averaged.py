@@ -1,6 +1,5 @@
 """Writes the report of an average: its slices, its projections, and the FSC of its halves."""
 
-import json
 import math
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from cryojax_seg import io
 from cryojax_seg.io.files import PathLike, atomic_write
+from cryojax_seg.io.plain import read_json_object
 from cryojax_seg.report.charts import COLOURS, lines
 from cryojax_seg.report.page import figure, page, section
 from cryojax_seg.report.pictures import as_grey, grey_range, jpeg
@@ -35,7 +35,7 @@ def write_average_page(
     Raises:
         FileError: if a volume cannot be read, or the file exists.
 
-    >>> import tempfile
+    >>> import json, tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> blob = np.exp(-np.square(np.indices((8, 8, 8)) - 4).sum(0) / 8).astype(np.float32)
     >>> halves = (folder / "one.mrc", folder / "two.mrc")
@@ -50,7 +50,7 @@ def write_average_page(
     """
     volume = io.read_tomogram(average)
     density = np.asarray(volume.density, np.float32)
-    found = json.loads(Path(scores).read_text())
+    found = read_json_object(Path(scores))
     level = float(density.mean() + _DEVIATIONS * density.std())
     inside = density > level
     planes = LabelPlanes(inside.astype(np.int8))

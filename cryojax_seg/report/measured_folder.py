@@ -19,13 +19,14 @@ from cryojax_seg.io.measurements import (
 from cryojax_seg.io.mesh import MESH_SUFFIXES
 from cryojax_seg.io.mrc import write_mrc
 from cryojax_seg.measure import Measurements
+from cryojax_seg.report.handing_on import HANDED_ON, write_scenes
 from cryojax_seg.report.measured import SHOWN, Drawn, measurement_page
 from cryojax_seg.report.slices import MeasuredPlanes, Picture, slices_of
 from cryojax_seg.report.surfaces import surfaces
 
 TABLE, SUMMARY, REPORT = "instances.csv", "summary.json", "report.html"
 _MESHES = tuple(f"meshes/*{suffix}" for suffix in MESH_SUFFIXES)
-MEASUREMENT_FILES = (TABLE, SUMMARY, REPORT, "instances/*.mrc", *_MESHES)
+MEASUREMENT_FILES = (TABLE, SUMMARY, REPORT, *HANDED_ON, "instances/*.mrc", *_MESHES)
 
 
 def write_measurements(
@@ -65,7 +66,7 @@ def write_measurements(
     >>> write_measurements(folder, found, volume)["classes"]["vesicle"]["count"]
     1
     >>> sorted(path.name for path in folder.iterdir())
-    ['instances', 'instances.csv', 'report.html', 'summary.json']
+    ['README.txt', 'instances', 'instances.csv', 'report.html', 'scene.cxc', 'scene_napari.py', ...
     """
     summary = {
         "labels": volume.name,
@@ -93,6 +94,7 @@ def write_measurements(
             if one.kind in ("membrane", "organelle")
         }
         write_object_meshes(folder / "meshes", meshes, surfaces, volume.corner())
+    write_scenes(folder, list(found.classes), tomogram and tomogram.name)
     return summary
 
 
