@@ -14,7 +14,7 @@ _README = """\
 instances.csv has a row for each object and summary.json the totals; report.html shows both.
 instances/CLASS.mrc holds for each voxel the number of its object in the table.
 scene.cxc opens in ChimeraX, and `python scene_napari.py` in napari (pip install napari mrcfile).
-Surfaces in meshes/ (measure --meshes) are in angstrom, in the frame of the tomogram.
+Surfaces in meshes/, if there are any, are in angstrom, in the frame of the tomogram.
 """
 _START = '''\
 """Shows the tomogram and the numbered objects in napari; run it with Python."""
