@@ -1,6 +1,6 @@
 """What do the built-in models find in tomograms that nobody annotated?
 
-    python experiments/pretrained.py           # 30 CPU-minutes
+    python experiments/pretrained.py           # 20 minutes on 2 cores
     python experiments/pretrained.py --tiny    # a minute, for the tests
 
 The models of the package learned from phantoms of the preset ``varied`` alone. Here they segment:
@@ -17,6 +17,15 @@ its flips. Dice is that of these labels, the best Dice that of the threshold tha
 truth best, and the average precision does not depend on a threshold. Intervals are over scenes
 (Student's t). Beside the result lie three figures: scores, curves of precision over recall with
 those of recall over visibility, and pictures of slices with the outlines of what was found.
+
+The recorded result is that of smaller scenes, ``--shape 64 96 96``.
+
+Learned: on presets that it never saw, `membrane` has a mean Dice of 0.83 to 0.91 (three scenes
+each; the intervals of organelles and crowded are wide) and an average precision of 0.92 to 0.98,
+and finds hardly visible membrane of organelles half as often as visible one. Its Dice falls by less
+than 0.01 at voxels of 7 and 15 angstrom. `microtubule` has 0.75 to 0.80 on presets. On the real
+microtubule it is precise and incomplete (precision 0.97, recall 0.62), and misses its goal. `cell`
+is 0.04 to 0.14 behind both, finds macromolecules among few others, and no actin.
 """
 
 import dataclasses
