@@ -99,7 +99,7 @@ def objective_of(variant: Variant) -> losses.Objective | None:
     if variant == "plain":
         return None
     plain = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
-    insist = losses.visibility_weighted(plain, 2.0, thickness=2.0)
+    insist = losses.visibility_weighted(plain, 2.0, thickness_angstrom=20.0)
     return insist if variant == "insist" else losses.add(insist, losses.equivariant())
 
 

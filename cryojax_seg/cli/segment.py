@@ -38,7 +38,7 @@ def run(options: Segment) -> None:
     targets: list[Path] = []
     if not io.is_address(options.output):
         targets = inference.output_paths(sources, options.output, f".labels.{ending}")
-    if options.report is not None and (len(sources) > 1 or not targets):
+    if options.report is not None and (len(sources) != 1 or not targets):
         raise ValueError("--report shows the labels of one tomogram in a file of their own")
     untrained = inference.untrained_method(options.model)
     read = [] if untrained else [inference.model_folder(options.model)]

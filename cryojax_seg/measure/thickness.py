@@ -117,10 +117,10 @@ def membrane_sheet(mask: MaskArray, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> Sh
     while window < largest and guess >= 2**0.25 * window / _PER_THICKNESS:
         window *= math.sqrt(2)
     while True:
-        index, *others = _measure(mask, size, window)
-        typical = float(np.median(others[1]))
+        index, normal, thickness, edge, middle = _measure(mask, size, window)
+        typical = float(np.median(thickness))
         if window >= largest or typical < 2**0.25 * window / _PER_THICKNESS:
-            return Sheet(index, *others, window, volume)
+            return Sheet(index, normal, thickness, edge, middle, window, volume)
         window *= math.sqrt(2)
 
 
@@ -187,7 +187,7 @@ def _averaged(
     mask: np.ndarray, size: np.ndarray, window: float, index: np.ndarray, *fields: np.ndarray
 ) -> np.ndarray:
     """Return the quotient of the means of two fields on the mask in a window around each voxel."""
-    flat = np.ravel_multi_index(tuple(index.T), mask.shape)
+    flat = np.atleast_1d(np.ravel_multi_index(tuple(index.T), mask.shape))
     order = np.argsort(flat)
     found = np.zeros(len(flat), np.float32)
     radius = _radius(size, _AVERAGE_CUTOFF / _AVERAGE * window)

@@ -68,6 +68,6 @@ def _hues(surfaces: dict[str, Any], classes: Sequence[str]) -> str:
         f'<label><input type="checkbox" data-hue="{hue}"'
         f"{' checked' if count <= _CROWD or len(counts) == 1 else ''}>"
         f'<span class="swatch" style="background:{COLOURS[(hue - 1) % len(COLOURS)]}"></span>'
-        f"{html.escape(classes[hue - 1])}</label>"
+        f"{html.escape(str(classes[hue - 1]))}</label>"
         for hue, count in sorted(counts.items())
     )

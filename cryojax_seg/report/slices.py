@@ -28,7 +28,10 @@ _EMPTY = 225  # grey of a page without a tomogram
 class Planes(Protocol):
     """Tells which object and class each voxel of a slice or a projection belongs to."""
 
-    shape: tuple[int, int, int]
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the shape of the volume."""
+        ...
 
     def plane(self, axis: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the class (1, 2, ... in the order of colours) and the object of each voxel."""
@@ -92,7 +95,7 @@ class MeasuredPlanes:
         crowds = self._crowds(axis)
         for hue, own, start, mask, _ in largest_first:
             if hue not in crowds:
-                _paint(hues, owns, axis, start, mask.any(axis), hue, own)
+                _paint(hues, owns, axis, start, np.asarray(mask.any(axis)), hue, own)
         return hues, owns
 
     def _crowds(self, axis: int) -> set[int]:
@@ -102,7 +105,7 @@ class MeasuredPlanes:
             if hue not in shown:
                 across = [n for a, n in enumerate(self.shape) if a != axis]
                 shown[hue] = np.zeros(across, bool)
-            _paint(shown[hue], shown[hue], axis, start, mask.any(axis), True, True)
+            _paint(shown[hue], shown[hue], axis, start, np.asarray(mask.any(axis)), True, True)
         kinds = [one.kind for one in self.found.classes.values()]
         return {
             hue
@@ -124,8 +127,8 @@ class MeasuredPlanes:
         colour[outlines(here[box].astype(np.int32))] = rgb(COLOURS[(hue - 1) % len(COLOURS)])
         picture = Image.fromarray(colour)
         factor = _THUMBNAIL / max(picture.size)
-        size = tuple(max(1, round(n * factor)) for n in picture.size)
-        return jpeg(np.asarray(picture.resize(size, Image.Resampling.BILINEAR)))
+        width, height = (max(1, round(n * factor)) for n in picture.size)
+        return jpeg(np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -270,7 +273,7 @@ def _projected(volume: Picture | None, axis: int, planes: Planes) -> np.ndarray:
     depth = range(0, volume.density.shape[0], step if axis == 0 else 1)
     sections = (np.nan_to_num(np.asarray(volume.density[z], np.float32)) for z in depth)
     if axis == 0:
-        image = sum(sections) / len(depth)
+        image = np.mean(list(sections), axis=0)
     else:
         image = np.stack([section.mean(axis - 1) for section in sections])
     low, high = np.percentile(image, (0.5, 99.5)).tolist()
