@@ -8,7 +8,6 @@ import json
 import sys
 from pathlib import Path
 
-import copick
 import numpy as np
 
 OBJECTS = [
@@ -27,6 +26,8 @@ def turned() -> np.ndarray:
 
 def make(folder: Path) -> None:
     """Write a project with everything that is read."""
+    import copick
+
     config = {"name": "test", "version": "1.0.0", "pickable_objects": OBJECTS}
     config |= {
         "overlay_root": f"local://{folder}/overlay",
@@ -55,6 +56,7 @@ def make(folder: Path) -> None:
 
 def croissant(folder: Path) -> None:
     """Export the project as a Croissant manifest."""
+    import copick
     from copick.ops.croissant import export_croissant
 
     root, place = copick.from_file(str(folder / "writer.json")), str(folder / "static")
@@ -63,6 +65,8 @@ def croissant(folder: Path) -> None:
 
 def check(folder: Path) -> None:
     """Print what copick reads of the project as JSON."""
+    import copick
+
     root = copick.from_file(str(folder / "config.json"))
     found = {}
     for run in root.runs:
