@@ -1,5 +1,6 @@
 """What is said of long work, where the error stream is no terminal."""
 
+import re
 import time
 
 import pytest
@@ -58,7 +59,8 @@ def test_a_command_without_steps_is_not_silent(quick, capsys):
         time.sleep(0.5)
     said = lines_of(capsys)
     assert said
-    assert set(said) == {"pick: still working, 0 s so far"}
+    # A busy machine may sleep for longer, so the seconds are not those asked for.
+    assert all(re.fullmatch(r"pick: still working, \d+ s so far", line) for line in said)
     with progress.alive("pick"), progress.display("b", 1):
         time.sleep(0.3)
     assert not any("still working" in line for line in lines_of(capsys))
