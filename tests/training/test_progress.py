@@ -1,6 +1,5 @@
 """What is said of long work, where the error stream is no terminal."""
 
-import re
 import time
 
 import pytest
@@ -55,12 +54,14 @@ def test_a_long_step_is_not_silent(quick, capsys):
 
 def test_a_command_without_steps_is_not_silent(quick, capsys):
     """But nothing is said beside a display, or after its end."""
+    began = time.monotonic()
     with progress.alive("pick"):
         time.sleep(0.5)
+    passed = time.monotonic() - began  # longer than asked for on a busy machine
     said = lines_of(capsys)
     assert said
-    # A busy machine may sleep for longer, so the seconds are not those asked for.
-    assert all(re.fullmatch(r"pick: still working, \d+ s so far", line) for line in said)
+    true = [f"pick: still working, {seconds} s so far" for seconds in range(round(passed) + 1)]
+    assert set(said) <= set(true)
     with progress.alive("pick"), progress.display("b", 1):
         time.sleep(0.3)
     assert not any("still working" in line for line in lines_of(capsys))
