@@ -1,5 +1,6 @@
 """The prediction follows the strokes, and the learner can be paused, saved and asked."""
 
+import threading
 import time
 
 import numpy as np
@@ -36,15 +37,20 @@ class Learned:
         io.write_mrc(path, scene[0], voxel_size=10.0, overwrite=True)
         labels = tmp_path / "labels.mrc"
         self.session = view.annotation_session(path, labels, ["slab"], learn=True, **how)
-        self.told = []
-        self._receive = self.session.connect(
-            lambda message, data: self.told.append((message, data))
-        )
+        self.told, self._answers = [], []
+        self._receive = self.session.connect(self._hear)
+
+    def _hear(self, *told):
+        self.told.append(told)
+        # The learner's thread tells of its progress at any time, also between two answers.
+        if threading.current_thread() is threading.main_thread():
+            self._answers.append(told)
 
     def send(self, kind, **message):
-        before = len(self.told)
+        """Send a message, and return the answers that come at once."""
+        self._answers.clear()
         self._receive({"type": kind, **message})
-        return self.told[before:]
+        return list(self._answers)
 
     def stroke(self, z, row, value, axis=0):
         points = [[row, 4], [row, 60]]
@@ -55,8 +61,11 @@ class Learned:
         data = self.send("plane", **asked)[-1][1]
         return None if data is None else np.frombuffer(data, np.uint8)
 
+    def messages(self, kind):
+        return [m for m, _ in list(self.told) if m["type"] == kind]
+
     def texts(self):
-        return [m["text"] for m, _ in self.told if m["type"] == "learning"]
+        return [m["text"] for m in self.messages("learning")]
 
 
 @pytest.fixture
@@ -142,9 +151,9 @@ def test_the_next_slice_is_far_from_what_is_annotated(learned):
     for row, value in ((26, 1), (50, 0)):
         page.stroke(2, row, value)
     until(lambda: page.plane(0, 2) is not None)
+    page.told.clear()
     page.send("suggest")
-    until(lambda: page.told[-1][0]["type"] == "suggestions")
-    items = page.told[-1][0]["items"]
+    items = until(lambda: page.messages("suggestions"))[-1]["items"]
     assert items[0]["index"] == 11 and 2 not in [one["index"] for one in items]
 
 
@@ -161,7 +170,7 @@ def test_a_constant_tomogram_ends_learning_but_not_painting():
     receive(
         {"type": "stroke", "axis": 0, "index": 1, "points": [[5, 5]], "radius_nm": 1, "value": 1}
     )
-    assert told[-1]["type"] == "changed"
+    assert any(m["type"] == "changed" for m in told)
     session.close()
 
 
