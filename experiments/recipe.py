@@ -37,13 +37,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, losses, segmenters, training
 from cryojax_seg.core.loss import Loss
+from cryojax_seg.evaluate import Claim
 from cryojax_seg.simulate import WedgeImaging, presets, simulate
 from cryojax_seg.training.config import Optimizer
 from cryojax_seg.training.samples import prepare
 from cryojax_seg.training.step import initial_state, take_apart
 from experiments import complexes, datasets
 from experiments.annotated import scene
-from experiments.common import Rows, claim, interval
+from experiments.common import Rows, interval, resolved
 
 Task = Literal["nine classes", "membrane", "filament", "microtubule"]
 SLICES = 5  # annotated
@@ -302,14 +303,17 @@ def summary(records: list[dict], task: Task, name: str) -> dict:
 
 
 def claims_of(records: list[dict], config: Config) -> list[dict]:
-    """Compare the default with the former recipe; a gain counts if its interval is above 0."""
+    """Compare the default with the former recipe, and bfloat16 with it; intervals over seeds."""
     found = []
     for task in config.tasks:
-        new, old = (by_seed(records, task, n) for n in ("default", "former"))
-        mean, low, high = interval([new[s] - old[s] for s in new if s in old])
-        known = "" if low is None else f" (95 % from {low:.3f} to {high:.3f})"
-        name = f"{task}: Dice of the default minus that of the former recipe{known}"
-        found.append(claim(name, mean if low is None else low, at_least=0.0))
+        for better, worse, goal in (("default", "former", 0.0), ("bf16", "default", -0.01)):
+            one, other = (by_seed(records, task, name) for name in (better, worse))
+            gains = [one[seed] - other[seed] for seed in one if seed in other]
+            if gains:
+                mean, low, high = interval(gains)
+                ends = None if low is None or high is None else (low, high)
+                name = f"{task}: Dice of {better} minus that of {worse}"
+                found.append(resolved(Claim(name, mean or 0.0, ends, goal)))
     return found
 
 
