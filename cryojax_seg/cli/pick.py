@@ -30,7 +30,7 @@ class Pick:
     ]
     """Probability map of each class, or one label volume, or the tomogram to search."""
     output: Output
-    """Table for the picks: .star (RELION 3.1), .tbl (Dynamo) or .csv."""
+    """Table for the picks: .star (RELION 3.1), .tbl (Dynamo), .csv or .mod (IMOD)."""
     diameter: Annotated[tuple[float, ...], default("ANGSTROM ...", "required")] = ()
     """Diameter of the particle in angstrom. Give one for all maps, or one for each."""
     classes: Annotated[tuple[str, ...], default("NAME ...", "from the files")] = ()
@@ -208,11 +208,11 @@ def _pick(options: Pick, outputs: Any) -> int:
     picks = dataclasses.replace(
         picks,
         voxel_size=io.cubic_voxel_size(tomogram),
-        columns={} if options.output.suffix == ".tbl" else columns,
+        columns={} if options.output.suffix in (".tbl", ".mod") else columns,
     )
     fifth = options.relion == "5" and options.output.suffix == ".star"
-    form: Any = ("relion5", tomogram.density.shape) if fifth else (None, None)
-    io.write_particles(outputs.place(options.output), picks, *form)
+    form: Any = "relion5" if fifth else None
+    io.write_particles(outputs.place(options.output), picks, form, tomogram.density.shape)
     if not len(picks):
         console.warn(f"{first}: nothing was picked; lower --threshold, or --smallest or --diameter")
     return len(picks)

@@ -33,7 +33,11 @@ from .files import check_memory as check_memory
 from .files import partial_path as partial_path
 from .files import real_path as real_path
 from .imod import is_imod as is_imod
-from .imod import read_imod as read_imod
+from .imod_labels import read_imod as read_imod
+from .imod_writing import ModelObject as ModelObject
+from .imod_writing import check_imod as check_imod
+from .imod_writing import outlines as outlines
+from .imod_writing import write_imod as write_imod
 from .intensity import normalized as normalized
 from .label_card import LabelCard as LabelCard
 from .label_card import read_label_card as read_label_card

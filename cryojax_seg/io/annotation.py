@@ -18,7 +18,8 @@ import numpy as np
 from cryojax_seg.core.names import label_names
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import FileError, HeaderWarning, PathLike
-from cryojax_seg.io.imod import is_imod, read_imod
+from cryojax_seg.io.imod import is_imod
+from cryojax_seg.io.imod_labels import read_imod
 from cryojax_seg.io.volume import read_tomogram
 from cryojax_seg.io.voxel_size import VoxelSize
 
@@ -104,7 +105,7 @@ def read_labels(
 ) -> Annotation:
     """Read a label volume, or an IMOD model drawn on the tomogram, and check it.
 
-    A volume may have any format that `read_tomogram` reads; see `imod.read_imod` for models.
+    A volume may have any format that `read_tomogram` reads; see `imod_labels.read_imod` for models.
 
     Args:
         path: the label volume.

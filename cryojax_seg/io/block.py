@@ -276,7 +276,7 @@ def volume_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
 
 
 def library(module: str, path: Path, what: str) -> Any:
-    """Import the package that reads a format.
+    """Import the package that reads or writes a format.
 
     Raises:
         FileError: naming the file and the extra that has it.
@@ -288,6 +288,6 @@ def library(module: str, path: Path, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise FileError(
-            f"{path}: is {what}, which the package {error.name or module} reads; "
+            f"{path}: is {what}, which needs the package {error.name or module}; "
             "pip install 'cryojax-seg[formats]'"
         ) from None

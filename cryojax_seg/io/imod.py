@@ -1,4 +1,4 @@
-"""Read IMOD models (.mod) as annotation: contours and points that were drawn on a tomogram.
+"""Read IMOD models (.mod): contours and points that were drawn on a tomogram.
 
 Model coordinates count voxels, with the centre of the first at (0.5, 0.5, 0) in x, y, z. The parts
 of the file are those of IMOD's description of its binary format.
@@ -12,24 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.io.plain import read_bytes
 from cryojax_seg.text import shown
 
 MAGIC = b"IMODV1.2"
 # Parts of the format, big-endian, of which the fields that are of no use here are skipped.
-_MODEL = struct.Struct(">128s3i92x")  # name and shape
+_MODEL = struct.Struct(">128s3i68xfi16x")  # name, shape, size and unit of the pixels
 _OBJECT = struct.Struct(">64s64x4xI8x12xi8x8x")  # name, flags, size of points
 _CONTOUR = struct.Struct(">iI8x")  # number of points, flags
 _MESH = struct.Struct(">2i8x")  # numbers of vertices and of indices
 _WORD, _LENGTH = struct.Struct(">4s"), struct.Struct(">i")
-_OPEN, _SCATTERED = 1 << 3, 1 << 9
+OPEN, SCATTERED = 1 << 3, 1 << 9
+FIRST = np.array([0.5, 0.5, 0.0])  # x, y, z of the centre of the first voxel
+ANGSTROM = -10  # as the unit of pixels
+_UNITS = {ANGSTROM: 1.0, -9: 10.0, -6: 1e4, -3: 1e7}  # in angstrom; others no tomogram has
 _LARGEST = 2**28  # bytes
-_STEP = 0.25  # voxels between the balls of which a tube consists
-_AT_ONCE = 2**22  # voxels of balls that are painted at a time
-_OUTSIDE = 1.0  # voxels by which a point may lie outside
-
 
 def is_imod(path: PathLike) -> bool:
     """Return whether a file is an IMOD model.
@@ -44,66 +42,8 @@ def is_imod(path: PathLike) -> bool:
         return False
 
 
-def read_imod(
-    path: PathLike,
-    tomogram: Tomogram | None,
-    classes: Sequence[str] | None = None,
-    thickness: float | None = None,
-) -> np.ndarray:
-    """Paint an IMOD model as labels on the grid of the tomogram on which it was drawn.
-
-    Closed contours are filled in their slice; one that lies inside another cuts a hole. Open
-    contours become tubes, and scattered points balls. Objects become labels in their order, those
-    of one name the same label. Where the names are among those of the classes they decide, and one
-    class alone takes all objects.
-
-    Args:
-        path: the model.
-        tomogram: what it was drawn on.
-        classes: names of the labels 0, 1, 2, ... with the background first.
-        thickness: diameter in angstrom of tubes and balls. Balls have the size that the model
-            says if it is None; tubes need it.
-
-    Returns:
-        labels ``(z, y, x)``, int32.
-
-    Raises:
-        FileError: if it is damaged, empty, or was drawn on another volume; if a closed contour is
-            not in a plane, or the thickness of open ones is unknown.
-
-    >>> import tempfile
-    >>> parts = [MAGIC, bytes(128), struct.pack(">3i", 5, 5, 3), bytes(92)]
-    >>> parts += [b"OBJT", bytes(132), struct.pack(">I", 8), bytes(40)]  # of open contours
-    >>> parts += [b"CONT", struct.pack(">iI8x6f", 2, 0, 0.5, 2.5, 1, 4.5, 2.5, 1), b"IEOF"]
-    >>> file = Path(tempfile.mkdtemp()) / "a.mod"
-    >>> _ = file.write_bytes(b"".join(parts))
-    >>> grid = Tomogram(np.zeros((3, 5, 5)), (10.0, 10.0, 10.0))
-    >>> read_imod(file, grid, thickness=10.0)[1].sum(1).tolist()
-    [0, 0, 5, 0, 0]
-    """
-    path = Path(path)
-    if tomogram is None:
-        raise FileError(
-            f"{path}: is an IMOD model, which has no voxels; give the tomogram it was drawn on"
-        )
-    drawn_on, objects = _model(path)
-    shape = tomogram.density.shape
-    if all(drawn_on) and drawn_on != tuple(shape):
-        raise FileError(
-            f"{path}: was drawn on a volume of {drawn_on} voxels (z, y, x), and {tomogram.name} "
-            f"has {tuple(shape)}; give the tomogram of the same binning, or transform the model "
-            "(IMOD: imodtrans)"
-        )
-    values = np.zeros(shape, np.int32)
-    for number, (label, one) in enumerate(zip(_labels(objects, classes), objects, strict=True), 1):
-        _paint(values, one, label, thickness, tomogram, f"{path}: object {number}")
-    if not values.any():
-        raise FileError(f"{path}: holds no contour or point; draw some, or name another file")
-    return values
-
-
 @dataclasses.dataclass
-class _Object:
+class ImodObject:
     """An object of a model, with the points (x, y, z) and flags of its contours."""
 
     name: str
@@ -113,8 +53,54 @@ class _Object:
     sizes: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)  # by contour
 
 
-def _model(path: Path) -> tuple[tuple[int, ...], list[_Object]]:
-    """Return the shape (z, y, x) of the volume that a model was drawn on, and its objects."""
+@dataclasses.dataclass(frozen=True)
+class ImodModel:
+    """Holds what a model consists of.
+
+    Attributes:
+        shape: of the volume that it was drawn on, ``(z, y, x)``; zeros if it is not known.
+        pixel_size: of that volume in angstrom; None if it is not known.
+        objects: its objects in order.
+    """
+
+    shape: tuple[int, int, int]
+    pixel_size: float | None
+    objects: list[ImodObject]
+
+    def labels(self, classes: Sequence[str] | None = None) -> list[int]:
+        """Return the label of each object, see `imod_labels.read_imod`."""
+        return labels_by_name([one.name for one in self.objects], classes)
+
+
+def labels_by_name(names: Sequence[str], classes: Sequence[str] | None = None) -> list[int]:
+    """Return the label of each thing that was drawn, by its name.
+
+    Args:
+        names: of the things; empty for one without a name.
+        classes: names of the labels 0, 1, 2, ... Where they hold all names they decide, and a
+            single one besides the background takes all.
+
+    >>> labels_by_name(["er", "", "er"]), labels_by_name(["b", "a"], ("background", "a", "b"))
+    ([1, 2, 1], [2, 1])
+    """
+    if classes is not None and len(classes) == 2:
+        return [1] * len(names)
+    if classes is not None and names and set(names) <= set(classes[1:]):
+        return [list(classes).index(name) for name in names]
+    found: list[int] = []
+    for i, name in enumerate(names):
+        known = name and name in names[:i]
+        found.append(found[names.index(name)] if known else max(found, default=0) + 1)
+    return found
+
+
+def read_model(path: PathLike) -> ImodModel:
+    """Read a model.
+
+    Raises:
+        FileError: if it is damaged.
+    """
+    path = Path(path)
     content = read_bytes(path, _LARGEST)
     if not content.startswith(MAGIC):
         raise FileError(f"{path}: is not an IMOD model, which begins with {MAGIC.decode()}")
@@ -134,11 +120,11 @@ def _model(path: Path) -> tuple[tuple[int, ...], list[_Object]]:
             return np.frombuffer(content, ">f4", count, place - 4 * count).astype(float)
 
     try:
-        shape = _MODEL.unpack_from(content, len(MAGIC))[1:4][::-1]
+        _, x, y, z, pixel, unit = _MODEL.unpack_from(content, len(MAGIC))
         while (kind := take(_WORD)[0]) != b"IEOF":
             if kind == b"OBJT":
                 name, flags, size = take(_OBJECT)
-                objects.append(_Object(_text(name), flags, size))
+                objects.append(ImodObject(_text(name), flags, size))
             elif kind == b"CONT":
                 count, flags = take(_CONTOUR)
                 objects[-1].contours.append((numbers(3 * count).reshape(-1, 3), flags))
@@ -156,7 +142,7 @@ def _model(path: Path) -> tuple[tuple[int, ...], list[_Object]]:
                 place += length
     except (struct.error, ValueError, IndexError) as error:
         raise FileError(f"{path}: damaged IMOD model ({error}); copy it again") from None
-    return shape, objects
+    return ImodModel((z, y, x), _pixel_size(pixel, unit), objects)
 
 
 def describe_imod(path: PathLike) -> dict[str, str]:
@@ -165,11 +151,15 @@ def describe_imod(path: PathLike) -> dict[str, str]:
     Raises:
         FileError: if it is damaged.
     """
-    shape, objects = _model(Path(path))
+    model = read_model(path)
+    shape = model.shape
     facts = {"drawn on (z, y, x)": " x ".join(map(str, shape)) if all(shape) else "unknown"}
-    for number, (label, one) in enumerate(zip(_labels(objects, None), objects, strict=True), 1):
-        opened = any((one.flags | flags) & _OPEN for _, flags in one.contours)
-        kind = "points" if one.flags & _SCATTERED else "open contours" if opened else "contours"
+    size = model.pixel_size
+    facts["pixel size"] = "unknown" if size is None else f"{size:g} A"
+    labels = model.labels()
+    for number, (label, one) in enumerate(zip(labels, model.objects, strict=True), 1):
+        opened = any((one.flags | flags) & OPEN for _, flags in one.contours)
+        kind = "points" if one.flags & SCATTERED else "open contours" if opened else "contours"
         count = sum(len(p) for p, _ in one.contours) if kind == "points" else len(one.contours)
         named = f" ({one.name})" * bool(one.name)
         facts[f"object {number}{named}"] = f"{count} {kind}, label {label}"
@@ -179,153 +169,36 @@ def describe_imod(path: PathLike) -> dict[str, str]:
 def read_columns(path: PathLike) -> dict[str, list[str]]:
     """Return the points of a model as a table of particles, whose classes are the objects.
 
-    Columns are voxels z, y, x from the first, and class where there are several objects.
+    Columns are voxels z, y, x from the first, class where there are several objects, and the size
+    of the pixels where the model has one.
 
     Raises:
         FileError: if it is damaged or holds no point.
     """
-    _, objects = _model(Path(path))
+    model = read_model(path)
     rows = [
-        (z, y - 0.5, x - 0.5, number)
-        for number, one in enumerate(objects, 1)
+        (z, y, x, number)
+        for number, one in enumerate(model.objects, 1)
         for points, _ in one.contours
-        for x, y, z in points.tolist()
+        for x, y, z in (points - FIRST).tolist()
     ]
     if not rows:
         raise FileError(f"{path}: holds no point; draw some, or name another file")
     columns = dict(zip(("z", "y", "x", "class"), zip(*rows, strict=True), strict=True))
-    if len(objects) < 2:
+    if len(model.objects) < 2:
         del columns["class"]
-    return {name: [f"{value:.7g}" for value in values] for name, values in columns.items()}
+    table = {name: [f"{value:.7g}" for value in values] for name, values in columns.items()}
+    if model.pixel_size is not None:
+        table["voxel_size_angstrom"] = [f"{model.pixel_size:.7g}"] * len(rows)
+    return table
 
 
-def _labels(objects: list[_Object], classes: Sequence[str] | None) -> list[int]:
-    """Return the label of each object."""
-    names = [one.name for one in objects]
-    if classes is not None and len(classes) == 2:
-        return [1] * len(names)
-    if classes is not None and names and set(names) <= set(classes[1:]):
-        return [list(classes).index(name) for name in names]
-    found: list[int] = []
-    for i, name in enumerate(names):
-        known = name and name in names[:i]
-        found.append(found[names.index(name)] if known else max(found, default=0) + 1)
-    return found
+def _pixel_size(size: float, unit: int) -> float | None:
+    """Return the size of pixels in angstrom; None where the model has none that may be right."""
+    found = size * _UNITS.get(unit, 0.0)
+    return found if 0.1 <= found <= 1000 else None
 
 
 def _text(stored: bytes) -> str:
     return stored.split(b"\0", 1)[0].decode("latin-1").strip()
 
-
-def _paint(
-    values: np.ndarray,
-    drawn: _Object,
-    label: int,
-    thickness: float | None,
-    tomogram: Tomogram,
-    where: str,
-) -> None:
-    radius = None
-    if thickness is not None:
-        radius = thickness / 2 / np.array(tomogram.require_voxel_size())
-    planes: dict[tuple[int, int], np.ndarray] = {}
-    for number, (stored, flags) in enumerate(drawn.contours):
-        name = f"{where}, contour {number + 1}"
-        points = _zyx(stored, values.shape, name)
-        if not len(points):
-            continue
-        if drawn.flags & _SCATTERED:
-            sizes = _sizes(drawn, number, len(points), radius)
-            for size in np.unique(sizes, axis=0):
-                stamp(values, points[(sizes == size).all(1)], size, label)
-        elif (drawn.flags | flags) & _OPEN or len(points) < 3:
-            if radius is None:
-                raise FileError(
-                    f"{name}: is open, and painted as a tube; give its thickness in angstrom",
-                    "thickness",
-                )
-            stamp(values, along(points), radius, label)
-        else:
-            plane, mask = _filled(points, values.shape, name)
-            # One that lies inside another of the same slice cuts a hole.
-            planes[plane] = planes[plane] ^ mask if plane in planes else mask
-    for (axis, index), mask in planes.items():
-        np.moveaxis(values, axis, 0)[index][mask] = label
-
-
-def _zyx(points: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """Return points as voxel centres (z, y, x)."""
-    found = np.asarray(points, float).reshape(-1, 3)[:, ::-1] - [0.0, 0.5, 0.5]
-    odd = ~np.isfinite(found).all(1)
-    odd |= ((found < -0.5 - _OUTSIDE) | (found > np.array(shape) - 0.5 + _OUTSIDE)).any(1)
-    if odd.any():
-        first = int(np.argmax(odd))
-        raise FileError(
-            f"{name}: point {first + 1} at {shown(found[first].round(2).tolist())} (z, y, x) is "
-            f"outside the tomogram {tuple(shape)}; was it drawn on another one?"
-        )
-    return found
-
-
-def _sizes(drawn: _Object, contour: int, count: int, radius: np.ndarray | None) -> np.ndarray:
-    """Return the radii of points in voxels: as given, or as the model says."""
-    if radius is not None:
-        return np.broadcast_to(radius, (count, 3))
-    own = np.full(count, max(float(drawn.size), 0.5))
-    stated = drawn.sizes.get(contour)
-    if stated is not None and len(stated) == count:
-        own = np.where(stated >= 0.5, stated, own)  # -1 means that of the object
-    return np.repeat(np.clip(own, 0.5, 1e4)[:, None], 3, axis=1)
-
-
-def along(points: np.ndarray, step: float = _STEP) -> np.ndarray:
-    """Return points ``(m, 3)`` along a line of straight pieces, at most this many voxels apart.
-
-    >>> along(np.array([[0.0, 0, 0], [0, 0, 1]]), 0.5)[:, 2].tolist()
-    [0.0, 0.5, 1.0]
-    """
-    pieces = [points[:1]]
-    for first, last in zip(points, points[1:], strict=False):
-        count = int(np.ceil(np.linalg.norm(last - first) / step))
-        pieces.append(first + (last - first) * np.arange(1, count + 1)[:, None] / max(count, 1))
-    return np.concatenate(pieces)
-
-
-def stamp(values: np.ndarray, points: np.ndarray, radius: np.ndarray, label: int) -> None:
-    """Set all voxels whose centres lie within a radius (z, y, x) of one of the points.
-
-    >>> grid = np.zeros((5, 5, 5), int)
-    >>> stamp(grid, np.array([[2.0, 2.0, 2.0]]), np.ones(3), 1)
-    >>> int(grid.sum())
-    7
-    """
-    reach = np.ceil(radius + 0.5).astype(int)
-    axes = [np.arange(-r, r + 1) for r in reach]
-    offsets = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    for start in range(0, len(points), step := max(_AT_ONCE // len(offsets), 1)):
-        part = points[start : start + step]
-        nearest = np.round(part).astype(int)
-        away = (nearest - part)[:, None] + offsets
-        inside = ((away / radius) ** 2).sum(-1) <= 1 + 1e-6
-        voxels = (nearest[:, None] + offsets)[inside]
-        voxels = voxels[((voxels >= 0) & (voxels < values.shape)).all(1)]
-        values[tuple(voxels.T)] = label
-
-
-def _filled(
-    points: np.ndarray, shape: tuple[int, ...], name: str
-) -> tuple[tuple[int, int], np.ndarray]:
-    """Return axis and index of the slice of a closed contour, and its inside."""
-    from skimage.draw import polygon2mask
-
-    spread = np.ptp(points, axis=0)
-    axis = int(np.argmin(spread))
-    if spread[axis] > 1.0:
-        raise FileError(
-            f"{name}: is closed and leaves its slice by {spread[axis]:.3g} voxels; draw it in one "
-            "slice, or make the object open"
-        )
-    index = int(np.clip(np.round(points[:, axis].mean()), 0, shape[axis] - 1))
-    rest = [a for a in range(3) if a != axis]
-    mask = polygon2mask(tuple(shape[a] for a in rest), points[:, rest])
-    return (axis, index), mask

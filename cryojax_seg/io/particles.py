@@ -9,17 +9,26 @@ import numpy as np
 
 from cryojax_seg.core.particles import Particles, Table
 from cryojax_seg.core.plain import Shape
-from cryojax_seg.io import copick_picks, dynamo, eman, imod, relion, relion_writing, spreadsheet
+from cryojax_seg.io import (
+    copick_picks,
+    dynamo,
+    eman,
+    imod,
+    imod_writing,
+    relion,
+    relion_writing,
+    spreadsheet,
+)
 from cryojax_seg.io.files import FileError, PathLike, existing_file, real_path
 from cryojax_seg.io.pixel_size import PixelSize
 from cryojax_seg.io.star import read_star, write_star
 from cryojax_seg.io.tomogram_names import name_column, rows_of
 
-Dialect = Literal["relion3", "relion5", "dynamo", "csv", "copick"]
+Dialect = Literal["relion3", "relion5", "dynamo", "csv", "copick", "imod"]
 _BY_SUFFIX: dict[str, Dialect] = {".star": "relion3", ".tbl": "dynamo", ".csv": "csv"}
 TABLES = tuple(_BY_SUFFIX)  # how their names end
-_WRITTEN: dict[str, Dialect] = {**_BY_SUFFIX, ".json": "copick"}
-_ENDINGS = ".star (RELION), .tbl (Dynamo), .csv, or USER_SESSION_OBJECT.json (copick)"
+_WRITTEN: dict[str, Dialect] = {**_BY_SUFFIX, ".json": "copick", ".mod": "imod"}
+_ENDINGS = ".star (RELION), .tbl (Dynamo), .csv, .mod (IMOD) or USER_SESSION_OBJECT.json (copick)"
 _PARTICLES_FILE = "rlnTomoParticlesFile"
 
 
@@ -267,14 +276,15 @@ def write_particles(
 
     Coordinates come back bit for bit (for RELION 5 where they exceed 1e-30 voxels; to 1e-15 where
     the table is in pixels of a tilt series), rotations to 1e-9. A Dynamo table has no place for
-    columns of other programs; those are left out, with a warning that names them.
+    columns of other programs; those are left out, with a warning that names them. An IMOD model
+    holds positions in single precision, and classes; a warning names what else there was.
 
     Args:
         path: the file.
         particles: what to write.
         dialect: by default what the suffix says: .star is "relion3", .tbl "dynamo", .csv "csv",
-            .json "copick".
-        shape: of the tomogram, ``(z, y, x)``; needed for "relion5" only.
+            .json "copick", .mod "imod".
+        shape: of the tomogram, ``(z, y, x)``; needed for "relion5", and kept in an IMOD model.
         overwrite: replace an existing file.
 
     Raises:
@@ -295,6 +305,8 @@ def write_particles(
         if dialect == "relion5" and shape is None:
             raise FileError(f"{path}: RELION 5 counts from the middle; give the tomogram's shape")
         write_star(path, relion_writing.tables(particles, path, centre), overwrite)
+    elif dialect == "imod":
+        imod_writing.write(path, particles, overwrite, shape)
     elif dialect in ("dynamo", "copick"):
         (dynamo if dialect == "dynamo" else copick_picks).write(path, particles, overwrite)
     else:

@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 from imodmodel.models import Contour, ImodModel, ModelHeader, Object, ObjectFlags, ObjectHeader
 
-from cryojax_seg.core import Tomogram
-from cryojax_seg.io import FileError, HeaderWarning, read_labels, read_particles, read_tomogram
-from cryojax_seg.io.imod import read_imod
+from cryojax_seg.core import Particles, Tomogram
+from cryojax_seg.io import (
+    FileError,
+    HeaderWarning,
+    ModelObject,
+    outlines,
+    read_imod,
+    read_labels,
+    read_particles,
+    read_tomogram,
+    write_imod,
+    write_particles,
+)
 
 SHAPE, VOXEL = (7, 20, 24), 10.0
 GRID = Tomogram(np.zeros(SHAPE, np.float32), (VOXEL,) * 3, name="t.mrc")
@@ -167,3 +177,80 @@ def test_random_damage(tmp_path):
             assert str(path) in str(error)
             seen.add(FileError)
     assert seen == {np.ndarray, FileError}
+
+
+def mask_of_ellipsoids():
+    """Two hollow bodies that touch, of other sizes along each axis."""
+    place = np.indices(SHAPE)
+    bodies = np.zeros(SHAPE, np.int32)
+    for number, (centre, axes) in enumerate((((3, 8, 7), (3, 6, 5)), ((3, 9, 17), (2, 5, 6))), 1):
+        away = sum(((g - c) / a) ** 2 for g, c, a in zip(place, centre, axes, strict=True))
+        bodies[(away <= 1) & (away > 0.35)] = number
+    return bodies
+
+
+def test_what_is_written_is_painted_again_and_imodmodel_reads_it(tmp_path):
+    import imodmodel
+
+    path, bodies = tmp_path / "a.mod", mask_of_ellipsoids()
+    rims = [(n, rim) for n in (1, 2) for rim in outlines(bodies == n)]
+    line = np.array([(1.25, 3.0, 2.5), (4.0, 8.0, 20.0), (5.0, 15.0, 21.0)])
+    points = np.array([(3, 5.25, 6), (2, 14, 17)])
+    objects = [
+        ModelObject("er", "closed", [r for _, r in rims], [n for n, _ in rims], colour="#ff8000"),
+        ModelObject("actin", "open", [line, line + 1.0]),
+        ModelObject("spots", "points", [points], radius=2.0),
+    ]
+    write_imod(path, objects[:1], SHAPE, (20.0, VOXEL, VOXEL))
+    np.testing.assert_array_equal(read_imod(path, GRID), bodies > 0)  # each voxel of it
+    write_imod(path, objects, SHAPE, (20.0, VOXEL, VOXEL), overwrite=True)
+    table = imodmodel.read(path)
+    for number, contour, expected in ((0, 0, rims[0][1]), (1, 1, line + 1.0), (2, 0, points)):
+        rows = table[(table.object_id == number) & (table.contour_id == contour)]
+        found = rows[["z", "y", "x"]].to_numpy() - [0.0, 0.5, 0.5]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    model = ImodModel.from_file(path)
+    assert (model.header.xmax, model.header.ymax, model.header.zmax) == SHAPE[::-1]
+    assert (model.header.pixelsize, model.header.units, model.header.zscale) == (VOXEL, -10, 2.0)
+    kinds = [(o.header.name.strip("\0"), o.header.flags.open) for o in model.objects]
+    assert kinds == [("er", False), ("actin", True), ("spots", False)]
+    assert model.objects[2].header.flags.scattered and model.objects[2].header.pdrawsize == 2
+    assert [c.header.surf for c in model.objects[0].contours] == [n for n, _ in rims]
+    np.testing.assert_allclose(model.objects[0].color, (1.0, 128 / 255, 0.0), atol=1e-6)
+    with pytest.raises(FileError, match="exists"):
+        write_imod(path, objects)
+
+
+def test_a_line_is_painted_where_it_was_written(tmp_path):
+    ends = np.array([(3.0, 4.0, 3.0), (3.0, 12.0, 18.0)])
+    write_imod(tmp_path / "ours.mod", [ModelObject("", "open", [ends])], SHAPE)
+    theirs = save(tmp_path / "theirs.mod", thing(ends, flags=OPEN))
+    painted = [read_imod(p, GRID, thickness=50.0) for p in (tmp_path / "ours.mod", theirs)]
+    np.testing.assert_array_equal(*painted)
+    assert painted[0].any()
+
+
+def test_particles_are_points_again(tmp_path):
+    path = tmp_path / "picks.mod"
+    where = np.random.default_rng(2).uniform(1, 6, (5, 3))
+    turned = np.tile(np.eye(3)[[1, 2, 0]], (5, 1, 1))
+    picks = Particles(where, turned, np.arange(5.0), [3, 1, 3, 1, 3], {"note": "abcde"}, VOXEL)
+    with pytest.warns(HeaderWarning, match="left out: orientations, scores, note"):
+        write_particles(path, picks, shape=SHAPE)
+    found = read_particles(path)
+    order = np.argsort(picks.classes, kind="stable")
+    np.testing.assert_allclose(found.coordinates, where[order], atol=1e-5)
+    assert found.classes.tolist() == [1, 1, 3, 3, 3] and found.voxel_size == VOXEL
+    assert read_particles(path, 2 * VOXEL).coordinates == pytest.approx(where[order] / 2, abs=1e-5)
+    write_particles(path, Particles(where, voxel_size=VOXEL), overwrite=True)
+    assert read_particles(path).classes is None
+    with pytest.raises(FileError, match="an object for each class, from 1 to 255"):
+        write_particles(tmp_path / "b.mod", Particles(where, classes=[0, 1, 1, 1, 1]))
+    assert not (tmp_path / "b.mod").exists()
+
+
+def test_writing_names_the_package_that_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "imodmodel.models", None)
+    with pytest.raises(FileError, match=r"needs the package imodmodel.*'cryojax-seg\[formats\]'"):
+        write_imod(tmp_path / "a.mod", [])
+    assert not list(tmp_path.iterdir())
