@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
@@ -35,6 +35,10 @@ Overwrite = Annotated[bool, arg(help="Replace existing outputs.")]
 Resume = Annotated[
     bool,
     arg(help="Keep the results of an interrupted call of this command, and compute the rest."),
+]
+Scenes = Annotated[
+    tuple[Literal["chimerax", "napari", "imod"], ...],
+    arg(metavar="{chimerax,napari,imod} ..."),
 ]
 Seed = Annotated[int, arg(help="Seed of all random numbers.")]
 AllowedModules = Annotated[

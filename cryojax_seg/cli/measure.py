@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import Output, Overwrite, default, named, plain
+from cryojax_seg.cli.arguments import Output, Overwrite, Scenes, default, named, plain
 from cryojax_seg.cli.geometry import VoxelSize
 from cryojax_seg.cli.projects import ProjectOptions
 
@@ -76,6 +76,9 @@ class Measure:
     OUTPUT/meshes/CLASS-OBJECT.SUFFIX, in angstrom from the origin of the file. Their areas agree
     with the table within 1 %. GLB is what copick reads, and surf Amira. PLY files hold the
     curvatures of every vertex, in 1/nm."""
+    scene: Scenes = ("chimerax", "napari")
+    """Also write OUTPUT/scene.cxc, scene_napari.py or scene.mod, with which ChimeraX, napari or
+    IMOD show the results on the tomogram."""
     ignore: int = 255
     """Label of voxels that nobody annotated. They count as background."""
     voxel_size: VoxelSize = None
@@ -91,6 +94,8 @@ def run(options: Measure) -> None:
     from cryojax_seg import io, report
 
     io.check_places([options.output], inputs)
+    if "imod" in options.scene:
+        io.check_imod(options.output / "scene.mod")
     names = {options.output: report.MEASUREMENT_FILES}
     job = {"measure": plain(options)}
     with (
@@ -148,6 +153,8 @@ def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[
         meshes=options.meshes,
         rim=options.rim,
         tomogram=options.tomogram and io.read_tomogram(options.tomogram, options.voxel_size),
+        scenes=options.scene,
+        home=options.output,
     )
 
 

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 def run(options: Segment) -> None:
     """Run `Segment`; a ValueError or OSError says in one line what is wrong."""
     from cryojax_seg import inference, io
+    from cryojax_seg.inference.segmentation import shown_classes
     from cryojax_seg.inference.settings import check_settings
 
     sources = inference.expanded(options.tomograms)
@@ -40,6 +41,7 @@ def run(options: Segment) -> None:
         targets = inference.output_paths(sources, options.output, f".labels.{ending}")
     if options.report is not None and (len(sources) != 1 or not targets):
         raise ValueError("--report shows the labels of one tomogram in a file of their own")
+    _check_scenes(options, targets)
     untrained = inference.untrained_method(options.model)
     read = [] if untrained else [inference.model_folder(options.model)]
     io.check_places(targets, [*sources, *read])
@@ -70,13 +72,45 @@ def run(options: Segment) -> None:
     console.each(
         rest, _segment, name=_source, prepare=prepare, workers=many.workers, slurm=many.slurm
     )
-    planning = options.dry_run or many.compile_only
-    if options.report is not None and not planning and targets[0].exists():
-        from cryojax_seg import report
+    if not (options.dry_run or many.compile_only):
+        _hand_on(options, [pair for pair in pairs if pair[1].exists()], shown_classes(model))
 
-        over = options.overwrite or options.resume
-        report.write_segmentation_page(options.report, targets[0], sources[0], overwrite=over)
+
+def _check_scenes(options: Segment, targets: Sequence[Path]) -> None:
+    """Refuse scenes that cannot be written, before anything is computed."""
+    if not options.scene:
+        return
+    from cryojax_seg import io, report
+
+    if not targets:
+        raise ValueError("--scene shows labels in files of their own; name a file or a folder")
+    over = options.overwrite or options.resume
+    for path in [
+        p for target in targets for p in report.segmentation_scenes(target, options.scene)
+    ]:
+        if path.exists() and not over:
+            raise io.FileError(
+                f"{path}: exists already; choose another output, resume or overwrite it",
+                *("output", "resume", "overwrite"),
+            )
+
+
+def _hand_on(options: Segment, pairs: Sequence[tuple[Path, Path]], classes: Sequence[str]) -> None:
+    """Write the report and the scenes of labels that are there."""
+    if not pairs or not (options.report or options.scene):
+        return
+    from cryojax_seg import report
+
+    over = options.overwrite or options.resume
+    if options.report is not None:
+        source, labels = pairs[0]
+        report.write_segmentation_page(options.report, labels, source, overwrite=over)
         console.say(f"wrote {options.report}")
+    if options.scene:
+        for source, labels in pairs:
+            report.write_segmentation_scenes(labels, source, options.scene, overwrite=over)
+        if pairs[0][1] != options.output:
+            report.write_segmentation_readme(options.output, classes)
 
 
 def _into_project(

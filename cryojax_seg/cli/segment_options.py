@@ -11,6 +11,7 @@ from cryojax_seg.cli.arguments import (
     Output,
     Overwrite,
     Resume,
+    Scenes,
     Tomograms,
     default,
     named,
@@ -162,6 +163,9 @@ class Segment:
     """Print the tiles of each tomogram and the memory that they take, and segment nothing."""
     report: Annotated[Path | None, default("FILE.html", "none")] = None
     """Also write a page with slices, projections and surfaces of the labels of one tomogram."""
+    scene: Scenes = ()
+    """Also write NAME.scene.cxc, NAME.scene_napari.py or NAME.scene.mod beside the labels, with
+    which ChimeraX, napari or IMOD show them on the tomogram."""
     resume: Resume = False
     overwrite: Overwrite = False
     allow_module: AllowedModules = ()

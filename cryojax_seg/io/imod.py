@@ -29,6 +29,7 @@ ANGSTROM = -10  # as the unit of pixels
 _UNITS = {ANGSTROM: 1.0, -9: 10.0, -6: 1e4, -3: 1e7}  # in angstrom; others no tomogram has
 _LARGEST = 2**28  # bytes
 
+
 def is_imod(path: PathLike) -> bool:
     """Return whether a file is an IMOD model.
 
@@ -201,4 +202,3 @@ def _pixel_size(size: float, unit: int) -> float | None:
 
 def _text(stored: bytes) -> str:
     return stored.split(b"\0", 1)[0].decode("latin-1").strip()
-

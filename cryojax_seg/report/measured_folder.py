@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io.imod_writing import ModelObject, outlines, write_imod
 from cryojax_seg.io.measurements import (
     number_type,
     plain_name,
@@ -18,15 +19,24 @@ from cryojax_seg.io.measurements import (
 )
 from cryojax_seg.io.mesh import MESH_SUFFIXES
 from cryojax_seg.io.mrc import write_mrc
-from cryojax_seg.measure import Measurements
-from cryojax_seg.report.handing_on import HANDED_ON, write_scenes
+from cryojax_seg.measure import MeasuredClass, Measurements
+from cryojax_seg.report.charts import COLOURS
+from cryojax_seg.report.handing_on import README, Layer, Program, scene_path, write_scene
 from cryojax_seg.report.measured import SHOWN, Drawn, measurement_page
 from cryojax_seg.report.slices import MeasuredPlanes, Picture, slices_of
 from cryojax_seg.report.surfaces import surfaces
 
 TABLE, SUMMARY, REPORT = "instances.csv", "summary.json", "report.html"
+SCENE = "scene"
 _MESHES = tuple(f"meshes/*{suffix}" for suffix in MESH_SUFFIXES)
-MEASUREMENT_FILES = (TABLE, SUMMARY, REPORT, *HANDED_ON, "instances/*.mrc", *_MESHES)
+_SCENES = tuple(str(scene_path(Path(SCENE), one)) for one in ("chimerax", "napari", "imod"))
+MEASUREMENT_FILES = (TABLE, SUMMARY, REPORT, README, *_SCENES, "instances/*.mrc", *_MESHES)
+_README = """\
+instances.csv has a row for each object and summary.json the totals; report.html shows both.
+instances/CLASS.mrc holds for each voxel the number of its object; meshes/ has surfaces in angstrom.
+scene.cxc opens in ChimeraX, and `python scene_napari.py` in napari (pip install napari mrcfile).
+scene.mod, where it was asked for, opens in IMOD on the tomogram: 3dmod TOMOGRAM scene.mod
+"""
 
 
 def write_measurements(
@@ -38,6 +48,8 @@ def write_measurements(
     meshes: Literal["ply", "obj", "stl", "glb", "surf"] | None = None,
     rim: Literal["flat", "round"] = "flat",
     tomogram: Tomogram | None = None,
+    scenes: Sequence[Program] = ("chimerax", "napari"),
+    home: Path | None = None,
 ) -> dict[str, Any]:
     """Write the measurements of a label volume into a new folder.
 
@@ -51,6 +63,8 @@ def write_measurements(
         meshes: format of the meshes of membranes and organelles in ``meshes``; None for none.
         rim: how membrane labels end at open edges, see `measure.measure_classes`.
         tomogram: what is labelled, to be shown in the report; None for a plain ground.
+        scenes: programs for which ``scene.cxc``, ``scene_napari.py`` and ``scene.mod`` are written.
+        home: where the folder will lie, from which scenes name the tomogram; None for where it is.
 
     Returns:
         the summary as it is written: plain values, where what is not finite is None.
@@ -94,8 +108,60 @@ def write_measurements(
             if one.kind in ("membrane", "organelle")
         }
         write_object_meshes(folder / "meshes", meshes, surfaces, volume.corner())
-    write_scenes(folder, list(found.classes), tomogram and tomogram.name)
+    _write_scenes(folder, found, volume, tomogram and tomogram.name, scenes, home)
+    (folder / README).write_text(_README, "utf-8")
     return summary
+
+
+def _write_scenes(
+    folder: Path,
+    found: Measurements,
+    volume: Tomogram,
+    tomogram: str | None,
+    scenes: Sequence[Program],
+    home: Path | None,
+) -> None:
+    """Write what other programs open, in the colours of the report."""
+    colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(found.classes)}
+    layers = []
+    for name, colour in colours.items():
+        word = plain_name(name)
+        own, meshes = (
+            folder / "instances" / f"{word}.mrc",
+            (folder / "meshes").glob(f"{word}-[0-9]*"),
+        )
+        if own.exists():
+            layers.append(Layer(name, own, {}, (colour,), sorted(meshes)))
+        elif found.classes[name].axes and Path(volume.name).is_file():
+            names = {found.classes[name].label: name}  # filaments are lines, so as labelled
+            layers.append(Layer(name, Path(volume.name), names, (colour,)))
+    for program in scenes:
+        if program == "imod":
+            objects = [_drawn_object(one, colours[name]) for name, one in found.classes.items()]
+            size = volume.require_voxel_size()
+            path = scene_path(folder / SCENE, program)
+            write_imod(path, objects, np.shape(volume.density), size)
+        else:
+            write_scene(folder / SCENE, program, layers, tomogram, home=home)
+
+
+def _drawn_object(one: MeasuredClass, colour: str) -> ModelObject:
+    """Return the centre lines, the middles or the outlines of the objects of a class."""
+    size = 10 * np.array(one.voxel_nm)
+    if one.kind == "filament":
+        step = float(size.min())
+        lines = [axis.at(axis.arc_lengths_angstrom(step)) / size for axis in one.axes]
+        return ModelObject(one.name, "open", lines, range(1, len(lines) + 1), colour=colour)
+    if one.kind == "complex":
+        middles = [np.argwhere(mask).mean(0) + start for _, start, mask in one.boxes]
+        sizes = [np.cbrt(3 * mask.sum() / (4 * np.pi)) for _, _, mask in one.boxes]
+        radius = float(np.median(sizes)) if sizes else 1.0
+        points = [np.array(middles).reshape(-1, 3)]
+        return ModelObject(one.name, "points", points, radius=radius, colour=colour)
+    rims = [(n, rim) for n, start, mask in one.boxes for rim in outlines(mask, start)]
+    return ModelObject(
+        one.name, "closed", [rim for _, rim in rims], [n for n, _ in rims], colour=colour
+    )
 
 
 def _drawn(found: Measurements, labels: np.ndarray, tomogram: Tomogram | None) -> Drawn:

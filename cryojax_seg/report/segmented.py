@@ -1,16 +1,35 @@
-"""Writes the report of a segmentation: slices, projections and surfaces of the classes."""
+"""Writes the report of a segmentation, and the scenes in which other programs show it."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cryojax_seg import io
+from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import PathLike, atomic_write
+from cryojax_seg.report.charts import COLOURS
+from cryojax_seg.report.handing_on import (
+    README,
+    Layer,
+    Program,
+    check_chimerax,
+    scene_path,
+    write_scene,
+)
 from cryojax_seg.report.page import page, section, table
 from cryojax_seg.report.scene import scene
 from cryojax_seg.report.slices import LabelPlanes, Picture, slices_of
 from cryojax_seg.report.surfaces import surfaces
 from cryojax_seg.report.units import number
+
+_SLAB = 64  # sections that are looked at at a time
+_README = """\
+NAME.labels holds the class of each voxel of the tomogram NAME: {classes}, and 0 elsewhere.
+NAME.scene.cxc opens in ChimeraX, and `python NAME.scene_napari.py` in napari (pip install napari).
+NAME.scene.mod opens in IMOD on the tomogram: 3dmod NAME.mrc NAME.scene.mod
+Scenes find the tomogram and the labels where they lay, seen from this folder.
+"""
 
 
 def write_segmentation_page(
@@ -46,8 +65,7 @@ def write_segmentation_page(
     card = io.read_label_card(labels)
     values = np.asarray(found.density[:])
     counts = np.bincount(np.maximum(values, 0).ravel())
-    names = list(card.classes) if card else []
-    names += [f"label {n}" for n in range(len(names) + 1, len(counts))]
+    names = _names(card, len(counts) - 1)
     planes = LabelPlanes(values)
     bodies = [
         (label, name, (0, 0, 0), values == label)
@@ -77,3 +95,110 @@ def write_segmentation_page(
         file.write_text(
             page(f"Labels of {Path(tomogram).name}", f"{about}</p>", body, scripts), "utf-8"
         )
+
+
+def segmentation_scenes(labels: PathLike, programs: Sequence[Program]) -> list[Path]:
+    """Return the files that `write_segmentation_scenes` writes, before there is anything to show.
+
+    Raises:
+        FileError: if a program cannot open such labels, or the package imodmodel is missing.
+
+    >>> [path.name for path in segmentation_scenes("a/t.labels.mrc", ("chimerax", "imod"))]
+    ['t.scene.cxc', 't.scene.mod']
+    """
+    base = _base(Path(labels))
+    if "chimerax" in programs:
+        check_chimerax(scene_path(base, "chimerax"), [Path(labels)])
+    if "imod" in programs:
+        io.check_imod(scene_path(base, "imod"))
+    return [scene_path(base, program) for program in programs]
+
+
+def write_segmentation_scenes(
+    labels: PathLike,
+    tomogram: PathLike,
+    programs: Sequence[Program],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write scenes beside a label volume, in which other programs show it on its tomogram.
+
+    The classes have the colours of the report. An IMOD model has their outlines in each slice.
+
+    Args:
+        labels: the label volume, whose names are those that it states, see `io.read_label_card`.
+        tomogram: what is labelled.
+        programs: what opens it, of "chimerax", "napari" and "imod".
+        overwrite: replace existing files.
+
+    Raises:
+        FileError: as `segmentation_scenes`, or if a file exists.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> values = np.zeros((8, 8, 8), np.int8); values[2:6, 2:6, 2:6] = 1
+    >>> for name in ("t.labels.mrc", "t.mrc"):
+    ...     io.write_mrc(folder / name, values, voxel_size=10.0)
+    >>> write_segmentation_scenes(folder / "t.labels.mrc", folder / "t.mrc", ("chimerax",))
+    >>> (folder / "t.scene.cxc").read_text().splitlines()[2:]
+    ['open "t.labels.mrc"', 'segmentation surfaces #2 where 1 color #2a78d6 step 1', ...
+    """
+    labels = Path(labels)
+    segmentation_scenes(labels, programs)
+    volume = io.read_tomogram(labels, mmap=True)
+    names = dict(enumerate(_names(io.read_label_card(labels), _highest(volume)), 1))
+    colours = [COLOURS[n % len(COLOURS)] for n in range(len(names))]
+    layer = Layer("labels", labels, names, colours)
+    for program in programs:
+        if program == "imod":
+            objects = [
+                io.ModelObject(name, "closed", rims, colour=colour)
+                for (name, rims), colour in zip(_outlines(volume, names), colours, strict=True)
+            ]
+            path, shape = scene_path(_base(labels), program), np.shape(volume.density)
+            io.write_imod(path, objects, shape, volume.voxel_size, overwrite)
+        else:
+            write_scene(_base(labels), program, [layer], tomogram, overwrite)
+
+
+def write_segmentation_readme(folder: Path, classes: Sequence[str]) -> None:
+    """Write what the files of a folder of labels are, unless it has a README.txt already.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_segmentation_readme(folder, ("membrane", "actin"))
+    >>> (folder / "README.txt").read_text().splitlines()[0]
+    'NAME.labels holds the class of each voxel of the tomogram NAME: 1 membrane, 2 actin, and 0 ...
+    """
+    if (folder / README).exists():
+        return
+    named = ", ".join(f"{label} {name}" for label, name in enumerate(classes, 1))
+    with atomic_write(folder / README) as file:
+        file.write_text(_README.format(classes=named), "utf-8")
+
+
+def _base(labels: Path) -> Path:
+    return labels.with_name(f"{labels.stem.removesuffix('.labels')}.scene")
+
+
+def _names(card: io.LabelCard | None, highest: int) -> list[str]:
+    """Return the names of the labels 1, 2, ... up to the highest there is."""
+    names = list(card.classes) if card else []
+    return names + [f"label {n}" for n in range(len(names) + 1, highest + 1)]
+
+
+def _highest(volume: Tomogram) -> int:
+    """Return the highest label."""
+    count, density = volume.density.shape[0], volume.density
+    return max(int(np.max(density[z : z + _SLAB])) for z in range(0, count, _SLAB))
+
+
+def _outlines(volume: Tomogram, names: Mapping[int, str]) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Yield the name of each class, and its outlines in all slices."""
+    rims: dict[int, list[np.ndarray]] = {label: [] for label in names}
+    for start in range(0, volume.density.shape[0], _SLAB):
+        slab = np.asarray(volume.density[start : start + _SLAB])
+        for label in set(np.unique(slab).tolist()) & rims.keys():
+            rims[label] += io.outlines(slab == label, (start, 0, 0))
+    for label, name in names.items():
+        yield name, rims[label]
