@@ -16,6 +16,7 @@ from cryojax_seg import simulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from experiments import benchmark_set as scenes_of_benchmark
 from experiments import datasets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,6 +86,14 @@ def threshold_dilemma(rows, claims):
     """The rates are those of the normal distribution: Q(0.4) at the crossing of density 0.4."""
     assert value_of(claims, "best possible threshold") == pytest.approx(norm.sf(0.4), abs=1e-6)
     assert value_of(claims, "simulated and analytic") < 0.05
+
+
+def benchmark_set(rows, claims):
+    """The contrast is that which the conditions state, and scenes do not depend on the run."""
+    assert [row["split"] for row in rows[:3]] == ["train", "validation", "test"]
+    assert value_of(claims, "error of the contrast") < 0.1
+    again = scenes_of_benchmark.ensure("test", 0, edge=48)
+    assert again["digest"] == rows[-1]["digest"] and again["prevalence"] == rows[-1]["prevalence"]
 
 
 def fine_tuning(rows, claims):
@@ -168,6 +177,7 @@ LANDMARKS = {
     check.__name__: check
     for check in (
         averaging,
+        benchmark_set,
         counting,
         interval_coverage,
         filament_tracing,
@@ -191,6 +201,7 @@ LANDMARKS = {
     "script",
     [
         "averaging",
+        "benchmark_set",
         "counting",
         "interval_coverage",
         "filament_tracing",

@@ -44,6 +44,7 @@ def vesicles(
     species: Species | None = None,
     proteins: int = 0,
     sheet: bool = True,
+    fraction: float = FRACTION,
 ) -> Scene:
     """Build spherical and ellipsoidal vesicles, a waved membrane sheet and macromolecules.
 
@@ -55,6 +56,7 @@ def vesicles(
         species: macromolecules by name; None for ribosomes, proteasomes and small proteins.
         proteins: number of membrane proteins in each vesicle.
         sheet: whether a membrane crosses the volume.
+        fraction: volume fraction that the vesicles fill, if there is room.
 
     Raises:
         ValueError: if the volume is thinner than 220 angstrom or crowding is out of range.
@@ -79,7 +81,7 @@ def vesicles(
         bilayer = Bilayer(surface, thickness=random_thickness(rng))
         placed.append(Placed(bilayer, centre, rotation, "sheet"))
         occupancy.add(placed[0])
-    found = add_vesicles(occupancy, FRACTION, 0.3 * extent.min())
+    found = add_vesicles(occupancy, fraction, 0.3 * extent.min())
     notes = [] if found else ["no vesicle fitted"]
     placed += found
     if proteins:
@@ -178,12 +180,14 @@ def crowded(
     crowding: float = 0.2,
     species: Species | None = None,
     beads: int = 1,
+    fraction: float = FRACTION,
 ) -> Scene:
     """Build vesicles, a Golgi stack, filaments, gold beads and many macromolecules.
 
     Args:
         key, shape, voxel_size, crowding, species: as in `vesicles`.
         beads: number of gold beads of 10 nm diameter.
+        fraction: volume fraction that the vesicles fill, if there is room.
 
     Raises:
         ValueError: if the volume is thinner than 300 angstrom or crowding is out of range.
@@ -203,7 +207,7 @@ def crowded(
         stack = occupancy.place(golgi, "Golgi stack", inside=False)
         placed += [] if stack is None else [stack]
     notes = shortfall_notes(placed, {"microtubule": count, "actin": 2 * count})
-    found = add_vesicles(occupancy, FRACTION, 0.25 * extent.min())
+    found = add_vesicles(occupancy, fraction, 0.25 * extent.min())
     placed += found + [p for one in found for p in add_membrane_proteins(one, occupancy, 6)]
     gold = GoldBead(np.float32(50.0))
     placed += [b for _ in range(beads) if (b := occupancy.place(gold, "gold bead")) is not None]
