@@ -4,13 +4,13 @@
     python experiments/benchmark_set.py --export FOLDER      # the test scenes as MRC files
     python experiments/benchmark_set.py --tiny               # a minute, for the tests
 
-This makes a fixed set: 48 scenes to train on, 8 to choose thresholds and settings on, and 16 to test. Each has
-128^3 voxels and is imaged in two tiers: as a tilt series (projections, CTF, electrons, weighted
-back-projection) and, beside it, with a missing wedge and coloured noise alone. Conditions are drawn
-by number: preset, voxel size of 9 to 12 angstrom, tilt range of 40 to 70 degrees on either side
-about the y or the x axis, defocus of 2 to 6 micrometres, contrast of 0.2 to 1 standard deviations
-of the noise. Of the test scenes four are of presets that no training scene is of (``organelles``
-and ``varied``), and four have voxels of 8 or 14 angstrom.
+This makes a fixed set: 48 scenes to train on, 8 to choose thresholds and settings on, and 16 to
+test. Each has 128^3 voxels and is imaged in two tiers: as a tilt series (projections, CTF,
+electrons, weighted back-projection) and, beside it, with a missing wedge and coloured noise alone.
+Conditions are drawn by number: preset, voxel size of 9 to 12 angstrom, tilt range of 40 to 70
+degrees on either side about the y or the x axis, defocus of 2 to 6 micrometres, contrast of 0.2 to
+1 standard deviations of the noise. Of the test scenes four are of presets that no training scene is
+of (``organelles`` and ``varied``), and four have voxels of 8 or 14 angstrom.
 
 The scenes of a version never change. They are kept in the cache folder of the user; a digest of
 their labels is recorded with the result, and another one on this machine is reported.
@@ -233,7 +233,8 @@ def ensure(split: Split, number: int, edge: int = 128) -> dict[str, Any]:
     arrays, row = make(split, number, edge)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-    np.savez_compressed(temporary, **{name.replace(" ", "_"): a for name, a in arrays.items()})
+    kept: dict[str, Any] = {name.replace(" ", "_"): array for name, array in arrays.items()}
+    np.savez_compressed(temporary, **kept)
     os.replace(temporary, path)
     row["file"] = hashlib.sha256(path.read_bytes()).hexdigest()
     stated.write_text(json.dumps(row))
@@ -269,15 +270,19 @@ def load(split: Split, tier: Tier, count: int | None = None, edge: int = 128) ->
     return cases
 
 
-def export(folder: pathlib.Path, edge: int) -> None:
-    """Write the test scenes as tomograms, structure dark, with their labels."""
+def export(folder: pathlib.Path, count: int, edge: int) -> None:
+    """Write the first test scenes as tomograms, structure dark, with their labels."""
     folder.mkdir(parents=True, exist_ok=True)
     for tier in TIERS:
-        for number, case in enumerate(load("test", tier, edge=edge)):
+        for number, case in enumerate(load("test", tier, count, edge)):
             name, size = f"test-{number:02d}", case.conditions.voxel_size
-            io.write_mrc(folder / f"{name} {tier}.mrc".replace(" ", "-"), -case.volume, size)
-            io.write_mrc(folder / f"{name}-membrane.mrc", case.membrane.astype(np.int8), size)
-    rows = [dataclasses.asdict(conditions("test", number)) for number in range(COUNTS["test"])]
+            io.write_mrc(
+                folder / f"{name} {tier}.mrc".replace(" ", "-"), -case.volume, voxel_size=size
+            )
+            io.write_mrc(
+                folder / f"{name}-membrane.mrc", case.membrane.astype(np.int8), voxel_size=size
+            )
+    rows = [dataclasses.asdict(conditions("test", number)) for number in range(count)]
     (folder / "conditions.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
@@ -311,13 +316,14 @@ def main(config: Config) -> None:
     keep_memory()
     edge = 48 if config.tiny else 128
     if config.export is not None:
-        export(config.export, edge)
+        export(config.export, 1 if config.tiny else COUNTS["test"], edge)
         print(f"wrote {config.export}")
         return
     rows = []
     for split, count in COUNTS.items():
         for number in range(1 if config.tiny else count):
-            rows.append(row := ensure(split, number, edge))
+            row = ensure(split, number, edge)
+            rows.append(row)
             print(
                 f"{split:10s} {number:2d} {row['preset']:10s} {row['voxel_size']:5.2f} A  "
                 f"membrane {100 * row['prevalence']:4.1f} %, {100 * row['hidden']:3.0f} % hidden  "
