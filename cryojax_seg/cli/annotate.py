@@ -3,14 +3,14 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Output, default
 from cryojax_seg.cli.geometry import Contrast, TiltOptions, VoxelSize
-from cryojax_seg.cli.projects import ProjectOptions
+from cryojax_seg.cli.projects import ProjectOptions, Publish
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,9 @@ class Annotate:
         tuple[str, ...], default("NAME ...", "those of the file, or foreground")
     ] = ()
     """Names of the labels 1, 2, ... in order."""
+    publish: Publish = None
+    """Also write the labels into a copick project when the page ends, instead of those that it
+    wrote there before. Voxels that are not annotated are background there."""
     method: Literal["vote", "none"] = "vote"
     """What learns from your strokes and predicts the slices that you look at."""
     port: int = 0
@@ -66,6 +69,8 @@ def run(options: Annotate) -> None:
         learn=options.method != "none",
     )
     try:
+        if options.publish is not None:
+            _publication(options, session)  # refuses what cannot be written at the end
         with serving(session, options.port, _used) as link:
             print(link, flush=True)
             console.say("open this link in the browser of this machine; Ctrl-C ends the page")
@@ -82,7 +87,20 @@ def run(options: Annotate) -> None:
     if not saved.complete:
         raise OSError(f"{options.output}: the last strokes are not saved: {saved.problem}")
     there = options.output.exists()
+    if options.publish is not None and there:
+        _publication(options, session).write_volume(options.output)
     console.say(f"the labels are saved in {options.output}" if there else "nothing was painted")
+
+
+def _publication(options: Annotate, session: Any) -> Any:
+    """Return where the labels go in a copick project."""
+    from cryojax_seg import io
+    from cryojax_seg.core.names import label_names
+
+    classes, runs = label_names(session.classes)[1:], options.project.run
+    return io.publication(
+        options.publish, ["segmentation"], runs, session.tomogram, classes, overwrite=True
+    )
 
 
 def _used(link: str) -> None:

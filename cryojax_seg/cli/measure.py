@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Output, Overwrite, Scenes, default, named, plain
 from cryojax_seg.cli.geometry import VoxelSize
-from cryojax_seg.cli.projects import ProjectOptions
+from cryojax_seg.cli.projects import ProjectOptions, Publish
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +79,9 @@ class Measure:
     scene: Scenes = ("chimerax", "napari")
     """Also write OUTPUT/scene.cxc, scene_napari.py or scene.mod, with which ChimeraX, napari or
     IMOD show the results on the tomogram."""
+    publish: Publish = None
+    """Also write the numbered objects of each class into a copick project, and with --meshes glb
+    their surfaces."""
     ignore: int = 255
     """Label of voxels that nobody annotated. They count as background."""
     voxel_size: VoxelSize = None
@@ -131,6 +134,16 @@ def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[
         voxel_size=options.voxel_size,
         ignore=options.ignore,
     )
+    published = None
+    if options.publish is not None:
+        published = io.publication(
+            options.publish,
+            ["instances", *(["mesh"] if options.meshes == "glb" else [])],
+            options.project.run,
+            volume,
+            [one.name for one in classes if one.kind != "filament"],
+            overwrite=options.overwrite,
+        )
     with _progress() as progress:
         found = measure.measure_classes(
             volume.density,
@@ -145,7 +158,7 @@ def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[
             origin_angstrom=volume.corner(),
             progress=progress,
         )
-    return report.write_measurements(
+    summary = report.write_measurements(
         folder,
         found,
         volume,
@@ -156,6 +169,9 @@ def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[
         scenes=options.scene,
         home=options.output,
     )
+    if published is not None:
+        published.write_measurements(found, volume, options.rim)
+    return summary
 
 
 @contextlib.contextmanager

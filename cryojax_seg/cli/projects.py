@@ -14,8 +14,13 @@ _KINDS = {
     **dict.fromkeys(("labels", "prediction", "truth", "volumes"), "segmentation"),
     **dict.fromkeys(("inside", "membrane", "predictions"), "segmentation"),
     **dict.fromkeys(("particles", "annotated"), "picks"),
+    "instances": "instances",
 }
-_WRITERS = ("Segment", "Pick")  # the commands that write into a project
+_WRITERS = ("Segment", "Pick")  # the commands whose output may be in a project
+_WRITTEN = ("output", "publish")
+Publish = Annotated[
+    Path | None, arg(metavar="copick:#NAME", help_behavior_hint="(default: nothing)")
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +48,16 @@ def with_projects(options: Any) -> Any:
     """
     words = list(_addresses(options))
     output = str(getattr(options, "output", ""))
-    if not words and not output.startswith(SCHEME):
+    written = {name: str(getattr(options, name, None) or "") for name in _WRITTEN}
+    written = {name: word for name, word in written.items() if word.startswith(SCHEME)}
+    if not words and not written:
         return options
     if hasattr(options, "files"):  # of `info`, which describes the project itself
         return _replaced(options, lambda name, word: [Path(_config(word)).expanduser()])
     if output.startswith(SCHEME) and type(options).__name__ not in _WRITERS:
         raise ValueError(
-            f"{output}: this command writes nothing into a copick project; name a file or a folder"
+            f"{output}: this is no output of this command; name a file or a folder"
+            + ", and give the address to --publish" * hasattr(options, "publish")
         )
     if not hasattr(options, "project"):
         raise ValueError(f"{words[0][1]}: this command takes no address in a copick project")
@@ -73,12 +81,13 @@ def with_projects(options: Any) -> Any:
                 "against another segmentation of the project"
             )
         options = _completed(options, found)
-    if output.startswith(SCHEME) and not _config(output):
-        config = next((_config(word) for _, word in words if _config(word)), "")
-        if not config:
-            raise ValueError(f"{output}: names no copick project; give copick:CONFIG.json")
-        word = f"{SCHEME}{config}{output.removeprefix(SCHEME)}"
-        options = dataclasses.replace(options, output=Path(word))
+    for name, place in written.items():
+        if not _config(place):
+            config = next((_config(word) for _, word in words if _config(word)), "")
+            if not config:
+                raise ValueError(f"{place}: names no copick project; give copick:CONFIG.json")
+            whole = Path(f"{SCHEME}{config}{place.removeprefix(SCHEME)}")
+            options = dataclasses.replace(options, **{name: whole})
     return dataclasses.replace(options, project=group)
 
 
@@ -95,14 +104,14 @@ def _kind(options: Any, name: str) -> str:
 
 
 def _addresses(options: Any) -> Iterator[tuple[str, str]]:
-    """Yield name and word of each option that is an address, but for the output."""
+    """Yield name and word of each option that is an address of something to read."""
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if dataclasses.is_dataclass(value):
             yield from _addresses(value)
         for one in value if isinstance(value, tuple) else (value,):
             word = _address_in(one)
-            if word and field.name != "output":
+            if word and field.name not in _WRITTEN:
                 yield field.name, word
 
 
@@ -116,7 +125,7 @@ def _replaced(options: Any, paths: Callable[[str, str], list[Path]]) -> Any:
         elif isinstance(value, tuple):
             parts = [_parts(one, name, paths) for one in value]
             changed[name] = tuple(one for part in parts for one in part)
-        elif isinstance(value, Path) and str(value).startswith(SCHEME) and name != "output":
+        elif isinstance(value, Path) and str(value).startswith(SCHEME) and name not in _WRITTEN:
             found = paths(name, str(value))
             if len(found) > 1:
                 raise ValueError(

@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Output, Overwrite, Seed, default, flat
 from cryojax_seg.cli.geometry import VolumeOptions
-from cryojax_seg.cli.projects import ProjectOptions
+from cryojax_seg.cli.projects import ProjectOptions, Publish
 from cryojax_seg.training.config import RestorerMethod
 
 
@@ -86,6 +86,8 @@ class Restore:
     It is accurate when the sample resembles the phantoms, and unreliable when it does not."""
     memory: float = 2.0
     """Maximum memory for applying the method, in GiB."""
+    publish: Publish = None
+    """Also write the restored volume into a copick project, as a tomogram of the type NAME."""
     resume: bool = False
     """Continue the run beside --output from its newest checkpoint."""
     overwrite: Overwrite = False
@@ -103,8 +105,19 @@ def run(options: Restore) -> None:
         raise ValueError("--model is a restorer that was trained before; leave --method out")
     if options.method == "deconvolution" and options.deconvolution.defocus is None:
         raise ValueError("--method deconvolution needs --defocus, in micrometre")
-    from cryojax_seg import inference, report, runtime
+    from cryojax_seg import inference, io, report, runtime
     from cryojax_seg.training import Interrupted
+
+    published = None
+    if options.publish is not None:
+        tomogram = io.read_tomogram(options.tomogram, options.volume.voxel_size, mmap=True)
+        published = io.publication(
+            options.publish,
+            ["tomogram"],
+            options.project.run,
+            tomogram,
+            overwrite=options.overwrite or options.resume,
+        )
 
     runtime.keep_compiled()
     runtime.keep_memory()
@@ -128,6 +141,8 @@ def run(options: Restore) -> None:
         folder = options.output.with_suffix(".run")
         console.say(f"interrupted; {folder} is kept; the same command with --resume goes on")
         raise SystemExit(128 + interrupt.signal) from None
+    if published is not None:
+        published.write_volume(options.output)
     if done.audit is None:
         print(f"{options.output}: is done already")
         return

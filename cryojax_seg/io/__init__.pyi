@@ -22,6 +22,8 @@ from .copick_project import CopickProject as CopickProject
 from .copick_project import Entry as Entry
 from .copick_project import is_copick as is_copick
 from .copick_project import read_copick as read_copick
+from .copick_writing import Publication as Publication
+from .copick_writing import publication as publication
 from .euler import euler_angles as euler_angles
 from .euler import euler_matrices as euler_matrices
 from .files import BusyError as BusyError
@@ -48,6 +50,9 @@ from .measurements import plain_name as plain_name
 from .measurements import write_object_meshes as write_object_meshes
 from .measurements import write_objects as write_objects
 from .mesh import write_mesh as write_mesh
+from .mesh_labels import read_mesh_labels as read_mesh_labels
+from .mesh_reading import Surface as Surface
+from .mesh_reading import read_meshes as read_meshes
 from .model import MODEL_FILES as MODEL_FILES
 from .model import load_model as load_model
 from .model import model_digest as model_digest

@@ -20,6 +20,8 @@ from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import FileError, HeaderWarning, PathLike
 from cryojax_seg.io.imod import is_imod
 from cryojax_seg.io.imod_labels import read_imod
+from cryojax_seg.io.mesh_labels import read_mesh_labels
+from cryojax_seg.io.mesh_reading import is_mesh
 from cryojax_seg.io.volume import read_tomogram
 from cryojax_seg.io.voxel_size import VoxelSize
 
@@ -103,9 +105,10 @@ def read_labels(
     thickness: float | None = None,
     stored: Sequence[int] = (),
 ) -> Annotation:
-    """Read a label volume, or an IMOD model drawn on the tomogram, and check it.
+    """Read a label volume, or an IMOD model or a mesh of the tomogram, and check it.
 
-    A volume may have any format that `read_tomogram` reads; see `imod_labels.read_imod` for models.
+    A volume may have any format that `read_tomogram` reads; see `imod_labels.read_imod` for models
+    and `mesh_labels.read_mesh_labels` for meshes.
 
     Args:
         path: the label volume.
@@ -120,7 +123,8 @@ def read_labels(
         voxel_size: angstrom, one number or (z, y, x); wins over the header of the label volume.
         offset: added to the stored values; 128 for masks that IMOD wrote as signed bytes.
         highest: label that may occur where the classes do not say; None for any.
-        thickness: of what open contours and points of an IMOD model mark, in angstrom.
+        thickness: of what open contours and points of an IMOD model mark, or of the shell that a
+            mesh becomes, in angstrom.
         stored: what stands in a volume for the labels 1, 2, ...; other values are background.
 
     Raises:
@@ -138,9 +142,10 @@ def read_labels(
     with warnings.catch_warnings():
         # Masks rarely carry a voxel size; the one that matters is compared below.
         warnings.filterwarnings("ignore", message=".*voxel size", category=HeaderWarning)
-        if is_imod(path):
-            values = read_imod(path, tomogram, classes and label_names(tuple(classes)), thickness)
-            volume = Tomogram(values)
+        drawn = read_imod if is_imod(path) else read_mesh_labels if is_mesh(path) else None
+        if drawn is not None:
+            names = classes and label_names(tuple(classes))
+            volume = Tomogram(drawn(path, tomogram, names, thickness))
         else:
             volume = read_tomogram(path, voxel_size)
         if isinstance(annotated, (str, os.PathLike)):
@@ -149,7 +154,7 @@ def read_labels(
             mask = None if annotated is None else np.asarray(annotated, int)
     name = f"{path}" if tomogram is None else f"{path} (labels of {tomogram.name})"
     values = np.asarray(volume.density)
-    if stored and not is_imod(path):
+    if stored and drawn is None:
         known = {v: n for n, v in enumerate(stored, 1)}
         known |= {} if ignore is None else {ignore: ignore}
         values = np.select([values == v for v in known], list(known.values()), 0)

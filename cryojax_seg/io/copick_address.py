@@ -1,8 +1,9 @@
 """Find the files that an address in a copick project means: ``copick:config.json#NAME``.
 
 What follows the # is spelled as copick's own programs spell it: ``TYPE@SPACING`` for tomograms,
-``NAME:USER/SESSION@SPACING?multilabel=true`` for segmentations, and ``OBJECT:USER/SESSION`` for
-picks and meshes. Each part may be left out or hold the patterns * and ?.
+``NAME:USER/SESSION@SPACING?multilabel=true`` for segmentations (``?instance=true`` where voxels
+number objects), and ``OBJECT:USER/SESSION`` for picks and meshes. Each part may be left out or hold
+the patterns * and ?.
 """
 
 import dataclasses
@@ -12,7 +13,15 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cryojax_seg.io.copick_project import NOUNS, CopickProject, Entry, Kind, number, read_copick
+from cryojax_seg.io.copick_project import (
+    NOUNS,
+    SEGMENTATIONS,
+    CopickProject,
+    Entry,
+    Kind,
+    number,
+    read_copick,
+)
 from cryojax_seg.io.files import FileError
 from cryojax_seg.text import shortened, shown
 
@@ -32,6 +41,7 @@ class Address:
         user, session: who made it and when; "*" for any.
         spacing: angstrom; None for any.
         multilabel: whether a segmentation holds several objects; None for either.
+        instance: whether the voxels of a segmentation are numbers of objects.
     """
 
     config: str = ""
@@ -40,6 +50,7 @@ class Address:
     session: str = "*"
     spacing: float | None = None
     multilabel: bool | None = None
+    instance: bool = False
 
     def matches(self, entry: Entry) -> bool:
         """Return whether the address may mean this."""
@@ -76,15 +87,18 @@ def read_address(word: object) -> Address:
     main, sized, size = rest.partition("@")
     name, _, owner = main.partition(":")
     user, _, session = owner.partition("/")
-    several = re.fullmatch(r"multilabel=(true|false|1|0)", flag)
+    stated = re.fullmatch(r"(multilabel|instance)=(true|false|1|0)", flag)
     spacing = None if size == "*" else number(size)
-    if (asked and not several) or (sized and size != "*" and spacing is None):
+    if (asked and not stated) or (sized and size != "*" and spacing is None):
         raise FileError(
             f"{shown(str(word))} is no address in a copick project; write "
-            "copick:config.json#NAME:USER/SESSION@SPACING, and ?multilabel=true behind it"
+            "copick:config.json#NAME:USER/SESSION@SPACING, and ?multilabel=true or ?instance=true "
+            "behind it"
         )
-    kind = several[1] in ("true", "1") if several else None
-    return Address(config, name or "*", user or "*", session or "*", spacing, kind)
+    yes = stated is not None and stated[2] in ("true", "1")
+    several = yes if stated is not None and stated[1] == "multilabel" else None
+    numbered = yes and several is None
+    return Address(config, name or "*", user or "*", session or "*", spacing, several, numbered)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +122,8 @@ def find_copick(
     wanted: Sequence[tuple[str, Kind]], runs: Sequence[str] = (), spacing: float | None = None
 ) -> Found:
     """Return what addresses mean in each run that has all of it.
+
+    Where no segmentation is meant, a mesh may be: it is painted as labels.
 
     Args:
         wanted: addresses, each with the kind of data that it means. One without a project is of
@@ -145,11 +161,15 @@ def find_copick(
         project = projects[config]
         asked = spacing if address.spacing is None else address.spacing
         address = dataclasses.replace(address, spacing=asked)
+        kind = "instances" if kind == "segmentation" and address.instance else kind
         if not position:
             table = {run: [] for run in _chosen(project, runs)}
         for run in table:
-            held = [e for e in project.entries if e.run == run and e.kind == kind]
+            every = [e for e in project.entries if e.run == run]
+            held = [entry for entry in every if entry.kind == kind]
             meant = [entry for entry in held if address.matches(entry)]
+            if kind == "segmentation" and not meant and not address.multilabel:
+                meant = [e for e in every if e.kind == "mesh" and address.matches(e)]
             if len(meant) > 1:
                 raise FileError(
                     f"{project.path}: run {run} has several that are meant: {_listed(meant)}; say "
@@ -218,9 +238,9 @@ def new_copick(
 
     Args:
         word: the address; user and session are cryojax-seg and 1 unless it has them.
-        kind: "segmentation", "picks" or "mesh".
+        kind: of the data.
         runs: where it goes.
-        spacing: edge of the voxels in angstrom, of a segmentation.
+        spacing: edge of the voxels in angstrom, of tomograms and segmentations.
         classes: of a segmentation, without the background.
         model: name of a multilabel segmentation, unless the address has one.
 
@@ -244,7 +264,8 @@ def new_copick(
     project = read_copick(Path(address.config).expanduser())
     here = f"{SCHEME}{project.path.name}#NAME"
     given = "" if "*" in address.name else address.name
-    if kind == "segmentation" and (spacing or address.spacing) is None:
+    sized = kind == "tomogram" or kind in SEGMENTATIONS
+    if sized and (spacing or address.spacing) is None:
         raise FileError(f"{project.path}: needs the voxel spacing to write", "voxel_spacing")
     values: tuple[int, ...] = ()
     if len(classes) > 1:
@@ -256,7 +277,7 @@ def new_copick(
             )
         values = (0, *(label for label in labels if label is not None))
         given = given or model
-    elif classes or given:
+    elif kind != "tomogram" and (classes or given):
         given = _object(project, given or classes[0])
         values = (0, 1) if classes else ()
     if not given:
@@ -266,7 +287,7 @@ def new_copick(
         "",
         Path(),
         given,
-        address.spacing or spacing if kind == "segmentation" else None,
+        address.spacing or spacing if sized else None,
         USER if "*" in address.user else address.user,
         SESSION if "*" in address.session else address.session,
         len(classes) > 1,

@@ -2,7 +2,8 @@
 
 copick (https://copick.github.io/copick) keeps the data of many tomograms, its runs, below a folder:
 ``ExperimentRuns/RUN/VoxelSpacing10.000/TYPE.zarr``,
-``Segmentations/10.000_USER_SESSION_NAME[-multilabel].zarr``, ``Picks/USER_SESSION_OBJECT.json`` and
+``Segmentations/10.000_USER_SESSION_NAME[-multilabel].zarr``,
+``InstanceSegmentations/10.000_USER_SESSION_OBJECT.zarr``, ``Picks/USER_SESSION_OBJECT.json`` and
 ``Meshes/USER_SESSION_OBJECT.glb``. Its configuration names a root that others share and an overlay
 with what was added; what is in the overlay wins.
 """
@@ -17,17 +18,24 @@ from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.io.plain import read_json_object
 from cryojax_seg.text import shortened, shown
 
-Kind = Literal["tomogram", "segmentation", "picks", "mesh"]
+Kind = Literal["tomogram", "segmentation", "instances", "picks", "mesh"]
 NOUNS: dict[Kind, str] = {
     "tomogram": "tomogram",
     "segmentation": "segmentation",
+    "instances": "instance segmentation",
     "picks": "set of picks",
     "mesh": "mesh",
 }
 RUNS = "ExperimentRuns"
 _MULTILABEL = "-multilabel"
-_ENDING: dict[Kind, str] = {"picks": ".json", "mesh": ".glb", "segmentation": ".zarr"}
-_FOLDER: dict[Kind, str] = {"picks": "Picks", "mesh": "Meshes", "segmentation": "Segmentations"}
+SEGMENTATIONS: tuple[Kind, ...] = ("segmentation", "instances")
+_ENDING: dict[Kind, str] = {"picks": ".json", "mesh": ".glb"}  # others are folders .zarr
+_FOLDER: dict[Kind, str] = {
+    "picks": "Picks",
+    "mesh": "Meshes",
+    "segmentation": "Segmentations",
+    "instances": "InstanceSegmentations",
+}
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\s_]')  # in names, as copick has it
 
 
@@ -36,7 +44,8 @@ class Entry:
     """One file or OME-Zarr folder of a run.
 
     Attributes:
-        kind: "tomogram", "segmentation", "picks" or "mesh".
+        kind: "tomogram", "segmentation", "instances" (whose voxels number the objects of one
+            class), "picks" or "mesh".
         run: its run.
         path: where it lies.
         name: type of the tomogram, or name of the object or of the segmentation.
@@ -61,7 +70,8 @@ class Entry:
     def __str__(self) -> str:
         owner = f":{self.user}/{self.session}" if self.user else ""
         size = "" if self.spacing is None else f"@{self.spacing:g}"
-        return f"{self.name}{owner}{size}" + ("?multilabel=true" if self.multilabel else "")
+        flag = "multilabel" if self.multilabel else "instance" * (self.kind == "instances")
+        return f"{self.name}{owner}{size}" + f"?{flag}=true" * bool(flag)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -111,7 +121,7 @@ class CopickProject:
         return tuple(names.get(label, f"label{label}") for label in range(1, count + 1))
 
     def place(self, entry: Entry) -> Path:
-        """Return where a new segmentation, set of picks or mesh lies, in the overlay.
+        """Return where new data lie, in the overlay.
 
         Raises:
             FileError: if there is no overlay, or a name has characters that copick refuses.
@@ -126,21 +136,23 @@ class CopickProject:
                 f"{self.path}: names no overlay_root on this machine to write into; write to a "
                 "folder instead, or add one"
             )
-        for what, word in (
-            ("object", entry.name),
-            ("user", entry.user),
-            ("session", entry.session),
-        ):
+        words = {"object": entry.name, "user": entry.user, "session": entry.session}
+        if entry.kind == "tomogram":
+            words = {"tomogram": entry.name}
+        for what, word in words.items():
             if not word or _FORBIDDEN.search(word):
                 better = _FORBIDDEN.sub("-", word).strip("-") or what
                 raise FileError(
                     f"{self.path}: copick allows no {what} called {shown(word, 60)}; "
                     f"call it {shortened(better, 60)}"
                 )
+        run = self.overlay / RUNS / entry.run
+        if entry.kind == "tomogram":
+            return run / f"VoxelSpacing{entry.spacing:.3f}" / f"{entry.name}.zarr"
         size = "" if entry.spacing is None else f"{entry.spacing:.3f}_"
         name = f"{size}{entry.user}_{entry.session}_{entry.name}"
-        name += (_MULTILABEL if entry.multilabel else "") + _ENDING[entry.kind]
-        return self.overlay / RUNS / entry.run / _FOLDER[entry.kind] / name
+        name += (_MULTILABEL if entry.multilabel else "") + _ENDING.get(entry.kind, ".zarr")
+        return run / _FOLDER[entry.kind] / name
 
 
 def is_copick(path: PathLike) -> bool:
@@ -275,7 +287,7 @@ def listed(root: Path) -> Iterator[Entry]:
         for kind, folder in _FOLDER.items():
             for path in _listing(run / folder):
                 entry = parsed(kind, run.name, path)
-                if entry is not None and path.is_dir() == (kind == "segmentation"):
+                if entry is not None and path.is_dir() == (kind in SEGMENTATIONS):
                     yield entry
 
 
@@ -285,11 +297,12 @@ def parsed(kind: Kind, run: str, path: Path) -> Entry | None:
     >>> parsed("segmentation", "TS_1", Path("10.000_me_1_cell-multilabel.zarr")).name
     'cell'
     """
-    if path.suffix != _ENDING[kind]:
+    if path.suffix != _ENDING.get(kind, ".zarr"):
         return None
-    words = path.name.removesuffix(path.suffix).split("_", 3 if kind == "segmentation" else 2)
-    size = number(words.pop(0)) if kind == "segmentation" else None
-    if len(words) != 3 or not all(words) or (kind == "segmentation" and size is None):
+    sized = kind in SEGMENTATIONS
+    words = path.name.removesuffix(path.suffix).split("_", 3 if sized else 2)
+    size = number(words.pop(0)) if sized else None
+    if len(words) != 3 or not all(words) or (sized and size is None):
         return None
     user, session, name = words
     several = kind == "segmentation" and name.endswith(_MULTILABEL)

@@ -19,6 +19,7 @@ from cryojax_seg.text import shortened, shown
 _SETS: dict[str, Kind] = {
     "tomograms": "tomogram",
     "segmentations": "segmentation",
+    "instance_segmentations": "instances",
     "picks": "picks",
     "meshes": "mesh",
 }
@@ -130,14 +131,15 @@ def _place(url: str, base: Path, path: Path) -> Path | None:
 
 
 def _entry(kind: Kind, row: dict[str, str], place: Path, path: Path) -> Entry:
-    name = {"tomogram": "tomo_type", "segmentation": "name"}.get(kind, "object_name")
-    needed = ["run", name, *(("voxel_size",) if kind in ("tomogram", "segmentation") else ())]
+    sized = kind == "tomogram" or kind in copick_project.SEGMENTATIONS
+    name = "tomo_type" if kind == "tomogram" else "name" if sized else "object_name"
+    needed = ["run", name, *(("voxel_size",) if sized else ())]
     needed += [] if kind == "tomogram" else ["user_id", "session_id"]
     missing = [word for word in needed if not row.get(word)]
     if missing:
         raise FileError(f"{path}: a {kind} has no {', '.join(missing)}; export it again")
     spacing = None
-    if kind in ("tomogram", "segmentation"):
+    if sized:
         spacing = copick_project.number(row["voxel_size"])
         if spacing is None:
             raise FileError(

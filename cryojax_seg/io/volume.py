@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.io import amira, em, hdf, imod, nifti, npy, nrrd
+from cryojax_seg.io import amira, em, hdf, imod, mesh_reading, nifti, npy, nrrd
 from cryojax_seg.io.block import first_bytes
 from cryojax_seg.io.files import FileError, PathLike, existing_file
 from cryojax_seg.io.mrc import read_mrc
@@ -65,6 +65,8 @@ def _reader(start: bytes) -> Callable[..., Tomogram]:
         return amira.read_amira
     if start.startswith(imod.MAGIC):
         return _refuse_model
+    if mesh_reading.form_of(start) is not None:
+        return _refuse_mesh
     return read_mrc
 
 
@@ -72,6 +74,13 @@ def _refuse_model(path: Path, *_: Any) -> Tomogram:
     raise FileError(
         f"{path}: is an IMOD model, which has no voxels; give it as labels of a tomogram that it "
         "was drawn on"
+    )
+
+
+def _refuse_mesh(path: Path, *_: Any) -> Tomogram:
+    raise FileError(
+        f"{path}: is a mesh, which has no voxels; give it as labels of the tomogram that it "
+        "describes"
     )
 
 

@@ -27,6 +27,7 @@ def turned() -> np.ndarray:
 def make(folder: Path) -> None:
     """Write a project with everything that is read."""
     import copick
+    import trimesh
 
     config = {"name": "test", "version": "1.0.0", "pickable_objects": OBJECTS}
     config |= {
@@ -48,9 +49,14 @@ def make(folder: Path) -> None:
         several.from_numpy(labels)
         one = run.new_segmentation(10.0, "membrane", "1", user_id="me")
         one.from_numpy((labels == 3).astype(np.uint8))
+        numbered = run.new_segmentation(10.0, "ribosome", "1", user_id="me", is_instance=True)
+        numbered.from_numpy(np.where(labels == 3, 2, labels == 7))
         picks = run.new_picks("ribosome", "2", "me")
         picks.meta.voxel_spacing, picks.meta.run_name = 10.0, name
         where = np.array([[10.0, 20.0, 30.0], [40.0, 50.0, 20.0]])
+        mesh = run.new_mesh("membrane", "6", "me")
+        mesh.mesh = trimesh.Scene(trimesh.creation.box(bounds=[[25, 15, 5], [65, 35, 25]]))
+        mesh.store()
         picks.from_numpy(where, np.stack([np.eye(4), turned()]), scores=np.array([0.5, 0.9]))
 
 
@@ -75,7 +81,12 @@ def check(folder: Path) -> None:
             values, counts = np.unique(volume, return_counts=True)
             key = f"{run.name}/{one.name}:{one.user_id}/{one.session_id}@{one.voxel_size:g}"
             pairs = zip(values.tolist(), counts.tolist(), strict=True)
-            found[f"{key}?{one.is_multilabel}"] = [list(volume.shape), dict(pairs)]
+            found[f"{key}?{one.segmentation_type}"] = [list(volume.shape), dict(pairs)]
+        for space in run.voxel_spacings:
+            for one in space.tomograms:
+                volume = one.numpy()
+                shown = [*volume.shape, float(volume.mean()), float(volume[0, 0, 1])]
+                found[f"{run.name}/{one.tomo_type}@{space.voxel_size:g}"] = shown
         for one in run.picks:
             where, turns = one.full_positions(), one.numpy()[1][:, :3, :3]
             key = f"{run.name}/{one.pickable_object_name}:{one.user_id}/{one.session_id}"

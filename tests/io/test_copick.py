@@ -1,5 +1,6 @@
 """Projects of copick: the right files for each address, and a line that helps for all else."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -32,13 +33,20 @@ def native(folder):
     """The same project as `copick_package.make` writes, without copick."""
     for number, name in enumerate(("TS_01", "TS_02", "other")):
         run = folder / "static" / "ExperimentRuns" / name
-        for part in ("VoxelSpacing10.000", "Segmentations", "Picks"):
+        for part in ("VoxelSpacing10.000", "Segmentations", "InstanceSegmentations", "Picks"):
             (run / part).mkdir(parents=True)
         (run / ".meta").write_text("meta")
         volume = np.arange(4 * 6 * 8, dtype=np.float32).reshape(SHAPE) + number
         written = {"VoxelSpacing10.000/wbp": volume}
         written["Segmentations/10.000_gt_0_truth-multilabel"] = LABELS
         written["Segmentations/10.000_me_1_membrane"] = (LABELS == 3).astype(np.uint8)
+        numbered = np.where(LABELS == 3, 2, LABELS == 7).astype(np.uint16)
+        written["InstanceSegmentations/10.000_me_1_ribosome"] = numbered
+        (run / "Meshes").mkdir()
+        corners = np.array(list(itertools.product((5.0, 25.0), (15.0, 35.0), (25.0, 65.0))))
+        quads = ((0, 1, 3, 2), (4, 5, 7, 6), (0, 1, 5, 4), (2, 3, 7, 6), (0, 2, 6, 4), (1, 3, 7, 5))
+        faces = np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))])
+        io.write_mesh(run / "Meshes" / "me_6_membrane.glb", corners, faces)
         for place, values in written.items():
             io.write_zarr(run / f"{place}.zarr", values, voxel_size=10.0, version="0.4")
         points = [
@@ -87,6 +95,8 @@ def test_what_a_project_holds(project):
         "wbp@10",
         "truth:gt/0@10?multilabel=true",
         "membrane:me/1@10",
+        "ribosome:me/1@10?instance=true",
+        "membrane:me/6",
         "ribosome:me/2",
     }
     assert io.is_copick(project) and not io.is_copick(project.with_name("no.json"))
@@ -168,10 +178,10 @@ def test_the_overlay_wins(project, tmp_path):
     assert entry.path == place and len(io.read_particles(place)) == 1
 
 
-def test_other_kinds_of_segmentations_and_hidden_files_are_not_taken(project, tmp_path):
+def test_other_kinds_of_data_and_hidden_files_are_not_taken(project, tmp_path):
     run = tmp_path / "static" / "ExperimentRuns" / "TS_01"
     for name in (
-        "InstanceSegmentations/10.000_me_1_membrane.zarr",
+        "PanopticSegmentations/10.000_me_1_membrane.zarr",
         "VoxelSpacing10.000/wbp_denoise_features.zarr",
         "Segmentations/.10.000_me_1_x.zarr.partial",
         "Segmentations/notes.zarr",
@@ -180,7 +190,7 @@ def test_other_kinds_of_segmentations_and_hidden_files_are_not_taken(project, tm
         (run / name).mkdir(parents=True)
     (run / "Picks" / "a_b.json").touch()
     found = [str(e) for e in io.read_copick(project).entries if e.run == "TS_01"]
-    assert len(found) == 4
+    assert len(found) == 6
 
 
 def test_addresses_that_mean_several_things_or_none(project, tmp_path):
@@ -246,6 +256,9 @@ def test_where_new_data_go(project):
     named = new("#membrane:me/4@7.84", classes=["foreground"])
     assert named[0] == "TS_09/Segmentations/7.840_me_4_membrane.zarr"
     assert new("#ribosome:me/4", "picks")[0] == "TS_09/Picks/me_4_ribosome.json"
+    numbered = "TS_09/InstanceSegmentations/10.000_cryojax-seg_1_membrane.zarr"
+    assert new("", "instances", classes=["membrane"])[0] == numbered
+    assert new("#denoised", "tomogram")[0] == "TS_09/VoxelSpacing10.000/denoised.zarr"
     assert new("#ribosome", "mesh")[0] == "TS_09/Meshes/cryojax-seg_1_ribosome.glb"
     for word, more, said in (
         ("", {"classes": ["actin"]}, "has no object 'actin', its objects are membrane, ribosome"),
@@ -277,6 +290,99 @@ def test_segment_writes_what_is_read_again(project, capsys):
     assert list(scores["classes"]) == ["membrane"]
     assert cli.main([*given, *out, "--probabilities"]) == 2
     assert "keeps labels alone" in capsys.readouterr().err
+
+
+def test_instances_are_numbered_objects_of_a_class(project, tmp_path):
+    """They are written by measure and read by it again; no other command takes them for labels."""
+    word = f"copick:{project}#truth"
+    out = tmp_path / "measured"
+    given = ["--run", "TS_01", "--smallest", "1", "-o", str(out)]
+    names = ["--kind", "membrane=organelle", "ribosome=organelle"]
+    published = ["--publish", "copick:#:tool/9", "--meshes", "glb"]
+    assert cli.main(["measure", word, *names, *given, *published]) == 2  # label1 is no object
+    assert not out.exists()
+    word = f"copick:{project}#membrane:me/1"
+    names = names[:2]
+    assert cli.main(["measure", word, *names, *given, *published]) == 0
+    numbered = [(f"copick:{project}#membrane?instance=true", "segmentation")]
+    ((entry,),) = io.find_copick(numbered, ["TS_01"]).entries
+    assert str(entry) == "membrane:tool/9@10?instance=true"
+    theirs = [(f"copick:{project}#ribosome", "instances")]
+    ((other,),) = io.find_copick(theirs, ["TS_02"]).entries
+    expected = np.where(LABELS == 3, 2, LABELS == 7)
+    np.testing.assert_array_equal(io.read_tomogram(other.path).density, expected)
+    volume = io.read_tomogram(entry.path)
+    np.testing.assert_array_equal(volume.density, LABELS == 3)
+    assert volume.density.dtype == np.uint16 and volume.voxel_size == (10.0,) * 3
+    ((plain,),) = io.find_copick(
+        [(f"copick:{project}#membrane", "segmentation")], ["TS_01"]
+    ).entries
+    assert str(plain) == "membrane:me/1@10"
+    again = ["measure", "--instances", f"membrane=copick:{project}#membrane", *names]
+    assert cli.main([*again, *given[:-1], str(tmp_path / "again")]) == 0
+    rows = [(p / "instances.csv").read_text().splitlines() for p in (out, tmp_path / "again")]
+    assert len(rows[0]) == 2 and rows[0][1].split(",")[3:6] == rows[1][1].split(",")[3:6]
+    assert cli.main(["measure", word, *names, *given, *published, "--overwrite"]) == 0
+    refused = ["measure", word, *names, *given[:-1], str(tmp_path / "third"), *published]
+    assert cli.main(refused) == 2
+    assert not (tmp_path / "third").exists()
+
+
+def test_meshes_are_labels_where_no_segmentation_is_meant(project, tmp_path):
+    from cryojax_seg import training
+
+    inside = LABELS == 3
+    words = [(f"copick:{project}", "tomogram"), ("copick:#membrane:me/6", "segmentation")]
+    found = io.find_copick(words, ["TS_01"])
+    assert found.runs == ("TS_01",) and found.classes == ("membrane",)
+    (volume,), (labels,) = ([entry.path for entry in part] for part in found.entries)
+    (example,) = training.read_examples([volume], [labels], contrast="bright").examples
+    np.testing.assert_array_equal(example.labels, inside)
+
+
+def test_restore_writes_a_tomogram_of_another_type(project, tmp_path, capsys):
+    given = ["restore", f"copick:{project}#wbp", "--run", "TS_01", "-o", str(tmp_path / "r.mrc")]
+    assert cli.main([*given, "--method", "deconvolution", "--defocus", "3"]) == 0
+    given = [*given, "--method", "deconvolution", "--defocus", "3", "--overwrite"]
+    assert cli.main([*given, "--publish", "copick:#deconvolved"]) == 0
+    ((entry,),) = io.find_copick([(f"copick:{project}#deconvolved@10", "tomogram")]).entries
+    volume = io.read_tomogram(entry.path)
+    np.testing.assert_array_equal(volume.density, io.read_tomogram(tmp_path / "r.mrc").density)
+    assert volume.voxel_size == (10.0,) * 3 and entry.path.parent.name == "VoxelSpacing10.000"
+    assert cli.main([*given, "--publish", str(tmp_path / "a.zarr")]) == 2
+    assert "is no address in a copick project" in capsys.readouterr().err
+    assert cli.main([*given[:-3], "--overwrite", "-o", "copick:#x"]) == 2
+    assert "give the address to --publish" in capsys.readouterr().err
+
+
+def test_painted_labels_go_into_the_project(project, tmp_path, monkeypatch):
+    """When the page ends, with the labels of the objects; what nobody annotated is background."""
+    import contextlib
+
+    from cryojax_seg import view
+
+    painted = np.full(SHAPE, -1, np.int8)
+    painted[1], painted[1, 2:4, 3:7], painted[1, 0, 0] = 0, 2, 1
+
+    @contextlib.contextmanager
+    def serving(session, port, used):
+        session.file.write({1: painted[1]}, session.classes)
+        yield "http://127.0.0.1"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(view, "serving", serving)
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cryojax_seg.cli.annotate.time.sleep", interrupted)
+    words = ["annotate", f"copick:{project}#wbp", "--run", "TS_01", "-o", str(tmp_path / "l.mrc")]
+    words += ["--classes", "ribosome", "membrane", "--method", "none"]
+    assert cli.main([*words, "--publish", "copick:#mine:me/5"]) == 0
+    word = f"copick:{project}#mine:me/5?multilabel=true"
+    ((entry,),) = io.find_copick([(word, "segmentation")], ["TS_01"]).entries
+    values = io.read_tomogram(entry.path).density
+    np.testing.assert_array_equal(values, np.array([0, 7, 3])[np.maximum(painted, 0)])
 
 
 def test_pick_writes_picks(project, capsys):
@@ -317,7 +423,7 @@ def test_labels_of_several_objects_get_their_names(project):
     assert given.classes[2] == "membrane" and len(given.classes) == 7
     given = parse([*words[:3], "copick:#membrane", "-o", "run"], kinds)
     assert given.annotation.classes == ("membrane",) and len(given.tomograms) == 3
-    with pytest.raises(ValueError, match="writes nothing into a copick project"):
+    with pytest.raises(ValueError, match="is no output of this command.*--publish"):
         parse(["measure", f"copick:{project}#truth", "-o", "copick:#x", "--run", "TS_01"], kinds)
     with pytest.raises(ValueError, match="names no copick project"):
         parse(["segment", "membrane", "t.mrc", "-o", "copick:"], kinds)
@@ -353,17 +459,23 @@ def test_copick_reads_what_is_written(tmp_path):
     by_copick(tmp_path, "make")
     config = tmp_path / "config.json"
     given = [f"copick:{config}", "--run", "TS_01", "--voxel-spacing", "10"]
+    words = ["measure", f"{given[0]}#membrane:me/1", *given[1:3], "--kind", "membrane=organelle"]
+    words += ["-o", str(tmp_path / "m"), "--smallest", "1", "--publish", "copick:#:tool/8"]
+    assert cli.main([*words, "--meshes", "glb"]) == 0
+    words = ["restore", f"{given[0]}#wbp", *given[1:3], "-o", str(tmp_path / "r.mrc")]
+    words += ["--method", "deconvolution", "--defocus", "3", "--publish", "copick:#deconvolved"]
+    assert cli.main(words) == 0
     out = ["-o", "copick:#membrane:tool/9", "--contrast", "bright"]
-    assert cli.main(["segment", "threshold", *given, *out]) == 0
+    assert cli.main(["segment", "threshold", f"{given[0]}#wbp", *given[1:], *out]) == 0
     ((entry,),) = io.find_copick([(f"copick:{config}#membrane:tool/9", "segmentation")]).entries
     ones = int(np.asarray(io.read_tomogram(entry.path).density).sum())
     (path,), _ = io.new_copick(f"copick:{config}#ribosome:tool/9", "picks", ["TS_01"])
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     rotation = turned()[2::-1, 2::-1]
     picks = Particles([[1.5, 2.0, 3.0]], rotation[None], [0.25], voxel_size=10.0)
     io.write_particles(path, picks)
     (mesh,), _ = io.new_copick(f"copick:{config}#membrane:tool/9", "mesh", ["TS_01"])
-    mesh.parent.mkdir(parents=True)
+    mesh.parent.mkdir(parents=True, exist_ok=True)
     io.write_mesh(mesh, np.array([[0.0, 0, 10], [0, 20, 0], [30, 0, 0]]), np.array([[0, 1, 2]]))
     (several,), values = io.new_copick(
         f"copick:{config}", "segmentation", ["TS_01"], 10.0, ["ribosome", "membrane"], "cell"
@@ -377,8 +489,18 @@ def test_copick_reads_what_is_written(tmp_path):
     output.finish()
     found = json.loads(by_copick(tmp_path, "check"))
     zeros = 4 * 6 * 8 - ones
-    assert found["TS_01/membrane:tool/9@10?False"] == [list(SHAPE), {"0": zeros, "1": ones}]
-    assert found["TS_01/cell:cryojax-seg/1@10?True"] == [list(SHAPE), {"0": 185, "7": 5, "3": 2}]
+    assert found["TS_01/membrane:tool/9@10?binary"] == [list(SHAPE), {"0": zeros, "1": ones}]
+    assert found["TS_01/membrane:tool/8@10?instance"] == [list(SHAPE), {"0": 176, "1": 16}]
+    vertices, _ = found["TS_01/membrane:tool/8 mesh"]
+    low, high = np.min(vertices, 0), np.max(vertices, 0)
+    np.testing.assert_allclose((low + high) / 2, [45, 25, 15], atol=0.5)
+    np.testing.assert_allclose(high - low, [40, 20, 20], atol=9)  # a surface of the same volume
+    volume = np.asarray(io.read_tomogram(tmp_path / "r.mrc").density, float)
+    assert found["TS_01/deconvolved@10"] == pytest.approx([*SHAPE, volume.mean(), volume[0, 0, 1]])
+    assert found["TS_01/cell:cryojax-seg/1@10?multilabel"] == [
+        list(SHAPE),
+        {"0": 185, "7": 5, "3": 2},
+    ]
     where, turns, scores = found["TS_01/ribosome:tool/9"]
     np.testing.assert_allclose(where, [[30.0, 20.0, 15.0]])
     np.testing.assert_allclose(turns, turned()[None, :3, :3], atol=1e-12)
