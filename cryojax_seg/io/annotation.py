@@ -8,7 +8,6 @@ else.
 """
 
 import dataclasses
-import itertools
 import os
 import warnings
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from cryojax_seg.io.imod import is_imod
 from cryojax_seg.io.imod_labels import read_imod
 from cryojax_seg.io.mesh_labels import read_mesh_labels
 from cryojax_seg.io.mesh_reading import is_mesh
+from cryojax_seg.io.same_grid import check_same_grid
 from cryojax_seg.io.volume import read_tomogram
 from cryojax_seg.io.voxel_size import VoxelSize
 
@@ -200,18 +200,6 @@ def not_annotated_hint(ignore: int) -> str:
     )
 
 
-def check_same_grid(labels: Tomogram, tomogram: Tomogram, name: str) -> None:
-    """Raise a FileError unless labels have the shape and the voxel size of their tomogram.
-
-    >>> one, other = (Tomogram(np.zeros((2, 2, 2)), (v, v, v)) for v in (10.0, 20.0))
-    >>> check_same_grid(one, other, "labels.mrc")
-    Traceback (most recent call last):
-    cryojax_seg.io.files.FileError: labels.mrc: has voxel size 10, 10, 10 A, the tomogram 20, ...
-    """
-    _check_shape(labels.density.shape, tomogram.density.shape, name)
-    _check_voxel_size(labels.voxel_size, tomogram, name)
-
-
 def _annotated(given: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
     if given.ndim == 3:
         if given.shape != shape:
@@ -229,37 +217,6 @@ def _annotated(given: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarr
     known = np.zeros(shape, bool)
     known[given.astype(int)] = True
     return known
-
-
-def _check_shape(shape: tuple[int, ...], wanted: tuple[int, ...], name: str) -> None:
-    if shape == wanted:
-        return
-    message = f"{name}: has shape {shape} (z, y, x), the tomogram {wanted}"
-    orders = [o for o in itertools.permutations(range(3)) if tuple(shape[i] for i in o) == wanted]
-    if orders:
-        axes = ", ".join("zyx"[i] for i in orders[0])
-        raise FileError(
-            f"{message}; the axes seem to be transposed: rewrite it with its axes in the order "
-            f"{axes} (IMOD: clip rotx, or trimvol -yz)"
-        )
-    raise FileError(f"{message}; labels must cover the whole tomogram at the same binning")
-
-
-def _check_voxel_size(size: tuple[float, ...] | None, tomogram: Tomogram, name: str) -> None:
-    wanted = tomogram.voxel_size
-    if size is None or wanted is None or size == (1.0, 1.0, 1.0):  # 1 A: never filled in
-        return
-    if any(abs(a - b) > 0.01 * b for a, b in zip(size, wanted, strict=True)):
-        raise FileError(
-            f"{name}: has voxel size {_text(size)} A, the tomogram {_text(wanted)} A (z, y, x); "
-            "they differ by more than 1 %. Correct the wrong header, or give the right "
-            "voxel_size",
-            "voxel_size",
-        )
-
-
-def _text(size: Sequence[float]) -> str:
-    return ", ".join(f"{v:g}" for v in size)
 
 
 def _counts(values: np.ndarray, name: str) -> dict[int, int]:

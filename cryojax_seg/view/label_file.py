@@ -12,11 +12,12 @@ from cryojax_seg.core.blocks import release
 from cryojax_seg.core.names import class_names, label_names
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io import FileError, HeaderWarning, check_places, read_mrc
-from cryojax_seg.io.annotation import check_same_grid, stored_ignore
+from cryojax_seg.io.annotation import stored_ignore
 from cryojax_seg.io.files import PathLike, atomic_write, target_path
 from cryojax_seg.io.label_card import LabelCard, stated_names
 from cryojax_seg.io.locks import Lock, lock_path
 from cryojax_seg.io.mrc import mrc_header
+from cryojax_seg.io.same_grid import check_same_grid
 from cryojax_seg.text import size_text
 from cryojax_seg.view.painting import UNKNOWN, sections
 

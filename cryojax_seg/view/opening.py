@@ -10,8 +10,8 @@ from cryojax_seg.core.plain import Contrast
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.io import read_tomogram
-from cryojax_seg.io.annotation import check_same_grid
 from cryojax_seg.io.files import PathLike
+from cryojax_seg.io.same_grid import check_same_grid
 from cryojax_seg.io.voxel_size import VoxelSize, voxel_size_zyx
 from cryojax_seg.view.label_file import LabelFile
 from cryojax_seg.view.learned_model import ModelBeside

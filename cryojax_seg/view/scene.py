@@ -8,10 +8,10 @@ import numpy as np
 from cryojax_seg.core.names import class_names, label_names
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io import FileError, read_tomogram
-from cryojax_seg.io.annotation import check_same_grid
 from cryojax_seg.io.files import PathLike
 from cryojax_seg.io.label_card import stated_names
 from cryojax_seg.io.ome_writing import COLOURS
+from cryojax_seg.io.same_grid import check_same_grid
 from cryojax_seg.io.voxel_size import VoxelSize
 from cryojax_seg.view.slices import measure_window
 
