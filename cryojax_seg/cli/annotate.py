@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from tyro.conf import Positional
 
@@ -33,8 +33,9 @@ class Annotate:
     publish: Publish = None
     """Also write the labels into a copick project when the page ends, instead of those that it
     wrote there before. Voxels that are not annotated are background there."""
-    method: Literal["vote", "none"] = "vote"
-    """What learns from your strokes and predicts the slices that you look at."""
+    start: Annotated[Path, default("vote|none|MODEL", "vote")] = Path("vote")
+    """What learns from your strokes and predicts slices: a linear vote, a built-in model such as
+    membrane, or a model folder; none for nothing. The page can choose another one."""
     port: int = 0
     """Port to listen at on this machine. 0 takes one that is free. To paint on another machine,
     forward a port with the same number there by `ssh -L`."""
@@ -66,7 +67,7 @@ def run(options: Annotate) -> None:
         voxel_size=options.voxel_size,
         contrast=options.contrast,
         wedge=options.tilt.wedge(),
-        learn=options.method != "none",
+        start=None if str(options.start) == "none" else options.start,
     )
     try:
         if options.publish is not None:

@@ -13,6 +13,7 @@ from .built_in import untrained_method as untrained_method
 from .engine import Engine as Engine
 from .engine import choose_engine as choose_engine
 from .extraction import extract_files as extract_files
+from .fitting import fitted_to as fitted_to
 from .many import Finished as Finished
 from .many import SomeFailedError as SomeFailedError
 from .many import each as each

@@ -14,6 +14,12 @@ from .fitting import fit_model as fit_model
 from .folds import Fold as Fold
 from .folds import folds_of as folds_of
 from .imaging import Randomisation as Randomisation
+from .last_layer import Correction as Correction
+from .last_layer import Rows as Rows
+from .last_layer import cross_validate_last_layer as cross_validate_last_layer
+from .last_layer import exposed as exposed
+from .last_layer import fit_last_layer as fit_last_layer
+from .last_layer import rows_of as rows_of
 from .loop import Result as Result
 from .loop import train as train
 from .phantoms import labelled as labelled

@@ -10,12 +10,10 @@ from cryojax_seg.core.names import label_names
 from cryojax_seg.evaluate import bootstrap_ratio
 from cryojax_seg.segmenters import LinearVote, fit_thresholds
 from cryojax_seg.training.example import Example
+from cryojax_seg.training.logistic import fit_logistic
 
 _PER_LABEL = 4000  # voxels of each label that are learned from
 _PRIOR = 0.3  # standard deviation of a weight before anything is known of it
-_CORRELATED = 10  # neighbouring voxels that count as one observation
-_ITERATIONS = 60
-_PRECISION = 1e-6  # relative change of the loss at which it ends
 _FOLDS = 5
 _TILE = 32  # pixels
 
@@ -53,46 +51,17 @@ def fit_vote(
     >>> bool((found == labels[1:-1, 1:-1, 1:-1]).mean() > 0.97)
     True
     """
-    from scipy.optimize import minimize  # slow to load
-
     features, labels, weights, _ = neighbourhoods(examples, classes, radius, seed)
     count = len(classes)
     outputs = count if count > 1 else 1
-    n, width = features.shape
-    weights = weights / weights.sum()
-    ridge = _CORRELATED / (2 * n * _PRIOR**2)
     target = np.eye(max(count, 2), dtype=np.float32)[labels][:, -outputs:]
-
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        kernel = flat[: width * outputs].reshape(width, outputs)
-        logits = features @ kernel.astype(np.float32) + flat[width * outputs :]
-        if outputs == 1:
-            value = np.logaddexp(0, logits) - target * logits
-            slope = 1 / (1 + np.exp(-logits)) - target
-        else:
-            shifted = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-            value = -target * shifted
-            slope = np.exp(shifted) - target
-        slope = (weights[:, None] * slope).astype(np.float32)
-        gradient = features.T @ slope + 2 * ridge * kernel
-        total = float(weights @ value.sum(1)) + ridge * float((kernel**2).sum())
-        return total, np.concatenate([gradient.ravel(), slope.sum(0)]).astype(np.float64)
-
-    first = np.zeros(width * outputs + outputs)
+    first = None
     if start is not None and start.radius == radius and len(start.classes) == count:
-        first = _flat(start)
-    found = minimize(
-        loss,
-        first,
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": _ITERATIONS, "maxcor": 20, "ftol": _PRECISION},
-    )
-    kernel = found.x[: width * outputs].reshape(width, outputs)
-    bias = found.x[width * outputs :]
+        first = _parameters(start)
+    kernel, bias = fit_logistic(features, target, weights, _PRIOR, start=first)
     logits = features @ kernel.astype(np.float32) + bias
     # A threshold t of the probability is a shift of the logit by log((1 - t) / t).
-    limits = np.array(fit_thresholds(logits, labels, weights * n))
+    limits = np.array(fit_thresholds(logits, labels, weights * len(labels) / weights.sum()))
     shift = np.log((1 - limits) / limits)
     bias = bias + (shift if outputs == 1 else np.concatenate([[0.0], shift]))
     vote = LinearVote(radius, classes=classes)
@@ -154,12 +123,11 @@ def neighbourhoods(
     return features, label[rows].astype(np.int64), weight[rows].astype(np.float64), place
 
 
-def _flat(vote: LinearVote) -> np.ndarray:
-    """Return the parameters of a vote as `fit_vote` optimises them."""
+def _parameters(vote: LinearVote) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kernel and the bias of a vote as `fit_logistic` finds them."""
     softness = float(vote.softness)
     kernel = np.asarray(vote.kernel[...], np.float64).reshape(-1, len(vote.classes)) / softness
-    bias = -np.asarray(vote.threshold[...], np.float64) / softness
-    return np.concatenate([kernel.ravel(), bias])
+    return kernel, -np.asarray(vote.threshold[...], np.float64) / softness
 
 
 @dataclasses.dataclass(frozen=True)

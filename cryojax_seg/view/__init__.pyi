@@ -9,6 +9,7 @@ from .page import serving as serving
 from .painting import EXCLUDED as EXCLUDED
 from .painting import UNKNOWN as UNKNOWN
 from .painting import Painting as Painting
+from .predictions import logits_of_box as logits_of_box
 from .predictions import logits_of_slice as logits_of_slice
 from .scene import open_scene as open_scene
 from .session import Session as Session
@@ -20,8 +21,9 @@ from .slices import probability_slices as probability_slices
 from .strokes import fill as fill
 from .strokes import line as line
 from .strokes import stroke as stroke
+from .suggestions import gains as gains
 from .suggestions import ranked as ranked
-from .suggestions import slice_gains as slice_gains
+from .suggestions import ranked_boxes as ranked_boxes
 from .suggestions import uncertainty as uncertainty
 from .suggestions import visible_share as visible_share
 from .widget import Notebook as Notebook

@@ -6,6 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from cryojax_seg.view.painting import Painting, Plane
+from cryojax_seg.view.planes import COLUMNS, ROWS
+from cryojax_seg.view.strokes import cleaned
+
+_SPECK_NM = 10.0  # specks and holes are smaller than the square of this
 
 Message = dict[str, Any]
 
@@ -45,13 +49,18 @@ def _length(message: Message, name: str) -> float:
     return float(value)
 
 
-def _paste(painting: Painting, plane: Plane, prediction: Layer | None) -> bool:
+def _paste(painting: Painting, plane: Plane, prediction: Layer | None, clean: bool) -> bool:
     if prediction is None:
         raise ValueError("there is no prediction to copy, as nothing learns from the strokes")
     values = prediction.plane(*plane)
     if values is None:
         raise ValueError("this slice has no prediction yet; paint a class and background first")
-    return painting.paste(plane, np.where(values == 255, 0, values))
+    values = np.where(values == 255, 0, values)
+    if clean:
+        axis, _ = plane
+        pixel = painting.voxel_nm[ROWS[axis]] * painting.voxel_nm[COLUMNS[axis]]
+        values = cleaned(values, max(1, round(_SPECK_NM**2 / pixel)))
+    return painting.paste(plane, values)
 
 
 _Change = Callable[[Painting, Message, Layer | None], bool]
@@ -67,7 +76,9 @@ CHANGES: Mapping[str, _Change] = {
     ),
     "fill": lambda painting, m, _: painting.fill(plane_of(m), m.get("point"), _integer(m, "value")),
     "complete": lambda painting, m, _: painting.complete(plane_of(m)),
-    "paste": lambda painting, m, prediction: _paste(painting, plane_of(m), prediction),
+    "paste": lambda painting, m, prediction: _paste(
+        painting, plane_of(m), prediction, m.get("clean") is True
+    ),
     "undo": lambda painting, m, _: painting.undo(plane_of(m)),
     "redo": lambda painting, m, _: painting.redo(plane_of(m)),
 }

@@ -144,6 +144,8 @@ export class Viewer {
     this.outdated = new Set(); // slices that have changed since they were asked for
     this.learning = null;
     this.suggestions = [];
+    this.boxes = [];
+    this.box = null; // the suggested box that is shown
     this.held = new Set(); // keys
     this.build(host);
     transport.receive = (message, bytes) => this.receive(message, bytes);
@@ -264,11 +266,13 @@ export class Viewer {
     this.saveButton = press("Save model", "Save the model as a folder beside the labels",
       () => this.send({ type: "learn", action: "save" }));
     this.nextButton = press("Next slice", "Go to the slice that is worth most (N)", () => this.next());
+    this.boxButton = press("Next box", "Go to the box that is worth most (Shift+N)", () => this.next("box"));
     this.learnText = h("p", { className: "hint" });
     this.diceText = h("p", { className: "hint" });
     return h("section", { hidden: true }, h("h2", {}, "Learning"),
       h("div", { className: "row" }, this.methodSelect, this.pauseButton),
-      this.learnText, this.diceText, h("div", { className: "row" }, this.nextButton, this.saveButton));
+      this.learnText, this.diceText,
+      h("div", { className: "row" }, this.nextButton, this.boxButton, this.saveButton));
   }
 
   listen(pane, on) {
@@ -360,10 +364,11 @@ export class Viewer {
         return this.request();
       case "suggestions":
         this.suggestions = message.items;
+        this.boxes = message.boxes;
         this.drawMarks();
-        if (this.wantsNext && message.items.length) this.next();
+        if (this.wantsNext && message.items.length) this.next(this.wantsNext);
         else if (this.wantsNext) this.tell("Paint a class and background first, then slices can be compared");
-        this.wantsNext = false;
+        this.wantsNext = null;
         return undefined;
     }
     return undefined;
@@ -409,6 +414,7 @@ export class Viewer {
   progress(message) {
     if (message.annotated) this.annotated = message.annotated;
     this.suggestions = []; // they were made without this change
+    this.boxes = [];
     if (message.counts) this.counts = message.counts;
     this.buildClasses();
     this.drawMarks();
@@ -637,6 +643,7 @@ export class Viewer {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const right = left + columns * sx, bottom = top + rows * sy;
     this.crosshair(pane, context, [left, top, right, bottom]);
+    if (pane.axis === 0 && this.box?.index === this.position[0]) this.drawBox(pane, context);
     for (const stroke of pane.preview) this.drawStroke(pane, context, stroke);
     if (this.line && this.line.pane === pane) {
       const points = pane.hover ? [...this.line.points, pane.hover] : this.line.points;
@@ -672,6 +679,17 @@ export class Viewer {
     context.moveTo(left, y); context.lineTo(right, y);
     context.moveTo(x, top); context.lineTo(x, bottom);
     context.stroke();
+  }
+
+  drawBox(pane, context) {
+    const [top, left, bottom, right] = this.box.box;
+    const [x0, y0] = this.toScreen(pane, bottom - 0.5, left - 0.5);
+    const [x1, y1] = this.toScreen(pane, top - 0.5, right - 0.5);
+    context.strokeStyle = "#f0e442";
+    context.lineWidth = 1.5;
+    context.setLineDash([6, 4]);
+    context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+    context.setLineDash([]);
   }
 
   drawStroke(pane, context, { points, value, kind }) {
@@ -1027,8 +1045,9 @@ export class Viewer {
     this.drawAll();
   }
 
-  change(kind) {
-    if (this.state?.editable) this.send({ type: kind, axis: this.active, index: this.position[this.active] });
+  change(kind, how = {}) {
+    if (!this.state?.editable) return;
+    this.send({ type: kind, axis: this.active, index: this.position[this.active], ...how });
   }
 
   // ---- learning ------------------------------------------------------------------------------
@@ -1049,17 +1068,28 @@ export class Viewer {
     if (this.learning) this.send({ type: "learn", action: this.learning.paused ? "resume" : "pause" });
   }
 
-  next() {
-    const ahead = this.suggestions.find(({ index }) => index !== this.position[0]);
-    this.wantsNext = false;
+  /** Goes to the "slice" or the "box" that is worth most. */
+  next(kind = "slice") {
+    const list = kind === "box" ? this.boxes : this.suggestions;
+    const ahead = list.find((one) => one.index !== this.position[0] || one.box && one.box !== this.box?.box);
+    this.wantsNext = null;
     if (!ahead) { // ask anew, as what was painted since changes the order
-      if (this.send({ type: "suggest" })) this.wantsNext = true;
+      if (this.send({ type: "suggest" })) this.wantsNext = kind;
       this.tell("Slices are compared");
       return;
     }
-    this.suggestions = this.suggestions.filter((one) => one !== ahead);
+    list.splice(list.indexOf(ahead), 1);
+    this.box = ahead.box ? ahead : null;
     this.activate(0);
+    if (ahead.box) {
+      const [top, left, bottom, right] = ahead.box;
+      const { clientWidth: w, clientHeight: hgt } = this.panes[0].canvas, [, y, x] = this.voxel();
+      this.view.centre[1] = (top + bottom - 1) / 2;
+      this.view.centre[2] = (left + right - 1) / 2;
+      this.zoomTo(Math.min(w / ((right - left) * x), hgt / ((bottom - top) * y)) / 2);
+    }
     this.go(0, ahead.index);
+    this.drawAll();
     this.tell(ahead.text ?? "");
     this.drawMarks();
   }
@@ -1106,7 +1136,9 @@ export class Viewer {
       ] : []],
       ["Learning", learn ? [
         [["k"], "copy the prediction of this slice, to correct it", () => this.change("paste")],
+        [["Shift+K"], "copy it without specks and holes", () => this.change("paste", { clean: true })],
         [["n"], "go to the slice where annotation is worth most", () => this.next()],
+        [["Shift+N"], "go to the box where annotation is worth most", () => this.next("box")],
         [["p"], "pause learning, or go on", () => this.togglePause()],
       ] : []],
     ].filter(([, rows]) => rows.length);

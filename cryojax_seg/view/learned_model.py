@@ -1,13 +1,12 @@
 """Saves what was learned from strokes as a model beside their labels."""
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from cryojax_seg.core.plain import Contrast
-from cryojax_seg.core.tomogram import Tomogram
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cryojax_seg.core import Segmenter
+    from cryojax_seg.io import ModelCard
 
 
 class ModelBeside:
@@ -15,43 +14,32 @@ class ModelBeside:
 
     Args:
         labels: path of the labels.
-        tomogram: what they belong to.
-        contrast: of its structure.
-        wedge: its `core.MissingWedge`; None if unknown.
+        tilt_range: of the tomogram in degrees; None if unknown.
 
     >>> import tempfile
-    >>> import numpy as np
+    >>> from cryojax_seg.io import ModelCard
     >>> from cryojax_seg.segmenters import LinearVote
-    >>> tomogram = Tomogram(np.zeros((2, 3, 4)), (10.0, 10.0, 10.0))
-    >>> Path(ModelBeside(Path(tempfile.mkdtemp()) / "a.mrc", tomogram)(LinearVote(1))).name
+    >>> beside = ModelBeside(Path(tempfile.mkdtemp()) / "a.mrc")
+    >>> Path(beside(LinearVote(1), ModelCard())).name
     'a.model'
     """
 
-    def __init__(
-        self, labels: Path, tomogram: Tomogram, contrast: Contrast = "dark", wedge: Any = None
-    ):
-        self.labels, self.tomogram, self.wedge = labels, tomogram, wedge
-        self.contrast: Contrast = contrast
+    def __init__(self, labels: Path, tilt_range: tuple[float, float] | None = None):
+        self.labels, self.tilt_range = labels, tilt_range
 
-    def __call__(self, segmenter: "Segmenter", method: str = "vote") -> str:
+    def __call__(self, segmenter: "Segmenter", card: "ModelCard") -> str:
         """Write the model, and return its folder.
 
         Raises:
             FileError: if there is a folder of that name that is no model, or it cannot be written.
             OSError: if the disk is full.
         """
-        from cryojax_seg.io import ModelCard, save_model
+        from cryojax_seg.io import save_model
 
         folder = self.labels.with_suffix(".model")
-        tilts = None
-        if self.wedge is not None:
-            low, high = self.wedge.tilt_range
-            tilts = float(low), float(high)
-        card = ModelCard(
-            voxel_size=self.tomogram.voxel_size,
-            contrast=self.contrast,
-            tilt_range=tilts,
-            provenance={"method": method, "labels": self.labels.name, "painted": True},
+        stated = {**card.provenance, "labels": self.labels.name, "painted": True}
+        card = dataclasses.replace(
+            card, tilt_range=self.tilt_range or card.tilt_range, provenance=stated
         )
         save_model(folder, segmenter, card, overwrite=True)
         return str(folder)

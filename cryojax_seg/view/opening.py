@@ -34,7 +34,7 @@ def annotation_session(
     voxel_size: VoxelSize | None = None,
     contrast: Contrast = "dark",
     wedge: "MissingWedge | None" = None,
-    learn: bool = False,
+    start: PathLike | None = None,
 ) -> Session:
     """Open a session in which labels of a tomogram are painted.
 
@@ -46,11 +46,12 @@ def annotation_session(
         voxel_size: angstrom, one number or (z, y, x); wins over the file.
         contrast: of structure in the tomogram, "dark" or "bright".
         wedge: its missing wedge, which examples carry; None if unknown.
-        learn: whether a model learns from the strokes and predicts slices, see `Learner`.
+        start: what learns from the strokes and predicts slices, see `Learner`: "vote", the name of
+            a built-in model such as "membrane", or a model folder; None for nothing.
 
     Raises:
         ParameterError: if the voxel size is unknown, or there are too many classes.
-        FileError, BusyError: as `LabelFile`.
+        FileError, BusyError: as `LabelFile`; FileError also if there is no such model.
 
     >>> noise = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
     >>> session = annotation_session(noise, classes=["membrane"], voxel_size=10.0)
@@ -68,9 +69,13 @@ def annotation_session(
         file = LabelFile(labels, volume, names)
         painting = Painting(volume, file.classes, file.slices)
     session = Session(volume, painting=painting, file=file, contrast=contrast, wedge=wedge)
-    if learn:
-        beside = None if file is None else ModelBeside(file.path, volume, contrast, wedge)
-        Learner(session, beside)
+    if start is not None:
+        tilts = None if wedge is None else (float(wedge.tilt_range[0]), float(wedge.tilt_range[1]))
+        try:
+            Learner(session, file and ModelBeside(file.path, tilts), str(start))
+        except BaseException:
+            session.close()
+            raise
     return session
 
 

@@ -1,7 +1,7 @@
-"""Predicts single slices of a volume, and keeps what was predicted."""
+"""Predicts single slices and slabs of a volume, and keeps what was predicted."""
 
-import collections
 import threading
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,54 +12,58 @@ from cryojax_seg.view.planes import as_plane
 if TYPE_CHECKING:  # the page is there before JAX is loaded
     from cryojax_seg.core import Segmenter
 
-KEPT = 256  # slices whose prediction is kept
+_EDGE = 512  # voxels; larger planes are divided, to save memory
 
 
-def logits_of_slice(
-    segmenter: "Segmenter", volume: Any, plane: Plane, around: int = 0
-) -> np.ndarray:
-    """Return the logits of one slice and of some around it, from the slab that matters to them.
+def logits_of_box(segmenter: "Segmenter", volume: Any, box: tuple[slice, ...]) -> np.ndarray:
+    """Return the logits ``(z, y, x, class)`` of a part of a volume, from what matters to them.
+
+    Parts of equal thickness share a program.
 
     Args:
         segmenter: a local segmenter.
         volume: ``(z, y, x)``, normalized; `core.Normalized` will do.
-        plane: axis and index of the slice.
-        around: slices on each side that are computed too, fewer at the faces of the volume.
-
-    Returns:
-        ``(slice, row, column, class)``.
+        box: the part.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> volume = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    >>> logits_of_slice(GlobalThreshold(0.5), volume, (2, 1))[0, ..., 0].tolist()
-    [[0.5, 12.5], [4.5, 16.5], [8.5, 20.5]]
+    >>> logits_of_box(GlobalThreshold(0.5), volume, np.s_[1:2, 0:3, 1:2])[..., 0].tolist()
+    [[[12.5], [16.5], [20.5]]]
     """
     from cryojax_seg.core import apply
     from cryojax_seg.core.tiling import Tiling
 
+    stride = segmenter.stride
+
+    def up(n: int) -> int:
+        return -(-n // stride) * stride
+
+    origin = tuple(part.start // stride * stride for part in box)
+    before = [part.start - start for part, start in zip(box, origin, strict=True)]
+    shape = tuple(part.stop - start for part, start in zip(box, origin, strict=True))
+    thickness = [part.stop - part.start for part in box]
+    tile = tuple(up(-(-n // -(-n // _EDGE))) for n in thickness)  # of equal edges
+    found = apply(segmenter, volume, Tiling(shape, tile, up(segmenter.halo), origin))
+    return found[tuple(slice(n, None) for n in before)]
+
+
+def logits_of_slice(segmenter: "Segmenter", volume: Any, plane: Plane) -> np.ndarray:
+    """Return the logits ``(row, column, class)`` of one slice; see `logits_of_box`.
+
+    >>> from cryojax_seg.segmenters import GlobalThreshold
+    >>> volume = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    >>> logits_of_slice(GlobalThreshold(0.5), volume, (2, 1))[..., 0].tolist()
+    [[0.5, 12.5], [4.5, 16.5], [8.5, 20.5]]
+    """
     axis, index = plane
-    stride, n = segmenter.stride, volume.shape[axis]
-    halo = -(-segmenter.halo // stride) * stride
-    low, high = max(index - around, 0), min(index + around + 1, n)
-    start = low // stride * stride
-    shape, origin = [int(length) for length in volume.shape], [0, 0, 0]
-    shape[axis], origin[axis] = high - start, start
-    # One shape of tile for every slice, so that one program serves all.
-    tile = [-(-length // stride) * stride for length in shape]
-    tile[axis] = -(-(2 * around + stride) // stride) * stride
-    found = apply(segmenter, volume, Tiling(tuple(shape), tuple(tile), halo, tuple(origin)))
-    wanted = np.moveaxis(found, axis, 0)[low - start :]
-    parts = [np.moveaxis(part[None], 0, axis) for part in wanted]
-    return np.stack(
-        [
-            np.stack([as_plane(part[..., c], axis) for c in range(part.shape[-1])], -1)
-            for part in parts
-        ]
-    )
+    box = [slice(0, n) for n in volume.shape]
+    box[axis] = slice(index, index + 1)
+    found = logits_of_box(segmenter, volume, tuple(box))
+    return np.stack([as_plane(found[..., c], axis) for c in range(found.shape[-1])], -1)
 
 
 class Predictions:
-    """Keeps the predicted labels of single slices; the oldest go first.
+    """Keeps the predicted labels of single slices, compressed.
 
     >>> kept = Predictions()
     >>> kept.put((0, 3), np.ones((2, 2), np.uint8))
@@ -68,21 +72,27 @@ class Predictions:
     """
 
     def __init__(self) -> None:
-        self._slices: collections.OrderedDict[Plane, np.ndarray] = collections.OrderedDict()
+        self._slices: dict[Plane, tuple[tuple[int, ...], bytes]] = {}
         self._lock = threading.Lock()
+
+    def __contains__(self, plane: Plane) -> bool:
+        with self._lock:
+            return plane in self._slices
 
     def plane(self, axis: int, index: int) -> np.ndarray | None:
         """Return the labels of a slice as uint8 of rows and columns; None if it has none."""
         with self._lock:
-            return self._slices.get((axis, index))
+            found = self._slices.get((axis, index))
+        if found is None:
+            return None
+        shape, packed = found
+        return np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)
 
     def put(self, plane: Plane, values: np.ndarray) -> None:
         """Keep the labels of a slice."""
+        packed = zlib.compress(values.astype(np.uint8).tobytes(), 1)
         with self._lock:
-            self._slices.pop(plane, None)
-            self._slices[plane] = values
-            while len(self._slices) > KEPT:
-                self._slices.popitem(last=False)
+            self._slices[plane] = values.shape, packed
 
     def keep_only(self, planes: set[Plane]) -> None:
         """Forget all slices but these."""

@@ -156,3 +156,37 @@ def _trimmed(mask: np.ndarray, low: np.ndarray) -> tuple[Part, np.ndarray]:
     (r0, r1), (c0, c1) = ((int(i[0]), int(i[-1]) + 1) for i in (rows, columns))
     top, left = (int(n) for n in low)
     return (slice(top + r0, top + r1), slice(left + c0, left + c1)), mask[r0:r1, c0:c1]
+
+
+def cleaned(labels: np.ndarray, most: int) -> np.ndarray:
+    """Return the labels of a slice without specks and holes.
+
+    A speck is an object of one class, and a hole is background within one class that touches no
+    edge of the slice.
+
+    Args:
+        labels: ``(row, column)``, 0 is background.
+        most: pixels of the largest speck or hole.
+
+    >>> cleaned(np.array([[1, 1, 1, 0, 0], [1, 0, 1, 0, 2], [1, 1, 1, 0, 0]]), 1).tolist()
+    [[1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0]]
+    """
+    from cryojax_seg.measure import components  # slow to load
+    from cryojax_seg.measure.slabs import FACES, labelled
+
+    result = labels.copy()
+    for value in np.unique(labels[labels > 0]):
+        mask = labels == value
+        result[mask & (components(mask[None], most + 1)[0] == 0)] = 0
+    holes = labelled(result[None] == 0, FACES)[0][0]
+    sizes = np.bincount(holes.ravel())
+    edges = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
+    for number in np.setdiff1d(np.flatnonzero((sizes > 0) & (sizes <= most)), [0, *edges]):
+        rows, columns = np.nonzero(holes == number)
+        around = np.unique(
+            [result[rows + dr, columns + dc] for dr, dc in ((-1, 0), (1, 0), (0, -1), (0, 1))]
+        )
+        around = around[around > 0]
+        if len(around) == 1:
+            result[rows, columns] = around[0]
+    return result

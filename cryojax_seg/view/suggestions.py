@@ -1,12 +1,10 @@
-"""Ranks slices by how much their annotation would tell."""
+"""Ranks slices, and boxes of them, by how much their annotation would tell."""
 
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-
-from cryojax_seg.view.predictions import logits_of_slice
 
 _FEWEST = 200  # held-out voxels of each label from which calibration is fitted
 _REACH_NM = 20.0  # distance at which a slice tells little about another
@@ -72,76 +70,112 @@ def ranked(
 
 
 def visible_share(probability: np.ndarray, wedge: Any) -> np.ndarray:
-    """Return how much of a local surface the tilt range lets through, for the middle slice.
+    """Return how much of a local surface the tilt range lets through, at each voxel.
 
     The normal of the surface is the gradient of the smoothed probability of anything but the
     background.
 
     Args:
-        probability: ``(z, y, x)`` of three slices or more.
+        probability: ``(z, y, x)``, two slices or more.
         wedge: the `core.MissingWedge`.
 
     Returns:
-        ``(y, x)``, from 0 to 1; 1 where there is no gradient.
+        ``(z, y, x)``, from 0 to 1; 1 where there is no gradient.
 
     >>> from cryojax_seg.core import MissingWedge
     >>> ramp = np.broadcast_to(np.arange(9.0), (3, 9, 9)) / 9  # a surface whose normal is x
     >>> wedge = MissingWedge((-60.0, 60.0))
-    >>> round(float(visible_share(ramp, wedge)[4, 4]), 2)
+    >>> round(float(visible_share(ramp, wedge)[1, 4, 4]), 2)
     0.91
     >>> flat = ramp.transpose(2, 0, 1)[3:6]  # whose normal is the beam
-    >>> round(float(visible_share(flat, wedge)[1, 4]), 2)
+    >>> round(float(visible_share(flat, wedge)[1, 1, 4]), 2)
     0.26
     """
     from scipy.ndimage import gaussian_filter  # slow to load
 
     smooth = gaussian_filter(np.asarray(probability, np.float32), (0, 1.0, 1.0))
-    middle = len(smooth) // 2
-    slopes = np.stack([*np.gradient(smooth)], -1)[middle]
+    slopes = np.stack([*np.gradient(smooth)], -1)
     length = np.linalg.norm(slopes, axis=-1, keepdims=True)
     normals = slopes / np.maximum(length, 1e-9)
     share = np.asarray(wedge.visibility(normals))
     return np.where(length[..., 0] > 1e-6, share, 1.0)
 
 
-def slice_gains(
-    segmenter: Any,
-    volume: Any,
-    slices: Iterable[int],
-    *,
-    calibration: Any = None,
-    wedge: Any = None,
-) -> dict[int, float]:
-    """Return what the annotation of each slice would tell: its mean entropy times visibility.
+def gains(
+    logits: np.ndarray, edge: tuple[int, int], calibration: Any = None, wedge: Any = None
+) -> np.ndarray:
+    """Return what the annotation of boxes of slices would tell: mean entropy times visibility.
 
     Args:
-        segmenter: what was learned by now.
-        volume: ``(z, y, x)``, normalized; `core.Normalized` will do.
-        slices: indices z.
+        logits: ``(z, y, x, class)``, of slices one upon the other.
+        edge: of a box along y and x, in voxels; those at the end are smaller.
         calibration: function of the logits that makes probabilities agree with frequencies, such as
             a `segmenters.Recalibration`; None to take them as they are.
         wedge: the `core.MissingWedge`; None if unknown, so that all surfaces count alike.
 
-    >>> from cryojax_seg.segmenters import GlobalThreshold
-    >>> volume = np.stack([np.full((4, 4), value, np.float32) for value in (0.0, 1.0, 9.0)])
-    >>> gains = slice_gains(GlobalThreshold(1.0, 0.5), volume, [0, 1, 2])
-    >>> {z: round(gain, 2) for z, gain in gains.items()}
-    {0: 0.53, 1: 1.0, 2: 0.0}
+    Returns:
+        ``(z, box along y, box along x)``.
+
+    >>> logits = np.zeros((1, 4, 6, 1), np.float32)
+    >>> logits[0, :, 4:] = 30.0
+    >>> gains(logits, (4, 4)).round(2).tolist()
+    [[[1.0, 0.0]]]
     """
     from cryojax_seg.core import probabilities
 
-    gains = {}
-    for z in slices:
-        around = int(wedge is not None)
-        logits = logits_of_slice(segmenter, volume, (0, z), around)
-        logits = logits if calibration is None else calibration(logits)
-        p = np.asarray(probabilities(np.asarray(logits, np.float32)))
-        entropy = uncertainty(p[len(p) // 2])
-        if len(p) == 3:  # at the faces of the volume normals are not known
-            surface = p[..., 0] if p.shape[-1] == 1 else 1 - p[..., 0]
-            entropy = entropy * visible_share(surface, wedge)
-        gains[z] = float(entropy.mean())
-    return gains
+    logits = logits if calibration is None else calibration(logits)
+    p = np.asarray(probabilities(np.asarray(logits, np.float32)))
+    worth = uncertainty(p)
+    if wedge is not None and len(p) > 1:
+        worth = worth * visible_share(p[..., 0] if p.shape[-1] == 1 else 1 - p[..., 0], wedge)
+    for axis, size in enumerate(edge, 1):
+        starts = np.arange(0, worth.shape[axis], size)
+        counts = np.diff(np.append(starts, worth.shape[axis]))
+        shape = [1, 1, 1]
+        shape[axis] = len(counts)
+        worth = np.add.reduceat(worth, starts, axis) / counts.reshape(shape)
+    return worth
+
+
+def ranked_boxes(
+    known: Mapping[int, np.ndarray],
+    annotated: np.ndarray,
+    size_nm: tuple[float, float, float],
+    reach_nm: float | int = _REACH_NM,
+    most: int = 8,
+) -> list[tuple[tuple[int, int, int], float]]:
+    """Return boxes in the order in which they should be annotated, each with its gain.
+
+    As in `ranked`, a box tells little near one that is annotated, or that ranks before it.
+
+    Args:
+        known: what `gains` tells of each slice z.
+        annotated: ``(n, 3)``, slices and boxes along y and x that are annotated.
+        size_nm: distance between two slices, and edges of a box.
+        reach_nm: distance over which boxes resemble each other.
+        most: number of boxes.
+
+    >>> known = {0: np.array([[0.9, 0.8]]), 9: np.array([[0.1, 0.85]])}
+    >>> [box for box, _ in ranked_boxes(known, np.array([[0, 0, 0]]), (10.0, 50.0, 50.0), most=2)]
+    [(9, 0, 1), (0, 0, 1)]
+    """
+    places = np.array([(z, *at) for z, worth in known.items() for at in np.ndindex(worth.shape)])
+    worth = np.concatenate([one.ravel() for one in known.values()]) if known else np.empty(0)
+    scale, found = np.asarray(size_nm), []
+    nearest = np.full(len(worth), math.inf)
+
+    def apart(place: np.ndarray) -> np.ndarray:
+        return np.linalg.norm((places - place) * scale, axis=1)
+
+    for place in annotated:
+        nearest = np.minimum(nearest, apart(place))
+    for _ in range(min(most, len(worth))):
+        value = worth * -np.expm1(-nearest / reach_nm)
+        best = int(value.argmax())
+        z, row, column = (int(n) for n in places[best])
+        found.append(((z, row, column), float(value[best])))
+        nearest = np.minimum(nearest, apart(places[best]))
+    return found
 
 
 def calibration_of(held: Any) -> Any:

@@ -102,10 +102,10 @@ def annotate(
     classes: Sequence[str] = (),
     labels: PathLike | None = None,
     *,
+    start: PathLike | None = "vote",
     voxel_size: VoxelSize | None = None,
     contrast: Contrast = "dark",
     wedge: MissingWedge | None = None,
-    learn: bool = True,
 ) -> Notebook:
     """Paint labels of a tomogram in a notebook.
 
@@ -117,10 +117,11 @@ def annotate(
         classes: names of the labels 1, 2, ...; by default those in the file, else "foreground".
         labels: the MRC file in which the labels are kept after each stroke, and found if they are
             there; None keeps them in memory alone, so that they are lost with the kernel.
+        start: what learns from the strokes and predicts slices: "vote", the name of a built-in
+            model such as "membrane", or a model folder; None for nothing.
         voxel_size: angstrom, one number or (z, y, x); wins over the file.
         contrast: of structure in the tomogram, "dark" or "bright".
         wedge: its missing wedge, which examples carry; None if unknown.
-        learn: whether a model learns from the strokes and predicts what is looked at.
 
     Raises:
         ParameterError: if the voxel size is unknown.
@@ -129,7 +130,7 @@ def annotate(
 
     >>> import numpy as np
     >>> noise = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
-    >>> painted = annotate(noise, ["membrane"], voxel_size=10.0, learn=False)
+    >>> painted = annotate(noise, ["membrane"], voxel_size=10.0, start=None)
     >>> painted.session.painting.stroke((0, 2), [[2, 2]], radius_nm=1.0, value=1)
     True
     >>> int(painted.example().weights.sum())
@@ -147,7 +148,7 @@ def annotate(
         voxel_size=voxel_size,
         contrast=contrast,
         wedge=wedge,
-        learn=learn,
+        start=start,
     )
     if place is not None:
         _OPEN[place] = session

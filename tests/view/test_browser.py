@@ -3,15 +3,19 @@
 These need Chromium; Debian's package is found by its name.
 """
 
+import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cryojax_seg import io
 
+# Where pictures of the pages go, for somebody to look at; nowhere unless a folder is named.
+SHOTS = Path(os.environ["CRYOJAX_SEG_SHOTS"]) if "CRYOJAX_SEG_SHOTS" in os.environ else None
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.slow,
@@ -272,4 +276,32 @@ def test_the_prediction_follows_the_strokes(serve, browser, volume):
     until(lambda: page.evaluate("() => viewer.counts[1]") > before + 100)
     page.press("Next slice")
     until(lambda: page.evaluate("() => viewer.position[0]") != 6)
+    page.close()
+
+
+def test_a_built_in_model_is_chosen_on_the_page(serve, browser, volume):
+    served = serve("started.mrc", "--classes", "membrane")
+    page = Page(browser, served.links[0], **WIDE)
+    select = page.page.get_by_label("Method")
+    until(lambda: "membrane-fast" in select.inner_text())
+    select.select_option("membrane-fast")
+    until(lambda: "as it was trained" in page.text(".panel"))  # without any stroke
+    count = """() => viewer.cache.get("prediction/0/6")?.data?.reduce((n, v) => n + (v === 1), 0)"""
+    before = until(lambda: page.evaluate(count))
+    page.stroke((25, 56), (26, 56), (24, 56))
+    page.page.keyboard.press("0")
+    page.stroke((52, 10), (52, 70))
+    until(lambda: "The last layer of membrane-fast learned" in page.text(".panel"))
+    until(lambda: page.evaluate(count) not in (None, before))
+    page.page.keyboard.press("Shift+N")
+    box = until(lambda: page.evaluate("() => viewer.box?.box"))
+    assert box[0] < box[2] <= 60 and box[1] < box[3] <= 80
+    at = until(
+        lambda: (
+            page.evaluate("() => viewer.position[0]") != 6
+            and page.evaluate("() => viewer.view.centre")
+        )
+    )
+    assert at[1:] == [(box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2]
+    page.page.screenshot(path=SHOTS / "box.png") if SHOTS else None
     page.close()

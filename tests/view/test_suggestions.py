@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from cryojax_seg.core import MissingWedge
-from cryojax_seg.view.suggestions import ranked, uncertainty, visible_share
+from cryojax_seg.view.suggestions import gains, ranked, ranked_boxes, uncertainty, visible_share
 
 
 def test_entropy_is_greatest_where_nothing_is_known():
@@ -37,3 +37,19 @@ def test_surfaces_in_the_wedge_count_less():
     sideways, flat = visible_share(x / 32, wedge), visible_share(z / 5, wedge)
     assert sideways.mean() > 0.85 and flat.mean() < 0.35
     assert (visible_share(np.zeros((3, 8, 8)), wedge) == 1).all()
+
+
+def test_boxes_at_the_end_are_means_of_what_they_hold():
+    logits = np.full((2, 5, 7, 1), 40.0, np.float32)
+    logits[1, 4, 6] = 0.0
+    found = gains(logits, (4, 4))
+    assert found.shape == (2, 2, 2)
+    np.testing.assert_allclose(found[1, 1, 1], 1 / 3, atol=1e-6)
+    assert abs(found).sum() - found[1, 1, 1] < 1e-6
+
+
+def test_boxes_near_annotation_count_less():
+    known = {z: np.ones((2, 2)) for z in (0, 1, 40)}
+    order = ranked_boxes(known, np.array([[0, 0, 0]]), (1.0, 50.0, 50.0), most=12)
+    assert order[0][0][0] == 40 and order[0][1] > 0.8 and order[-1] == ((0, 0, 0), 0.0)
+    assert dict(order)[1, 0, 0] < 0.06  # it lies on the annotated one

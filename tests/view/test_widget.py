@@ -27,7 +27,7 @@ def receive(widget, **message):
 
 
 def test_messages_travel_both_ways(noise, monkeypatch):
-    widget = view.annotate(noise, ["membrane"], voxel_size=10.0, learn=False)
+    widget = view.annotate(noise, ["membrane"], voxel_size=10.0, start=None)
     sent = carried(widget, monkeypatch)
     receive(widget, type="hello")
     assert sent[0][0]["shape"] == list(SHAPE) and sent[0][1] is None
@@ -59,9 +59,9 @@ def test_probabilities_come_as_one_array_or_several(noise):
 
 def test_running_a_cell_again_takes_the_labels_over(noise, tmp_path):
     path = tmp_path / "labels.mrc"
-    first = view.annotate(noise, ["membrane"], path, voxel_size=10.0, learn=False)
+    first = view.annotate(noise, ["membrane"], path, voxel_size=10.0, start=None)
     receive(first, type="stroke", axis=0, index=3, points=[[5, 5]], radius_nm=2, value=1)
-    again = view.annotate(noise, ["membrane"], path, voxel_size=10.0, learn=False)
+    again = view.annotate(noise, ["membrane"], path, voxel_size=10.0, start=None)
     assert again.session.painting.annotated() == (3,)
     with pytest.raises(io.BusyError):
         view.LabelFile(path, again.session.tomogram)
