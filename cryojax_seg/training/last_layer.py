@@ -56,6 +56,8 @@ def exposed(network: Segmenter, classes: tuple[str, ...]) -> Segmenter:
 class Rows:
     """Holds voxels of one slice, as the last layer sees them.
 
+    Returned by `rows_of`.
+
     Attributes:
         channels: ``(voxel, channel)``, of the network that `exposed` returns.
         labels: ``(voxel,)``, -1 where nobody annotated.

@@ -377,7 +377,7 @@ def test_painted_labels_go_into_the_project(project, tmp_path, monkeypatch):
 
     monkeypatch.setattr("cryojax_seg.cli.annotate.time.sleep", interrupted)
     words = ["annotate", f"copick:{project}#wbp", "--run", "TS_01", "-o", str(tmp_path / "l.mrc")]
-    words += ["--classes", "ribosome", "membrane", "--method", "none"]
+    words += ["--classes", "ribosome", "membrane", "--start", "none"]
     assert cli.main([*words, "--publish", "copick:#mine:me/5"]) == 0
     word = f"copick:{project}#mine:me/5?multilabel=true"
     ((entry,),) = io.find_copick([(word, "segmentation")], ["TS_01"]).entries
