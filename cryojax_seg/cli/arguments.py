@@ -102,6 +102,11 @@ class TableOptions:
     """Size in angstrom of the pixels in which a table counts its coordinates."""
     name: Annotated[str | None, default("NAME", "that of its file")] = None
     """Name of the tomogram in tables of particles."""
+    of_class: Annotated[
+        int | None, arg(name="class", metavar="N", help_behavior_hint="(default: all)")
+    ] = None
+    """Class of the particles to take, by its number in the table. The objects of an IMOD model are
+    classes from 1."""
 
 
 # Options that say how a command is called this time, not what it does.

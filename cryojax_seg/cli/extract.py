@@ -28,7 +28,8 @@ class Extract:
     tomogram: Positional[Path]
     """Volume to cut from. Large ones are read only where particles are."""
     particles: Positional[Path]
-    """Table of particles: .star (RELION 3.1 or 5), .tbl (Dynamo) or .csv."""
+    """Table of particles: .star (RELION, Warp or M), .tbl (Dynamo), .csv, .json (copick or EMAN2),
+    .ndjson (CryoET Data Portal) or an IMOD model (.mod)."""
     output: Output
     """Stack of volumes if the name ends in .mrcs, else a folder with an MRC file for each box."""
     edge: int = 64

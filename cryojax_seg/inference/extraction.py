@@ -33,6 +33,7 @@ def extract_files(
     voxel_size: float | None = None,
     coordinates_voxel_size: float | None = None,
     name: str | None = None,
+    of_class: int | None = None,
     relion: Literal["3.1", "5"] = "3.1",
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
@@ -49,7 +50,7 @@ def extract_files(
         outside: "keep" boxes that reach beyond the volume, or "drop" them.
         wedge: the missing wedge of the tomogram, for `wedges`.
         contrast: whether structure is "dark" or "bright" in the tomogram.
-        voxel_size, coordinates_voxel_size, name: see `io.read_particles_in`.
+        voxel_size, coordinates_voxel_size, name, of_class: see `io.read_particles_in`.
         relion: form of the table of the boxes, see `io.write_particles`.
         progress: called with the boxes that are done and those there are.
 
@@ -74,7 +75,7 @@ def extract_files(
     """
     volume = io.read_tomogram(tomogram, voxel_size)
     size = io.cubic_voxel_size(volume)
-    found, rows = io.read_particles_in(table, volume, name, coordinates_voxel_size)
+    found, rows = io.read_particles_in(table, volume, name, coordinates_voxel_size, of_class)
     found = dataclasses.replace(found, voxel_size=size)
     beyond = particles.extends_outside(found.coordinates, edge, volume.density.shape)
     for number in np.flatnonzero(beyond)[:_SHOWN]:

@@ -40,6 +40,7 @@ def read_particles_in(
     tomogram: Tomogram,
     name: str | None = None,
     coordinates_voxel_size: float | None = None,
+    of_class: int | None = None,
 ) -> tuple[Particles, list[int]]:
     """Read the particles of a table that lie in a tomogram, in its voxels.
 
@@ -50,12 +51,14 @@ def read_particles_in(
         tomogram: of which its particles are taken.
         name: that of the tomogram in the table, where its file is called otherwise.
         coordinates_voxel_size: of the coordinates, angstrom; None for what the table says.
+        of_class: the class of the particles that are taken; None for all.
 
     Returns:
         the particles, and the row of each in the table, from 0.
 
     Raises:
-        FileError: if it is not clear which particles are of the tomogram, or none lies in it.
+        FileError: if it is not clear which particles are of the tomogram, none lies in it, or none
+            is of the class.
         ParameterError: for a coordinates_voxel_size that is not positive.
 
     >>> import tempfile
@@ -84,6 +87,10 @@ def read_particles_in(
         _log.info(f"{tomogram.name} is taken to be the tomogram {found} of {path}")
     shape = tomogram.density.shape
     particles = particles_of(table, voxel_size, shape, given)
+    if of_class is not None:
+        kept = _of_class(particles, of_class, path)
+        rows = [row for row, keep in zip(rows, kept, strict=True) if keep]
+        table, particles = whole.take(rows), particles.take(kept)
     stated = table.pixel_size()
     if table.centred:
         unit = "coordinates are angstrom from the middle"
@@ -110,6 +117,18 @@ def read_particles_in(
         )
     _log.warning(f"{missed}; left out")
     return particles.take(inside), [row for row, keep in zip(rows, inside, strict=True) if keep]
+
+
+def _of_class(particles: Particles, number: int, path: PathLike) -> Bool[np.ndarray, "_n"]:
+    """Return which particles are of a class."""
+    if particles.classes is None:
+        raise FileError(f"{path}: has no column of classes; leave the class out", "class")
+    kept = particles.classes == number
+    if not kept.any():
+        found, counts = np.unique(particles.classes, return_counts=True)
+        known = ", ".join(f"{n} ({count})" for n, count in zip(found[:20], counts, strict=False))
+        raise FileError(f"{path}: has no particle of the class {number}; it has {known}", "class")
+    return kept
 
 
 def read_label_mask(path: PathLike, label: int, tomogram: Tomogram) -> Bool[np.ndarray, "_z _y _x"]:

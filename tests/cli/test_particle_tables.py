@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cryojax_seg import io
+from cryojax_seg.core import Particles
 
 SHAPE, EDGE, VOXEL = (20, 40, 40), 8, 10.0
 MINE, OTHERS = [[10.0, 12, 13], [9, 20, 30]], [[10.0, 30, 11], [8, 33, 33], [11, 8, 33]]
@@ -221,3 +222,38 @@ def test_info_tells_of_several_files_and_goes_on_after_a_bad_one(run, tomogram, 
     assert status == 2 and "none.mrc: no such file" in said
     assert [one["kind"] for one in json.loads(printed)] == ["particles"]
     assert json.loads(run("info", table, "--json")[1])["facts"]["particles"] == "1"
+
+
+@pytest.mark.parametrize("form", ["star", "relion5", "tbl", "csv", "mod", "json"])
+def test_one_class_of_a_table_is_cut_out(run, tomogram, tmp_path, form):
+    where, classes = np.array([[12.0, 14, 16], [14, 16, 12], [16, 12, 14]]), [2, 1, 2]
+    picks = Particles(where, classes=classes, voxel_size=VOXEL)
+    table = tmp_path / f"p.{'star' if form == 'relion5' else form}"
+    shape = io.read_tomogram(tomogram).density.shape
+    if form == "json":  # of EMAN2, which counts from the middle
+        middle = np.array(shape) // 2
+        boxes = [
+            [*(int(v) for v in (place - middle)[::-1]), "manual", 0.5, kind]
+            for place, kind in zip(where, classes, strict=True)
+        ]
+        table.write_text(json.dumps({"apix_unbin": VOXEL, "boxes_3d": boxes}))
+    else:
+        io.write_particles(table, picks, "relion5" if form == "relion5" else None, shape)
+    words = ("extract", tomogram, table, "--edge", EDGE, "-o", tmp_path / "b.mrcs")
+    status, printed, said = run(*words, "--class", 2)
+    assert status == 0 and "extracted: 2 boxes" in printed, said
+    found = io.read_particles(tmp_path / "b.star", VOXEL, shape)
+    order = np.argsort(found.coordinates[:, 0])
+    np.testing.assert_allclose(found.coordinates[order], where[[0, 2]], atol=1e-4)
+    status, _, said = run(*words, "--class", 3, "--overwrite")
+    assert status == 2 and "has no particle of the class 3; it has 1 (1), 2 (2)" in said
+
+
+def test_a_class_of_a_table_without_classes_is_refused(run, tomogram, tmp_path):
+    point = {"type": "point", "location": {"x": 12.0, "y": 13.0, "z": 14.0}}
+    (tmp_path / "p.ndjson").write_text(json.dumps(point) + "\n")
+    words = ("extract", tomogram, tmp_path / "p.ndjson", "--edge", EDGE, "-o", tmp_path / "b.mrcs")
+    status, _, said = run(*words, "--class", 1)
+    assert status == 2 and "has no column of classes; leave the class out (--class)" in said
+    status, printed, said = run(*words)
+    assert status == 0 and "extracted: 1 boxes" in printed, said

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 import tifffile
 
-from cryojax_seg.core import Tomogram
-from cryojax_seg.io import FileError, HeaderWarning, read_tomogram
+from cryojax_seg.core import Particles, Tomogram
+from cryojax_seg.io import (
+    FileError,
+    HeaderWarning,
+    particles_of,
+    read_table,
+    read_tomogram,
+    write_particles,
+)
 
 
 def outcome(path):
@@ -39,7 +46,7 @@ def test_random_damage(mrc_bytes, tmp_path, phantom, kind):
     seen = set()
     tracemalloc.start()
     try:
-        for _ in range(120):
+        for _ in range(200):
             damaged = bytearray(raw)
             for place in rng.integers(0, places, rng.integers(1, 5)):
                 damaged[place] = int(rng.choice([0, 1, 127, 128, 255, rng.integers(256)]))
@@ -52,3 +59,36 @@ def test_random_damage(mrc_bytes, tmp_path, phantom, kind):
     finally:
         tracemalloc.stop()
     assert seen == {Tomogram, FileError}
+
+
+TABLES = {"a.star": "relion3", "b.star": "relion5", "a.tbl": None, "a.csv": None, "a.mod": None}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_random_damage_of_tables(tmp_path, name):
+    """Whatever the bytes: particles or a FileError that names the file, in one line."""
+    path, rng = tmp_path / name, np.random.default_rng(9)
+    where = rng.uniform(1, 9, (4, 3))
+    write_particles(
+        path, Particles(where, classes=[1, 2, 1, 1], voxel_size=10.0), TABLES[name], (9,) * 3
+    )
+    raw, seen = path.read_bytes(), set()
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            damaged = bytearray(raw)
+            for place in rng.integers(0, len(raw), rng.integers(1, 5)):
+                damaged[place] = int(rng.choice([*b"0 .,#_-e\n", 0, 127, 255, rng.integers(256)]))
+            cut = rng.integers(1, len(raw)) if rng.random() < 0.1 else len(raw)
+            path.write_bytes(damaged[:cut])
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", HeaderWarning)
+                    seen.add(type(particles_of(read_table(path), 10.0, (9, 9, 9))))
+            except FileError as error:
+                assert str(path) in str(error) and "\n" not in str(error)
+                seen.add(FileError)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    assert seen == {Particles, FileError}

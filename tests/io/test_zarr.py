@@ -511,12 +511,17 @@ def test_damaged_files(path):
             assert str(path) in str(caught.value)
 
 
-def test_random_damage(path):
-    """Whatever an array says of itself: a volume or a refusal, and nothing of its size is made."""
-    write_zarr(path, noise((2, 3, 4)), voxel_size=10.0)
-    file = path / "0" / "zarr.json"
+@pytest.mark.parametrize(
+    ("version", "place"),
+    [("0.5", "0/zarr.json"), ("0.5", "zarr.json"), ("0.4", "0/.zarray"), ("0.4", ".zattrs")],
+)
+@pytest.mark.filterwarnings("ignore::cryojax_seg.io.files.HeaderWarning")
+def test_random_damage(path, version, place):
+    """Whatever a volume says of itself: a volume or a refusal, and nothing of its size is made."""
+    write_zarr(path, noise((2, 3, 4)), voxel_size=10.0, version=version)
+    file = path / place
     raw, rng, seen = file.read_bytes(), np.random.default_rng(3), set()
-    for _ in range(100):
+    for _ in range(200):
         damaged = bytearray(raw)
         for place in rng.integers(0, len(raw), rng.integers(1, 4)):
             damaged[place] = int(rng.choice([*b'0129,:"[]{}-', rng.integers(256)]))
