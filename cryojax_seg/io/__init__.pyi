@@ -20,8 +20,8 @@ from .copick_address import is_address as is_address
 from .copick_address import new_copick as new_copick
 from .copick_project import CopickProject as CopickProject
 from .copick_project import Entry as Entry
-from .copick_project import is_copick as is_copick
-from .copick_project import read_copick as read_copick
+from .copick_reading import is_copick as is_copick
+from .copick_reading import read_copick as read_copick
 from .copick_writing import Publication as Publication
 from .copick_writing import publication as publication
 from .euler import euler_angles as euler_angles

@@ -275,7 +275,7 @@ def volume_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
     return z, y, x
 
 
-def library(module: str, path: Path, what: str) -> Any:
+def library(module: str, path: Path, what: str, extra: str = "formats") -> Any:
     """Import the package that reads or writes a format.
 
     Raises:
@@ -289,5 +289,5 @@ def library(module: str, path: Path, what: str) -> Any:
     except ImportError as error:
         raise FileError(
             f"{path}: is {what}, which needs the package {error.name or module}; "
-            "pip install 'cryojax-seg[formats]'"
+            f"pip install 'cryojax-seg[{extra}]'"
         ) from None

@@ -19,9 +19,11 @@ from cryojax_seg.io.copick_project import (
     CopickProject,
     Entry,
     Kind,
+    chosen_runs,
     number,
-    read_copick,
 )
+from cryojax_seg.io.copick_reading import read_copick
+from cryojax_seg.io.copick_remote import bring
 from cryojax_seg.io.files import FileError
 from cryojax_seg.text import shortened, shown
 
@@ -123,7 +125,8 @@ def find_copick(
 ) -> Found:
     """Return what addresses mean in each run that has all of it.
 
-    Where no segmentation is meant, a mesh may be: it is painted as labels.
+    Where no segmentation is meant, a mesh may be: it is painted as labels. What is on another
+    machine is copied here.
 
     Args:
         wanted: addresses, each with the kind of data that it means. One without a project is of
@@ -157,13 +160,13 @@ def find_copick(
                 f"{SCHEME} is no address without a project; name one as {SCHEME}config.json"
             )
         if config not in projects:
-            projects[config] = read_copick(Path(config).expanduser())
+            projects[config] = read_copick(Path(config).expanduser(), runs)
         project = projects[config]
         asked = spacing if address.spacing is None else address.spacing
         address = dataclasses.replace(address, spacing=asked)
         kind = "instances" if kind == "segmentation" and address.instance else kind
         if not position:
-            table = {run: [] for run in _chosen(project, runs)}
+            table = {run: [] for run in chosen_runs(project.path, project.runs, runs)}
         for run in table:
             every = [e for e in project.entries if e.run == run]
             held = [entry for entry in every if entry.kind == kind]
@@ -192,18 +195,11 @@ def find_copick(
         _log.info(
             f"{len(lacking)} of {len(table)} runs are left out: {next(iter(lacking.values()))}"
         )
-    _check_kinds([entry for entries in full.values() for entry in entries])
+    meant = [entry for entries in full.values() for entry in entries]
+    _check_kinds(meant)
+    for entry in meant:
+        bring(entry)
     return Found(tuple(full), tuple(zip(*full.values(), strict=True)), classes, labels)
-
-
-def _chosen(project: CopickProject, runs: Sequence[str]) -> list[str]:
-    """Return the runs of a project that are named or match a pattern; all for none."""
-    every = project.runs
-    for pattern in runs:
-        if not fnmatch.filter(every, pattern):
-            some, word = shortened(", ".join(every), 120) or "none", shown(pattern, 60)
-            raise FileError(f"{project.path}: has no run {word}; it has {some}", "run")
-    return [run for run in every if not runs or any(fnmatch.fnmatchcase(run, p) for p in runs)]
 
 
 def _check_kinds(entries: Sequence[Entry]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cryojax_seg.core.particles import Particles
 from cryojax_seg.io.columns import words
-from cryojax_seg.io.copick_project import parsed
+from cryojax_seg.io.copick_reading import parsed
 from cryojax_seg.io.euler import euler_angles
 from cryojax_seg.io.files import FileError, atomic_write
 from cryojax_seg.io.plain import parse_json, read_bytes, read_json_object

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cryojax_seg.io import copick_project
+from cryojax_seg.io import copick_project, copick_reading
 from cryojax_seg.io.copick_project import CopickProject, Entry, Kind
 from cryojax_seg.io.delimited import read_columns
 from cryojax_seg.io.files import FileError, existing_file
@@ -60,13 +60,13 @@ def read_croissant(path: Path, content: Mapping[str, Any]) -> CopickProject:
         )
     stated = content.get("copick:config")
     objects = stated.get("pickable_objects") if isinstance(stated, dict) else None
-    named = {} if objects is None else copick_project.read_objects(objects, path)
+    named = {} if objects is None else copick_reading.read_objects(objects, path)
     return CopickProject(path, named, tuple(sorted(entries, key=lambda e: (e.run, str(e)))), base)
 
 
 def _base(path: Path, content: Mapping[str, Any]) -> Path:
     """Return the folder that urls are relative to: as stated, or that above the manifest's."""
-    stated = copick_project.local(content.get("copick:baseUrl"), path)
+    stated = copick_reading.local(content.get("copick:baseUrl"), path)
     if stated is not None and stated.is_dir():
         return stated
     return path.absolute().parent.parent
@@ -122,7 +122,7 @@ def _place(url: str, base: Path, path: Path) -> Path | None:
     if not url or "\0" in url:
         raise FileError(f"{path}: a record has no url; export it again")
     if "://" in url:
-        found = copick_project.local(url, path)
+        found = copick_reading.local(url, path)
         return found if found is not None and found.exists() else None
     inside = Path(url)
     if ".." in inside.parts:

@@ -10,7 +10,8 @@ import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.chunked import Chunked
-from cryojax_seg.io.copick_project import NOUNS, is_copick, read_copick
+from cryojax_seg.io.copick_project import NOUNS
+from cryojax_seg.io.copick_reading import is_copick, read_copick
 from cryojax_seg.io.files import HeaderWarning, PathLike
 from cryojax_seg.io.imod import describe_imod, is_imod
 from cryojax_seg.io.label_card import read_label_card

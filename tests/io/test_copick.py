@@ -231,8 +231,8 @@ def test_runs_that_lack_something_are_left_out(project, tmp_path, caplog):
         ({"pickable_objects": None}, "no list pickable_objects"),
         ({"pickable_objects": [{"label": 1}]}, "needs a name and a label"),
         ({"pickable_objects": [{"name": "a", "label": 0}]}, "a label above 0"),
-        ({"overlay_root": "s3://bucket/a", "static_root": None}, "data are at 's3://bucket/a'"),
-        ({"overlay_root": None, "static_root": None}, "no folder at all"),
+        ({"overlay_root": "s3://bucket/a", "static_root": None}, "data are at s3://bucket/a"),
+        ({"overlay_root": None, "static_root": None}, "names no folder with data"),
         ({"overlay_root": None, "static_root": None, "croissant_url": "https://x"}, "at https://x"),
     ],
 )
@@ -241,6 +241,18 @@ def test_configurations_that_are_refused(project, changes, words):
     with pytest.raises(FileError, match="config.json") as caught:
         io.read_copick(project)
     assert words in str(caught.value)
+
+
+def test_data_elsewhere_are_said_where_copick_is_missing(project, monkeypatch, caplog):
+    monkeypatch.setitem(__import__("sys").modules, "copick", None)
+    edit(project, static_root="s3://bucket/a")
+    (project.parent / "overlay").mkdir(exist_ok=True)
+    with caplog.at_level("INFO", "cryojax_seg"):
+        assert io.read_copick(project).entries == ()
+    assert "data at s3://bucket/a are not listed; pip install 'cryojax-seg[copick]'" in caplog.text
+    edit(project, config_type="cryoet_data_portal", dataset_ids=[10440], overlay_root=None)
+    with pytest.raises(FileError, match=r"the CryoET Data Portal, data sets \[10440\].*\[copick\]"):
+        io.read_copick(project)
 
 
 def test_where_new_data_go(project):
@@ -507,3 +519,50 @@ def test_copick_reads_what_is_written(tmp_path):
     assert scores == [0.25]
     vertices, faces = found["TS_01/membrane:tool/9 mesh"]
     assert vertices == [[10, 0, 0], [0, 20, 0], [0, 0, 30]] and faces == [[2, 1, 0]]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of copick and its libraries
+def test_data_on_other_machines_are_brought_here(tmp_path, monkeypatch, caplog):
+    """Once for volumes; picks may change. The memory of fsspec stands for another machine."""
+    pytest.importorskip("copick", reason="the extra copick is not installed")
+    import fsspec
+
+    native(tmp_path)
+    there = fsspec.filesystem("memory")
+    there.put(f"{tmp_path}/static/", "/project/", recursive=True)
+    config = tmp_path / "config.json"
+    edit(config, static_root="memory://project", static_fs_args={}, overlay_fs_args={})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = [(f"copick:{config}#wbp", "tomogram"), ("copick:#truth", "segmentation")]
+    words += [("copick:#ribosome", "picks"), ("copick:#ribosome", "instances")]
+    found = io.find_copick(words, ["TS_*"])
+    assert found.runs == ("TS_01", "TS_02")
+    assert all(e.path.is_relative_to(tmp_path / "cache") for part in found.entries for e in part)
+    for number, (volume, labels, picks, numbered) in enumerate(zip(*found.entries, strict=True)):
+        wanted = np.arange(4 * 6 * 8).reshape(SHAPE) + number
+        np.testing.assert_array_equal(io.read_tomogram(volume.path).density, wanted)
+        np.testing.assert_array_equal(io.read_tomogram(labels.path).density, LABELS)
+        np.testing.assert_allclose(io.read_particles(picks.path).coordinates[0], [3, 2, 1])
+        expected = np.where(LABELS == 3, 2, LABELS == 7)
+        np.testing.assert_array_equal(io.read_tomogram(numbered.path).density, expected)
+    mesh = [(f"copick:{config}#membrane:me/6", "segmentation")]
+    ((one,),) = io.find_copick(mesh, ["TS_01"]).entries
+    grid = io.read_tomogram(found.entries[0][0].path)
+    np.testing.assert_array_equal(io.read_mesh_labels(one.path, grid), LABELS == 3)
+    there.rm("/project/ExperimentRuns/TS_01/VoxelSpacing10.000/wbp.zarr/0", recursive=True)
+    picks = "/project/ExperimentRuns/TS_01/Picks/me_2_ribosome.json"
+    content = json.loads(there.cat(picks))
+    content["points"] = content["points"][:1]
+    there.pipe(picks, json.dumps(content).encode())
+    again = io.find_copick(words, ["TS_01"])
+    assert np.asarray(io.read_tomogram(again.entries[0][0].path).density).any()
+    assert len(io.read_particles(again.entries[2][0].path)) == 1
+    given = [f"copick:{config}", "--run", "TS_01", "-o", "copick:#membrane:tool/9"]
+    assert cli.main(["segment", "threshold", *given, "--contrast", "bright"]) == 0
+    assert list((tmp_path / "overlay").rglob("10.000_tool_9_membrane.zarr"))
+    with pytest.raises(FileError, match="has no run 'X'; it has TS_01, TS_02, other"):
+        io.find_copick(words, ["X"])
+    edit(config, static_root="nowhere://project")
+    with pytest.raises(FileError, match="copick cannot list the data.*or download the data"):
+        io.find_copick(words)
