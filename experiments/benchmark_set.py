@@ -276,12 +276,11 @@ def export(folder: pathlib.Path, count: int, edge: int) -> None:
     for tier in TIERS:
         for number, case in enumerate(load("test", tier, count, edge)):
             name, size = f"test-{number:02d}", case.conditions.voxel_size
-            io.write_mrc(
-                folder / f"{name} {tier}.mrc".replace(" ", "-"), -case.volume, voxel_size=size
-            )
-            io.write_mrc(
-                folder / f"{name}-membrane.mrc", case.membrane.astype(np.int8), voxel_size=size
-            )
+            path = folder / f"{name}-{tier.replace(' ', '-')}.mrc"
+            io.write_mrc(path, -case.volume, voxel_size=size)
+            if tier == TIERS[0]:
+                labels = case.membrane.astype(np.int8)
+                io.write_mrc(folder / f"{name}-membrane.mrc", labels, voxel_size=size)
     rows = [dataclasses.asdict(conditions("test", number)) for number in range(count)]
     (folder / "conditions.json").write_text(json.dumps(rows, indent=1) + "\n")
 
