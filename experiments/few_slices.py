@@ -15,8 +15,8 @@ others that it never saw:
 The ways that are compared: fine-tuned with replay as ``train --start`` does it, where half of the
 patches of every step are phantoms; the same and the tomograms that are scored as ``--unlabelled``;
 fine-tuned without replay; the same network from scratch, for as many steps; and from scratch for
-ten times as many. Nothing is held out, so that all slices teach. Fine-tuning has a third of the
-learning rate.
+ten times as many. Nothing is held out, so that all slices teach. In fine-tuning all but the last
+layers have a third of the learning rate.
 
 Labels are those that ``segment`` gives, see `pretrained.py`. Intervals are over seeds (Student's
 t), which draw patches and phantoms, and the initial network from scratch.

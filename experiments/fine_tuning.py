@@ -55,6 +55,7 @@ from experiments.common import Rows, claim, interval
 CLASSES = ("background", "membrane", "microtubule", "actin", "macromolecule")
 WEDGE = MissingWedge((-60.0, 60.0))
 VOXEL = 10.0  # angstrom, of the phantoms
+RATE = 1 / 3  # of the learning rate from scratch
 METHOD = "unet-fast"
 Way = Literal["scratch", "fine-tuned", "replay"]
 WAYS: tuple[Way, ...] = ("scratch", "fine-tuned", "replay")
@@ -166,7 +167,7 @@ def learn(
         fresh = methods.build(METHOD, (structure,), example.volume, seed)
         chosen = settings(config, config.steps, seed)
         return training.train(fresh, [example], chosen, progress=False).operator
-    changes = {"learning_rate": starting.RATE * config.rate}
+    changes = {"learning_rate": RATE * config.rate}
     if way == "replay":
         changes["replay"] = config.batch
     return training.train(

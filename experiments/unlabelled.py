@@ -80,7 +80,9 @@ def learn(
     """Learn the middle slice of the first scene, and from all but the last without labels."""
     annotated = scenes[0].annotated("annotated", (config.shape[0] // 2,))
     segmenter, batch = starting.begin(network, (MEMBRANE,)), config.batch
-    chosen = fine_tuning.settings(like, config.steps, seed, learning_rate=starting.RATE * like.rate)
+    chosen = fine_tuning.settings(
+        like, config.steps, seed, learning_rate=fine_tuning.RATE * like.rate
+    )
     if way == "labelled":
         return training.train(segmenter, [annotated], chosen, progress=False).operator
     objective = losses.add(

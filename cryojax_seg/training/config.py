@@ -124,6 +124,9 @@ class TrainConfig:
     """Optimizer, see `optimizer.optimizer`. "muon" learns in fewer steps, but only networks."""
     learning_rate: float = 3e-3
     """Peak learning rate; 0.003 suits a network with AdamW, 0.01 with Muon."""
+    trunk: float | int = 1.0
+    """Factor of the learning rate of all but the last layers of a network; below 1, it keeps more
+    of what it learned before."""
     warmup: float | int = 0.05
     """Steps in which the learning rate rises linearly; below 1, their fraction of all steps."""
     decay: float | int = 0.5
@@ -175,6 +178,9 @@ class TrainConfig:
         _require(
             math.isfinite(self.learning_rate) and self.learning_rate > 0,
             f"learning_rate must be positive, got {self.learning_rate}",
+        )
+        _require(
+            0 <= self.trunk < math.inf, f"trunk must be finite and at least 0, got {self.trunk}"
         )
         _require(
             0 <= self.warmup < math.inf,

@@ -140,10 +140,9 @@ def fit_model(
         segmenter = with_prior(resized(segmenter, **settings), examples)
     else:
         segmenter = starting.begin(start[0], data.classes, seed)
-        if settings.get("learning_rate") is None:
-            settings["learning_rate"] = starting.RATE * methods.defaults(method).learning_rate
     config = configured(method, segmenter, examples, **settings)
-    config = dataclasses.replace(config, validate_start=start is not None)
+    if start is not None:
+        config = dataclasses.replace(config, validate_start=True, trunk=starting.TRUNK)
     if share:
         more = max(1, round(config.batch * share / (1 - share)))
         # A restorer that stays as it is restores whole phantoms beforehand.

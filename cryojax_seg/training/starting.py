@@ -20,7 +20,7 @@ from cryojax_seg.training.reading import Examples
 from cryojax_seg.training.resampling import alike, angstrom, at_one_size
 
 Start = tuple[Segmenter, ModelCard]  # as `io.load_model` returns them
-RATE = 1 / 3  # of the learning rate from scratch; more of it unlearns what the model knows
+TRUNK = 1 / 3  # of the learning rate of the last layers; more of it unlearns what a model knows
 ALIKE = 0.1  # fraction by which the axes of a voxel may differ in a simulation
 FAR = 2.001  # ratio of voxel sizes above which nothing is known of the model
 FINEST = 2.5  # angstrom; phantoms of finer voxels take minutes

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from cryojax_seg.core.operator import LocalOperator
 from cryojax_seg.core.pytrees import register_pytree
+from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.losses import Objective
 from cryojax_seg.segmenters import in_bfloat16
 from cryojax_seg.training.augment import augment
@@ -73,11 +74,13 @@ class Parts:
         params: learned arrays by path.
         fixed: the other arrays by path.
         rebuild: function from both to the operator.
+        last: paths of the arrays of the last layers, see `core.Segmenter.last_layers`.
     """
 
     params: Arrays
     fixed: Arrays
     rebuild: Callable[[Arrays, Arrays], LocalOperator]
+    last: frozenset[str] = frozenset()
 
 
 def take_apart(operator: LocalOperator, learn: Any = nnx.Param) -> Parts:
@@ -114,7 +117,14 @@ def take_apart(operator: LocalOperator, learn: Any = nnx.Param) -> Parts:
         ]
         return nnx.merge(graph, *values)
 
-    return Parts(params, fixed, rebuild)
+    layers = operator.last_layers() if isinstance(operator, Segmenter) else ()
+    ends = {id(variable) for layer in layers for variable in layer}
+    found = {
+        "/".join(str(part) for part in path)
+        for path, node in nnx.iter_graph(operator)
+        if id(node) in ends
+    }
+    return Parts(params, fixed, rebuild, frozenset(found))
 
 
 def initial_state(parts: Parts, config: TrainConfig) -> TrainState:
@@ -200,9 +210,11 @@ def make_step(
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
         with jax.numpy_dtype_promotion("standard"):  # optax counts in integers and divides
-            updates, opt_state = transform.update(gradient, state.opt_state, state.params)
+            found: Any = transform.update(gradient, state.opt_state, state.params)
         rate = learning_rate(config, state.phases, state.step)
-        updates = jax.tree.map(lambda update: rate.astype(update.dtype) * update, updates)
+        updates, opt_state = found
+        rates = {n: rate if n in parts.last else config.trunk * rate for n in updates}
+        updates = {n: rates[n].astype(value.dtype) * value for n, value in updates.items()}
         params: Any = optax.apply_updates(state.params, updates)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))

@@ -212,7 +212,8 @@ def test_a_model_learns_on_with_phantoms(data, tmp_path, monkeypatch):
         np.testing.assert_allclose(a, b, atol=1e-5)
     third = fit_model(data, start=start, replay=0.8, steps=1, **quick)
     assert third.config.phantoms == 8
-    assert third.config.learning_rate == pytest.approx(methods.defaults("vote").learning_rate / 3)
+    assert third.config.learning_rate == methods.defaults("vote").learning_rate
+    assert third.config.trunk == pytest.approx(1 / 3) and first.config.trunk == 1.0
     plain = fit_model(data, start=start, replay=0, steps=1, **quick)
     assert plain.config.phantoms == 0 and len(asked) == 2
     resumed: Any = fit_model(

@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 from cryojax_seg import losses
-from cryojax_seg.segmenters import GlobalThreshold, LinearVote
+from cryojax_seg.segmenters import ConvNet, GlobalThreshold, LinearVote
 from cryojax_seg.training import Augmentation, TrainingError, make_step
 from cryojax_seg.training.samples import prepare
 from cryojax_seg.training.step import (
@@ -112,6 +112,21 @@ def test_taking_apart_and_rebuilding_is_the_identity():
     again = parts.rebuild(parts.params, parts.fixed)
     volume = jax.random.normal(jax.random.key(0), (5, 6, 7))
     np.testing.assert_array_equal(again(volume), vote(volume))
+
+
+def test_the_trunk_learns_at_its_own_rate():
+    net = ConvNet(1, 2, classes=("a",), rngs=nnx.Rngs(0))
+    moved = {}
+    for trunk in (0.0, 0.5, 1.0):
+        step, state, samples = start(net, trunk=trunk, clip=1e9)
+        before = {name: np.asarray(value) for name, value in state.params.items()}
+        state, _ = step(state, samples)
+        moved[trunk] = {name: np.asarray(state.params[name]) - before[name] for name in before}
+    ends = {name for name, change in moved[0.0].items() if np.abs(change).max() > 0}
+    assert ends == take_apart(net).last and len(ends) == 2 < len(moved[0.0])
+    for name, change in moved[1.0].items():
+        factor = 1.0 if name in ends else 0.5
+        np.testing.assert_allclose(moved[0.5][name], factor * change, rtol=1e-4, atol=1e-8)
 
 
 def test_the_rate_is_a_number_of_the_state(compiled):
