@@ -136,6 +136,6 @@ def _surf(points: np.ndarray, triangles: np.ndarray, name: str) -> str:
     lines += [f"{x:.7g} {y:.7g} {z:.7g}" for x, y, z in points.tolist()]
     lines += ["NBranchingPoints 0", "NVerticesOnCurves 0", "BoundaryCurves 0", "Patches 1", "{"]
     lines += [f"InnerRegion {material}", "OuterRegion Exterior", "BoundaryID 0"]
-    lines += ["BranchingPoints 0", f"Triangles {len(triangles)}"]
+    lines += ["BranchingPoints 0", " ", f"Triangles {len(triangles)}"]  # ahds needs the blank line
     lines += [f"{a} {b} {c}" for a, b, c in (triangles + 1).tolist()]
     return "\n".join([*lines, "}", ""])

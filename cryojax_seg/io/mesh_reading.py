@@ -134,7 +134,8 @@ def _by_trimesh(content: bytes, form: str, path: Path) -> Surface:
 
 def _amira(content: bytes, path: Path) -> list[Surface]:
     """Return the boundaries of the materials, x, y, z."""
-    binary = b"BINARY" in content[:64].split(b"\n")[0]
+    first = content[:64].split(b"\n")[0]
+    binary, order = b"BINARY" in first, "<" if b"LITTLE" in first else ">"
     match = _VERTICES.search(content)
     if match is None:
         raise _damaged(path, "it has no vertices")
@@ -144,7 +145,7 @@ def _amira(content: bytes, path: Path) -> list[Surface]:
         if 3 * count * (4 if binary else 2) > len(content) - start + 1:
             raise _damaged(path, f"it claims {count} rows at byte {start}")
         if binary:
-            return np.frombuffer(content, f">{kind}4", 3 * count, start).reshape(-1, 3), (
+            return np.frombuffer(content, f"{order}{kind}4", 3 * count, start).reshape(-1, 3), (
                 start + 12 * count
             )
         lines = re.compile(rb"(?:[^\n]*\n){%d}" % count).match(content, start)
