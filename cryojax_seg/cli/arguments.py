@@ -88,7 +88,8 @@ class AnnotationOptions:
     ignore: int = 255
     """Label of voxels that nobody annotated. Signed bytes (MRC mode 0) store 255 as -1."""
     thickness: Annotated[float | None, default("ANGSTROM", "as the model says")] = None
-    """Diameter in angstrom of tubes along open contours, and of points, of IMOD models."""
+    """Diameter in angstrom of tubes along open contours, and of points, of IMOD models, and
+    thickness of the shells that meshes become."""
     values: Annotated[tuple[int, ...], default("N ...", "1 2 ...")] = ()
     """Values in the label volumes of the labels 1, 2, ... in order, if they are others. All other
     values count as background."""

@@ -39,7 +39,7 @@ class Benchmark:
     tomogram: Positional[Path]
     """Annotated volume, which the report shows."""
     labels: Path
-    """True label volume of the tomogram, or an IMOD model that was drawn on it."""
+    """True label volume of the tomogram, or an IMOD model or a mesh of it."""
     output: Output
     """Folder for the report."""
     predictions: Annotated[tuple[str, ...], default("NAME=LABELS ...", "none")] = ()

@@ -38,7 +38,7 @@ class Compare:
     """Annotated volume: MRC, TIFF, OME-Zarr, NIfTI, NRRD, EM, HDF5, Amira or NumPy."""
     labels: Path
     """Label volume of the tomogram: integers, where 0 is background and 1, 2, ... are the
-    classes."""
+    classes. An IMOD model or a mesh of the tomogram is taken too."""
     output: Output
     """Folder for the report."""
     methods: str = "threshold,sheet,vote,unet"

@@ -24,7 +24,7 @@ class Evaluate:
     prediction: Positional[Path]
     """Predicted label volume: MRC or TIFF of integers, where 0 is background."""
     truth: Positional[Path]
-    """True label volume on the same grid, or an IMOD model that was drawn on it."""
+    """True label volume on the same grid, or an IMOD model or a mesh of the tomogram."""
     tolerance: Annotated[float | None, default("ANGSTROM", "two voxels")] = None
     """Distance in angstrom within which two surfaces agree in the surface Dice. It is also the
     width of the border in the boundary IoU."""

@@ -20,9 +20,9 @@ class Info:
         arg(metavar="FILE ...", help_behavior_hint="(one or more)"),
     ]
     """Volumes (MRC, also .rec, .map, .gz, .bz2; TIFF, OME-Zarr, NIfTI, NRRD, EM, HDF5, Amira,
-    NumPy), IMOD models, files of a tilt series (.tlt, .mdoc, .aln, .tomostar, .xml),
-    folders of a model or a run, names of built-in models, boxes of particles, or tables of
-    particles (.star, .tbl, .csv)."""
+    NumPy), IMOD models, meshes, copick projects, files of a tilt series (.tlt, .mdoc, .aln,
+    .tomostar, .xml), folders of a model or a run, names of built-in models, boxes of particles, or
+    tables of particles (.star, .tbl, .csv)."""
     voxel_size: VoxelSize = None
     json: bool = False
     """Print JSON, as a list of objects for several files."""

@@ -112,6 +112,23 @@ def read_meshes(path: PathLike) -> list[Surface]:
     return kept
 
 
+def describe_mesh(path: PathLike) -> dict[str, str]:
+    """Return what a mesh holds, by name, ready to print.
+
+    Raises:
+        FileError: as `read_meshes`.
+    """
+    facts = {}
+    for number, one in enumerate(read_meshes(path), 1):
+        kind = "closed" if one.closed else "open"
+        low, high = one.vertices.min(0), one.vertices.max(0)
+        extent = " x ".join(f"{length:.4g}" for length in high - low)
+        facts[f"surface {number}" + f" ({one.name})" * bool(one.name)] = (
+            f"{kind}, {len(one.faces)} triangles, {extent} A (z, y, x)"
+        )
+    return facts
+
+
 def _form(path: Path) -> str | None:
     try:
         with open(path, "rb") as file:

@@ -15,6 +15,7 @@ from cryojax_seg.io.copick_reading import is_copick, read_copick
 from cryojax_seg.io.files import HeaderWarning, PathLike
 from cryojax_seg.io.imod import describe_imod, is_imod
 from cryojax_seg.io.label_card import read_label_card
+from cryojax_seg.io.mesh_reading import describe_mesh, is_mesh
 from cryojax_seg.io.ome import metadata_file, read_multiscale
 from cryojax_seg.io.summary_of_particles import describe_particles
 from cryojax_seg.io.tilts import is_tilt_series, read_tilt_series
@@ -33,7 +34,7 @@ class Description:
     Attributes:
         path: the file or folder.
         kind: "tomogram", "labels", "model", "boxes", "2D stack", "particles", "table",
-            "tilt series", "IMOD model" or "copick project".
+            "tilt series", "IMOD model", "mesh" or "copick project".
         facts: name and value of each fact, ready to print, lengths with their unit.
         warnings: what is suspicious, a sentence each.
 
@@ -48,14 +49,14 @@ class Description:
 
 
 def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description:
-    """Describe a volume, a saved model, an IMOD model, particles, or the file of a tilt series.
+    """Describe a volume, a saved or an IMOD model, a mesh, particles, or a file of a tilt series.
 
     Volumes are told apart by their voxels: integers with few values are labels. Of volumes larger
     than memory should hold, evenly spaced slices are looked at.
 
     Args:
         path: a volume, a model folder, a stack or folder of boxes, a table of particles, an IMOD
-            model, or a file that `read_tilt_series` reads.
+            model, a mesh, or a file that `read_tilt_series` reads.
         voxel_size: angstrom, one number or (z, y, x); wins over the header.
 
     Raises:
@@ -75,6 +76,8 @@ def describe(path: PathLike, voxel_size: VoxelSize | None = None) -> Description
         return Description(str(path), "copick project", _of_copick(path), ())
     if is_imod(path):
         return Description(str(path), "IMOD model", describe_imod(path), ())
+    if is_mesh(path):
+        return Description(str(path), "mesh", describe_mesh(path), ())
     other = describe_particles(Path(path), voxel_size)
     if other is not None:
         return Description(str(path), *other)

@@ -244,3 +244,32 @@ def test_random_damage(tmp_path, put, phantom, kind):
             assert str(path) in str(error)
             seen.add(FileError)
     assert seen == {Tomogram, FileError}
+
+
+def test_labels_of_eman(tmp_path, phantom):
+    labels = (phantom > 20).astype(np.uint8)
+    grid = Tomogram(phantom, SIZE)
+    eman(tmp_path / "a.hdf", labels, **PACKED)
+    read = quiet(read_labels, tmp_path / "a.hdf", grid, classes=("membrane",))
+    np.testing.assert_array_equal(read.labels, labels)
+    eman(tmp_path / "b.hdf", 3 * labels)
+    with pytest.raises(FileError, match="known are 0 background, 1 membrane") as caught:
+        quiet(read_labels, tmp_path / "b.hdf", grid, classes=("membrane",))
+    assert str(tmp_path / "b.hdf") in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["amira", "hdf"])
+def test_a_missing_voxel_size_gets_one_line(tmp_path, put, phantom, kind):
+    path = tmp_path / "a"
+    if kind == "amira":
+        raw = amira(phantom.astype(np.float32))
+        put("a", raw.replace(b"BoundingBox", b"Nothing"))
+    else:
+        with h5py.File(path, "w") as file:
+            file["volume"] = phantom
+    with pytest.warns(HeaderWarning, match="voxel size unknown; give voxel_size") as caught:
+        read = read_tomogram(path)
+    assert len(caught) == 1 and str(path) in str(caught[0].message)
+    assert read.voxel_size is None
+    np.testing.assert_array_equal(read.density, phantom)
+    assert read_tomogram(path, voxel_size=9.0).voxel_size == (9.0, 9.0, 9.0)

@@ -8,6 +8,7 @@ import pytest
 import trimesh
 from skimage.measure import marching_cubes
 
+from cryojax_seg import cli
 from cryojax_seg.core import Tomogram
 from cryojax_seg.io import (
     FileError,
@@ -153,6 +154,15 @@ def test_meshes_of_another_place_are_refused(tmp_path, mesh):
     assert str(path) in str(caught.value)
     with pytest.raises(FileError, match="has no voxels"):
         read_labels(path)
+
+
+def test_info_describes_a_mesh(tmp_path, mesh, capsys):
+    write_mesh(tmp_path / "er.surf", *mesh)
+    write_mesh(tmp_path / "open.stl", mesh[0], mesh[1][:-1])
+    for name, words in (("er.surf", "surface 1 (er)  closed"), ("open.stl", "surface 1  open")):
+        assert cli.main(["info", str(tmp_path / name)]) == 0
+        out = capsys.readouterr().out
+        assert words in out and "triangles, 96 x 132 x 180 A (z, y, x)" in out, out
 
 
 def damaged(path, tmp_path):
