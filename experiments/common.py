@@ -79,8 +79,8 @@ def claim(
 def resolved(one: Claim) -> dict[str, Any]:
     """Return a claim whose interval decides it, as `claim` does.
 
-    >>> resolved(Claim("better", 0.1, (-0.1, 0.3), goal=0.0))["name"]
-    'better (not resolved)'
+    >>> resolved(Claim("better", 0.1, (-0.1, 0.3), goal=0.0))["verdict"]
+    'not resolved'
     """
     limit = {"at_most": one.goal} if one.at_most else {"at_least": one.goal}
     told = {
@@ -88,7 +88,7 @@ def resolved(one: Claim) -> dict[str, Any]:
         "verdict": one.verdict,
         "met": one.verdict == "met",
     }
-    return {**claim(f"{one.name} ({one.verdict})", one.value, **limit), **told}
+    return {**claim(one.name, one.value, **limit), **told}
 
 
 def results_folder(tiny: bool) -> Path:
@@ -121,8 +121,10 @@ def write_results(
     temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     os.replace(temporary, path)
     for c in claims:
-        verdict = "met" if c["met"] else "NOT MET"
+        verdict = c.get("verdict") or ("met" if c["met"] else "missed")
         value = "not measured" if c["value"] is None else f"{c['value']:.4g}"
+        if c.get("interval") and None not in c["interval"]:
+            value += " [" + ", ".join(f"{v:.4g}" for v in c["interval"]) + "]"
         print(f"{c['name']}: {value} (goal {c['goal']}) {verdict}")
     print(f"wrote {path}")
     return path

@@ -174,9 +174,28 @@ def section(name: str, result: dict, figures: str = "results/", title: str = "##
     if (FOLDER / "results" / f"{name}.png").exists():
         parts += [f"![{name}]({figures}{name}.png)", ""]
     parts += tables(rows)
-    claimed = [{**c, "met": "met" if c["met"] else "**not met**"} for c in result["claims"]]
-    parts += [table(claimed, ["name", "value", "goal", "met"]), ""]
+    parts += [claim_table(result["claims"]), ""]
     return "\n".join(parts)
+
+
+def claim_table(claims: list[dict]) -> str:
+    """Return the claims with their verdicts, and with intervals if any claim has one.
+
+    >>> told = {"name": "gain", "value": 0.1, "interval": [-0.1, 0.3], "goal": ">= 0", "met": False}
+    >>> print(claim_table([told | {"verdict": "not resolved"}]))
+    | name | value | interval | goal | verdict |
+    |---|---|---|---|---|
+    | gain | 0.1 | -0.1 to 0.3 | >= 0 | not resolved |
+    """
+    rows = [{**c, "verdict": verdict_of(c)} for c in claims]
+    known = ["interval"] if any(c.get("interval") for c in claims) else []
+    return table(rows, ["name", "value", *known, "goal", "verdict"])
+
+
+def verdict_of(claim: dict) -> str:
+    """Return the verdict that an interval decides, or else whether the value reaches the goal."""
+    verdict = claim.get("verdict") or ("met" if claim["met"] else "missed")
+    return f"**{verdict}**" if verdict == "missed" else verdict
 
 
 def results() -> dict[str, dict]:
@@ -206,11 +225,11 @@ def project_results() -> str:
 def claims() -> str:
     """Return a table of the claims of all experiments."""
     rows = [
-        {"experiment": name, **c, "met": "met" if c["met"] else "**not met**"}
+        {"experiment": name, **c, "verdict": verdict_of(c)}
         for name, result in results().items()
         for c in result["claims"]
     ]
-    return table(rows, ["experiment", "name", "value", "goal", "met"])
+    return table(rows, ["experiment", "name", "value", "interval", "goal", "verdict"])
 
 
 def main(config: Config) -> int:

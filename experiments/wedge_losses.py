@@ -236,13 +236,15 @@ def summary(records: list[dict], tests: list[Case], config: Config) -> list[dict
         for key in ("average_precision", "best_dice", "cpu_seconds"):
             row[key] = interval([r[key] for r in mine])[0]
         row["validation_hidden_found"] = interval([r["validation_hidden_found"] for r in mine])[0]
-        row["recall_by_visibility"] = [
-            [float(v) for v in np.sum([o["by_bin"] for o in c], 0) / np.maximum(of_bin, 1)]
-            for c in counts
-        ]
-        row["recall_hidden_by_invention"] = [
-            [float(objects(r, level).sum() / size.sum()) for level in INVENTIONS] for r in mine
-        ]
+        row["curves"] = {  # of each seed
+            "recall_by_visibility": [
+                [float(v) for v in np.sum([o["by_bin"] for o in c], 0) / np.maximum(of_bin, 1)]
+                for c in counts
+            ],
+            "recall_hidden_by_invention": [
+                [float(objects(r, level).sum() / size.sum()) for level in INVENTIONS] for r in mine
+            ],
+        }
         rows.append(row)
     return rows
 
@@ -304,11 +306,11 @@ def draw(path: pathlib.Path, rows: list[dict], records: list[dict], test: Case) 
     top, bottom = parts
     left, right = top.subplots(1, 2)
     for row, colour in variants_of(rows):
-        curves, name = np.array(row["recall_by_visibility"]), row["variant"]
+        curves, name = np.array(row["curves"]["recall_by_visibility"]), row["variant"]
         middle = (BINS[:-1] + BINS[1:]) / 2
         left.plot(middle, curves.mean(0), color=colour, label=name)
         left.fill_between(middle, curves.min(0), curves.max(0), color=colour, alpha=0.12, lw=0)
-        curves = np.array(row["recall_hidden_by_invention"])
+        curves = np.array(row["curves"]["recall_hidden_by_invention"])
         right.plot(INVENTIONS, curves.mean(0), "o-", color=colour, ms=3)
         right.fill_between(INVENTIONS, curves.min(0), curves.max(0), color=colour, alpha=0.12, lw=0)
     left.set(xlabel="visibility of the membrane", ylabel="recall", ylim=(0, 1), xlim=(0, 1))

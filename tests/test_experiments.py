@@ -105,7 +105,7 @@ def fine_tuning(rows, claims):
 def unlabelled(rows, claims):
     """Each way of learning is scored once, and compared with the labels alone."""
     assert [row["way"] for row in rows] == ["zero-shot", "labelled", "everywhere", "confident"]
-    assert len(claims) == 4 and all("(not resolved)" in claim["name"] for claim in claims)
+    assert len(claims) == 4 and all(claim["verdict"] == "not resolved" for claim in claims)
 
 
 def few_slices(rows, claims):
