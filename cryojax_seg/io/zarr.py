@@ -307,12 +307,12 @@ def write_zarr(
     voxel_size: VoxelSize | None = None,
     overwrite: bool = False,
     version: Version = "0.5",
+    card: LabelCard | None = None,
 ) -> None:
     """Write a volume as OME-Zarr (NGFF), completely or not at all.
 
-    Chunks have 128 voxels along each axis, in version 0.5 with a checksum. Levels are added by
-    halving until no axis is longer than 128; voxels are combined to their mean, integers and bool
-    to their mode (of equally frequent values the smallest), so that a label stays a label.
+    Chunks have 128 voxels along each axis, in version 0.5 with a checksum. Levels are halved until
+    no axis is longer than 128, floats to their mean, integers to their (smallest) mode.
 
     Args:
         path: the folder.
@@ -321,6 +321,7 @@ def write_zarr(
         voxel_size: angstrom, one number or (z, y, x); wins over `like`.
         overwrite: replace an existing OME-Zarr folder.
         version: "0.5" (Zarr 3), or "0.4" (Zarr 2) for programs that read that alone.
+        card: what the labels mean, if they are labels.
 
     Raises:
         FileError: if the folder exists or cannot be written, or the array is not a real volume.
@@ -329,9 +330,8 @@ def write_zarr(
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.zarr"
     >>> write_zarr(path, np.ones((2, 3, 200), np.float16), voxel_size=5.0)
-    >>> coarser = read_zarr(path, voxel_size=10.0, level=1)
-    >>> coarser.density.shape, coarser.origin
-    ((1, 2, 100), (2.5, 2.5, 2.5))
+    >>> read_zarr(path, voxel_size=10.0, level=1).origin
+    (2.5, 2.5, 2.5)
     """
     array = array if isinstance(array, Chunked) else np.asarray(array)
     if array.ndim != 3:
@@ -340,7 +340,7 @@ def write_zarr(
     if voxel_size is not None:
         known = dataclasses.replace(known, voxel_size=voxel_size_zyx(voxel_size))
     form = ZarrForm(version)
-    output = ZarrOutput(path, array.shape, array.dtype, known, overwrite, form=form)
+    output = ZarrOutput(path, array.shape, array.dtype, known, overwrite, card=card, form=form)
     try:
         for where in blocks(array.shape):
             output.write(where, array[where])
