@@ -47,6 +47,7 @@ from cryojax_seg.simulate import (
     Scene,
     TiltScheme,
     TiltSeriesImaging,
+    Truth,
     WedgeImaging,
     presets,
     render,
@@ -56,6 +57,7 @@ from experiments.common import RESULTS, claim, results_folder, write_results
 
 VERSION = 1
 MEMBRANE = 1  # index in `simulate.CLASSES`
+LEAST = 0.005  # of the voxels are membrane; some scenes of ``varied`` have none
 Split = Literal["train", "validation", "test"]
 Tier = Literal["tilt series", "wedge"]
 COUNTS: dict[Split, int] = {"train": 48, "validation": 8, "test": 16}
@@ -178,13 +180,23 @@ def visible_contrast(imaged: Imaged, membrane: np.ndarray, background: np.ndarra
     return float((signal[membrane].mean() - signal[background].mean()) / noise.std())
 
 
+def with_membranes(one: Conditions, key: Any, edge: int) -> Truth:
+    """Return the truth of a scene; where it has hardly any membrane, that of the next one."""
+    for number in range(10):
+        key = key if number == 0 else jax.random.fold_in(key, number)
+        truth = render(built(one, key, edge))
+        if (np.asarray(truth.labels) == MEMBRANE).mean() >= LEAST:
+            return truth
+    raise ValueError(f"no scene of {one} has {100 * LEAST:g} % of membrane")
+
+
 def make(split: Split, number: int, edge: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays of a scene as they are kept, and its row of the result."""
     one = conditions(split, number)
     seed = jax.random.fold_in(jax.random.key(VERSION), 1000 * list(COUNTS).index(split) + number)
     by_scene, by_noise = jax.random.split(seed)
     start = time.process_time()
-    truth = render(built(one, by_scene, edge))
+    truth = with_membranes(one, by_scene, edge)
     labels = np.asarray(truth.labels)
     membrane, background = labels == MEMBRANE, labels == 0
     row: dict[str, Any] = {"split": split, "number": number, **dataclasses.asdict(one)}
