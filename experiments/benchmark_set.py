@@ -304,10 +304,10 @@ def summary(rows: list[dict]) -> list[dict]:
         mine = [row for row in rows if row["split"] == split]
         one: dict[str, Any] = {"split": split, "scenes": len(mine)}
         for name in ("prevalence", "hidden", "voxel_size", "defocus", "contrast"):
-            one[name] = [min(r[name] for r in mine), max(r[name] for r in mine)]
+            one[f"{name}_range"] = [min(r[name] for r in mine), max(r[name] for r in mine)]
         for tier in TIERS:
             values = [r[f"{tier}: snr"] for r in mine]
-            one[f"{tier}: snr"] = [min(values), max(values)]
+            one[f"{tier}: snr range"] = [min(values), max(values)]
         one["cpu_seconds"] = sum(r["cpu_seconds"] for r in mine)
         found.append(one)
     return found

@@ -137,7 +137,7 @@ def script(name: str) -> pathlib.Path:
     name = name.partition("-")[0]
     if name == "performance":
         return FOLDER / "benchmarks" / "inference.py"
-    if name.startswith("benchmark_"):
+    if name.startswith("benchmark_") and name != "benchmark_set":
         return FOLDER / "benchmarks" / f"{name.removeprefix('benchmark_')}.py"
     return FOLDER / f"{name}.py"
 
