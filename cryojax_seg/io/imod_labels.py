@@ -102,9 +102,10 @@ def _paint(
                 )
             stamp(values, along(points), radius, label)
         else:
-            plane, mask = _filled(points, values.shape, name)
-            # One that lies inside another of the same slice cuts a hole.
-            planes[plane] = planes[plane] ^ mask if plane in planes else mask
+            (axis, index), box, inside = _filled(points, values.shape, name)
+            shape = np.delete(values.shape, axis)
+            mask = planes.setdefault((axis, index), np.zeros(shape, bool))
+            mask[box] ^= inside  # one that lies inside another of the same slice cuts a hole
     for (axis, index), mask in planes.items():
         np.moveaxis(values, axis, 0)[index][mask] = label
 
@@ -170,8 +171,8 @@ def stamp(values: np.ndarray, points: np.ndarray, radius: np.ndarray, label: int
 
 def _filled(
     points: np.ndarray, shape: tuple[int, ...], name: str
-) -> tuple[tuple[int, int], np.ndarray]:
-    """Return axis and index of the slice of a closed contour, and its inside."""
+) -> tuple[tuple[int, int], tuple[slice, ...], np.ndarray]:
+    """Return axis and index of the slice of a closed contour, a box around it, and its inside."""
     from skimage.draw import polygon2mask
 
     spread = np.ptp(points, axis=0)
@@ -183,5 +184,8 @@ def _filled(
         )
     index = int(np.clip(np.round(points[:, axis].mean()), 0, shape[axis] - 1))
     rest = [a for a in range(3) if a != axis]
-    mask = polygon2mask(tuple(shape[a] for a in rest), points[:, rest])
-    return (axis, index), mask
+    low = np.maximum(np.floor(points[:, rest].min(0)), 0).astype(int)
+    ends = np.minimum(np.ceil(points[:, rest].max(0)) + 1, [shape[a] for a in rest]).astype(int)
+    box = tuple(slice(a, max(a, b)) for a, b in zip(low.tolist(), ends.tolist(), strict=True))
+    inside = polygon2mask(tuple(s.stop - s.start for s in box), points[:, rest] - low)
+    return (axis, index), box, inside

@@ -16,7 +16,6 @@ from cryojax_seg.io.imod import ANGSTROM, FIRST
 from cryojax_seg.text import shortened
 
 _CLASSES = 255  # objects of a table of particles
-_TOLERANCE = 0.3  # voxels by which outlines are simplified, less than from any voxel's centre
 _NAME = 63  # bytes of the name of an object
 
 
@@ -140,12 +139,14 @@ def outlines(mask: np.ndarray, start: Sequence[int] = (0, 0, 0)) -> Iterator[np.
     >>> [len(points) for points in outlines(mask)]
     [8]
     """
-    from skimage.measure import approximate_polygon, find_contours
+    from skimage.measure import find_contours
 
     for z, section in enumerate(mask):
         for found in find_contours(np.pad(section, 1).astype(np.float32), 0.5):
-            simple = approximate_polygon(found, _TOLERANCE)[:-1]  # the last point is the first
-            places = np.insert(simple - 1.0, 0, z, axis=1)
+            points = found[:-1]  # the last one is the first
+            after = np.roll(points, -1, axis=0) - points
+            turns = (after != np.roll(after, 1, axis=0)).any(1)  # others lie between two
+            places = np.insert(points[turns] - 1.0, 0, z, axis=1)
             yield places + np.asarray(start, float)
 
 
