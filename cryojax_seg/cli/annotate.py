@@ -30,6 +30,14 @@ class Annotate:
         tuple[str, ...], default("NAME ...", "those of the file, or foreground")
     ] = ()
     """Names of the labels 1, 2, ... in order."""
+    labels: Annotated[Path | None, default("LABELS", "none")] = None
+    """Labels to begin with while --output does not exist, such as a prediction to correct: a
+    volume, an IMOD model or a mesh."""
+    values: Annotated[tuple[int, ...], default("N ...", "1 2 ...")] = ()
+    """Values in --labels of the labels 1, 2, ... in order, if they are others."""
+    thickness: Annotated[float | None, default("ANGSTROM", "as the model says")] = None
+    """Diameter in angstrom of tubes and points of an IMOD model, or thickness of the shell that a
+    mesh becomes, in --labels."""
     publish: Publish = None
     """Also write the labels into a copick project when the page ends, instead of those that it
     wrote there before. Voxels that are not annotated are background there."""
@@ -60,6 +68,16 @@ def run(options: Annotate) -> None:
         raise ValueError(
             f"the page needs the package {problem.name}; pip install 'cryojax-seg[view]'"
         ) from None
+    if options.labels is not None and not options.output.exists():
+        view.begin_labels(
+            options.output,
+            options.labels,
+            options.tomogram,
+            options.classes,
+            options.values,
+            voxel_size=options.voxel_size,
+            thickness=options.thickness,
+        )
     session = view.annotation_session(
         options.tomogram,
         options.output,

@@ -1,5 +1,6 @@
 from .examples import painted_example as painted_example
 from .label_file import LabelFile as LabelFile
+from .label_file import begin_labels as begin_labels
 from .learned_model import ModelBeside as ModelBeside
 from .learning import Learner as Learner
 from .opening import annotation_session as annotation_session

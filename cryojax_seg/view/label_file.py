@@ -11,13 +11,21 @@ import numpy as np
 from cryojax_seg.core.blocks import release
 from cryojax_seg.core.names import class_names, label_names
 from cryojax_seg.core.tomogram import Tomogram
-from cryojax_seg.io import FileError, HeaderWarning, check_places, read_mrc
+from cryojax_seg.io import (
+    FileError,
+    HeaderWarning,
+    check_places,
+    read_labels,
+    read_mrc,
+    read_tomogram,
+)
 from cryojax_seg.io.annotation import stored_ignore
 from cryojax_seg.io.files import PathLike, atomic_write, target_path
 from cryojax_seg.io.label_card import LabelCard, stated_names
 from cryojax_seg.io.locks import Lock, lock_path
 from cryojax_seg.io.mrc import mrc_header
 from cryojax_seg.io.same_grid import check_same_grid
+from cryojax_seg.io.voxel_size import VoxelSize
 from cryojax_seg.text import size_text
 from cryojax_seg.view.painting import UNKNOWN, sections
 
@@ -122,6 +130,53 @@ class LabelFile:
             if known.any():
                 slices[z] = np.where(known, values, UNKNOWN).astype(np.int8)
         return slices
+
+
+def begin_labels(
+    path: PathLike,
+    labels: PathLike,
+    tomogram: PathLike,
+    classes: Sequence[str] = (),
+    values: Sequence[int] = (),
+    *,
+    voxel_size: VoxelSize | None = None,
+    thickness: float | None = None,
+) -> None:
+    """Write a new file of labels to go on with, from labels in any format that is read.
+
+    Args:
+        path: the new MRC file, as a `LabelFile` has it.
+        labels: a label volume, or an IMOD model or a mesh of the tomogram.
+        tomogram: what they belong to.
+        classes: names of the labels 1, 2, ...; those that the labels state by default, else
+            "foreground", or "class1", "class2", ...
+        values: what stands in the volume for the labels 1, 2, ... in order; others are background.
+        voxel_size: angstrom, one number or (z, y, x); wins over the file.
+        thickness: of what an IMOD model or a mesh marks, in angstrom, see `io.read_labels`.
+
+    Raises:
+        FileError: as `io.read_labels` and `LabelFile`.
+
+    >>> import tempfile
+    >>> from cryojax_seg.io import write_mrc
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_mrc(folder / "t.mrc", np.zeros((2, 3, 4), np.float32), voxel_size=10.0)
+    >>> write_mrc(folder / "found.mrc", np.full((2, 3, 4), 7, np.int16), voxel_size=10.0)
+    >>> begin_labels(folder / "l.mrc", folder / "found.mrc", folder / "t.mrc", ["actin"], [7])
+    >>> np.unique(read_mrc(folder / "l.mrc").density).tolist()
+    [1]
+    """
+    grid = read_tomogram(tomogram, voxel_size)
+    names = tuple(classes) or stated_names(labels)
+    known = class_names(names, len(names)) if names else None
+    found = read_labels(labels, grid, known, thickness=thickness, stored=values)
+    names = known or class_names((), max(int(found.labels.max()), 1))
+    painted = np.where(found.weights > 0, found.labels, UNKNOWN).astype(np.int8)
+    file = LabelFile(path, grid, names)
+    try:
+        file.write({z: section for z, section in enumerate(painted) if z in found.slices}, names)
+    finally:
+        file.close()
 
 
 def _check_room(path: Path, needed: int) -> None:

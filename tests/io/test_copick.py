@@ -378,7 +378,7 @@ def test_painted_labels_go_into_the_project(project, tmp_path, monkeypatch):
 
     @contextlib.contextmanager
     def serving(session, port, used):
-        session.file.write({1: painted[1]}, session.classes)
+        session.file.write({**session.file.slices, 1: painted[1]}, session.classes)
         yield "http://127.0.0.1"
         raise KeyboardInterrupt
 
@@ -395,6 +395,14 @@ def test_painted_labels_go_into_the_project(project, tmp_path, monkeypatch):
     ((entry,),) = io.find_copick([(word, "segmentation")], ["TS_01"]).entries
     values = io.read_tomogram(entry.path).density
     np.testing.assert_array_equal(values, np.array([0, 7, 3])[np.maximum(painted, 0)])
+    again = ["annotate", f"copick:{project}#wbp", "--run", "TS_01", "-o", str(tmp_path / "a.mrc")]
+    again += ["--labels", "copick:#truth", "--start", "none", "--publish", "copick:#fixed:me/5"]
+    assert cli.main(again) == 0  # begins with the segmentation, of which one slice was painted anew
+    word = f"copick:{project}#fixed:me/5?multilabel=true"
+    ((entry,),) = io.find_copick([(word, "segmentation")], ["TS_01"]).entries
+    fixed = np.where(np.arange(SHAPE[0])[:, None, None] == 1, 0, LABELS)
+    fixed[1, 2:4, 3:7], fixed[1, 0, 0] = 7, 3
+    np.testing.assert_array_equal(io.read_tomogram(entry.path).density, fixed)
 
 
 def test_pick_writes_picks(project, capsys):
