@@ -114,6 +114,15 @@ def few_slices(rows, claims):
     assert rows[0]["slices"] == 0 and {row["slices"] for row in rows[1:]} == {1}
 
 
+def active(rows, claims):
+    """Slices are chosen in three ways by two learners, and minutes are counted in three ways."""
+    slices = [row for row in rows if row["part"] == "slices"]
+    ways = {(row["learner"], row["way"], row["annotated"]) for row in slices}
+    assert len(ways) == len(slices) == 2 * 3 * 2 and all(row["dice"] > 0.3 for row in slices)
+    minutes = {row["way"]: row["minutes"] for row in rows if row["part"] == "minutes"}
+    assert minutes["painting alone"] > minutes["live prediction"] >= 0
+
+
 def counting(rows, claims):
     """Each way counts the same scene, and lumens tell vesicles apart that are one component."""
     found = {row["way"]: row for row in rows}
@@ -176,6 +185,7 @@ def real_microtubules(rows, claims):
 LANDMARKS = {
     check.__name__: check
     for check in (
+        active,
         averaging,
         benchmark_set,
         counting,
@@ -200,6 +210,7 @@ LANDMARKS = {
 @pytest.mark.parametrize(
     "script",
     [
+        "active",
         "averaging",
         "benchmark_set",
         "counting",
