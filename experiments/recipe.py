@@ -19,6 +19,10 @@ Learned, of membranes in half a CPU-minute: Muon, and the class frequencies as t
 raise the Dice from 0.58 to 0.85. The bias, and a rate that stays at its peak for half of the steps,
 account for two thirds of that (AdamW 0.003: 0.76), and Muon for the rest. A peak rate of 0.03 is
 not resolved from 0.01.
+
+A second part compares bfloat16 with float32, on a processor that has it: ``--recipes default bf16
+--seconds 30 --seeds 0 1``. A step takes about a quarter less, and yet no difference in Dice at
+equal time is resolved, on any task. So float32 stays the default.
 """
 
 import dataclasses
