@@ -14,8 +14,10 @@ from cryojax_seg.io.modules import flat_state, with_state
 from cryojax_seg.training.logistic import fit_logistic
 from cryojax_seg.training.vote_fitting import HeldOutVoxels
 
-_PRIOR = 1.0  # standard deviation of a weight, for features of unit deviation
-_TRUSTED = 0.1  # weight of a voxel that nobody annotated, as the network knew it before
+_PRIOR = 0.3  # standard deviation of a weight, for features of unit deviation
+# Weight of all voxels of a slice that nobody annotated, by that of those that somebody did. People
+# paint where the network is wrong, and without the rest it would learn to be wrong where it is not.
+_TRUSTED = 6.0
 _RARE = -3.0  # logit of a class of which the network knows nothing
 _PER_LABEL = 4000  # voxels of each label that are learned from
 _PER_SLICE = 1000  # voxels of a slice that nobody annotated
@@ -61,7 +63,7 @@ class Rows:
     Attributes:
         channels: ``(voxel, channel)``, of the network that `exposed` returns.
         labels: ``(voxel,)``, -1 where nobody annotated.
-        weights: ``(voxel,)``, of annotated voxels; some of many stand for all of them.
+        weights: ``(voxel,)``; some of many stand for all of them.
         places: ``(voxel, 2)``, rows and columns.
     """
 
@@ -89,7 +91,7 @@ def rows_of(channels: np.ndarray, labels: np.ndarray, seed: int = 0) -> Rows:
         most = _PER_SLICE if label < 0 else _PER_LABEL
         some = voxels if len(voxels) <= most else rng.choice(voxels, most, replace=False)
         chosen.append(some)
-        weights.append(np.full(len(some), 1.0 if label < 0 else len(voxels) / len(some)))
+        weights.append(np.full(len(some), len(voxels) / len(some)))
     index = np.concatenate(chosen)
     places = np.column_stack(np.unravel_index(index, labels.shape))
     return Rows(
@@ -134,9 +136,9 @@ def fit_last_layer(rows: Sequence[Rows], classes: tuple[str, ...]) -> Correction
     """Return the correction of the greatest posterior probability given annotated voxels.
 
     The network stays, and its last layer moves by a logistic regression on the features. Two things
-    keep what it knew: weights have a normal prior around no change, and voxels that nobody
-    annotated have the probabilities of the network as targets, with a tenth of the weight (Li and
-    Hoiem 2016, "Learning without forgetting"). So even a single stroke does no harm, and the
+    keep what it knew: weights have a normal prior around no change, and voxels of the same slices
+    that nobody annotated have the probabilities of the network as targets (Li and Hoiem 2016,
+    "Learning without forgetting"), with at most six times the weight of what is annotated. So the
     background need not be painted.
 
     Args:
@@ -156,7 +158,7 @@ def fit_last_layer(rows: Sequence[Rows], classes: tuple[str, ...]) -> Correction
     """
     channels = np.concatenate([one.channels for one in rows])
     labels = np.concatenate([one.labels for one in rows])
-    weights = np.concatenate([one.weights for one in rows])
+    weights = np.concatenate([_weights(one) for one in rows])
     outputs, known = len(classes), labels >= 0
     if not known.any():
         raise ValueError("nothing is annotated, so nothing can be learned; paint some strokes")
@@ -164,8 +166,6 @@ def fit_last_layer(rows: Sequence[Rows], classes: tuple[str, ...]) -> Correction
     centre, scale = features.mean(0), features.std(0) + 1e-6
     target = np.eye(max(outputs, 2), dtype=np.float32)[np.maximum(labels, 0)][:, -outputs:]
     target = np.where(known[:, None], target, _probabilities(before))
-    # Some voxels of many stand for all, and count in the prior as those that are there.
-    weights = np.where(known, weights * (known.sum() / weights[known].sum()), _TRUSTED)
     kernel, bias = fit_logistic((features - centre) / scale, target, weights, _PRIOR, before)
     kernel = kernel / scale[:, None]
     return Correction(kernel, bias - centre @ kernel)
@@ -231,6 +231,14 @@ def _folds(rows: Sequence[Rows]) -> list[tuple[list[Rows], list[Rows]]]:
     left = one.places[:, 1] <= np.median(columns)
     halves = [[_some(one, side)] for side in (left, ~left)]
     return [(halves[0], halves[1]), (halves[1], halves[0])]
+
+
+def _weights(rows: Rows) -> np.ndarray:
+    """Return the weights of voxels, of which those that nobody annotated have a limited sum."""
+    known = rows.labels >= 0
+    rest = rows.weights[~known].sum()
+    share = min(1.0, _TRUSTED * rows.weights[known].sum() / rest) if rest else 1.0
+    return np.where(known, rows.weights, share * rows.weights)
 
 
 def _some(rows: Rows, chosen: np.ndarray) -> Rows:
