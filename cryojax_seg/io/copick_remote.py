@@ -20,6 +20,7 @@ from cryojax_seg.text import shortened
 PORTAL = "cryoet_data_portal"
 _HERE = ("local", "file")
 _PLACES = ("static_root", "overlay_root", "croissant_url")
+_ADVICE = "check the connection and the rights, or download the data"
 _log = logging.getLogger("cryojax_seg.io")
 
 
@@ -41,6 +42,19 @@ def place_elsewhere(content: Mapping[str, Any]) -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def _own_logs() -> Iterator[None]:
+    """Keep the logs as they are, which copick shows from all packages once it runs."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+@_own_logs()
 def is_installed() -> bool:
     """Return whether the package copick is there.
 
@@ -54,6 +68,7 @@ def is_installed() -> bool:
     return True
 
 
+@_own_logs()
 def entries_elsewhere(path: Path, content: Mapping[str, Any], runs: Sequence[str]) -> list[Entry]:
     """Return what copick lists of a project; each has the path that it gets in the cache.
 
@@ -67,13 +82,16 @@ def entries_elsewhere(path: Path, content: Mapping[str, Any], runs: Sequence[str
     """
     copick = library("copick", path, "a project on another machine", "copick")
     folder = _cache(content)
-    with _explained(path, "list"):
-        found = {run.name: run for run in copick.from_file(str(path)).runs}
+    with _explained(path, "read the configuration", "correct it"):
+        root = copick.from_file(str(path))
+    with _explained(path, "list the data", _ADVICE):
+        found = {run.name: run for run in root.runs}
     names = chosen_runs(path, sorted(found), runs)
-    with _explained(path, "list"):
+    with _explained(path, "list the data", _ADVICE):
         return [entry for name in names for entry in _of_run(found[name], folder)]
 
 
+@_own_logs()
 def bring(entry: Entry) -> None:
     """Copy what is on another machine into the cache.
 
@@ -86,7 +104,7 @@ def bring(entry: Entry) -> None:
     if source is None or (place.is_dir() and any(place.iterdir())):
         return
     place.parent.mkdir(parents=True, exist_ok=True)
-    with _explained(place, "copy"):
+    with _explained(place, "copy the data", _ADVICE):
         if entry.kind == "picks":
             source.load()
             with atomic_write(place, overwrite=True) as file:
@@ -132,7 +150,7 @@ def _cache(content: Mapping[str, Any]) -> Path:
 
 
 @contextlib.contextmanager
-def _explained(path: Path, what: str) -> Iterator[None]:
+def _explained(path: Path, what: str, advice: str) -> Iterator[None]:
     """Raise a FileError for whatever copick and the network raise."""
     try:
         yield
@@ -140,6 +158,6 @@ def _explained(path: Path, what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise FileError(
-            f"{path}: copick cannot {what} the data ({type(error).__name__}: "
-            f"{shortened(error, 160)}); check the connection and the rights, or download the data"
+            f"{path}: copick cannot {what} ({type(error).__name__}: {shortened(error, 160)}); "
+            f"{advice}"
         ) from None
