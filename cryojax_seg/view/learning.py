@@ -306,8 +306,10 @@ class Learner:
         method, painting = self._build(), self._session.painting
         if method is None or painting is None:
             return
+        with self._changed:
+            order = list(self._painted)
         try:
-            text = method.learn(chosen(painting, self._painted), self._session.classes)
+            text = method.learn(chosen(painting, order), self._session.classes)
         except ValueError as problem:
             self._tell(str(problem))
             return
