@@ -4,7 +4,7 @@
     python experiments/report.py --check    # only says whether they are up to date
 
 Numbers in the documentation are never typed: they are copied from `experiments/results/*.json` by
-this script.
+this script. Those in the prose of an experiment are given by row and column, see `filled`.
 """
 
 import ast
@@ -147,6 +147,43 @@ def question(name: str) -> str:
     return (ast.get_docstring(ast.parse(script(name).read_text())) or "").splitlines()[0]
 
 
+def filled(text: str, result: dict) -> str:
+    """Return a text in which the numbers of rows and claims stand for their names.
+
+    ``{variant=plain, seeds=3: recall}`` is the value of a column in the one row with these values,
+    and ``{claim NAME}`` the value of a claim with its interval.
+
+    Raises:
+        ValueError: if no row or claim has the name, or several have it.
+
+    >>> rows = [{"variant": "plain", "recall": 0.5}, {"variant": "insist", "recall": 0.625}]
+    >>> filled("The recall is {variant=insist: recall}.", {"rows": rows, "claims": []})
+    'The recall is 0.625.'
+    """
+
+    def one(found: list[dict], name: str) -> dict:
+        if len(found) != 1:
+            raise ValueError(f"{name} names {len(found)} rows or claims, not one")
+        return found[0]
+
+    def value(match: re.Match) -> str:
+        keys, column = match.group(1), match.group(2)
+        wanted = [pair.split("=", 1) for pair in keys.split(", ")]
+        rows = [r for r in result["rows"] if all(str(r.get(k)) == v for k, v in wanted)]
+        row = flat(one(rows, match.group(0)))
+        if column not in row:
+            raise ValueError(f"{match.group(0)}: there is no column {column}")
+        return number(row[column], " to " if "interval" in column else " ")
+
+    def claimed(match: re.Match) -> str:
+        claim = one([c for c in result["claims"] if c["name"] == match.group(1)], match.group(0))
+        ends = claim.get("interval")
+        return number(claim["value"]) + (f" ({number(ends, ' to ')})" if ends else "")
+
+    text = re.sub(r"\{claim ([^{}]+)\}", claimed, text)
+    return re.sub(r"\{(\w+=[^{}]+?): ([^{}]+)\}", value, text)
+
+
 def section(name: str, result: dict, figures: str = "results/", title: str = "##") -> str:
     """Return the section of an experiment: its question, run, rows, claims and figure.
 
@@ -169,7 +206,7 @@ def section(name: str, result: dict, figures: str = "results/", title: str = "##
         f"{environment['device']}, commit {environment['commit']}, {environment['date']}."
     )
     rows = [row for row in result["rows"] if not row.get("detail")]
-    body = "\n".join(docstring.splitlines()[1:]).strip("\n")
+    body = filled("\n".join(docstring.splitlines()[1:]).strip("\n"), result)
     parts += ["", body, ""]
     if (FOLDER / "results" / f"{name}.png").exists():
         parts += [f"![{name}]({figures}{name}.png)", ""]
