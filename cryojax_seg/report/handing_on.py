@@ -14,6 +14,7 @@ README = "README.txt"
 _ENDINGS: dict[Program, str] = {"chimerax": ".cxc", "napari": "_napari.py", "imod": ".mod"}
 _MRC = (".mrc", ".rec", ".map", ".st", ".ali", ".gz", ".bz2")
 _PACKED = (".gz", ".bz2")
+_MESHES = (".obj", ".stl", ".glb")  # that ChimeraX opens
 _START = '''\
 """Shows the tomogram and the labels in napari; run it with Python."""
 
@@ -55,7 +56,7 @@ class Layer:
         path: the volume.
         names: names of the classes by label; empty where the labels number objects.
         colours: of the classes, as many as there are names, or of all numbered objects.
-        meshes: files that ChimeraX shows in place of numbered objects.
+        meshes: files that ChimeraX shows in place of numbered objects, if it reads their format.
 
     >>> Layer("membrane", Path("instances/membrane.mrc"), {}, ("#2a78d6",)).meshes
     ()
@@ -154,11 +155,12 @@ def _chimerax(named: Named, layers: Sequence[Layer], tomogram: Path | None) -> I
         yield f'open "{named(tomogram)}"'
         yield f"volume #{model} style image region all"
     for layer in layers:
-        for mesh in layer.meshes:
+        meshes = [mesh for mesh in layer.meshes if mesh.suffix in _MESHES]
+        for mesh in meshes:
             model += 1
             yield f'open "{named(mesh)}"'
             yield f"color #{model} {layer.colours[0]}"
-        if layer.meshes:
+        if meshes:
             continue
         model += 1
         yield f'open "{named(layer.path)}"'

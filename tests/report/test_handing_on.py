@@ -50,7 +50,7 @@ def labels():
     return values
 
 
-@pytest.mark.parametrize("meshes", [None, "stl"])
+@pytest.mark.parametrize("meshes", [None, "stl", "surf"])
 def test_measurements_are_shown_from_their_folder(tmp_path, labels, meshes, monkeypatch):
     volume = Tomogram(labels, (10.0,) * 3, origin=ORIGIN)
     io.write_mrc(tmp_path / "t.mrc", np.float32(labels), volume)
@@ -64,7 +64,7 @@ def test_measurements_are_shown_from_their_folder(tmp_path, labels, meshes, monk
     files = files_of(commands)
     assert len(files) == 3 and all((folder / file).is_file() for file in files)
     assert files[0] == "../t.mrc"
-    assert files[1].startswith("meshes/" if meshes else "instances/")
+    assert files[1].startswith("meshes/" if meshes == "stl" else "instances/")
     assert "color #2 #2a78d6" in commands and "color #3 #eb6834" in commands
     layers = opened(folder / "scene_napari.py", monkeypatch)
     assert list(layers) == [("image", "tomogram"), ("labels", "a b"), ("labels", "vesicle")]
