@@ -35,7 +35,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from cryojax_seg import evaluate, inference, measure
 from cryojax_seg.core import MissingWedge, Tomogram
 from cryojax_seg.core.plain import Shape
-from cryojax_seg.measure.boxes import object_boxes
+from cryojax_seg.measure.boxes import ObjectBoxes
 from cryojax_seg.measure.known_errors import MEMBRANE
 from cryojax_seg.simulate import CLASSES, Phantom, WedgeImaging, simulate_preset
 from experiments.common import Rows, claim
@@ -89,7 +89,7 @@ def membranes(one: Phantom, mask: np.ndarray, probability: np.ndarray, wedge: Mi
     ]
     numbers = measure.separate_membranes(mask, probability)
     found = []
-    for box in object_boxes(numbers, probability):
+    for box in ObjectBoxes(numbers, probability):
         sheet = measure.membrane_sheet(box.mask, NM)
         seen = np.asarray(wedge.visibility(sheet.normal, 6.0, 1.5), float)
         where = tuple(slice(a, a + n) for a, n in zip(box.start, box.mask.shape, strict=True))

@@ -28,8 +28,9 @@ class Measure:
     volume that a membrane encloses, without the membrane: in 3D where the membrane is closed, else
     within z slices, and 0 where nothing is enclosed. With probabilities, values have 95 %
     intervals: those of membranes hold the true sizes by the errors of the built-in model, and
-    membranes that are too open to be measured have none; those of organelles are ranges over level
-    sets.
+    membranes that are too open to be measured have none; those of organelles and complexes are
+    ranges over level sets and sampled masks. Lengths and numbers of filaments have none. The column
+    no_interval says why.
     """
 
     labels: Annotated[Positional[Path | None], default("LABELS", "none")] = None
@@ -82,6 +83,9 @@ class Measure:
     publish: Publish = None
     """Also write the numbered objects of each class into a copick project, and with --meshes glb
     their surfaces."""
+    memory: float = 2.0
+    """Maximum memory in GiB, whatever the size of the volume. It is exceeded by objects whose box
+    takes more, and by filaments and complexes, which are measured in the entire volume."""
     ignore: int = 255
     """Label of voxels that nobody annotated. They count as background."""
     voxel_size: VoxelSize = None
@@ -156,6 +160,7 @@ def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[
             contact_angstrom=options.contact,
             touching_angstrom=options.touching,
             origin_angstrom=volume.corner(),
+            memory_gib=options.memory,
             progress=progress,
         )
     summary = report.write_measurements(

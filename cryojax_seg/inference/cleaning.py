@@ -1,7 +1,6 @@
 """Cleans the labels of a segmentation, and numbers and thins its objects, slab by slab."""
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -16,7 +15,7 @@ from cryojax_seg.measure.holes import with_filled_holes
 from cryojax_seg.measure.kinds import kind_of
 from cryojax_seg.measure.separation import number_membranes
 from cryojax_seg.measure.slabs import Objects, Part, Read
-from cryojax_seg.measure.tiled import ReadBox
+from cryojax_seg.measure.tiled import ReadBox, on_disk
 
 Write = Callable[[slice, np.ndarray], None]
 Skeleton = Literal["auto", "surface", "line"]
@@ -123,7 +122,7 @@ class Cleaning:
             found = dict(others.classes)
         for value in values:
             if membranes[value]:
-                numbers = _on_disk(shape, folder)
+                numbers = on_disk(shape, folder)
                 count = number_membranes(
                     numbers, lambda box, value=value: read(box) == value, (maps or {}).get(value)
                 )
@@ -180,12 +179,6 @@ class Written:
     def __getitem__(self, box: Any) -> np.ndarray:
         """Return what is written in a box."""
         return self.read(box)
-
-
-def _on_disk(shape: Shape, folder: Path) -> np.ndarray:
-    """Return an int32 array in a file that vanishes with it."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        return np.memmap(file, np.int32, "w+", shape=tuple(shape))
 
 
 def _replace(parts: Iterator[Part], write: Write) -> None:

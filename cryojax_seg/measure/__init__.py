@@ -13,10 +13,8 @@ from cryojax_seg.measure.area import boundary_area as boundary_area
 from cryojax_seg.measure.area import coarea as coarea
 from cryojax_seg.measure.area import membrane_area as membrane_area
 from cryojax_seg.measure.boxes import ObjectBox as ObjectBox
-from cryojax_seg.measure.boxes import object_boxes as object_boxes
+from cryojax_seg.measure.boxes import ObjectBoxes as ObjectBoxes
 from cryojax_seg.measure.centreline import Filament as Filament
-from cryojax_seg.measure.classes import MeasuredClass as MeasuredClass
-from cryojax_seg.measure.classes import Measurements as Measurements
 from cryojax_seg.measure.classes import measure_classes as measure_classes
 from cryojax_seg.measure.complexes import ComplexRow as ComplexRow
 from cryojax_seg.measure.complexes import ComplexSummary as ComplexSummary
@@ -83,6 +81,8 @@ from cryojax_seg.measure.outlines import tube as tube
 from cryojax_seg.measure.pairs import PairCorrelation as PairCorrelation
 from cryojax_seg.measure.pairs import pair_correlation as pair_correlation
 from cryojax_seg.measure.region import Region as Region
+from cryojax_seg.measure.results import MeasuredClass as MeasuredClass
+from cryojax_seg.measure.results import Measurements as Measurements
 from cryojax_seg.measure.scene import ObjectClass as ObjectClass
 from cryojax_seg.measure.sections import soft_length as soft_length
 from cryojax_seg.measure.separation import lumens as lumens

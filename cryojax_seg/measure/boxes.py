@@ -1,13 +1,13 @@
 """Cuts each object of a class out in a box of its own, and measures what all kinds share."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from scipy import ndimage
 
-from cryojax_seg.core.types import ProbabilityArray
 from cryojax_seg.measure.measured import Measured
-from cryojax_seg.measure.objects import InstanceArray, instances
+from cryojax_seg.measure.objects import InstanceArray, places
 from cryojax_seg.measure.uncertainty import interval_if_present
 
 MARGIN = 16  # voxels around an object, beyond which windows see nothing of it
@@ -18,7 +18,7 @@ Nanometres = tuple[float, float, float]
 class ObjectBox(NamedTuple):
     """Holds one object in a box.
 
-    Returned by `object_boxes`.
+    Returned by `ObjectBoxes`, by index.
 
     Attributes:
         number: the number of the object in its instance map.
@@ -34,32 +34,66 @@ class ObjectBox(NamedTuple):
     probability: np.ndarray | None
 
 
-def object_boxes(
-    numbers: InstanceArray, probability: ProbabilityArray | None = None
-) -> list[ObjectBox]:
-    """Return the objects of an instance map, each in a box with a margin of 16 voxels.
+class ObjectBoxes(Sequence[ObjectBox]):
+    """Cuts the objects of an instance map out one by one, in boxes with a margin of 16 voxels.
+
+    A box is cut whenever it is asked for, so that the map may stay on disk.
 
     Args:
         numbers: ``(z, y, x)`` the number of the object of each voxel; 0 is background.
-        probability: ``(z, y, x)`` the probability of the class. An object gets the values within
-            three voxels of it that belong to no other object.
+        probability: ``(z, y, x)`` the probability of the class, which may stay on disk. An object
+            gets the values within three voxels of it that belong to no other object.
+        names: the numbers that the objects get instead, in order; None for those of the map.
 
     >>> numbers = np.zeros((4, 4, 60), np.int32); numbers[1, 1, 30] = 7
-    >>> (box,) = object_boxes(numbers)
+    >>> (box,) = ObjectBoxes(numbers)
     >>> box.number, box.start, box.mask.shape
     (7, (0, 0, 14), (4, 4, 33))
     """
-    found = []
-    for one in instances(numbers, MARGIN):
-        near = None
-        if probability is not None:
-            own = np.asarray(probability[one.box], np.float32)
-            others = (numbers[one.box] > 0) & ~one.mask
-            around = np.asarray(ndimage.binary_dilation(one.mask, iterations=_NEAR), bool)
+
+    def __init__(
+        self, numbers: InstanceArray, probability: Any = None, names: Sequence[int] | None = None
+    ):
+        self.numbers, self._probability = numbers, probability
+        self._places = places(numbers, MARGIN)
+        self._names = self.values() if names is None else list(names)
+
+    def named(self, names: Sequence[int]) -> "ObjectBoxes":
+        """Return the same objects without probabilities, and with other numbers."""
+        return ObjectBoxes(self.numbers, None, names)
+
+    def values(self) -> list[int]:
+        """Return the number of each object in the map."""
+        return [number for number, _ in self._places]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> ObjectBox: ...
+    @overload
+    def __getitem__(self, index: slice) -> "list[ObjectBox]": ...
+    def __getitem__(self, index: int | slice) -> "ObjectBox | list[ObjectBox]":
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number, box = self._places[index]
+        here = np.asarray(self.numbers[box])
+        mask, near = here == number, None
+        if self._probability is not None:
+            own = np.asarray(self._probability[box], np.float32)
+            others = (here > 0) & ~mask
+            around = np.asarray(ndimage.binary_dilation(mask, iterations=_NEAR), bool)
             near = np.where(around & ~others, own, np.float32(0))
-        z, y, x = (part.start for part in one.box)
-        found.append(ObjectBox(one.number, (z, y, x), one.mask, near))
-    return found
+        z, y, x = (part.start for part in box)
+        return ObjectBox(self._names[index], (z, y, x), mask, near)
+
+    def renamed(self) -> InstanceArray:
+        """Return the map with the numbers that the objects have here."""
+        if self._names == self.values():
+            return self.numbers
+        table = np.zeros(1 + max(self.values()), np.int64)
+        table[self.values()] = self._names
+        return table[self.numbers]
 
 
 def voxels_and_volume(box: ObjectBox, voxel_nm: Nanometres) -> dict[str, Any]:

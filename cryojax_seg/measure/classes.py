@@ -7,134 +7,45 @@ the size of the tomogram.
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from cryojax_seg.core.blocks import Readable
 from cryojax_seg.core.types import Array
-from cryojax_seg.measure.apposition import Apposition, apposition
-from cryojax_seg.measure.boxes import MARGIN, Nanometres
-from cryojax_seg.measure.centreline import Filament
+from cryojax_seg.errors import ParameterError
+from cryojax_seg.measure.apposition import apposition
+from cryojax_seg.measure.boxes import ObjectBoxes
 from cryojax_seg.measure.complexes import measure_complexes
 from cryojax_seg.measure.filaments import measure_filaments
-from cryojax_seg.measure.kinds import Kind
+from cryojax_seg.measure.known_errors import (
+    MEMBRANE,
+    NO_ERRORS,
+    NO_PROBABILITIES,
+    TOO_OPEN,
+)
 from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.membranes import (
+    MembraneRow,
     Rim,
     joined_sheet,
-    measure_membranes,
-    moved_sheet,
+    membrane_row,
+    membrane_summary,
 )
-from cryojax_seg.measure.mesh import Mesh, boundary_mesh
-from cryojax_seg.measure.midsurface import membrane_mesh
-from cryojax_seg.measure.objects import instances
 from cryojax_seg.measure.organelles import measure_organelles
-from cryojax_seg.measure.outlines import Outline, outline, tube
 from cryojax_seg.measure.region import check_voxel_size
 from cryojax_seg.measure.relations import Progress, add_enclosures, add_gaps
-from cryojax_seg.measure.scene import Box, ObjectClass, Scene
-from cryojax_seg.measure.thickness import Sheet, membrane_sheet
+from cryojax_seg.measure.results import MeasuredClass, Measurements
+from cryojax_seg.measure.scene import ObjectClass, Scene
+from cryojax_seg.measure.thickness import NO_SHEET, Sheet
 from cryojax_seg.measure.tracing import TracingLimits
 
+_LEAST_GIB = 1.0
+_OTHERS_GIB = 0.4  # of the program and its libraries
+_PER_VOXEL = 100  # bytes of a tile that is divided
+
 _log = logging.getLogger("cryojax_seg.measure")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class MeasuredClass:
-    """Holds what was measured of one class.
-
-    Returned by `measure_classes`, one for each class.
-
-    Attributes:
-        name: the name of the class.
-        label: its value in the label volume.
-        kind: how its objects are measured, one of `KINDS`.
-        rows: for each object its measurements by name, `Measured` where there is an interval.
-        totals: the measurements of all objects together, by name.
-        boxes: by number, the box of each object in the volume and its mask; empty for filaments.
-        axes: the axes of filaments; empty for other kinds.
-        sheet: all membranes together, in nanometres; None for other kinds.
-        voxel_nm: voxel size along z, y, x, in nanometres.
-    """
-
-    name: str
-    label: int
-    kind: Kind
-    rows: list[dict[str, Any]]
-    totals: dict[str, Any]
-    boxes: list[tuple[int, tuple[int, ...], np.ndarray]]
-    axes: list[Filament]
-    sheet: Sheet | None
-    voxel_nm: Nanometres
-
-    def outlines(self) -> list[Outline]:
-        """Return the outlines of the objects in the volume, in nanometres."""
-        if self.kind == "filament":
-            return [tube(axis, 10 * min(self.voxel_nm), 0.1) for axis in self.axes]
-        return [outline(mask, self.voxel_nm, start) for _, start, mask in self.boxes]
-
-    def numbers(self, shape: Sequence[int]) -> np.ndarray:
-        """Return the number of the object of each voxel, as in the rows; 0 outside.
-
-        Args:
-            shape: of the label volume.
-        """
-        found = np.zeros(tuple(shape), np.int32)
-        for number, start, mask in self.boxes:
-            box = tuple(slice(a, a + n) for a, n in zip(start, mask.shape, strict=True))
-            found[box][mask] = number
-        return found
-
-    def meshes(self, rim: Rim = "flat") -> Iterator[tuple[int, Mesh]]:
-        """Yield each object's number and its mesh in the volume, in nanometres.
-
-        Args:
-            rim: how masks of membranes end at open edges, see `membrane_area`.
-
-        Yields:
-            the mid-surfaces of membranes, and the boundaries of organelles and complexes.
-        """
-        for number, start, mask in self.boxes:
-            if self.kind == "membrane":
-                mesh = membrane_mesh(membrane_sheet(mask, self.voxel_nm), self.voxel_nm, rim)
-            else:
-                mesh = boundary_mesh(mask, self.voxel_nm)
-            shift = (np.asarray(start) * self.voxel_nm).astype(np.float32)
-            yield number, mesh._replace(vertices=mesh.vertices + shift)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Measurements:
-    """Holds what was measured of a label volume.
-
-    Returned by `measure_classes`.
-
-    Attributes:
-        classes: what was measured of each class, by name, in the order in which they were
-            requested.
-        distances: for each pair of names, the distances from the membranes of the first class to
-            those of the second.
-    """
-
-    classes: dict[str, MeasuredClass]
-    distances: dict[tuple[str, str], Apposition]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one row for each object of all classes, plain values by name."""
-        return [
-            {"class": name, "label": one.label, "kind": one.kind, **row}
-            for name, one in self.classes.items()
-            for row in one.rows
-        ]
-
-    def totals(self) -> dict[str, dict[str, Any]]:
-        """Return label, kind and totals of each class, plain values by name."""
-        return {
-            name: {"label": one.label, "kind": one.kind, **one.totals}
-            for name, one in self.classes.items()
-        }
 
 
 def measure_classes(
@@ -149,6 +60,7 @@ def measure_classes(
     contact_angstrom: float | int = 300.0,
     touching_angstrom: float | int | None = None,
     origin_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    memory_gib: float | int = 2.0,
     progress: Progress | None = None,
 ) -> Measurements:
     """Measure the objects of every class of a label volume, and how far they are from each other.
@@ -167,16 +79,23 @@ def measure_classes(
         contact_angstrom: membranes whose mid-surfaces are this near are in contact.
         touching_angstrom: objects whose surfaces are this near touch; None for 30 or one voxel.
         origin_angstrom: coordinates of the first voxel in the frame of the results, zyx.
+        memory_gib: memory to use, about. Membranes and other components are numbered in tiles that
+            fit, and the numbers of a larger volume are kept in a file of the folder of temporary
+            files. An object whose box does not fit takes more, and so do filaments and complexes,
+            which are measured in the entire volume.
         progress: called with the name of the class (or "distances"), the steps done and all steps.
 
     Returns:
-        rows, totals and distances. Each row has the distances of the object to every other class,
+        rows, totals and distances. Lengths and numbers of filaments have no intervals, as nobody
+        measured the errors of segmenters for them; ``no_interval`` in rows and totals says why a
+        size or a count has none. Each row has the distances of the object to every other class,
         from surface to surface (``_min_nm``, ``_mean_nm``) and from its centre (``_centre_nm``),
         its area in contact with it, and the membrane or organelle that it lies in, see
         `measure.relations`.
 
     Raises:
         ValueError: for a voxel size that is not positive, or shapes that differ.
+        ParameterError: for less than 1 GiB of memory.
 
     >>> away = np.linalg.norm(np.indices((40, 40, 40)) - 19.5, axis=0)
     >>> labels = np.where(abs(away - 14) < 1.5, 1, np.where(away < 5, 2, 0))
@@ -189,12 +108,18 @@ def measure_classes(
     ('inside', 'membrane', 1, 0.0)
     """
     voxel_size = check_voxel_size(voxel_size_angstrom)
+    if not memory_gib >= _LEAST_GIB:
+        raise ParameterError(
+            f"must be {_LEAST_GIB:g} or more, for tiles with their surroundings; got {memory_gib}",
+            "memory",
+        )
+    most = int((memory_gib - _OTHERS_GIB) * 2**30 / _PER_VOXEL)
     scene = Scene(np.asarray(labels), voxel_size, classes)
     report = progress or (lambda name, done, count: None)
     found: dict[str, MeasuredClass] = {}
     for one in classes:
         _log.info("measuring %s", one.name)
-        found[one.name] = _measured(scene, one, smallest, split, rim, report)
+        found[one.name] = _measured(scene, one, smallest, split, rim, most, report)
         _log.info("%s: %s, %d objects", one.name, one.kind, len(found[one.name].rows))
     _log.info("measuring distances")
     near = None if touching_angstrom is None else 0.1 * touching_angstrom
@@ -212,52 +137,69 @@ def measure_classes(
 
 
 def _measured(
-    scene: Scene, one: ObjectClass, smallest: int | None, split: bool, rim: Rim, report: Progress
+    scene: Scene,
+    one: ObjectClass,
+    smallest: int | None,
+    split: bool,
+    rim: Rim,
+    most: int,
+    report: Progress,
 ) -> MeasuredClass:
     """Measure one class, in the frame of the volume."""
     if one.kind == "filament":
         return _filaments(scene, one, rim)
-    box, numbers = scene.objects(one, smallest, split)
-    start = tuple(part.start for part in box)
-    own = None if one.probability is None else np.asarray(one.probability[box], np.float32)
+    numbers = scene.objects(one, smallest, split, most)
 
     def step(done: int, count: int) -> None:
         report(one.name, done, count)
 
     sheet = None
     if one.kind == "membrane":
-        found, summary = measure_membranes(numbers, scene.voxel_size, own, rim, step)
-        sheet = joined_sheet([moved_sheet(row.sheet, start, scene.voxel_nm) for row in found])
+        found, sheet = _membranes(scene, numbers, one.probability, rim, step)
+        summary = membrane_summary(found, None if one.probability is None else MEMBRANE)
         rows, totals = [_plain_row(row) for row in found], _fields(summary)
     elif one.kind == "organelle":
-        found, summary = measure_organelles(numbers, scene.voxel_size, own, step)
+        found, summary = measure_organelles(numbers, scene.voxel_size, one.probability, step)
         rows, totals = [_plain_row(row) for row in found], _fields(summary)
     else:
-        rows, totals = _complexes(scene, one, box, numbers)
-    if one.kind != "complex":  # those are measured in the frame of the volume
-        _move(rows, np.multiply(start, scene.voxel_nm))
-    boxes = [
-        (number, tuple(a + b.start for a, b in zip(start, part.box, strict=True)), part.mask)
-        for number, part in zip(_identified(one, rows), instances(numbers, MARGIN), strict=True)
-    ]
+        rows, totals = _complexes(scene, one, numbers)
+    boxes = ObjectBoxes(numbers, names=_identified(one, rows))
+    reason = NO_PROBABILITIES if one.probability is None else ""
+    for row in rows:
+        too_open = one.kind == "membrane" and row["area_nm2"].low is None
+        row["no_interval"] = reason or (TOO_OPEN if too_open else "")
     return MeasuredClass(
-        one.name, one.label, one.kind, rows, totals, boxes, [], sheet, scene.voxel_nm
+        one.name, one.label, one.kind, rows, totals, boxes, [], sheet, scene.voxel_nm, reason
     )
 
 
+def _membranes(
+    scene: Scene, numbers: np.ndarray, probability: Any, rim: Rim, step: Callable[[int, int], None]
+) -> tuple[list[MembraneRow], Sheet | None]:
+    """Return the rows of membranes without their sheets, and the joined sheet if it is needed."""
+    several = sum(one.kind == "membrane" for one in scene.classes) > 1
+    boxes = ObjectBoxes(numbers, probability)
+    rows, sheets = [], []
+    for done, box in enumerate(boxes, 1):
+        row = membrane_row(box, scene.voxel_nm, rim)
+        if several:
+            sheets.append(row.sheet)
+        rows.append(dataclasses.replace(row, sheet=NO_SHEET))
+        step(done, len(boxes))
+    return rows, joined_sheet(sheets)
+
+
 def _complexes(
-    scene: Scene, one: ObjectClass, box: Box, numbers: np.ndarray
+    scene: Scene, one: ObjectClass, numbers: np.ndarray
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    whole = np.zeros(scene.labels.shape, np.int32)
-    whole[box] = numbers
     own = None if one.probability is None else np.asarray(one.probability[:], np.float32)
-    rows, summary = measure_complexes(whole, scene.region(), own)
+    rows, summary = measure_complexes(numbers, scene.region(), own)
     values = _fields(summary)
     expected = values.pop("count")
     pairs = values.pop("pair_correlation")
     if pairs is not None:
         values["pair_correlation"] = dataclasses.asdict(pairs)
-    totals = {**_amount(whole, len(rows), scene.voxel_size), "count_expected": expected}
+    totals = {**_amount(numbers, len(rows), scene.voxel_size), "count_expected": expected}
     return [_plain_row(row) for row in rows], totals | values
 
 
@@ -265,16 +207,19 @@ def _filaments(scene: Scene, one: ObjectClass, rim: Rim) -> MeasuredClass:
     limits = TracingLimits.of_class(one.name, round_ends=rim == "round")
     own = None if one.probability is None else np.asarray(one.probability[:], np.float32)
     mask = scene.mask(one) if one.numbers is None else one.numbers
-    found, summary = measure_filaments(mask, scene.voxel_size, own, limits)
+    # Masks sampled from probabilities say little about what a segmenter misses, so none are.
+    found, summary = measure_filaments(mask, scene.voxel_size, own, limits, samples=0)
     values = _fields(summary)
-    count = values.pop("count")
-    values["count_expected"] = None if own is None else count
+    del values["count"]  # which has no interval
     totals = _amount(mask, len(found), scene.voxel_size) | values
     rows = [_plain_row(row) for row in found]
     _identified(one, rows)
     axes = [row.axis for row in found]
+    reason = NO_PROBABILITIES if own is None else NO_ERRORS
+    for row in rows:
+        row["no_interval"] = reason
     return MeasuredClass(
-        one.name, one.label, one.kind, rows, totals, [], axes, None, scene.voxel_nm
+        one.name, one.label, one.kind, rows, totals, None, axes, None, scene.voxel_nm, reason
     )
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage, stats
 from scipy.spatial import KDTree
 
 from cryojax_seg.core.types import MaskArray, ProbabilityArray
-from cryojax_seg.measure.boxes import Nanometres, object_boxes, voxels_and_volume
+from cryojax_seg.measure.boxes import Nanometres, ObjectBoxes, voxels_and_volume
 from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.pairs import PairCorrelation, nearest_median_nm, pair_correlation
 from cryojax_seg.measure.region import Points, Region
@@ -249,7 +249,7 @@ def _sizes(
     numbers: np.ndarray, probability: ProbabilityArray | None, voxel_nm: Nanometres
 ) -> dict[int, dict[str, Any]]:
     """Return the voxels and the volume of each instance, by its number."""
-    boxes = object_boxes(numbers, probability)
+    boxes = ObjectBoxes(numbers, probability)
     return {box.number: voxels_and_volume(box, voxel_nm) for box in boxes}
 
 

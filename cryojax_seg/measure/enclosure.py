@@ -1,6 +1,6 @@
 """Finds in which membrane or organelle each object lies, and on which side of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from cryojax_seg.measure.thickness import MaskArray, Spacing
 
 Side = Literal["inside", "across", "outside"]
 _MOST, _LEAST = 0.9, 0.1  # shares of an object at which it is no longer across
+_Box = tuple[tuple[int, ...], tuple[int, ...]]  # first voxel and shape
 _WITHIN = 0.5  # share of an object from which it counts to what encloses it
 
 
@@ -48,7 +49,7 @@ class Enclosure(NamedTuple):
 
 def enclosures(
     objects: Sequence[Body],
-    hosts: Sequence[tuple[Body, Kind, int | None]],
+    hosts: Iterable[tuple[Body, Kind, int | None]],
     gap: float | int = 0.0,
 ) -> list[Enclosure]:
     """Return for each object the innermost membrane or organelle that it lies in.
@@ -59,7 +60,7 @@ def enclosures(
     encloses most of it.
 
     Args:
-        objects: the objects.
+        objects: the objects. They are read one by one, several times.
         hosts: what may enclose them: the voxels, the kind ("membrane" or "organelle"), and the
             index of the same thing in `objects`, which does not enclose itself; None if it is not
             there.
@@ -71,15 +72,19 @@ def enclosures(
     >>> [(one.host, one.side) for one in found]
     [(None, 'outside'), (0, 'inside')]
     """
-    sizes = [int(np.count_nonzero(one.mask)) for one in objects]
+    sizes, boxes = [], []
+    for one in objects:
+        sizes.append(int(np.count_nonzero(one.mask)))
+        boxes.append((one.start, one.mask.shape))
+    low = np.array([start for start, _ in boxes]).reshape(-1, 3)
+    high = low + np.array([shape for _, shape in boxes]).reshape(-1, 3)
     found = [Enclosure(None, 0.0)] * len(objects)
-    volumes = [0] * len(hosts)
+    volumes: list[int] = []
     for place, (body, kind, own) in enumerate(hosts):
-        near = [
-            i
-            for i, one in enumerate(objects)
-            if i != own and sizes[i] and _overlap(body, one) is not None
-        ]
+        volumes.append(0)
+        end = np.add(body.start, body.mask.shape)
+        overlap = ((low < end) & (high > np.asarray(body.start))).all(1)
+        near = [i for i in np.flatnonzero(overlap).tolist() if i != own and sizes[i]]
         if not near:
             continue
         space = _space(body.mask, gap)
@@ -89,9 +94,8 @@ def enclosures(
         for i in near:
             if volumes[place] <= sizes[i]:
                 continue  # what is smaller encloses nothing
-            here = _overlap(body, objects[i])
-            assert here is not None
-            inside = int(np.count_nonzero(space[here[0]] & objects[i].mask[here[1]]))
+            here, there = _overlap((body.start, body.mask.shape), boxes[i])
+            inside = int(np.count_nonzero(space[here] & objects[i].mask[there]))
             one = Enclosure(place, inside / sizes[i])
             if _order(one, volumes) > _order(found[i], volumes):
                 found[i] = one
@@ -139,18 +143,12 @@ def _order(one: Enclosure, volumes: Sequence[int]) -> tuple[bool, float]:
     return within, -float(volumes[one.host]) if within else one.share
 
 
-def _overlap(one: Body, two: Body) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
-    """Return the part that two boxes share, as slices of each; None if there is none."""
-    low = [max(a, b) for a, b in zip(one.start, two.start, strict=True)]
-    ends = (
-        min(a + n, b + m)
-        for a, n, b, m in zip(one.start, one.mask.shape, two.start, two.mask.shape, strict=True)
-    )
-    high = list(ends)
-    if any(a >= b for a, b in zip(low, high, strict=True)):
-        return None
+def _overlap(one: _Box, two: _Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the part that two boxes share, as slices of each."""
+    low = [max(a, b) for a, b in zip(one[0], two[0], strict=True)]
+    high = [min(a + n, b + m) for a, n, b, m in zip(*one, *two, strict=True)]
     first, second = (
-        tuple(slice(a - s, b - s) for a, b, s in zip(low, high, body.start, strict=True))
-        for body in (one, two)
+        tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+        for start, _ in (one, two)
     )
     return first, second

@@ -20,7 +20,7 @@ from cryojax_seg.measure.organelles import boxes_to_measure
 from cryojax_seg.measure.thickness import MaskArray, Sheet, membrane_sheet
 
 Rim = Literal["flat", "round"]
-_POINTS = 2500  # of a membrane, over which its curvature is averaged
+_POINTS = 1000  # of a membrane, over which its curvature is averaged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,13 +126,16 @@ def measure_membranes(
     boxes, voxel_nm = boxes_to_measure(membranes, voxel_size_angstrom, probability)
     rows = []
     for done, box in enumerate(boxes, 1):
-        rows.append(_row(box, voxel_nm, rim, errors))
+        rows.append(membrane_row(box, voxel_nm, rim, errors))
         if progress is not None:
             progress(done, len(boxes))
-    return rows, _summary(rows, errors if probability is not None else None)
+    return rows, membrane_summary(rows, errors if probability is not None else None)
 
 
-def _summary(rows: list[MembraneRow], errors: Mapping[str, SizeErrors] | None) -> MembraneSummary:
+def membrane_summary(
+    rows: list[MembraneRow], errors: Mapping[str, SizeErrors] | None = MEMBRANE
+) -> MembraneSummary:
+    """Return the summary of membranes, whose errors are None without probabilities."""
     area = float(sum(row.area_nm2.value for row in rows))
     volume = float(sum(row.volume_nm3.value for row in rows))
     if errors is None or not rows:
@@ -147,9 +150,13 @@ def _summary(rows: list[MembraneRow], errors: Mapping[str, SizeErrors] | None) -
     )
 
 
-def _row(
-    box: ObjectBox, voxel_nm: Nanometres, rim: Rim, errors: Mapping[str, SizeErrors]
+def membrane_row(
+    box: ObjectBox,
+    voxel_nm: Nanometres,
+    rim: Rim = "flat",
+    errors: Mapping[str, SizeErrors] = MEMBRANE,
 ) -> MembraneRow:
+    """Measure one membrane as `measure_membranes` does."""
     sheet = membrane_sheet(box.mask, voxel_nm)
     inside = lumen(box.mask)
     thin, thickness, thick = np.quantile(sheet.thickness, (0.05, 0.5, 0.95)).tolist()

@@ -1,6 +1,6 @@
 """Separates objects: components, touching objects, apposed membranes, and boxes around them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Real
@@ -12,6 +12,7 @@ from cryojax_seg.measure.thickness import MaskArray, Spacing
 from cryojax_seg.measure.windows import SECOND
 
 InstanceArray = Int[np.ndarray, "_z _y _x"]
+Box = tuple[slice, slice, slice]
 _EVERY = np.ones((3, 3, 3), bool)  # 26 neighbours
 _SIDE = 3  # voxels from a valley to the ridges on its sides
 _LEAST = 27  # voxels of a membrane beside a valley; fewer are a piece of its slope
@@ -29,7 +30,7 @@ class Instance(NamedTuple):
     """
 
     number: int
-    box: tuple[slice, slice, slice]
+    box: Box
     mask: np.ndarray
 
 
@@ -147,14 +148,12 @@ def split_membranes(
     return renamed(result, smallest)
 
 
-def split_at_valleys(
-    numbers: InstanceArray, probability: Float[np.ndarray, "_z _y _x"], smallest: int = 1
-) -> InstanceArray:
+def split_at_valleys(numbers: InstanceArray, probability: Any, smallest: int = 1) -> InstanceArray:
     """Split each membrane of an instance map as `split_membranes` does.
 
     Args:
         numbers: ``(z, y, x)`` the number of the membrane of each voxel; 0 outside.
-        probability: ``(z, y, x)`` probability of membrane.
+        probability: ``(z, y, x)`` probability of membrane, which may stay on disk.
         smallest: membranes of fewer voxels are left out.
 
     >>> profile = np.array([0, 0.4, 0.9, 0.9, 0.55, 0.9, 0.9, 0.4, 0], np.float32)
@@ -207,6 +206,20 @@ def instances(numbers: InstanceArray, margin: int = 0) -> list[Instance]:
     [(7, (3, 3, 4), slice(0, 4, None))]
     """
     numbers = np.asarray(numbers)
+    return [Instance(i, box, numbers[box] == i) for i, box in places(numbers, margin)]
+
+
+def places(numbers: InstanceArray, margin: int = 0) -> list[tuple[int, Box]]:
+    """Return the number of each object of an instance map, and the slices of the box around it.
+
+    Args:
+        numbers: ``(z, y, x)`` the number of the object of each voxel; 0 is background.
+        margin: voxels around the box, within the map.
+
+    >>> numbers = np.zeros((4, 4, 4), int); numbers[1, 1, 1:3] = 7
+    >>> places(numbers, margin=1)
+    [(7, (slice(0, 3, None), slice(0, 3, None), slice(0, 4, None)))]
+    """
     found = []
     for i, box in enumerate(ndimage.find_objects(numbers) if numbers.size else [], 1):
         if box is not None:
@@ -214,7 +227,7 @@ def instances(numbers: InstanceArray, margin: int = 0) -> list[Instance]:
                 slice(max(0, s.start - margin), min(n, s.stop + margin))
                 for s, n in zip(box, numbers.shape, strict=True)
             )
-            found.append(Instance(i, (z, y, x), numbers[z, y, x] == i))
+            found.append((i, (z, y, x)))
     return found
 
 
@@ -281,8 +294,8 @@ def renamed(numbers: np.ndarray, smallest: int) -> np.ndarray:
 
 def merged(basins: np.ndarray, values: np.ndarray, share: float | int) -> np.ndarray:
     """Merge basins if the pass between them is nearly as high as the lower of both."""
-    peaks = ndimage.maximum(values, basins, np.arange(basins.max() + 1))
-    peaks = np.asarray(peaks, float)
+    peaks = np.full(int(basins.max()) + 1, -np.inf)
+    np.maximum.at(peaks, basins.ravel(), values.ravel())
     a, b, height = _passes(basins, values)
     parent = np.arange(len(peaks))
 
@@ -297,8 +310,9 @@ def merged(basins: np.ndarray, values: np.ndarray, share: float | int) -> np.nda
         if first != second and height[i] >= share * min(peaks[first], peaks[second]):
             keep, lose = sorted((first, second), key=lambda k: -peaks[k])
             parent[lose] = keep
-    merged = np.array([root(i) for i in range(len(peaks))])[basins]
-    return np.unique(merged, return_inverse=True)[1].reshape(basins.shape).astype(np.int32)
+    roots = np.array([root(i) for i in range(len(peaks))])
+    used = np.unique(roots[np.isfinite(peaks)])  # 0 need not occur
+    return np.searchsorted(used, roots).astype(np.int32)[basins]
 
 
 def _passes(basins: np.ndarray, values: np.ndarray):
@@ -314,7 +328,8 @@ def _passes(basins: np.ndarray, values: np.ndarray):
     height = np.concatenate(heights)
     if not len(pair):
         return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
-    unique, where = np.unique(pair, axis=0, return_inverse=True)
-    best = np.full(len(unique), -np.inf)
-    np.maximum.at(best, where.ravel(), height)
-    return unique[:, 0], unique[:, 1], best
+    count = int(pair.max()) + 1
+    key, where = np.unique(pair[:, 0].astype(np.int64) * count + pair[:, 1], return_inverse=True)
+    best = np.full(len(key), -np.inf)
+    np.maximum.at(best, where, height)
+    return key // count, key % count, best

@@ -9,7 +9,7 @@ import numpy as np
 
 from cryojax_seg.core.types import ProbabilityArray
 from cryojax_seg.measure.area import boundary_area
-from cryojax_seg.measure.boxes import Nanometres, ObjectBox, object_boxes, place_and_size
+from cryojax_seg.measure.boxes import Nanometres, ObjectBox, ObjectBoxes, place_and_size
 from cryojax_seg.measure.measured import Measured, total
 from cryojax_seg.measure.mesh import boundary_surface
 from cryojax_seg.measure.objects import InstanceArray, components
@@ -146,7 +146,7 @@ def boxes_to_measure(
     objects: MaskArray | InstanceArray,
     voxel_size_angstrom: tuple[float, float, float],
     probability: ProbabilityArray | None,
-) -> tuple[list[ObjectBox], Nanometres]:
+) -> tuple[ObjectBoxes, Nanometres]:
     """Return the objects of a mask or an instance map, and the voxel size in nanometres.
 
     Raises:
@@ -160,7 +160,7 @@ def boxes_to_measure(
             "must be of the same volume"
         )
     numbers = components(objects) if objects.dtype == bool else objects
-    return object_boxes(numbers, probability), (z, y, x)
+    return ObjectBoxes(numbers, probability), (z, y, x)
 
 
 def _row(box: ObjectBox, voxel_nm: Nanometres) -> OrganelleRow:

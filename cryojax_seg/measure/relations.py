@@ -1,14 +1,16 @@
 """Adds to the rows of measured objects how they lie to the other classes."""
 
+import functools
 import itertools
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from cryojax_seg.measure.boxes import ObjectBoxes
 from cryojax_seg.measure.enclosure import Body, axis_body, enclosures
 from cryojax_seg.measure.outlines import gaps
 
 if TYPE_CHECKING:
-    from cryojax_seg.measure.classes import MeasuredClass
+    from cryojax_seg.measure.results import MeasuredClass
 
 Progress = Callable[[str, int, int], None]
 _TOUCHING = 3.0  # nm between surfaces in contact, unless a voxel is larger
@@ -65,10 +67,13 @@ def add_enclosures(found: Mapping[str, "MeasuredClass"]) -> None:
     """
     objects, rows, hosts, names = [], [], [], []
     for name, one in found.items():
-        size = tuple(10 * v for v in one.voxel_nm)
-        bodies = [axis_body(axis, (size[0], size[1], size[2])) for axis in one.axes]
-        bodies += [Body(start, mask) for _, start, mask in one.boxes]
-        for body, row in zip(bodies, one.rows, strict=True):
+        z, y, x = (10 * v for v in one.voxel_nm)
+        size = (z, y, x)
+        if one.boxes is None:
+            own = [functools.partial(axis_body, axis, size) for axis in one.axes]
+        else:
+            own = [functools.partial(_body, one.boxes, i) for i in range(len(one.boxes))]
+        for body, row in zip(own, one.rows, strict=True):
             if one.kind in _HOSTS:
                 hosts.append((body, one.kind, len(objects)))
                 names.append((name, row["instance"]))
@@ -77,7 +82,26 @@ def add_enclosures(found: Mapping[str, "MeasuredClass"]) -> None:
     if not hosts:
         return
     gap = _GAP / min(min(one.voxel_nm) for one in found.values())
-    for row, one in zip(rows, enclosures(objects, hosts, gap), strict=True):
+    opened = ((body(), kind, own) for body, kind, own in hosts)
+    for row, one in zip(rows, enclosures(_Bodies(objects), opened, gap), strict=True):
         host, number = ("", None) if one.host is None else names[one.host]
         row["inside_class"], row["inside_instance"] = host, number
         row["inside_share"], row["side"] = one.share, one.side
+
+
+def _body(boxes: ObjectBoxes, index: int) -> Body:
+    one = boxes[index]
+    return Body(one.start, one.mask)
+
+
+class _Bodies(Sequence[Body]):
+    """Makes each body whenever it is asked for."""
+
+    def __init__(self, make: Sequence[Callable[[], Body]]):
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._make)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._make[index]()

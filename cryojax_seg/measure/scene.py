@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int
-from scipy import ndimage
 
 from cryojax_seg.measure.boxes import MARGIN, Nanometres
 from cryojax_seg.measure.kinds import Kind
-from cryojax_seg.measure.objects import components, split_at_valleys, split_touching
+from cryojax_seg.measure.objects import (
+    InstanceArray,
+    components,
+    split_at_valleys,
+    split_touching,
+)
 from cryojax_seg.measure.region import Region
-from cryojax_seg.measure.separation import separate_membranes
+from cryojax_seg.measure.separation import number_membranes
+from cryojax_seg.measure.tiled import MOST, Box, numbered, on_disk
 
-Box = tuple[slice, ...]
 SMALLEST = 50  # voxels of an object that is no membrane
 
 
@@ -77,26 +81,68 @@ class Scene:
         )
 
     def objects(
-        self, one: ObjectClass, smallest: int | None, split: bool
-    ) -> tuple[Box, np.ndarray]:
-        """Return the box around a class, and the numbers of its objects there, largest first."""
-        (found,) = ndimage.find_objects(self.mask(one).view(np.int8)) or (None,)
-        if found is None:
-            return (slice(0, 0),) * 3, np.zeros((0, 0, 0), np.int32)
-        box = tuple(
-            slice(max(0, s.start - MARGIN), min(n, s.stop + MARGIN))
-            for s, n in zip(found, self.labels.shape, strict=True)
-        )
+        self, one: ObjectClass, smallest: int | None, split: bool, most: int = MOST
+    ) -> InstanceArray:
+        """Return the number of the object of each voxel of a class, the largest first.
+
+        Args:
+            one: the class.
+            smallest, split: as in `measure.measure_classes`.
+            most: voxels that are divided at a time. The numbers of a larger volume are on disk.
+        """
         if one.numbers is not None:
-            return box, one.numbers[box]
-        mask = self.labels[box] == one.label
+            return one.numbers
+        shape = (len(self.labels), *self.labels.shape[1:])
+        numbers = np.zeros(shape, np.int32) if np.prod(shape) <= most else on_disk(shape)
+        box = self._box(one)
+        if box is None:
+            return numbers
+        labels, own = self.labels[box], numbers[box]
+
+        def mask(part: Box) -> np.ndarray:
+            return labels[part] == one.label
+
         if one.kind == "membrane":
-            own = None if one.probability is None else np.asarray(one.probability[box], np.float32)
-            found = separate_membranes(mask, own, smallest)
-            if split and own is not None:
-                found = split_at_valleys(found, own, smallest=smallest or SMALLEST)
-            return box, found
+            probability = None if one.probability is None else _Part(one.probability, box)
+            number_membranes(own, mask, probability, smallest, most)
+            if split and probability is not None:
+                own[:] = split_at_valleys(own, probability, smallest=smallest or SMALLEST)
+            return numbers
         smallest = SMALLEST if smallest is None else smallest
         if split:
-            return box, split_touching(mask, self.voxel_nm, smallest=smallest)
-        return box, components(mask, smallest)
+            own[:] = split_touching(labels == one.label, self.voxel_nm, smallest=smallest)
+        else:
+            numbered(own, lambda part: components(mask(part)), smallest, most, margin=1)
+        return numbers
+
+    def _box(self, one: ObjectClass) -> Box | None:
+        """Return the slices of the box around a class, with a margin; None if it is empty."""
+        seen = [np.zeros(n, bool) for n in self.labels.shape]
+        for z, section in enumerate(self.labels):
+            inside = section == one.label
+            seen[0][z] = inside.any()
+            seen[1] |= inside.any(1)
+            seen[2] |= inside.any(0)
+        if not seen[0].any():
+            return None
+        ends = [np.flatnonzero(axis)[[0, -1]].tolist() for axis in seen]
+        z, y, x = (
+            slice(max(0, low - MARGIN), min(len(axis), high + 1 + MARGIN))
+            for (low, high), axis in zip(ends, seen, strict=True)
+        )
+        return z, y, x
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Part:
+    """Reads a box of a volume that may stay on disk, as float32."""
+
+    volume: Any
+    box: Box
+
+    def __getitem__(self, part: Box) -> np.ndarray:
+        z, y, x = (
+            slice(own.start + inner.start, own.start + inner.stop)
+            for own, inner in zip(self.box, part, strict=True)
+        )
+        return np.asarray(self.volume[z, y, x], np.float32)

@@ -145,7 +145,10 @@ def lumens(mask: MaskArray) -> Int[np.ndarray, "_z _y _x"]:
     mask = np.asarray(mask)
     padded = np.pad(~mask, 1, mode="edge")  # the space goes on beyond the faces
     depth = np.asarray(ndimage.distance_transform_edt(padded), np.float32)[1:-1, 1:-1, 1:-1]
-    rooms = depth_basins(np.asarray(ndimage.gaussian_filter(depth, 1.0)), ~mask)
+    smooth = np.asarray(ndimage.gaussian_filter(depth, 1.0))
+    rooms = depth_basins(
+        smooth, ~mask, connectivity=1
+    )  # as most basins are merged, by faces will do
     rooms = merged(rooms, depth, _NECK)
     walls, doors, cut = _sides(rooms)
     kept = (walls >= _CLOSED * (walls + doors)) & (cut <= _CUT * (walls + doors + cut))

@@ -20,7 +20,7 @@ from scipy import special
 
 from cryojax_seg.core.blocks import mirror
 from cryojax_seg.measure.eigen import least_direction
-from cryojax_seg.measure.windows import FIRST, SECOND, Block, blocks, windowed
+from cryojax_seg.measure.windows import FIRST, SECOND, Block, blocks, extent, windowed
 
 MaskArray = Bool[np.ndarray, "_z _y _x"]
 Spacing = tuple[float | int, float | int, float | int]
@@ -89,6 +89,10 @@ class Sheet(NamedTuple):
         return float(self.area_of_voxel[self.edge < width].sum() / width)
 
 
+_NONE = np.zeros((0, 3), np.float32)
+NO_SHEET = Sheet(_NONE.astype(np.int32), _NONE, _NONE[:, 0], _NONE[:, 0], _NONE, 1.0, 1.0)
+
+
 def membrane_sheet(mask: MaskArray, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> Sheet:
     """Measure thickness, normal and distance to an open edge at every voxel of a membrane.
 
@@ -110,8 +114,7 @@ def membrane_sheet(mask: MaskArray, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> Sh
     volume = float(size.prod())
     window = max(_SMALLEST * volume ** (1 / 3), 1.2 * float(size.max()))
     if not mask.any():
-        none = np.zeros((0, 3), np.float32)
-        return Sheet(none.astype(int), none, none[:, 0], none[:, 0], none, window, volume)
+        return NO_SHEET._replace(window=window, voxel_volume=volume)
     largest = 0.25 * float((size * mask.shape).max())
     guess = _guess(mask, size) / math.sqrt(2)  # surely too thin
     while window < largest and guess >= 2**0.25 * window / _PER_THICKNESS:
@@ -138,7 +141,8 @@ def _radius(size: np.ndarray, cutoff: float) -> np.ndarray:
 
 def _blocks(mask: np.ndarray, radius: np.ndarray) -> Iterator[Block]:
     """Yield blocks about as large as a mask of this shape needs, as programs are made per size."""
-    widest = -(-max(mask.shape) // math.ceil(max(mask.shape) / 96))
+    edge = max(part.stop - part.start for part in extent(mask))
+    widest = -(-edge // math.ceil(edge / 96))
     return blocks(mask, radius.tolist(), 16 * math.ceil(widest / 16))
 
 
@@ -180,7 +184,8 @@ def _slab(block: Block, size: np.ndarray, window: float) -> _Slab:
     slope = along * window / share  # always positive: what is noise must not look like an edge
     slope = np.sqrt(np.maximum(slope * slope - _NOISE * _NOISE, 0))
     inside = np.interp(slope, _MILLS, _X).astype(np.float32)
-    return _Slab(np.argwhere(near) + block.start, normal, share, inside, across)
+    index = (np.argwhere(near) + block.start).astype(np.int32)
+    return _Slab(index, normal, share, inside, across)
 
 
 def _averaged(
@@ -188,7 +193,7 @@ def _averaged(
 ) -> np.ndarray:
     """Return the quotient of the means of two fields on the mask in a window around each voxel."""
     flat = np.atleast_1d(np.ravel_multi_index(tuple(index.T), mask.shape))
-    order = np.argsort(flat)
+    order = np.argsort(flat, kind="stable")  # which is fast where most is in order
     found = np.zeros(len(flat), np.float32)
     radius = _radius(size, _AVERAGE_CUTOFF / _AVERAGE * window)
     steps = np.array([mask.shape[1] * mask.shape[2], mask.shape[2], 1])

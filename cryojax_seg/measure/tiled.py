@@ -5,6 +5,8 @@ layer of voxels of the second one: objects that share most of their voxels in it
 """
 
 import itertools
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -49,6 +51,20 @@ def tiles(shape: Shape, most: int = MOST, margin: int = 0) -> Iterator[tuple[Box
         )
         near_z, near_y, near_x = around
         yield (z, y, x), (near_z, near_y, near_x)
+
+
+def on_disk(shape: Shape, folder: str | os.PathLike[str] | None = None) -> np.ndarray:
+    """Return an int32 array of zeros in a file that vanishes with it.
+
+    Args:
+        shape: of the array.
+        folder: where the file lies; None for the folder of temporary files.
+
+    >>> on_disk((2, 3, 4)).sum().item()
+    0
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, np.int32, "w+", shape=tuple(shape))
 
 
 def numbered(

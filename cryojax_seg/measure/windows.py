@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import ndimage
 
 from cryojax_seg.core.blocks import mirror
 from cryojax_seg.core.neighbourhood import gaussian_taps
@@ -34,33 +35,39 @@ class Block(NamedTuple):
     values: np.ndarray
 
 
-def blocks(
-    mask: np.ndarray, halo: Sequence[int], size: int = 48, boundary: bool = False
-) -> Iterator[Block]:
-    """Yield the blocks in which a mask is not empty.
+def blocks(mask: np.ndarray, halo: Sequence[int], size: int = 48) -> Iterator[Block]:
+    """Yield the blocks in which a mask is not empty. The first begins where the mask does.
 
     Args:
         mask: bool ``(z, y, x)``.
         halo: voxels of surroundings along each axis.
         size: edge of a block, in voxels.
-        boundary: whether to yield instead the blocks which, with their surroundings, are neither
-            empty nor full.
 
     >>> mask = np.zeros((8, 8, 8), bool); mask[0, 0, 0] = True
     >>> [b.values.sum().item() for b in blocks(mask, (1, 1, 1), size=4)]  # the corner and mirrors
     [8]
     """
-    for start in itertools.product(*(range(0, n, size) for n in mask.shape)):
-        stop = [min(a + size, n) for a, n in zip(start, mask.shape, strict=True)]
-        if not boundary and not mask[tuple(map(slice, start, stop))].any():
+    box = extent(mask)
+    for start in itertools.product(*(range(s.start, s.stop, size) for s in box)):
+        stop = [min(a + size, s.stop) for a, s in zip(start, box, strict=True)]
+        if not mask[tuple(map(slice, start, stop))].any():
             continue
         places = [
             mirror(a - h, a + size + h, n) for a, h, n in zip(start, halo, mask.shape, strict=True)
         ]
         core = tuple(slice(h, h + b - a) for a, b, h in zip(start, stop, halo, strict=True))
-        values = mask[np.ix_(*places)]
-        if not boundary or values.any() > values.all():
-            yield Block(np.asarray(start), core, values)
+        yield Block(np.asarray(start), core, mask[np.ix_(*places)])
+
+
+def extent(mask: np.ndarray) -> tuple[slice, ...]:
+    """Return the slices of the smallest box that holds a mask; they are empty for an empty one.
+
+    >>> mask = np.zeros((4, 4, 4), bool); mask[1, 2, 1:3] = True
+    >>> extent(mask)
+    (slice(1, 2, None), slice(2, 3, None), slice(1, 3, None))
+    """
+    found = ndimage.find_objects(mask.view(np.int8)) or (None,)
+    return found[0] or (slice(0, 0),) * mask.ndim
 
 
 def windowed(
@@ -106,8 +113,13 @@ def _products(values, matrices, orders):
 
 @functools.lru_cache(maxsize=64)
 def _matrix(scale: float, radius: int, order: int, size: int) -> np.ndarray:
-    taps = np.asarray(gaussian_taps(float(scale), radius, order), np.float32)
+    taps = _taps(float(scale), radius, order)
     matrix = np.zeros((size - 2 * radius, size), np.float32)
     for row in range(size - 2 * radius):
         matrix[row, row : row + taps.size] = taps
     return matrix
+
+
+@functools.lru_cache(maxsize=64)
+def _taps(scale: float, radius: int, order: int) -> np.ndarray:
+    return np.asarray(gaussian_taps(scale, radius, order), np.float32)

@@ -54,7 +54,7 @@ def write_average_page(
     level = float(density.mean() + _DEVIATIONS * density.std())
     inside = density > level
     planes = LabelPlanes(inside.astype(np.int8))
-    surface = surfaces([(1, "average", (0, 0, 0), inside)], density.shape)
+    surface = surfaces(lambda: [(1, "average", (0, 0, 0), inside)], density.shape)
     body, scripts = scene(
         slices_of(Picture.of(density), planes), surface, (f"above {level:.3g}",), numbered=False
     )

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cryojax_seg.measure import bias_of_predictions
+from cryojax_seg.measure.known_errors import NO_PROBABILITIES
 from cryojax_seg.report.charts import COLOURS, curve_over_band, histogram
 from cryojax_seg.report.measured_tables import measurement_tables
 from cryojax_seg.report.page import Html, figure, page, section, table
@@ -107,17 +109,27 @@ def measurement_page(
         own = [row for row in rows if row["class"] == name]
         if own:
             note = f"{values['kind']}, label {values['label']}"
+            if values.get("no_interval"):
+                note += f"; no intervals of sizes: {values['no_interval']}"
             if len(own) > SHOWN:
                 note += f"; the largest {SHOWN} of {len(own)}, all are in instances.csv"
             body.append(section(name, _objects(own[:SHOWN], drawn), note))
-    body.append(f"<section><h2>How to read this</h2>{_READING}</section>")
+    reading = _READING
+    if any(one.get("no_interval") == NO_PROBABILITIES for one in summary["classes"].values()):
+        bias = bias_of_predictions()
+        reading = f"<p>{html.escape(bias[0].upper() + bias[1:])}.</p>{_READING}"
+    body.append(f"<section><h2>How to read this</h2>{reading}</section>")
     title = f"Measurements of {summary['labels']}"
     return page(title, header, "".join(body), scripts)
 
 
 _READING = (
-    "<p>Intervals in brackets are 95 %, given that the object is there; without probabilities "
-    "there are none, and numbers of predicted labels carry the errors of the segmenter. Distances "
+    "<p>Intervals in brackets are 95 %, given that the object is there. Those of membranes hold "
+    "the true values by the errors of the built-in model in scenes with known truth; a membrane "
+    "that is too open has none. Those of organelles and complexes are ranges over level sets and "
+    "sampled masks, and nobody measured how often they hold the truth. Lengths and numbers of "
+    "filaments have none; intervals of order, spacing and persistence length are over the "
+    "filaments that were found, and know nothing of those that were missed.</p><p>Distances "
     "to other classes are from surface to surface, least and mean over the surface of the object, "
     "and from its centre to their nearest surface. The lumen of a membrane is what it encloses, "
     "without the membrane itself: in space where it is closed, else within z slices (marked "

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from cryojax_seg.io.measurements import (
     write_objects,
 )
 from cryojax_seg.io.mesh import MESH_SUFFIXES
-from cryojax_seg.io.mrc import write_mrc
+from cryojax_seg.io.output import FileOutput
 from cryojax_seg.measure import MeasuredClass, Measurements
 from cryojax_seg.report.charts import COLOURS
 from cryojax_seg.report.handing_on import README, Layer, Program, scene_path, write_scene
@@ -153,12 +153,14 @@ def _drawn_object(one: MeasuredClass, colour: str) -> ModelObject:
         lines = [axis.at(axis.arc_lengths_angstrom(step)) / size for axis in one.axes]
         return ModelObject(one.name, "open", lines, range(1, len(lines) + 1), colour=colour)
     if one.kind == "complex":
-        middles = [np.argwhere(mask).mean(0) + start for _, start, mask in one.boxes]
-        sizes = [np.cbrt(3 * mask.sum() / (4 * np.pi)) for _, _, mask in one.boxes]
+        middles, sizes = [], []
+        for box in one.boxes or ():
+            middles.append(np.argwhere(box.mask).mean(0) + box.start)
+            sizes.append(np.cbrt(3 * box.mask.sum() / (4 * np.pi)))
         radius = float(np.median(sizes)) if sizes else 1.0
         points = [np.array(middles).reshape(-1, 3)]
         return ModelObject(one.name, "points", points, radius=radius, colour=colour)
-    rims = [(n, rim) for n, start, mask in one.boxes for rim in outlines(mask, start)]
+    rims = [(b.number, rim) for b in one.boxes or () for rim in outlines(b.mask, b.start)]
     return ModelObject(
         one.name, "closed", [rim for _, rim in rims], [n for n, _ in rims], colour=colour
     )
@@ -168,7 +170,7 @@ def _drawn(found: Measurements, labels: np.ndarray, tomogram: Tomogram | None) -
     """Return slices, surfaces and thumbnails of the objects."""
     planes = MeasuredPlanes(found, labels)
     picture = None if tomogram is None else Picture.of(tomogram.density)
-    thumbnails, places, bodies = {}, {}, []
+    thumbnails, places = {}, {}
     for hue, (name, one) in enumerate(found.classes.items(), 1):
         for axis, row in zip(one.axes, one.rows, strict=False):
             middle = axis.at(np.array([axis.length_angstrom / 2]))[0] / (
@@ -176,17 +178,26 @@ def _drawn(found: Measurements, labels: np.ndarray, tomogram: Tomogram | None) -
             )
             z, y, x = np.rint(middle).astype(int).tolist()
             places[name, row["instance"]] = (z, y, x)
-        if one.axes and not one.boxes:
-            bodies.append((hue, name, (0, 0, 0), labels == one.label))
-        for number, start, mask in one.boxes:
+        for place, (number, start, mask, _) in enumerate(one.boxes or ()):
             inside = np.argwhere(mask)
             z = int(mask.sum((1, 2)).argmax())
             y, x = np.rint(inside[:, 1:].mean(0)).astype(int).tolist()
             places[name, number] = (start[0] + z, start[1] + y, start[2] + x)
-            bodies.append((hue, f"{name} {number}", start, mask))
-        for number, start, mask in one.boxes[:SHOWN]:
-            thumbnails[name, number] = planes.thumbnail(start, mask, hue, picture)
-    return Drawn(slices_of(picture, planes), surfaces(bodies, labels.shape), thumbnails, places)
+            if place < SHOWN:
+                thumbnails[name, number] = planes.thumbnail(start, mask, hue, picture)
+    drawn = surfaces(lambda: _bodies(found, labels), labels.shape)
+    return Drawn(slices_of(picture, planes), drawn, thumbnails, places)
+
+
+def _bodies(
+    found: Measurements, labels: np.ndarray
+) -> Iterator[tuple[int, str, Sequence[int], np.ndarray]]:
+    """Yield colour, name, first voxel and mask of each object, and of filaments as one."""
+    for hue, (name, one) in enumerate(found.classes.items(), 1):
+        if one.axes and not one.boxes:
+            yield hue, name, (0, 0, 0), labels == one.label
+        for number, start, mask, _ in one.boxes or ():
+            yield hue, f"{name} {number}", start, mask
 
 
 def _write_instances(folder: Path, found: Measurements, volume: Tomogram) -> None:
@@ -194,9 +205,12 @@ def _write_instances(folder: Path, found: Measurements, volume: Tomogram) -> Non
     for name, one in found.classes.items():
         if one.boxes:
             folder.mkdir(exist_ok=True)
-            numbers = one.numbers(volume.density.shape)
+            numbers = one.boxes.renamed()
             kind = number_type(int(numbers.max()), ".mrc")
-            write_mrc(folder / f"{plain_name(name)}.mrc", numbers.astype(kind), volume)
+            output = FileOutput(folder / f"{plain_name(name)}.mrc", numbers.shape, kind, volume)
+            for z in range(len(numbers)):  # one section at a time, as they may be on disk
+                output.write(np.s_[z : z + 1, :, :], numbers[z : z + 1])
+            output.finish()
 
 
 def _plain(value: Any) -> Any:

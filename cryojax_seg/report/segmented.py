@@ -74,7 +74,7 @@ def write_segmentation_page(
     ]
     shown, scripts = scene(
         slices_of(Picture.of(seen.density), planes),
-        surfaces(bodies, values.shape),
+        surfaces(lambda: bodies, values.shape),
         names,
         numbered=False,
     )

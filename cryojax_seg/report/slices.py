@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cryojax_seg.core.blocks import Readable
-from cryojax_seg.measure import Measurements
+from cryojax_seg.measure import MeasuredClass, Measurements
 from cryojax_seg.report.charts import COLOURS
 from cryojax_seg.report.pictures import EDGE, as_grey, grey_range, jpeg, png, rgb
 
@@ -48,7 +49,7 @@ class Planes(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MeasuredPlanes:
-    """Draws measured objects from their boxes, and classes without boxes from the labels."""
+    """Draws measured objects by their numbers, and filaments as they are labelled."""
 
     found: Measurements
     labels: np.ndarray
@@ -58,60 +59,64 @@ class MeasuredPlanes:
         z, y, x = self.labels.shape
         return z, y, x
 
-    def _objects(self):
-        """Yield hue, own number, start and mask of each object, and its number in the tables."""
-        own = 0
-        for hue, one in enumerate(self.found.classes.values(), 1):
-            for number, start, mask in one.boxes:
-                own += 1
-                yield hue, own, start, mask, number
-
     def number(self, own: int) -> str:
         return str(self._numbers[own])
 
     @functools.cached_property
     def _numbers(self) -> dict[int, int]:
-        return {own: number for _, own, _, _, number in self._objects()}
+        """Return the numbers in the tables of the objects of all classes."""
+        return {
+            own: row["instance"]
+            for before, one in zip(self._before, self.found.classes.values(), strict=True)
+            if one.boxes
+            for own, row in zip((before + n for n in one.boxes.values()), one.rows, strict=True)
+        }
+
+    @functools.cached_property
+    def _before(self) -> list[int]:
+        """Return for each class the largest number of an object of the classes before it."""
+        most = [max(one.boxes.values(), default=0) if one.boxes else 0 for one in self._classes]
+        return [0, *itertools.accumulate(most)][:-1]
+
+    @property
+    def _classes(self) -> list[MeasuredClass]:
+        return list(self.found.classes.values())
 
     def plane(self, axis: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         across = [n for a, n in enumerate(self.shape) if a != axis]
         hues, owns = np.zeros(across, np.uint8), np.zeros(across, np.int32)
-        own_labels = np.take(self.labels, index, axis)
-        for hue, one in enumerate(self.found.classes.values(), 1):
+        cut = tuple(index if a == axis else slice(None) for a in range(3))
+        for hue, one in enumerate(self._classes, 1):
             if not one.boxes and one.axes:
-                hues[own_labels == one.label] = hue
-        for hue, own, start, mask, _ in self._objects():
-            if start[axis] <= index < start[axis] + mask.shape[axis]:
-                _paint(hues, owns, axis, start, np.take(mask, index - start[axis], axis), hue, own)
+                hues[np.asarray(self.labels[cut]) == one.label] = hue
+        for hue, (before, one) in enumerate(zip(self._before, self._classes, strict=True), 1):
+            if one.boxes:
+                numbers = np.asarray(one.boxes.numbers[cut])
+                hues[numbers > 0] = hue
+                owns[numbers > 0] = before + numbers[numbers > 0]
         return hues, owns
 
     def projection(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
         across = [n for a, n in enumerate(self.shape) if a != axis]
         hues, owns = np.zeros(across, np.uint8), np.zeros(across, np.int32)
-        for hue, one in enumerate(self.found.classes.values(), 1):
+        shadows = []
+        for hue, (before, one) in enumerate(zip(self._before, self._classes, strict=True), 1):
             if not one.boxes and one.axes:
-                hues[(self.labels == one.label).any(axis)] = hue
-        largest_first = sorted(self._objects(), key=lambda o: -o[3].size)
-        crowds = self._crowds(axis)
-        for hue, own, start, mask, _ in largest_first:
-            if hue not in crowds:
-                _paint(hues, owns, axis, start, np.asarray(mask.any(axis)), hue, own)
+                hues[any_along(self.labels, axis, one.label)] = hue
+            if not one.boxes or self._crowded(one, axis):
+                continue
+            for number, box in zip(one.boxes.values(), one.boxes, strict=True):
+                shadow = np.asarray(box.mask.any(axis))
+                shadows.append((box.mask.size, hue, before + number, box.start, shadow))
+        for _, hue, own, start, shadow in sorted(shadows, key=lambda s: -s[0]):
+            _paint(hues, owns, axis, start, shadow, hue, own)
         return hues, owns
 
-    def _crowds(self, axis: int) -> set[int]:
-        """Return the classes of complexes that would hide all others in a projection."""
-        shown = {}
-        for hue, _, start, mask, _ in self._objects():
-            if hue not in shown:
-                across = [n for a, n in enumerate(self.shape) if a != axis]
-                shown[hue] = np.zeros(across, bool)
-            _paint(shown[hue], shown[hue], axis, start, np.asarray(mask.any(axis)), True, True)
-        kinds = [one.kind for one in self.found.classes.values()]
-        return {
-            hue
-            for hue, covered in shown.items()
-            if kinds[hue - 1] == "complex" and covered.mean() > _CROWD and len(kinds) > 1
-        }
+    def _crowded(self, one: MeasuredClass, axis: int) -> bool:
+        """Return whether complexes would hide all other classes in a projection."""
+        if one.kind != "complex" or not one.boxes or len(self._classes) == 1:
+            return False
+        return bool(any_along(one.boxes.numbers, axis).mean() > _CROWD)
 
     def thumbnail(self, start: Sequence[int], mask: np.ndarray, hue: int, volume: Any) -> str:
         """Return a picture of an object in the z slice in which it is largest, as a data URL."""
@@ -160,6 +165,18 @@ class LabelPlanes:
             else:
                 found[z] = section.max(axis - 1)
         return found, np.zeros(found.shape, np.int32)
+
+
+def any_along(volume: Any, axis: int, value: int | None = None) -> np.ndarray:
+    """Return where a volume that may stay on disk holds a value along an axis; None for any but 0.
+
+    >>> any_along(np.array([[[0, 2]], [[0, 1]]]), 0, 1).tolist()
+    [[False, True]]
+    """
+    parts = ((section == value) if value else (section != 0) for section in volume)
+    if axis == 0:
+        return functools.reduce(np.logical_or, parts)
+    return np.stack([np.asarray(part.any(axis - 1)) for part in parts])
 
 
 def slices_of(volume: Any, planes: Planes) -> dict[str, list[dict[str, Any]]]:

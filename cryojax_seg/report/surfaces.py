@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ _LEVEL = 0.35  # share of a coarse voxel at which the surface lies: thin sheets 
 
 
 def surfaces(
-    objects: Iterable[tuple[int, str, Sequence[int], np.ndarray]],
+    objects: Callable[[], Iterable[tuple[int, str, Sequence[int], np.ndarray]]],
     shape: Sequence[int],
     most: int = MOST,
 ) -> dict[str, Any] | None:
@@ -22,23 +22,22 @@ def surfaces(
     Voxels are combined until about so many triangles are left.
 
     Args:
-        objects: for each object its colour (1, 2, ...), its name, the index of the first voxel of
-            its box, and its mask.
+        objects: returns for each object its colour (1, 2, ...), its name, the index of the first
+            voxel of its box, and its mask. It is called twice, so that no object need be kept.
         shape: of the volume, ``(z, y, x)``.
         most: triangles.
 
     >>> ball = np.linalg.norm(np.indices((12, 12, 12)) - 5.5, axis=0) < 4
-    >>> found = surfaces([(1, "vesicle 1", (0, 0, 0), ball)], (12, 12, 12))
+    >>> found = surfaces(lambda: [(1, "vesicle 1", (0, 0, 0), ball)], (12, 12, 12))
     >>> found["parts"][0]["name"], found["parts"][0]["count"] > 100
     ('vesicle 1', True)
     """
-    given = list(objects)
     faces = sum(
-        np.count_nonzero(np.diff(mask, axis=axis)) for *_, mask in given for axis in range(3)
+        np.count_nonzero(np.diff(mask, axis=axis)) for *_, mask in objects() for axis in range(3)
     )
     step = max(1, math.ceil(math.sqrt(2 * faces / most)))
     vertices, triangles, parts, before = [], [], [], 0
-    for hue, name, start, mask in given:
+    for hue, name, start, mask in objects():
         mesh = _mesh(mask, step)
         if mesh is None:
             continue

@@ -89,7 +89,10 @@ def test_labels_without_a_name_or_kind(run, folder, tmp_path):
     assert [(row["class"], row["kind"]) for row in rows] == [
         ("label 1", "membrane"), ("label 2", "membrane"), ("label 3", "organelle"),
     ]  # fmt: skip
-    assert rows[0]["area_nm2_low"] == ""
+    assert rows[0]["area_nm2_low"] == "" and rows[0]["no_interval"] == "no probabilities"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "no intervals of sizes: no probabilities" in page
+    assert "carry the bias of the segmenter (for closed membranes of membrane-fast" in page
     assert summary["classes"]["label 5"]["count"] == 0
     assert summary["classes"]["label 5"]["area_nm2"] == {"value": 0.0, "low": None, "high": None}
 

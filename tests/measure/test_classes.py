@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cryojax_seg import measure
+from cryojax_seg.errors import ParameterError
 
 VOXEL = (10.0, 10.0, 10.0)
 GRID = np.indices((40, 40, 64)).astype(float)
@@ -162,3 +163,39 @@ def test_bad_input_names_the_argument():
         measure.measure_classes(labels, (10.0, 10.0, 0.0), classes())
     with pytest.raises(ValueError, match="probability has shape"):
         measure.measure_membranes(labels == 1, VOXEL, np.zeros((7, 8, 8), np.float32))
+
+
+def test_objects_on_disk_are_measured_alike(scene, monkeypatch):
+    labels, soft = scene
+    whole = measure.measure_classes(labels, VOXEL, classes(soft)[:2])
+    monkeypatch.setattr("cryojax_seg.measure.classes._PER_VOXEL", 2**20)  # so that nothing fits
+    parts = measure.measure_classes(labels, VOXEL, classes(soft)[:2], memory_gib=1)
+    assert parts.rows() == whole.rows()
+    for name, one in parts.classes.items():
+        assert isinstance(one.boxes.numbers, np.memmap)
+        assert not isinstance(whole.classes[name].boxes.numbers, np.memmap)
+        np.testing.assert_array_equal(one.numbers(labels.shape), whole.classes[name].boxes.numbers)
+
+
+def test_memory_that_holds_no_tile_is_refused(scene):
+    with pytest.raises(ParameterError, match="1 or more.*got 0.5"):
+        measure.measure_classes(scene[0], VOXEL, classes(), memory_gib=0.5)
+
+
+def test_what_has_no_interval_says_why(scene):
+    labels, soft = scene
+    membrane, granule, _ = classes(soft)
+    actin = measure.ObjectClass("actin", 3, "filament", probability=(labels == 3) * np.float32(0.9))
+    cap = np.where((labels == 1) & (np.arange(40) > 10)[:, None, None], 0, labels)
+    for volume, reason in ((labels, ""), (cap, "too open")):
+        found = measure.measure_classes(volume, VOXEL, [membrane, granule, actin])
+        rows = {row["class"]: row for row in found.rows()}
+        assert rows["membrane"]["no_interval"].startswith(reason)
+        assert (rows["membrane"]["area_nm2"].low is None) == bool(rows["membrane"]["no_interval"])
+        assert rows["granule"]["no_interval"] == "" and rows["granule"]["volume_nm3"].low > 0
+        assert (
+            "filaments" in rows["actin"]["no_interval"] and rows["actin"]["length_nm"].low is None
+        )
+        assert "filaments" in found.totals()["actin"]["no_interval"]
+    plain = measure.measure_classes(labels, VOXEL, classes())
+    assert {row["no_interval"] for row in plain.rows()} == {"no probabilities"}

@@ -52,7 +52,7 @@ def test_outlines_and_numbers_lie_where_the_objects_are(scene):
 def test_surfaces_have_the_size_of_the_objects():
     ball = np.linalg.norm(GRID[:, :20, :20, :20] - 9.5, axis=0) < 8
     for most in (10**6, 500):
-        found = surfaces.surfaces([(1, "a", (4, 10, 20), ball)], (24, 30, 40), most)
+        found = surfaces.surfaces(lambda: [(1, "a", (4, 10, 20), ball)], (24, 30, 40), most)
         points = np.frombuffer(base64.b64decode(found["vertices"]), "<u2").reshape(-1, 3)
         points = points[:, ::-1] * (40 / 65535)
         middle = (points.max(0) + points.min(0)) / 2
@@ -61,7 +61,7 @@ def test_surfaces_have_the_size_of_the_objects():
         triangles = np.frombuffer(base64.b64decode(found["triangles"]), "<u4")
         assert triangles.max() < len(points) and found["parts"][0]["count"] == len(triangles)
     assert len(triangles) / 3 < 1000
-    assert surfaces.surfaces([], (4, 4, 4)) is None
+    assert surfaces.surfaces(list, (4, 4, 4)) is None
 
 
 def test_the_page_links_each_object_and_mixes_no_units(scene, tmp_path):
