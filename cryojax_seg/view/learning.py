@@ -14,7 +14,7 @@ import numpy as np
 from cryojax_seg.view.following import Following
 from cryojax_seg.view.methods import Method, Methods, VoteMethod, chosen, methods_from
 from cryojax_seg.view.painting import Plane
-from cryojax_seg.view.predictions import Predictions
+from cryojax_seg.view.predictions import Predictions, predictable_axes
 from cryojax_seg.view.session import Message, Send, Session
 from cryojax_seg.view.suggestions import calibration_of
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cryojax_seg.core import Segmenter
     from cryojax_seg.io import ModelCard
 
-_LARGEST = 2**30  # bytes of a file of which planes across its rows are predicted
 _WARM = 1.5  # seconds after the first page, which shall be shown before JAX is loaded
 _PAINT = "Paint some strokes of a class, and of background"
 _log = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ class Learner:
         self._wanted = int(painting is not None and bool(painting.annotated()))
         self._learned = 0
         self._text, self._dice = _PAINT if start == "vote" else "The model is loaded", ""
-        self._paused = self._closed = False
+        self._paused = self._closed = self._working = False
         self._changed = threading.Condition()
         session.layers["prediction"] = self._predictions
         session.learning = self.state
@@ -103,9 +102,17 @@ class Learner:
             "methods": list(self._methods),
             "saves": self._save is not None,
             "paused": self._paused,
+            "busy": self._busy(),
             "text": self._text,
             "dice": self._dice,
         }
+
+    def _busy(self) -> bool:
+        """Return whether strokes are to be learned from, or slices to be predicted."""
+        if self._closed:
+            return False
+        waits = self._method is None or self._wanted != self._learned or self._working
+        return waits or (self.segmenter is not None and self._next() is not None)
 
     def close(self) -> None:
         """End the thread, after what it computes at the moment."""
@@ -181,6 +188,7 @@ class Learner:
             self._warm()
             while self._wait():
                 self._work()
+                self._working = False
         except Exception:  # a defect: painting goes on, and the traceback is in the log
             _log.exception("learning has ended by an error")
             self._tell("Learning has ended by an error; the log of the program has more", "")
@@ -227,17 +235,12 @@ class Learner:
         voxel_nm = [size / 10 for size in self._session.tomogram.require_voxel_size()]
         self._following = Following(self._predictions, self._session.shape, tuple(voxel_nm), stride)
 
-    def _predictable(self) -> tuple[int, ...]:
-        """Return the axes whose planes can be predicted without reading all of a large file."""
-        density: Any = self._session.tomogram.density
-        small = not isinstance(density, np.memmap) or density.nbytes < _LARGEST
-        return (0, 1, 2) if small and isinstance(density, np.ndarray) else (0, 1)
-
     def _wait(self) -> bool:
         """Return once there is something to learn or to predict; False at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or (not self._paused and self._due()))
-            return not self._closed
+            self._working = not self._closed
+            return self._working
 
     def _due(self) -> bool:
         if self._wanted != self._learned:
@@ -248,7 +251,7 @@ class Learner:
 
     def _missing(self) -> list[Plane]:
         """Return the slices that are looked at and have no prediction."""
-        axes = self._predictable()
+        axes = predictable_axes(self._session.tomogram.density)
         return [p for p in self._looked if p[0] in axes and p not in self._predictions]
 
     def _next(self) -> int | None:
@@ -313,7 +316,11 @@ class Learner:
         except ValueError as problem:
             self._tell(str(problem))
             return
-        looked = [plane for plane in self._looked if plane[0] in self._predictable()]
+        looked = [
+            plane
+            for plane in self._looked
+            if plane[0] in predictable_axes(self._session.tomogram.density)
+        ]
         self._forget()
         for number, plane in enumerate(looked):
             self._predict(plane)

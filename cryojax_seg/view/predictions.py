@@ -12,6 +12,7 @@ from cryojax_seg.view.planes import as_plane
 if TYPE_CHECKING:  # the page is there before JAX is loaded
     from cryojax_seg.core import Segmenter
 
+_LARGEST = 2**30  # bytes of a file of which planes across its rows are predicted
 _EDGE = 512  # voxels; larger planes are divided, to save memory
 
 
@@ -60,6 +61,16 @@ def logits_of_slice(segmenter: "Segmenter", volume: Any, plane: Plane) -> np.nda
     box[axis] = slice(index, index + 1)
     found = logits_of_box(segmenter, volume, tuple(box))
     return np.stack([as_plane(found[..., c], axis) for c in range(found.shape[-1])], -1)
+
+
+def predictable_axes(density: Any) -> tuple[int, ...]:
+    """Return the axes whose planes can be predicted without reading all of a large file.
+
+    >>> predictable_axes(np.zeros((2, 3, 4)))
+    (0, 1, 2)
+    """
+    small = not isinstance(density, np.memmap) or density.nbytes < _LARGEST
+    return (0, 1, 2) if small and isinstance(density, np.ndarray) else (0, 1)
 
 
 class Predictions:

@@ -1,11 +1,13 @@
 """Shows and annotates tomograms in notebooks: Jupyter, VS Code, Colab and others with anywidget."""
 
+import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import anywidget
+import numpy as np
 
 from cryojax_seg.core.plain import Contrast
 from cryojax_seg.core.wedge import MissingWedge
@@ -42,6 +44,29 @@ class Notebook(anywidget.AnyWidget):
     def example(self, around: int | None = None) -> Example:
         """Return what is painted by now, to train on; see `Session.example`."""
         return self.session.example(around)
+
+    def wait(self, seconds: float | int = 60) -> bool:
+        """Wait until what is painted by now is learned and all slices are predicted.
+
+        Returns:
+            whether that is so; False after this time, or if nothing learns.
+        """
+        end = time.monotonic() + seconds
+        while self.session.learning is not None and time.monotonic() < end:
+            if not self.session.learning()["busy"]:
+                return True
+            time.sleep(0.05)
+        return False
+
+    def prediction(self) -> np.ndarray:
+        """Return the predicted labels ``(z, y, x)``, uint8; 0 where there are none yet."""
+        kept: Any = self.session.layers.get("prediction")
+        found = np.zeros(self.session.shape, np.uint8)
+        for z in range(len(found)):
+            plane = None if kept is None else kept.plane(0, z)
+            if plane is not None:
+                found[z] = plane
+        return found
 
     def close_session(self) -> Saved:
         """Write what is left and release the file of the labels, and return whether all is saved.

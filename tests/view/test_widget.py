@@ -67,3 +67,17 @@ def test_running_a_cell_again_takes_the_labels_over(noise, tmp_path):
         view.LabelFile(path, again.session.tomogram)
     assert again.close_session().complete
     view.LabelFile(path, again.session.tomogram).close()
+
+
+def test_a_notebook_waits_for_what_is_learned(noise):
+    noise[:, 8:14] -= 8  # dark
+    widget = view.annotate(noise, ["slab"], voxel_size=10.0)
+    for row, value in ((10, 1), (17, 0)):
+        stroke = {"axis": 0, "index": 3, "points": [[row, 2], [row, 20]], "radius_nm": 1}
+        receive(widget, type="stroke", value=value, **stroke)
+    assert widget.wait(120)
+    found = widget.prediction()
+    assert (found[:, 8:14] == 1).mean() > 0.9 and (found[:, :6] == 1).mean() < 0.1
+    widget.close_session()
+    silent = view.annotate(noise, ["slab"], voxel_size=10.0, start=None)
+    assert not silent.wait(1) and not silent.prediction().any()
