@@ -10,9 +10,9 @@ from cryojax_seg.io.files import PathLike, atomic_write
 from cryojax_seg.io.plain import read_json_object
 from cryojax_seg.report.charts import COLOURS, lines
 from cryojax_seg.report.page import figure, page, section
-from cryojax_seg.report.pictures import as_grey, grey_range, jpeg
+from cryojax_seg.report.pictures import as_grey, jpeg
 from cryojax_seg.report.scene import scene
-from cryojax_seg.report.slices import LabelPlanes, Picture, slices_of
+from cryojax_seg.report.slices import NARROWED, LabelPlanes, Picture, slices_of
 from cryojax_seg.report.surfaces import surfaces
 
 _LEVEL = 0.143  # FSC at which the resolution is read
@@ -55,13 +55,17 @@ def write_average_page(
     inside = density > level
     planes = LabelPlanes(inside.astype(np.int8))
     surface = surfaces(lambda: [(1, "average", (0, 0, 0), inside)], density.shape)
+    limits = _limits(density)
     body, scripts = scene(
-        slices_of(Picture.of(density), planes), surface, (f"above {level:.3g}",), numbered=False
+        slices_of(Picture(density, limits), planes),
+        surface,
+        (f"above {level:.3g}",),
+        numbered=False,
     )
     pictures = []
     for name, file in zip(("first half", "second half"), halves, strict=True):
         half = np.asarray(io.read_tomogram(file).density, np.float32)
-        cut = as_grey(half[half.shape[0] // 2], *grey_range(half))
+        cut = as_grey(half[half.shape[0] // 2], *limits)
         image = f'<div class="stack"><img src="{jpeg(cut)}" alt="{name}"></div>'
         pictures.append(f'<figure class="panel"><figcaption>{name}</figcaption>{image}</figure>')
     body += section("Halves", f'<div class="panels">{"".join(pictures)}</div>', "Middle z slices.")
@@ -100,3 +104,13 @@ def write_average_page(
     with atomic_write(path, overwrite) as file:
         text = page(f"Average {Path(average).name}", f"<p>{about}</p>", body, scripts)
         file.write_text(text, "utf-8")
+
+
+def _limits(density: np.ndarray) -> tuple[float, float]:
+    """Return the densities of black and white, so that the inside of the structure is not white.
+
+    Most of an average is empty, so the percentiles of tomograms would cut its densities off.
+    """
+    low, high = np.percentile(density, (1, 100)).tolist()
+    middle, half = (low + high) / 2, (high - low) / 2 / NARROWED
+    return middle - half, middle + max(half, 1e-6)

@@ -38,13 +38,13 @@ def scene(
     boxes = '<label><input type="checkbox" id="outlines" checked> outlines</label>'
     hidden = "" if numbered else " hidden"
     boxes += f'<label{hidden}><input type="checkbox" id="numbers" checked> numbers</label>'
+    more = " Projections leave out classes that would cover the others." * (len(classes) > 1)
+    more = " Numbers are those of the tables." if numbered else more
     body = section(
         "Slices",
         f'<ul class="legend">{swatches}</ul><div class="controls">{boxes}</div>'
         '<div id="slices" class="panels"></div><div id="projections" class="panels"></div>',
-        "Slices are means of three. Numbers are those of the tables."
-        if numbered
-        else "Slices are means of three.",
+        f"Slices are means of three.{more}",
     )
     if surfaces is not None:
         hues = _hues(surfaces, classes)

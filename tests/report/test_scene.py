@@ -118,3 +118,17 @@ def test_an_average_as_a_page(tmp_path):
     page = (tmp_path / "r.html").read_text()
     assert "1,234 particles, 16 voxels of 0.8 nm; 2.15 nm at an FSC of 0.143" in page
     assert 'aria-label="Fourier shell correlation of the halves"' in page
+
+
+def test_projections_of_labels_leave_out_what_hides_the_others():
+    labels = np.zeros((8, 20, 20), np.int8)
+    labels[0] = 3  # covers all in z, and little along y
+    labels[2:4, 4:8, 4:8], labels[5, 5, :] = 1, 2
+    planes = slices.LabelPlanes(labels)
+    along_z, _ = planes.projection(0)
+    assert np.unique(along_z).tolist() == [0, 1, 2] and (along_z[5] == 2).sum() == 20 - 4
+    assert (along_z == 1).sum() == 4 * 4  # the smaller class lies on top
+    along_y, _ = planes.projection(1)
+    assert (along_y[0] == 3).all() and (along_y[2:4, 4:8] == 1).all()
+    alone, _ = slices.LabelPlanes(np.ones((2, 3, 4), np.int8)).projection(2)
+    assert (alone == 1).all()
