@@ -36,6 +36,7 @@ Resume = Annotated[
     bool,
     arg(help="Keep the results of an interrupted call of this command, and compute the rest."),
 ]
+MeshSuffix = Literal["ply", "obj", "stl", "glb", "surf"]
 Scenes = Annotated[
     tuple[Literal["chimerax", "napari", "imod"], ...],
     arg(metavar="{chimerax,napari,imod} ..."),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import Output, Overwrite, Scenes, default, named, plain
+from cryojax_seg.cli.arguments import MeshSuffix, Output, Overwrite, Scenes, default, named, plain
 from cryojax_seg.cli.geometry import VoxelSize
 from cryojax_seg.cli.projects import ProjectOptions, Publish
 
@@ -69,10 +69,7 @@ class Measure:
     """Maximum distance between the mid-surfaces of membranes in contact, in angstrom."""
     touching: Annotated[float | None, default("ANGSTROM", "30, or one voxel")] = None
     """Maximum distance between the surfaces of objects in contact, for the contact area of each."""
-    meshes: Annotated[
-        Literal["ply", "obj", "stl", "glb", "surf"] | None,
-        default("{ply,obj,stl,glb,surf}", "none"),
-    ] = None
+    meshes: Annotated[MeshSuffix | None, default("{ply,obj,stl,glb,surf}", "none")] = None
     """Also write the mid-surfaces of membranes and the boundaries of organelles to
     OUTPUT/meshes/CLASS-OBJECT.SUFFIX, in angstrom from the origin of the file. Their areas agree
     with the table within 1 %. GLB is what copick reads, and surf Amira. PLY files hold the

@@ -41,7 +41,6 @@ def run(options: Segment) -> None:
         targets = inference.output_paths(sources, options.output, f".labels.{ending}")
     if options.report is not None and (len(sources) != 1 or not targets):
         raise ValueError("--report shows the labels of one tomogram in a file of their own")
-    _check_scenes(options, targets)
     untrained = inference.untrained_method(options.model)
     read = [] if untrained else [inference.model_folder(options.model)]
     io.check_places(targets, [*sources, *read])
@@ -50,6 +49,8 @@ def run(options: Segment) -> None:
 
         runtime.leave_accelerators()  # they are for the workers
     model = _load(options)
+    if options.scene or options.meshes:
+        _check_beside(options, targets, shown_classes(model))
     values: tuple[int, ...] = ()
     if io.is_address(options.output):
         options = dataclasses.replace(options, zarr="0.4")
@@ -76,19 +77,20 @@ def run(options: Segment) -> None:
         _hand_on(options, [pair for pair in pairs if pair[1].exists()], shown_classes(model))
 
 
-def _check_scenes(options: Segment, targets: Sequence[Path]) -> None:
-    """Refuse scenes that cannot be written, before anything is computed."""
-    if not options.scene:
-        return
+def _check_beside(options: Segment, targets: Sequence[Path], classes: Sequence[str]) -> None:
+    """Refuse scenes and meshes that cannot be written, before anything is computed."""
     from cryojax_seg import io, report
 
-    if not targets:
-        raise ValueError("--scene shows labels in files of their own; name a file or a folder")
-    over = options.overwrite or options.resume
-    for path in [
-        p for target in targets for p in report.segmentation_scenes(target, options.scene)
-    ]:
-        if path.exists() and not over:
+    paths: list[Path] = []
+    for option, wanted in (("--scene", options.scene), ("--meshes", options.meshes)):
+        if wanted and not targets:
+            raise ValueError(f"{option} needs labels in files of their own; name a file or folder")
+    for target in targets:
+        paths += report.segmentation_scenes(target, options.scene)
+        if options.meshes is not None:
+            paths += report.segmentation_meshes(target, options.meshes, classes)
+    for path in paths:
+        if path.exists() and not (options.overwrite or options.resume):
             raise io.FileError(
                 f"{path}: exists already; choose another output, resume or overwrite it",
                 *("output", "resume", "overwrite"),
@@ -96,8 +98,8 @@ def _check_scenes(options: Segment, targets: Sequence[Path]) -> None:
 
 
 def _hand_on(options: Segment, pairs: Sequence[tuple[Path, Path]], classes: Sequence[str]) -> None:
-    """Write the report and the scenes of labels that are there."""
-    if not pairs or not (options.report or options.scene):
+    """Write the report, the meshes and the scenes of labels that are there."""
+    if not pairs or not (options.report or options.scene or options.meshes):
         return
     from cryojax_seg import report
 
@@ -106,6 +108,10 @@ def _hand_on(options: Segment, pairs: Sequence[tuple[Path, Path]], classes: Sequ
         source, labels = pairs[0]
         report.write_segmentation_page(options.report, labels, source, overwrite=over)
         console.say(f"wrote {options.report}")
+    if options.meshes is not None:
+        for _, labels in pairs:
+            for path in report.write_segmentation_meshes(labels, options.meshes, overwrite=over):
+                console.say(f"wrote {path}")
     if options.scene:
         for source, labels in pairs:
             report.write_segmentation_scenes(labels, source, options.scene, overwrite=over)

@@ -8,6 +8,7 @@ from tyro.conf import Positional, arg
 
 from cryojax_seg.cli.arguments import (
     AllowedModules,
+    MeshSuffix,
     Output,
     Overwrite,
     Resume,
@@ -166,6 +167,9 @@ class Segment:
     scene: Scenes = ()
     """Also write NAME.scene.cxc, NAME.scene_napari.py or NAME.scene.mod beside the labels, with
     which ChimeraX, napari or IMOD show them on the tomogram."""
+    meshes: Annotated[MeshSuffix | None, default("{ply,obj,stl,glb,surf}", "none")] = None
+    """Also write the boundary of each class beside the labels, NAME.CLASS.SUFFIX, in angstrom from
+    the origin of the file. `measure --meshes` writes each object by itself."""
     resume: Resume = False
     overwrite: Overwrite = False
     allow_module: AllowedModules = ()

@@ -8,6 +8,7 @@ import numpy as np
 from cryojax_seg import io
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import PathLike, atomic_write
+from cryojax_seg.measure import boundary_surface
 from cryojax_seg.report.charts import COLOURS
 from cryojax_seg.report.handing_on import (
     README,
@@ -159,6 +160,58 @@ def write_segmentation_scenes(
             io.write_imod(path, objects, shape, volume.voxel_size, overwrite)
         else:
             write_scene(_base(labels), program, [layer], tomogram, overwrite)
+
+
+def segmentation_meshes(labels: PathLike, suffix: str, classes: Sequence[str]) -> list[Path]:
+    """Return the files that `write_segmentation_meshes` may write, one for each class.
+
+    >>> [path.name for path in segmentation_meshes("a/t.labels.mrc", "ply", ("ER membrane",))]
+    ['t.ER_membrane.ply']
+    """
+    stem = Path(labels).stem.removesuffix(".labels")
+    names = [f"{stem}.{io.plain_name(name)}.{suffix}" for name in classes]
+    return [Path(labels).with_name(name) for name in names]
+
+
+def write_segmentation_meshes(
+    labels: PathLike, suffix: str, *, overwrite: bool = False
+) -> list[Path]:
+    """Write the boundary of each class of a label volume as a triangle mesh beside it.
+
+    The surface encloses the volume of the voxels, see `measure.boundary_surface`. Vertices are in
+    angstrom from the origin of the file, or in voxels if the voxel size is unknown. The volume is
+    held in memory.
+
+    Args:
+        labels: the label volume, whose names are those that it states, see `io.read_label_card`.
+        suffix: "ply", "obj", "stl", "glb" or "surf".
+        overwrite: replace existing files.
+
+    Returns:
+        the files; a class without voxels has none.
+
+    Raises:
+        FileError: if a file exists.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> values = np.zeros((8, 8, 8), np.int8); values[2:6, 2:6, 2:6] = 1
+    >>> io.write_mrc(folder / "t.labels.mrc", values, voxel_size=10.0)
+    >>> [path.name for path in write_segmentation_meshes(folder / "t.labels.mrc", "obj")]
+    ['t.label_1.obj']
+    """
+    volume = io.read_tomogram(labels)
+    values, written = np.asarray(volume.density), []
+    names = _names(io.read_label_card(labels), int(values.max(initial=0)))
+    size = np.asarray(volume.voxel_size or (1.0, 1.0, 1.0))
+    origin = volume.origin if volume.voxel_size else (0.0, 0.0, 0.0)
+    for label, path in enumerate(segmentation_meshes(labels, suffix, names), 1):
+        surface = boundary_surface(values == label)
+        if len(surface.faces):
+            vertices = surface.places * size + np.asarray(origin)
+            io.write_mesh(path, vertices, surface.faces, overwrite=overwrite)
+            written.append(path)
+    return written
 
 
 def write_segmentation_readme(folder: Path, classes: Sequence[str]) -> None:

@@ -166,6 +166,24 @@ def test_labels_of_segment_are_shown(tmp_path, labels, ending, kind, monkeypatch
         assert "segmentation surfaces #2 where 1 color #2a78d6 step 1" in commands
 
 
+@pytest.mark.parametrize("suffix", ["ply", "obj", "stl", "glb", "surf"])
+def test_meshes_of_segment_enclose_the_labels(tmp_path, labels, suffix, capsys):
+    volume = Tomogram(np.float32(labels), (10.0,) * 3, origin=ORIGIN)
+    io.write_mrc(tmp_path / "t.mrc", np.float32(labels > 0), volume)
+    words = ["segment", "threshold", str(tmp_path / "t.mrc"), "--contrast", "bright"]
+    words += ["-o", str(tmp_path / "l.mrc"), "--meshes", suffix]
+    path = tmp_path / f"l.foreground.{suffix}"
+    path.write_text("mine")
+    assert cli.main(words) == 2
+    assert "exists already" in capsys.readouterr().err and not (tmp_path / "l.mrc").exists()
+    path.unlink()
+    assert cli.main(words) == 0
+    found = io.read_tomogram(tmp_path / "l.mrc")
+    filled = io.read_labels(path, found).labels
+    truth = np.asarray(found.density) == 1
+    assert 2 * (truth & (filled == 1)).sum() / (truth.sum() + (filled == 1).sum()) > 0.95
+
+
 def test_a_scene_that_is_there_is_kept(tmp_path, labels, capsys):
     io.write_mrc(tmp_path / "t.mrc", np.float32(labels), voxel_size=10.0)
     (tmp_path / "l.scene.cxc").write_text("mine")
