@@ -3,8 +3,6 @@
     python experiments/few_slices.py           # 90 minutes on 2 cores
     python experiments/few_slices.py --tiny    # a minute, for the tests
 
-`fine_tuning.py` asks the same of a network that it pretrains itself, in a few minutes.
-
 A built-in model learns on from one, three or five annotated slices of a tomogram, and is scored on
 others that it never saw:
 

@@ -96,18 +96,6 @@ def benchmark_set(rows, claims):
     assert again["digest"] == rows[-1]["digest"] and again["prevalence"] == rows[-1]["prevalence"]
 
 
-def fine_tuning(rows, claims):
-    """The pretrained network is scored as it is, and each way of learning once."""
-    assert [row["way"] for row in rows] == ["zero-shot", "scratch", "fine-tuned", "replay"]
-    assert rows[0]["slices"] == 0 and {row["slices"] for row in rows[1:]} == {1}
-
-
-def unlabelled(rows, claims):
-    """Each way of learning is scored once, and compared with the labels alone."""
-    assert [row["way"] for row in rows] == ["zero-shot", "labelled", "everywhere", "confident"]
-    assert len(claims) == 4 and all(claim["verdict"] == "not resolved" for claim in claims)
-
-
 def few_slices(rows, claims):
     """The model is scored as it is, and each way of learning once."""
     assert [row["way"] for row in rows] == ["as it is", "replay", "fine-tuned", "scratch"]
@@ -192,7 +180,6 @@ LANDMARKS = {
         interval_coverage,
         filament_tracing,
         few_slices,
-        fine_tuning,
         neighbourhood,
         normalisation,
         phantoms,
@@ -201,7 +188,6 @@ LANDMARKS = {
         restoration_first,
         symmetry,
         threshold_dilemma,
-        unlabelled,
     )
 }
 
@@ -217,7 +203,6 @@ LANDMARKS = {
         "interval_coverage",
         "filament_tracing",
         "few_slices",
-        "fine_tuning",
         "normalisation",
         "measurement_bias",
         "method_comparison",
@@ -230,7 +215,6 @@ LANDMARKS = {
         "sparse_annotation",
         "symmetry",
         "threshold_dilemma",
-        "unlabelled",
         "wedge_losses",
         "benchmarks.particles",
         "benchmarks.simulate",
