@@ -150,7 +150,7 @@ def question(name: str) -> str:
 def filled(text: str, result: dict) -> str:
     """Return a text in which the numbers of rows and claims stand for their names.
 
-    ``{variant=plain, seeds=3: recall}`` is the value of a column in the one row with these values,
+    ``{variant=plain; seeds=3: recall}`` is the value of a column in the one row with these values,
     and ``{claim NAME}`` the value of a claim with its interval.
 
     Raises:
@@ -168,7 +168,7 @@ def filled(text: str, result: dict) -> str:
 
     def value(match: re.Match) -> str:
         keys, column = match.group(1), match.group(2)
-        wanted = [pair.split("=", 1) for pair in keys.split(", ")]
+        wanted = [pair.split("=", 1) for pair in keys.split("; ")]
         rows = [r for r in result["rows"] if all(str(r.get(k)) == v for k, v in wanted)]
         row = flat(one(rows, match.group(0)))
         if column not in row:
