@@ -28,7 +28,7 @@ to {data=14pf; slices=5; way=replay: dice}; from scratch, as many steps reach
 {data=14pf; slices=1; way=scratch: dice}, {data=14pf; slices=3; way=scratch: dice} and
 {data=14pf; slices=5; way=scratch: dice}. A sceptic would say that this is one pair of tomograms of
 one laboratory, and that 150 steps are few for a network from scratch: with five slices, three times
-as many reach more than replay does (`recipe.py`, microtubule).
+as many reach more than replay does (`recipe.py`, third part).
 """
 
 import dataclasses
