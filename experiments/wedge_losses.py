@@ -31,14 +31,14 @@ Learned. Plain training finds {variant=plain: recall_hidden} of the hidden membr
 visibility (insist) add {variant=insist: recall_hidden_gain}, which is resolved and far from the
 0.15 that was hoped for, and they pay with visible membrane: the recall of all membrane falls from
 {variant=plain: recall} to {variant=insist: recall}. A network that is given the wedge adds
-{variant=conditioned: recall_hidden_gain} and pays nothing: its average precision is
-{variant=conditioned: average_precision}, that of plain {variant=plain: average_precision}.
-Forgiving what is hidden changes it by {variant=forgive: recall_hidden_gain}. Narrowed tilt ranges
-and consistency under rotations gain nothing that is resolved, and consistency takes twice the time.
-Rotations that ignore the wedge seem to lose.
+{variant=conditioned: recall_hidden_gain}, hardly resolved, and no loss is seen: its average
+precision is {variant=conditioned: average_precision}, that of plain
+{variant=plain: average_precision}. Forgiving what is hidden changes the recall by
+{variant=forgive: recall_hidden_gain}. What narrowed tilt ranges, consistency under rotations and
+rotations that ignore the wedge change is not resolved, and consistency takes twice the time.
 
 A sceptic would say that the networks are not converged: twice the steps add
-{variant=plain, twice as long: recall_hidden_gain}, as much as the best loss, and the gains may
+{variant=plain, twice as long: recall_hidden_gain}, which is not resolved either, and the gains may
 shrink with longer training. And two seeds are few; the headline claims should have five.
 """
 
