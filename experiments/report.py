@@ -148,39 +148,29 @@ def question(name: str) -> str:
 
 
 def filled(text: str, result: dict) -> str:
-    """Return a text in which the numbers of rows and claims stand for their names.
+    """Return a text in which the numbers of a result stand for their names.
 
-    ``{variant=plain; seeds=3: recall}`` is the value of a column in the one row with these values,
-    and ``{claim NAME}`` the value of a claim with its interval.
+    ``{variant=plain; seeds=3: recall}`` is the value of a column in the one row with these values.
 
     Raises:
-        ValueError: if no row or claim has the name, or several have it.
+        ValueError: if not exactly one row has these values, or it lacks the column.
 
     >>> rows = [{"variant": "plain", "recall": 0.5}, {"variant": "insist", "recall": 0.625}]
-    >>> filled("The recall is {variant=insist: recall}.", {"rows": rows, "claims": []})
+    >>> filled("The recall is {variant=insist: recall}.", {"rows": rows})
     'The recall is 0.625.'
     """
-
-    def one(found: list[dict], name: str) -> dict:
-        if len(found) != 1:
-            raise ValueError(f"{name} names {len(found)} rows or claims, not one")
-        return found[0]
 
     def value(match: re.Match) -> str:
         keys, column = match.group(1), match.group(2)
         wanted = [pair.split("=", 1) for pair in keys.split("; ")]
         rows = [r for r in result["rows"] if all(str(r.get(k)) == v for k, v in wanted)]
-        row = flat(one(rows, match.group(0)))
+        if len(rows) != 1:
+            raise ValueError(f"{match.group(0)} names {len(rows)} rows, not one")
+        row = flat(rows[0])
         if column not in row:
             raise ValueError(f"{match.group(0)}: there is no column {column}")
         return number(row[column], " to " if "interval" in column else " ")
 
-    def claimed(match: re.Match) -> str:
-        claim = one([c for c in result["claims"] if c["name"] == match.group(1)], match.group(0))
-        ends = claim.get("interval")
-        return number(claim["value"]) + (f" ({number(ends, ' to ')})" if ends else "")
-
-    text = re.sub(r"\{claim ([^{}]+)\}", claimed, text)
     return re.sub(r"\{(\w+=[^{}]+?): ([^{}]+)\}", value, text)
 
 
