@@ -25,7 +25,8 @@ class Annotate:
     tomogram: Positional[Path]
     """The tomogram: MRC, TIFF, OME-Zarr or another volume."""
     output: Output
-    """MRC file of the labels. If it exists, its labels are shown and can be changed."""
+    """MRC file of the labels, or OME-Zarr folder if the name ends in .zarr. If it exists, its
+    labels are shown and can be changed."""
     classes: Annotated[
         tuple[str, ...], default("NAME ...", "those of the file, or foreground")
     ] = ()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cryojax_seg.core.tomogram import Tomogram
+from cryojax_seg.io.annotation import IGNORE
 from cryojax_seg.io.copick_address import is_address, new_copick
 from cryojax_seg.io.copick_project import Kind
 from cryojax_seg.io.files import FileError, PathLike
@@ -38,11 +39,16 @@ class Publication:
     overwrite: bool = False
 
     def write_volume(self, path: PathLike) -> None:
-        """Write a volume that is a file as the tomogram or the labels; labels below 0 become 0."""
+        """Write a volume that is a file as the tomogram or the labels.
+
+        Labels that stand for "not annotated" (255, and those below 0) become 0.
+        """
         ((kind, _), place), volume = next(iter(self.places.items())), read_tomogram(path)
         data: Any = volume.density
         if kind == "segmentation":
-            data = np.asarray(self.values, np.uint8)[np.maximum(np.asarray(data), 0)]
+            found = np.asarray(data)
+            known = (found >= 0) & (found != IGNORE)
+            data = np.asarray(self.values, np.uint8)[np.where(known, found, 0)]
         self._write_zarr(place, data, volume)
 
     def write_measurements(

@@ -15,12 +15,14 @@ Zyx = tuple[float, float, float]
 _DRIVERS = {"zarr.json": "zarr3", ".zattrs": "zarr"}  # TensorStore's name of Zarr 3 and 2
 _VERSIONS = ("0.4", "0.5")
 STEPS = "coordinateTransformations"
+EXCLUDED_ARRAY = "excluded"  # beside the levels of painted labels; see `view.excluded`
 # What an OME-Zarr volume consists of, in either version, with up to five axes.
 FILES = (
     *("zarr.json", ".zattrs", ".zgroup", ".zmetadata"),
     *(f"[0-9]*/{name}" for name in ("zarr.json", ".zarray", ".zattrs", "[0-9]*")),
     *(f"[0-9]*/{'/'.join(['[0-9]*'] * n)}" for n in (3, 4, 5)),
     *(f"[0-9]*/c/{'/'.join(['[0-9]*'] * n)}" for n in (3, 4, 5)),
+    *(f"{EXCLUDED_ARRAY}/{name}" for name in ("zarr.json", ".zarray", "[0-9]*", "c/[0-9]*/[0-9]*")),
 )
 
 

@@ -1,14 +1,15 @@
-"""Keeps painted labels in one MRC file: opened by one session, and written whole or not at all."""
+"""Keeps painted labels in one place: opened by one session, and written whole or not at all."""
 
 import math
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cryojax_seg.core.blocks import release
+from cryojax_seg.core.blocks import EDGE, release
 from cryojax_seg.core.names import class_names, label_names
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io import (
@@ -18,28 +19,34 @@ from cryojax_seg.io import (
     read_labels,
     read_mrc,
     read_tomogram,
+    read_zarr,
 )
-from cryojax_seg.io.annotation import stored_ignore
-from cryojax_seg.io.files import PathLike, atomic_write, target_path
-from cryojax_seg.io.label_card import LabelCard, stated_names
+from cryojax_seg.io.annotation import IGNORE, stored_ignore
+from cryojax_seg.io.files import PathLike, check_own, former_folder, target_path
+from cryojax_seg.io.label_card import stated_names
 from cryojax_seg.io.locks import Lock, lock_path
-from cryojax_seg.io.mrc import mrc_header
+from cryojax_seg.io.ome import FILES
 from cryojax_seg.io.same_grid import check_same_grid
 from cryojax_seg.io.voxel_size import VoxelSize
 from cryojax_seg.text import size_text
-from cryojax_seg.view.painting import UNKNOWN, sections
+from cryojax_seg.view.excluded import read_excluded, with_excluded
+from cryojax_seg.view.label_writing import write_mrc_labels, write_zarr_labels
+from cryojax_seg.view.painting import UNKNOWN
 
 _SUFFIXES = (".mrc", ".rec", ".map")
+_ZARR = ".zarr"
 
 
 class LabelFile:
     """Represents the file of the labels of one session, which no other can open meanwhile.
 
-    Labels are stored as signed bytes, in which -1 (255 in unsigned bytes) is not annotated, as
-    `io.read_labels` reads them, with the names of the classes (`io.LabelCard`).
+    Labels are stored as bytes in which 255 (-1 in the signed bytes of MRC) is not annotated, as
+    `io.read_labels` reads them, with the names of the classes (`io.LabelCard`), and which voxels
+    were painted as "ignore" (`view.excluded`).
 
     Args:
-        path: an MRC file; labels that are there are read, and else it comes with the first `write`.
+        path: an MRC file, or an OME-Zarr folder if the name ends in .zarr; labels that are there
+            are read, and else it comes with the first `write`.
         tomogram: what they belong to; shape and voxel size must agree.
         classes: names of the classes, background first if there are several; those in the file by
             default, else "foreground".
@@ -68,18 +75,25 @@ class LabelFile:
     def __init__(self, path: PathLike, tomogram: Tomogram, classes: Sequence[str] = ()):
         self.path, self._tomogram = target_path(path, overwrite=True), tomogram
         self._shape = tuple(int(n) for n in tomogram.density.shape)
-        if self.path.suffix not in _SUFFIXES:
-            raise FileError(f"{path}: labels are written as MRC; choose a name that ends in .mrc")
+        if self.path.suffix not in (*_SUFFIXES, _ZARR):
+            raise FileError(
+                f"{path}: labels are written as MRC or OME-Zarr; choose a name that ends in .mrc "
+                "or .zarr"
+            )
+        self._zarr = self.path.suffix == _ZARR
         check_places([self.path], [tomogram.name])
         self._lock = Lock(lock_path(self.path), path)
         try:
+            if self._zarr:
+                _prepare(self.path)
             if self.path.exists():
                 names = () if classes else stated_names(self.path)
                 self.classes = tuple(classes) or class_names(names, len(names) or 1)
                 self.slices = self._read()
             else:
                 self.classes, self.slices = tuple(classes) or class_names((), 1), {}
-                _check_room(self.path, math.prod(self._shape))
+                if not self._zarr:  # which is compressed to a small part of that
+                    _check_room(self.path, math.prod(self._shape))
         except BaseException:
             self.close()
             raise
@@ -94,11 +108,8 @@ class LabelFile:
         Raises:
             OSError: if the disk is full, or the folder is gone.
         """
-        header = _header(slices, self._shape, self._tomogram, classes)
-        with atomic_write(self.path) as temporary, open(temporary, "wb") as file:
-            file.write(header)
-            for section in sections(slices, self._shape):
-                file.write(np.ascontiguousarray(section).data)
+        write = write_zarr_labels if self._zarr else write_mrc_labels
+        write(self.path, slices, self._tomogram, classes)
 
     def close(self) -> None:
         """Let others open the file; a second call changes nothing."""
@@ -108,16 +119,14 @@ class LabelFile:
         name = f"{self.path} (labels of {self._tomogram.name})"
         with warnings.catch_warnings():  # masks rarely carry a voxel size
             warnings.filterwarnings("ignore", message=".*voxel size", category=HeaderWarning)
-            found = read_mrc(self.path)
+            found = (read_zarr if self._zarr else read_mrc)(self.path)
         check_same_grid(found, self._tomogram, name)
         kind = np.dtype(found.density.dtype)
         if kind.kind not in "iu":
             raise FileError(f"{name}: holds {kind}; labels are integers, choose another file")
-        last, ignore = len(label_names(self.classes)) - 1, stored_ignore(255, kind)
+        last, ignore = len(label_names(self.classes)) - 1, stored_ignore(IGNORE, kind)
         slices = {}
-        for z in range(self._shape[0]):
-            values = np.asarray(found.density[z])
-            release(found.density)
+        for z, values in _sections(found.density):
             known = values != ignore
             wrong = values[known & ((values < 0) | (values > last))]
             if wrong.size:
@@ -129,7 +138,25 @@ class LabelFile:
                 )
             if known.any():
                 slices[z] = np.where(known, values, UNKNOWN).astype(np.int8)
-        return slices
+        return with_excluded(slices, read_excluded(self.path, self._shape), self._shape)
+
+
+def _sections(volume: Any) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the slices of a volume on disk with their numbers, and read chunks once."""
+    depth = 1 if isinstance(volume, np.ndarray) else EDGE
+    for first in range(0, volume.shape[0], depth):
+        yield from enumerate(np.asarray(volume[first : first + depth]), first)
+        release(volume)
+
+
+def _prepare(path: Path) -> None:
+    """Complete what a killed session left between two renames, and refuse a foreign folder."""
+    former = former_folder(path)
+    if former.is_dir() and not path.exists():
+        former.rename(path)
+    if path.is_file():
+        raise FileError(f"{path}: exists and is not an OME-Zarr folder; choose another name")
+    check_own(path, FILES)
 
 
 def begin_labels(
@@ -145,7 +172,7 @@ def begin_labels(
     """Write a new file of labels to go on with, from labels in any format that is read.
 
     Args:
-        path: the new MRC file, as a `LabelFile` has it.
+        path: the new MRC file or OME-Zarr folder, as a `LabelFile` has it.
         labels: a label volume, or an IMOD model or a mesh of the tomogram.
         tomogram: what they belong to.
         classes: names of the labels 1, 2, ...; those that the labels state by default, else
@@ -172,9 +199,11 @@ def begin_labels(
     found = read_labels(labels, grid, known, thickness=thickness, stored=values)
     names = known or class_names((), max(int(found.labels.max()), 1))
     painted = np.where(found.weights > 0, found.labels, UNKNOWN).astype(np.int8)
+    shape = tuple(int(n) for n in painted.shape)
+    slices = {z: section for z, section in enumerate(painted) if z in found.slices}
     file = LabelFile(path, grid, names)
     try:
-        file.write({z: section for z, section in enumerate(painted) if z in found.slices}, names)
+        file.write(with_excluded(slices, read_excluded(Path(labels), shape), shape), names)
     finally:
         file.close()
 
@@ -187,28 +216,3 @@ def _check_room(path: Path, needed: int) -> None:
             f"{path}: needs {size_text(needed)}, and the disk has {size_text(free)} free; make "
             "room, or choose another folder"
         )
-
-
-def _header(
-    slices: Mapping[int, np.ndarray], shape: tuple[int, ...], like: Tomogram, classes: Sequence[str]
-) -> bytes:
-    """Return the header of a label volume; its statistics need no pass over all of it."""
-    card = LabelCard(label_names(tuple(classes))[1:])
-    fields = mrc_header(np.zeros((1, 1, 1), np.int8), np.dtype(np.int8), like, card=card)
-    size = like.require_voxel_size()
-    for axis, count, length in zip("zyx", shape, size, strict=True):
-        fields[f"n{axis}"] = fields[f"m{axis}"] = count
-        fields["cella"][axis] = count * length
-    voxels = math.prod(shape)
-    counts = sum(
-        (np.bincount(np.maximum(s, UNKNOWN).ravel() + 1, minlength=256) for s in slices.values()),
-        np.zeros(256, np.int64),
-    )
-    counts[0] += voxels - counts.sum()
-    values = np.arange(256) - 1
-    there = values[counts > 0]
-    mean = float(values @ counts) / voxels
-    deviation = math.sqrt(float((values - mean) ** 2 @ counts) / voxels)
-    fields["dmin"], fields["dmax"] = there[0], there[-1]
-    fields["dmean"], fields["rms"] = mean, deviation
-    return fields.tobytes()

@@ -120,7 +120,7 @@ class Learner:
             self._closed = True
             self._changed.notify_all()
         if threading.current_thread() is not self._thread:
-            self._thread.join(10)
+            self._thread.join(5)
 
     # What pages ask for, in threads of theirs.
 

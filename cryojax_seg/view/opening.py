@@ -40,8 +40,8 @@ def annotation_session(
 
     Args:
         tomogram: a path, a `Tomogram`, or an array ``(z, y, x)`` with a voxel size.
-        labels: the MRC file in which the labels are kept, and found if they are there; None keeps
-            them in memory alone.
+        labels: the MRC file or OME-Zarr folder in which the labels are kept, and found if they are
+            there; None keeps them in memory alone.
         classes: names of the labels 1, 2, ...; by default those in the file, else "foreground".
         voxel_size: angstrom, one number or (z, y, x); wins over the file.
         contrast: of structure in the tomogram, "dark" or "bright".

@@ -23,7 +23,7 @@ from cryojax_seg.view.planes import (
 )
 
 UNKNOWN = -1  # nobody has annotated the voxel; signed bytes store the ignore value 255 so
-EXCLUDED = -2  # the voxel shall stay without annotation; on disk this is UNKNOWN as well
+EXCLUDED = -2  # the voxel shall stay without annotation; see `excluded` for how it is stored
 _STEPS = 200  # changes of a slice that can be undone
 
 Plane = tuple[int, int]  # axis that it is perpendicular to, and index along it

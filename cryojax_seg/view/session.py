@@ -219,9 +219,9 @@ class Session:
     def close(self) -> Saved:
         """Write what is left and release the file; return whether all of it is on disk."""
         self._closed = True
-        for function in self.closing:
-            function()
         saved = Saved(True) if self._saver is None else self._saver.close()
+        for function in self.closing:  # after that, since an interrupt leaves little time
+            function()
         if self.file is not None:
             self.file.close()
         return saved

@@ -140,8 +140,9 @@ def annotate(
     Args:
         tomogram: as in `show`; its voxel size must be known.
         classes: names of the labels 1, 2, ...; by default those in the file, else "foreground".
-        labels: the MRC file in which the labels are kept after each stroke, and found if they are
-            there; None keeps them in memory alone, so that they are lost with the kernel.
+        labels: the MRC file or OME-Zarr folder (a name that ends in .zarr) in which the labels are
+            kept after each stroke, and found if they are there; None keeps them in memory alone, so
+            that they are lost with the kernel.
         start: what learns from the strokes and predicts slices: "vote", the name of a built-in
             model such as "membrane", or a model folder; None for nothing.
         voxel_size: angstrom, one number or (z, y, x); wins over the file.

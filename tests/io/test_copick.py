@@ -393,8 +393,11 @@ def test_painted_labels_go_into_the_project(project, tmp_path, monkeypatch):
     assert cli.main([*words, "--publish", "copick:#mine:me/5"]) == 0
     word = f"copick:{project}#mine:me/5?multilabel=true"
     ((entry,),) = io.find_copick([(word, "segmentation")], ["TS_01"]).entries
-    values = io.read_tomogram(entry.path).density
+    values = np.asarray(io.read_tomogram(entry.path).density)
     np.testing.assert_array_equal(values, np.array([0, 7, 3])[np.maximum(painted, 0)])
+    chunked = [str(tmp_path / "l.zarr") if word.endswith("l.mrc") else word for word in words]
+    assert cli.main([*chunked, "--publish", "copick:#mine:me/5"]) == 0
+    np.testing.assert_array_equal(io.read_tomogram(entry.path).density, values)
     again = ["annotate", f"copick:{project}#wbp", "--run", "TS_01", "-o", str(tmp_path / "a.mrc")]
     again += ["--labels", "copick:#truth", "--start", "none", "--publish", "copick:#fixed:me/5"]
     assert cli.main(again) == 0  # begins with the segmentation, of which one slice was painted anew

@@ -3,6 +3,7 @@
 These need Chromium; Debian's package is found by its name.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -26,12 +27,22 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def browser():
+def launch():
+    """Starts browsers with flags; all end with the module."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+    with playwright.sync_playwright() as driver, contextlib.ExitStack() as stack:
+
+        def start(*flags):
+            opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *flags])
+            stack.callback(opened.close)
+            return opened
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def browser(launch):
+    return launch()
 
 
 def until(condition, seconds=60):
@@ -159,6 +170,40 @@ def test_strokes_are_seen_undone_and_found_again(serve, browser, tomogram_file):
     after = io.read_labels(labels)
     np.testing.assert_array_equal(before.labels, after.labels)
     np.testing.assert_array_equal(before.weights, after.weights)
+
+
+def test_a_browser_without_webgl_paints_into_ome_zarr(serve, launch, tomogram_file):
+    """Nothing of the page needs WebGL, and "ignore" strokes are found again."""
+    labels = tomogram_file.with_name("painted.zarr")
+    served = serve("painted.zarr", "--classes", "membrane")
+    plain = launch("--disable-gpu", "--disable-webgl", "--disable-webgl2", "--disable-3d-apis")
+    page = Page(plain, served.links[0], **WIDE)
+    for kind in ("webgl", "webgl2", "experimental-webgl"):
+        code = "(kind) => document.createElement('canvas').getContext(kind) === null"
+        assert page.evaluate(code, kind), kind
+    page.stroke((20, 10), (20, 30))
+    until(lambda: page.orange(20, 20))
+    page.page.keyboard.press("i")
+    page.stroke((40, 10), (40, 30))
+    until(lambda: page.evaluate("() => viewer.cache.get('labels/0/6')?.data?.includes(254)"))
+    page.page.screenshot(path=SHOTS / "without-webgl.png") if SHOTS else None
+    page.saved()
+    before = io.read_labels(labels)
+    assert (before.labels[6, 20, 10:31] == 1).all() and not before.weights[6, 40].any()
+    served.end(signal.SIGKILL)
+    page.close()
+
+    again = serve("painted.zarr")
+    page = Page(plain, again.links[0], **WIDE)
+    until(lambda: page.orange(20, 20))
+    page.press("Slice is complete")
+    until(lambda: page.evaluate("() => viewer.counts[0] > 4000"))
+    page.saved()
+    page.close()
+    assert again.end(signal.SIGINT) == 0
+    after = io.read_labels(labels)
+    assert not after.weights[6, 40, 10:31].any() and after.weights[6, 50].all()
+    np.testing.assert_array_equal(after.labels, before.labels)
 
 
 def test_slices_zoom_contrast_and_help(serve, browser, volume):

@@ -39,8 +39,19 @@ def send(session, **message):
     return told
 
 
-def test_labels_are_found_again(tomogram, tmp_path):
-    path = tmp_path / "labels.mrc"
+@pytest.fixture(params=["labels.mrc", "labels.zarr"])
+def path(request, tmp_path):
+    """Where labels are kept."""
+    return tmp_path / request.param
+
+
+def content(path):
+    """Everything that is at a path, by name."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return {str(file): file.read_bytes() for file in files if file.is_file()}
+
+
+def test_labels_are_found_again(tomogram, path):
     session = opened(path, tomogram, ("background", "membrane", "actin"))
     send(session, type="stroke", axis=0, index=2, points=[[5, 5]], radius_nm=3, value=2)
     send(session, type="complete", axis=0, index=2)
@@ -53,7 +64,87 @@ def test_labels_are_found_again(tomogram, tmp_path):
     for z, labels in expected.items():
         np.testing.assert_array_equal(again.painting.slices()[z], labels)
     again.close()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["labels.mrc", "t.mrc"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name, "t.mrc"]
+
+
+def test_ignore_strokes_are_found_again(tomogram, path):
+    """They are not annotated for other readers, and a complete slice still leaves them out."""
+    session = opened(path, tomogram, ("membrane",))
+    send(session, type="stroke", axis=0, index=2, points=[[5, 5]], radius_nm=3, value=1)
+    for axis, index, point in ((0, 2, [14, 14]), (1, 3, [5, 20]), (2, 23, [19, 3])):
+        send(session, type="stroke", axis=axis, index=index, points=[point], radius_nm=3, value=-2)
+    expected = session.painting.slices()
+    count = sum(int((labels == view.EXCLUDED).sum()) for labels in expected.values())
+    assert session.close().complete and count == 47
+    read = io.read_labels(path, tomogram, ("membrane",))
+    assert read.slices == (2,) and read.weights.sum() == read.labels.sum() == 21
+    again = opened(path, tomogram)
+    assert again.painting.slices().keys() == expected.keys()
+    for z, labels in expected.items():
+        np.testing.assert_array_equal(again.painting.slices()[z], labels)
+    again.painting.complete((0, 2))
+    rest = 20 * 24 - 21 - int((expected[2] == view.EXCLUDED).sum())
+    assert again.painting.counts() == {"background": rest, "membrane": 21}
+    again.painting.stroke((0, 2), [[10, 10]], 100.0, view.UNKNOWN)  # erases it all
+    again.file.write(again.painting.slices(), again.classes)
+    again.close()
+    last = view.LabelFile(path, tomogram)
+    assert 2 not in last.slices
+    last.close()
+
+
+def test_labels_that_other_programs_wrote_are_painted_on(tomogram, tmp_path):
+    """Their version of OME-Zarr stays, and what they call not annotated does."""
+    path = tmp_path / "labels.zarr"
+    values = np.full(SHAPE, 255, np.int16)
+    values[3, :10], values[3, 10:] = 1, 0
+    io.write_zarr(path, values, tomogram, version="0.4")
+    session = opened(path, tomogram)
+    assert session.painting.counts() == {"background": 240, "foreground": 240}
+    send(session, type="stroke", axis=0, index=1, points=[[5, 5]], radius_nm=0, value=-2)
+    send(session, type="stroke", axis=0, index=1, points=[[9, 9]], radius_nm=0, value=1)
+    session.close()
+    assert (path / ".zattrs").exists() and not (path / "zarr.json").exists()
+    again = view.LabelFile(path, tomogram)
+    assert np.argwhere(again.slices[1] == view.EXCLUDED).tolist() == [[5, 5]]
+    assert np.argwhere(again.slices[1] == 1).tolist() == [[9, 9]]
+    again.close()
+
+
+def test_a_damaged_list_of_ignored_voxels_is_refused(tomogram, path):
+    file = view.LabelFile(path, tomogram)
+    file.write({2: np.full(SHAPE[1:], view.EXCLUDED, np.int8)}, file.classes)
+    file.close()
+    if path.is_dir():
+        (path / "excluded" / "c" / "0" / "0").write_bytes(b"0")
+    else:
+        data = bytearray(path.read_bytes())
+        data[1024:1032] = (-1).to_bytes(8, "little", signed=True)
+        path.write_bytes(data)
+    with pytest.raises(io.FileError, match="its list of ignored voxels is damaged"):
+        view.LabelFile(path, tomogram)
+
+
+def test_what_a_kill_left_between_two_renames_is_found(tomogram, tmp_path):
+    path = tmp_path / "labels.zarr"
+    file = view.LabelFile(path, tomogram)
+    file.write({2: np.ones(SHAPE[1:], np.int8)}, file.classes)
+    file.close()
+    path.rename(io.files.former_folder(path))
+    again = view.LabelFile(path, tomogram)
+    assert (again.slices[2] == 1).all()
+    again.close()
+
+
+def test_a_folder_with_other_files_is_not_replaced(tomogram, tmp_path):
+    path = tmp_path / "labels.zarr"
+    io.write_zarr(path, np.zeros(SHAPE, np.int8), tomogram)
+    (path / "thesis.txt").touch()
+    with pytest.raises(io.FileError, match="holds thesis.txt"):
+        view.LabelFile(path, tomogram)
+    (tmp_path / "file.zarr").touch()
+    with pytest.raises(io.FileError, match="is not an OME-Zarr folder"):
+        view.LabelFile(tmp_path / "file.zarr", tomogram)
 
 
 def test_other_programs_read_the_file(tomogram, tmp_path):
@@ -71,33 +162,43 @@ def test_other_programs_read_the_file(tomogram, tmp_path):
     read = io.read_labels(path, tomogram, ("membrane",))
     assert read.slices == (2,)
     assert read.labels.sum() == read.weights.sum() == session.painting.counts()["membrane"]
+    session = opened(path, tomogram)
+    send(session, type="stroke", axis=0, index=2, points=[[15, 15]], radius_nm=3, value=-2)
+    session.close()
+    with mrcfile.open(path) as again:  # the list of ignored voxels is skipped
+        np.testing.assert_array_equal(again.data, values)
 
 
-def test_many_names_of_classes_are_kept(tomogram, tmp_path):
+def test_many_names_of_classes_are_kept(tomogram, path):
     names = tuple(f"structure number {n}" for n in range(12))
-    first = view.LabelFile(tmp_path / "labels.mrc", tomogram, ("background", *names))
-    assert not (tmp_path / "labels.mrc").exists()  # before anything is painted
+    first = view.LabelFile(path, tomogram, ("background", *names))
+    assert not path.exists()  # before anything is painted
     first.write({}, first.classes)
     first.close()
-    again = view.LabelFile(tmp_path / "labels.mrc", tomogram)
+    again = view.LabelFile(path, tomogram)
     assert again.classes == ("background", *names)
     again.close()
 
 
-def test_labels_of_another_grid_are_refused(tomogram, write):
-    other = write("other.mrc", np.zeros((6, 20, 25), np.int8), 12.5)
-    with pytest.raises(io.FileError, match=r"shape \(6, 20, 25\).*the tomogram \(6, 20, 24\)"):
-        view.LabelFile(other, tomogram)
-    other = write("other.mrc", np.zeros(SHAPE, np.int8), 10.0)
-    with pytest.raises(io.FileError, match="voxel size 10, 10, 10 A, the tomogram 12.5"):
-        view.LabelFile(other, tomogram)
-    other = write("other.mrc", np.full(SHAPE, 3, np.int8), 12.5)
-    with pytest.raises(io.FileError, match="has the label 3, and the classes membrane end at 1"):
-        view.LabelFile(other, tomogram, ("membrane",))
-    other = write("other.mrc", np.zeros(SHAPE, np.float32), 12.5)
-    with pytest.raises(io.FileError, match="labels are integers"):
-        view.LabelFile(other, tomogram)
-    view.LabelFile(write("other.mrc", np.zeros(SHAPE, np.int8), 12.5), tomogram).close()
+@pytest.mark.parametrize("form", ["mrc", "zarr"])
+def test_labels_of_another_grid_are_refused(tomogram, tmp_path, form):
+    other = tmp_path / f"other.{form}"
+    write = io.write_mrc if form == "mrc" else io.write_zarr
+
+    def refused(values, voxel_size, match, classes=()):
+        write(other, values, voxel_size=voxel_size, overwrite=True)
+        with pytest.raises(io.FileError, match=match):
+            view.LabelFile(other, tomogram, classes)
+
+    wrong = np.zeros((6, 20, 25), np.int8)
+    refused(wrong, 12.5, r"shape \(6, 20, 25\).*the tomogram \(6, 20, 24\)")
+    zeros = np.zeros(SHAPE, np.int8)
+    refused(zeros, 10.0, "voxel size 10, 10, 10 A, the tomogram 12.5")
+    many = "has the label 3, and the classes membrane end at 1"
+    refused(zeros + 3, 12.5, many, ("membrane",))
+    refused(zeros.astype(np.float32), 12.5, "labels are integers")
+    write(other, zeros, voxel_size=12.5, overwrite=True)
+    view.LabelFile(other, tomogram).close()
 
 
 def test_a_disk_without_room_is_found_at_once(tomogram, tmp_path, monkeypatch):
@@ -110,14 +211,13 @@ def test_a_disk_without_room_is_found_at_once(tomogram, tmp_path, monkeypatch):
 def test_names_that_cannot_hold_labels_are_refused(tomogram, tmp_path):
     with pytest.raises(io.FileError, match="is the input itself"):
         view.LabelFile(tomogram.name, tomogram)
-    with pytest.raises(io.FileError, match="ends in .mrc"):
+    with pytest.raises(io.FileError, match="ends in .mrc or .zarr"):
         view.LabelFile(tmp_path / "labels.tif", tomogram)
     with pytest.raises(io.FileError, match="no folder"):
         view.LabelFile(tmp_path / "none" / "labels.mrc", tomogram)
 
 
-def test_a_second_session_is_told_who_holds_the_file(tomogram, tmp_path):
-    path = tmp_path / "labels.mrc"
+def test_a_second_session_is_told_who_holds_the_file(tomogram, path):
     first = view.LabelFile(path, tomogram)
     with pytest.raises(io.BusyError, match=f"pid {os.getpid()} host"):
         view.LabelFile(path, tomogram)
@@ -125,9 +225,8 @@ def test_a_second_session_is_told_who_holds_the_file(tomogram, tmp_path):
     view.LabelFile(path, tomogram).close()
 
 
-def test_labels_survive_a_killed_process(tomogram, tmp_path):
+def test_labels_survive_a_killed_process(tomogram, path):
     """The file is whole after each save, and the lock of a dead process is taken over."""
-    path = tmp_path / "labels.mrc"
     code = f"""
 import sys
 from cryojax_seg import io, view
@@ -152,12 +251,11 @@ sys.stdin.read()
     again.close()
 
 
-def test_a_full_disk_keeps_the_strokes_in_memory(tomogram, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_strokes_in_memory(tomogram, path, monkeypatch):
     monkeypatch.setattr(view.saving, "_AGAIN", 0.05)
-    path = tmp_path / "labels.mrc"
     session = opened(path, tomogram, ("membrane",))
     session.file.write({}, session.file.classes)
-    before = path.read_bytes()
+    before = content(path)
     told, tried = [], threading.Event()
     session.connect(lambda message, data: (told.append(message), tried.set()))
     full = threading.Event()
@@ -170,6 +268,7 @@ def test_a_full_disk_keeps_the_strokes_in_memory(tomogram, tmp_path, monkeypatch
         write(place)
 
     monkeypatch.setattr(io.files, "sync", no_space)
+    monkeypatch.setattr(io.files, "sync_tree", no_space)
     send(session, type="stroke", axis=0, index=3, points=[[8, 8]], radius_nm=4, value=1)
 
     def until(condition):
@@ -180,11 +279,11 @@ def test_a_full_disk_keeps_the_strokes_in_memory(tomogram, tmp_path, monkeypatch
         raise AssertionError(told)
 
     until(lambda: any("No space left" in m.get("problem", "") for m in told))
-    assert path.read_bytes() == before and session.painting.annotated() == (3,)
+    assert content(path) == before and session.painting.annotated() == (3,)
     assert not session.state()["saved"]["complete"]
     full.clear()  # somebody makes room
     until(lambda: session.state()["saved"]["complete"])
-    assert path.read_bytes() != before
+    assert content(path) != before
     assert session.close().complete
 
 
@@ -194,6 +293,16 @@ def test_a_session_that_cannot_save_says_so_at_its_end(tomogram, tmp_path, monke
     send(session, type="stroke", axis=0, index=3, points=[[8, 8]], radius_nm=4, value=1)
     saved = session.close()
     assert not saved.complete and saved.problem == "gone"
+
+
+def test_labels_are_saved_before_a_learner_ends(tomogram, path, monkeypatch):
+    """An interrupted command has some seconds to end, and a learner may take all of them."""
+    session = opened(path, tomogram, ("membrane",))
+    write, found = session.file.write, []
+    monkeypatch.setattr(session.file, "write", lambda *a: (time.sleep(0.3), write(*a)))
+    session.closing.append(lambda: found.append(path.exists()))
+    send(session, type="stroke", axis=0, index=3, points=[[8, 8]], radius_nm=4, value=1)
+    assert session.close().complete and found == [True]
 
 
 def test_saves_are_joined():

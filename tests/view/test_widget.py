@@ -69,15 +69,25 @@ def test_running_a_cell_again_takes_the_labels_over(noise, tmp_path):
     view.LabelFile(path, again.session.tomogram).close()
 
 
-def test_a_notebook_waits_for_what_is_learned(noise):
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_notebook_waits_for_what_is_learned(noise, tmp_path, stored):
+    """Also from an OME-Zarr tomogram, with labels beside it."""
     noise[:, 8:14] -= 8  # dark
-    widget = view.annotate(noise, ["slab"], voxel_size=10.0)
+    labels = tmp_path / "labels.zarr" if stored else None
+    if stored:
+        io.write_zarr(tmp_path / "t.zarr", noise, voxel_size=10.0)
+    widget = view.annotate(
+        tmp_path / "t.zarr" if stored else noise, ["slab"], labels, voxel_size=10
+    )
     for row, value in ((10, 1), (17, 0)):
         stroke = {"axis": 0, "index": 3, "points": [[row, 2], [row, 20]], "radius_nm": 1}
         receive(widget, type="stroke", value=value, **stroke)
     assert widget.wait(120)
     found = widget.prediction()
     assert (found[:, 8:14] == 1).mean() > 0.9 and (found[:, :6] == 1).mean() < 0.1
-    widget.close_session()
+    assert widget.close_session().complete
+    if stored:
+        read = io.read_labels(labels, io.read_tomogram(tmp_path / "t.zarr"), ("slab",))
+        assert int(read.weights.sum()) == 118 and int(read.labels.sum()) == 59
     silent = view.annotate(noise, ["slab"], voxel_size=10.0, start=None)
     assert not silent.wait(1) and not silent.prediction().any()
