@@ -3,9 +3,9 @@
     python experiments/presets.py            # 11 minutes on 2 cores
     python experiments/presets.py --tiny     # under a minute: checks that it runs
 
-The U-Nets of `segmenters.unet_preset` are trained on the phantoms of `method_comparison.py`
-(vesicles and sheets; signal-to-noise ratio, contrast drift and tilt range are drawn from all tested
-values) and scored on an unseen scene in each of its 40 conditions. Differences are paired by seed.
+The U-Nets of `segmenters.unet_preset` are trained on simulated vesicles and sheets, whose
+signal-to-noise ratio, contrast drift and tilt range are drawn from all tested values, and scored on
+an unseen scene in each of 40 conditions. Differences are paired by seed.
 Speed is that of a 96^3 volume without compilation, in voxels per CPU-second, so that the ratio does
 not depend on the number of cores. The fast network is trained for more steps, which still take less
 time in all.
@@ -20,6 +20,7 @@ large preset runs at a third of the speed and gains nothing in so few steps.
 """
 
 import dataclasses
+import itertools
 import pathlib
 import sys
 import time
@@ -31,13 +32,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
+from flax import nnx
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import core, evaluate
-from experiments import method_comparison as comparison
+from cryojax_seg import core, evaluate, segmenters, training
 from experiments.common import Rows, claim, interval, median, results_folder
 from experiments.fitting import train_method
+from experiments.scenes import tilt_range_of, vesicles
 
 CLASSES = ("membrane",)
 METHODS = {"fast": "unet-fast", "standard": "unet", "large": "unet-large"}  # as commands know them
@@ -57,8 +59,42 @@ class Config:
     patch: int = 32
     edge: int = 96
     """edge of the volume on which speed is measured, in voxels"""
+    snr: tuple[float, ...] = (0.02, 0.05, 0.1, 0.3, 1.0)
+    half_tilt: tuple[int, ...] = (90, 60, 50, 40)
+    """half of the tilt range, in degrees; 90 means no wedge"""
+    scene_edge: int = 48
+    train: int = 6
+    """number of training scenes"""
+    halo: int = 8
+    """largest mirrored margin of the test volumes, in voxels"""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     tiny: bool = False
+
+
+def conditions_of(config: Config) -> list[tuple[float, bool, int]]:
+    return list(itertools.product(config.snr, (False, True), config.half_tilt))
+
+
+def examples_of(seed: int, config: Config) -> list[training.Example]:
+    """Return training scenes whose conditions are drawn from the tested ones."""
+    rng = np.random.default_rng(seed)
+    examples = []
+    for i in range(config.train):
+        snr, drift, tilt = (rng.choice(v) for v in (config.snr, (False, True), config.half_tilt))
+        wedge = tilt_range_of(int(tilt))
+        made = vesicles(100 * seed + i, float(snr), bool(drift), int(tilt), config.scene_edge)
+        examples.append(training.Example(*made, wedge=wedge))
+    return examples
+
+
+def fit(segmenter: core.Segmenter, volume: np.ndarray, halo: int) -> core.Segmenter:
+    """Freeze the statistics of a segmenter on a volume, and limit its halo."""
+    fitted = segmenters.fit_normalization(segmenter, volume)
+    return segmenters.Truncated(fitted, halo) if fitted.halo > halo else fitted
+
+
+def parameters(segmenter: core.Segmenter) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(segmenter, nnx.Param)))
 
 
 def speed(net: core.Segmenter, edge: int) -> float:
@@ -77,7 +113,7 @@ def dice(net: core.Segmenter, tests, halo: int) -> list[float]:
     """Return the Dice in each condition."""
     found = []
     for volume, truth in tests:
-        fitted = comparison.fit(net, volume, halo)
+        fitted = fit(net, volume, halo)
         labels = np.asarray(core.labels(core.apply(fitted, volume)))
         found.append(evaluate.overlap(labels, truth)["foreground"].dice or 0.0)
     return found
@@ -129,7 +165,6 @@ def summary(records: list[dict], name: str, conditions: list[tuple]) -> dict:
 
 
 def main(config: Config) -> None:
-    data = comparison.Config()
     if config.tiny:
         config = dataclasses.replace(
             config,
@@ -138,14 +173,17 @@ def main(config: Config) -> None:
             fast_steps=2,
             patch=16,
             edge=32,
+            snr=(0.1, 1.0),
+            half_tilt=(60,),
+            scene_edge=32,
+            train=1,
             seeds=(0,),
         )
-        data = dataclasses.replace(data, snr=(0.1, 1.0), half_tilt=(60,), edge=32, train=1)
-    conditions = comparison.conditions(data)
+    conditions = conditions_of(config)
     rows = Rows("presets", dataclasses.asdict(config), config.tiny)
     for seed in config.seeds:
-        examples = comparison.examples_of(seed, data)
-        tests = [comparison.phantom(10_000 + seed, *c, data.edge) for c in conditions]
+        examples = examples_of(seed, config)
+        tests = [vesicles(10_000 + seed, *c, config.scene_edge) for c in conditions]
         for name in config.presets:
             if name == "large" and seed >= config.large_seeds:
                 continue
@@ -162,8 +200,8 @@ def main(config: Config) -> None:
             record = rows.add(
                 {"preset": name, "seed": seed},
                 {
-                    "dice": dice(net, tests, data.halo),
-                    "parameters": comparison.parameters(net),
+                    "dice": dice(net, tests, config.halo),
+                    "parameters": parameters(net),
                     "halo": net.halo,
                     "voxels_per_cpu_second": speed(net, config.edge),
                     "cpu_seconds": seconds,
@@ -176,7 +214,7 @@ def main(config: Config) -> None:
                 flush=True,
             )
     table = [summary(rows.records, name, conditions) for name in config.presets]
-    draw(results_folder(config.tiny) / "presets.png", table, data.snr)
+    draw(results_folder(config.tiny) / "presets.png", table, config.snr)
     claims = claims_of(rows.records, table)
     rows.finish(table, claims)
 

@@ -1,4 +1,4 @@
-"""Makes the simulated membranes that experiments about the missing wedge share."""
+"""Makes the simulated membranes that several experiments share."""
 
 import functools
 
@@ -44,3 +44,20 @@ def overlap(segmenter: core.Segmenter, tests: list[Phantom]) -> evaluate.Overlap
         truth = np.asarray(one.labels == 1, np.int32)
         total = total + evaluate.overlap(answer, truth)["foreground"]
     return total
+
+
+def tilt_range_of(half_tilt: int) -> core.MissingWedge | None:
+    """Return the missing wedge of half a tilt range in degrees; from 90 on there is none."""
+    return None if half_tilt >= 90 else core.MissingWedge((-float(half_tilt), float(half_tilt)))
+
+
+def vesicles(
+    seed: int, snr: float, drift: bool, half_tilt: int, edge: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a normalized volume and its labels; only seed and drift determine the scene."""
+    by_scene, by_noise = jax.random.split(jax.random.key(seed))
+    preset = presets.contrast_drift if drift else presets.vesicles
+    scene = preset(by_scene, (edge,) * 3, 10.0)
+    one = simulate(scene, WedgeImaging(snr=snr, wedge=tilt_range_of(half_tilt)), by_noise)
+    volume = core.normalize(np.asarray(one.density), "bright")
+    return volume, np.asarray(one.labels == 1, np.int32)

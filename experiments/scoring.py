@@ -116,6 +116,7 @@ def score(predict: Predict, validation: Sequence[Case], tests: Sequence[Case]) -
         "validation_hidden": sum(int((p[hidden_of(c)] >= chosen).sum()) for p, c in pairs),
         "average_precision": [],
         "dice": [],
+        "dice_in_hindsight": [],
         "counts": [],
     }
     for case in tests:
@@ -123,7 +124,9 @@ def score(predict: Predict, validation: Sequence[Case], tests: Sequence[Case]) -
         found = p >= record["threshold"]
         dice = 2 * (found & case.membrane).sum() / (found.sum() + case.membrane.sum())
         record["dice"].append(float(dice))
-        record["average_precision"].append(evaluate.rank(p, case.membrane).average_precision)
+        ranking = evaluate.rank(p, case.membrane)
+        record["average_precision"].append(ranking.average_precision)
+        record["dice_in_hindsight"].append(ranking.best_dice)
         record["counts"].append(counts_of(p, case, thresholds))
     return record
 
@@ -141,6 +144,7 @@ def summary(records: Sequence[dict], truth: Truth) -> dict[str, Any]:
     total = {
         "average_precision": [np.mean(r["average_precision"]) for r in records],
         "dice": [np.mean(r["dice"]) for r in records],
+        "dice_in_hindsight": [np.mean(r["dice_in_hindsight"]) for r in records],
         "recall_hidden": [counted(r, "by_object").sum() / truth.hidden.sum() for r in records],
         "recall": [counted(r, "found").sum() / voxels for r in records],
         "precision": [

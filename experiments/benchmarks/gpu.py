@@ -42,7 +42,7 @@ from cryojax_seg.training.samples import prepare
 from cryojax_seg.training.step import initial_state, take_apart
 from experiments.benchmarks.one_block import arithmetic, machine, rate, throughput
 from experiments.common import claim, write_results
-from experiments.method_comparison import phantom
+from experiments.scenes import vesicles
 
 CLASSES = ("membrane",)
 PRECISIONS = {"f32": jnp.float32, "bf16": jnp.bfloat16}
@@ -95,7 +95,7 @@ def forward(config: Config) -> list[dict]:
 def learning(config: Config) -> tuple[list[dict], dict[str, float]]:
     """Return rows of training steps, and the effect of precision on labels after training."""
     edge = max(config.patch, 64)
-    volume, truth = phantom(0, 0.3, False, 60, edge)
+    volume, truth = vesicles(0, 0.3, False, 60, edge)
     example = training.Example(volume, truth)
     net = unet_preset("standard", CLASSES, rngs=nnx.Rngs(0))
     rows, dices = [], {}

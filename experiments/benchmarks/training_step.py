@@ -40,7 +40,7 @@ from cryojax_seg.training.sampling import draw
 from cryojax_seg.training.schedule import learning_rate, phases
 from cryojax_seg.training.step import initial_state, step_key, take_apart
 from experiments.common import claim, write_results
-from experiments.method_comparison import phantom
+from experiments.scenes import vesicles
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -183,8 +183,8 @@ def race(config: Config, runners) -> list[Record]:
 
 def main(config: Config) -> None:
     runtime.keep_memory()
-    volume, truth = phantom(config.seed, config.snr, False, 60, config.edge)
-    validation = phantom(config.seed + 1, config.snr, False, 60, config.edge)
+    volume, truth = vesicles(config.seed, config.snr, False, 60, config.edge)
+    validation = vesicles(config.seed + 1, config.snr, False, 60, config.edge)
     example = training.Example(volume, truth)
     settings = training.TrainConfig(
         steps=config.steps,
