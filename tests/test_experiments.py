@@ -239,6 +239,7 @@ LANDMARKS = {
         "symmetry",
         "threshold_dilemma",
         "wedge_losses",
+        "benchmarks.painting",
         "benchmarks.particles",
         "benchmarks.simulate",
         "benchmarks.training",

@@ -10,7 +10,7 @@ else.
 import dataclasses
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,8 +18,6 @@ from cryojax_seg.core.names import label_names
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.io.files import FileError, HeaderWarning, PathLike
 from cryojax_seg.io.imod import is_imod
-from cryojax_seg.io.imod_labels import read_imod
-from cryojax_seg.io.mesh_labels import read_mesh_labels
 from cryojax_seg.io.mesh_reading import is_mesh
 from cryojax_seg.io.same_grid import check_same_grid
 from cryojax_seg.io.volume import read_tomogram
@@ -142,7 +140,7 @@ def read_labels(
     with warnings.catch_warnings():
         # Masks rarely carry a voxel size; the one that matters is compared below.
         warnings.filterwarnings("ignore", message=".*voxel size", category=HeaderWarning)
-        drawn = read_imod if is_imod(path) else read_mesh_labels if is_mesh(path) else None
+        drawn = _reader_of_drawn(path)
         if drawn is not None:
             names = classes and label_names(tuple(classes))
             volume = Tomogram(drawn(path, tomogram, names, thickness))
@@ -176,6 +174,19 @@ def read_labels(
     result = annotate(values, ignore, mask, name)
     _warn_if_unlikely(result, ignore, name)
     return result
+
+
+def _reader_of_drawn(path: PathLike) -> Callable[..., np.ndarray] | None:
+    """Return the reader of an IMOD model or a mesh; these load SciPy, which takes seconds."""
+    if is_imod(path):
+        from cryojax_seg.io.imod_labels import read_imod
+
+        return read_imod
+    if is_mesh(path):
+        from cryojax_seg.io.mesh_labels import read_mesh_labels
+
+        return read_mesh_labels
+    return None
 
 
 def stored_ignore(ignore: int | None, dtype: np.dtype) -> int | None:

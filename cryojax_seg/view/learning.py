@@ -9,14 +9,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from cryojax_seg.view.following import Following
-from cryojax_seg.view.methods import Method, Methods, VoteMethod, chosen, methods_from
+from cryojax_seg.view.forecast import Forecast
+from cryojax_seg.view.methods import Methods, VoteMethod, chosen, methods_from
 from cryojax_seg.view.painting import Plane
-from cryojax_seg.view.predictions import Predictions, predictable_axes
+from cryojax_seg.view.predictions import Predictions
 from cryojax_seg.view.session import Message, Send, Session
-from cryojax_seg.view.suggestions import calibration_of
 
 if TYPE_CHECKING:
     from cryojax_seg.core import Segmenter
@@ -43,6 +40,7 @@ class Learner:
     Raises:
         FileError: if there is no such model.
 
+    >>> import numpy as np
     >>> from cryojax_seg.core import Tomogram
     >>> from cryojax_seg.view.painting import Painting
     >>> tomogram = Tomogram(np.zeros((4, 5, 6), np.float32), voxel_size=(10.0, 10.0, 10.0))
@@ -63,13 +61,11 @@ class Learner:
         # The names of the others are found by the thread, since that loads JAX.
         self._methods: Methods = {"vote": VoteMethod} if start == "vote" else methods_from(start)
         self._name = next(iter(self._methods))
-        self._method: Method | None = None
+        self._forecast: Forecast | None = None  # of the method, once that is built
         self._predictions = Predictions()
-        self._following: Following | None = None
         self._looked: list[Plane] = [(a, n // 2) for a, n in enumerate(session.shape)]
         self._asked: list[Send] = []  # pages that wait for suggestions
         self._painted: dict[Plane, None] = {}  # slices in the order in which they were painted
-        self._calibration: Any = None
         painting = session.painting
         self._wanted = int(painting is not None and bool(painting.annotated()))
         self._learned = 0
@@ -92,7 +88,7 @@ class Learner:
     @property
     def segmenter(self) -> Any:
         """Return what has been learned by now; None before."""
-        return None if self._method is None else self._method.segmenter
+        return None if self._forecast is None else self._forecast.method.segmenter
 
     def state(self) -> Message:
         """Return what a page shows of the learning."""
@@ -111,8 +107,10 @@ class Learner:
         """Return whether strokes are to be learned from, or slices to be predicted."""
         if self._closed:
             return False
-        waits = self._method is None or self._wanted != self._learned or self._working
-        return waits or (self.segmenter is not None and self._next() is not None)
+        forecast = self._forecast
+        if forecast is None or self._wanted != self._learned or self._working:
+            return True
+        return forecast.next(self._looked) is not None
 
     def close(self) -> None:
         """End the thread, after what it computes at the moment."""
@@ -151,7 +149,7 @@ class Learner:
             if not isinstance(name, str) or name not in self._methods:
                 raise ValueError(f"known methods are {', '.join(self._methods)}")
             with self._changed:
-                self._name, self._method = name, None
+                self._name, self._forecast = name, None
                 self._wanted += 1
                 self._changed.notify_all()
             self._tell(f"The method {name} begins", "")
@@ -161,9 +159,10 @@ class Learner:
                 self._changed.notify_all()
             self._tell()
         elif action == "save":
-            if self._save is None or self._method is None or self.segmenter is None:
+            forecast = self._forecast
+            if self._save is None or forecast is None or forecast.method.segmenter is None:
                 raise ValueError("there is no model to save yet; paint some strokes first")
-            where = self._save(*self._method.model())
+            where = self._save(*forecast.method.model())
             send({"type": "told", "text": f"The model is in {where}"}, None)
         else:
             raise ValueError("learning can be paused, resumed and saved, and get another method")
@@ -211,29 +210,26 @@ class Learner:
         self._tell()
         self._build()
 
-    def _build(self) -> Method | None:
-        """Return the method that is chosen; None if it cannot be had, which the pages are told."""
-        if self._method is None:
+    def _build(self) -> Forecast | None:
+        """Return the forecast of the method that is chosen; None if it cannot be had.
+
+        Then the pages are told why.
+        """
+        if self._forecast is None:
             name = self._name
             try:
                 method = self._methods[name](self._session)
             except (ValueError, OSError) as problem:
                 self._tell(str(problem), "")
                 return None
+            forecast = Forecast(self._session, method, self._predictions)
             with self._changed:
                 if name != self._name:  # another one was chosen meanwhile
                     return None
-                self._method = method
-            self._forget()
+                self._forecast = forecast
             if method.segmenter is not None:
                 self._tell(f"{name} predicts as it was trained; paint where it is wrong", "")
-        return self._method
-
-    def _forget(self) -> None:
-        """Forget the predictions of what was learned before."""
-        stride = 1 if self.segmenter is None else self.segmenter.stride
-        voxel_nm = [size / 10 for size in self._session.tomogram.require_voxel_size()]
-        self._following = Following(self._predictions, self._session.shape, tuple(voxel_nm), stride)
+        return self._forecast
 
     def _wait(self) -> bool:
         """Return once there is something to learn or to predict; False at the end."""
@@ -243,108 +239,58 @@ class Learner:
             return self._working
 
     def _due(self) -> bool:
+        forecast = self._forecast
         if self._wanted != self._learned:
             return True
-        if self.segmenter is None:
+        if forecast is None or forecast.method.segmenter is None:
             return False
-        return bool(self._asked) or bool(self._missing()) or self._next() is not None
-
-    def _missing(self) -> list[Plane]:
-        """Return the slices that are looked at and have no prediction."""
-        axes = predictable_axes(self._session.tomogram.density)
-        return [p for p in self._looked if p[0] in axes and p not in self._predictions]
-
-    def _next(self) -> int | None:
-        """Return the slab that is predicted next."""
-        middle = next((i for a, i in self._looked if a == 0), 0)
-        return None if self._following is None else self._following.next(middle)
+        waits = bool(self._asked) or bool(forecast.missing(self._looked))
+        return waits or forecast.next(self._looked) is not None
 
     def _work(self) -> None:
         with self._changed:
-            wanted = self._wanted
+            wanted, forecast = self._wanted, self._forecast
         if wanted != self._learned:
             self._learned = wanted
             self._learn()
-        elif missing := self._missing():
-            self._predict(missing[0])
+        elif forecast is None:
+            return
+        elif missing := forecast.missing(self._looked):
+            forecast.predict(missing[0])
             told = [missing[0][1]] if missing[0][0] == 0 else []
             self._session.tell({"type": "predicted", "slices": told})
-        elif self._asked:
-            self._rank()
-        else:
-            self._follow(self._next())
-
-    def _follow(self, start: int | None) -> None:
-        if start is not None and self._following is not None:
-            slices = self._following.follow(
-                self.segmenter,
-                self._session.volume(),
-                start,
-                self._calibration,
-                self._session.wedge,
-            )
-            self._session.tell({"type": "predicted", "slices": slices})
-
-    def _rank(self) -> None:
-        """Compare slices and boxes all over the volume, one slab at a time before that."""
-        painting, following = self._session.painting, self._following
-        if painting is None or following is None:
-            return
-        if (start := following.candidate()) is not None:
-            self._follow(start)
-            return
-        slices = painting.slices()
-        message = {
-            "type": "suggestions",
-            "items": following.slices(painting.annotated()),
-            "boxes": following.boxes(slices),
-        }
-        with self._changed:
-            pages, self._asked = self._asked, []
-        for send in pages:
-            send(message, None)
+        elif self._asked and forecast.candidate() is None:
+            with self._changed:
+                pages, self._asked = self._asked, []
+            for send in pages:
+                send(forecast.suggestions(), None)
+        else:  # one slab at a time, since somebody may paint meanwhile
+            start = forecast.candidate() if self._asked else forecast.next(self._looked)
+            if start is not None:
+                self._session.tell({"type": "predicted", "slices": forecast.follow(start)})
 
     def _learn(self) -> None:
         began = time.monotonic()
-        method, painting = self._build(), self._session.painting
-        if method is None or painting is None:
+        forecast, painting = self._build(), self._session.painting
+        if forecast is None or painting is None:
             return
         with self._changed:
             order = list(self._painted)
         try:
-            text = method.learn(chosen(painting, order), self._session.classes)
+            text = forecast.method.learn(chosen(painting, order), self._session.classes)
         except ValueError as problem:
             self._tell(str(problem))
             return
-        looked = [
-            plane
-            for plane in self._looked
-            if plane[0] in predictable_axes(self._session.tomogram.density)
-        ]
-        self._forget()
+        looked = forecast.predictable(self._looked)
+        forecast.forget()
         for number, plane in enumerate(looked):
-            self._predict(plane)
+            forecast.predict(plane)
             if number == 0:  # what is painted on, before the planes across it
-                self._predictions.keep_only(set(looked))
+                forecast.keep_only(looked)
                 self._session.tell({"type": "predicted", "slices": None})
         self._session.tell({"type": "predicted", "slices": []})
         self._tell(f"{text} in {time.monotonic() - began:.1f} s")
         with self._changed:
             if self._closed or self._wanted != self._learned:
                 return
-        held = method.held_out()
-        self._calibration = calibration_of(held)
-        found = None if held is None else held.dice()
-        if found is None:
-            self._tell(dice="There is too little annotation for a score")
-            return
-        value, interval = found
-        limits = "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
-        self._tell(dice=f"Dice {value:.2f}{limits} on held-out annotation")
-
-    def _predict(self, plane: Plane) -> None:
-        from cryojax_seg.core import labels
-
-        assert self._method is not None
-        logits = self._method.logits(plane)
-        self._predictions.put(plane, np.asarray(labels(logits[None]))[0].astype(np.uint8))
+        self._tell(dice=forecast.score())

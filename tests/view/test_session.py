@@ -1,5 +1,8 @@
 """A session answers every message, and a wrong one with a line of text."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -149,3 +152,12 @@ def test_a_prediction_can_be_copied(session):
     page = Page(session)
     assert "no prediction yet" in page("paste", axis=0, index=1)[0][0]["text"]
     assert page("paste", axis=0, index=0)[0][0]["counts"] == [0, 480]
+
+
+def test_a_page_is_there_without_slow_libraries():
+    """They take seconds to load, and nothing needs them before the first stroke."""
+    pytest.importorskip("uvicorn")
+    code = "import sys; from cryojax_seg import view; view.annotation_session, view.serving; "
+    code += "print({'jax', 'scipy', 'skimage', 'matplotlib'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "set()\n"
