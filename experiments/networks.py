@@ -87,13 +87,17 @@ class Trained:
     cpu_seconds: float
     commit: str
 
-    def predict(self, case: Case) -> np.ndarray:
-        """Return the probability of membrane, with the statistics of this volume."""
+    def logits(self, case: Case) -> np.ndarray:
+        """Return the logit of membrane, ``(z, y, x, 1)``, with the statistics of this volume."""
         net = self.network
         if isinstance(net, segmenters.WedgeConditioned):
             net = net.with_wedge(case.conditions.wedge)
         fitted = segmenters.fit_normalization(net, case.volume)
-        return np.asarray(core.probabilities(core.apply(fitted, case.volume)))[..., 0]
+        return np.asarray(core.apply(fitted, case.volume))
+
+    def predict(self, case: Case) -> np.ndarray:
+        """Return the probability of membrane."""
+        return np.asarray(core.probabilities(self.logits(case)))[..., 0]
 
 
 def untrained(seed: int, examples: Sequence[training.Example], width: int = 16) -> core.Segmenter:
