@@ -18,6 +18,7 @@ from cryojax_seg.training.example import Example
 SHARE = 0.04  # of the training time is spent on validation; with compilation about 0.05
 _STEP = 3.0  # a training step, forwards and backwards, costs as much as so many forward passes
 _PROBES = 8  # patches on which statistics are measured, as many as for the network that is kept
+_MEASURING = 0.5  # of the voxels of a validation may go into statistics of normalisation
 _FEWEST = 4  # tiles that a limit too low for all the annotation allows, if they are not too small
 
 
@@ -67,18 +68,27 @@ def scores(
         patch: edge of the patches of training, in voxels.
         seed: seed of the tiles that are drawn.
         voxels: number of voxels that may be computed. If all the annotation takes more, some tiles
-            of it are drawn: at least one, and those that add a class first.
+            of it are drawn: at least one, and those that add a class first. If statistics of all
+            examples would take more than half, so are the examples.
         interrupted: function that is called before every tile; True ends the validation.
 
     Returns:
         the scores; None if it was interrupted.
     """
-    fitted = [
-        fit_normalization(segmenter, e.measured, patch=patch, count=_PROBES, seed=seed)
-        for e in examples
-    ]
-    if any(one is not segmenter for one in fitted):
-        voxels -= len(examples) * _PROBES * patch**3
+
+    def fit(example: Example) -> Segmenter:
+        volume = example.measured
+        return fit_normalization(segmenter, volume, patch=patch, count=_PROBES, seed=seed)
+
+    drawn = [examples[i] for i in _drawn(examples, seed)]
+    fitted = [fit(drawn[0])]
+    if fitted[0] is segmenter:  # nothing has to be measured
+        fitted = [segmenter] * len(examples)
+    else:
+        cost = _PROBES * patch**3
+        most = int(max(1, min(_MEASURING * voxels / cost, len(examples))))
+        examples, voxels = drawn[:most], voxels - most * cost
+        fitted += [fit(e) for e in examples[1:]]
     stride = segmenter.stride
     context = min(fitted[0].halo, max(patch // 4, 1))
     context = -(-context // stride) * stride
@@ -138,8 +148,9 @@ def _chosen(
     most = max(1, int(min(voxels / math.prod(cut.padded), len(tiles))))
     if most == len(tiles):
         return tiles
-    order = np.random.default_rng(seed).permutation(len(tiles))
-    return _with_classes_first([tiles[i] for i in order], examples)[:most]
+    order = np.random.default_rng(seed).permutation(len(tiles)).tolist()
+    held = [_classes(examples[n], _where(tile)) for n, tile in tiles]
+    return [tiles[i] for i in _new_classes_first(order, held)[:most]]
 
 
 def _where(tile: Tiling) -> tuple[slice, ...]:
@@ -189,15 +200,26 @@ def _divided(
     return found
 
 
-def _with_classes_first(
-    tiles: Sequence[tuple[int, Tiling]], examples: Sequence[Example]
-) -> list[tuple[int, Tiling]]:
-    """Order the tiles so that the first few have as many classes as there are."""
+def _drawn(examples: Sequence[Example], seed: int) -> list[int]:
+    """Return the numbers of the examples in random order, those that add a class first."""
+    order = np.random.default_rng(seed).permutation(len(examples)).tolist()
+    return _new_classes_first(order, [_classes(e, (slice(None),) * 3) for e in examples])
+
+
+def _classes(example: Example, where: tuple[slice, ...]) -> set[int]:
+    """Return the labels, without background, that are annotated in a part of an example."""
+    return set(np.unique(example.labels[where][example.weights[where] > 0]).tolist()) - {0}
+
+
+def _new_classes_first(order: Sequence[int], held: Sequence[set[int]]) -> list[int]:
+    """Order numbers so that the first few of them hold as many classes as there are.
+
+    >>> _new_classes_first([2, 1, 0], [{1}, set(), {2}])
+    [2, 0, 1]
+    """
     seen: set[int] = set()
     first, rest = [], []
-    for number, tile in tiles:
-        example, where = examples[number], _where(tile)
-        found = set(np.unique(example.labels[where][example.weights[where] > 0]).tolist()) - {0}
-        (first if found - seen else rest).append((number, tile))
-        seen |= found
+    for number in order:
+        (first if held[number] - seen else rest).append(number)
+        seen |= held[number]
     return first + rest

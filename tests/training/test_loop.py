@@ -219,6 +219,31 @@ def test_drawn_tiles_have_every_class():
         assert found == {0, 1, 2}
 
 
+def test_statistics_of_many_tomograms_leave_most_of_a_validation_to_its_tiles(monkeypatch):
+    """Those of all twelve would have left a single tile, whose score is a matter of luck."""
+    rng = np.random.default_rng(0)
+    examples = []
+    for number in range(12):
+        labels = np.zeros((32, 32, 32), np.int32)
+        labels[:, 8:16] = 1 + (number == 11)
+        volume = rng.normal(size=labels.shape).astype(np.float32)
+        examples.append(Example(volume, labels))
+    net = UNet(2, 1, "space_to_depth", classes=("a", "b", "c"), rngs=nnx.Rngs(0))
+    fitted, tiles = [], []
+    fit, run = validate.fit_normalization, tiling._run
+    monkeypatch.setattr(
+        validate, "fit_normalization", lambda n, v, **kw: fitted.append(v) or fit(n, v, **kw)
+    )
+    monkeypatch.setattr(
+        tiling, "_run", lambda s, b, *rest: tiles.append(b.shape) or run(s, b, *rest)
+    )
+    voxels = 64 * 16**3
+    assert validate.scores(net, examples, 16, 0, voxels) is not None
+    held = {id(v) for v in fitted}
+    assert len(held) == 4 and id(examples[11].measured) in held  # the only one with class c
+    assert 4 <= len(tiles) and sum(map(math.prod, tiles)) <= voxels / 2
+
+
 def test_one_line_learns_the_threshold_alone():
     given = worker.example()
     result = train(
