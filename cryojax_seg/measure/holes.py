@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cryojax_seg.core.plain import Shape
-from cryojax_seg.measure.slabs import FACES, KEPT, Part, Read, Seam, depth_of, labelled, slabs
+from cryojax_seg.measure.runs import lines_at_faces, runs_of
+from cryojax_seg.measure.slabs import FACES, KEPT, Part, Read, Seam, depth_of, slabs
 
 
 def with_filled_holes(
@@ -33,24 +34,21 @@ def with_filled_holes(
     touched = [np.zeros((1, len(most) + 1), bool)]  # which labels each piece touches
     closed = [np.zeros(1, bool)]  # which pieces may be a hole, or a part of one
     voxels: list[tuple[np.ndarray, np.ndarray] | None] = []  # of pieces that may be a hole
-    left = KEPT // 4
+    left = KEPT
     for z in ranges:
         start, stop = max(z.start - 1, 0), min(z.stop + 1, shape[0])
         near = np.ascontiguousarray(volume(slice(start, stop)))
-        numbers, count = labelled(near[z.start - start : z.stop - start] == 0, FACES)
-        size = np.bincount(numbers.ravel(), minlength=count + 1)
-        faces = [numbers[:, 0], numbers[:, -1], numbers[:, :, 0], numbers[:, :, -1]]
-        faces += [numbers[0]] * (z.start == 0) + [numbers[-1]] * (z.stop == shape[0])
-        maybe = size <= largest
+        runs = runs_of(near[z.start - start : z.stop - start] == 0, FACES)
+        maybe = runs.sizes <= largest
         maybe[0] = False
-        for face in faces:
-            maybe[np.unique(face)] = False
-        index = np.flatnonzero(maybe[numbers]) if maybe.any() else np.zeros(0, np.int64)
-        own, beside = numbers.ravel()[index], np.zeros((count + 1, len(most) + 1), bool)
+        for touching in lines_at_faces(runs, (z.start == 0, z.stop == shape[0])):
+            maybe[runs.piece[touching]] = False
+        index, own = runs.voxels(maybe)
+        beside = np.zeros((runs.count + 1, len(most) + 1), bool)
         for label, number in _neighbours(near, index, own, z.start - start):
             beside[number, label] = True
-        seam.add(numbers, count)
-        sizes.append(size[1:])
+        seam.add(runs)
+        sizes.append(runs.sizes[1:])
         touched.append(beside[1:])
         closed.append(maybe[1:])
         left -= index.size
@@ -68,7 +66,7 @@ def with_filled_holes(
             continue
         block = np.array(volume(z), order="C")
         if held is None:
-            filled = table[labelled(block == 0, FACES)[0]]
+            filled = runs_of(block == 0, FACES).painted(table)
             yield z, np.where(filled > 0, filled, block).astype(block.dtype)
             continue
         index, own = held

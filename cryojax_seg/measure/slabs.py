@@ -3,7 +3,8 @@
 Every slab of z sections is labelled by itself. The objects that touch across its faces are joined
 by the connected components of a graph, and a second pass labels each slab again and gives every
 voxel the number of its object. Memory holds one slab, 16 bytes for each piece of an object in a
-slab, and at most 64 MB of what the first pass found, so that most slabs need not be labelled again.
+slab, and at most 64 MB of the runs that the first pass found, so that most slabs need not be
+labelled again.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
 from cryojax_seg.core.plain import Shape
+from cryojax_seg.measure.runs import Runs, runs_of
 
 Read = Callable[[slice], np.ndarray]  # the z sections of a volume ``(z, y, x)``, in memory
 Part = tuple[slice, np.ndarray]  # z sections and their new values
@@ -22,7 +24,7 @@ Part = tuple[slice, np.ndarray]  # z sections and their new values
 EVERY = np.ones((3, 3, 3), bool)  # 26 neighbours
 FACES = np.asarray(ndimage.generate_binary_structure(3, 1), bool)  # 6 neighbours
 VOXELS = 2**23  # in a slab
-KEPT = 2**24  # voxels whose piece is remembered, in 4 bytes each
+KEPT = 2**22  # runs that are remembered, about, in 20 bytes each
 
 
 def depth_of(shape: Shape, voxels: int = VOXELS) -> int:
@@ -80,13 +82,10 @@ class Components:
             table = values[slab.table]
             if not everywhere and not table.any():
                 continue
-            inside = self._mask(slab.z)
-            if not slab.kept:
-                yield slab.z, table[labelled(inside, self._structure)[0]]
-                continue
-            found = np.zeros(inside.shape, table.dtype)
-            found[inside] = table[slab.pieces]
-            yield slab.z, found
+            runs = slab.runs
+            if runs is None:
+                runs = runs_of(self._mask(slab.z), self._structure)
+            yield slab.z, runs.painted(table)
 
 
 class _Slab(NamedTuple):
@@ -95,14 +94,12 @@ class _Slab(NamedTuple):
     Attributes:
         z: its sections.
         table: number of the component of each piece in the slab.
-        pieces: number of the piece of each voxel of the mask, in the order of the voxels.
-        kept: whether `pieces` are known, or have to be found again.
+        runs: its runs; None if they have to be found again.
     """
 
     z: slice
     table: np.ndarray
-    pieces: np.ndarray
-    kept: bool
+    runs: Runs | None
 
 
 def components(
@@ -121,23 +118,20 @@ def components(
     >>> found.sizes.tolist(), [numbers[0, 0].tolist() for _, numbers in found.slabs()][2]
     ([0, 4, 2], [1, 0, 2, 2])
     """
-    pieces: list[np.ndarray] = []
     sizes: list[np.ndarray] = [np.zeros(1, np.int64)]
     seam = Seam(structure)
-    ranges, kept, left = list(slabs(shape[0], depth or depth_of(shape))), [], KEPT
+    ranges, left = list(slabs(shape[0], depth or depth_of(shape))), KEPT
+    kept: list[Runs | None] = []
     for z in ranges:
-        inside = mask(z)
-        numbers, count = labelled(inside, structure)
-        own = numbers[inside]
-        sizes.append(np.bincount(own, minlength=count + 1)[1:])
-        seam.add(numbers, count)
-        left -= own.size
-        pieces.append(own if left >= 0 else np.zeros(0, np.int32))
-        kept.append(left >= 0)
+        runs = runs_of(mask(z), structure)
+        sizes.append(runs.sizes[1:])
+        seam.add(runs)
+        left -= runs.start.size
+        kept.append(runs if left >= 0 else None)
     number = seam.united()
     voxels = np.bincount(number, np.concatenate(sizes)).astype(np.int64)
-    tables = zip(ranges, seam.tables(number), pieces, kept, strict=True)
-    return Components(voxels, mask, structure, tuple(_Slab(*one) for one in tables))
+    found = tuple(map(_Slab, ranges, seam.tables(number), kept))
+    return Components(voxels, mask, structure, found)
 
 
 class Seam:
@@ -151,13 +145,13 @@ class Seam:
         self.counts = [0]
         self.joined: list[np.ndarray] = [np.zeros((2, 0), np.int64)]
 
-    def add(self, numbers: np.ndarray, count: int) -> None:
-        """Add the numbers of so many pieces of the next slab."""
+    def add(self, runs: Runs) -> None:
+        """Add the pieces of the next slab."""
         if len(self.counts) > 1:
-            pairs = _touching(self.former, numbers[0], self.structure)
+            pairs = _touching(self.former, runs.section(0), self.structure)
             self.joined.append(pairs + [[self.counts[-2]], [self.counts[-1]]])
-        self.former = numbers[-1].copy()
-        self.counts.append(self.counts[-1] + count)
+        self.former = runs.section(runs.shape[0] - 1)
+        self.counts.append(self.counts[-1] + runs.count)
 
     def united(self) -> np.ndarray:
         """Return the number of the object of each piece; 0 for the number 0."""
@@ -236,13 +230,13 @@ class Objects:
     def slabs(self) -> Iterator[Part]:
         """Yield the z sections of each slab and the number of the object of every voxel, int32."""
         for parts in zip(*(found.slabs() for found in self.classes.values()), strict=True):
-            numbers = np.zeros(parts[0][1].shape, np.int32)
-            before = 0
-            for (_, own), count in zip(parts, self.counts.values(), strict=True):
-                inside = own > 0
-                numbers[inside] = own[inside] + before
+            (z, numbers), *others = parts
+            before, *counts = self.counts.values()
+            numbers = numbers.copy() if others else numbers
+            for (_, own), count in zip(others, counts, strict=True):
+                np.add(own, before, out=numbers, where=own > 0)
                 before += count
-            yield parts[0][0], numbers
+            yield z, numbers
 
 
 def objects(volume: Read, shape: Shape, values: Sequence[int], depth: int | None = None) -> Objects:
