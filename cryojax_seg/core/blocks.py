@@ -33,8 +33,15 @@ def mirror(start: int, stop: int, size: int) -> np.ndarray:
     return np.where(index < size, index, 2 * size - 1 - index)
 
 
-def read(volume: Readable, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
-    """Read a float32 block, mirrored where it extends beyond the volume.
+def read(
+    volume: Readable, start: Sequence[int], stop: Sequence[int], dtype: Any = np.float32
+) -> np.ndarray:
+    """Read a block, mirrored where it extends beyond the volume.
+
+    Args:
+        volume: ``(z, y, x)``, or an array of any other number of axes.
+        start, stop: the first voxel of the block and the one after its last.
+        dtype: of the block; None for that of the volume.
 
     >>> read(np.arange(3.0).reshape(1, 1, 3), (0, 0, -2), (1, 1, 5)).tolist()
     [[[1.0, 0.0, 0.0, 1.0, 2.0, 2.0, 1.0]]]
@@ -42,7 +49,7 @@ def read(volume: Readable, start: Sequence[int], stop: Sequence[int]) -> np.ndar
     indices = [mirror(a, b, n) for a, b, n in zip(start, stop, volume.shape, strict=True)]
     lows = [int(index.min()) for index in indices]
     within = tuple(slice(low, int(i.max()) + 1) for low, i in zip(lows, indices, strict=True))
-    block = np.asarray(volume[within], np.float32)
+    block = np.asarray(volume[within], dtype)
     for axis, (index, low) in enumerate(zip(indices, lows, strict=True)):
         if index.size != block.shape[axis] or index[0] != low:
             block = np.take(block, index - low, axis)

@@ -34,6 +34,28 @@ class ObjectBox(NamedTuple):
     probability: np.ndarray | None
 
 
+class CutMask:
+    """Cuts parts of the mask of an object out of an instance map whenever they are asked for.
+
+    Args:
+        numbers: the box around the object in the map, ``(z, y, x)``.
+        number: of the object in the map.
+
+    >>> mask = CutMask(np.array([[[0, 7, 7, 3]]]), 7)
+    >>> mask.shape, mask[:, :, 2:].tolist(), int(np.asarray(mask).sum())
+    ((1, 1, 4), [[[True, False]]], 2)
+    """
+
+    def __init__(self, numbers: InstanceArray, number: int):
+        self._numbers, self._number, self.shape = numbers, number, numbers.shape
+
+    def __getitem__(self, part: tuple[slice, ...]) -> np.ndarray:
+        return np.asarray(self._numbers[part]) == self._number
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:, :, :]
+
+
 class ObjectBoxes(Sequence[ObjectBox]):
     """Cuts the objects of an instance map out one by one, in boxes with a margin of 16 voxels.
 
@@ -86,6 +108,11 @@ class ObjectBoxes(Sequence[ObjectBox]):
             near = np.where(around & ~others, own, np.float32(0))
         z, y, x = (part.start for part in box)
         return ObjectBox(self._names[index], (z, y, x), mask, near)
+
+    def cut(self, index: int) -> tuple[tuple[int, ...], CutMask]:
+        """Return the first voxel of the box of an object, and its mask to read parts of."""
+        number, box = self._places[index]
+        return tuple(part.start for part in box), CutMask(self.numbers[box], number)
 
     def renamed(self) -> InstanceArray:
         """Return the map with the numbers that the objects have here."""

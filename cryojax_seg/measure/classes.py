@@ -7,7 +7,7 @@ the size of the tomogram.
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from cryojax_seg.errors import ParameterError
 from cryojax_seg.measure.apposition import apposition
 from cryojax_seg.measure.boxes import ObjectBoxes
 from cryojax_seg.measure.complexes import measure_complexes
+from cryojax_seg.measure.errors import SizeErrors
 from cryojax_seg.measure.filaments import measure_filaments
 from cryojax_seg.measure.known_errors import (
     MEMBRANE,
@@ -43,7 +44,7 @@ from cryojax_seg.measure.tracing import TracingLimits
 
 _LEAST_GIB = 1.0
 _OTHERS_GIB = 0.4  # of the program and its libraries
-_PER_VOXEL = 100  # bytes of a tile that is divided
+_PER_VOXEL = 45  # bytes of a tile that is divided
 
 _log = logging.getLogger("cryojax_seg.measure")
 
@@ -155,8 +156,9 @@ def _measured(
 
     sheet = None
     if one.kind == "membrane":
-        found, sheet = _membranes(scene, numbers, one.probability, rim, step)
-        summary = membrane_summary(found, None if one.probability is None else MEMBRANE)
+        errors = None if one.probability is None else MEMBRANE
+        found, sheet = _membranes(scene, numbers, errors, rim, step)
+        summary = membrane_summary(found, errors)
         rows, totals = [_plain_row(row) for row in found], _fields(summary)
     elif one.kind == "organelle":
         found, summary = measure_organelles(numbers, scene.voxel_size, one.probability, step)
@@ -174,14 +176,18 @@ def _measured(
 
 
 def _membranes(
-    scene: Scene, numbers: np.ndarray, probability: Any, rim: Rim, step: Callable[[int, int], None]
+    scene: Scene,
+    numbers: np.ndarray,
+    errors: Mapping[str, SizeErrors] | None,
+    rim: Rim,
+    step: Callable[[int, int], None],
 ) -> tuple[list[MembraneRow], Sheet | None]:
     """Return the rows of membranes without their sheets, and the joined sheet if it is needed."""
     several = sum(one.kind == "membrane" for one in scene.classes) > 1
-    boxes = ObjectBoxes(numbers, probability)
+    boxes = ObjectBoxes(numbers)
     rows, sheets = [], []
     for done, box in enumerate(boxes, 1):
-        row = membrane_row(box, scene.voxel_nm, rim)
+        row = membrane_row(box, scene.voxel_nm, rim, errors)
         if several:
             sheets.append(row.sheet)
         rows.append(dataclasses.replace(row, sheet=NO_SHEET))

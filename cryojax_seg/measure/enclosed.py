@@ -1,5 +1,6 @@
 """Finds the space that a membrane encloses."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ from jaxtyping import Bool
 from scipy import ndimage
 
 from cryojax_seg.measure.thickness import MaskArray
+from cryojax_seg.measure.windows import extent
 
 _FACES = ndimage.generate_binary_structure(3, 1)
 
@@ -47,14 +49,18 @@ def lumen(mask: MaskArray, gap: float | int = 0.0, minimum_share: float | int = 
     (True, False, True)
     """
     mask = np.asarray(mask)
-    if not mask.any():
-        return Lumen(np.zeros(mask.shape, bool), False)
+    result = np.zeros(mask.shape, bool)
+    box = extent(mask, math.ceil(gap) + 1)  # what lies further out is not enclosed
+    inner = mask[box]
+    if not inner.size:
+        return Lumen(result, False)
     flat = _FACES.copy()
     flat[[0, 2]] = False
-    whole = _enclosed(mask, _FACES, (0, 1, 2))
-    slices = _bridged(mask, flat, gap) if gap else _enclosed(mask, flat, (1, 2))
+    whole = _enclosed(inner, _FACES, (0, 1, 2))
+    slices = _bridged(inner, flat, gap) if gap else _enclosed(inner, flat, (1, 2))
     closed = bool(np.count_nonzero(whole) > minimum_share * np.count_nonzero(slices))
-    return Lumen(whole if closed else slices, closed)
+    result[box] = whole if closed else slices
+    return Lumen(result, closed)
 
 
 def _enclosed(mask: np.ndarray, structure: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

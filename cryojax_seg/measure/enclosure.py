@@ -5,10 +5,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from cryojax_seg.measure.boxes import CutMask
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.enclosed import lumen
 from cryojax_seg.measure.kinds import Kind
 from cryojax_seg.measure.thickness import MaskArray, Spacing
+from cryojax_seg.measure.windows import extent
 
 Side = Literal["inside", "across", "outside"]
 _MOST, _LEAST = 0.9, 0.1  # shares of an object at which it is no longer across
@@ -21,11 +23,11 @@ class Body(NamedTuple):
 
     Attributes:
         start: index of the first voxel of the box, zyx.
-        mask: bool ``(z, y, x)``, the voxels.
+        mask: bool ``(z, y, x)``, the voxels; an array, or what reads parts of one.
     """
 
     start: tuple[int, ...]
-    mask: MaskArray
+    mask: MaskArray | CutMask
 
 
 class Enclosure(NamedTuple):
@@ -74,7 +76,7 @@ def enclosures(
     """
     sizes, boxes = [], []
     for one in objects:
-        sizes.append(int(np.count_nonzero(one.mask)))
+        sizes.append(int(np.count_nonzero(np.asarray(one.mask))))
         boxes.append((one.start, one.mask.shape))
     low = np.array([start for start, _ in boxes]).reshape(-1, 3)
     high = low + np.array([shape for _, shape in boxes]).reshape(-1, 3)
@@ -87,9 +89,10 @@ def enclosures(
         near = [i for i in np.flatnonzero(overlap).tolist() if i != own and sizes[i]]
         if not near:
             continue
-        space = _space(body.mask, gap)
+        mask = np.asarray(body.mask)
+        space = _space(mask, gap)
         if kind == "organelle":
-            space |= body.mask
+            space |= mask
         volumes[place] = int(np.count_nonzero(space))
         for i in near:
             if volumes[place] <= sizes[i]:
@@ -128,11 +131,14 @@ def _space(mask: np.ndarray, gap: float | int) -> np.ndarray:
     found = lumen(mask)
     if gap and not found.closed:
         found = lumen(mask, gap)
-    seen = ~mask
+    box = extent(mask)
+    inner, space = mask[box], found.mask
+    seen = ~inner
     for axis in range(3):
-        seen &= np.logical_or.accumulate(mask, axis)
-        seen &= np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis), axis)
-    return seen | found.mask
+        seen &= np.logical_or.accumulate(inner, axis)
+        seen &= np.flip(np.logical_or.accumulate(np.flip(inner, axis), axis), axis)
+    space[box] |= seen
+    return space
 
 
 def _order(one: Enclosure, volumes: Sequence[int]) -> tuple[bool, float]:

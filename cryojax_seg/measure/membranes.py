@@ -124,12 +124,14 @@ def measure_membranes(
     (1, True)
     """
     boxes, voxel_nm = boxes_to_measure(membranes, voxel_size_angstrom, probability)
+    known = errors if probability is not None else None
+    boxes = boxes.named(boxes.values())  # without probabilities, of which intervals need nothing
     rows = []
     for done, box in enumerate(boxes, 1):
-        rows.append(membrane_row(box, voxel_nm, rim, errors))
+        rows.append(membrane_row(box, voxel_nm, rim, known))
         if progress is not None:
             progress(done, len(boxes))
-    return rows, membrane_summary(rows, errors if probability is not None else None)
+    return rows, membrane_summary(rows, known)
 
 
 def membrane_summary(
@@ -154,16 +156,16 @@ def membrane_row(
     box: ObjectBox,
     voxel_nm: Nanometres,
     rim: Rim = "flat",
-    errors: Mapping[str, SizeErrors] = MEMBRANE,
+    errors: Mapping[str, SizeErrors] | None = None,
 ) -> MembraneRow:
-    """Measure one membrane as `measure_membranes` does."""
+    """Measure one membrane as `measure_membranes` does, with intervals if its errors are known."""
     sheet = membrane_sheet(box.mask, voxel_nm)
     inside = lumen(box.mask)
     thin, thickness, thick = np.quantile(sheet.thickness, (0.05, 0.5, 0.95)).tolist()
     at = np.unique(np.linspace(0, len(sheet.index) - 1, _POINTS).astype(int))  # spread evenly
     mean, gaussian = sheet_curvature(sheet, oriented_normals(sheet), at)
     weights = sheet.area_of_voxel[at]
-    found = place_and_size(box._replace(probability=None), voxel_nm)
+    found = place_and_size(box, voxel_nm)
     area = membrane_area(sheet, rim=rim)
     open_share = openness(sheet.edge_length, area)
     row = MembraneRow(
@@ -181,7 +183,7 @@ def membrane_row(
         closed=inside.closed,
         sheet=moved_sheet(sheet, box.start, voxel_nm),
     )
-    if box.probability is None:
+    if errors is None:
         return row
     return dataclasses.replace(
         row,

@@ -110,10 +110,10 @@ def sheet_curvature(
     # A quarter of the points, which are spread over the window and not the nearest of it.
     some = rng.permutation(count)[: max(count // 4, _MOST)]
     tree = KDTree(sheet.middle[some])
-    axes = np.argmin(np.abs(normal), axis=1)
-    first = np.cross(normal, np.eye(3, dtype=np.float32)[axes])
+    axes = np.argmin(np.abs(normal[at]), axis=1)
+    first = np.cross(normal[at], np.eye(3, dtype=np.float32)[axes])
     first /= np.linalg.norm(first, axis=1, keepdims=True)
-    second = np.cross(normal, first)
+    second = np.cross(normal[at], first)
     for begin in range(0, at.size, 20_000):
         places = slice(begin, min(begin + 20_000, at.size))
         part = at[places]
@@ -124,7 +124,7 @@ def sheet_curvature(
         near = some[np.minimum(np.asarray(near), some.size - 1)]
         place = sheet.middle[near] - sheet.middle[part][:, None]
         change = normal[near] - normal[part][:, None]
-        frame = np.stack([first[part], second[part]], 2)
+        frame = np.stack([first[places], second[places]], 2)
         u, v = place @ frame, change @ frame
         weighted = np.swapaxes(weight[:, :, None] * u, 1, 2)
         gram = weighted @ u

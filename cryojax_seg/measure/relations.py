@@ -90,8 +90,7 @@ def add_enclosures(found: Mapping[str, "MeasuredClass"]) -> None:
 
 
 def _body(boxes: ObjectBoxes, index: int) -> Body:
-    one = boxes[index]
-    return Body(one.start, one.mask)
+    return Body(*boxes.cut(index))
 
 
 class _Bodies(Sequence[Body]):

@@ -17,7 +17,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from skimage.segmentation import watershed
 
-from cryojax_seg.core.masks import depth_basins
+from cryojax_seg.core.masks import ascent_basins, distances_in_mask, nearest_outside
 from cryojax_seg.core.types import ProbabilityArray
 from cryojax_seg.measure.objects import InstanceArray, components, instances, merged
 from cryojax_seg.measure.thickness import MaskArray
@@ -114,10 +114,9 @@ def _separated(mask: np.ndarray, walls: np.ndarray, thickness: float) -> np.ndar
     rooms = lumens(walls)
     numbers = np.zeros(mask.shape, np.int32)
     if rooms.any():
-        found: Any = ndimage.distance_transform_edt(rooms == 0, return_indices=True)
-        away, nearest = found
-        near = mask & (np.asarray(away) <= _REACH * thickness)
-        numbers[near] = rooms[tuple(np.asarray(nearest)[:, near])]
+        nearest, own = nearest_outside(rooms == 0)[:, mask], np.stack(np.nonzero(mask))
+        near = ((nearest - own) ** 2).sum(0) <= (_REACH * thickness) ** 2
+        numbers[tuple(own[:, near])] = rooms[tuple(nearest[:, near])]
     rest = components(mask & (numbers == 0))
     sizes = np.bincount(rest.ravel())
     apart = sizes >= _OPEN * thickness**3
@@ -143,13 +142,14 @@ def lumens(mask: MaskArray) -> Int[np.ndarray, "_z _y _x"]:
     (True, False)
     """
     mask = np.asarray(mask)
-    padded = np.pad(~mask, 1, mode="edge")  # the space goes on beyond the faces
-    depth = np.asarray(ndimage.distance_transform_edt(padded), np.float32)[1:-1, 1:-1, 1:-1]
+    if not mask.any():
+        return np.zeros(mask.shape, np.int32)
+    depth = distances_in_mask(~mask)
     smooth = np.asarray(ndimage.gaussian_filter(depth, 1.0))
-    rooms = depth_basins(
-        smooth, ~mask, connectivity=1
-    )  # as most basins are merged, by faces will do
+    rooms = ascent_basins(smooth, ~mask)  # as most are merged, neighbours by faces will do
+    del smooth
     rooms = merged(rooms, depth, _NECK)
+    del depth
     walls, doors, cut = _sides(rooms)
     kept = (walls >= _CLOSED * (walls + doors)) & (cut <= _CUT * (walls + doors + cut))
     kept[0] = False
@@ -176,7 +176,9 @@ def _sides(rooms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _hull(mask: Bool[np.ndarray, "_z _y _x"]) -> float:
     """Return the volume of the convex hull of the voxels of a mask."""
-    edge = mask & ~np.asarray(ndimage.binary_erosion(mask), bool)
-    corners = np.indices((2, 2, 2)).reshape(3, 8).T
-    points = np.unique((np.argwhere(edge)[:, None] + corners).reshape(-1, 3), axis=0)
-    return float(ConvexHull(points).volume)
+    rows = mask.any(2)  # whose ends alone can be corners of the hull
+    first = mask.argmax(2)[rows]
+    last = mask.shape[2] - mask[:, :, ::-1].argmax(2)[rows]
+    z, y = np.nonzero(rows)
+    points = [np.stack([z + i, y + j, x], 1) for x in (first, last) for i in (0, 1) for j in (0, 1)]
+    return float(ConvexHull(np.concatenate(points)).volume)

@@ -18,9 +18,8 @@ import numpy as np
 from jaxtyping import Bool
 from scipy import special
 
-from cryojax_seg.core.blocks import mirror
 from cryojax_seg.measure.eigen import least_direction
-from cryojax_seg.measure.windows import FIRST, SECOND, Block, blocks, extent, windowed
+from cryojax_seg.measure.windows import FIRST, SECOND, best_size, blocks, windowed
 
 MaskArray = Bool[np.ndarray, "_z _y _x"]
 Spacing = tuple[float | int, float | int, float | int]
@@ -31,6 +30,7 @@ _CUTOFF = 4.0  # windows at which they are cut off
 _AVERAGE, _AVERAGE_CUTOFF = 2.0, 4.0  # windows over which q is averaged
 _BAND = 1.25  # windows
 _NOISE = 0.1  # of the slope of a digital sheet
+_SAME = 1.04  # by which the typical thickness differs between windows at most
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 _TRUST = 12  # power of Phi by which voxels near an edge count less in that average
 _X = np.linspace(5.0, -3.0, 4001)
@@ -116,15 +116,22 @@ def membrane_sheet(mask: MaskArray, voxel_size: Spacing = (1.0, 1.0, 1.0)) -> Sh
     if not mask.any():
         return NO_SHEET._replace(window=window, voxel_volume=volume)
     largest = 0.25 * float((size * mask.shape).max())
-    guess = _guess(mask, size) / math.sqrt(2)  # surely too thin
-    while window < largest and guess >= 2**0.25 * window / _PER_THICKNESS:
-        window *= math.sqrt(2)
-    while True:
-        index, normal, thickness, edge, middle = _measure(mask, size, window)
-        typical = float(np.median(thickness))
-        if window >= largest or typical < 2**0.25 * window / _PER_THICKNESS:
-            return Sheet(index, normal, thickness, edge, middle, window, volume)
-        window *= math.sqrt(2)
+    windows = [window]
+    while windows[-1] < largest:
+        windows.append(windows[-1] * math.sqrt(2))
+    enough = [_PER_THICKNESS**-1 * 2**0.25 * w for w in windows[:-1]] + [math.inf]
+    guess = _guess(mask, size)
+    start = at = next(i for i, most in enumerate(enough) if guess < most)
+    found = _measure(mask, size, windows[at])
+    while found.typical >= enough[at]:
+        at += 1
+        found = _measure(mask, size, windows[at])
+    while 0 < at <= start and found.typical < _SAME * enough[at - 1]:
+        narrower = _measure(mask, size, windows[at - 1])
+        if narrower.typical >= enough[at - 1]:
+            break
+        at, found = at - 1, narrower
+    return Sheet(*found, windows[at], volume)
 
 
 def _guess(mask: np.ndarray, size: np.ndarray) -> float:
@@ -135,15 +142,8 @@ def _guess(mask: np.ndarray, size: np.ndarray) -> float:
     return 2 * volume / max(area / 1.5, 1e-30)  # faces of any direction are 3/2 of their surface
 
 
-def _radius(size: np.ndarray, cutoff: float) -> np.ndarray:
-    return np.maximum(1, np.ceil(cutoff / size)).astype(int)
-
-
-def _blocks(mask: np.ndarray, radius: np.ndarray) -> Iterator[Block]:
-    """Yield blocks about as large as a mask of this shape needs, as programs are made per size."""
-    edge = max(part.stop - part.start for part in extent(mask))
-    widest = -(-edge // math.ceil(edge / 96))
-    return blocks(mask, radius.tolist(), 16 * math.ceil(widest / 16))
+def _radius(size: np.ndarray, cutoff: float) -> list[int]:
+    return np.maximum(1, np.ceil(cutoff / size)).astype(int).tolist()
 
 
 class _Slab(NamedTuple):
@@ -156,69 +156,72 @@ class _Slab(NamedTuple):
     across: np.ndarray
 
 
-def _measure(mask: np.ndarray, size: np.ndarray, window: float):
+class _Voxels(NamedTuple):
+    """Holds the fields of a `Sheet` that belong to its voxels."""
+
+    index: np.ndarray
+    normal: np.ndarray
+    thickness: np.ndarray
+    edge: np.ndarray
+    middle: np.ndarray
+
+    @property
+    def typical(self) -> float:
+        return float(np.median(self.thickness))
+
+
+def _measure(mask: np.ndarray, size: np.ndarray, window: float) -> _Voxels:
     """Return index, normal, thickness, edge and middle of the voxels of a mask."""
-    slabs = [_slab(block, size, window) for block in _blocks(mask, _radius(size, _CUTOFF * window))]
+    edge = best_size(mask, _radius(size, _CUTOFF * window))
+    slabs = _slabs(mask, size, window, edge)
     slab = _Slab(*(np.concatenate(parts) for parts in zip(*slabs, strict=True)))
     cover = special.ndtr(slab.inside)
     trust = cover**_TRUST
-    q = _averaged(mask, size, _AVERAGE * window, slab.index, trust * slab.share / cover, trust)
+    means = [
+        _averaged(mask, size, _AVERAGE * window, edge, slab.index, field)
+        for field in (trust * slab.share / cover, trust)
+    ]
+    q = means[0] / np.maximum(means[1], 1e-30)
     thickness = (window * np.interp(q, _Q, _T)).astype(np.float32)
     # Across a slab f is nearly a Gaussian of this variance, so the slope of log f tells the place.
     variance = window**2 + thickness**2 / 12
     step = np.clip(variance * (slab.across / slab.share), -thickness, thickness)
     middle = (slab.index * size + step[:, None] * slab.normal).astype(np.float32)
-    return slab.index, slab.normal, thickness, window * slab.inside, middle
+    return _Voxels(slab.index, slab.normal, thickness, window * slab.inside, middle)
 
 
-def _slab(block: Block, size: np.ndarray, window: float) -> _Slab:
-    """Return the slab model at the voxels of a block, without its surroundings."""
-    radius = _radius(size, _CUTOFF * window)
-    scale = window / size
-    own = np.zeros(block.values.shape, bool)
-    own[block.core] = block.values[block.core]
-    near = own[tuple(slice(r, n - r) for r, n in zip(radius, own.shape, strict=True))]
-    fields = windowed(block.values, scale.tolist(), radius.tolist(), ((0, 0, 0), *FIRST, *SECOND))
-    share, *slopes = fields[:, near]
-    normal, along, across = _normals(share, slopes, size)
-    slope = along * window / share  # always positive: what is noise must not look like an edge
-    slope = np.sqrt(np.maximum(slope * slope - _NOISE * _NOISE, 0))
-    inside = np.interp(slope, _MILLS, _X).astype(np.float32)
-    index = (np.argwhere(near) + block.start).astype(np.int32)
-    return _Slab(index, normal, share, inside, across)
+def _slabs(mask: np.ndarray, size: np.ndarray, window: float, edge: int) -> Iterator[_Slab]:
+    """Yield the slab model at the voxels of the mask in each block."""
+    radius, scale = _radius(size, _CUTOFF * window), (window / size).tolist()
+    for block in blocks(mask, radius, edge):
+        near = block.values[block.core]
+        fields = windowed(block.values, scale, radius, ((0, 0, 0), *FIRST, *SECOND))
+        share, *slopes = fields[(slice(None), *map(slice, near.shape))][:, near]
+        normal, along, across = _normals(share, slopes, size)
+        slope = along * window / share  # always positive: what is noise must not look like an edge
+        slope = np.sqrt(np.maximum(slope * slope - _NOISE * _NOISE, 0))
+        inside = np.interp(slope, _MILLS, _X).astype(np.float32)
+        index = (np.argwhere(near) + block.start).astype(np.int32)
+        yield _Slab(index, normal, share, inside, across)
 
 
 def _averaged(
-    mask: np.ndarray, size: np.ndarray, window: float, index: np.ndarray, *fields: np.ndarray
+    mask: np.ndarray, size: np.ndarray, window: float, edge: int, index: np.ndarray, field
 ) -> np.ndarray:
-    """Return the quotient of the means of two fields on the mask in a window around each voxel."""
-    flat = np.atleast_1d(np.ravel_multi_index(tuple(index.T), mask.shape))
-    order = np.argsort(flat, kind="stable")  # which is fast where most is in order
-    found = np.zeros(len(flat), np.float32)
+    """Return the mean of a field on the mask, 0 outside, in a window around each of its voxels."""
     radius = _radius(size, _AVERAGE_CUTOFF / _AVERAGE * window)
-    steps = np.array([mask.shape[1] * mask.shape[2], mask.shape[2], 1])
-    for block in _blocks(mask, radius):
-        places = [
-            step * mirror(int(a - r), int(a + n - r), whole)
-            for a, r, n, whole, step in zip(
-                block.start, radius, block.values.shape, mask.shape, steps, strict=True
+    values = np.zeros(mask.shape, np.float32)
+    values[tuple(index.T)] = field
+    found = []
+    for block in blocks(mask, radius, edge, values):
+        (mean,) = windowed(block.values, (window / size).tolist(), radius)
+        near = mask[
+            tuple(
+                slice(a, a + s.stop - s.start) for a, s in zip(block.start, block.core, strict=True)
             )
         ]
-        z, y, x = np.nonzero(block.values)
-        own = np.searchsorted(flat, places[0][z] + places[1][y] + places[2][x], sorter=order)
-        sums = []
-        for field in fields:
-            values = np.zeros(block.values.shape, np.float32)
-            values[z, y, x] = field[order[own]]
-            sums.append(windowed(values, (window / size).tolist(), radius.tolist())[0])
-        core = block.values[block.core]
-        inner = tuple(map(slice, core.shape))
-        mine = np.searchsorted(
-            flat, np.ravel_multi_index(tuple((np.argwhere(core) + block.start).T), mask.shape),
-            sorter=order,
-        )  # fmt: skip
-        found[order[mine]] = sums[0][inner][core] / np.maximum(sums[1][inner][core], 1e-30)
-    return found
+        found.append(mean[tuple(map(slice, near.shape))][near])
+    return np.concatenate(found)
 
 
 def _normals(share: np.ndarray, slopes: Sequence[np.ndarray], size: np.ndarray):

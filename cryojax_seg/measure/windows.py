@@ -14,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from cryojax_seg.core.blocks import mirror
+from cryojax_seg.core.blocks import read
 from cryojax_seg.core.neighbourhood import gaussian_taps
 
 FIRST = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+_SIZES = range(16, 97, 16)
+_CALL = 3e6  # products that take as long as a call
 SECOND = ((2, 0, 0), (1, 1, 0), (1, 0, 1), (0, 2, 0), (0, 1, 1), (0, 0, 2))
 
 
@@ -35,13 +37,16 @@ class Block(NamedTuple):
     values: np.ndarray
 
 
-def blocks(mask: np.ndarray, halo: Sequence[int], size: int = 48) -> Iterator[Block]:
+def blocks(
+    mask: np.ndarray, halo: Sequence[int], size: int = 48, values: np.ndarray | None = None
+) -> Iterator[Block]:
     """Yield the blocks in which a mask is not empty. The first begins where the mask does.
 
     Args:
         mask: bool ``(z, y, x)``.
         halo: voxels of surroundings along each axis.
         size: edge of a block, in voxels.
+        values: the array that is cut; None for the mask itself.
 
     >>> mask = np.zeros((8, 8, 8), bool); mask[0, 0, 0] = True
     >>> [b.values.sum().item() for b in blocks(mask, (1, 1, 1), size=4)]  # the corner and mirrors
@@ -52,22 +57,57 @@ def blocks(mask: np.ndarray, halo: Sequence[int], size: int = 48) -> Iterator[Bl
         stop = [min(a + size, s.stop) for a, s in zip(start, box, strict=True)]
         if not mask[tuple(map(slice, start, stop))].any():
             continue
-        places = [
-            mirror(a - h, a + size + h, n) for a, h, n in zip(start, halo, mask.shape, strict=True)
-        ]
+        low = [a - h for a, h in zip(start, halo, strict=True)]
+        high = [a + size + h for a, h in zip(start, halo, strict=True)]
         core = tuple(slice(h, h + b - a) for a, b, h in zip(start, stop, halo, strict=True))
-        yield Block(np.asarray(start), core, mask[np.ix_(*places)])
+        cut = read(mask if values is None else values, low, high, None)
+        yield Block(np.asarray(start), core, cut)
 
 
-def extent(mask: np.ndarray) -> tuple[slice, ...]:
+def best_size(mask: np.ndarray, halo: Sequence[int]) -> int:
+    """Return the edge of blocks that takes the least time to average a mask in windows.
+
+    Args:
+        mask: bool ``(z, y, x)``.
+        halo: voxels of surroundings along each axis.
+
+    Returns:
+        a multiple of 16 up to 96, because programs are compiled for each size.
+
+    >>> mask = np.zeros((100, 100, 100), bool); mask[2:30] = True
+    >>> best_size(mask, (8, 8, 8)), best_size(mask[:, :10, :10], (8, 8, 8))
+    (32, 16)
+    """
+    inside = mask[extent(mask)]
+    costs = {}
+    for size in _SIZES:
+        starts = [np.arange(0, n, size) for n in inside.shape]
+        count = inside
+        for axis, where in enumerate(starts):
+            count = np.logical_or.reduceat(count, where, axis)
+        products = float(np.prod([size + 2 * h for h in halo])) * (size + 2 * max(halo))
+        costs[size] = np.count_nonzero(count) * (products + _CALL)
+    return min(costs, key=costs.__getitem__)
+
+
+def extent(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...]:
     """Return the slices of the smallest box that holds a mask; they are empty for an empty one.
 
+    Args:
+        mask: bool ``(z, y, x)``.
+        margin: voxels around the box, within the array.
+
     >>> mask = np.zeros((4, 4, 4), bool); mask[1, 2, 1:3] = True
-    >>> extent(mask)
-    (slice(1, 2, None), slice(2, 3, None), slice(1, 3, None))
+    >>> extent(mask), extent(mask, 1)[0]
+    ((slice(1, 2, None), slice(2, 3, None), slice(1, 3, None)), slice(0, 3, None))
     """
-    found = ndimage.find_objects(mask.view(np.int8)) or (None,)
-    return found[0] or (slice(0, 0),) * mask.ndim
+    (found,) = ndimage.find_objects(mask.view(np.int8)) or (None,)
+    if found is None:
+        return (slice(0, 0),) * mask.ndim
+    return tuple(
+        slice(max(0, s.start - margin), min(n, s.stop + margin))
+        for s, n in zip(found, mask.shape, strict=True)
+    )
 
 
 def windowed(
