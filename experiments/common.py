@@ -91,6 +91,27 @@ def resolved(one: Claim) -> dict[str, Any]:
     return {**claim(one.name, one.value, **limit), **told}
 
 
+def over_seeds(name: str, values: Sequence[float], goal: float) -> dict[str, Any]:
+    """Return the claim that the mean over seeds is at least a goal, which its interval decides.
+
+    >>> over_seeds("gain", [0.02, 0.03, 0.04], 0.0)["verdict"]
+    'met'
+    """
+    mean, low, high = interval(values)
+    ends = None if low is None or high is None else (low, high)
+    return resolved(Claim(name, mean or 0.0, ends, goal))
+
+
+def of(records: Sequence[Mapping[str, Any]], **key: Any) -> list[dict[str, Any]]:
+    """Return the records with this key, in the order of their seeds.
+
+    >>> [r["dice"] for r in of([{"seed": 1, "dice": 0.7}, {"seed": 0, "dice": 0.6}])]
+    [0.6, 0.7]
+    """
+    kept = [dict(r) for r in records if all(r[k] == v for k, v in key.items())]
+    return sorted(kept, key=lambda r: r["seed"])
+
+
 def results_folder(tiny: bool) -> Path:
     """Return the folder of results: beside the experiments, or temporary for a tiny run."""
     folder = Path(tempfile.gettempdir()) / "cryojax-seg-tiny" if tiny else RESULTS

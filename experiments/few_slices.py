@@ -50,10 +50,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, inference, training
 from cryojax_seg.core.plain import Shape
-from cryojax_seg.evaluate import Claim
 from cryojax_seg.simulate import CLASSES, WedgeImaging
 from experiments import datasets, pretrained
-from experiments.common import Rows, interval, resolved, results_folder
+from experiments.common import Rows, interval, of, over_seeds, results_folder
+from experiments.curves import over_slices
 from experiments.pretrained import Target
 
 Way = Literal["replay", "unlabelled", "fine-tuned", "scratch", "scratch, long"]
@@ -187,8 +187,7 @@ def table(records: list[dict]) -> list[dict]:
 
 def dice(records: list[dict], **key: Any) -> list[float]:
     """Return the Dice of the records with this key, in the order of their seeds."""
-    kept = [r for r in records if all(r[k] == v for k, v in key.items())]
-    return [r["dice"] or 0.0 for r in sorted(kept, key=lambda r: r["seed"])]
+    return [r["dice"] or 0.0 for r in of(records, **key)]
 
 
 def claims_of(records: list[dict], config: Config) -> list[dict]:
@@ -202,17 +201,10 @@ def claims_of(records: list[dict], config: Config) -> list[dict]:
         others["that without annotation"] = [zero] * len(of["replay"])
         for name, values in others.items():
             gains = [a - b for a, b in zip(of["replay"], values, strict=True)]
-            found.append(gained(f"{after} minus {name}", gains, 0.0))
+            found.append(over_seeds(f"{after} minus {name}", gains, 0.0))
         if data == "14pf" and slices in GOALS:
-            found.append(gained(after, of["replay"], GOALS[slices]))
+            found.append(over_seeds(after, of["replay"], GOALS[slices]))
     return found
-
-
-def gained(name: str, values: list[float], goal: float) -> dict:
-    """Return the claim that a mean over seeds is at least a goal."""
-    mean, low, high = interval(values)
-    ends = None if low is None or high is None else (low, high)
-    return resolved(Claim(name, mean or 0.0, ends, goal))
 
 
 def draw(rows: list[dict], config: Config) -> None:
@@ -221,20 +213,12 @@ def draw(rows: list[dict], config: Config) -> None:
     figure, axes = plt.subplots(
         1, len(names), figsize=(4.6 * len(names), 3.8), layout="constrained", squeeze=False
     )
-    colours = dict(zip(WAYS, ("#2a78d6", "#7a52c7", "#3aa76d", "#d83a7c", "#eda100"), strict=True))
     for axis, name in zip(axes[0], names, strict=True):
-        for way in config.ways:
-            mine = [r for r in rows if (r["data"], r["way"]) == (name, way)]
-            mine.sort(key=lambda r: r["slices"])
-            slices, ends = [r["slices"] for r in mine], [r["dice_interval"] for r in mine]
-            axis.plot(slices, [r["dice"] for r in mine], "o-", color=colours[way], label=way)
-            if all(ends):
-                lows, highs = zip(*ends, strict=True)
-                axis.fill_between(slices, lows, highs, color=colours[way], alpha=0.15, lw=0)
-        (zero,) = [r["dice"] for r in rows if (r["data"], r["way"]) == (name, "as it is")]
+        mine = [r for r in rows if r["data"] == name]
+        over_slices(axis, mine, config.ways)
+        (zero,) = [r["dice"] for r in mine if r["way"] == "as it is"]
         axis.axhline(zero or 0.0, ls="--", color="#333333", label="without annotation")
-        axis.set(title=name, xlabel="annotated slices", ylim=(0, 1), xticks=config.slices)
-        axis.grid(alpha=0.3)
+        axis.set_title(name)
     axes[0][0].set_ylabel("Dice on tomograms that nobody annotated")
     axes[0][0].legend(fontsize=8)
     figure.savefig(results_folder(config.tiny) / "few_slices.png", dpi=130)

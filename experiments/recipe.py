@@ -44,14 +44,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, losses, segmenters, training
 from cryojax_seg.core.loss import Loss
-from cryojax_seg.evaluate import Claim
 from cryojax_seg.simulate import WedgeImaging, presets, simulate
 from cryojax_seg.training.config import Optimizer
 from cryojax_seg.training.samples import prepare
 from cryojax_seg.training.step import initial_state, take_apart
 from experiments import complexes, datasets
 from experiments.annotated import scene
-from experiments.common import Rows, interval, resolved
+from experiments.common import Rows, interval, over_seeds
 
 Task = Literal["nine classes", "membrane", "filament", "microtubule"]
 SLICES = 5  # annotated
@@ -327,13 +326,6 @@ def claims_of(records: list[dict], config: Config) -> list[dict]:
         if task == "microtubule" and usual:
             found.append(over_seeds("microtubule of 14 protofilaments: Dice", usual, REAL_GOAL))
     return found
-
-
-def over_seeds(name: str, values: list[float], goal: float) -> dict:
-    """Return the claim that the mean over seeds is at least the goal."""
-    mean, low, high = interval(values)
-    ends = None if low is None or high is None else (low, high)
-    return resolved(Claim(name, mean or 0.0, ends, goal))
 
 
 if __name__ == "__main__":

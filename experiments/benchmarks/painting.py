@@ -69,7 +69,7 @@ class Page:
     """Runs the command, and asks and tells what a page would."""
 
     def __init__(self, tomogram: pathlib.Path, labels: str, start: str):
-        words = ["annotate", str(tomogram), "-o", str(tomogram.with_name(labels))]
+        words = ["annotate", str(tomogram), "-o", f"{tomogram.with_suffix('')}-{labels}"]
         words += ["--classes", "membrane", "--start", start]
         self.began = time.perf_counter()
         self._process = subprocess.Popen(
@@ -82,6 +82,8 @@ class Page:
         assert self._process.stdout is not None
         link = self._process.stdout.readline().strip()
         self.link_seconds = time.perf_counter() - self.began
+        if not link:
+            raise RuntimeError(f"this has failed: cryojax-seg {' '.join(words)}")
         address, _, token = link.removeprefix("http://").partition("/")
         plain = http.client.HTTPConnection(address)
         plain.request("GET", f"/{token}")
