@@ -111,6 +111,36 @@ def test_labels_that_other_programs_wrote_are_painted_on(tomogram, tmp_path):
     again.close()
 
 
+def test_labels_of_several_chunks_are_found_again(path):
+    """OME-Zarr is written in blocks of 128 voxels, and read in slabs of as many slices."""
+    shape = (131, 5, 140)
+    volume = Tomogram(np.broadcast_to(np.float32(0), shape), voxel_size=(10.0,) * 3, name="t.mrc")
+    values = np.random.default_rng(0).integers(-2, 3, (4, *shape[1:])).astype(np.int8)
+    slices = dict(zip((0, 127, 128, 130), values, strict=True))
+    file = view.LabelFile(path, volume, ("background", "membrane", "actin"))
+    file.write(slices, file.classes)
+    file.close()
+    again = view.LabelFile(path, volume)
+    assert again.slices.keys() == slices.keys()
+    for z, labels in slices.items():
+        np.testing.assert_array_equal(again.slices[z], labels)
+    again.close()
+
+
+def test_labels_to_begin_with_keep_their_ignore_strokes(tomogram, path):
+    found = path.with_name("found.mrc")
+    file = view.LabelFile(found, tomogram, ("membrane",))
+    values = np.full(SHAPE[1:], view.EXCLUDED, np.int8)
+    values[:5], values[5:9] = 1, view.UNKNOWN
+    file.write({2: values}, file.classes)
+    file.close()
+    view.begin_labels(path, found, tomogram.name)
+    again = view.LabelFile(path, tomogram)
+    assert again.classes == ("membrane",) and again.slices.keys() == {2}
+    np.testing.assert_array_equal(again.slices[2], values)
+    again.close()
+
+
 def test_a_damaged_list_of_ignored_voxels_is_refused(tomogram, path):
     file = view.LabelFile(path, tomogram)
     file.write({2: np.full(SHAPE[1:], view.EXCLUDED, np.int8)}, file.classes)
