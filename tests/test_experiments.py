@@ -254,6 +254,7 @@ LANDMARKS = {
         "symmetry",
         "threshold_dilemma",
         "wedge_losses",
+        "benchmarks.measure",
         "benchmarks.painting",
         "benchmarks.particles",
         "benchmarks.simulate",

@@ -7,10 +7,9 @@ import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
+from cryojax_seg.measure.runs import FACES, lines_at_faces, runs_of
 from cryojax_seg.measure.thickness import MaskArray
 from cryojax_seg.measure.windows import extent
-
-_FACES = ndimage.generate_binary_structure(3, 1)
 
 
 class Lumen(NamedTuple):
@@ -54,25 +53,28 @@ def lumen(mask: MaskArray, gap: float | int = 0.0, minimum_share: float | int = 
     inner = mask[box]
     if not inner.size:
         return Lumen(result, False)
-    flat = _FACES.copy()
+    flat = FACES.copy()
     flat[[0, 2]] = False
-    whole = _enclosed(inner, _FACES, (0, 1, 2))
-    slices = _bridged(inner, flat, gap) if gap else _enclosed(inner, flat, (1, 2))
+    whole = _enclosed(inner, FACES, ends=True)
+    slices = _bridged(inner, flat, gap) if gap else _enclosed(inner, flat, ends=False)
     closed = bool(np.count_nonzero(whole) > minimum_share * np.count_nonzero(slices))
     result[box] = whole if closed else slices
     return Lumen(result, closed)
 
 
-def _enclosed(mask: np.ndarray, structure: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Return the background that is not connected to the faces across these axes."""
-    parts = np.zeros(mask.shape, np.int32)
-    ndimage.label(~mask, structure, output=parts)
-    open_ = np.zeros(int(parts.max()) + 1, bool)
-    for axis in axes:
-        for end in (0, -1):
-            open_[parts.take(end, axis)] = True
-    open_[0] = True
-    return ~open_[parts]
+def _enclosed(mask: np.ndarray, structure: np.ndarray, ends: bool) -> np.ndarray:
+    """Return the background that is not connected to the faces of the array.
+
+    Args:
+        mask: the voxels of a membrane.
+        structure: the neighbours of a voxel.
+        ends: whether the first and the last section are faces too.
+    """
+    runs = runs_of(~mask, structure)
+    closed = np.ones(runs.count + 1, bool)
+    for touching in lines_at_faces(runs, (ends, ends)):
+        closed[runs.piece[touching]] = False
+    return runs.painted(closed)
 
 
 def _bridged(mask: np.ndarray, flat: np.ndarray, gap: float | int) -> np.ndarray:
@@ -80,7 +82,7 @@ def _bridged(mask: np.ndarray, flat: np.ndarray, gap: float | int) -> np.ndarray
     depth = np.zeros(mask.shape, np.float32)
     for z in np.flatnonzero(mask.any((1, 2))):
         depth[z] = ndimage.distance_transform_edt(~mask[z])
-    inner = _enclosed(depth <= gap / 2, flat, (1, 2))
+    inner = _enclosed(depth <= gap / 2, flat, ends=False)
     for z in np.flatnonzero(inner.any((1, 2))):
         grown = np.asarray(ndimage.distance_transform_edt(~inner[z])) < gap / 2
         inner[z] = grown & ~mask[z]

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cryojax_seg.core.plain import Shape
-from cryojax_seg.measure.runs import lines_at_faces, runs_of
-from cryojax_seg.measure.slabs import FACES, KEPT, Part, Read, Seam, depth_of, slabs
+from cryojax_seg.measure.runs import FACES, lines_at_faces, runs_of
+from cryojax_seg.measure.slabs import KEPT, Part, Read, Seam, depth_of, slabs
 
 
 def with_filled_holes(

@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
-from scipy import sparse
+from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
 from cryojax_seg.core.plain import Shape
 
+EVERY = np.ones((3, 3, 3), bool)  # 26 neighbours
+FACES = np.asarray(ndimage.generate_binary_structure(3, 1), bool)  # 6 neighbours
 _AHEAD = ((0, 1), (1, -1), (1, 0), (1, 1))  # lines that follow a line, along z and y
 
 
@@ -77,7 +79,7 @@ def runs_of(mask: Bool[np.ndarray, "_z _y _x"], structure: Bool[np.ndarray, "3 3
             the same numbers.
 
     >>> mask = np.array([[[1, 1, 0, 1], [0, 0, 0, 1], [1, 0, 0, 0]]], bool)
-    >>> found = runs_of(mask, np.ones((3, 3, 3), bool))
+    >>> found = runs_of(mask, EVERY)
     >>> found.start.tolist(), found.stop.tolist(), found.piece.tolist()
     ([0, 3, 7, 8], [2, 4, 8, 9], [1, 2, 2, 3])
     >>> found.painted(np.arange(4))[0, 0].tolist(), found.sizes.tolist()
@@ -144,7 +146,7 @@ def lines_at_faces(runs: Runs, ends: tuple[bool, bool]) -> Iterator[Bool[np.ndar
         runs: of a mask.
         ends: whether its first and its last section count as faces.
 
-    >>> runs = runs_of(np.ones((1, 3, 2), bool), np.ones((3, 3, 3), bool))
+    >>> runs = runs_of(np.ones((1, 3, 2), bool), EVERY)
     >>> [touch.tolist() for touch in lines_at_faces(runs, (False, False))][1]
     [True, False, True]
     """

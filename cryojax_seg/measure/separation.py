@@ -166,10 +166,11 @@ def _sides(rooms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     walls, doors, cut = np.zeros((3, count))
     for axis in range(3):
         along = np.moveaxis(rooms, axis, 0)
-        for one, two in ((along[:-1], along[1:]), (along[1:], along[:-1])):
-            differ = one != two
-            walls += np.bincount(one[differ & (two == 0)], minlength=count)
-            doors += np.bincount(one[differ & (two > 0)], minlength=count)
+        differ = along[:-1] != along[1:]
+        one, two = along[:-1][differ], along[1:][differ]
+        for own, other in ((one, two), (two, one)):
+            walls += np.bincount(own[other == 0], minlength=count)
+            doors += np.bincount(own[other > 0], minlength=count)
         cut += np.bincount(along[[0, -1]].ravel(), minlength=count)
     return walls, doors, cut
 

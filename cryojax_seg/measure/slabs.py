@@ -16,13 +16,11 @@ from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
 from cryojax_seg.core.plain import Shape
-from cryojax_seg.measure.runs import Runs, runs_of
+from cryojax_seg.measure.runs import EVERY, Runs, runs_of
 
 Read = Callable[[slice], np.ndarray]  # the z sections of a volume ``(z, y, x)``, in memory
 Part = tuple[slice, np.ndarray]  # z sections and their new values
 
-EVERY = np.ones((3, 3, 3), bool)  # 26 neighbours
-FACES = np.asarray(ndimage.generate_binary_structure(3, 1), bool)  # 6 neighbours
 VOXELS = 2**23  # in a slab
 KEPT = 2**22  # runs that are remembered, about, in 20 bytes each
 

@@ -172,7 +172,8 @@ def cleaned(labels: np.ndarray, most: int) -> np.ndarray:
     [[1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0]]
     """
     from cryojax_seg.measure import components  # slow to load
-    from cryojax_seg.measure.slabs import FACES, labelled
+    from cryojax_seg.measure.runs import FACES
+    from cryojax_seg.measure.slabs import labelled
 
     result = labels.copy()
     for value in np.unique(labels[labels > 0]):

@@ -8,7 +8,7 @@ from cryojax_seg import inference, io
 from cryojax_seg.core import Tomogram
 from cryojax_seg.inference.cleaning import Cleaning
 from cryojax_seg.io.measurements import number_type
-from cryojax_seg.measure.slabs import EVERY, FACES
+from cryojax_seg.measure.runs import EVERY, FACES
 from cryojax_seg.segmenters import GlobalThreshold
 
 SIZE = (10.0, 10.0, 10.0)  # a voxel is 1 nm^3

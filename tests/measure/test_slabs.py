@@ -7,7 +7,7 @@ from scipy import ndimage
 from cryojax_seg.measure import holes as holes_module
 from cryojax_seg.measure import slabs
 from cryojax_seg.measure.holes import with_filled_holes
-from cryojax_seg.measure.slabs import EVERY, FACES
+from cryojax_seg.measure.runs import EVERY, FACES
 
 
 def random_labels(seed, shape=(9, 11, 13), classes=2, density=0.4):

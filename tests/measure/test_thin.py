@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryojax_seg.measure.slabs import EVERY
+from cryojax_seg.measure.runs import EVERY
 from cryojax_seg.measure.thin import thinned, window_of
 
 GRID = np.indices((40, 40, 40)) - 19.6
