@@ -15,6 +15,10 @@ paints as a page does, so the times contain everything but the browser. It measu
 - saving: from a stroke to labels on disk, as MRC and as OME-Zarr;
 - the largest resident memory of the process, as Linux counts it.
 
+Seconds are those of a clock, so other load of the machine counts. Its number of waiting processes
+is given with every tomogram, as is the niceness, which is below 0 if other programs had to stand
+back. CPU time contains what the program predicts besides.
+
 Tomograms are dark sheets in noise, in signed bytes, as MRC and as OME-Zarr with chunks of 128
 voxels; they were just written, so that they lie in the page cache. The tomogram of 4 GiB is a
 sparse MRC file of floats, which holds nothing but zeros and also needs no disk.
@@ -171,6 +175,7 @@ def opened(path: pathlib.Path, shape: tuple[int, int, int], count: int) -> dict[
     row: dict[str, Any] = {
         "tomogram": f"{' x '.join(map(str, shape))}, {path.suffix[1:]}",
         "load": os.getloadavg()[0],
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
     }
     with Page(path, "none.mrc", "none") as page:
         page.tell("hello")
