@@ -33,6 +33,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self' ws://{host}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+_READING = 8  # slices of the tomogram that are read at a time for a page
 _QUEUE = 512  # messages that wait for a slow page before it is cut off
 
 
@@ -145,6 +146,7 @@ class Page:
 
         receive = self._session.connect(send)
         sender = asyncio.create_task(_deliver(channel, queue))
+        reading: set[asyncio.Task[None]] = set()
         try:
             while True:
                 text = await channel.receive_text()
@@ -153,7 +155,14 @@ class Page:
                 except ValueError as error:
                     send({"type": "error", "text": f"the message {error}"}, None)
                     continue
-                await run_in_threadpool(receive, message)
+                answer = run_in_threadpool(receive, message)
+                if not _is_image(message):
+                    await answer
+                    continue
+                reading.add(asyncio.create_task(answer))
+                if len(reading) >= _READING:
+                    await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
+                reading = {task for task in reading if not task.done()}
         except (WebSocketDisconnect, KeyError, RuntimeError):  # also: bytes instead of text
             pass
         finally:
@@ -161,6 +170,19 @@ class Page:
             sender.cancel()
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):
                 await channel.close()
+
+
+def _is_image(message: Any) -> bool:
+    """Return whether a message asks for a slice of the tomogram.
+
+    Such a slice never changes and may take seconds, where it lies across the rows of a large file.
+    So nothing waits for it; all other messages are answered one after the other.
+    """
+    return (
+        isinstance(message, dict)
+        and message.get("type") == "plane"
+        and message.get("layer") == "image"
+    )
 
 
 async def _deliver(channel: WebSocket, queue: asyncio.Queue) -> None:

@@ -6,7 +6,8 @@
 `cryojax-seg annotate` serves the page in a process of its own, and this one asks for slices and
 paints as a page does, so the times contain everything but the browser. It measures:
 
-- the start: from the command to its link, and to the first three slices;
+- the start: from the command to its link, to the first slice, which is one along the rows of the
+  file, and to one of each plane;
 - scrolling: consecutive slices of each plane, each asked for when the one before is there;
 - learning by the vote and by the last layer of a built-in model: from a stroke on the middle slice
   to the new prediction of this slice. Strokes come one second after the prediction for the one
@@ -180,12 +181,17 @@ def opened(path: pathlib.Path, shape: tuple[int, int, int], count: int) -> dict[
     with Page(path, "none.mrc", "none") as page:
         page.tell("hello")
         page.until("state")
-        for axis, length in enumerate(shape):
-            page.plane("image", axis, length // 2)
+        page.plane("image", 0, shape[0] // 2)
         row |= {
             "link_seconds": page.link_seconds,
-            "first_slices_seconds": time.perf_counter() - page.began,
-            "first_slices_cpu_seconds": page.cpu(),
+            "first_slice_seconds": time.perf_counter() - page.began,
+            "first_slice_cpu_seconds": page.cpu(),
+        }
+        page.plane("image", 1, shape[1] // 2)
+        page.plane("image", 2, shape[2] // 2)
+        row |= {
+            "three_planes_seconds": time.perf_counter() - page.began,
+            "three_planes_cpu_seconds": page.cpu(),
             "scrolling": [],
         }
         for axis, length in enumerate(shape):
@@ -290,8 +296,13 @@ def main(config: Config) -> None:
     plane = " x ".join(map(str, config.shapes[0][1:]))
     claims = [
         claim(
-            "seconds: from the command to three slices of the largest tomogram",
-            large["first_slices_seconds"],
+            "seconds: from the command to the first slice of the largest tomogram",
+            large["first_slice_seconds"],
+            at_most=2.0,
+        ),
+        claim(
+            "seconds: from the command to a slice of each plane of the largest tomogram",
+            large["three_planes_seconds"],
             at_most=2.0,
         ),
         claim(

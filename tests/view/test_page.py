@@ -1,6 +1,7 @@
 """The page answers the browser that has its link, and nobody else."""
 
 import signal
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -8,7 +9,8 @@ import urllib.request
 import numpy as np
 import pytest
 
-from cryojax_seg import io
+from cryojax_seg import io, view
+from cryojax_seg.core import Tomogram
 from cryojax_seg.view.frames import unpacked
 
 connect = pytest.importorskip("websockets.sync.client").connect
@@ -147,6 +149,33 @@ def test_messages_paint_and_survive_nonsense(served, cookie, tomogram_file, volu
             channel.recv(30)
     found = io.read_labels(tomogram_file.with_name("labels.mrc"))
     assert found.labels.sum() == 13 and found.slices == (6,)
+
+
+def test_nothing_waits_for_a_slice_that_is_read_slowly():
+    session = view.Session(Tomogram(np.zeros((4, 5, 6), np.float32), (10.0, 10.0, 10.0)))
+    layer, ready = session.layers["image"], threading.Event()
+
+    class Slow:
+        def plane(self, axis, index):
+            assert axis != 2 or ready.wait(30)
+            return layer.plane(axis, index)
+
+    session.layers["image"] = Slow()
+    with view.serving(session) as link:
+        _, headers, _ = get(link)
+        address, cookie = link.partition("/?")[0], headers["Set-Cookie"].split(";")[0]
+        with connect(
+            address.replace("http:", "ws:") + "/messages",
+            origin=address,
+            additional_headers={"Cookie": cookie},
+        ) as channel:
+            asked = '{"type": "plane", "layer": "image", "axis": %d, "index": 1}'
+            channel.send(asked % 2)
+            assert ask(channel, asked % 0)[0]["axis"] == 0
+            assert ask(channel, '{"type": "hello"}')[0]["type"] == "state"
+            ready.set()
+            frame = channel.recv(30)
+            assert b'"axis": 2' in frame and len(frame) > 20
 
 
 def test_a_second_command_is_told_who_holds_the_labels(served, serve):
