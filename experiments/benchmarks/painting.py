@@ -23,6 +23,13 @@ back. CPU time contains what the program predicts besides.
 Tomograms are dark sheets in noise, in signed bytes, as MRC and as OME-Zarr with chunks of 128
 voxels; they were just written, so that they lie in the page cache. The tomogram of 4 GiB is a
 sparse MRC file of floats, which holds nothing but zeros and also needs no disk.
+
+Learned: the first slice of 4 GiB is there after
+{tomogram=1024 x 1024 x 1024, mrc: first_slice_seconds} s, and a slice of each plane after
+{tomogram=1024 x 1024 x 1024, mrc: three_planes_seconds} s, because a slice across the rows makes
+the system read all of the file; the page goes on meanwhile. In the recorded run other programs that
+kept both cores busy had to stand back; a run at this load without that priority took four to ten
+times as long.
 """
 
 import contextlib
