@@ -106,7 +106,9 @@ def read_meshes(path: PathLike) -> list[Surface]:
             continue
         if not np.isfinite(points).all() or faces.min() < 0 or faces.max() >= len(points):
             raise _damaged(path, "a vertex is not finite, or a triangle has no vertex")
-        kept.append(Surface(one.name, points[:, ::-1], faces[:, ::-1]))  # x, y, z in files
+        used, corners = np.unique(faces, return_inverse=True)  # surfaces of a file share vertices
+        faces = corners.reshape(faces.shape)
+        kept.append(Surface(one.name, points[used, ::-1], faces[:, ::-1]))  # x, y, z in files
     if not kept:
         raise FileError(f"{path}: holds no triangle; name another file")
     return kept

@@ -121,6 +121,8 @@ def test_materials_of_amira_share_their_patches(tmp_path, binary):
     expected[1:7, 2:10, 3:11], expected[1:7, 2:10, 11:21] = 1, 2
     found = {one.name: one for one in read_meshes(path)}
     assert set(found) == {"er", "mito"} and all(one.closed for one in found.values())
+    sizes = [(one.vertices.max(0) - one.vertices.min(0)) / SIZE for one in found.values()]
+    np.testing.assert_allclose(sizes, [[6, 8, 8], [6, 8, 10]], atol=1e-3)  # of their own corners
     painted = read_mesh_labels(path, GRID, ("background", "er", "mito"))
     np.testing.assert_array_equal(painted, expected)
     swapped = read_mesh_labels(path, GRID, ("background", "mito", "er"))
