@@ -18,6 +18,7 @@ scenes.
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
 import time
@@ -36,15 +37,16 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, restore, segmenters
+from cryojax_seg.training.methods import defaults, known
 from experiments import networks, scoring
 from experiments.benchmark_set import Case, load
-from experiments.common import Rows, interval, median, results_folder
+from experiments.common import Rows, environment, interval, median, results_folder
 from experiments.fitting import train_method
 from experiments.networks import Design
 from experiments.scoring import INVENTIONS
 
 CLASSES = ("membrane",)
-TRAINED = {"vote": 400, "convnet": 1000}  # steps
+FILTERS = ("threshold", "local-threshold", "hysteresis", "sheet", "tensor-voting")
 CONVERGED = "unet-fast"
 SMOOTHED = (0.0, 1.0, 1.5, 2.0)  # voxels
 
@@ -53,16 +55,8 @@ SMOOTHED = (0.0, 1.0, 1.5, 2.0)  # voxels
 class Config:
     """Compare methods on the fixed scenes."""
 
-    methods: tuple[str, ...] = (
-        "threshold",
-        "local-threshold",
-        "hysteresis",
-        "sheet",
-        "tensor-voting",
-        "vote",
-        "convnet",
-        CONVERGED,
-    )
+    methods: tuple[str, ...] = (*FILTERS, "vote", "convnet", CONVERGED)
+    """names of methods; may be your own, see `training.methods`"""
     design: Design = dataclasses.field(default_factory=Design)
     """how the U-Net was trained, and with what scenes"""
     test: int = 16
@@ -133,28 +127,38 @@ def prepared(
 ) -> tuple[scoring.Predict, dict[str, Any]]:
     """Return the prediction of a method, its setting, parameters, and the CPU-seconds it took."""
     start, setting = time.process_time(), "-"
-    if method == CONVERGED:
-        assert seed is not None
-        found = networks.converged(seed, config.design)
-        network, seconds, run = found.network, found.cpu_seconds, found.predict
-    elif method in TRAINED:
-        assert seed is not None
-        examples = [case.example() for case in config.design.learned()]
-        steps = 2 if config.tiny else TRAINED[method]
-        patch = config.design.patch
-        network, seconds = train_method(method, CLASSES, examples, seed, steps=steps, patch=patch)
-        fitted = networks.Trained(network, [], seconds, "")
-        run = fitted.predict
-    else:
+    if method in FILTERS:
         options = candidates(method, validation[0])
         if config.tiny:
             options = dict(list(options.items())[:2])
         setting = max(options, key=lambda name: precision_of(options[name], validation))
         network = options[setting]
-        run = lambda case: predict(network, case)  # noqa: E731
+        run = functools.partial(predict, network)
         seconds = time.process_time() - start
+    else:
+        assert seed is not None
+        found = (
+            networks.converged(seed, config.design)
+            if method == CONVERGED
+            else learned(method, seed, config)
+        )
+        network, seconds, run = found.network, found.cpu_seconds, found.predict
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
     return run, {"setting": setting, "cpu_seconds": seconds, "parameters": count}
+
+
+def learned(method: str, seed: int, config: Config) -> networks.Trained:
+    """Return a segmenter that is trained with the defaults of its method."""
+    examples = [case.example() for case in config.design.learned()]
+    found, seconds = train_method(
+        method,
+        CLASSES,
+        examples,
+        seed,
+        steps=2 if config.tiny else defaults(method).steps,
+        patch=config.design.patch,
+    )
+    return networks.Trained(found, [], seconds, environment()["commit"])
 
 
 def summary(records: list[dict], truth: scoring.Truth, tests: list[Case]) -> list[dict]:
@@ -210,13 +214,14 @@ def main(config: Config) -> None:
         design = Design(steps=2, scenes=1, validation=1, edge=48, patch=32)
         methods = ("threshold", "sheet", "vote", CONVERGED)
         config = dataclasses.replace(config, methods=methods, design=design, test=1, seeds=(0,))
+    for method in config.methods:
+        known(method)
     rows = Rows("method_comparison", dataclasses.asdict(config), config.tiny)
     design = config.design
     validation, tests = design.judged(), load("test", design.tier, config.test, design.edge)
     truth = scoring.Truth.of(tests)
     for method in config.methods:
-        learns = method == CONVERGED or method in TRAINED
-        for seed in config.seeds if learns else (None,):
+        for seed in (None,) if method in FILTERS else config.seeds:
             if rows.done(method=method, seed=seed):
                 continue
             run, facts = prepared(method, seed, config, validation)
@@ -233,12 +238,11 @@ def main(config: Config) -> None:
     draw(results_folder(config.tiny) / "method_comparison.png", table, tests)
     of = {m: [r for r in rows.records if r["method"] == m] for m in config.methods}
     best = {m: np.mean([r["validation_average_precision"] for r in of[m]]) for m in of}
-    filters = max((m for m in of if m not in TRAINED and m != CONVERGED), key=best.__getitem__)
+    filters = max((m for m in of if m in FILTERS), key=best.__getitem__, default="threshold")
     claims = []
     for one, other in (
+        *((m, filters) for m in of if m not in FILTERS),
         (CONVERGED, "convnet"),
-        (CONVERGED, filters),
-        ("vote", filters),
         (filters, "threshold"),
     ):
         if one != other and one in of and other in of:
