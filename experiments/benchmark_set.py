@@ -133,7 +133,7 @@ def conditions(split: Split, number: int) -> Conditions:
     drawn = Conditions(
         preset="crowded" if number % 3 == 2 else "vesicles",
         voxel_size=round(rng.uniform(9, 12), 2),
-        tilt_range=(round(max(-half + lean, -70), 1), round(min(half + lean, 70), 1)),
+        tilt_range=(round(max(-half + lean, -70.0), 1), round(min(half + lean, 70.0), 1)),
         tilt_axis="x" if number % 2 else "y",
         defocus=round(float(np.exp(rng.uniform(np.log(2e4), np.log(6e4)))), -2),
         contrast=round(float(np.exp(rng.uniform(np.log(0.2), 0))), 3),

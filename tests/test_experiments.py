@@ -158,6 +158,19 @@ def method_comparison(rows, claims):
         assert 0 < row["dice"] <= row["dice_in_hindsight"] < 1
 
 
+def generalisation(rows, claims):
+    """Each side of a factor is tested by the networks of both sides."""
+    assert {row["factor"] for row in rows} >= {"contrast", "tier"}
+    for row in rows:
+        gain = row["learned_from_the_other"] - row["learned_from_the_same"]
+        assert row["average_precision_gain"] == pytest.approx(gain, abs=1e-9)
+
+
+def label_noise(rows, claims):
+    of = {row["labels"]: row for row in rows}
+    assert of["right"]["dice_of_labels"] == 1 > of["eroded"]["dice_of_labels"] > 0.3
+
+
 def measurement_bias(rows, claims):
     """The area of true labels is right; in so small a volume, only for the single discs."""
     true = {row["share"]: row["error_0.7_to_1"] for row in rows if row["measured"] == "truth"}
@@ -214,6 +227,8 @@ LANDMARKS = {
         interval_coverage,
         filament_tracing,
         few_slices,
+        generalisation,
+        label_noise,
         measurement_bias,
         method_comparison,
         neighbourhood,
@@ -241,6 +256,8 @@ LANDMARKS = {
         "interval_coverage",
         "filament_tracing",
         "few_slices",
+        "generalisation",
+        "label_noise",
         "normalisation",
         "measurement_bias",
         "method_comparison",
