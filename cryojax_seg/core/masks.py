@@ -12,6 +12,7 @@ MaskArray = Bool[np.ndarray, "_z _y _x"]
 Points = Real[np.ndarray, "_n 3"]  # in the unit of the voxel size, zyx, voxel i at i * voxel_size
 Spacing = tuple[float | int, float | int, float | int]
 _UNIT = (1.0, 1.0, 1.0)
+_SECTIONS = 32  # whose surface is found at a time
 
 
 def points_in_mask(
@@ -55,8 +56,14 @@ def distances_to_mask(
     """
     if not mask.any() or not len(points):
         return np.full(len(points), np.inf)
-    surface = mask & ~np.asarray(ndimage.binary_erosion(mask), bool)
-    tree = KDTree(np.argwhere(surface) * np.asarray(voxel_size))
+    surface = []
+    for start in range(0, len(mask), _SECTIONS):  # with one more section on each side
+        low, high = max(start - 1, 0), min(start + _SECTIONS + 1, len(mask))
+        near = np.pad(mask[low:high], ((start == 0, high == len(mask)), (0, 0), (0, 0)))
+        edge = near & ~np.asarray(ndimage.binary_erosion(near), bool)
+        own = edge[1 : 1 + min(_SECTIONS, len(mask) - start)]
+        surface.append(np.argwhere(own) + (start, 0, 0))
+    tree = KDTree(np.concatenate(surface) * np.asarray(voxel_size))
     distance = np.asarray(tree.query(points)[0])
     return np.where(points_in_mask(points, mask, voxel_size), 0.0, distance)
 

@@ -64,6 +64,7 @@ from cryojax_seg.measure.objects import Instance as Instance
 from cryojax_seg.measure.objects import components as components
 from cryojax_seg.measure.objects import instances as instances
 from cryojax_seg.measure.objects import renumber as renumber
+from cryojax_seg.measure.objects import split_at_necks as split_at_necks
 from cryojax_seg.measure.objects import split_at_valleys as split_at_valleys
 from cryojax_seg.measure.objects import split_membranes as split_membranes
 from cryojax_seg.measure.objects import split_touching as split_touching

@@ -82,8 +82,8 @@ def measure_classes(
         origin_angstrom: coordinates of the first voxel in the frame of the results, zyx.
         memory_gib: memory to use, about. Membranes and other components are numbered in tiles that
             fit, and the numbers of a larger volume are kept in a file of the folder of temporary
-            files. An object whose box does not fit takes more, and so do filaments and complexes,
-            which are measured in the entire volume.
+            files. An object whose box does not fit takes more, and so do filaments, which are
+            traced in the entire volume.
         progress: called with the name of the class (or "distances"), the steps done and all steps.
 
     Returns:
@@ -164,7 +164,7 @@ def _measured(
         found, summary = measure_organelles(numbers, scene.voxel_size, one.probability, step)
         rows, totals = [_plain_row(row) for row in found], _fields(summary)
     else:
-        rows, totals = _complexes(scene, one, numbers)
+        rows, totals = _complexes(scene, one, numbers, most)
     boxes = ObjectBoxes(numbers, names=_identified(one, rows))
     reason = NO_PROBABILITIES if one.probability is None else ""
     for row in rows:
@@ -196,10 +196,9 @@ def _membranes(
 
 
 def _complexes(
-    scene: Scene, one: ObjectClass, numbers: np.ndarray
+    scene: Scene, one: ObjectClass, numbers: np.ndarray, most: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    own = None if one.probability is None else np.asarray(one.probability[:], np.float32)
-    rows, summary = measure_complexes(numbers, scene.region(), own)
+    rows, summary = measure_complexes(numbers, scene.region(most), one.probability)
     values = _fields(summary)
     expected = values.pop("count")
     pairs = values.pop("pair_correlation")
@@ -231,7 +230,8 @@ def _filaments(scene: Scene, one: ObjectClass, rim: Rim) -> MeasuredClass:
 
 def _amount(mask: np.ndarray, count: int, voxel_size: tuple[float, float, float]):
     """Return the number of objects, and their volume."""
-    volume = np.count_nonzero(mask) * float(np.prod(voxel_size)) * 1e-3
+    voxels = sum(int(np.count_nonzero(section)) for section in mask)
+    volume = voxels * float(np.prod(voxel_size)) * 1e-3
     return {"count": count, "volume_nm3": Measured(float(volume))}
 
 

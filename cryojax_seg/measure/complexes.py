@@ -2,20 +2,30 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Real
-from scipy import ndimage, stats
+from scipy import stats
 from scipy.spatial import KDTree
 
+from cryojax_seg.core.blocks import Readable
+from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.types import MaskArray, ProbabilityArray
+from cryojax_seg.measure import slabs
 from cryojax_seg.measure.boxes import Nanometres, ObjectBoxes, voxels_and_volume
 from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.pairs import PairCorrelation, nearest_median_nm, pair_correlation
 from cryojax_seg.measure.region import Points, Region
-from cryojax_seg.measure.uncertainty import LEVEL, interval, sample_masks
+from cryojax_seg.measure.slabs import Part, Read
+from cryojax_seg.measure.uncertainty import (
+    LEVEL,
+    checked,
+    interval,
+    sample_masks,
+    sampled_levels,
+)
 
 _AVOGADRO = 6.02214076e23
 _RANDOM = 4000  # points that say what chance would give
@@ -116,28 +126,37 @@ def complex_centres(
     >>> complex_centres(mask, (10.0, 10.0, 10.0)).tolist()
     [[10.0, 10.0, 20.0], [20.0, 20.0, 70.0]]
     """
-    return _centres(_numbered(labels), voxel_size_angstrom, minimum_volume_nm3)[1]
+    return _centres(_parts(np.asarray(labels)), voxel_size_angstrom, minimum_volume_nm3)[1]
 
 
-def _numbered(labels: Real[np.ndarray, "_z _y _x"] | MaskArray) -> np.ndarray:
-    """Return the instances of a volume of numbers, or the components of a mask."""
-    labels = np.asarray(labels)
-    if labels.dtype != bool:
-        return labels
-    numbers = np.empty(labels.shape, np.int32)
-    ndimage.label(labels, np.ones((3, 3, 3)), output=numbers)
-    return numbers
+def _parts(labels: Real[np.ndarray, "_z _y _x"] | MaskArray) -> Iterator[Part]:
+    """Yield the sections of each slab and the numbers of its instances, or those of components."""
+    shape = _shape(labels)
+    if labels.dtype == bool:
+        return slabs.components(lambda z: np.asarray(labels[z]), shape).slabs()
+    return ((z, np.asarray(labels[z])) for z in slabs.slabs(shape[0], slabs.depth_of(shape)))
+
+
+def _shape(volume: Any) -> Shape:
+    z, y, x = volume.shape
+    return z, y, x
 
 
 def _centres(
-    numbers: np.ndarray, voxel_size: tuple[float, float, float], minimum_volume_nm3: float | int
+    parts: Iterable[Part], voxel_size: tuple[float, float, float], minimum_volume_nm3: float | int
 ) -> tuple[np.ndarray, Points]:
     """Return the numbers of the instances that are large enough, and their centres of mass."""
-    index = np.argwhere(numbers)
-    values, member = np.unique(numbers[tuple(index.T)], return_inverse=True)
-    size = np.bincount(member, minlength=len(values)).astype(float)
-    sums = [np.bincount(member, i, len(values)) for i in index.T]
-    centres = np.stack(sums, 1) / size[:, None] * voxel_size
+    found, sums = [np.zeros(0)], [np.zeros((0, 4))]
+    for z, numbers in parts:
+        index = np.nonzero(numbers)
+        values, member = np.unique(numbers[index], return_inverse=True)
+        columns = [None, index[0] + z.start, *index[1:]]
+        found.append(values)
+        counts = [np.bincount(member, c, len(values)).astype(float) for c in columns]
+        sums.append(np.stack(counts, 1))
+    values, member = np.unique(np.concatenate(found), return_inverse=True)
+    size, *axes = (np.bincount(member, c, len(values)) for c in np.concatenate(sums).T)
+    centres = np.stack(axes, 1) / size[:, None] * voxel_size
     kept = size * math.prod(voxel_size) >= 1000 * minimum_volume_nm3
     return values[kept], centres[kept]
 
@@ -145,7 +164,7 @@ def _centres(
 def measure_complexes(
     complexes: Points | Real[np.ndarray, "_z _y _x"] | MaskArray,
     region: Region,
-    probability: ProbabilityArray | None = None,
+    probability: ProbabilityArray | Readable | None = None,
     minimum_volume_nm3: float | int = 0.0,
     edges_angstrom: Sequence[float | int] | None = None,
     simulations: int = 99,
@@ -161,7 +180,7 @@ def measure_complexes(
         region: where complexes could have been found, with the membrane to measure distances to
             and the organelle to count complexes in.
         probability: calibrated probability of complexes, for the intervals of their number and
-            volumes.
+            volumes. It may stay on disk.
         minimum_volume_nm3: smaller instances are left out.
         edges_angstrom: edges of the bins of the pair correlation; None for 20 bins up to half the
             shortest side of the region, at most 1000 angstrom.
@@ -184,12 +203,14 @@ def measure_complexes(
     complexes = np.asarray(complexes)
     volumes = {"complexes": complexes} if complexes.ndim == 3 else {}
     for name, volume in (volumes | {"probability": probability}).items():
-        if volume is not None and np.shape(volume) != tuple(region.shape):
-            raise ValueError(f"{name} has shape {np.shape(volume)}, the volume {region.shape}")
+        if volume is not None and tuple(volume.shape) != tuple(region.shape):
+            raise ValueError(f"{name} has shape {volume.shape}, the volume {region.shape}")
     sizes: dict[int, dict[str, Any]] = {}
     if volumes:
-        numbers = _numbered(complexes)
-        names, centres = _centres(numbers, region.voxel_size_angstrom, minimum_volume_nm3)
+        numbers = complexes
+        if complexes.dtype == bool:
+            numbers = np.concatenate([own for _, own in _parts(complexes)])
+        names, centres = _centres(_parts(numbers), region.voxel_size_angstrom, minimum_volume_nm3)
         z, y, x = (0.1 * v for v in region.voxel_size_angstrom)
         sizes = _sizes(numbers, probability, (z, y, x))
     else:
@@ -205,8 +226,8 @@ def measure_complexes(
     away, inside = region.membrane_distance_angstrom(centres), region.in_organelle(centres)
     expected = region.in_organelle(chance)
     voxels = int(np.count_nonzero(complexes)) if volumes else 0
-    masks = _likely_masks(probability, voxels, samples, correlation, seed)
-    count = _count(len(centres), masks, region, minimum_volume_nm3)
+    masks = _sampled(probability, samples, correlation, seed)
+    count = _count(len(centres), masks, voxels, region, minimum_volume_nm3)
     volume = 1e-12 * region.volume_angstrom3
     if edges_angstrom is None:
         edges_angstrom = np.linspace(0, min(region.shortest_side_angstrom / 2, 1000.0), 21).tolist()
@@ -246,7 +267,7 @@ def measure_complexes(
 
 
 def _sizes(
-    numbers: np.ndarray, probability: ProbabilityArray | None, voxel_nm: Nanometres
+    numbers: np.ndarray, probability: Any, voxel_nm: Nanometres
 ) -> dict[int, dict[str, Any]]:
     """Return the voxels and the volume of each instance, by its number."""
     boxes = ObjectBoxes(numbers, probability)
@@ -262,29 +283,40 @@ def is_background(mask: Bool[np.ndarray, "_z _y _x"], voxels: int) -> bool:
     >>> is_background(np.ones((20, 20, 20), bool), 50)
     True
     """
-    return int(mask.sum()) > max(min(10 * max(voxels, 1000), mask.size // 2), voxels)
+    return _too_many(int(mask.sum()), mask.size, voxels)
 
 
-def _likely_masks(
-    probability: ProbabilityArray | None,
-    voxels: int,
-    samples: int,
-    correlation: float | int,
-    seed: int,
-) -> Iterator[np.ndarray]:
-    """Yield masks sampled from the probabilities, without those that are mostly background."""
-    if probability is not None and samples > 0:
-        for mask in sample_masks(np.asarray(probability), seed, samples, correlation):
-            if not is_background(mask, voxels):
-                yield mask
+def _too_many(count: int, size: int, voxels: int) -> bool:
+    return count > max(min(10 * max(voxels, 1000), size // 2), voxels)
+
+
+def _sampled(probability: Any, samples: int, correlation: float | int, seed: int) -> Iterator[Read]:
+    """Yield functions that return sections of sampled masks."""
+    if probability is None or samples < 1:
+        return
+    if not math.isinf(correlation):
+        for mask in sample_masks(np.asarray(probability[:]), seed, samples, correlation):
+            yield mask.__getitem__
+        return
+    for level in sampled_levels(seed, samples):
+        yield lambda z, level=level: checked(np.asarray(probability[z], np.float32)) > level
 
 
 def _count(
-    count: int, masks: Iterator[np.ndarray], region: Region, minimum_volume: float | int
+    count: int,
+    masks: Iterator[Read],
+    voxels: int,
+    region: Region,
+    minimum_volume: float | int,
 ) -> Measured:
-    numbers = []
-    for mask in masks:
-        found = complex_centres(mask, region.voxel_size_angstrom, minimum_volume)
+    numbers, shape = [], (region.shape[0], region.shape[1], region.shape[2])
+    for read in masks:
+        depth = slabs.depth_of(shape)
+        inside = sum(int(np.count_nonzero(read(z))) for z in slabs.slabs(shape[0], depth))
+        if _too_many(inside, math.prod(shape), voxels):
+            continue
+        parts = slabs.components(read, shape).slabs()
+        found = _centres(parts, region.voxel_size_angstrom, minimum_volume)[1]
         numbers.append(int(region.contains(found).sum()))
     if numbers:
         low, high = interval(numbers)

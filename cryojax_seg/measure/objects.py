@@ -1,5 +1,6 @@
 """Separates objects: components, touching objects, apposed membranes, and boxes around them."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,11 +9,12 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from cryojax_seg.core.masks import depth_basins, depth_in_mask
+from cryojax_seg.measure.basins import merged
 from cryojax_seg.measure.thickness import MaskArray, Spacing
+from cryojax_seg.measure.tiled import Box, ranked
 from cryojax_seg.measure.windows import SECOND
 
 InstanceArray = Int[np.ndarray, "_z _y _x"]
-Box = tuple[slice, slice, slice]
 _EVERY = np.ones((3, 3, 3), bool)  # 26 neighbours
 _SIDE = 3  # voxels from a valley to the ridges on its sides
 _LEAST = 27  # voxels of a membrane beside a valley; fewer are a piece of its slope
@@ -84,17 +86,61 @@ def split_touching(
     >>> int(components(mask).max()), int(split_touching(mask).max())
     (1, 2)
     """
+    numbers = components(mask, smallest)
+    split_at_necks(numbers, voxel_size, neck, smallest)
+    return numbers
+
+
+def split_at_necks(
+    numbers: InstanceArray,
+    voxel_size: Spacing = (1.0, 1.0, 1.0),
+    neck: float | int = 0.75,
+    smallest: int = 1,
+) -> int:
+    """Split each object of an instance map in place as `split_touching` does.
+
+    Args:
+        numbers: int32 ``(z, y, x)``, the number of the object of each voxel; 0 outside. It may be a
+            `numpy.memmap`.
+        voxel_size, neck, smallest: as in `split_touching`.
+
+    Returns:
+        the number of objects.
+
+    Raises:
+        ValueError: if `neck` is not within 0 to 1.
+
+    >>> away = [np.linalg.norm(np.indices((20, 20, 34)).T - c, axis=-1).T
+    ...         for c in ([9.5, 9.5, 9.5], [9.5, 9.5, 23.5])]
+    >>> split_at_necks((np.minimum(*away) < 8).astype(np.int32))
+    2
+    """
     if not 0 <= neck <= 1:
         raise ValueError(f"neck must be a share from 0 to 1, got {neck}")
-    result = np.zeros(np.shape(mask), np.int32)
-    count = 0
-    for one in instances(components(mask, smallest), margin=1):
-        depth = depth_in_mask(one.mask, voxel_size, "inside").astype(np.float32)
-        parts = merged(depth_basins(depth, one.mask), depth, neck)
-        parts[parts > 0] += count
-        result[one.box][one.mask] = parts[one.mask]
-        count = max(count, int(parts.max()))
-    return renamed(result, smallest)
+
+    def divide(box: Box, mask: np.ndarray) -> np.ndarray:
+        depth = depth_in_mask(mask, voxel_size, "inside").astype(np.float32)
+        return merged(depth_basins(depth, mask), depth, neck)
+
+    return _split_each(numbers, divide, 1, smallest)
+
+
+def _split_each(
+    numbers: InstanceArray,
+    divide: Callable[[Box, np.ndarray], np.ndarray],
+    margin: int,
+    smallest: int,
+) -> int:
+    """Divide each object in its box, in place, and return the number of parts."""
+    found = places(numbers, margin)
+    count = max((number for number, _ in found), default=0)
+    for number, box in found:
+        here = numbers[box]
+        mask = np.asarray(here) == number
+        parts = divide(box, mask)
+        here[mask] = np.where(parts > 0, parts + count, 0)[mask]
+        count += int(parts.max(initial=0))
+    return ranked(numbers, np.arange(count + 1), smallest)
 
 
 def split_membranes(
@@ -148,27 +194,28 @@ def split_membranes(
     return renamed(result, smallest)
 
 
-def split_at_valleys(numbers: InstanceArray, probability: Any, smallest: int = 1) -> InstanceArray:
-    """Split each membrane of an instance map as `split_membranes` does.
+def split_at_valleys(numbers: InstanceArray, probability: Any, smallest: int = 1) -> int:
+    """Split each membrane of an instance map in place as `split_membranes` does.
 
     Args:
-        numbers: ``(z, y, x)`` the number of the membrane of each voxel; 0 outside.
+        numbers: int32 ``(z, y, x)``, the number of the membrane of each voxel; 0 outside. It may be
+            a `numpy.memmap`.
         probability: ``(z, y, x)`` probability of membrane, which may stay on disk.
         smallest: membranes of fewer voxels are left out.
 
+    Returns:
+        the number of membranes.
+
     >>> profile = np.array([0, 0.4, 0.9, 0.9, 0.55, 0.9, 0.9, 0.4, 0], np.float32)
     >>> p = np.array(np.broadcast_to(profile[:, None, None], (9, 12, 12)))
-    >>> int(split_at_valleys((p > 0.5).astype(np.int32), p).max())
+    >>> split_at_valleys((p > 0.5).astype(np.int32), p)
     2
     """
-    result, count = np.zeros(numbers.shape, np.int32), 0
-    for one in instances(numbers, margin=5):
-        own = np.where(one.mask, probability[one.box], 0).astype(np.float32)
-        parts = split_membranes(own, level=0.0)
-        inside = parts > 0
-        result[one.box][inside] = parts[inside] + count
-        count += int(parts.max(initial=0))
-    return renamed(result, smallest)
+
+    def divide(box: Box, mask: np.ndarray) -> np.ndarray:
+        return split_membranes(np.where(mask, probability[box], 0).astype(np.float32), level=0.0)
+
+    return _split_each(numbers, divide, 5, smallest)
 
 
 def _valleys(values: np.ndarray, mask: np.ndarray, share: float | int) -> np.ndarray:
@@ -290,55 +337,3 @@ def renamed(numbers: np.ndarray, smallest: int) -> np.ndarray:
     renamed = np.zeros(sizes.size, np.int32)
     renamed[order] = np.arange(1, order.size + 1)
     return renamed[numbers]
-
-
-def merged(basins: np.ndarray, values: np.ndarray, share: float | int) -> np.ndarray:
-    """Merge basins if the pass between them is nearly as high as the lower of both."""
-    peaks = _peaks(basins, values)
-    a, b, height = _passes(basins, values)
-    parent = np.arange(len(peaks))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = int(parent[i])
-        return i
-
-    for i in np.argsort(-height, kind="stable"):  # from the highest pass
-        first, second = root(int(a[i])), root(int(b[i]))
-        if first != second and height[i] >= share * min(peaks[first], peaks[second]):
-            keep, lose = sorted((first, second), key=lambda k: -peaks[k])
-            parent[lose] = keep
-    roots = np.array([root(i) for i in range(len(peaks))])
-    used = np.unique(roots[np.isfinite(peaks)])  # 0 need not occur
-    return np.searchsorted(used, roots).astype(np.int32)[basins]
-
-
-def _peaks(basins: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the highest value in each basin, -inf where there is none."""
-    peaks = np.full(int(basins.max()) + 1, -np.inf, values.dtype)
-    some = (slice(None, None, 3),) * 3  # which leaves few voxels that are higher
-    np.maximum.at(peaks, basins[some].ravel(), values[some].ravel())
-    higher = values > peaks[basins]
-    np.maximum.at(peaks, basins[higher], values[higher])
-    return peaks
-
-
-def _passes(basins: np.ndarray, values: np.ndarray):
-    """Return pairs of touching basins, and the highest value at which they touch."""
-    pairs, heights = [], []
-    for axis in range(3):
-        one = tuple(slice(None, -1) if i == axis else slice(None) for i in range(3))
-        two = tuple(slice(1, None) if i == axis else slice(None) for i in range(3))
-        border = (basins[one] != basins[two]) & (basins[one] > 0) & (basins[two] > 0)
-        pairs.append(np.stack([basins[one][border], basins[two][border]], 1))
-        heights.append(np.minimum(values[one][border], values[two][border]))
-    pair = np.sort(np.concatenate(pairs), axis=1)
-    height = np.concatenate(heights)
-    if not len(pair):
-        return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
-    count = int(pair.max()) + 1
-    key, where = np.unique(pair[:, 0].astype(np.int64) * count + pair[:, 1], return_inverse=True)
-    best = np.full(len(key), -np.inf)
-    np.maximum.at(best, where, height)
-    return key // count, key % count, best

@@ -12,8 +12,8 @@ from cryojax_seg.measure.kinds import Kind
 from cryojax_seg.measure.objects import (
     InstanceArray,
     components,
+    split_at_necks,
     split_at_valleys,
-    split_touching,
 )
 from cryojax_seg.measure.region import Region
 from cryojax_seg.measure.separation import number_membranes
@@ -66,15 +66,27 @@ class Scene:
         """Return the voxels of a class."""
         return self.labels == one.label if one.numbers is None else one.numbers > 0
 
-    def region(self) -> Region:
-        """Return the entire volume as a region, with all membranes and organelles in it."""
+    def region(self, most: int = MOST) -> Region:
+        """Return the entire volume as a region, with all membranes and organelles in it.
+
+        Args:
+            most: voxels up to which these are kept in memory, and not on disk.
+        """
+        shape = (len(self.labels), *self.labels.shape[1:])
 
         def of_kind(kind: Kind) -> np.ndarray | None:
-            masks = [self.mask(one) for one in self.classes if one.kind == kind]
-            return np.logical_or.reduce(masks) if masks else None
+            classes = [one for one in self.classes if one.kind == kind]
+            if not classes:
+                return None
+            size = np.prod(shape)
+            mask = np.zeros(shape, bool) if size <= most else on_disk(shape, dtype=bool)
+            for one in classes:
+                for z, section in enumerate(self.labels if one.numbers is None else one.numbers):
+                    mask[z] |= section > 0 if one.numbers is not None else section == one.label
+            return mask
 
         return Region(
-            self.labels.shape,
+            shape,
             self.voxel_size,
             membrane=of_kind("membrane"),
             organelle=of_kind("organelle"),
@@ -106,13 +118,12 @@ class Scene:
             probability = None if one.probability is None else _Part(one.probability, box)
             number_membranes(own, mask, probability, smallest, most)
             if split and probability is not None:
-                own[:] = split_at_valleys(own, probability, smallest=smallest or SMALLEST)
+                split_at_valleys(own, probability, smallest=smallest or SMALLEST)
             return numbers
         smallest = SMALLEST if smallest is None else smallest
+        numbered(own, lambda part: components(mask(part)), smallest, most, margin=1)
         if split:
-            own[:] = split_touching(labels == one.label, self.voxel_nm, smallest=smallest)
-        else:
-            numbered(own, lambda part: components(mask(part)), smallest, most, margin=1)
+            split_at_necks(own, self.voxel_nm, smallest=smallest)
         return numbers
 
     def _box(self, one: ObjectClass) -> Box | None:

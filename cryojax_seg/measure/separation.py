@@ -19,7 +19,8 @@ from skimage.segmentation import watershed
 
 from cryojax_seg.core.masks import ascent_basins, distances_in_mask, nearest_outside
 from cryojax_seg.core.types import ProbabilityArray
-from cryojax_seg.measure.objects import InstanceArray, components, instances, merged
+from cryojax_seg.measure.basins import merged
+from cryojax_seg.measure.objects import InstanceArray, components, instances
 from cryojax_seg.measure.thickness import MaskArray
 from cryojax_seg.measure.tiled import MOST, Box, ReadBox, numbered, tiles
 
@@ -90,9 +91,13 @@ def number_membranes(
     """
     volume = faces = 0
     for box, _ in tiles(result.shape, most, 0):
-        inside = mask(box)
-        volume += np.count_nonzero(inside)
-        faces += sum(np.count_nonzero(np.diff(inside, axis=axis)) for axis in range(3))
+        z, y, x = (slice(s.start, s.stop + 1) for s in box)  # with the first voxels of the next
+        inside = mask((z, y, x))
+        own = [slice(s.stop - s.start) for s in box]
+        volume += np.count_nonzero(inside[tuple(own)])
+        for axis in range(3):
+            beyond = [slice(None) if i == axis else s for i, s in enumerate(own)]
+            faces += np.count_nonzero(np.diff(inside[tuple(beyond)], axis=axis))
     # A sheet has two sides; one voxel face of a surface of any direction is 2/3 of its area.
     thickness = 2 * volume / max(faces / 1.5, 1.0)
     least = int(_OPEN * thickness**3) if smallest is None else smallest

@@ -53,18 +53,21 @@ def tiles(shape: Shape, most: int = MOST, margin: int = 0) -> Iterator[tuple[Box
         yield (z, y, x), (near_z, near_y, near_x)
 
 
-def on_disk(shape: Shape, folder: str | os.PathLike[str] | None = None) -> np.ndarray:
-    """Return an int32 array of zeros in a file that vanishes with it.
+def on_disk(
+    shape: Shape, folder: str | os.PathLike[str] | None = None, dtype: type = np.int32
+) -> np.ndarray:
+    """Return an array of zeros in a file that vanishes with it.
 
     Args:
         shape: of the array.
         folder: where the file lies; None for the folder of temporary files.
+        dtype: of the array.
 
     >>> on_disk((2, 3, 4)).sum().item()
     0
     """
     with tempfile.TemporaryFile(dir=folder) as file:
-        return np.memmap(file, np.int32, "w+", shape=tuple(shape))
+        return np.memmap(file, dtype, "w+", shape=tuple(shape))
 
 
 def numbered(
@@ -110,9 +113,26 @@ def numbered(
     a, b = np.concatenate(pairs).T
     graph = sparse.coo_array((np.ones(len(a), bool), (a, b)), (total + 1, total + 1))
     _, of = csgraph.connected_components(graph, directed=False)
-    sizes = np.zeros(total + 1, np.int64)
-    for section in result:
-        sizes += np.bincount(section.ravel(), minlength=total + 1)
+    return ranked(result, of, smallest)
+
+
+def ranked(
+    numbers: Int[np.ndarray, "_z _y _x"], of: Int[np.ndarray, "_n"], smallest: int = 1
+) -> int:
+    """Number the objects of a map again in place, the largest first, and return how many there are.
+
+    Args:
+        numbers: int32 ``(z, y, x)``, 0 outside; it may be a `numpy.memmap`.
+        of: the object that each number belongs to, of objects of one size the first.
+        smallest: objects of fewer voxels are left out.
+
+    >>> numbers = np.array([[[1, 0, 2, 3, 3]]], np.int32)
+    >>> ranked(numbers, np.array([0, 1, 2, 1])), numbers.tolist()
+    (2, [[[1, 0, 2, 1, 1]]])
+    """
+    sizes = np.zeros(len(of), np.int64)
+    for section in numbers:
+        sizes += np.bincount(section.ravel(), minlength=len(of))
     sizes[0] = 0
     whole = np.bincount(of, sizes)
     order = np.argsort(-whole, kind="stable")
@@ -121,7 +141,7 @@ def numbered(
     rank[order] = np.arange(1, len(order) + 1)
     table = rank[of]
     table[0] = 0
-    for section in result:
+    for section in numbers:
         section[:] = table[section]
     return len(order)
 

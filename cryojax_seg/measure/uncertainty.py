@@ -49,20 +49,30 @@ def sample_masks(
     >>> sum(int(mask.sum()) for mask in sample_masks(p, count=8)) / 8
     16.0
     """
-    probability = _checked(probability)
+    probability = checked(probability)
     if not correlation >= 0:
         raise ValueError(f"correlation must be 0 voxels or more, got {correlation}")
     if count < 1:
         raise ValueError(f"count must be 1 or more, got {count}")
-    rng = np.random.default_rng(seed)
     if math.isinf(correlation):
-        strata = (np.arange(count) + rng.uniform(size=count)) / count
-        for level in rng.permutation(strata):
+        for level in sampled_levels(seed, count):
             yield probability > level
         return
+    rng = np.random.default_rng(seed)
     threshold = special.ndtri(probability)  # infinite where p is 0 or 1
     for _ in range(count):
         yield _field(probability.shape, correlation, rng) < threshold
+
+
+def sampled_levels(seed: int, count: int) -> list[float]:
+    """Return the levels of p above which `sample_masks` samples with an infinite correlation.
+
+    >>> sorted(round(10 * level) // 5 for level in sampled_levels(0, 2))
+    [0, 1]
+    """
+    rng = np.random.default_rng(seed)
+    strata = (np.arange(count) + rng.uniform(size=count)) / count
+    return rng.permutation(strata).tolist()
 
 
 def interval(values: Iterable[float | int], level: float = LEVEL) -> tuple[float, float]:
@@ -97,7 +107,7 @@ def with_interval(
     >>> print(with_interval(lambda mask: float(mask.sum()), p, count=40))
     552 (8 to 2524)
     """
-    value = float(measure(_checked(probability) > 0.5))
+    value = float(measure(checked(probability) > 0.5))
     samples = sample_masks(probability, seed, count, correlation)
     return Measured(value, *interval(float(measure(mask)) for mask in samples))
 
@@ -124,7 +134,7 @@ def interval_if_present(
     >>> interval_if_present(lambda mask: float(mask.sum()), p)
     (136.0, 1328.0)
     """
-    probability = _checked(probability)
+    probability = checked(probability)
     likely = probability[probability > 0.5]
     highest = float(np.percentile(likely, 99)) if likely.size else 1.0
     levels = np.linspace((1 - LEVEL) / 2, (1 + LEVEL) / 2, max(count, 2)) * highest
@@ -160,7 +170,7 @@ def soft_volume(
     >>> print(soft_volume(p))
     500 (0 to 1000)
     """
-    probability = _checked(probability)
+    probability = checked(probability)
     if not correlation >= 0:
         raise ValueError(f"correlation must be 0 voxels or more, got {correlation}")
     one = math.prod(voxel_size)
@@ -219,7 +229,8 @@ def _field(shape, correlation: float | int, rng: np.random.Generator) -> np.ndar
     return field[tuple(slice(n) for n in shape)]
 
 
-def _checked(probability: np.ndarray) -> np.ndarray:
+def checked(probability: np.ndarray) -> np.ndarray:
+    """Return probabilities, or raise a ValueError if they are none."""
     probability = np.asarray(probability)
     if probability.size and not (probability.min() >= 0 and probability.max() <= 1):
         raise ValueError(

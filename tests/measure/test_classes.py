@@ -177,6 +177,37 @@ def test_objects_on_disk_are_measured_alike(scene, monkeypatch):
         np.testing.assert_array_equal(one.numbers(labels.shape), whole.classes[name].boxes.numbers)
 
 
+@pytest.mark.parametrize("sections", [3, 7])
+def test_complexes_and_split_objects_in_little_memory_are_the_same(sections, monkeypatch):
+    """Balls that touch, and a membrane: in slabs, on disk, as in memory, intervals included."""
+    labels, soft = np.zeros((24, 40, 40), np.int8), np.zeros((24, 40, 40), np.float32)
+    grid = np.indices(labels.shape)
+    centres = [(6, 8, 8), (6, 8, 17), (16, 20, 12), (17, 30, 30), (5, 30, 10), (18, 8, 30)]
+    for number, centre in enumerate(centres):
+        away = np.linalg.norm(grid.T - centre, axis=-1).T
+        radius = 5 - 0.15 * number  # as equal sizes are in the order of the tiles
+        labels[away < radius] = 1
+        soft = np.maximum(soft, (0.95 - 0.05 * number) / (1 + np.exp(2 * (away - radius))))
+    labels[10:12] = 2
+    drop = measure.ObjectClass("ribosome", 1, "complex", probability=soft.astype(np.float32))
+    granule = measure.ObjectClass("granule", 1, "organelle", probability=drop.probability)
+    wall = measure.ObjectClass("membrane", 2, "membrane")
+    for one in (drop, granule):
+        for split in (False, True):
+            whole = measure.measure_classes(labels, VOXEL, [one, wall], split=split)
+            with monkeypatch.context() as patch:
+                patch.setattr("cryojax_seg.measure.classes._PER_VOXEL", 2**20)
+                patch.setattr("cryojax_seg.measure.slabs.depth_of", lambda _: sections)
+                parts = measure.measure_classes(
+                    labels, VOXEL, [one, wall], split=split, memory_gib=1
+                )
+            assert len(whole.classes[one.name].rows) == (6 if split else 5)
+            assert parts.rows() == whole.rows() and parts.totals() == whole.totals()
+            found, expected = (each.classes[one.name].boxes for each in (parts, whole))
+            assert found and expected and isinstance(found.numbers, np.memmap)
+            np.testing.assert_array_equal(found.numbers, expected.numbers)
+
+
 def test_memory_that_holds_no_tile_is_refused(scene):
     with pytest.raises(ParameterError, match="1 or more.*got 0.5"):
         measure.measure_classes(scene[0], VOXEL, classes(), memory_gib=0.5)
