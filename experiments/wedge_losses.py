@@ -12,8 +12,7 @@ counts. Other inventions, from 0.01 to 0.2, are shown beside it.
 The scenes are the tilt series of `benchmark_set.py` with dense labels. The network of each seed is
 first trained plainly for 4,000 steps (`networks.py`), which is the row ``start``. From there every
 variant takes 1,000 more steps of two patches, at a fifth of the learning rate, which falls along a
-cosine. So all begin with the same converged network, and its chance cancels in the differences. (At
-the full learning rate the network forgets more than it learns in so few steps.)
+cosine. So all begin with the same converged network, and its chance cancels in the differences.
 
 - ``plain`` is cross-entropy and Dice, with flips that keep the wedge.
 - ``rotations`` is plain with rotations of the cube that ignore the wedge, as other tools do.
@@ -111,7 +110,7 @@ def go_on(
             rotate90=0.5 if variant == "rotations" else 0.0,
         ),
     )
-    net = start.network
+    net = segmenters.thaw_normalization(start.network)
     if variant == "conditioned":
         wedge = examples[0].wedge
         assert wedge is not None
