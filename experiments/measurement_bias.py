@@ -36,6 +36,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
+from scipy.special import expit
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -177,7 +178,7 @@ def errors_of(found: networks.Trained, config: Config, tests: list[Test]) -> dic
     cases = config.design.judged()
     for case in cases:
         z = found.logits(case)[..., 0]
-        ranked.append(evaluate.rank(1 / (1 + np.exp(-z)), case.membrane))
+        ranked.append(evaluate.rank(expit(z), case.membrane))
         chosen = rng.integers(0, z.size, min(config.sample, z.size))
         logits.append(z.ravel()[chosen])
         labels.append(case.membrane.ravel()[chosen])
@@ -193,7 +194,7 @@ def errors_of(found: networks.Trained, config: Config, tests: list[Test]) -> dic
         versions = {"as trained": plain, "calibrated": calibrated}
         versions |= corrected(calibrated, known, float(true.mean()))
         for name, version in versions.items():
-            expected = float((1 / (1 + np.exp(-version.astype(np.float64)))).sum())
+            expected = float(expit(version.astype(np.float64)).sum())
             errors[name].append(expected / true.sum() - 1)
         mask = plain[..., 0] >= np.log(threshold / max(1 - threshold, 1e-9))
         errors["mask"].append(area(mask) / test.area - 1)
