@@ -179,9 +179,8 @@ def main(config: Config) -> None:
     draw(results_folder(config.tiny) / "generalisation.png", table)
     claims = []
     for row in table:
-        more = evaluate.Difference(
-            row["average_precision_gain"], row["average_precision_gain_interval"]
-        )
+        ends = row["average_precision_gain_interval"]
+        more = evaluate.Difference(row["average_precision_gain"], ends and tuple(ends))
         name = f"change of average precision by learning from the other side, {row['factor']}"
         claims.append(scoring.gained(f"{name}, tested on {row['tested']}", more, TOLERATED))
     rows.finish(table, claims)
