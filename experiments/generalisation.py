@@ -147,7 +147,7 @@ def draw(path: pathlib.Path, rows: list[dict]) -> None:
 
 def main(config: Config) -> None:
     if config.tiny:
-        design = Design(steps=2, scenes=2, validation=1, edge=48, patch=32)
+        design = dataclasses.replace(networks.TINY, scenes=2)
         config = dataclasses.replace(config, design=design, test=2, seeds=(0,))
     rows = Rows("generalisation", dataclasses.asdict(config), config.tiny)
     design = config.design

@@ -99,10 +99,8 @@ def summary(records: list[dict], truth: scoring.Truth, config: Config) -> list[d
         mine = [r for r in records if r["labels"] == kind]
         row: dict[str, Any] = {"labels": kind, **scoring.summary(mine, truth)}
         if kind != "right":
-            for quantity in ("average_precision", "dice", "recall_hidden"):
-                more = scoring.gain(mine, right, truth, quantity)
-                row[f"{quantity}_gain"] = more.mean
-                row[f"{quantity}_gain_interval"] = more.interval and list(more.interval)
+            quantities = ("average_precision", "dice", "recall_hidden")
+            row |= scoring.gain_columns(mine, right, truth, *quantities)
         row["dice_of_labels"] = mine[0]["dice_of_labels"]
         rows.append({**row, "cpu_seconds": median([r["cpu_seconds"] for r in mine])})
     return rows
@@ -144,9 +142,8 @@ def agreement(cases: list[Case], examples: list[training.Example]) -> float:
 
 def main(config: Config) -> None:
     if config.tiny:
-        design = Design(steps=2, scenes=1, validation=1, edge=48, patch=32)
         config = dataclasses.replace(
-            config, kinds=("right", "eroded"), design=design, test=1, seeds=(0,)
+            config, kinds=("right", "eroded"), design=networks.TINY, test=1, seeds=(0,)
         )
     rows = Rows("label_noise", dataclasses.asdict(config), config.tiny)
     design = config.design

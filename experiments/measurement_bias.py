@@ -274,8 +274,7 @@ def draw(path: pathlib.Path, records: list[dict], tests: list[Test]) -> None:
 
 def main(config: Config) -> None:
     if config.tiny:
-        design = Design(steps=2, scenes=1, validation=1, edge=48, patch=32)
-        config = dataclasses.replace(config, design=design, each=1, edge=48, seeds=(0,))
+        config = dataclasses.replace(config, design=networks.TINY, each=1, edge=48, seeds=(0,))
     rows = Rows("measurement_bias", dataclasses.asdict(config), config.tiny)
     tests = tests_of(config)
     if rows.done(seed=None) is None:

@@ -226,9 +226,10 @@ def draw(path: pathlib.Path, rows: list[dict], tests: list[Case]) -> None:
 
 def main(config: Config) -> None:
     if config.tiny:
-        design = Design(steps=2, scenes=1, validation=1, edge=48, patch=32)
         methods = ("threshold", "sheet", "vote", CONVERGED)
-        config = dataclasses.replace(config, methods=methods, design=design, test=1, seeds=(0,))
+        config = dataclasses.replace(
+            config, methods=methods, design=networks.TINY, test=1, seeds=(0,)
+        )
     for method in config.methods:
         known(method)
     rows = Rows("method_comparison", dataclasses.asdict(config), config.tiny)

@@ -71,6 +71,9 @@ class Design:
         return benchmark_set.load("validation", self.tier, self.validation, self.edge)
 
 
+TINY = Design(steps=2, scenes=1, validation=1, edge=48, patch=32)  # of the tests
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """Holds a trained network.

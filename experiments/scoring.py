@@ -191,6 +191,18 @@ def gain(
     return evaluate.paired_difference(found, other)
 
 
+def gain_columns(
+    records: Sequence[dict], others: Sequence[dict], truth: Truth, *quantities: str
+) -> dict[str, Any]:
+    """Return the `gain` in each quantity, with its interval, as columns of a row."""
+    columns: dict[str, Any] = {}
+    for quantity in quantities:
+        more = gain(records, others, truth, quantity)
+        columns[f"{quantity}_gain"] = more.mean
+        columns[f"{quantity}_gain_interval"] = more.interval and list(more.interval)
+    return columns
+
+
 def gained(
     name: str, difference: evaluate.Difference, goal: float = 0.0, at_most: bool = False
 ) -> dict[str, Any]:

@@ -134,23 +134,15 @@ def summary(records: list[dict], truth: scoring.Truth) -> list[dict]:
         mine = [r for r in records if r["average"] == average]
         row = {"average": average, "passes": mine[0]["passes"], **scoring.summary(mine, truth)}
         if average != "none":
-            for quantity in ("average_precision", "recall_hidden"):
-                more = apart(records, average, "none", truth, quantity)
-                row[f"{quantity}_gain"] = more.mean
-                row[f"{quantity}_gain_interval"] = more.interval and list(more.interval)
+            single = [r for r in records if r["average"] == "none"]
+            row |= scoring.gain_columns(mine, single, truth, "average_precision", "recall_hidden")
         rows.append({**row, "cpu_seconds": median([r["cpu_seconds"] for r in mine])})
     return rows
 
 
-def apart(records: list[dict], one: str, other: str, truth: scoring.Truth, quantity: str):
-    first, second = ([r for r in records if r["average"] == name] for name in (one, other))
-    return scoring.gain(first, second, truth, quantity)
-
-
 def main(config: Config) -> None:
     if config.tiny:
-        design = Design(steps=2, scenes=1, validation=1, edge=48, patch=32)
-        config = dataclasses.replace(config, design=design, test=1, seeds=(0,))
+        config = dataclasses.replace(config, design=networks.TINY, test=1, seeds=(0,))
     rows = Rows("symmetry", dataclasses.asdict(config), config.tiny)
     design = config.design
     validation, tests = design.judged(), load("test", design.tier, config.test, design.edge)
@@ -183,7 +175,8 @@ def main(config: Config) -> None:
         ("quarter turns", "symmetrized"),
         ("cube", "symmetrized"),
     ):
-        more = apart(rows.records, one, other, truth, "average_precision")
+        first, second = ([r for r in rows.records if r["average"] == n] for n in (one, other))
+        more = scoring.gain(first, second, truth, "average_precision")
         claims.append(scoring.gained(f"average precision, {one} minus {other}", more))
     rows.finish(table, claims)
 

@@ -145,10 +145,7 @@ def summary(records: list[dict], truth: scoring.Truth, config: Config) -> list[d
         mine = [r for r in records if r["variant"] == variant]
         row: dict[str, Any] = {"variant": variant, **scoring.summary(mine, truth)}
         if variant != "plain" and plain:
-            for quantity in ("recall_hidden", "average_precision"):
-                more = scoring.gain(mine, plain, truth, quantity)
-                row[f"{quantity}_gain"] = more.mean
-                row[f"{quantity}_gain_interval"] = more.interval and list(more.interval)
+            row |= scoring.gain_columns(mine, plain, truth, "recall_hidden", "average_precision")
         row["validation_hidden"] = int(sum(r["validation_hidden"] for r in mine))
         row["cpu_seconds"] = median([r["cpu_seconds"] for r in mine])
         rows.append(row)
@@ -246,9 +243,8 @@ def draw(path: pathlib.Path, rows: list[dict], records: list[dict], test: Case) 
 
 def main(config: Config) -> None:
     if config.tiny:
-        before = Design(steps=2, scenes=1, validation=1, edge=48, patch=32)
         config = dataclasses.replace(
-            config, variants=("plain", "insist"), before=before, steps=2, test=1, seeds=(0,)
+            config, variants=("plain", "insist"), before=networks.TINY, steps=2, test=1, seeds=(0,)
         )
     for variant in config.variants:
         objective_of(variant, config)  # fails early

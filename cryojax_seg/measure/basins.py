@@ -8,8 +8,8 @@ def merged(basins: np.ndarray, values: np.ndarray, share: float | int) -> np.nda
 
     Args:
         basins: number of the basin of each voxel; 0 outside.
-        values: at the voxels, highest at the bottom of each basin.
-        share: of the lower of both peaks, from which on a pass joins them.
+        values: heights of the voxels, highest at the peak of each basin.
+        share: two basins are merged if the pass is at least this share of the lower peak.
 
     Returns:
         the map of basins, numbered from 0 without gaps; 0 is the outside, if there is any.

@@ -80,14 +80,14 @@ def scores(
         volume = example.measured
         return fit_normalization(segmenter, volume, patch=patch, count=_PROBES, seed=seed)
 
-    drawn = [examples[i] for i in _drawn(examples, seed)]
-    fitted = [fit(drawn[0])]
+    cost = _PROBES * patch**3
+    most = int(max(1, min(_MEASURING * voxels / cost, len(examples))))
+    some = _drawn(examples, most, seed)
+    fitted = [fit(some[0])]
     if fitted[0] is segmenter:  # nothing has to be measured
         fitted = [segmenter] * len(examples)
     else:
-        cost = _PROBES * patch**3
-        most = int(max(1, min(_MEASURING * voxels / cost, len(examples))))
-        examples, voxels = drawn[:most], voxels - most * cost
+        examples, voxels = some, voxels - most * cost
         fitted += [fit(e) for e in examples[1:]]
     stride = segmenter.stride
     context = min(fitted[0].halo, max(patch // 4, 1))
@@ -200,15 +200,19 @@ def _divided(
     return found
 
 
-def _drawn(examples: Sequence[Example], seed: int) -> list[int]:
-    """Return the numbers of the examples in random order, those that add a class first."""
+def _drawn(examples: Sequence[Example], most: int, seed: int) -> Sequence[Example]:
+    """Return so many examples, drawn at random, those that add a class first."""
+    if most >= len(examples):
+        return examples
     order = np.random.default_rng(seed).permutation(len(examples)).tolist()
-    return _new_classes_first(order, [_classes(e, (slice(None),) * 3) for e in examples])
+    held = [_classes(e, (slice(None),) * 3) for e in examples]
+    return [examples[i] for i in _new_classes_first(order, held)[:most]]
 
 
 def _classes(example: Example, where: tuple[slice, ...]) -> set[int]:
     """Return the labels, without background, that are annotated in a part of an example."""
-    return set(np.unique(example.labels[where][example.weights[where] > 0]).tolist()) - {0}
+    known = np.asarray(example.labels[where])[example.weights[where] > 0]
+    return set(np.flatnonzero(np.bincount(known)).tolist()) - {0}
 
 
 def _new_classes_first(order: Sequence[int], held: Sequence[set[int]]) -> list[int]:
