@@ -28,8 +28,7 @@ Learned: the first slice of 4 GiB is there after
 {tomogram=1024 x 1024 x 1024, mrc: first_slice_seconds} s, and a slice of each plane after
 {tomogram=1024 x 1024 x 1024, mrc: three_planes_seconds} s, because a slice across the rows makes
 the system read all of the file; the page goes on meanwhile. In the recorded run other programs that
-kept both cores busy had to stand back; at this load without that priority, a stroke took
-five (vote) and sixteen times (model) as long.
+kept both cores busy had to stand back; on a busy machine without that priority all takes longer.
 """
 
 import contextlib
