@@ -129,6 +129,7 @@ export class Viewer {
     this.transport = transport;
     this.page = page;
     this.state = null;
+    this.saves = { requested: 0, written: 0 };
     this.position = [0, 0, 0];
     this.active = 0;
     this.tool = "move";
@@ -337,6 +338,7 @@ export class Viewer {
     if (yes) {
       this.pending.clear();
       this.outdated.clear();
+      this.saves = { requested: 0, written: 0 }; // the program may be another one
       this.send({ type: "hello" });
     } else {
       this.notice.textContent = text;
@@ -404,7 +406,6 @@ export class Viewer {
     this.tell("");
     this.buildLayers();
     this.progress(state);
-    if (state.saved) this.showSaved(state.saved);
     this.classSection.hidden = !state.layers.some((layer) => layer !== "image");
     this.activate(this.active);
     this.layout();
@@ -416,12 +417,16 @@ export class Viewer {
     this.suggestions = []; // they were made without this change
     this.boxes = [];
     if (message.counts) this.counts = message.counts;
+    if (message.saved) this.showSaved(message.saved);
     this.buildClasses();
     this.drawMarks();
   }
 
-  showSaved({ complete, problem }) {
-    const file = this.state?.file;
+  /** Shows whether all is on disk. The numbers only grow, so smaller ones were told too late. */
+  showSaved({ requested, written, problem }) {
+    if (requested < this.saves.requested || written < this.saves.written) return;
+    this.saves = { requested, written };
+    const file = this.state?.file, complete = requested === written;
     this.saved.classList.toggle("bad", Boolean(problem));
     this.saved.textContent = problem ? `Not saved, the strokes are kept in memory: ${problem}` :
       !this.state?.editable ? "" : !file ? "Labels are in memory only" :

@@ -11,15 +11,25 @@ _AGAIN = 10.0  # seconds after which a write that failed is tried again
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """Tells whether everything is on disk.
+    """Tells how much of what was requested is on disk.
+
+    Two numbers say more than one truth value, since a page may hear of a change after it has heard
+    that the change is on disk.
 
     Attributes:
-        complete: whether nothing is left to be written.
+        requested: number of writes that were requested.
+        written: number of these that are on disk.
         problem: why the last write failed; empty if it did not.
     """
 
-    complete: bool
+    requested: int = 0
+    written: int = 0
     problem: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Return whether nothing is left to be written."""
+        return self.requested == self.written
 
 
 class Saver:
@@ -51,9 +61,9 @@ class Saver:
 
     @property
     def state(self) -> Saved:
-        """Return whether everything that was requested is on disk."""
+        """Return how much of what was requested is on disk."""
         with self._changed:
-            return Saved(self._wanted == self._served, self._problem)
+            return Saved(self._wanted, self._served, self._problem)
 
     def request(self) -> None:
         """Ask for everything to be written; return at once."""
@@ -91,7 +101,7 @@ class Saver:
                 if not problem:
                     self._served = wanted
                 closed = closed and (bool(problem) or self._wanted == self._served)
-                state = Saved(self._wanted == self._served, problem)
+                state = Saved(self._wanted, self._served, problem)
             self._told(state)
             if closed:
                 return

@@ -4,6 +4,7 @@ A message is a dictionary of plain values with a ``type``, and may come with byt
 describes all of them.
 """
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -219,7 +220,7 @@ class Session:
     def close(self) -> Saved:
         """Write what is left and release the file; return whether all of it is on disk."""
         self._closed = True
-        saved = Saved(True) if self._saver is None else self._saver.close()
+        saved = Saved() if self._saver is None else self._saver.close()
         for function in self.closing:  # after that, since an interrupt leaves little time
             function()
         if self.file is not None:
@@ -229,11 +230,11 @@ class Session:
     def _progress(self) -> Message:
         if self.painting is None:
             return {}
-        saved = self._saver.state if self._saver is not None else Saved(True)
+        saved = self._saver.state if self._saver is not None else Saved()
         return {
             "annotated": list(self.painting.annotated()),
             "counts": list(self.painting.counts().values()),
-            "saved": {"complete": saved.complete, "problem": saved.problem},
+            "saved": dataclasses.asdict(saved),
         }
 
     def _send_plane(self, message: Message, send: Send) -> None:
@@ -273,7 +274,7 @@ class Session:
         self.tell(self.state())
 
     def _tell_saved(self, saved: Saved) -> None:
-        self.tell({"type": "saved", "complete": saved.complete, "problem": saved.problem})
+        self.tell({"type": "saved", **dataclasses.asdict(saved)})
 
 
 class _Painted:

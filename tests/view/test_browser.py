@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cryojax_seg import io
+from cryojax_seg.view.excluded import read_excluded
 
 # Where pictures of the pages go, for somebody to look at; nowhere unless a folder is named.
 SHOTS = Path(os.environ["CRYOJAX_SEG_SHOTS"]) if "CRYOJAX_SEG_SHOTS" in os.environ else None
@@ -189,7 +190,8 @@ def test_a_browser_without_webgl_paints_into_ome_zarr(serve, launch, tomogram_fi
     page.page.screenshot(path=SHOTS / "without-webgl.png") if SHOTS else None
     page.saved()
     before = io.read_labels(labels)
-    assert (before.labels[6, 20, 10:31] == 1).all() and not before.weights[6, 40].any()
+    assert (before.labels[6, 20, 10:31] == 1).all()
+    assert len(read_excluded(labels, before.labels.shape)) > 5  # a run for each row of the stroke
     served.end(signal.SIGKILL)
     page.close()
 

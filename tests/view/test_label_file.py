@@ -310,9 +310,10 @@ def test_a_full_disk_keeps_the_strokes_in_memory(tomogram, path, monkeypatch):
 
     until(lambda: any("No space left" in m.get("problem", "") for m in told))
     assert content(path) == before and session.painting.annotated() == (3,)
-    assert not session.state()["saved"]["complete"]
+    saved = session.state()["saved"]
+    assert (saved["requested"], saved["written"]) == (1, 0)
     full.clear()  # somebody makes room
-    until(lambda: session.state()["saved"]["complete"])
+    until(lambda: session.state()["saved"]["written"] == 1)
     assert content(path) != before
     assert session.close().complete
 
