@@ -26,10 +26,11 @@ Learned, of the real microtubule. The built-in model, which never saw a real vox
 {data=14pf; slices=1; way=replay: dice}, three to {data=14pf; slices=3; way=replay: dice} and five
 to {data=14pf; slices=5; way=replay: dice}; from scratch, as many steps reach
 {data=14pf; slices=1; way=scratch: dice}, {data=14pf; slices=3; way=scratch: dice} and
-{data=14pf; slices=5; way=scratch: dice}. A sceptic would say that this is one pair of tomograms of
-one laboratory, and that 150 steps are few for a network from scratch. The third part of `recipe.py`
-takes three times as many, with five other slices, and its Dice is higher than that of replay here;
-nobody compared both on the same slices.
+{data=14pf; slices=5; way=scratch: dice}.
+
+A sceptic would say that this is one pair of tomograms of one laboratory, and that 150 steps are few
+for a network from scratch. The third part of `recipe.py` takes three times as many, with five other
+slices, and its Dice is higher than that of replay here; nobody compared both on the same slices.
 """
 
 import dataclasses

@@ -12,6 +12,12 @@ The labelled membranes are open: tilt series do not show membranes that face the
 remain where a membrane is tangent to the tilt axis. The volume that the autophagosome encloses is
 therefore measured within z slices, with gaps of up to 160 voxels bridged, and is a lower bound for
 the imaged slab: 0.055, 0.073 and 0.077 um^3 with gaps of 100, 160 and 240 voxels.
+
+Learned: the largest volume takes 23 CPU-seconds and less than 2 GiB, and the median distances of
+inner and outer membranes are between 9 and 12 nm.
+
+A sceptic would say that the goals of these distances, 6 to 30 nm, are so wide that hardly anything
+could miss them, and that nobody measured the same volumes by another program.
 """
 
 import dataclasses

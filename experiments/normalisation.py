@@ -23,6 +23,15 @@ scored by the mean Dice over the four foreground classes.
 
 The result is `experiments/results/NAME.json`; its first claim compares the default norm of `UNet`
 with the best norm that tiles.
+
+Learned: networks with statistics of the volume learn faster than local ones. Of the finalists,
+instance norm with fitted statistics has a mean Dice of 0.60, batch norm 0.56, weight norm 0.51.
+Fitted statistics tile exactly, and are as good as those of the whole volume; statistics that are
+frozen on the training volumes are worse by 0.02 to 0.03. With two seeds and less time batch norm
+was ahead of instance norm, which is why the finalists were compared.
+
+A sceptic would say that a Dice of 0.6 is that of networks which have only begun to learn, and that
+neither four seeds nor one size of network rank instance and batch norm.
 """
 
 import dataclasses

@@ -26,6 +26,9 @@ equal time is resolved, on any task. So float32 stays the default.
 
 A third part trains the default on the real microtubule from five starts: ``--tasks microtubule
 --recipes default --seconds 30 --seeds 0 1 2 3 4``.
+
+A sceptic would say that half a CPU-minute favours whatever learns fast, and that a recipe which
+wins there may lose after an hour. `benchmarks/training.py` follows the winner for longer.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
-"""Makes `experiments/README.md` and the table of the project's README from the result files.
+"""Makes a page for each result file, their list, and the table of the project's README.
 
-    python experiments/report.py            # writes both
+    python experiments/report.py            # writes all of them
     python experiments/report.py --check    # only says whether they are up to date
 
 Numbers in the documentation are never typed: they are copied from `experiments/results/*.json` by
@@ -13,6 +13,7 @@ import json
 import pathlib
 import re
 import sys
+from typing import NamedTuple
 
 import tyro
 
@@ -51,6 +52,7 @@ UNITS_OF = {
     "slowest_process": "voxels per second",
 }
 SPELLED = {"dice": "Dice", "ece": "ECE", "snr": "SNR", "cpu": "CPU", "um": "µm"}
+VERDICTS = ("met", "missed", "not resolved")
 LONGEST = 12  # values of a list that a cell shows
 
 
@@ -124,11 +126,11 @@ def table(rows: list[dict], columns: list[str] | None = None) -> str:
 
 def tables(rows: list[dict]) -> list[str]:
     """Return the table of these rows, then one for each column that holds rows itself."""
-    parts = [table(rows), ""]
+    parts = [table(rows)]
     for name in dict.fromkeys(k for row in rows for k, v in row.items() if nested(v)):
         first = next(iter(rows[0]))  # names the row that each belongs to
         inner = [{first: row[first], **part} for row in rows for part in row.get(name) or []]
-        parts += [f"{heading(name).capitalize()}:", "", table(inner), ""]
+        parts += [f"{heading(name).capitalize()}:", table(inner)]
     return parts
 
 
@@ -142,15 +144,11 @@ def script(name: str) -> pathlib.Path:
     return FOLDER / f"{name}.py"
 
 
-def question(name: str) -> str:
-    """Return the question of an experiment, which is the first line of its docstring."""
-    return (ast.get_docstring(ast.parse(script(name).read_text())) or "").splitlines()[0]
-
-
 def filled(text: str, result: dict) -> str:
     """Return a text in which the numbers of a result stand for their names.
 
-    ``{variant=plain; seeds=3: recall}`` is the value of a column in the one row with these values.
+    ``{variant=plain; seeds=3: recall}`` is the value of a column in the one row with these values,
+    and ``{claim=NAME: value}`` that of a claim. Both may be broken into lines.
 
     Raises:
         ValueError: if not exactly one row has these values, or it lacks the column.
@@ -160,10 +158,12 @@ def filled(text: str, result: dict) -> str:
     'The recall is 0.625.'
     """
 
+    known = [*result["rows"], *({"claim": c["name"], **c} for c in result.get("claims", ()))]
+
     def value(match: re.Match) -> str:
-        keys, column = match.group(1), match.group(2)
+        keys, column = (" ".join(part.split()) for part in match.groups())
         wanted = [pair.split("=", 1) for pair in keys.split("; ")]
-        rows = [r for r in result["rows"] if all(str(r.get(k)) == v for k, v in wanted)]
+        rows = [r for r in known if all(str(r.get(k)) == v for k, v in wanted)]
         if len(rows) != 1:
             raise ValueError(f"{match.group(0)} names {len(rows)} rows, not one")
         row = flat(rows[0])
@@ -171,38 +171,53 @@ def filled(text: str, result: dict) -> str:
             raise ValueError(f"{match.group(0)}: there is no column {column}")
         return number(row[column], " to " if "interval" in column else " ")
 
-    return re.sub(r"\{(\w+=[^{}]+?): ([^{}]+)\}", value, text)
+    return re.sub(r"\{(\w+=[^{}]+):\s([^{}:]+)\}", value, text)
 
 
-def section(name: str, result: dict, figures: str = "results/", title: str = "##") -> str:
-    """Return the section of an experiment: its question, run, rows, claims and figure.
+class Told(NamedTuple):
+    """What the docstring of an experiment says: its parts, without their headings."""
+
+    question: str
+    design: str
+    learned: str
+    sceptic: str
+
+
+def told(docstring: str) -> Told:
+    """Return the parts of a docstring: one begins with "Learned", one with "A sceptic".
+
+    >>> told("Is it?\\n\\nWe look.\\n\\nLearned: yes.\\n\\nA sceptic doubts.")
+    Told(question='Is it?', design='We look.', learned='Learned: yes.', sceptic='A sceptic doubts.')
+    """
+    question, _, rest = docstring.partition("\n")
+    design, *doubts = re.split(r"\n\n(?=A sceptic )", rest)
+    design, *learned = re.split(r"\n\n(?=Learned)", design)
+    return Told(question, design.strip("\n"), "".join(learned), "".join(doubts))
+
+
+def page(name: str, result: dict) -> str:
+    """Return the page of an experiment: question, design, figure, tables, verdict, doubts.
 
     Args:
         name: of the result file.
         result: its content.
-        figures: where its figure is, seen from the page.
-        title: the mark of the section's heading.
     """
     path = script(name)
-    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    said = told(filled(ast.get_docstring(ast.parse(path.read_text())) or "", result))
     environment = result["environment"]
-    parts = [
-        f"{title} {docstring.splitlines()[0]}",
-        "",
-        f"`{path.relative_to(FOLDER.parent)}`, run with ",
-    ]
-    parts[-1] += (
-        f"Python {environment['python']}, JAX {environment['jax']}, {environment['cores']} cores, "
-        f"{environment['device']}, commit {environment['commit']}, {environment['date']}."
+    run = (
+        f"`{path.relative_to(FOLDER.parent)}`, run with Python {environment['python']}, "
+        f"JAX {environment['jax']}, {environment['cores']} cores, {environment['device']}, "
+        f"commit {environment['commit']}, {environment['date']}."
     )
-    rows = [row for row in result["rows"] if not row.get("detail")]
-    body = filled("\n".join(docstring.splitlines()[1:]).strip("\n"), result)
-    parts += ["", body, ""]
+    parts = [f"# {said.question}", run, said.design, "## Result"]
     if (FOLDER / "results" / f"{name}.png").exists():
-        parts += [f"![{name}]({figures}{name}.png)", ""]
-    parts += tables(rows)
-    parts += [claim_table(result["claims"]), ""]
-    return "\n".join(parts)
+        parts += [f"![{name}]({name}.png)"]
+    parts += tables([row for row in result["rows"] if not row.get("detail")])
+    parts += ["## Verdict", claim_table(result["claims"])]
+    parts += [said.learned] if said.learned else []
+    parts += ["## What a sceptic would say", said.sceptic] if said.sceptic else []
+    return "\n\n".join(parts) + "\n"
 
 
 def claim_table(claims: list[dict]) -> str:
@@ -230,13 +245,36 @@ def results() -> dict[str, dict]:
     return {p.stem: json.loads(p.read_text()) for p in paths}
 
 
+HEAD = """# Experiments
+
+One file asks one question. It prints its table, writes `results/NAME.json`, and has a `--tiny` form
+for the tests. The pages below are made from those files by `python experiments/report.py`: each has
+the question, the design, a figure, tables, the verdict on the goals that were set before, and what
+a sceptic would say. Where a goal has an interval, it is met only if the interval clears it, missed
+if the interval excludes it, and else not resolved.
+
+"""
+
+
 def experiments_readme() -> str:
-    head = (
-        "# Experiments\n\nOne file, one question. Each prints its table, writes "
-        "`results/NAME.json` and has a `--tiny` form that takes less than a minute. This page is "
-        "made from those files by `python experiments/report.py`.\n\n"
-    )
-    return head + "\n".join(section(name, result) for name, result in results().items())
+    """Return the list of all questions, with the verdicts on their goals."""
+    rows = []
+    for name, result in results().items():
+        asked = told(ast.get_docstring(ast.parse(script(name).read_text())) or "").question
+        _, _, variant = name.partition("-")
+        link = f"[{asked}](results/{name}.md)" + (f" ({variant})" if variant else "")
+        rows.append({"question": link, **verdicts(result["claims"])})
+    return HEAD + table(rows, ["question", *VERDICTS]) + "\n"
+
+
+def verdicts(claims: list[dict]) -> dict[str, int | None]:
+    """Return how many claims have each verdict; None stands for none.
+
+    >>> verdicts([{"met": True}, {"met": False}, {"met": False, "verdict": "not resolved"}])
+    {'met': 1, 'missed': 1, 'not resolved': 1}
+    """
+    found = [verdict_of(claim).strip("*") for claim in claims]
+    return {name: found.count(name) or None for name in VERDICTS}
 
 
 SHOWN = ("threshold", "hysteresis", "sheet", "tensor-voting", "convnet", "unet")
@@ -268,6 +306,7 @@ def main(config: Config) -> int:
     wanted = {
         readme: f"{before}{BEGIN}\n{project_results()}\n{END}{rest.split(END)[1]}",
         FOLDER / "README.md": experiments_readme(),
+        **{FOLDER / "results" / f"{n}.md": page(n, result) for n, result in results().items()},
     }
     stale = [p for p, new in wanted.items() if not p.exists() or p.read_text() != new]
     for path in stale:

@@ -12,6 +12,12 @@ normalized volumes, in standard deviations of the noise).
 A U-Net is then trained on simulated volumes alone, fully annotated, and scored on the real
 microtubule as in `real_microtubules.py`, whose results for five annotated real slices are shown for
 comparison. This experiment needs the data set ``cylindra_mt`` (see `datasets.py`).
+
+Learned: a network that never saw a real voxel finds the real wall at a Dice of 0.77, and the
+spectrum and the grey values of the better model of imaging are within their goals.
+
+A sceptic would say that the contrast was matched to the labels of the very volume that is scored,
+and that one network was trained. `pretrained.py` asks the same of models that know nothing of it.
 """
 
 import dataclasses

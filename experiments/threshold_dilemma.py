@@ -18,7 +18,7 @@ What a method is worth is the size of the ideal vote with the same distance d' b
 structure and background, wherever its threshold lies; see `worth`. The recorded result has three
 seeds (``--seeds 0 1 2``).
 
-Learned. Where both error rates of the faint structure are equal, a third of all voxels are wrong
+Learned: where both error rates of the faint structure are equal, a third of all voxels are wrong
 with one voxel, a fortieth with a vote of 25 voxels, and 0.0002 with 81. A threshold is worth one
 voxel whoever chooses it ({method=otsu: worth_votes} and {method=threshold: worth_votes}), and a
 local threshold too ({method=local-threshold: worth_votes}). Hysteresis is worth
@@ -26,6 +26,10 @@ local threshold too ({method=local-threshold: worth_votes}). Hysteresis is worth
 {method=tensor-voting: worth_votes}, a convolutional network {method=convnet: worth_votes}, a U-Net
 {method=unet-fast: worth_votes} and the sheet filter, which is told that the structure is a sheet,
 {method=sheet: worth_votes}. Intervals of what is trained are wide, and do not rank the networks.
+
+A sceptic would say that the noise is white and that structure has two densities only; that three
+seeds leave intervals as wide as the values of the networks; and that a vote which knows its region
+is no method that anybody has.
 """
 
 import dataclasses

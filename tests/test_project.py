@@ -306,6 +306,16 @@ def test_a_page_of_a_notebook_shows_what_it_was_saved_with(site, tmp_path):
     assert pictures == {"own-1.png": b"PNG"}
 
 
+def test_every_question_has_an_answer_and_a_doubt(site):
+    """Benchmarks measure; experiments ask, and say what they learned and what is left to ask."""
+    benchmarks = {"performance", *(n for n in site.report.results() if n.startswith("benchmark_"))}
+    for name in set(site.report.results()) - benchmarks:
+        headings = re.findall("^#+ (.*)$", site.made()[f"results/{name}.md"], re.M)
+        assert headings[0].endswith("?")
+        assert headings[1:] == ["Result", "Verdict", "What a sceptic would say"], name
+        assert "\nLearned" in site.made()[f"results/{name}.md"], name
+
+
 def test_nothing_nested_is_in_a_cell_of_a_result_table(site):
     for path, text in site.made().items():
         if path.startswith("results/") and path.endswith(".md"):

@@ -38,8 +38,7 @@ def made() -> dict[str, str | bytes | Path]:
     linked = re.sub(r"(?m)^\| ([\w-]+) \|", _linked, report.claims())
     files["results/index.md"] = RESULTS.format(claims=linked)
     for name, result in report.results().items():
-        section = report.section(name, result, figures="", title="#")
-        linked = re.sub(r"!\[.*\]\((.*)\)", r"[\g<0>](\1)", section)
+        linked = re.sub(r"!\[.*\]\((.*)\)", r"[\g<0>](\1)", report.page(name, result))
         files[f"results/{name}.md"] = f"{WIDE}{linked}"
     for path in sorted((ROOT / "experiments" / "results").glob("*.png")):
         files[f"results/{path.name}"] = path
