@@ -25,8 +25,8 @@ itself. Intervals resample seeds and scenes.
 
 Learned: on true labels the area is right within
 {claim=area on true labels, size of the error: value} of the truth. On predictions the sum of
-calibrated probabilities is wrong where membrane is rarer than it was in the validation scenes:
-above a visibility of 0.35 its error is
+calibrated probabilities is wrong at every share of membrane, and most where membrane is rare: above
+a visibility of 0.35 its error is
 {claim=expected area, calibrated, share quarter, visibility above 0.35: size of the error: value}
 at a quarter of the share, {claim=expected area, calibrated, share same, visibility above 0.35: size
 of the error: value} at the same and {claim=expected area, calibrated, share four times, visibility
