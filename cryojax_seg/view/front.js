@@ -495,12 +495,14 @@ export class Viewer {
 
   arrived(message, bytes) {
     const key = this.key3(message.layer, message.axis, message.index);
-    this.pending.delete(key);
+    const coarse = Boolean(message.coarse); // the whole slice follows
     const old = this.cache.get(key);
+    if (coarse && old && !old.coarse) return;
+    if (!coarse) this.pending.delete(key);
     this.bytes += (bytes?.length ?? 0) - (old?.data?.length ?? 0);
     this.cache.delete(key);
     this.cache.set(key, { data: bytes, undo: message.undo ?? 0, redo: message.redo ?? 0,
-      stale: this.outdated.delete(key) });
+      coarse, stale: coarse || this.outdated.delete(key) });
     for (const [name, entry] of this.cache) {
       if (this.bytes < CACHE_BYTES && this.cache.size < 2000) break;
       this.bytes -= entry.data?.length ?? 0;
@@ -512,7 +514,7 @@ export class Viewer {
       this.updateTools();
     }
     this.request();
-    if (message.layer === "image" && this.direction && message.axis === this.active) {
+    if (message.layer === "image" && !coarse && this.direction && message.axis === this.active) {
       const ahead = this.position[message.axis] + this.direction;
       for (const layer of this.shown()) this.want(layer, message.axis, ahead);
     }
@@ -670,7 +672,9 @@ export class Viewer {
       }
     }
     this.scaleBar(context, w, hgt);
-    const name = `${PLANES[pane.axis]}  ${AXES[pane.axis]} ${this.position[pane.axis]}`;
+    const index = this.position[pane.axis];
+    const coarse = this.cache.get(this.key3("image", pane.axis, index))?.coarse;
+    const name = `${PLANES[pane.axis]}  ${AXES[pane.axis]} ${index}${coarse ? "  coarse while it is read" : ""}`;
     if (pane.label.textContent !== name) pane.label.textContent = name;
     pane.element.classList.toggle("active", pane.axis === this.active);
   }

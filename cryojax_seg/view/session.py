@@ -21,7 +21,7 @@ from cryojax_seg.view.changes import CHANGES, Layer, Message, plane_of
 from cryojax_seg.view.label_file import LabelFile
 from cryojax_seg.view.painting import Painting, Plane
 from cryojax_seg.view.saving import Saved, Saver
-from cryojax_seg.view.slices import density_slices, label_slices, probability_slices
+from cryojax_seg.view.slices import Slices, density_slices, label_slices, probability_slices
 
 if TYPE_CHECKING:  # a page is shown without JAX
     from cryojax_seg.core.wedge import MissingWedge
@@ -36,7 +36,8 @@ class Session:
 
     A page asks for ``{"type": "hello"}`` and gets ``"state"``: shape, classes, colours, layers.
     For ``{"type": "plane", "layer": ..., "axis": ..., "index": ...}`` it gets the bytes of a slice
-    of the ``"image"``, the ``"labels"``, the ``"prediction"`` or the ``"probability:1"``. Labels
+    of the ``"image"``, the ``"labels"``, the ``"prediction"`` or the ``"probability:1"``; before a
+    slice that takes seconds to read, it gets one of fewer rows, which is marked as coarse. Labels
     are changed by ``"stroke"``, ``"line"``, ``"fill"``, ``"complete"``, ``"paste"``, ``"undo"``
     and ``"redo"``; every page is told ``"changed"``, then ``"saved"`` when it is on disk. A message
     that cannot be followed is answered by ``"error"`` with one line of text.
@@ -241,8 +242,11 @@ class Session:
         name, (axis, index) = message.get("layer"), plane_of(message)
         if not isinstance(name, str) or name not in self.layers:
             raise ValueError(f"there is no layer {shown(name)}")
-        values = self.layers[name].plane(axis, index)
         told = {"type": "plane", "layer": name, "axis": axis, "index": index}
+        layer = self.layers[name]
+        if isinstance(layer, Slices) and (coarse := layer.preview(axis, index)) is not None:
+            send({**told, "coarse": True}, coarse.tobytes())
+        values = layer.plane(axis, index)
         if name == "labels" and self.painting is not None:
             told["undo"], told["redo"] = self.painting.steps((axis, index))
         send(told, None if values is None else values.tobytes())

@@ -18,6 +18,7 @@ _SHOWN = (1.0, 99.0)  # percentiles that are black and white at first
 _REPEATED = 0.02  # share of one value above which it is a fill value, not density
 _LARGEST = 2**27  # bytes of a slab
 _MAPPED = 2**26  # bytes of a file that are mapped at a time
+_QUICK = 2**28  # bytes of a file that are read in much less than a second
 _KEPT = 2  # slabs that are kept along each axis
 
 
@@ -39,12 +40,20 @@ class Window:
     white: int = 255
 
     def as_bytes(self, values: np.ndarray) -> np.ndarray:
-        """Return densities as uint8; what is not finite becomes 0."""
+        """Return densities as uint8; NaN becomes 0."""
+        if values.dtype.kind in "iu" and values.itemsize < 3 and values.size > 2**16:
+            # There are fewer numbers than voxels, so they are converted once.
+            numbers = np.dtype(f"u{values.itemsize}").newbyteorder(values.dtype.byteorder)
+            every = np.arange(256**values.itemsize).astype(numbers)
+            return self._as_bytes(every.view(values.dtype))[values.view(numbers)]
+        return self._as_bytes(values)
+
+    def _as_bytes(self, values: np.ndarray) -> np.ndarray:
         scaled = values.astype(np.float32)
         scaled -= np.float32(self.low)
         scaled *= np.float32(255 / (self.high - self.low))
-        np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
-        np.clip(scaled, 0, 255, out=scaled)
+        np.fmax(scaled, 0, out=scaled)  # which turns NaN into 0
+        np.fmin(scaled, 255, out=scaled)
         return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
@@ -148,6 +157,31 @@ class Slices:
         within = index - number * width
         part = slab[(slice(None),) * axis + (slice(within, within + 1),)]
         return np.ascontiguousarray(as_plane(part, axis))
+
+    def preview(self, axis: int, index: int) -> np.ndarray | None:
+        """Return a slice made of some of its rows, where the whole one takes seconds to read.
+
+        That is a slice across the rows of a large memory map, whose voxels lie all over the file.
+
+        Returns:
+            as `plane`; None where that is quick.
+
+        Raises:
+            ValueError: if there is no such slice.
+        """
+        check_plane(self.shape, axis, index)
+        volume = self.volume
+        if axis != 2 or not isinstance(volume, np.memmap) or volume.nbytes <= _QUICK:
+            return None
+        if not volume.flags.c_contiguous or index // self._width(axis) in self._slabs[axis]:
+            return None
+        step = -(-volume.nbytes // _QUICK)  # of whole sections, which disks read quickly
+        found = np.empty(self.shape[:2], np.uint8)
+        for start in range(0, len(found), step):
+            z = min(start + step // 2, len(found) - 1)
+            found[start : start + step] = self._convert(np.asarray(volume[z, :, index]))
+            release(volume)
+        return np.ascontiguousarray(as_plane(found[..., None], axis))
 
     def _width(self, axis: int) -> int:
         """Return how many slices are read at a time."""

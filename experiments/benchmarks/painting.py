@@ -7,7 +7,7 @@
 paints as a page does, so the times contain everything but the browser. It measures:
 
 - the start: from the command to its link, to the first slice, which is one along the rows of the
-  file, and to one of each plane;
+  file, and to one of each plane, which may be coarse at first;
 - scrolling: consecutive slices of each plane, each asked for when the one before is there;
 - learning by the vote and by the last layer of a built-in model: from a stroke on the middle slice
   to the new prediction of this slice. Strokes come one second after the prediction for the one
@@ -133,10 +133,14 @@ class Page:
             if found["type"] == kind and all(found[k] == v for k, v in fields.items()):
                 return found
 
-    def plane(self, layer: str, axis: int, index: int) -> None:
-        """Ask for a slice and wait for it."""
-        self.tell("plane", layer=layer, axis=axis, index=index)
-        self.until("plane", layer=layer, axis=axis, index=index)
+    def plane(self, layer: str, axis: int, index: int) -> float:
+        """Ask for a slice and wait for it; return when it was there, perhaps a coarse one."""
+        wanted = {"layer": layer, "axis": axis, "index": index}
+        self.tell("plane", **wanted)
+        found, seen = self.until("plane", **wanted), time.perf_counter()
+        if found.get("coarse"):
+            self.until("plane", **wanted)
+        return seen
 
     def cpu(self) -> float:
         """Return the processor seconds of the command by now."""
@@ -194,8 +198,9 @@ def opened(path: pathlib.Path, shape: tuple[int, int, int], count: int) -> dict[
             "first_slice_cpu_seconds": page.cpu(),
         }
         page.plane("image", 1, shape[1] // 2)
-        page.plane("image", 2, shape[2] // 2)
+        seen = page.plane("image", 2, shape[2] // 2)
         row |= {
+            "coarse_planes_seconds": seen - page.began,
             "three_planes_seconds": time.perf_counter() - page.began,
             "three_planes_cpu_seconds": page.cpu(),
             "scrolling": [],
@@ -269,7 +274,8 @@ def saved(path: pathlib.Path, shape: tuple[int, int, int], form: str) -> dict[st
         for place in range(3):
             began = time.perf_counter()
             stroke(page, shape, place, 1)
-            page.until("saved", complete=True)
+            while page.until("saved")["written"] <= place:  # each stroke requests one write
+                pass
             seconds.append(time.perf_counter() - began)
             time.sleep(1.2 * seconds[-1])  # the program waits as long before it writes again
         return {"labels": form, "save_seconds": statistics.median(seconds), "peak_gib": page.peak()}
@@ -304,6 +310,11 @@ def main(config: Config) -> None:
         claim(
             "seconds: from the command to the first slice of the largest tomogram",
             large["first_slice_seconds"],
+            at_most=2.0,
+        ),
+        claim(
+            "seconds: from the command to a slice of each plane of the largest tomogram, if coarse",
+            large["coarse_planes_seconds"],
             at_most=2.0,
         ),
         claim(

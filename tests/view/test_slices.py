@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cryojax_seg import io, view
+from cryojax_seg.core import Tomogram
 from cryojax_seg.view.slices import Window
 
 
@@ -66,6 +67,52 @@ def test_slabs_of_a_map_are_kept_and_bounded(tmp_path, monkeypatch):
     assert len(slices._slabs[2]) == 2
     slices.plane(2, 19)
     assert len(slices._slabs[2]) == 2
+
+
+def test_a_slice_across_a_large_file_has_a_preview(tmp_path, monkeypatch):
+    """It holds sections at equal distances, and nothing where the whole slice is quick."""
+    data = np.random.default_rng(0).integers(0, 255, (10, 5, 20)).astype(np.uint8)
+    data.tofile(tmp_path / "a.raw")
+    volume = np.memmap(tmp_path / "a.raw", np.uint8, "r", shape=data.shape)
+    slices = view.label_slices(volume)
+    assert slices.preview(2, 3) is None  # of a small file
+    monkeypatch.setattr(view.slices, "_QUICK", 4 * data[0].size)  # every third section
+    found = slices.preview(2, 3)
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, data[[1, 1, 1, 4, 4, 4, 7, 7, 7, 9], :, 3].T)
+    assert slices.preview(0, 3) is None and view.label_slices(data).preview(2, 3) is None
+    with pytest.raises(ValueError, match="no slice 20 along x"):
+        slices.preview(2, 20)
+    np.testing.assert_array_equal(slices.plane(2, 3), data[..., 3].T)
+    assert slices.preview(2, 4) is None  # its slab is there by now
+
+
+def test_a_page_gets_the_preview_before_the_slice(tmp_path, monkeypatch):
+    monkeypatch.setattr(view.slices, "_QUICK", 1000)
+    np.zeros((9, 20, 30), np.int8).tofile(tmp_path / "a.raw")
+    volume = np.memmap(tmp_path / "a.raw", np.int8, "r", shape=(9, 20, 30))
+    session, told = view.viewing_session(Tomogram(volume)), []
+    receive = session.connect(lambda message, data: told.append((message, data)))
+    for axis in (2, 2, 0):
+        receive({"type": "plane", "layer": "image", "axis": axis, "index": 1})
+    assert [(m["axis"], m.get("coarse")) for m, _ in told] == [
+        (2, True),
+        (2, None),
+        (2, None),
+        (0, None),
+    ]
+    assert len(told[0][1]) == len(told[1][1]) == 9 * 20
+
+
+@pytest.mark.parametrize("kind", ["i1", "u1", "<i2", ">i2", ">u2"])
+def test_many_small_integers_become_the_bytes_that_few_become(kind):
+    values = np.random.default_rng(0).integers(0, 2**16, (3, 200, 200)).astype("<u2").astype(kind)
+    window = Window(-40.0, 90.0)
+    expected = np.stack([[window.as_bytes(row) for row in plane] for plane in values])
+    np.testing.assert_array_equal(window.as_bytes(values), expected)
+    np.testing.assert_array_equal(
+        window.as_bytes(values[..., ::3]), window.as_bytes(values.astype(np.float32))[..., ::3]
+    )
 
 
 def test_the_window_ignores_blank_parts_and_damage():
