@@ -1,6 +1,6 @@
 """Do the 95 % intervals of measurements on predictions hold the true values?
 
-    python experiments/interval_coverage.py           # 15 CPU-minutes
+    python experiments/interval_coverage.py           # 20 CPU-minutes
     python experiments/interval_coverage.py --tiny    # a minute, for the tests
 
 Scenes of presets that no training saw are imaged by the wedge tier at several contrasts and tilt
@@ -74,7 +74,7 @@ class Config:
     """root mean square of the structure in standard deviations of the noise, in turn"""
     tilts: tuple[float, ...] = (60.0, 50.0)
     """largest tilt in degrees, in turn"""
-    scenes: int = 8
+    scenes: int = 11
     shape: Shape = (48, 96, 96)
     """of a scene; organelles are 64 voxels thick"""
     tiny: bool = False
