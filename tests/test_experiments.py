@@ -125,7 +125,8 @@ def annotation_minutes(rows, claims):
     """Every slice takes three seconds at least, and the goal is reached in all ways."""
     assert [row["way"] for row in rows] == ["painting alone", "live prediction", "suggestions"]
     assert all(row["minutes"] * 60 >= 3 * row["slices"] for row in rows)
-    assert rows[0]["minutes"] > rows[1]["minutes"] >= 0
+    assert rows[0]["minutes"] > rows[1]["minutes"] >= 0 and rows[0]["copied"] == 0
+    assert all(row["copied"] <= row["slices"] for row in rows)
     assert all(row["dice"] >= 0.85 for row in rows)
 
 
