@@ -32,6 +32,14 @@ Tomograms = Annotated[
 ]
 Output = Annotated[Path, arg(aliases=["-o"])]
 Overwrite = Annotated[bool, arg(help="Replace existing outputs.")]
+Workers = Annotated[
+    int,
+    arg(
+        metavar="N",
+        help="Number of processes that work at the same time, each on another tomogram. 0 uses "
+        "this process alone.",
+    ),
+]
 Resume = Annotated[
     bool,
     arg(help="Keep the results of an interrupted call of this command, and compute the rest."),

@@ -150,11 +150,14 @@ def each(
     """Work on every item as `inference.each` does; print what is returned, and list what failed.
 
     Raises:
-        ValueError: if any failed; the error itself if there is one item and no workers.
+        ValueError: if any failed; the error itself if there is one item and no workers. Also if
+            the number of workers is below 0.
 
     >>> each([2.5], lambda number: f"half of it is {number / 2}")
     half of it is 1.25
     """
+    if workers < 0:
+        raise ValueError(f"--workers must be a number of processes, got {workers}")
     from cryojax_seg.inference.many import Finished, SomeFailedError, named
     from cryojax_seg.inference.many import each as work_on_each
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,14 +10,23 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import MeshSuffix, Output, Overwrite, Scenes, default, named, plain
+from cryojax_seg.cli.arguments import (
+    MeshSuffix,
+    Output,
+    Overwrite,
+    Scenes,
+    Workers,
+    default,
+    named,
+    plain,
+)
 from cryojax_seg.cli.geometry import VoxelSize
 from cryojax_seg.cli.projects import ProjectOptions, Publish
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """Measure the objects of a label volume in nanometres.
+    """Measure the objects of label volumes in nanometres.
 
     Writes OUTPUT/instances.csv (one row for each object), OUTPUT/summary.json, OUTPUT/report.html
     (one file, opens offline) and OUTPUT/instances/CLASS.mrc, where each voxel has the number that
@@ -30,17 +40,18 @@ class Measure:
     intervals: those of membranes hold the true sizes by the errors of the built-in model, and
     membranes that are too open to be measured have none; those of organelles and complexes are
     ranges over level sets and sampled masks. Lengths and numbers of filaments have none. The column
-    no_interval says why.
+    no_interval says why. Of several volumes, the results of each go into a folder OUTPUT/NAME.
     """
 
-    labels: Annotated[Positional[Path | None], default("LABELS", "none")] = None
-    """Label volume: any volume file of integers, where 0 is background and each other number
-    is a class. It may be left out if --instances are given."""
+    labels: Annotated[Positional[tuple[Path, ...]], default("LABELS ...", "none")] = ()
+    """Label volumes: any volume files of integers, where 0 is background and each other number
+    is a class. They may be left out if --instances are given."""
     _: dataclasses.KW_ONLY
     output: Output
     """Folder for the results."""
-    tomogram: Annotated[Path | None, default("PATH", "none")] = None
-    """Tomogram that was labelled. Its shape and voxel size must be those of the labels."""
+    tomogram: Annotated[tuple[Path, ...], default("PATH ...", "none")] = ()
+    """Tomogram that was labelled, one for each label volume. Its shape and voxel size must be those
+    of the labels."""
     probabilities: Annotated[tuple[Path, ...], default("PATH ...", "none")] = ()
     """Calibrated probability maps, one for each class, in the order of their labels."""
     classes: Annotated[tuple[str, ...], default("NAME ...", "as the file states")] = ()
@@ -86,14 +97,60 @@ class Measure:
     ignore: int = 255
     """Label of voxels that nobody annotated. They count as background."""
     voxel_size: VoxelSize = None
+    workers: Workers = 0
     overwrite: Overwrite = False
     project: ProjectOptions = ProjectOptions()
 
 
 def run(options: Measure) -> None:
     """Run `Measure`; a ValueError or OSError says in one line what is wrong."""
+    jobs = _of_volumes(options)
+    alone = len(jobs) == 1 and not options.workers
+    work = functools.partial(_run, alone=alone)
+    from cryojax_seg import io
+
+    # Those of several lie in one folder, which is made before workers begin.
+    with contextlib.nullcontext() if len(jobs) == 1 else io.folder_made(options.output):
+        console.each(jobs, work, name=lambda one: str(one.output), workers=options.workers)
+    if not options.probabilities:
+        from cryojax_seg import measure
+
+        console.say(measure.bias_of_predictions())
+
+
+def _of_volumes(options: Measure) -> list[Measure]:
+    """Return the options of each label volume, whose output is a folder of its own."""
+    from cryojax_seg import inference
+
+    volumes = inference.expanded(options.labels)
+    count = len(volumes)
+    if len(options.tomogram) not in (0, max(count, 1)):
+        raise ValueError(
+            f"--tomogram: {len(options.tomogram)} for {count} label volumes; give one for each"
+        )
+    if count < 2:
+        return [dataclasses.replace(options, labels=volumes)]
+    for name in ("instances", "probabilities"):
+        if getattr(options, name):
+            raise ValueError(f"--{name} belong to one label volume, and there are {count}")
+    runs = options.project.run
+    names = runs if len(runs) == count else inference.names(volumes)
+    return [
+        dataclasses.replace(
+            options,
+            labels=(volume,),
+            tomogram=options.tomogram[i : i + 1],
+            output=options.output / name,
+            project=dataclasses.replace(options.project, run=runs[i : i + 1]),
+        )
+        for i, (volume, name) in enumerate(zip(volumes, names, strict=True))
+    ]
+
+
+def _run(options: Measure, alone: bool) -> str:
+    """Measure one volume; return what is said of it, unless tables say it."""
     instances = named(options.instances, "instances", "CLASS=PATH", "vesicle=map.mrc")
-    inputs = [*filter(None, (options.labels, options.tomogram)), *map(Path, instances.values())]
+    inputs = [*options.labels, *options.tomogram, *map(Path, instances.values())]
     inputs += options.probabilities
     from cryojax_seg import io, report
 
@@ -107,29 +164,30 @@ def run(options: Measure) -> None:
         io.OutputSet(job, [options.output], inputs, options.overwrite, names) as outputs,
     ):
         if outputs.finished:
-            print(f"{options.output}: is done already")
-            return
-        summary = _measure(options, instances, outputs.place(options.output))
+            return f"{options.output}: is done already"
+        summary = _measure(options, instances, outputs.place(options.output), alone)
+    if not alone:
+        counts = [f"{row['count']} {name}" for name, row in summary["classes"].items()]
+        return f"{options.output}: {', '.join(counts) or 'no objects'}"
     for title, columns, lines in report.measurement_tables(summary):
         console.table(title, columns, lines)
-    if not options.probabilities:
-        from cryojax_seg import measure
-
-        console.say(measure.bias_of_predictions())
-    console.say(f"wrote {options.output / 'report.html'}")
+    return f"wrote {options.output / 'report.html'}"
 
 
-def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[str, Any]:
+def _measure(
+    options: Measure, instances: dict[str, str], folder: Path, shown: bool
+) -> dict[str, Any]:
     """Measure and write the folder of results; return the summary."""
     from cryojax_seg import io, measure, report
 
     kinds: dict[str, Any] = named(options.kind, "kind", "LABEL=KIND", "1=membrane", measure.KINDS)
     kinds |= {str(label): "membrane" for label in options.membranes}
+    tomogram = next(iter(options.tomogram), None)
     volume, classes = io.read_object_classes(
-        options.labels,
+        next(iter(options.labels), None),
         instances=instances,
         probabilities=options.probabilities,
-        tomogram=options.tomogram,
+        tomogram=tomogram,
         classes=options.classes,
         kind=kinds,
         voxel_size=options.voxel_size,
@@ -145,7 +203,7 @@ def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[
             [one.name for one in classes if one.kind != "filament"],
             overwrite=options.overwrite,
         )
-    with _progress() as progress:
+    with _progress() if shown else contextlib.nullcontext() as progress:
         found = measure.measure_classes(
             volume.density,
             volume.require_voxel_size(),
@@ -167,7 +225,7 @@ def _measure(options: Measure, instances: dict[str, str], folder: Path) -> dict[
         options=plain(options),
         meshes=options.meshes,
         rim=options.rim,
-        tomogram=options.tomogram and io.read_tomogram(options.tomogram, options.voxel_size),
+        tomogram=tomogram and io.read_tomogram(tomogram, options.voxel_size),
         scenes=options.scene,
         home=options.output,
     )

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from cryojax_seg.cli import console
-from cryojax_seg.cli.arguments import Output, Overwrite, TableOptions, default, flat, plain
+from cryojax_seg.cli.arguments import (
+    Output,
+    Overwrite,
+    TableOptions,
+    Workers,
+    default,
+    flat,
+    plain,
+)
 from cryojax_seg.cli.geometry import VolumeOptions
 from cryojax_seg.cli.projects import ProjectOptions
 
@@ -78,6 +86,7 @@ class Pick:
     relion: Literal["3.1", "5"] = "3.1"
     """Form of a .star table. RELION 5 counts angstrom from the middle of the tomogram; earlier
     versions count voxels or, where the optics know them, pixels of the tilt series."""
+    workers: Workers = 0
     overwrite: Overwrite = False
     project: ProjectOptions = ProjectOptions()
     volume: VolumeOptions = VolumeOptions()
@@ -91,7 +100,8 @@ def run(options: Pick) -> None:
     if len(options.project.run) > 1 and not io.is_address(options.output):
         count = len(options.project.run)
         raise ValueError(f"{options.output}: {count} runs for one table; give one --run")
-    console.each(_of_runs(options), _run, name=lambda one: str(one.output))
+    jobs, workers = _of_runs(options), options.workers
+    console.each(jobs, _run, name=lambda one: str(one.output), workers=workers)
 
 
 def _of_runs(options: Pick) -> list[Pick]:
@@ -115,8 +125,8 @@ def _of_runs(options: Pick) -> list[Pick]:
     ]
 
 
-def _run(options: Pick) -> None:
-    """Pick the particles of one tomogram, and write their table."""
+def _run(options: Pick) -> str:
+    """Pick the particles of one tomogram, and write their table; return what is said of it."""
     from cryojax_seg import io
 
     io.check_table_name(options.output)
@@ -129,10 +139,9 @@ def _run(options: Pick) -> None:
         io.OutputSet(job, paths, inputs, options.overwrite) as outputs,
     ):
         if outputs.finished:
-            print(f"{options.output}: is done already")
-            return
+            return f"{options.output}: is done already"
         count = _pick(options, outputs)
-    print(f"picked: {count} particles into {options.output}")
+    return f"picked: {count} particles into {options.output}"
 
 
 def _check(options: Pick) -> None:
@@ -202,7 +211,8 @@ def _pick(options: Pick, outputs: Any) -> int:
     if options.scores is not None and found.match is not None:
         io.write_mrc(outputs.place(options.scores), found.match.scores, tomogram)
     picks = found.particles.take(slice(options.most))
-    _show(options, found)
+    if not options.workers:
+        _show(options, found)
     columns = dict(picks.columns)
     columns["rlnTomoName"] = [options.table.name or io.tomogram_name(first)] * len(picks)
     picks = dataclasses.replace(

@@ -98,11 +98,13 @@ def _check_beside(options: Segment, targets: Sequence[Path], classes: Sequence[s
 
 
 def _hand_on(options: Segment, pairs: Sequence[tuple[Path, Path]], classes: Sequence[str]) -> None:
-    """Write the report, the meshes and the scenes of labels that are there."""
-    if not pairs or not (options.report or options.scene or options.meshes):
-        return
-    from cryojax_seg import report
+    """Write the report, the meshes and the scenes of labels that are there, and what they are."""
+    from cryojax_seg import io, report
 
+    if not pairs:
+        return
+    if pairs[0][1] != options.output and not io.is_address(options.output):
+        report.write_segmentation_readme(options.output, classes)
     over = options.overwrite or options.resume
     if options.report is not None:
         source, labels = pairs[0]
@@ -115,8 +117,6 @@ def _hand_on(options: Segment, pairs: Sequence[tuple[Path, Path]], classes: Sequ
     if options.scene:
         for source, labels in pairs:
             report.write_segmentation_scenes(labels, source, options.scene, overwrite=over)
-        if pairs[0][1] != options.output:
-            report.write_segmentation_readme(options.output, classes)
 
 
 def _into_project(

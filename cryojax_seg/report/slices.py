@@ -295,7 +295,9 @@ def _projected(volume: Picture | None, axis: int, planes: Planes) -> np.ndarray:
         return _section(None, axis, 0, planes=planes)
     step = max(1, volume.density.shape[0] // 64)
     depth = range(0, volume.density.shape[0], step if axis == 0 else 1)
-    sections = (np.nan_to_num(np.asarray(volume.density[z], np.float32)) for z in depth)
+    # Volumes in chunks take slices alone.
+    parts = (np.asarray(volume.density[z : z + 1], np.float32)[0] for z in depth)
+    sections = (np.nan_to_num(part) for part in parts)
     if axis == 0:
         image = np.mean(list(sections), axis=0)
     else:

@@ -39,7 +39,7 @@ def no_process_is_left():
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != "README.txt")
 
 
 def note(folder, word):

@@ -93,7 +93,7 @@ def test_an_interrupted_segmentation_goes_on(run, files, trained, tmp_path, monk
     assert status == 0 and "going on after 5 of 48 tiles" in said and "membrane" in printed
     shares = [text.split(": ")[1].split(" (")[0] for text in (uninterrupted, printed)]
     assert shares[0] == shares[1]  # those of the first tiles count too
-    names = sorted(path.name for path in (tmp_path / "parts").iterdir())
+    names = sorted(path.name for path in (tmp_path / "parts").glob("*.mrc"))
     assert names == ["tomogram.labels.mrc", "tomogram.membrane.probability.mrc"]
     for name in names:
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

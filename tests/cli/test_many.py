@@ -44,17 +44,19 @@ def test_equal_names_in_several_folders_get_the_names_of_the_folders(run, traine
     words = ("segment", trained, tmp_path / "p-*" / "tomogram.mrc", "-o", tmp_path / "out")
     assert run(*words)[0] == 0
     assert [p.name for p in sorted((tmp_path / "out").iterdir())] == [
-        *("p-0.labels.mrc", "p-1.labels.mrc")
+        *("README.txt", "p-0.labels.mrc", "p-1.labels.mrc")
     ]
+    said = (tmp_path / "out" / "README.txt").read_text().splitlines()
+    assert len(said) == 4 and "1 membrane" in said[0]
 
 
 def test_shards_together_are_everything(run, trained, folder):
     shutil.copy(folder / "a.mrc", folder / "b.mrc")
     words = ("segment", trained, folder / "*.mrc", "-o", folder / "out", "--shard")
     assert "b.labels.mrc" in run(*words, "1/2")[1]
-    assert len(list((folder / "out").iterdir())) == 1
+    assert len(list((folder / "out").glob("*.mrc"))) == 1
     assert run(*words, "0/2")[0] == 0
-    assert len(list((folder / "out").iterdir())) == 3
+    assert len(list((folder / "out").glob("*.mrc"))) == 3
 
 
 def test_mistakes(run, trained, folder):

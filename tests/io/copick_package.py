@@ -1,7 +1,7 @@
-"""What the package copick does in `test_copick.py`, in an environment of its own.
+"""What the package copick does in `test_copick.py`, in a process of its own.
 
-copick pins zarr 2 and much else, so it cannot be installed beside this package. A Python that has
-it is named by the environment variable CRYOJAX_SEG_COPICK.
+It is run by the Python of the tests if the extra `copick` is installed there, else by the one that
+the environment variable CRYOJAX_SEG_COPICK names.
 """
 
 import json

@@ -1,9 +1,11 @@
 """Projects of copick: the right files for each address, and a line that helps for all else."""
 
+import importlib.util
 import itertools
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +65,11 @@ def native(folder):
 
 
 def by_copick(folder, *steps):
-    """Let copick itself make or read a project, where a Python that has it is named."""
-    python = os.environ.get("CRYOJAX_SEG_COPICK")
+    """Let copick itself make or read a project, where it is installed or a Python is named."""
+    here = sys.executable if importlib.util.find_spec("copick") else None
+    python = os.environ.get("CRYOJAX_SEG_COPICK") or here
     if not python:
-        pytest.skip("no CRYOJAX_SEG_COPICK names a Python with copick, which pins zarr 2")
+        pytest.skip("the extra copick is not installed")
     script = Path(__file__).with_name("copick_package.py")
     for step in steps:
         done = subprocess.run([python, script, step, folder], capture_output=True, check=True)
@@ -422,6 +425,52 @@ def test_pick_writes_picks(project, capsys):
     assert len(io.read_particles(found[1].path)) == 1
     assert cli.main([*every, "-o", "picks.star"]) == 2
     assert "2 runs for one table; give one --run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
+def test_patterns_of_runs_are_measured_and_picked(project, tmp_path, capfd, workers):
+    """One after the other or on workers: a folder or a set of picks of each run."""
+    given = ["--run", "TS_*", "--workers", workers]
+    words = ["measure", f"copick:{project}#membrane:me/1", "--tomogram", "copick:#wbp", *given]
+    words += ["--kind", "membrane=organelle", "--smallest", "1", "--publish", "copick:#:tool/3"]
+    assert cli.main([*words, "-o", str(tmp_path / "measured")]) == 0
+    printed = capfd.readouterr().out
+    for run in ("TS_01", "TS_02"):
+        assert f"{tmp_path / 'measured' / run}: 1 membrane" in printed
+        rows = (tmp_path / "measured" / run / "instances.csv").read_text().splitlines()
+        assert len(rows) == 2
+        scene = (tmp_path / "measured" / run / "scene_napari.py").read_text()
+        assert f"ExperimentRuns/{run}/VoxelSpacing10.000/wbp.zarr" in scene
+    (found,) = io.find_copick([(f"copick:{project}#membrane:tool/3", "instances")]).entries
+    assert [entry.run for entry in found] == ["TS_01", "TS_02"]
+    for entry in found:
+        np.testing.assert_array_equal(io.read_tomogram(entry.path).density, LABELS == 3)
+    words = ["pick", f"copick:{project}#membrane:me/1", *given, "--diameter", "40"]
+    assert cli.main([*words, "-o", "copick:#ribosome:tool/3"]) == 0
+    assert capfd.readouterr().out.count("picked: 1 particles into") == 2
+    (found,) = io.find_copick([(f"copick:{project}#ribosome:tool/3", "picks")]).entries
+    assert [entry.run for entry in found] == ["TS_01", "TS_02"]
+    assert cli.main([*words, "-o", "copick:#ribosome:tool/4", "--workers", "-1"]) == 2
+    assert "--workers must be a number of processes" in capfd.readouterr().err
+
+
+def test_several_volumes_are_measured_with_what_belongs_to_each(project, tmp_path, capsys):
+    words = [
+        "measure",
+        f"copick:{project}#membrane:me/1",
+        "--run",
+        "TS_*",
+        "-o",
+        str(tmp_path / "m"),
+    ]
+    for more, said in (
+        (["--instances", "membrane=x.mrc"], "--instances belong to one label volume"),
+        (["--probabilities", "x.mrc"], "--probabilities belong to one label volume"),
+        (["--tomogram", "x.mrc"], "--tomogram: 1 for 2 label volumes; give one for each"),
+    ):
+        assert cli.main([*words, *more]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
 
 
 def test_labels_of_several_objects_get_their_names(project):
