@@ -149,13 +149,23 @@ class CopickProject:
                     f"{self.path}: copick allows no {what} called {shown(word, 60)}; "
                     f"call it {shortened(better, 60)}"
                 )
-        run = self.overlay / RUNS / entry.run
-        if entry.kind == "tomogram":
-            return run / f"VoxelSpacing{entry.spacing:.3f}" / f"{entry.name}.zarr"
-        size = "" if entry.spacing is None else f"{entry.spacing:.3f}_"
-        name = f"{size}{entry.user}_{entry.session}_{entry.name}"
-        name += (MULTILABEL if entry.multilabel else "") + ENDING.get(entry.kind, ".zarr")
-        return run / FOLDER[entry.kind] / name
+        return located(self.overlay, entry)
+
+
+def located(root: Path, entry: Entry) -> Path:
+    """Return where something lies below the root of a project; "-" is for what no file may have.
+
+    >>> located(Path(), Entry("tomogram", "TS_1", Path(), "a/b", 10.0)).as_posix()
+    'ExperimentRuns/TS_1/VoxelSpacing10.000/a-b.zarr'
+    """
+    run = root / RUNS / entry.run
+    title = re.sub(r"[/\\\0]", "-", entry.name)
+    if entry.kind == "tomogram":
+        return run / f"VoxelSpacing{entry.spacing:.3f}" / f"{title}.zarr"
+    size = "" if entry.spacing is None else f"{entry.spacing:.3f}_"
+    name = f"{size}{entry.user}_{entry.session}_{title}"
+    name += (MULTILABEL if entry.multilabel else "") + ENDING.get(entry.kind, ".zarr")
+    return run / FOLDER[entry.kind] / name
 
 
 def number(word: str) -> float | None:

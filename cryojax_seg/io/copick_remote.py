@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cryojax_seg.io.block import library
-from cryojax_seg.io.copick_project import CopickProject, Entry, Kind, chosen_runs
+from cryojax_seg.io.copick_project import Entry, Kind, chosen_runs, located
 from cryojax_seg.io.files import FileError, atomic_folder, atomic_write
 from cryojax_seg.text import shortened
 
@@ -87,8 +87,12 @@ def entries_elsewhere(path: Path, content: Mapping[str, Any], runs: Sequence[str
     with _explained(path, "list the data", _ADVICE):
         found = {run.name: run for run in root.runs}
     names = chosen_runs(path, sorted(found), runs)
+    listing: dict[Any, Entry] = {}
     with _explained(path, "list the data", _ADVICE):
-        return [entry for name in names for entry in _of_run(found[name], folder)]
+        for entry in (entry for name in names for entry in _of_run(found[name], folder)):
+            # The portal may have several of one name; copick's own programs take the first.
+            listing.setdefault(entry.key, entry)
+    return list(listing.values())
 
 
 @_own_logs()
@@ -122,8 +126,7 @@ def bring(entry: Entry) -> None:
 def _of_run(run: Any, folder: Path) -> Iterator[Entry]:
     def entry(kind: Kind, name: str, size: float | None, one: Any, several: bool = False) -> Entry:
         owner = ("", "") if kind == "tomogram" else (one.user_id, one.session_id)
-        new = Entry(kind, run.name, Path(), name, size, *owner, several)
-        place = CopickProject(folder, {}, (), folder).place(new)
+        place = located(folder, Entry(kind, run.name, Path(), name, size, *owner, several))
         return Entry(kind, run.name, place, name, size, *owner, several, one)
 
     for space in run.voxel_spacings:

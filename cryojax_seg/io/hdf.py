@@ -3,7 +3,7 @@
 EMAN2 keeps image 0 at ``/MDF/images/0/image`` and its header as attributes of that group, whose
 names begin with ``EMAN.`` (`libEM/io/hdfio2.cpp` of EMAN2). Images that it compressed hold whole
 numbers from 0 to ``2^bits - 1``, which stand for values from ``stored_rendermin`` to
-``stored_rendermax``.
+``stored_rendermax``. IMOD writes the same layout, with its pixel spacing at ``/MDF/images``.
 """
 
 import math
@@ -31,6 +31,7 @@ from cryojax_seg.text import size_text
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _IMAGES = "MDF/images"
+_IMOD = "IMOD.PixelSpacing"  # as EMAN2 reads it, one number
 _SIZE = ("element_size_um", 1e4)  # as ilastik and ImageJ write it, micrometres (z, y, x)
 _EXPANSION = 1040  # by which deflate can expand at most
 _MOST = 1000  # objects that are looked at for a volume
@@ -156,9 +157,11 @@ def _volume(file: Any, h5py: Any, path: Path) -> tuple[Any, dict[str, Any]]:
             )
         found = _own(file, f"{_IMAGES}/{names[0]}", h5py, path)
         stored = _own(file, f"{_IMAGES}/{names[0]}/image", h5py, path)
-        return _checked(stored, h5py, path), {
-            key.removeprefix("EMAN."): value for key, value in found.attrs.items()
-        }
+        header = {key.removeprefix("EMAN."): value for key, value in found.attrs.items()}
+        spacing = _number(dict(file[_IMAGES].attrs), _IMOD)
+        if spacing > 0 and max(_number(header, f"apix_{axis}") for axis in "xyz") in (0.0, 1.0):
+            header |= {f"apix_{axis}": spacing for axis in "xyz"}
+        return _checked(stored, h5py, path), header
     seen: list[str] = []
     count = 0
 
@@ -196,7 +199,7 @@ def _checked(stored: Any, h5py: Any, path: Path) -> Any:
 
 
 def _number(header: dict[str, Any], key: str) -> float:
-    """Return a number of EMAN2's header; 0 where it has none."""
+    """Return a number of EMAN2's header, which is an array of one; 0 where it has none."""
     values = np.asarray(header.get(key, 0.0)).ravel()
     known = len(values) == 1 and values.dtype.kind in "iuf" and np.isfinite(values[0])
     return float(values[0]) if known else 0.0
@@ -205,7 +208,7 @@ def _number(header: dict[str, Any], key: str) -> float:
 def _scale(header: dict[str, Any]) -> tuple[float, float] | None:
     bits = int(_number(header, "stored_renderbits"))
     low, high = (_number(header, f"stored_render{name}") for name in ("min", "max"))
-    if not 0 < bits <= 24 or high <= low:
+    if not 0 < bits <= 24 or not {"stored_rendermin", "stored_rendermax"} <= set(header):
         return None
     return (high - low) / (2**bits - 1), low
 

@@ -169,6 +169,68 @@ def test_compressed_images_of_eman_have_their_values(tmp_path, phantom, bits):
     assert (read.min(), read.max()) == (phantom.min(), phantom.max())
 
 
+def put_attribute(group, name, value):
+    """As `HdfIO2::write_attr` of EMAN2 writes it: arrays of one number, and words that end in 0."""
+    space, stored = h5py.h5s.create_simple((1,)), np.asarray([value])
+    if isinstance(value, bytes):
+        kind, space = h5py.h5t.C_S1.copy(), h5py.h5s.create(h5py.h5s.SCALAR)
+        kind.set_size(len(value) + 1)
+        stored = np.asarray(value, f"S{len(value) + 1}")
+    elif isinstance(value, list):  # a Transform: 3 rows of 4
+        fields = [(f"{i // 4}{i % 4}", np.float32) for i in range(12)]
+        stored = np.array([tuple(value)], fields)
+        kind = h5py.h5t.py_create(stored.dtype)
+    else:
+        stored = stored.astype({int: np.int32, float: np.float32, np.int8: np.int8}[type(value)])
+        kind = h5py.h5t.py_create(stored.dtype)
+    h5py.h5a.create(group.id, name.encode(), kind, space).write(stored)
+
+
+def test_a_header_in_all_types_of_eman(tmp_path, phantom):
+    """Whole numbers that were compressed to 8 bits come back as they were."""
+    path, labels = tmp_path / "a.hdf", (phantom > 20) * 2 + (phantom > 40) * 1
+    with h5py.File(path, "w") as file:
+        images = file.create_group("MDF/images")
+        put_attribute(images, "imageid_max", 0)
+        group = images.create_group("0")
+        header = {"nx": 5, "ny": 4, "nz": 3, "is_complex": np.int8(ord("F")), "ptcl_repr": 1}
+        header |= {f"apix_{axis}": size for axis, size in zip("zyx", SIZE, strict=True)}
+        header |= {
+            f"origin_{axis}": where for axis, where in zip("zyx", (-7.0, 4.0, 2.0), strict=True)
+        }
+        header |= {"source_path": b"tomograms/a.hdf", "xform.align3d": [1.0] * 12}
+        header |= {"stored_renderbits": 8, "stored_rendermin": 0.0, "stored_rendermax": 255.0}
+        for name, value in (header | {"stored_truncated": 0}).items():
+            put_attribute(group, f"EMAN.{name}", value)
+        group.create_dataset("image", data=labels.astype("u1"), chunks=(1, 4, 5), compression=1)
+    read = quiet(read_tomogram, path)
+    assert (read.voxel_size, read.origin) == (SIZE, (-7.0, 4.0, 2.0))
+    names = ("background", "a", "b", "c")
+    np.testing.assert_array_equal(quiet(read_labels, path, read, classes=names).labels, labels)
+
+
+def test_one_value_that_eman_compressed(tmp_path, phantom):
+    """The lowest and the highest value are the same, and all voxels have it."""
+    eman(tmp_path / "a.hdf", np.zeros_like(phantom))
+    with h5py.File(tmp_path / "a.hdf", "a") as file:
+        header = {"bits": np.int32(5), "min": np.float32(0.5), "max": np.float32(0.5)}
+        for name, value in header.items():
+            file["MDF/images/0"].attrs[f"EMAN.stored_render{name}"] = value
+    assert (quiet(read_tomogram, tmp_path / "a.hdf").density == 0.5).all()
+
+
+@pytest.mark.parametrize("stated", [None, 1.0, 13.5])
+def test_the_pixel_spacing_of_imod_counts_where_eman_states_none(tmp_path, phantom, stated):
+    path = tmp_path / "a.hdf"
+    with h5py.File(path, "w") as file:
+        file.create_group("MDF/images/0")["image"] = phantom
+        file["MDF/images"].attrs["IMOD.PixelSpacing"] = np.float32([10.5])
+        for axis in "xyz" if stated else "":
+            file["MDF/images/0"].attrs[f"EMAN.apix_{axis}"] = np.float32(stated)
+    size = stated if stated == 13.5 else 10.5
+    assert quiet(read_tomogram, path).voxel_size == (size,) * 3
+
+
 def test_other_hdf5_files(tmp_path, phantom):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:

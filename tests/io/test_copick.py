@@ -626,3 +626,101 @@ def test_data_on_other_machines_are_brought_here(tmp_path, monkeypatch, caplog):
     edit(config, static_root="nowhere://project")
     with pytest.raises(FileError, match="copick cannot.*nowhere"):
         io.find_copick(words)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of copick and its libraries
+def test_data_of_the_portal_are_brought_here(tmp_path, monkeypatch):
+    """Records as the portal's client returns them, and files as the portal keeps them."""
+    pytest.importorskip("copick", reason="the extra copick is not installed")
+    import fsspec.implementations.memory
+    import s3fs
+    from copick.impl.cryoet_data_portal import CopickRootCDP
+
+    class Bucket(fsspec.implementations.memory.MemoryFileSystem):
+        """The memory of this process in place of the public bucket."""
+
+        store, pseudo_dirs, cachable = {}, [""], False
+
+        def __init__(self, anon):
+            assert anon
+            super().__init__()
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return super()._strip_protocol(str(path).removeprefix("s3://"))
+
+    monkeypatch.setattr(s3fs, "S3FileSystem", Bucket)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    there, volume = Bucket(anon=True), np.arange(4 * 6 * 8, dtype=np.float32).reshape(SHAPE)
+    found = np.where(LABELS == 3, 2, LABELS == 7).astype(np.uint16)
+    for name, data in (("a", volume), ("b", -volume), ("m", LABELS == 3), ("n", found)):
+        values = data.astype(np.uint8) if data.dtype == bool else data
+        io.write_zarr(tmp_path / f"{name}.zarr", values, voxel_size=10.0, version="0.4")
+        there.put(f"{tmp_path}/{name}.zarr/", f"/bucket/{name}.zarr/", recursive=True)
+    turn = turned()[:3, :3].tolist()
+    points = [{"type": "orientedPoint", "location": {"x": 3, "y": 2, "z": 1}}]
+    points[0]["xyz_rotation_matrix"] = turn
+    there.pipe("/bucket/p.ndjson", "\n".join(map(json.dumps, points)).encode())
+
+    kinds = {1: "SegmentationMask", 2: "InstanceSegmentationMask", 3: "OrientedPoint"}
+    objects = {1: ("membrane", "GO:0016020"), 2: ("cytosolic ribosome", "GO:0022626")}
+    of_object = {1: 1, 2: 2, 3: 2}
+    files = {1: "m.zarr", 2: "n.zarr", 3: "p.ndjson"}
+    tomogram = {"tomogram_voxel_spacing_id": 7, "reconstruction_method": "WBP"}
+    tomogram |= {"processing": "denoised", "processing_software": None, "ctf_corrected": True}
+    records = {
+        "runs": [{"id": 14069, "name": "24apr23a_0/1", "dataset_id": 10440}],
+        "voxel_spacings": [{"id": 7, "run_id": 14069, "voxel_spacing": 10.0}],
+        "tomograms": [
+            {"id": n, "s3_omezarr_dir": f"s3://bucket/{name}.zarr", "name": name, **tomogram}
+            for n, name in ((11, "a"), (12, "b"))
+        ],
+        "annotations": [
+            {"id": n, "run_id": 14069, "object_name": name, "object_id": number}
+            for n, (name, number) in objects.items()
+        ],
+        "annotation_shapes": [
+            {"id": n, "annotation_id": of_object[n], "shape_type": kind}
+            for n, kind in kinds.items()
+        ],
+        "annotation_files": [
+            {
+                "id": 100 + n,
+                "annotation_shape_id": n,
+                "tomogram_voxel_spacing_id": 7,
+                "format": path.rpartition(".")[2],
+                "s3_path": f"s3://bucket/{path}",
+            }
+            for n, path in files.items()
+        ],
+    }
+    monkeypatch.setattr(CopickRootCDP, "_fetch_portal_data", lambda self: records)
+    config = tmp_path / "portal.json"
+    identified = [
+        {**one, "identifier": number}
+        for one, (_, number) in zip(OBJECTS, objects.values(), strict=True)
+    ]
+    content = {"config_type": "cryoet_data_portal", "dataset_ids": [10440], "portal_cache": False}
+    content |= {"name": "portal", "version": "1.0.0", "pickable_objects": identified}
+    config.write_text(json.dumps(content | {"overlay_root": f"local://{tmp_path}/overlay"}))
+    listed = {str(entry) for entry in io.read_copick(config).entries}
+    assert listed == {
+        "wbp-denoised-ctfdeconv@10",
+        "membrane:data-portal/101@10",
+        "ribosome:data-portal/102@10?instance=true",
+        "ribosome:data-portal/103",
+    }
+    words = [(f"copick:{config}#wbp*", "tomogram"), ("copick:#membrane", "segmentation")]
+    words += [("copick:#ribosome", "instances"), ("copick:#ribosome", "picks")]
+    here = io.find_copick(words, ["14069"])
+    wanted = (volume, LABELS == 3, found)
+    for (entry,), values in zip(here.entries, wanted, strict=False):
+        assert entry.path.is_relative_to(tmp_path / "cache")
+        np.testing.assert_array_equal(io.read_tomogram(entry.path).density, values)
+    picks = io.read_particles(here.entries[3][0].path, 10.0)
+    np.testing.assert_allclose(picks.coordinates, [[1.0, 2.0, 3.0]])
+    np.testing.assert_allclose(picks.rotations[0], turned()[2::-1, 2::-1], atol=1e-9)
+    given = [f"copick:{config}#wbp*", "--run", "14069", "-o", "copick:#membrane:tool/9"]
+    assert cli.main(["segment", "threshold", *given, "--contrast", "bright"]) == 0
+    assert list((tmp_path / "overlay").rglob("14069/*/10.000_tool_9_membrane.zarr"))
