@@ -27,9 +27,9 @@ from cryojax_seg.report.units import number
 _SLAB = 64  # sections that are looked at at a time
 _README = """\
 NAME.labels holds the class of each voxel of the tomogram NAME: {classes}, and 0 elsewhere.
-NAME.CLASS.probability says how probable a class is (--probabilities); meshes are in angstrom.
-Of --scene, NAME.scene.cxc opens in ChimeraX, and `python NAME.scene_napari.py` shows it in napari;
-3dmod NAME.mrc NAME.scene.mod is for IMOD. Scenes find the files where they lay, seen from here.
+Where asked for, NAME.CLASS.probability says how probable a class is; meshes are in angstrom.
+Scenes: NAME.scene.cxc opens in ChimeraX, `python NAME.scene_napari.py` shows it in napari, and
+3dmod NAME.mrc NAME.scene.mod in IMOD. They find the files where they lay, seen from this folder.
 """
 
 
