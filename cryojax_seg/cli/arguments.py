@@ -89,7 +89,8 @@ class AnnotationOptions:
     """Say how to read the label volumes."""
 
     classes: Annotated[
-        tuple[str, ...], default("NAME ...", "foreground, or class1 class2 ...")
+        tuple[str, ...],
+        default("NAME ...", "as the files state, or foreground, or class1 class2 ..."),
     ] = ()
     """Names of the labels 1, 2, ... in order."""
     slices: Annotated[tuple[int, ...], default("Z ...", "all")] = ()

@@ -69,7 +69,8 @@ def read_examples(
         contrast: whether structure is darker or brighter than its surroundings.
         tilt_range: lowest and highest tilt, degrees; None if unknown.
         tilt_axis: axis about which the sample was tilted.
-        classes: names of the labels 1, 2, ... in order; by default foreground, or class1, ...
+        classes: names of the labels 1, 2, ... in order; by default those that the label files
+            state, or foreground, or class1, ...
         slices: z indices that are annotated; none for all. The other slices are ignored.
         ignore: label of voxels without annotation; None for no such label.
         thickness: of what open contours and points of IMOD models mark, angstrom.
@@ -192,7 +193,7 @@ def _classes(
             + ("annotate some" if ignore is None else io.not_annotated_hint(ignore)),
             *(() if ignore is None else ("ignore",)),
         )
-    classes = class_names(given, highest)
+    classes = class_names(given or _stated(labels, highest), highest)
     names = label_names(classes)
     empty = [n for n in range(1, len(names)) if counts[n] == 0]
     if not empty:
@@ -209,6 +210,13 @@ def _classes(
         )
     _log.warning(f"{message}; nothing can be learned of it")
     return classes
+
+
+def _stated(labels: Sequence[Path], count: int) -> tuple[str, ...]:
+    """Return the first names that all label files state alike; none if they differ or lack some."""
+    stated = {() if io.is_imod(path) else io.stated_names(path)[:count] for path in labels}
+    (names, *others) = stated
+    return names if not others and len(names) == count else ()
 
 
 def _total(examples: Sequence[Example]) -> np.ndarray:

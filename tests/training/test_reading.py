@@ -67,6 +67,19 @@ def test_classes_without_voxels_are_named(write, balls, caplog):
         read_examples([a], [write("stray.mrc", stray)])
 
 
+def test_classes_are_called_as_the_label_files_say(write, balls, tmp_path):
+    """Unless they are named, or the files do not agree."""
+    tomogram = write("tomogram.mrc", balls[0])
+    paths = [tmp_path / name for name in ("a.mrc", "b.mrc", "c.mrc")]
+    stated = (("vesicle", "actin"), ("vesicle", "actin"), ("microtubule",))
+    for path, names in zip(paths, stated, strict=True):
+        io.write_mrc(path, balls[1], voxel_size=10.0, card=io.LabelCard(names))
+    both, mixed = ([paths[a], paths[b]] for a, b in ((0, 1), (0, 2)))
+    assert read_examples([tomogram] * 2, both).classes == ("vesicle",)
+    assert read_examples([tomogram] * 2, both, classes=("mine",)).classes == ("mine",)
+    assert read_examples([tomogram] * 2, mixed).classes == ("foreground",)
+
+
 def test_classes_that_would_all_be_held_out_are_named(balls, caplog):
     volume, labels = balls
     whole = Example(volume, labels.astype(np.int32), np.ones(SHAPE, np.float32))
