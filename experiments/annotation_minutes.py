@@ -19,7 +19,8 @@ Learned: painting alone takes {way=painting alone: minutes} minutes for
 {way=live prediction: slices}, and suggestions {way=suggestions: minutes} minutes for
 {way=suggestions: slices}. A copy of the prediction saved time on {way=live prediction: copied} and
 {way=suggestions: copied} of these slices; on the others it had so many wrong specks, each a stroke,
-that painting the slice was quicker.
+that painting the slice was quicker. Negative: so live prediction saves no time here, but costs it;
+suggestions win some of that back.
 
 A sceptic would say that slices of 64 nm hold few membranes, so that painting one takes seconds;
 that somebody who paints alone does not know how many slices are enough, as this person does; that
