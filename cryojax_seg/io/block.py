@@ -136,16 +136,19 @@ def read_stream(file: Any, block: Block, path: Path, kind: str, check: bool = Tr
     check_memory(path, block.nbytes)
     if block.nbytes > MOST_EXPANSION[kind] * path.stat().st_size:
         raise FileError(_short(path, block.nbytes, "cannot hold as much"))
-    data = np.empty(block.count, block.dtype)  # pages are touched only as data arrives
-    view, done = data.view(np.uint8).data, 0
-    while done < block.nbytes:
-        count = file.readinto(view[done : done + _BLOCK])
-        if not count:
-            raise FileError(_short(path, block.nbytes, f"ends after {done}"))
-        done += count
+    found = bytearray()  # which grows as data arrive, since a damaged header may declare anything
+    while len(found) < block.nbytes:
+        more = file.read(min(_BLOCK, block.nbytes - len(found)))
+        if not more:
+            raise FileError(_short(path, block.nbytes, f"ends after {len(found)}"))
+        found += more
     if check:
         file.read(1)  # at the end this verifies the checksum
-    return data.reshape(block.shape).astype(block.dtype.newbyteorder("="), copy=False)
+    return (
+        np.frombuffer(found, block.dtype)
+        .reshape(block.shape)
+        .astype(block.dtype.newbyteorder("="), copy=False)
+    )
 
 
 @contextlib.contextmanager

@@ -46,8 +46,8 @@ def browser(launch):
     return launch()
 
 
-def until(condition, seconds=180):
-    """Waits for a condition, and returns what it is true with; long enough for a busy machine."""
+def until(condition, seconds=60):
+    """Waits for a condition, and returns what it is true with."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "this took too long"
