@@ -93,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of a pipe has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except signals.Ended:
+            if not called:
+                signals.leave(0)
         except KeyboardInterrupt as interrupt:
             terminated = isinstance(interrupt, signals.Terminated)
             word = "terminated" if terminated else "interrupted"

@@ -11,6 +11,7 @@ from cryojax_seg.cli import console
 from cryojax_seg.cli.arguments import Output, default
 from cryojax_seg.cli.geometry import Contrast, TiltOptions, VoxelSize
 from cryojax_seg.cli.projects import ProjectOptions, Publish
+from cryojax_seg.runtime import signals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,7 @@ def run(options: Annotate) -> None:
         wedge=options.tilt.wedge(),
         start=None if str(options.start) == "none" else options.start,
     )
+    ended = False
     try:
         if options.publish is not None:
             _publication(options, session)  # refuses what cannot be written at the end
@@ -101,7 +103,7 @@ def run(options: Annotate) -> None:
             while True:
                 time.sleep(3600)
     except KeyboardInterrupt:
-        pass  # the usual end
+        ended = True  # as usual
     finally:
         saved = session.close()
     if not saved.complete:
@@ -110,6 +112,8 @@ def run(options: Annotate) -> None:
     if options.publish is not None and there:
         _publication(options, session).write_volume(options.output)
     console.say(f"the labels are saved in {options.output}" if there else "nothing was painted")
+    if ended:  # a learner may still compute, for which Python's own exit would wait
+        raise signals.Ended
 
 
 def _publication(options: Annotate, session: Any) -> Any:

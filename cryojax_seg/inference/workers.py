@@ -85,7 +85,7 @@ def _local(count: int) -> Any:
         threads_per_worker=1,
         processes=True,
         memory_limit=0,  # would count mapped files; the tiles are made to fit
-        dashboard_address=None,  # pyright: ignore
+        dashboard_address="127.0.0.1:0",  # any port, as others may have the usual one
         scheduler_kwargs={"allowed_failures": 0},  # then it is tried again here
         silence_logs=logging.CRITICAL,
     )

@@ -17,6 +17,10 @@ class Terminated(KeyboardInterrupt):
     """Reports SIGTERM as an exception, so that incomplete files are removed when it propagates."""
 
 
+class Ended(KeyboardInterrupt):
+    """Reports that a command which runs until Ctrl-C has ended well, by Ctrl-C."""
+
+
 def leave(status: int) -> None:
     """End this process at once, after an interruption.
 
