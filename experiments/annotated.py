@@ -104,15 +104,3 @@ def scene(name: str) -> Scene:
         np.where(wall[..., None], normals, np.float32(0)),
         float(np.linalg.norm(points - source.centreline, axis=1).mean() * voxel),
     )
-
-
-def patch_scene(name: str) -> Scene:
-    """Return one patch with a partial mask; structure is dark, and exact zeros are no data."""
-    tomogram, mask = datasets.tardis_patch(name)
-    density = np.asarray(tomogram.density, np.float32)
-    outside = density == 0 if (density == 0).mean() > 0.05 else np.zeros_like(density, bool)
-    known = mask.any((1, 2), keepdims=True) & ~outside
-    volume = core.normalize(np.where(outside, np.nan, density), "dark")
-    return Scene(
-        volume, (mask * known).astype(np.int32), known.astype(np.float32), known * 0.0, None
-    )

@@ -10,8 +10,6 @@ beside the working directory or beside the checkout is used if it exists. The fo
 - ``polnet_templates/``: densities of proteins at 10 angstrom voxels, computed from PDB models:
   ``mrcs_10A/`` and, with the membrane across z in the middle of the box, ``mb_mrcs_10A/``, from
   anmartinezs/polnet (Apache-2.0).
-- ``tardis_cnn/``: four small tomogram patches with masks of membranes or microtubules, from the
-  test data of SMLC-NYSBC/TARDIS (MIT).
 """
 
 import dataclasses
@@ -28,8 +26,6 @@ from cryojax_seg.simulate.varied_labels import LabelledMembranes, surface_points
 VARIABLE = "CRYOJAX_SEG_DATA"
 MICROTUBULES = ("13pf", "14pf")
 AUTOPHAGY_VOXEL = 14.08  # angstrom
-TARDIS_TRAINING = ("0_0_30_47_25", "3_0_25_54_25")
-TARDIS_TEST = ("4_0_55_98_25", "5_0_28_54_25")
 
 
 class MissingData(FileNotFoundError):
@@ -75,18 +71,6 @@ def microtubule(name: str) -> Microtubule:
     voxel = published["voxel_nm"]
     tomogram = read_tomogram(path / f"{name}_MT.tif", voxel_size=10 * voxel)
     return Microtubule(tomogram, np.asarray(published[name], float) / voxel)
-
-
-def tardis_patch(name: str) -> tuple[Tomogram, np.ndarray]:
-    """Read a tomogram patch (25 angstrom voxels) and its mask, int32 of the same shape.
-
-    Raises:
-        MissingData: if the data set is not on this machine.
-    """
-    path = folder("tardis_cnn")
-    tomogram = read_tomogram(path / f"{name}.tif", voxel_size=25.0)
-    mask = read_tomogram(path / f"{name}_mask.tif", voxel_size=25.0)
-    return tomogram, np.asarray(mask.density).astype(np.int32)
 
 
 def _files(path: Path, pattern: str, unlike: str = "") -> list[Path]:

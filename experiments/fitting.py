@@ -3,27 +3,15 @@
 import time
 from collections.abc import Sequence
 
-from flax import nnx
-
-from cryojax_seg import core, losses, segmenters, training
+from cryojax_seg import core, losses, training
 from cryojax_seg.training.methods import build, defaults, objective, parts
 
-NETWORKS = ("vote", "convnet", "unet", "tomoseg")
+NETWORKS = ("vote", "convnet", "unet", "unet-fast", "unet-large", "tomoseg")
 
 
 def is_network(method: str) -> bool:
     """Return whether a method is trained for the steps of networks instead of those of filters."""
     return parts(method)[0] in NETWORKS
-
-
-def narrow(
-    method: str, width: int, examples: Sequence[training.Example], seed: int
-) -> core.Segmenter:
-    """Return an untrained segmenter of membranes; the width applies to ``unet`` alone."""
-    if parts(method)[0] == "unet":
-        net = segmenters.UNet(width=width, classes=("membrane",), rngs=nnx.Rngs(seed))
-        return training.with_prior(net, examples)
-    return build(method, ("membrane",), examples[0].volume, seed)
 
 
 def train_method(

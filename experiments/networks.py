@@ -129,6 +129,19 @@ def train(
     return Trained(result.operator, curve, seconds, environment()["commit"])
 
 
+def slope(curve: Sequence[tuple[int, float]]) -> float | None:
+    """Return how much the average precision rose per 1,000 steps in the last half of a training.
+
+    >>> round(slope([(0, 0.1), (500, 0.7), (1000, 0.75)]), 6)
+    0.1
+    """
+    late = [point for point in curve if 2 * point[0] >= curve[-1][0]]
+    if len(late) < 2:
+        return None
+    steps, scores = np.array(late, float).T
+    return float(1000 * np.polyfit(steps, scores, 1)[0])
+
+
 def converged(seed: int, design: Design) -> Trained:
     """Return the network of a seed; it is trained unless it is kept from before."""
     told = json.dumps([benchmark_set.VERSION, dataclasses.asdict(design), seed])

@@ -1,285 +1,261 @@
-"""How much must be annotated, in which form, and does the rest of the tomogram help?
+"""How many slices of how many tomograms must be annotated, from scratch and from a built-in model?
 
-    python experiments/sparse_annotation.py            # 25 minutes on 2 cores
-    python experiments/sparse_annotation.py --tiny     # under a minute: checks that it runs
+    python experiments/sparse_annotation.py            # 2 CPU-hours; goes on where it stopped
+    python experiments/sparse_annotation.py --tiny     # a minute, for the tests
 
-A U-Net is trained to find membranes in one simulated tomogram (vesicles and sheets, tilt range +-60
-degrees, signal-to-noise ratio 0.1) of which only a part is annotated, and scored on unseen ones:
-
-- ``slices``: whole, evenly spaced z slices are annotated; in the last row all slices are.
-- ``scribbles``: short strokes within slices are annotated, half of them along membranes and half in
-  the background; a stroke annotates only voxels of its own class.
-- ``boxes``: squares of 24 pixels in slices around membranes are densely annotated.
-- ``boxes and negatives``: in addition, three times as many squares without membrane are annotated,
-  which cost one click each (the protocol of EMAN2). This is also run with the network and loss of
-  EMAN2 (``tomoseg``).
-
-``plain`` is cross-entropy and Dice on the annotated voxels. ``consistent`` adds the equivariant
-term (`losses.equivariant`) on patches from anywhere in the tomogram, which needs no labels.
-
-Learned: in one tomogram a single annotated slice is worth as much as all 64 (0.44 and 0.44), and
-strokes over a thousandth of the voxels nearly as much (0.41). The limit is what one tomogram shows
-at this noise, not how much of it is annotated, so it is better to annotate a little of several
-tomograms. Consistency adds 0.02 where slices are annotated and nothing elsewhere, mostly as recall,
-for four times the computation; its mean of +0.008 misses the goal and lies within the intervals of
-three seeds. Negative for the protocol of EMAN2: boxes without membrane make a rare class rarer, and
-recall falls from 0.49 to 0.25 (Dice from 0.41 to 0.28; one seed of three collapses). The network
-and loss of EMAN2 find nothing at this noise within 300 steps, though they work well on a real
-microtubule (`real_microtubules.py`).
-
-A sceptic would say that the networks underfit: where all 64 slices give a Dice of 0.44, equal
-numbers do not show that one slice suffices, but that 300 steps do not. `few_slices.py` begins from
-a trained model.
+Of the training scenes of `benchmark_set.py`, which each seed draws anew, some have some evenly
+spaced z slices annotated. ``train`` learns from these alone, from scratch or, with replay, from the
+built-in model `membrane-fast`, and is scored on the test scenes at the threshold of the highest
+Dice in four validation scenes. All arms take equally many steps; three slices of one tomogram are
+also learned in other numbers of steps. Minutes of annotation are those of somebody who paints as in
+`annotation_minutes.py`. Intervals of differences resample seeds and scenes.
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any, Literal
 
+import jax
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
-from flax import nnx
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import core, losses, segmenters, training
-from cryojax_seg.simulate import Phantom
-from cryojax_seg.training.methods import known, objective
-from experiments.common import Rows, claim, interval, median, results_folder
-from experiments.fitting import narrow
-from experiments.scenes import example, overlap, phantom
+from cryojax_seg import core, evaluate, inference, segmenters, training
+from experiments import networks, scoring
+from experiments.annotation_minutes import seconds
+from experiments.benchmark_set import Case, load
+from experiments.common import Rows, interval, median, results_folder
+from experiments.curves import COLOURS
+from experiments.networks import Design
 
-SIDE = 24  # of a box, pixels
-STROKE = 12  # half its length, pixels
-PLAIN, CONSISTENT, TOMOSEG = "plain", "consistent", "tomoseg"
+Start = Literal["scratch", "pretrained"]
+STARTS: tuple[Start, ...] = ("scratch", "pretrained")
+VOXEL = 10.5  # angstrom, about that of the scenes
+FEW = (1, 3)  # tomograms and slices that are learned in several numbers of steps
+CLOSE = -0.02  # of Dice, for three slices minus all of them
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Relate accuracy to the amount of annotation."""
+    """Relate accuracy to the number of annotated slices and tomograms."""
 
-    annotations: tuple[tuple[str, float], ...] = (
-        ("scribbles", 0.001),
-        ("scribbles", 0.01),
-        ("slices", 1),
-        ("slices", 3),
-        ("slices", 64),
-        ("boxes", 6),
-        ("boxes and negatives", 6),
-    )
-    """kind of annotation, and the fraction of voxels (scribbles) or the number (slices, boxes)"""
-    snr: float = 0.1
-    edge: int = 64
-    """edge of the volumes, in voxels of 10 angstrom"""
-    test: int = 3
-    method: str = "unet"
-    """method that is trained; may be your own, with your own loss"""
-    width: int = 8
-    """channels of the finest level of the U-Net"""
-    steps: int = 150
-    patch: int = 24
-    tomoseg_steps: int = 300
+    starts: tuple[Start, ...] = STARTS
+    model: str = "membrane-fast"
+    """built-in model of the start "pretrained" """
+    tomograms: tuple[int, ...] = (1, 4, 16)
+    slices: tuple[int, ...] = (1, 3, 10, 64)
+    """annotated in each tomogram"""
+    steps: int = 600
+    other_steps: tuple[int, ...] = (150, 2400)
+    """of three slices of one tomogram"""
+    design: Design = dataclasses.field(default_factory=lambda: Design(validation=4))
+    """which scenes are used; how networks are trained is the default of ``train``"""
+    test: int = 16
+    """number of test scenes"""
     seeds: tuple[int, ...] = (0, 1, 2)
     tiny: bool = False
 
 
-def slices(labels: np.ndarray, count: int) -> np.ndarray:
-    weights = np.zeros(labels.shape, np.float32)
-    size = len(labels)
-    weights[np.unique(((np.arange(count) + 0.5) * size / count).astype(int))] = 1
-    return weights
+def places(depth: int, count: int) -> np.ndarray:
+    """Return the numbers of evenly spaced slices.
+
+    >>> places(128, 3).tolist()
+    [21, 64, 106]
+    """
+    return np.unique(((np.arange(count) + 0.5) * depth / count).astype(int))
 
 
-def stroke(labels: np.ndarray, normals: np.ndarray, on: bool, rng) -> np.ndarray:
-    """Return the voxels of a stroke two pixels wide in a z slice, along a membrane or anywhere."""
-    where = np.argwhere(labels == on)
-    z, y, x = where[rng.integers(len(where))]
-    along = np.array([-normals[z, y, x, 2], normals[z, y, x, 1]])  # across the normal, in the slice
-    if not on or np.linalg.norm(along) < 0.1:
-        angle = rng.uniform(0, np.pi)
-        along = np.array([np.sin(angle), np.cos(angle)])
-    along = along / np.linalg.norm(along)
-    grid = np.moveaxis(np.indices(labels.shape[1:]), 0, -1) - np.array([y, x])
-    reach = grid @ along
-    aside = grid @ np.array([-along[1], along[0]])
-    drawn = np.zeros(labels.shape, bool)
-    drawn[z] = (np.abs(reach) <= STROKE) & (np.abs(aside) < 1)
-    return drawn & (labels == on)
+def annotated(case: Case, count: int) -> training.Example:
+    """Return a scene of which this many slices are annotated."""
+    weights = np.zeros(case.volume.shape, np.float32)
+    weights[places(len(weights), count)] = 1
+    return dataclasses.replace(case.example(), weights=weights)
 
 
-def scribbles(labels: np.ndarray, normals: np.ndarray, fraction: float, rng) -> np.ndarray:
-    """Draw strokes alternately on membrane and background until the fraction is reached."""
-    drawn = np.zeros(labels.shape, bool)
-    on = True
-    while drawn.mean() < fraction:
-        drawn |= stroke(labels, normals, on, rng)
-        on = not on
-    return drawn.astype(np.float32)
+def minutes_of(case: Case, count: int) -> float:
+    """Return the minutes in which somebody paints the membranes of these slices."""
+    size = case.conditions.voxel_size / 10
+    slices = (case.membrane[z] for z in places(len(case.membrane), count))
+    return sum(seconds(one, np.zeros_like(one), size)[0] for one in slices) / 60
 
 
-def boxes(labels: np.ndarray, count: int, negatives: int, rng) -> np.ndarray:
-    """Return squares with membrane and squares without, or fewer if there are not enough."""
-    weights = np.zeros(labels.shape, np.float32)
-    side = min(SIDE, labels.shape[1] // 2)
-    kinds = {True: count, False: negatives}
-    for _ in range(10_000):
-        if not any(kinds.values()):
-            break
-        z, y, x = (
-            rng.integers(n - s + 1) for n, s in zip(labels.shape, (1, side, side), strict=True)
-        )
-        cut = np.s_[z, y : y + side, x : x + side]
-        share = labels[cut].mean()
-        positive = share > 0.1
-        if (positive or share == 0) and kinds[positive] and not weights[cut].any():
-            weights[cut] = 1
-            kinds[positive] -= 1
-    return weights
-
-
-def annotate(kind: str, amount: float, one: Phantom, seed: int) -> np.ndarray:
-    """Return weights, which are 1 where the volume is annotated."""
-    rng = np.random.default_rng(seed)
-    labels, normals = np.asarray(one.labels == 1), np.asarray(one.truth.normals)
-    match kind:
-        case "slices":
-            return slices(labels, int(amount))
-        case "scribbles":
-            return scribbles(labels, normals, amount, rng)
-        case "boxes":
-            return boxes(labels, int(amount), 0, rng)
-        case "boxes and negatives":
-            return boxes(labels, int(amount), 3 * int(amount), rng)
-    raise ValueError(f"unknown kind of annotation {kind!r}")
-
-
-def train(variant: str, annotated: training.Example, config: Config, seed: int) -> core.Segmenter:
-    classes = ("membrane",)
-    if variant == TOMOSEG:
-        return training.train(
-            segmenters.Tomoseg(head="linear_logmse", classes=classes, rngs=nnx.Rngs(seed)),
-            [annotated],
-            training.TrainConfig(
-                steps=config.tomoseg_steps, patch=(2, config.edge, config.edge), seed=seed,
-                learning_rate=1e-3,
-            ),
-            objective=losses.supervised(losses.log_mse),
-            progress=False,
-        ).operator  # fmt: skip
-    usual = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
-    plain = objective(config.method) or usual
-    consistent = variant == CONSISTENT
-    train_config = training.TrainConfig(
-        steps=config.steps, patch=config.patch, seed=seed, unannotated=2 if consistent else 0
-    )
-    return training.train(
-        narrow(config.method, config.width, [annotated], seed),
-        [annotated],
-        train_config,
-        objective=losses.add(plain, losses.equivariant()) if consistent else plain,
+def learn(start: Start, cases: Sequence[Case], count: int, steps: int, seed: int, model: str):
+    """Return what ``train`` makes of some slices of some scenes."""
+    known = inference.load(model)
+    size = (VOXEL, VOXEL, VOXEL)
+    examples = tuple(annotated(case, count) for case in cases)
+    data = training.Examples(examples, ("membrane",), size, "bright")
+    fitted = training.fit_model(
+        data,
+        method="unet-fast",
+        start=(known.segmenter, known.card) if start == "pretrained" else None,
+        validation=0,
+        steps=steps,
+        seed=seed,
         progress=False,
-    ).operator
+    )
+    return fitted.operator
 
 
-def draw(path: pathlib.Path, rows: list[dict]) -> None:
-    """Draw Dice against the annotation; filled marks are plain, open ones consistent."""
-    figure, axis = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
-    kinds = list(dict.fromkeys(row["annotation"] for row in rows))
-    for number, kind in enumerate(kinds):
-        for variant, fill in ((PLAIN, "full"), (CONSISTENT, "none"), (TOMOSEG, "left")):
-            mine = [r for r in rows if (r["annotation"], r["variant"]) == (kind, variant)]
-            if not mine:
-                continue
-            low = [r["dice"] - (r["dice_interval"] or [r["dice"]])[0] for r in mine]
-            high = [(r["dice_interval"] or [r["dice"]])[-1] - r["dice"] for r in mine]
-            axis.errorbar(
-                [100 * r["fraction"] * (1.06 if variant == CONSISTENT else 1) for r in mine],
-                [r["dice"] for r in mine], [low, high], fmt="osD^"[number], capsize=2,
-                fillstyle=fill, color=f"C{number}", label=f"{kind}, {variant}",
-            )  # fmt: skip
-    axis.set(xscale="log", xlabel="annotated voxels, %", ylabel="Dice on unseen tomograms")
-    axis.set_ylim(0, None)
-    axis.legend(fontsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
+def predict(network: core.Segmenter, case: Case) -> np.ndarray:
+    fitted = segmenters.fit_normalization(network, case.volume)
+    return np.asarray(core.probabilities(core.apply(fitted, case.volume)))[..., 0]
+
+
+def score(network: core.Segmenter, judged: Sequence[Case], tests: Sequence[Case]) -> dict[str, Any]:
+    """Return average precision and Dice of each test scene, at the validation scenes' threshold."""
+    ranked = [evaluate.rank(predict(network, case), case.membrane) for case in judged]
+    threshold = scoring.best_threshold(functools.reduce(evaluate.Ranking.__add__, ranked))
+    found: dict[str, Any] = {"threshold": threshold, "average_precision": [], "dice": []}
+    for case in tests:
+        p = predict(network, case)
+        mask = p >= threshold
+        dice = 2 * (mask & case.membrane).sum() / (mask.sum() + case.membrane.sum())
+        found["dice"].append(float(dice))
+        found["average_precision"].append(evaluate.rank(p, case.membrane).average_precision)
+    return found
+
+
+def runs(config: Config) -> list[dict[str, Any]]:
+    """Return the start, tomograms, slices and steps of every arm."""
+    arms = [
+        {"start": start, "tomograms": number, "slices": count, "steps": config.steps}
+        for start in config.starts
+        for number in config.tomograms
+        for count in config.slices
+    ]
+    number, count = FEW
+    return arms + [
+        {"start": start, "tomograms": number, "slices": count, "steps": steps}
+        for start in config.starts
+        for steps in config.other_steps
+    ]
+
+
+def of(records: Sequence[dict], **key: Any) -> list[dict]:
+    return [r for r in records if all(r[k] == v for k, v in key.items())]
+
+
+def difference(mine: Sequence[dict], others: Sequence[dict], key: str) -> evaluate.Difference:
+    """Return how much better the first records are than the others, paired by seed."""
+    found, other = (np.array([r[key] for r in part]) for part in (mine, others))
+    return evaluate.paired_difference(found, other)
+
+
+def summary(records: Sequence[dict], config: Config) -> list[dict]:
+    rows = []
+    for arm in runs(config):
+        mine = of(records, **arm)
+        row: dict[str, Any] = {**arm, "seeds": len(mine)}
+        for key in ("dice", "average_precision"):
+            values = [float(np.mean(r[key])) for r in mine]
+            row[key], low, high = interval(values)
+            row[f"{key}_interval"] = None if low is None else [low, high]
+        row["minutes"] = interval([r["minutes"] for r in mine])[0]
+        rows.append({**row, "cpu_seconds": median([r["cpu_seconds"] for r in mine])})
+    return rows
+
+
+def draw(path: pathlib.Path, rows: Sequence[dict], config: Config) -> None:
+    """Draw Dice over slices, minutes and steps, with the band of the intervals."""
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.3), layout="constrained", sharey=True)
+    usual = of(rows, steps=config.steps)
+    few = of(rows, tomograms=FEW[0], slices=FEW[1])
+    for start, line in zip(config.starts, ("--", "-"), strict=False):
+        for number, colour in zip(config.tomograms, COLOURS, strict=False):
+            mine = of(usual, start=start, tomograms=number)
+            label = f"{number} tomogram{'s' if number > 1 else ''}, {start}"
+            band(axes[0], "slices", mine, colour, line, label)
+            band(axes[1], "minutes", mine, colour, line, None)
+        mine = sorted(of(few, start=start), key=lambda r: r["steps"])
+        band(axes[2], "steps", mine, COLOURS[0], line, start)
+    axes[0].set(xlabel="annotated slices of each tomogram", ylabel="Dice", ylim=(0, 1))
+    axes[1].set_xlabel("minutes of annotation in all")
+    axes[2].set_xlabel("steps, for three slices of one tomogram")
+    for axis in axes:
+        axis.set_xscale("log")
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(fontsize=8)
+    axes[2].legend(fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def variants(kind: str) -> tuple[str, ...]:
-    return (PLAIN, CONSISTENT, TOMOSEG) if kind == "boxes and negatives" else (PLAIN, CONSISTENT)
+def band(axis: Any, over: str, rows: Sequence[dict], colour: str, line: str, label: str | None):
+    """Draw a line of Dice with the band of its intervals."""
+    x = [r[over] for r in rows]
+    axis.plot(x, [r["dice"] for r in rows], f"o{line}", ms=3.5, color=colour, label=label)
+    ends = [r["dice_interval"] for r in rows]
+    if rows and all(ends):
+        lows, highs = zip(*ends, strict=True)
+        axis.fill_between(x, lows, highs, color=colour, alpha=0.12, lw=0)
 
 
-def summary(records: list[dict], config: Config) -> list[dict]:
-    rows = []
-    for kind, amount in config.annotations:
-        for variant in variants(kind):
-            key = (kind, amount, variant)
-            mine = [r for r in records if (r["annotation"], r["amount"], r["variant"]) == key]
-            row: dict = {"annotation": kind, "amount": amount, "variant": variant}
-            row["fraction"] = interval([r["fraction"] for r in mine])[0]
-            row["dice"], low, high = interval([r["dice"] or 0.0 for r in mine])
-            row["dice_interval"] = None if low is None else [low, high]
-            for name in ("precision", "recall"):
-                row[name] = interval([r[name] for r in mine])[0]
-            row["cpu_seconds"] = median([r["cpu_seconds"] for r in mine])
-            rows.append({**row, "seeds": len(mine)})
-    return rows
+def claims_of(records: Sequence[dict], config: Config) -> list[dict]:
+    """Return the claims about few slices, many tomograms and the start."""
+    usual = of(records, steps=config.steps)
+    few, many = min(config.slices[1:], default=config.slices[0]), config.slices[-1]
+    found = []
+    for start in config.starts:
+        for number in config.tomograms:
+            mine = of(usual, start=start, tomograms=number)
+            less = difference(of(mine, slices=few), of(mine, slices=many), "dice")
+            name = f"{start}, tomograms: {number}; Dice of {few} slices minus that of {many}"
+            found.append(scoring.gained(name, less, CLOSE))
+        mine = of(usual, start=start)
+        wide = of(mine, tomograms=config.tomograms[-1], slices=config.slices[0])
+        deep = of(mine, tomograms=config.tomograms[0], slices=many)
+        name = (
+            f"{start}; Dice of {config.slices[0]} slice of {config.tomograms[-1]} tomograms minus "
+            f"that of {many} slices of {config.tomograms[0]}"
+        )
+        found.append(scoring.gained(name, difference(wide, deep, "dice")))
+    if set(STARTS) <= set(config.starts):
+        for number in config.tomograms:
+            arms = (of(usual, start=s, tomograms=number, slices=few) for s in STARTS[::-1])
+            name = f"tomograms: {number}, slices: {few}; Dice, pretrained minus scratch"
+            found.append(scoring.gained(name, difference(*arms, "dice")))
+    return found
 
 
 def main(config: Config) -> None:
     if config.tiny:
         config = dataclasses.replace(
-            config, annotations=(("slices", 3),), edge=32, test=1, width=2,
-            steps=2, patch=8, seeds=(0,),
+            config, starts=("scratch",), tomograms=(1,), slices=(1, 3), steps=2, other_steps=(),
+            design=networks.TINY, test=1, seeds=(0,),
         )  # fmt: skip
-    known(config.method)
     rows = Rows("sparse_annotation", dataclasses.asdict(config), config.tiny)
-    tests = [phantom(1000 + i, config.edge, config.snr) for i in range(config.test)]
+    learned, judged = config.design.learned(), config.design.judged()
+    tests = load("test", config.design.tier, config.test, config.design.edge)
     for seed in config.seeds:
-        one = phantom(100 * seed, config.edge, config.snr)
-        for kind, amount in config.annotations:
-            weights = annotate(kind, amount, one, seed)
-            annotated = dataclasses.replace(example(one), weights=weights)
-            for variant in variants(kind):
-                key = {"annotation": kind, "amount": amount, "variant": variant, "seed": seed}
-                if rows.done(**key):
-                    continue
-                start = time.process_time()
-                segmenter = train(variant, annotated, config, seed)
-                seconds = time.process_time() - start
-                counts = overlap(segmenter, tests)
-                record = rows.add(
-                    key,
-                    {
-                        "fraction": float(weights.mean()),
-                        "dice": counts.dice,
-                        "precision": counts.precision,
-                        "recall": counts.recall,
-                        "cpu_seconds": seconds,
-                    },
-                )
-                print(
-                    f"seed {seed} {kind} {amount:g} ({100 * record['fraction']:.2g} %) {variant}: "
-                    f"Dice {record['dice'] or 0:.3f}  {seconds:.0f} CPU-s",
-                    flush=True,
-                )
+        order = np.random.default_rng(seed).permutation(len(learned))
+        for arm in runs(config):
+            key = {**arm, "seed": seed}
+            if rows.done(**key):
+                continue
+            cases = [learned[i] for i in order[: arm["tomograms"]]]
+            start = time.process_time()
+            network = learn(arm["start"], cases, arm["slices"], arm["steps"], seed, config.model)
+            took = time.process_time() - start
+            values = score(network, judged, tests)
+            values["minutes"] = sum(minutes_of(case, arm["slices"]) for case in cases)
+            record = rows.add(key, {**values, "cpu_seconds": took})
+            told = ", ".join(f"{name} {value}" for name, value in key.items())
+            print(f"{told}: Dice {np.mean(record['dice']):.3f}  {took:.0f} CPU-s", flush=True)
+            jax.clear_caches()  # programs of other numbers of tomograms
     table = summary(rows.records, config)
-    draw(results_folder(config.tiny) / "sparse_annotation.png", table)
-    dice = {(r["annotation"], r["amount"], r["variant"]): r["dice"] for r in table}
-    gains = [dice[k, a, CONSISTENT] - dice[k, a, PLAIN] for k, a in config.annotations]
-    all_of_it = max(a for k, a in config.annotations if k == "slices")
-    claims = [
-        claim("Dice from three slices / from all", dice["slices", 3, PLAIN] /
-              max(dice["slices", all_of_it, PLAIN], 1e-9), at_least=0.9),
-        claim("Dice that consistency adds, mean over annotations", float(np.mean(gains)),
-              at_least=0.02),
-    ]  # fmt: skip
-    rows.finish(table, claims)
+    draw(results_folder(config.tiny) / "sparse_annotation.png", table, config)
+    rows.finish(table, claims_of(rows.records, config))
 
 
 if __name__ == "__main__":
