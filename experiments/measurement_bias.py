@@ -1,6 +1,6 @@
 """How biased is the area of membranes that is measured on predictions?
 
-    python experiments/measurement_bias.py            # 15 CPU-minutes, after those of `networks.py`
+    python experiments/measurement_bias.py            # 25 CPU-minutes, after those of `networks.py`
     python experiments/measurement_bias.py --tiny     # a minute, for the tests
 
 The converged networks of `networks.py` segment tilt series of flat, round bilayers of known area.
@@ -38,7 +38,7 @@ the error: value} and {claim=expected area, calibrated, share estimated, share s
 above 0.35: size of the error: value}), since what the network invents looks to it like membrane.
 
 A sceptic would say that single discs in noise are the worst case, in which a few inventions weigh
-as much as the object, and that three networks of one size were tried.
+as much as the object, and that five networks of one size were tried.
 """
 
 import dataclasses
