@@ -205,10 +205,13 @@ def _described(examples: Sequence[Example], others: Sequence[Example], config: T
 
 
 def _stream(data: Examples, config: TrainConfig) -> Stream:
-    """Return scenes of phantoms that resemble the tomograms."""
+    """Return scenes of phantoms that resemble the tomograms, at most one for each patch."""
     assert data.voxel_size is not None  # `starting.replayed_share` found one
     size = sum(data.voxel_size) / 3
-    return resembling(data.classes, data.examples[0].wedge, size, config.patch_shape, config.seed)
+    like = (data.classes, data.examples[0].wedge, size, config.patch_shape, config.seed)
+    found = resembling(*like)
+    needed = config.steps * (config.replay + config.phantoms)
+    return dataclasses.replace(found, first=max(1, min(found.first, needed)))
 
 
 def _whole(stream: Stream) -> list[Example]:
