@@ -103,7 +103,8 @@ class Config:
 
 
 def objective_of(variant: str, config: Config) -> losses.Objective:
-    plain = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
+    loss = losses.combine(losses.cross_entropy, losses.dice)
+    plain = losses.supervised(loss)
     match variant:
         case "insist":
             return losses.visibility_weighted(plain, config.emphasis)
@@ -111,7 +112,9 @@ def objective_of(variant: str, config: Config) -> losses.Objective:
             return losses.visibility_weighted(plain, -1.0)
         case "equivariant":
             return losses.add(plain, losses.equivariant())
-        case "plain" | "rotations" | "narrow" | "conditioned":
+        case "conditioned":
+            return given_wedge(loss)
+        case "plain" | "rotations" | "narrow":
             return plain
     return own_objective(variant)
 
@@ -134,7 +137,7 @@ def go_on(
     if variant == "conditioned":
         wedge = examples[0].wedge
         assert wedge is not None
-        net = segmenters.WedgeConditioned(net, wedge)
+        net = WedgeConditioned(net, wedge)
     goal = objective_of(variant, config)
     return networks.train(net, examples, settings, objective=goal)
 
