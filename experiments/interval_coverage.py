@@ -46,7 +46,7 @@ from cryojax_seg.core.plain import Shape
 from cryojax_seg.measure.boxes import ObjectBoxes
 from cryojax_seg.measure.known_errors import MEMBRANE
 from cryojax_seg.simulate import CLASSES, Phantom, WedgeImaging, simulate_preset
-from experiments.common import Rows, claim
+from experiments.common import Rows, between, claim
 from experiments.counting import true_objects
 
 VOXEL = (10.0, 10.0, 10.0)  # angstrom
@@ -330,11 +330,10 @@ def claims_of(rows: list[dict], records: list[dict]) -> list[dict]:
     found = []
     for row in rows:
         if "coverage" in row:
-            low, high = row.get("coverage_interval") or (None, None)
-            within = "" if low is None else f"{low:.2f} to {high:.2f}, "
-            name = f"coverage of the {row['quantity']} of {row['class']}s ({within}"
-            name += f"{row['measurable']} in {row['scenes']} scenes of unseen presets)"
-            found.append(claim(name, row["coverage"], at_least=0.90, at_most=0.98))
+            name = f"coverage of the {row['quantity']} of {row['class']}s "
+            name += f"({row['measurable']} in {row['scenes']} scenes of unseen presets)"
+            ends = row.get("coverage_interval")
+            found.append(between(name, row["coverage"], ends, at_least=0.90, at_most=0.98))
     rows_of = [row for one in records for c in MODELS for row in one.get(c, {}).get("found", [])]
     false = [row["match"] is None for row in rows_of]
     share = float(np.mean(false)) if false else None
