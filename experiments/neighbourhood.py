@@ -5,18 +5,20 @@
 
 The networks have nearly equal numbers of parameters and different receptive fields: convolutions of
 one voxel (a learned threshold), one to eight layers of 3^3 voxels, and U-Nets of one and two
-levels. All are trained on the same scenes (vesicles and sheets, tilt range +-60 degrees, dense
-labels) for the same number of steps, and scored on unseen scenes. The width of each network is the
-largest that fits the budget of parameters. ``--networks`` also accepts the names of other methods
-and your own MODULE:CLASS, which keep their own size.
+levels. All learn from the same dense labels (vesicles and sheets, tilt range +-60 degrees) in as
+many steps, and are scored on unseen scenes. The width is the largest that fits the budget of
+parameters. Other methods and your own MODULE:CLASS, given to ``--networks``, keep their own size.
 
 Learned: Dice grows with the receptive field up to about four voxels, the thickness of a membrane
-with its surroundings, and hardly beyond: it is 0.03 with one voxel, 0.25, 0.39 and 0.49 with one,
-two and four layers, and 0.50 with eight. Negative: at this size and after so few steps, looking
-farther does not help. U-Nets of one and two levels equal the layers (0.49 and 0.48) at a third of
-the computation.
+with its surroundings, and hardly beyond: it is {network=one voxel: dice} with one voxel,
+{network=1 layer: dice}, {network=2 layers: dice} and {network=4 layers: dice} with one, two and
+four layers, and {network=8 layers: dice} with eight. Negative: at this size and after so few steps,
+looking farther does not help. U-Nets of one and two levels equal the layers
+({network=U-Net, 1 level: dice} and {network=U-Net, 2 levels: dice}), and train in
+{network=U-Net, 1 level: cpu_seconds} and {network=U-Net, 2 levels: cpu_seconds} CPU-seconds instead
+of {network=4 layers: cpu_seconds} and more.
 
-A sceptic would say that these networks had too few steps: where Dice is near 0.5, a network that
+A sceptic would say that these networks had too few steps: where Dice stays so low, a network that
 looks farther may only need longer to learn. Networks that converge on the scenes of
 `benchmark_set.py` would answer that.
 """

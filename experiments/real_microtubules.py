@@ -3,39 +3,35 @@
     python experiments/real_microtubules.py             # 20 minutes on 2 cores
     python experiments/real_microtubules.py --tiny      # under a minute, for the tests
 
-Every method is trained on five z slices of a real microtubule of 13 protofilaments and scored on an
-unseen one of 14 protofilaments. This experiment needs the data set ``cylindra_mt`` (see
-`datasets.py`). ``unet insist`` and ``unet both`` are the U-Net with losses that use the wedge (see
-`wedge_losses.py`): the first has weights ``1 + 2 (1 - visibility)`` on the wall, and the second
-adds consistency under rotations of the whole tomogram, annotated or not.
-
-The labels follow from the published centre-line, which is shifted by up to a few nanometres to fit
-the density of the wall. The published points are clicks, up to 3 nm off the axis; the fit has six
-parameters per volume. Voxels 8 to 13 nm from the axis are wall. Voxels nearer than 7 nm are lumen
-and count as background, so that a method that fills the tube is penalised. The rest within 16 nm,
-and everything near the axis beyond the ends of the centre-line, is not annotated. The tilt range is
-not published; it is estimated from the power spectrum.
-
-Calibration is the ECE in bins of equal mass: over all annotated voxels; within 3 voxels of the
-wall; and over all voxels after a temperature, or an increasing map, was fitted to two more slices
-of the training volume.
-
-The methods are also trained on two 96^3 patches with partial masks of filled microtubules
-(``tardis_cnn``) and scored on two of 64^3; slices without any mask count as not annotated.
+Every method learns from five z slices of a real microtubule of 13 protofilaments and is scored on
+an unseen one of 14 (data set ``cylindra_mt``, see `datasets.py`). ``unet insist`` has weights of
+``1 + 2 (1 - visibility)`` on the wall, and ``unet both`` also consistency under rotations. The wall
+is 8 to 13 nm from the published axis, which is fitted to the density, and the lumen is background,
+so that a filled tube is penalised. Calibration is the ECE in bins of equal mass: of all voxels,
+near the wall, and after a temperature or an increasing map was fitted to two more slices. Rows of
+``tardis_cnn`` learn from two patches with partial masks of filled microtubules.
 
 Learned: consistency under rotations recovers the wall that the wedge erases. It raises the recall
-of the U-Net at visibilities below 0.5 from 0.51 to 0.78 and closes the ring at its top and bottom,
-for a precision that is lower by 0.06 and a higher Dice (0.88 against 0.86), and it halves the
-calibration errors. Weights on low visibility alone have little effect (+0.02). The sheet filter,
-tensor voting and networks reach a Dice of 0.73 to 0.88, where the best threshold reaches 0.23.
-Negative: a temperature does not help a U-Net that is calibrated already (ECE 0.015); it improves
-the calibration of filters, which were trained on Dice alone, by a factor of 2 to 10. Two partial
-masks of ``tardis_cnn`` are too few: no method finds anything there, and networks label everything
-as background (Dice below 0.14 throughout).
+of the U-Net at low visibility from {data=microtubules; method=unet: recall_low} to
+{data=microtubules; method=unet both: recall_low} and closes the ring at its top and bottom, for a
+lower precision ({data=microtubules; method=unet both: precision} instead of
+{data=microtubules; method=unet: precision}) and a higher Dice
+({data=microtubules; method=unet both: dice} instead of {data=microtubules; method=unet: dice}), and
+it halves the calibration error ({data=microtubules; method=unet both: ece} instead of
+{data=microtubules; method=unet: ece}). Weights on low visibility alone have little effect
+({data=microtubules; method=unet insist: recall_low}). Two seeds resolve none of these differences.
+The sheet filter, tensor voting and networks reach a Dice of
+{data=microtubules; method=sheet: dice} to {data=microtubules; method=unet both: dice}, where the
+best threshold reaches {data=microtubules; method=threshold: dice}. Negative: a temperature does not
+help a U-Net that is calibrated already (its ECE is then
+{data=microtubules; method=unet: ece_tempered}); it improves the calibration of filters, which were
+trained on Dice alone. Two partial masks of ``tardis_cnn`` are too few: no method finds anything
+there (the best Dice is {data=tardis_cnn; method=local-threshold: dice}), and networks label
+everything as background.
 
 A sceptic would say that ``insist`` and ``both`` are compared with plain training at one threshold,
 where a lower threshold would find more of the hidden wall too; that it is one training volume and
-one test volume with one seed; and that labels drawn from a fitted axis favour round predictions.
+one test volume with two seeds; and that labels drawn from a fitted axis favour round predictions.
 """
 
 import dataclasses

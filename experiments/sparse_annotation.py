@@ -3,33 +3,33 @@
     python experiments/sparse_annotation.py            # 25 minutes on 2 cores
     python experiments/sparse_annotation.py --tiny     # under a minute: checks that it runs
 
-A U-Net is trained to find membranes in one simulated tomogram (vesicles and sheets, tilt range +-60
-degrees, signal-to-noise ratio 0.1) of which only a part is annotated, and scored on unseen ones:
+A U-Net learns the membranes of a simulated tomogram (tilt range +-60 degrees, signal-to-noise ratio
+0.1) of which a part is annotated: evenly spaced z ``slices``; ``scribbles``, short strokes on
+membrane and on background; or ``boxes`` of 24 pixels around membranes, also with three times as
+many ``negatives`` without membrane (the protocol of EMAN2, also run with its network and loss,
+``tomoseg``). It is scored on unseen ones. ``plain`` is cross-entropy and Dice; ``consistent`` adds
+`losses.equivariant` on patches from anywhere in the tomogram, which needs no labels.
 
-- ``slices``: whole, evenly spaced z slices are annotated; in the last row all slices are.
-- ``scribbles``: short strokes within slices are annotated, half of them along membranes and half in
-  the background; a stroke annotates only voxels of its own class.
-- ``boxes``: squares of 24 pixels in slices around membranes are densely annotated.
-- ``boxes and negatives``: in addition, three times as many squares without membrane are annotated,
-  which cost one click each (the protocol of EMAN2). This is also run with the network and loss of
-  EMAN2 (``tomoseg``).
+Learned: in one tomogram a single annotated slice is worth as much as all 64
+({annotation=slices; amount=1; variant=plain: dice} and
+{annotation=slices; amount=64; variant=plain: dice}), and strokes over a thousandth of the voxels
+nearly as much ({annotation=scribbles; amount=0.001; variant=plain: dice}). The limit is what one
+tomogram shows at this noise, not how much of it is annotated, so it is better to annotate a little
+of several tomograms. Consistency adds
+{claim=Dice that consistency adds, mean over annotations: value} on average, most where slices are
+annotated ({annotation=slices; amount=1; variant=consistent: dice} for one slice) and mostly as
+recall, for four times the computation; this lies within the intervals of three seeds. Negative for
+the protocol of EMAN2: boxes without membrane make a rare class rarer, and recall falls from
+{annotation=boxes; amount=6; variant=plain: recall} to
+{annotation=boxes and negatives; amount=6; variant=plain: recall} (Dice from
+{annotation=boxes; amount=6; variant=plain: dice} to
+{annotation=boxes and negatives; amount=6; variant=plain: dice}; one seed of three collapses). The
+network and loss of EMAN2 find nothing at this noise within 300 steps, though they work well on a
+real microtubule (`real_microtubules.py`).
 
-``plain`` is cross-entropy and Dice on the annotated voxels. ``consistent`` adds the equivariant
-term (`losses.equivariant`) on patches from anywhere in the tomogram, which needs no labels.
-
-Learned: in one tomogram a single annotated slice is worth as much as all 64 (0.44 and 0.44), and
-strokes over a thousandth of the voxels nearly as much (0.41). The limit is what one tomogram shows
-at this noise, not how much of it is annotated, so it is better to annotate a little of several
-tomograms. Consistency adds 0.02 where slices are annotated and nothing elsewhere, mostly as recall,
-for four times the computation; its mean of +0.008 misses the goal and lies within the intervals of
-three seeds. Negative for the protocol of EMAN2: boxes without membrane make a rare class rarer, and
-recall falls from 0.49 to 0.25 (Dice from 0.41 to 0.28; one seed of three collapses). The network
-and loss of EMAN2 find nothing at this noise within 300 steps, though they work well on a real
-microtubule (`real_microtubules.py`).
-
-A sceptic would say that the networks underfit: where all 64 slices give a Dice of 0.44, equal
-numbers do not show that one slice suffices, but that 300 steps do not. `few_slices.py` begins from
-a trained model.
+A sceptic would say that the networks underfit: where all 64 slices give so low a Dice, equal
+numbers do not show that one slice suffices, but that so few steps do not. `few_slices.py` begins
+from a trained model.
 """
 
 import dataclasses
