@@ -1,18 +1,13 @@
 """Does it matter which slices of a tomogram are annotated?
 
-    python experiments/active.py           # 25 CPU-minutes
+    python experiments/active.py           # 25 CPU-minutes; recorded with --seeds 0 1 2
     python experiments/active.py --tiny    # a minute, for the tests
 
-Complete slices of a tomogram are annotated, and what learns in `annotate` labels the others: the
-linear vote, and the last layer of a built-in model. The slices are those that the page suggests one
-after the other (`view.ranked`; the first one is drawn), drawn at random, or evenly spaced with a
-random phase. Tomograms are a scene of each preset for every seed, and the real microtubule of 14
-protofilaments (the data set ``cylindra_mt``, see `datasets.py`; without it this part is left out),
-of which seeds draw the slices. Dice is that of the labels of the whole tomogram, with the
-annotation where there is some.
-
-Intervals are over seeds (Student's t) of paired differences. `annotation_minutes.py` counts the
-time of a person. The recorded result has three seeds, ``--seeds 0 1 2``.
+Whole slices of scenes and of the real microtubule of 14 protofilaments (`datasets.py`) are
+annotated, and the linear vote and the last layer of a built-in model label the rest as `annotate`
+does. Slices are those that the page suggests one after the other, drawn at random, or evenly
+spaced. The Dice is that of the whole tomogram, with the annotation where there is some. Intervals
+are over seeds (Student's t) of paired differences; a seed makes another scene, or draws slices.
 
 Learned, of the real microtubule: after four slices the vote has a Dice of
 {data=14pf; learner=vote; slices=4; way=suggested: dice} where they were suggested,
@@ -68,7 +63,11 @@ class Config:
 
 
 def curve(data: Data, start: str, way: Way, config: Config, seed: int) -> dict[str, float]:
-    """Return the Dice after each number of slices."""
+    """Return the Dice after each number of slices.
+
+    The first suggested slice is drawn, the others are those of `view.ranked`. Evenly spaced slices
+    have a random phase.
+    """
     rng, depth = np.random.default_rng(seed), len(data.truth)
     # A slice without any structure cannot be annotated as the first one.
     order = rng.permutation(depth)

@@ -3,16 +3,11 @@
     python experiments/annotation_minutes.py           # 8 CPU-minutes
     python experiments/annotation_minutes.py --tiny    # a minute, for the tests
 
-A person who draws at 50 nm a second with a brush of 6 nm, and needs 1.5 seconds more for each
-stroke and 3 for each slice, annotates a crowded scene with a quarter of the usual signal until the
-labels of the whole tomogram have a Dice of 0.85. Painting alone, slices are evenly spaced and the
-others take the labels of the nearest one. With live prediction, `membrane-fast` learns from all
-slices before, and slices come in the order middle, quarters, eighths; with suggestions they are
-those that the page suggests. The person copies the prediction and corrects it, or copies it without
-specks and holes, or paints on the empty slice, whichever is quickest. Errors of fewer than four
-pixels stay.
-
-Intervals are over seeds (Student's t) of paired differences; each seed is another scene.
+A person, who draws 50 nm a second with a brush of 6 nm and needs 1.5 seconds more for a stroke and
+3 for a slice, annotates a crowded scene until its labels have a Dice of 0.85. Painting alone, the
+slices are evenly spaced and label the nearest others. With live prediction by `membrane-fast` they
+come in the order middle, quarters, eighths, or as the page suggests, and the person corrects the
+prediction where that is quicker. Intervals are over seeds (Student's t), which are other scenes.
 
 Learned: painting alone takes {way=painting alone: minutes} minutes for
 {way=painting alone: slices} slices, live prediction {way=live prediction: minutes} minutes for
@@ -126,7 +121,12 @@ def nearest(truth: np.ndarray, places: list[int]) -> np.ndarray:
 
 
 def minutes(data: Data, way: str) -> dict[str, Any]:
-    """Return the minutes and slices of annotation until the labels have a Dice of 0.85."""
+    """Return the minutes and slices of annotation until the labels have a Dice of 0.85.
+
+    Painting alone, slices are evenly spaced, and the others take the labels of the nearest one.
+    Else `membrane-fast` learns from all slices before, and their errors are corrected, of which
+    those of fewer than four pixels stay.
+    """
     depth, voxel_nm = len(data.truth), data.tomogram.require_voxel_size()[0] / 10
     loop, took = Loop(data, data.model), 0.0
     if way == "painting alone":

@@ -3,35 +3,31 @@
     python experiments/averaging.py            # 12 minutes on 2 cores
     python experiments/averaging.py --tiny     # under a minute: checks that it runs
 
-Subtomograms of an 80S-like ribosome are simulated one by one: its density in a random pose, with a
-tilt range of +-60 degrees and white noise. Averages of 1 to 10,000 particles are compared with the
-true density T. With A the average and a the factor that fits T to it best, all under a soft mask,
-the signal-to-noise ratio (of amplitudes) is ``|a T| / |A - a T|``. With noise alone it grows as
-sqrt(N). Errors that all particles share (gaps of the wedge, blur from wrong poses) limit it to a
-floor, which is the ratio without noise.
+Subtomograms of an 80S-like ribosome (tilt range of +-60 degrees, white noise) are averaged, plainly
+and with compensation of the missing wedge. With T the truth, A the average and a the factor that
+fits T to it, the ratio of amplitudes ``|a T| / |A - a T|`` grows as sqrt(N), until errors that all
+particles share limit it to a floor, which is the ratio without noise (0 particles in the table).
+Views are random or one up to 15 degrees; poses are true, disturbed by 12 degrees and 1.5 voxels, or
+refined by two rounds of alignment to the common average.
 
-- ``random, true poses``: orientations are random and poses are exact, which shows the sqrt(N) law.
-- ``one view, true poses``: all particles have one orientation up to 15 degrees and a rotation about
-  the beam, so the wedges leave a cone that no particle measured.
-- ``random, disturbed poses``: poses are wrong by 12 degrees and 1.5 voxels.
-- ``random, refined poses``: the same after two rounds of alignment to the common average, without
-  independent halves, for up to 1,000 particles.
+Learned: with true poses the ratio follows the law (exponent {claim=exponent of SNR over N without
+the floor, true poses, up to 1000: value}) towards a floor of
+{case=random, true poses; particles=0: snr_compensated}. In this case the plain average is slightly
+better from 3 to 10,000 particles, though not without noise
+({case=random, true poses; particles=0: snr_plain}), because compensation also amplifies the noise
+of frequencies that few particles measured. Compensation pays where orientations are biased and
+noise no longer dominates: for one view from 300 particles on, and by a factor of
+{claim=SNR compensated / plain, one view, N = 10000: value} at 10,000, where the ratio is
+{case=one view, true poses; particles=10000: snr_compensated} instead of
+{case=random, true poses; particles=10000: snr_compensated}. Poses that are wrong by 12 degrees lead
+to a floor of {case=random, disturbed poses; particles=0: snr_compensated}. Refined poses are nearly
+as good as true ones up to 300 particles; at 1,000, where they are wrong by
+{case=random, refined poses; particles=1000: pose_error_degrees} degrees, the ratio is
+{case=random, refined poses; particles=1000: snr_compensated} instead of
+{case=random, true poses; particles=1000: snr_compensated}. The reason was not investigated.
 
-Each case is averaged plainly and with compensation of the missing wedge.
-
-Learned: with true poses the ratio follows the law (exponent 0.51) towards a floor of 31. In
-this case the plain average is slightly better from 3 to 10,000 particles, though not without noise
-(28.8), because compensation also amplifies the noise of frequencies that few particles measured.
-Compensation pays where orientations are biased and noise no longer dominates: for one view from 300
-particles on, and by 40 % at 10,000, where the ratio is 4 instead of 21. Poses that are wrong by 12
-degrees lead to a floor of 6.4. Refined poses (wrong by 9 degrees) are nearly as good as true ones
-up to 300 particles and lose 12 % at 1,000; the reason was not investigated.
-
-Refinement helps only if the initial errors exceed what the noise allows. An earlier run had half
-the signal (snr 0.05), poses wrong by 6 degrees and 0.7 voxels, and 5 steps. There refinement
-increased the error to 13 degrees and lowered the ratio at 1,000 particles to 5 % below that of the
-disturbed poses. When 100 such particles were aligned to the true density, none of four resolution
-bands gave an error below 9 degrees.
+Refinement helps only if the initial errors exceed what the noise allows: in an earlier run with
+half the signal and half the errors it made them larger, and the average worse.
 
 A sceptic would say that one density with white noise and a known tilt range is the easiest case:
 real poses come from a search in the same noisy volumes, half-sets were not kept apart, and one run
@@ -70,6 +66,8 @@ from cryojax_seg.particles import (
 from cryojax_seg.simulate.complexes import ribosome
 from experiments.common import Rows, claim, results_folder
 
+# With one view the wedges leave a cone that no particle measured. Refined poses are disturbed ones
+# after rounds of alignment to the common average, without independent halves.
 CASES = {
     "random, true poses": ("random", "true"),
     "one view, true poses": ("one view", "true"),

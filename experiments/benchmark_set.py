@@ -4,22 +4,17 @@
     python experiments/benchmark_set.py --export FOLDER      # the test scenes as MRC files
     python experiments/benchmark_set.py --tiny               # a minute, for the tests
 
-This makes a fixed set: 48 scenes to train on, 8 to choose thresholds and settings on, and 16 to
-test. Each has 128^3 voxels and is imaged in two tiers: as a tilt series (projections, CTF,
-electrons, weighted back-projection) and, beside it, with a missing wedge and coloured noise alone.
-Conditions are drawn by number: preset, voxel size of 9 to 12 angstrom, tilt range of 40 to 70
-degrees on either side about the y or the x axis, defocus of 2 to 6 micrometres, contrast of 0.2 to
-1 standard deviations of the noise. Of the test scenes four are of presets that no training scene is
-of (``organelles`` and ``varied``), and four have voxels of 8 or 14 angstrom.
+A fixed set has 48 scenes to train on, 8 to choose settings on and 16 to test, of 128^3 voxels, each
+in two tiers: a tilt series, and a missing wedge with coloured noise alone. Preset, voxel size (9 to
+12 angstrom), tilt range and axis, defocus and contrast are drawn by number. Four test scenes are of
+presets that no training scene is of, and four have voxels of 8 or 14 angstrom. The scenes of a
+version never change, which digests of their labels prove. To score a program of your own, let it
+segment the exported tomograms, and call ``cryojax-seg benchmark TOMOGRAM --labels TRUTH
+--predictions NAME=LABELS``.
 
-The scenes of a version never change. They are kept in the cache folder of the user; a digest of
-their labels is recorded with the result, and another one on this machine is reported.
-
-To score a program of your own, let it segment the exported tomograms, and give its labels to
-``cryojax-seg benchmark TOMOGRAM --labels TRUTH --predictions NAME=LABELS``.
-
-Learned: the shares of membrane, meant to be from 1 to 5 % of the voxels, miss both ends by little,
-and the contrast of each scene is what it states.
+Learned: the shares of membrane, meant to be from 0.01 to 0.05 of the voxels, miss both ends by
+little ({claim=least prevalence: value} and {claim=largest prevalence: value}), and the contrast of
+each scene is what it states.
 
 A sceptic would say that all scenes come from one simulator, which draws membranes as smooth
 bilayers without proteins in them, so that a method can be best here and fail on real cells; and

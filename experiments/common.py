@@ -91,15 +91,40 @@ def resolved(one: Claim) -> dict[str, Any]:
     return {**claim(one.name, one.value, **limit), **told}
 
 
-def over_seeds(name: str, values: Sequence[float], goal: float) -> dict[str, Any]:
-    """Return the claim that the mean over seeds is at least a goal, which its interval decides.
+def over_seeds(
+    name: str, values: Sequence[float], goal: float, at_most: bool = False
+) -> dict[str, Any]:
+    """Return the claim that the mean over seeds reaches a goal, which its interval decides.
+
+    The goal is the least value, or the largest one if `at_most`. A single seed
+    resolves nothing.
 
     >>> over_seeds("gain", [0.02, 0.03, 0.04], 0.0)["verdict"]
     'met'
+    >>> over_seeds("gain", [0.03], 0.0)["verdict"]
+    'not resolved'
     """
     mean, low, high = interval(values)
     ends = None if low is None or high is None else (low, high)
-    return resolved(Claim(name, mean or 0.0, ends, goal))
+    return {**resolved(Claim(name, mean or 0.0, ends, goal, at_most)), "value": mean}
+
+
+def between(
+    name: str, value: float, ends: Sequence[float] | None, at_least: float, at_most: float
+) -> dict[str, Any]:
+    """Return the claim that a value lies between two goals, which its interval decides.
+
+    >>> between("coverage", 0.95, (0.92, 0.97), 0.9, 0.98)["verdict"]
+    'met'
+    >>> between("coverage", 0.95, (0.85, 0.97), 0.9, 0.98)["verdict"]
+    'not resolved'
+    """
+    pair = None if ends is None else (ends[0], ends[1])
+    sides = (Claim(name, value, pair, at_least), Claim(name, value, pair, at_most, at_most=True))
+    found = {side.verdict for side in sides}
+    verdict = next((v for v in ("missed", "not resolved") if v in found), "met")
+    told = {"interval": ends and list(ends), "verdict": verdict, "met": verdict == "met"}
+    return {**claim(name, value, at_least=at_least, at_most=at_most), **told}
 
 
 def of(records: Sequence[Mapping[str, Any]], **key: Any) -> list[dict[str, Any]]:

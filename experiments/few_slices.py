@@ -2,24 +2,15 @@
 
     python experiments/few_slices.py           # 90 minutes on 2 cores
     python experiments/few_slices.py --tiny    # a minute, for the tests
+    python experiments/few_slices.py --tasks 14pf --ways replay scratch \\
+        --seeds 0 1 2 3 4                      # the part that is recorded
 
-A built-in model learns on from one, three or five annotated slices of a tomogram, and is scored on
-others that it never saw:
-
-- ``vesicles``: membranes of a phantom of that preset, scored on two others;
-- ``14pf``: slices of the real microtubule of 13 protofilaments, scored on the one of 14 (it needs
-  the data set ``cylindra_mt``, see `datasets.py`; without it this part is left out).
-
-The ways that are compared: fine-tuned with replay as ``train --start`` does it, where half of the
-patches of every step are phantoms; the same and the tomograms that are scored as ``--unlabelled``;
-fine-tuned without replay; the same network from scratch, for as many steps; and from scratch for
-ten times as many. Nothing is held out, so that all slices teach. In fine-tuning all but the last
-layers have a third of the learning rate.
-
-Labels are those that ``segment`` gives, see `pretrained.py`. Intervals are over seeds (Student's
-t), which draw patches and phantoms, and the initial network from scratch.
-
-The recorded result is a part: ``--tasks 14pf --ways replay scratch --seeds 0 1 2 3 4``.
+A built-in model learns on from one, three or five annotated slices, and is scored on what it never
+saw: two other phantoms of vesicles, or the real microtubule of 14 protofilaments after slices of
+that of 13 (data set ``cylindra_mt``, see `datasets.py`). Fine-tuning with replay, where half of the
+patches are phantoms as in ``train --start``, is compared with the same and the scored tomograms as
+``--unlabelled``, with fine-tuning without replay, and with as many or ten times as many steps from
+scratch. Labels are those that ``segment`` gives. Intervals are over seeds (Student's t).
 
 Learned, of the real microtubule. The built-in model, which never saw a real voxel, has a Dice of
 {data=14pf; slices=0; way=as it is: dice}. With replay one slice brings it to
@@ -134,7 +125,11 @@ def annotated(task: Task, slices: tuple[int, ...]) -> training.Example:
 
 
 def learn(task: Task, slices: tuple[int, ...], way: Way, config: Config, seed: int) -> Any:
-    """Return the model that a way of learning makes of some annotated slices."""
+    """Return the model that a way of learning makes of some annotated slices.
+
+    Nothing is held out, so that all slices teach. In fine-tuning all but the last layers have a
+    third of the learning rate. The seed draws patches, phantoms and the network from scratch.
+    """
     model, scratch = inference.load(task.model), way.startswith("scratch")
     size = task.learned.tomogram.require_voxel_size()
     told = ((task.structure,), size, "bright", (-60.0, 60.0))

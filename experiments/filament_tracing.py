@@ -3,16 +3,11 @@
     python experiments/filament_tracing.py           # 4 CPU-minutes
     python experiments/filament_tracing.py --tiny    # under a minute, for the tests
 
-Scenes of the presets crowded and cytoskeleton hold microtubules and actin filaments whose axes are
-known, and so is what of them lies in the volume (pieces from 20 nm on). They are traced in
-
-- the ``true labels``, of both classes (without actin where bundles touch, in cytoskeleton);
-- the ``prediction`` of the built-in model ``microtubule-fast`` at several contrasts, whose Dice is
-  about 0.8. No built-in model finds actin.
-
-The errors are the number and the total length that are found over the true ones, minus one, summed
-over scenes. The claims are theirs; straight axes also get the smallest persistence length that they
-allow.
+Scenes of two presets hold microtubules and actin filaments whose axes are known; pieces from 20 nm
+on count. They are traced in the true labels of both classes (not of actin in cytoskeleton, where
+bundles touch), and in predictions of ``microtubule-fast`` at several contrasts; no built-in model
+finds actin. The errors are the number and the total length that are found over the true ones, minus
+one, summed over scenes. Straight axes also get the smallest persistence length that they allow.
 
 Learned: in true labels all filaments are found, and their lengths are wrong by
 {preset=crowded; class=microtubule; labels=true: length_error} (microtubules of crowded),

@@ -3,15 +3,11 @@
     python experiments/generalisation.py            # 3 CPU-hours; goes on where it stopped
     python experiments/generalisation.py --tiny     # a minute, for the tests
 
-The training scenes of `benchmark_set.py` are divided in two halves in each of four ways: by voxel
-size, contrast (in standard deviations of the noise), tilt range, and tier, which is whether a scene
-is imaged as a tilt series or by a missing wedge and noise alone. A network learns from each half
-alone, in equally many steps, and segments the test scenes of both: those at the lower and at the
-higher side of the same limit, or in the one and in the other tier.
-
-What counts is the average precision on test scenes of one side of a network that learned from the
-other side, minus that of the network that learned from their own. Intervals resample seeds and
-scenes.
+The training scenes of `benchmark_set.py` are divided in two halves by voxel size, contrast, tilt
+range or tier (a tilt series, or a missing wedge and noise alone). A network learns from each half,
+in equally many steps, and segments the test scenes of both sides of the same limit. What counts is
+the average precision on one side of the network that learned from the other, minus that of the
+network that learned from the same side. Intervals resample seeds and scenes.
 """
 
 import dataclasses

@@ -3,17 +3,12 @@
     python experiments/interval_coverage.py           # 20 CPU-minutes
     python experiments/interval_coverage.py --tiny    # a minute, for the tests
 
-Scenes of presets that no training saw are imaged by the wedge tier at several contrasts and tilt
-ranges, and segmented by ``membrane-fast`` and ``microtubule-fast``. Every predicted object is
-matched with the true one that shares most of its voxels, or of its axis, however little that is;
-objects that touch none are counted apart. The interval of a size is that of
-`measure.fit_size_errors`, which is fitted to the scenes of all *other* presets; totals, counts and
-spacings of a scene are judged in the same way (totals without doubt). The intervals of coverages
-are bootstraps over scenes. Membranes of a doubt above log 2 have no interval, and are not counted
-in the coverage: they are pieces, or several at once.
-
-The numbers ``fit`` of each row, which the result file holds, are fitted to all presets: shift,
-spread, limits and number of objects of the `measure.SizeErrors` in `measure.known_errors`.
+Scenes of presets that no training saw are imaged at several contrasts and tilt ranges, and
+segmented by ``membrane-fast`` and ``microtubule-fast``. Every predicted object is matched with the
+true one that shares most of it. Intervals of sizes are those of `measure.fit_size_errors`, fitted
+to the scenes of all *other* presets; totals, counts and spacings of a scene are judged in the same
+way (totals without doubt). Membranes of a doubt above log 2, which are pieces or several at once,
+have no interval and are not counted. Intervals of coverages are bootstraps over scenes.
 
 Learned: of {class=membrane; quantity=area: objects} predicted membranes that are true ones
 {class=membrane; quantity=area: measurable} are measurable. The intervals of their areas hold the
@@ -22,7 +17,8 @@ truth in {class=membrane; quantity=area: coverage} of cases
 {class=membrane; quantity=volume: coverage}; they are
 {class=membrane; quantity=area: relative_width_mean} times as wide as the area on average. The
 number of membranes in a scene lies in its interval in {class=membrane; quantity=count: coverage} of
-the scenes. Negative: totals do in {class=membrane; quantity=total area: coverage}, but only since
+the scenes. Each coverage of membranes lies between the goals, but no interval of a coverage does
+as a whole. Negative: totals have {class=membrane; quantity=total area: coverage}, but only since
 their doubt was left out after a first look; microtubules are too few here to tell anything.
 
 A sceptic would say that size errors are fitted to phantoms and tested on phantoms, that objects of
@@ -46,7 +42,7 @@ from cryojax_seg.core.plain import Shape
 from cryojax_seg.measure.boxes import ObjectBoxes
 from cryojax_seg.measure.known_errors import MEMBRANE
 from cryojax_seg.simulate import CLASSES, Phantom, WedgeImaging, simulate_preset
-from experiments.common import Rows, claim
+from experiments.common import Rows, between, claim
 from experiments.counting import true_objects
 
 VOXEL = (10.0, 10.0, 10.0)  # angstrom
@@ -81,7 +77,10 @@ class Config:
 
 
 def membranes(one: Phantom, mask: np.ndarray, probability: np.ndarray, wedge: MissingWedge) -> dict:
-    """Return what was measured of each predicted membrane and of the true one that it is."""
+    """Return what was measured of each predicted membrane and of the true one that it is.
+
+    It is the one that shares most of its voxels, however few those are, or none.
+    """
     membrane = np.asarray(one.labels) == CLASSES.index("membrane")
     truth = true_objects(membrane, np.asarray(one.truth.instances))
     near = membrane & (np.abs(np.asarray(one.truth.distance)) < BAND)
@@ -287,7 +286,11 @@ def judged(objects: list[dict], most: float, known: measure.SizeErrors | None) -
 
 
 def table(records: list[dict]) -> list[dict]:
-    """Return a row for each quantity, with its coverage, and the errors fitted to everything."""
+    """Return a row for each quantity, with its coverage, and the errors fitted to everything.
+
+    The numbers ``fit`` are fitted to all presets: shift, spread, limits and number of objects of
+    the `measure.SizeErrors` in `measure.known_errors`.
+    """
     rows = []
     for (name, quantity), objects in sizes(records).items():
         most = MOST.get(quantity, math.inf)
@@ -330,11 +333,10 @@ def claims_of(rows: list[dict], records: list[dict]) -> list[dict]:
     found = []
     for row in rows:
         if "coverage" in row:
-            low, high = row.get("coverage_interval") or (None, None)
-            within = "" if low is None else f"{low:.2f} to {high:.2f}, "
-            name = f"coverage of the {row['quantity']} of {row['class']}s ({within}"
-            name += f"{row['measurable']} in {row['scenes']} scenes of unseen presets)"
-            found.append(claim(name, row["coverage"], at_least=0.90, at_most=0.98))
+            name = f"coverage of the {row['quantity']} of {row['class']}s "
+            name += f"({row['measurable']} in {row['scenes']} scenes of unseen presets)"
+            ends = row.get("coverage_interval")
+            found.append(between(name, row["coverage"], ends, at_least=0.90, at_most=0.98))
     rows_of = [row for one in records for c in MODELS for row in one.get(c, {}).get("found", [])]
     false = [row["match"] is None for row in rows_of]
     share = float(np.mean(false)) if false else None

@@ -3,18 +3,12 @@
     python experiments/label_noise.py            # 1 CPU-hour; goes on where it stopped
     python experiments/label_noise.py --tiny     # a minute, for the tests
 
-Networks learn from the training scenes of `benchmark_set.py` with labels that are spoiled as people
-and programs spoil them, in equally many steps, and are scored on the right labels of the test
-scenes. Membranes are about five voxels thick.
-
-- ``right`` are the true labels.
-- ``dilated`` and ``eroded`` membranes are a voxel thicker or thinner on either side.
-- ``missed`` lacks a third of the membranes (connected components), which are called background.
-- ``moved`` membranes lie two voxels off, in a direction that is drawn for each scene.
-
-Average precision needs no threshold; hidden membrane is compared where all invent as much, as in
-`wedge_losses.py`, with thresholds from the right labels of the validation scenes. Intervals of
-differences resample seeds, scenes and membranes.
+Networks learn from the training scenes of `benchmark_set.py`, in equally many steps, with labels
+that are ``right`` or spoiled: membranes, about five voxels thick, are a voxel thicker or thinner on
+either side (``dilated``, ``eroded``), lie two voxels off (``moved``), or a third of them is called
+background (``missed``). Right labels score them: by average precision, and by the hidden membrane
+that is found where all invent as much, as in `wedge_losses.py`. Intervals of differences resample
+seeds, scenes and membranes.
 """
 
 import dataclasses

@@ -3,25 +3,13 @@
     python experiments/measurement_bias.py            # 25 CPU-minutes, after those of `networks.py`
     python experiments/measurement_bias.py --tiny     # a minute, for the tests
 
-The converged networks of `networks.py` segment tilt series of flat, round bilayers of known area.
-All bilayers of a volume have one normal, and so one visibility. One small disc fills about a
-quarter of the share of voxels that membranes have in the validation scenes, one large disc as much,
-and four large discs four times as much: a network or a calibration that counts on the former share
-is then wrong. For each share there are eight scenes in each third of visibility.
-
-The expected area is the sum of the probabilities over the thickness of the labels. It is measured
-with the probabilities
-
-- ``as trained``, on patches that hold more membrane than tomograms do;
-- ``calibrated`` with a temperature and a shift that are fitted to the validation scenes;
-- ``calibrated, share estimated``: corrected for the share of membrane in this volume, which is
-  estimated by expectation and maximisation (`segmenters.fit_prevalence`);
-- ``calibrated, share known``: with the true share, which nobody knows.
-
-Beside it stands the area of the mid-surface of the mask (`measure.membrane_area`), at the threshold
-of the highest Dice in the validation scenes. Errors are relative to the truth and cover everything
-found in the volume, false detections included; the row ``truth`` has the error of the measurement
-itself. Intervals resample seeds and scenes.
+The converged networks of `networks.py` segment tilt series of parallel discs of known area, which
+fill a quarter, all or four times the share of membrane of the validation scenes. The expected area,
+a sum of probabilities, is measured ``as trained``, ``calibrated`` on these scenes, and corrected
+for a share that is ``estimated`` in the volume (`segmenters.fit_prevalence`) or ``known``; beside
+it stands the mid-surface of the mask. Errors are relative to the truth and cover false detections;
+``truth`` has that of the measurement itself. Claims are about a visibility above 0.35. Intervals
+resample seeds and scenes.
 
 Learned: on true labels the area is right within
 {claim=area on true labels, size of the error: value} of the truth. On predictions the sum of
@@ -189,7 +177,12 @@ def corrected(logits: np.ndarray, known: float, true: float) -> dict[str, np.nda
 
 
 def errors_of(found: networks.Trained, config: Config, tests: list[Test]) -> dict[str, list[float]]:
-    """Return the relative errors of the areas in every volume."""
+    """Return the relative errors of the areas in every volume.
+
+    The expected area sums probabilities over the thickness of the labels. As trained they are those
+    of patches that hold more membrane than tomograms do; the calibration is a temperature and a
+    shift. The mask is at the threshold of the highest Dice in the validation scenes.
+    """
     rng = np.random.default_rng(0)
     logits, labels, ranked = [], [], []
     cases = config.design.judged()

@@ -3,18 +3,13 @@
     python experiments/method_comparison.py          # 40 CPU-minutes, after `networks.py`
     python experiments/method_comparison.py --tiny   # a minute, for the tests
 
-All methods segment the test tilt series of `benchmark_set.py`, whose contrast is from 0.2 to 1
-standard deviations of the noise. Filters have no seed: their scales and, where there are several,
-their thresholds are those of highest average precision in the validation scenes, among the
-``candidates``. The linear vote and the network of few layers are trained on the 48 training scenes
-with the defaults of ``train``, and the U-Net is the converged one of `networks.py`, each with three
-seeds.
-
-Average precision needs no threshold. The threshold of Dice, and those at which all invent as much,
-are chosen on the validation scenes, see `scoring.py`; ``dice_in_hindsight`` is at the best
-threshold of each test scene, which nobody knows. Contrast is low in the third of the test scenes
-where it is lowest, and high where it is highest. Intervals of differences resample seeds and
-scenes. The recorded result leaves out the network of few layers.
+All methods segment the test tilt series of `benchmark_set.py`. Filters have the settings of highest
+average precision in the validation scenes. The linear vote and the network of few layers (left out
+of the recorded result) learn with the defaults of ``train``, and the U-Net is that of
+`networks.py`, each with three seeds. Thresholds, of Dice and of equal invention, are chosen on the
+validation scenes too (`scoring.py`); ``dice_in_hindsight`` is at the best one of each test scene.
+Contrast is low in the third of the test scenes where it is lowest, and high where it is highest.
+Intervals of differences resample seeds and scenes.
 
 Learned: at these contrasts, around those of real membranes, the U-Net is in a class of its own: its
 average precision is {method=unet-fast: average_precision}, at low contrast

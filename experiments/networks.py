@@ -27,6 +27,7 @@ from cryojax_seg.runtime import keep_compiled, keep_memory
 from experiments import benchmark_set
 from experiments.benchmark_set import Case, Tier
 from experiments.common import environment
+from experiments.conditioned import WedgeConditioned
 
 VALIDATIONS = 20  # in one training, at equal distances
 
@@ -93,7 +94,7 @@ class Trained:
     def logits(self, case: Case) -> np.ndarray:
         """Return the logit of membrane, ``(z, y, x, 1)``, with the statistics of this volume."""
         net = self.network
-        if isinstance(net, segmenters.WedgeConditioned):
+        if isinstance(net, WedgeConditioned):
             net = net.with_wedge(case.conditions.wedge)
         fitted = segmenters.fit_normalization(net, case.volume)
         return np.asarray(core.apply(fitted, case.volume))

@@ -1,31 +1,31 @@
 """Which recipe trains a U-Net best in the same CPU-seconds?
 
-    python experiments/recipe.py                                   # hours: 7 of training alone
-    python experiments/recipe.py --tasks membrane --seeds 0        # half an hour
-    python experiments/recipe.py --tiny                            # a minute, for the tests
+    python experiments/recipe.py             # hours: 7 of training alone; recorded are three parts:
+    python experiments/recipe.py --tasks membrane --seconds 30 \\
+        --recipes default former "AdamW 0.003" "Muon 0.03"     # 8 minutes beside other work
+    python experiments/recipe.py --recipes default bf16 --seconds 30 --seeds 0 1
+    python experiments/recipe.py --tasks microtubule --recipes default --seconds 30 \\
+        --seeds 0 1 2 3 4
+    python experiments/recipe.py --tiny      # a minute, for the tests
 
-Each recipe differs from the default of ``train --method unet-fast`` in what its name says. All get
-the same CPU-seconds of training, without compilation: the time of a step is measured first, and the
-number of steps follows. A network learns either six whole tomograms of nine similar complexes, 18
-of each (`complexes.py`); or five z slices of one tomogram with membranes, or with microtubules and
-actin (signal-to-noise ratio 0.3); or five slices of a real microtubule of 13 protofilaments (data
-set ``cylindra_mt``, see `datasets.py`). It is scored by the mean Dice of its classes on three other
-tomograms, or on the real microtubule of 14 protofilaments. Intervals are over seeds.
+Each recipe differs from the default of ``train --method unet-fast`` in what its name says, and gets
+the same CPU-seconds of training, without compilation. A network learns six tomograms of nine
+similar complexes (`complexes.py`), five slices of one with membranes, or with microtubules and
+actin, or five slices of a real microtubule of 13 protofilaments (data set ``cylindra_mt``, see
+`datasets.py`). It is scored by the mean Dice of its classes on three other tomograms, or on the
+real microtubule of 14 protofilaments. Intervals are over seeds (Student's t).
 
-The recorded result is a part, which took 8 minutes on two cores beside other work: ``--tasks
-membrane --seconds 30 --recipes default former "AdamW 0.003" "Muon 0.03"``.
+Learned, of membranes in half a CPU-minute: Muon, and the class frequencies as the first bias, raise
+the Dice from {result=recipe; recipe=former: dice} to {result=recipe; recipe=default: dice}. The
+bias, and a rate that stays at its peak for half of the steps, account for two thirds of that
+(AdamW 0.003: {result=recipe; recipe=AdamW 0.003: dice}), and Muon for the rest. A peak rate of 0.03
+is not resolved from 0.01.
 
-Learned, of membranes in half a CPU-minute: Muon, and the class frequencies as the first bias,
-raise the Dice from 0.58 to 0.85. The bias, and a rate that stays at its peak for half of the steps,
-account for two thirds of that (AdamW 0.003: 0.76), and Muon for the rest. A peak rate of 0.03 is
-not resolved from 0.01.
-
-A second part compares bfloat16 with float32, on a processor that has it: ``--recipes default bf16
---seconds 30 --seeds 0 1``. A step takes about a quarter less, and yet no difference in Dice at
-equal time is resolved, on any task. So float32 stays the default.
-
-A third part trains the default on the real microtubule from five starts: ``--tasks microtubule
---recipes default --seconds 30 --seeds 0 1 2 3 4``.
+The second part compares bfloat16 with float32, on a processor that has it. A step takes about a
+quarter less, and yet no difference in Dice at equal time is resolved, on any task. So float32 stays
+the default. In the third part the default learns the real microtubule from five starts, with a Dice
+of {result=recipe-microtubule; task=microtubule: dice}
+({result=recipe-microtubule; task=microtubule: dice_interval}).
 
 A sceptic would say that half a CPU-minute favours whatever learns fast, and that a recipe which
 wins there may lose after an hour. `benchmarks/training.py` follows the winner for longer.

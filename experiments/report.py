@@ -148,7 +148,8 @@ def filled(text: str, result: dict) -> str:
     """Return a text in which the numbers of a result stand for their names.
 
     ``{variant=plain; seeds=3: recall}`` is the value of a column in the one row with these values,
-    and ``{claim=NAME: value}`` that of a claim. Both may be broken into lines.
+    and ``{claim=NAME: value}`` that of a claim. They may be broken into lines. ``result=NAME``, as
+    the first of the values, stands for the rows and claims of another result file.
 
     Raises:
         ValueError: if not exactly one row has these values, or it lacks the column.
@@ -158,11 +159,13 @@ def filled(text: str, result: dict) -> str:
     'The recall is 0.625.'
     """
 
-    known = [*result["rows"], *({"claim": c["name"], **c} for c in result.get("claims", ()))]
-
     def value(match: re.Match) -> str:
         keys, column = (" ".join(part.split()) for part in match.groups())
         wanted = [pair.split("=", 1) for pair in keys.split("; ")]
+        source = result
+        if wanted[0][0] == "result":
+            source = json.loads((FOLDER / "results" / f"{wanted.pop(0)[1]}.json").read_text())
+        known = [*source["rows"], *({"claim": c["name"], **c} for c in source.get("claims", ()))]
         rows = [r for r in known if all(str(r.get(k)) == v for k, v in wanted)]
         if len(rows) != 1:
             raise ValueError(f"{match.group(0)} names {len(rows)} rows, not one")

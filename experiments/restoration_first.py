@@ -3,58 +3,66 @@
     python experiments/restoration_first.py            # 90 CPU-minutes: about 60 on 2 cores
     python experiments/restoration_first.py --tiny     # under a minute: checks that it runs
 
-The scenes are simulated vesicles and sheets with even and odd halves, at several signal-to-noise
-ratios, with a tilt range of +-60 degrees and without a wedge. Each restorer gets the tomograms
-without labels; restorers that are trained start from Wiener's filter and are trained on the very
-tomograms that they restore. Methods are then trained on the restored training scenes with dense
-labels, and scored on the others:
-
-- ``threshold`` is the best threshold on the training scenes.
-- ``sheet`` is the default `SheetFilter`, with scales of 1.5 and 3 voxels, at its best threshold on
-  the training scenes; ``best sheet`` has the best of the scales 1.5, 2 and 3, because a wide filter
-  removes noise by itself.
-- ``unet`` is a small trained U-Net.
-
-``invented`` is the volume of density that is farther than two voxels from any membrane and brighter
-than halfway from background to membrane, relative to the volume of membrane. Recall is also given
-for membrane of visibility below 0.3. At the main condition the U-Net is also trained together with
-the trained restorer: in ``end to end`` the restorer follows the labels, and ``joint`` adds its own
-loss. Their patches have a border for the restorer. The real microtubules have no halves: restorers
-assume white noise and are trained on both volumes, and methods are trained on five slices of one
-volume and scored on the other.
-
-Two volumes of 128^3, one for training and one for testing, are restored as by ``cryojax-seg
-restore``. Restorers named ``simulated`` are trained on phantoms with known truth
-(`losses.noise2clean`), of the same kind of scenes or of others, and never on the tomogram; they
-have a wider U-Net and more steps.
+Restorers get simulated vesicles and sheets with even and odd halves, at several noise levels, with
+and without a wedge, and learn from the very tomograms that they restore; ``simulated`` ones learn
+from phantoms with truth, of the same kind of scenes or others. A threshold, the sheet filter (also
+at the ``best`` of its scales) and a small U-Net then learn from restored scenes with dense labels,
+and are scored on others, and so on the real microtubules (`datasets.py`). In ``end to end`` and
+``joint`` the U-Net learns together with the restorer. ``invented`` is the bright volume farther
+than two voxels from any membrane, relative to that of membrane.
 
 Learned, from one seed: restoration replaces a neighbourhood that a method lacks. Methods that look
-at single voxels gain most (with noise2noise a threshold gains from 0.33 to 0.46 at a ratio of 0.1,
-and from 0.34 to 0.52 at 0.3). The default sheet filter gains half as much (0.38 to 0.45), and at
-the best of its scales a quarter (0.42 to 0.45). A U-Net, whose neighbourhood removes noise by
-itself, gains at most 0.01; at a ratio of 0.3 Wiener's filter gives it 0.04. In volumes of 128^3
-membranes are rarer, and chance resemblances more frequent, so the sheet filter gains more: from
-0.20 to 0.37 with the default restorer, but as much with Wiener's filter, which takes seconds where
-training takes minutes. Terms that fill the wedge add nothing to noise2noise, and IsoNet, whose
-target is its own output, changes almost nothing.
+at single voxels gain most: with noise2noise a threshold gains from
+{condition=(0.1, True); restorer=none; method=threshold: dice} to
+{condition=(0.1, True); restorer=n2n; method=threshold: dice} at a ratio of 0.1, and from
+{condition=(0.3, True); restorer=none; method=threshold: dice} to
+{condition=(0.3, True); restorer=n2n; method=threshold: dice} at 0.3. The default sheet filter gains
+half as much ({condition=(0.1, True); restorer=none; method=sheet: dice} to
+{condition=(0.1, True); restorer=n2n; method=sheet: dice}), and at the best of its scales a quarter
+({condition=(0.1, True); restorer=none; method=best sheet: dice} to
+{condition=(0.1, True); restorer=n2n; method=best sheet: dice}). A U-Net, whose neighbourhood
+removes noise by itself, gains hardly anything
+({condition=(0.1, True); restorer=none; method=unet: dice} to
+{condition=(0.1, True); restorer=n2n; method=unet: dice}); at a ratio of 0.3 Wiener's filter brings
+it from {condition=(0.3, True); restorer=none; method=unet: dice} to
+{condition=(0.3, True); restorer=wiener; method=unet: dice}. In volumes of 128^3 membranes are
+rarer, and chance resemblances more frequent, so the sheet filter gains more: from
+{condition=128^3; restorer=none; method=sheet: dice} to
+{condition=128^3; restorer=equivariant; method=sheet: dice} with the default restorer, but as much
+with Wiener's filter ({condition=128^3; restorer=wiener; method=sheet: dice}), which takes seconds
+where training takes minutes. Terms that fill the wedge add nothing to noise2noise, and IsoNet,
+whose target is its own output, changes almost nothing.
 
 A single tomogram teaches little, and longer training makes it worse: ``--effort.width 16
---effort.patch 48 --effort.steps 700`` memorises the noise, and the correlation of noise2noise with
-the truth falls from 0.39 to 0.09. Phantoms with truth do teach: those of the same kind of scenes
-lift the sheet filter to 0.67 and the U-Net, which has three labelled scenes, from 0.48 to 0.73;
-those of other kinds reach 0.47 and 0.51. On the real microtubule the sheet filter has 0.57 alone,
-0.70 with the default restorer and 0.73 with these phantoms; the U-Net has 0.85 alone, 0.87 behind
-Wiener's filter and 0.82 behind the phantoms. Such a restorer is therefore only as good as its
-phantoms resemble the sample.
+--effort.patch 48 --effort.steps 700`` memorised the noise, and lost most of the correlation of
+noise2noise with the truth. Phantoms with truth do teach: those of the same kind of scenes lift the
+sheet filter to {condition=(0.1, True); restorer=simulated; method=sheet: dice} and the U-Net, which
+has three labelled scenes, to {condition=(0.1, True); restorer=simulated; method=unet: dice}; those
+of other kinds reach {condition=(0.1, True); restorer=simulated (other scenes); method=sheet: dice}
+and {condition=(0.1, True); restorer=simulated (other scenes); method=unet: dice}. On the real
+microtubule the sheet filter has {condition=real; restorer=none; method=sheet: dice} alone,
+{condition=real; restorer=equivariant; method=sheet: dice} with the default restorer and
+{condition=real; restorer=simulated (other scenes); method=sheet: dice} with these phantoms; the
+U-Net has {condition=real; restorer=none; method=unet: dice} alone,
+{condition=real; restorer=wiener; method=unet: dice} behind Wiener's filter and
+{condition=real; restorer=simulated (other scenes); method=unet: dice} behind the phantoms. Such a
+restorer is therefore only as good as its phantoms resemble the sample.
 
 Negative, against the goals: at the threshold of the best Dice, which is higher after restoration,
-recall at low visibility falls. At the precision reached without restoration it rises by 0.19 at
-128^3 and 0.23 at 64^3 (goal 0.2), because there is less noise and not because the wedge is filled.
-Much of what is bright after restoration is not membrane: its volume is 0.9 times that of membrane
-at a ratio of 0.1, 1.8 times at 128^3, and 0.4 times with phantoms of the same kind, where the goal
-was a fiftieth. Joint training does not pay within 120 steps: Dice is 0.45 end to end and 0.47 with
-the restorer's own loss in addition, which therefore helps, but 0.48 for the U-Net alone, and also
-0.48 behind the restorer without joint training.
+recall at low visibility falls. At the precision reached without restoration it rises by
+{claim=equivariant, 128^3: recall of visibility below 0.3 that the sheet filter gains at equal
+precision: value} at 128^3 and {claim=equivariant, 64^3: recall of visibility below 0.3 that the
+sheet filter gains at equal precision: value} at 64^3 (goal 0.2), because there is less noise and
+not because the wedge is filled. Much of what is bright after restoration is not membrane: its
+volume is {claim=equivariant, 64^3: density invented / voxels of membrane: value} times that of
+membrane, {claim=equivariant, 128^3: density invented / voxels of membrane: value} times at 128^3,
+and {claim=simulated, 64^3: density invented / voxels of membrane: value} times with phantoms of the
+same kind, where the goal was a fiftieth. Joint training does not pay within 120 steps: Dice is
+{condition=(0.1, True); restorer=equivariant; method=end to end: dice} end to end and
+{condition=(0.1, True); restorer=equivariant; method=joint: dice} with the restorer's own loss in
+addition, which therefore helps, but {condition=(0.1, True); restorer=none; method=unet: dice} for
+the U-Net alone, and {condition=(0.1, True); restorer=equivariant; method=unet: dice} behind the
+restorer without joint training.
 
 A sceptic would say that everything is from one seed and from networks of a hundred steps, that the
 recorded result comes from a tree with changes that were not committed, and that a converged network
@@ -102,7 +110,12 @@ Condition = tuple[float, bool]  # signal-to-noise ratio, and whether there is a 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Compare restorers in front of segmentation methods."""
+    """Compare restorers in front of segmentation methods.
+
+    Restorers that are trained start from Wiener's filter. On the real microtubules, which have no
+    halves, they assume white noise and learn from both volumes; methods learn from five slices of
+    one. Simulated restorers have a wider U-Net and more steps, and never see the tomogram.
+    """
 
     restorers: tuple[str, ...] = (
         "none",
@@ -137,7 +150,10 @@ class Config:
 
 
 def quality(volumes: list[np.ndarray], tests: list[Labelled]) -> dict:
-    """Return the correlation with the truth, the agreement with the data, and the invention."""
+    """Return the correlation with the truth, the agreement with the data, and the invention.
+
+    Bright is what is above halfway from background to membrane, see `evaluate.invention`.
+    """
     correlation, agreement, filled, invented = [], [], [], []
     for volume, one in zip(volumes, tests, strict=True):
         audit = evaluate.audit(one.noisy.volume, volume, one.noisy.wedge, edge=64, count=1)

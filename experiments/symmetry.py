@@ -4,19 +4,12 @@
     python experiments/symmetry.py --tiny     # a minute, for the tests
 
 Test-time averaging flips or rotates the volume, segments it, moves the results back and averages
-the logits. It is exact only for motions that leave the missing wedge unchanged; any other motion
-shows the network a tomogram with another wedge. The converged networks of `networks.py` segment the
-test tilt series of `benchmark_set.py`, whose tilt ranges lean by up to 5 degrees to one side, by
-
-- ``none``: a single pass.
-- ``symmetrized``: the flips that keep this wedge (`core.Symmetrized`), of which there are 4.
-- ``mirrors``: all 8 flips, whether or not they keep the wedge.
-- ``quarter turns``: the 4 rotations about the beam, two of which move the tilt axis. The networks
-  have learned from tilt series about both axes.
-- ``cube``: all 24 rotations of the cube.
-
-Average precision needs no threshold; hidden membrane is compared where all invent as much, as in
-`wedge_losses.py`. Intervals of differences resample seeds, scenes and membranes.
+the logits. The converged networks of `networks.py` segment the test tilt series of
+`benchmark_set.py`, whose ranges lean by up to 5 degrees to one side: in a single pass (``none``),
+by the 4 flips that keep this wedge (``symmetrized``, see `core.Symmetrized`), by all 8 ``mirrors``,
+by the 4 ``quarter turns`` about the beam, two of which move the tilt axis, and by the 24 rotations
+of the ``cube``. Hidden membrane is compared where all invent as much, as in `wedge_losses.py`.
+Intervals of differences resample seeds, scenes and membranes.
 
 Learned: averaging over the flips that keep the wedge pays. It adds
 {average=symmetrized: average_precision_gain} of average precision

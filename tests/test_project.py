@@ -316,6 +316,55 @@ def test_every_question_has_an_answer_and_a_doubt(site):
         assert "\nLearned" in site.made()[f"results/{name}.md"], name
 
 
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
+
+
+def docstring(path):
+    return ast.get_docstring(ast.parse(path.read_text())) or ""
+
+
+def test_every_design_is_told_in_a_few_lines(site):
+    """Commands, which are indented, do not count; details belong to the functions."""
+    asked = {path.stem: docstring(path) for path in EXPERIMENTS}
+    asked = {name: text for name, text in asked.items() if text.partition("\n")[0].endswith("?")}
+    assert len(asked) > 20
+    for name, text in asked.items():
+        lines = site.report.told(text).design.splitlines()
+        told = [line for line in lines if line.strip() and not line.startswith("    ")]
+        assert 1 <= len(told) <= 7, (name, len(told))
+        assert max(map(len, told)) <= 100, name
+
+
+def numbers_in(text):
+    return {float(n) for n in re.findall(r"\d+(?:\.\d+)?(?:[eE][-+]?\d+)?", text)}
+
+
+def settings(said, result):
+    """The numbers of a question, its design, the config of its result and its goals."""
+    goals = " ".join(claim["goal"] for claim in result["claims"])
+    return numbers_in(f"{said.question} {said.design} {json.dumps(result['config'])} {goals}")
+
+
+def typed(prose, known=frozenset()):
+    """The decimal numbers and percentages in prose which are neither named nor a setting."""
+    prose = re.sub(r"\{[^{}]*\}|``[^`]*``|`[^`]*`", "", prose)
+    found = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])|\d+(?:\.\d+)?(?=\s?%)", prose)
+    return [number for number in found if float(number) not in known]
+
+
+def test_a_typed_result_is_found():
+    assert typed("It is {way=a: dice} at 0.3, not 0.52, and 12 % more.", {0.3}) == ["0.52", "12"]
+
+
+def test_results_in_prose_are_named_and_not_typed(site):
+    """So that a sentence and its result file cannot differ, see `report.filled`."""
+    for name, result in site.report.results().items():
+        path = site.report.script(name)
+        if path in EXPERIMENTS:
+            said = site.report.told(docstring(path))
+            assert not typed(said.learned + said.sceptic, settings(said, result)), name
+
+
 def test_nothing_nested_is_in_a_cell_of_a_result_table(site):
     for path, text in site.made().items():
         if path.startswith("results/") and path.endswith(".md"):

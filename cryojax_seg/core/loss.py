@@ -166,17 +166,13 @@ def labels_of(batch: Annotation) -> tuple[Any, Any]:
     return batch.labels, batch.weights
 
 
-def logits_of(segmenter: Any, volumes: Array, wedges: Any = None) -> Any:
-    """Return the logits of a batch of volumes, given the wedge of each volume if it is known."""
-    if wedges is None:
-        return jax.vmap(segmenter, axis_name=BATCH_AXIS)(volumes)
-    return jax.vmap(segmenter.logits_given_wedge, axis_name=BATCH_AXIS)(volumes, wedges)
+def logits_of(segmenter: Any, volumes: Array) -> Any:
+    """Return the logits of a batch of volumes."""
+    return jax.vmap(segmenter, axis_name=BATCH_AXIS)(volumes)
 
 
 def supervised(loss: Loss) -> Objective:
     """Return the objective that applies a loss to the logits of all volumes of a batch.
-
-    If the batch has a `wedge`, the logits are those of `Segmenter.logits_given_wedge`.
 
     >>> from cryojax_seg.segmenters import GlobalThreshold
     >>> from cryojax_seg.training import Batch
@@ -187,8 +183,6 @@ def supervised(loss: Loss) -> Objective:
     """
 
     def objective(segmenter: Any, batch: Annotation) -> Scalar:
-        wedges = getattr(batch, "wedge", None)
-        logits = logits_of(segmenter, finite(batch), wedges)
-        return loss(logits, *labels_of(batch))
+        return loss(logits_of(segmenter, finite(batch)), *labels_of(batch))
 
     return objective

@@ -11,7 +11,6 @@ from flax import nnx
 from cryojax_seg.core.loss import Objective, combine, cross_entropy, dice, supervised
 from cryojax_seg.core.operator import LocalOperator
 from cryojax_seg.core.types import Features, Labels, Logits, Volume
-from cryojax_seg.core.wedge import MissingWedge
 
 
 class LastLayer(NamedTuple):
@@ -67,13 +66,6 @@ class Segmenter(LocalOperator):
         calibration of the probabilities into them. There are none unless a method overrides this.
         """
         return ()
-
-    def logits_given_wedge(self, volume: Volume, wedge: MissingWedge) -> Logits:
-        """Return the logits of a volume with this missing wedge, whose numbers may be traced.
-
-        Training passes the wedge of each patch. Most methods ignore it.
-        """
-        return self(volume)
 
 
 def probabilities(logits: Logits) -> Logits:

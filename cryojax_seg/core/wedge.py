@@ -181,29 +181,6 @@ class MissingWedge:
             rotation = rotation @ jnp.asarray(_X_FROM_Y, rotation.dtype)
         return MissingWedge(self.tilt_range, "y", self.softness, rotation)
 
-    def moments(self) -> Float[Array, "3 3"]:
-        """Return the second moments of the measured directions, a ``(3, 3)`` tensor in zyx order.
-
-        The tensor is ``T = 3 E[M(k) k k^T]`` over unit vectors k. It is the identity if everything
-        was measured, and smaller along unmeasured directions; ``wedge.rotate(R).moments()`` is
-        ``R T R^T``. Along the tilt axis ``T = (high - low) / pi``; across it the components are
-        the integrals of ``2 cos^2 a``, ``2 sin^2 a`` and ``2 sin a cos a`` over the tilt angles a,
-        divided by pi. A hard edge is assumed.
-
-        >>> moments = MissingWedge((-60.0, 60.0)).moments()
-        >>> [round(float(m), 2) for m in jnp.diag(moments)]
-        [0.39, 0.67, 0.94]
-        """
-        wedge = self.about_y()
-        low, high = (jnp.deg2rad(jnp.asarray(a, jnp.result_type(float))) for a in self.tilt_range)
-        span, double = high - low, (jnp.sin(2 * high) - jnp.sin(2 * low)) / 2
-        mixed = jnp.square(jnp.sin(high)) - jnp.square(jnp.sin(low))
-        zero = jnp.zeros_like(span)
-        rows = ((span - double, zero, mixed), (zero, span, zero), (mixed, zero, span + double))
-        tensor = jnp.stack([jnp.stack(row) for row in rows]) / jnp.pi
-        rotation = jnp.asarray(wedge.rotation, tensor.dtype)
-        return rotation @ tensor @ rotation.T
-
     def visibility(
         self,
         normals: Float[Array, "*n 3"],

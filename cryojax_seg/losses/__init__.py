@@ -12,7 +12,6 @@ from cryojax_seg.core.loss import tversky as tversky
 from cryojax_seg.losses.adversarial import EnergyTrained as EnergyTrained
 from cryojax_seg.losses.adversarial import adversarial as adversarial
 from cryojax_seg.losses.consistency import equivariant as equivariant
-from cryojax_seg.losses.consistency import forward_model as forward_model
 from cryojax_seg.losses.noise2clean import noise2clean as noise2clean
 from cryojax_seg.losses.objective import add as add
 from cryojax_seg.losses.objective import deep_supervision as deep_supervision
@@ -31,5 +30,4 @@ from cryojax_seg.losses.topology import surface_dice as surface_dice
 from cryojax_seg.losses.topology import surface_skeleton as surface_skeleton
 from cryojax_seg.losses.voxel import focal as focal
 from cryojax_seg.losses.voxel import log_mse as log_mse
-from cryojax_seg.losses.wedge import hallucination as hallucination
 from cryojax_seg.losses.wedge import visibility_weighted as visibility_weighted

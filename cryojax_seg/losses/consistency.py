@@ -23,10 +23,6 @@ from cryojax_seg.core.wedge import MissingWedge
 from cryojax_seg.losses.objective import foreground, require
 
 
-def _energy(volume: Volume) -> Scalar:
-    return jnp.square(volume).mean()
-
-
 def _least_squares(columns: Array, target: Volume) -> Array:
     """Return the least squares coefficients of ``(i, z, y, x)`` columns.
 
@@ -77,45 +73,6 @@ def explain(
     density = jnp.einsum("i,izyx->zyx", coefficients, basis)
     left = target - jnp.einsum("i,izyx->zyx", coefficients, seen)
     return density - density.mean() + volume.mean(), left
-
-
-def forward_model(widths: tuple[float, ...] = (0.7, 2.0)) -> Objective:
-    """Return an objective that compares the density implied by probabilities with the tomogram.
-
-    The value is ``|A_M (x - D p)|^2 / |A_M (x - mean x)|^2`` with the density D p of `explain`,
-    between 0 and 1 up to the ridge of the fit. It needs no labels. Only measured frequencies count:
-    completing a membrane inside the missing wedge costs nothing, omitting a measured membrane does.
-
-    Args:
-        widths: standard deviations of the windows of `explain`, voxels.
-
-    Raises:
-        ValueError: when called, if the batch has no wedge.
-
-    >>> from cryojax_seg.segmenters import GlobalThreshold
-    >>> from cryojax_seg.training import Batch
-    >>> volume = jax.random.normal(jax.random.key(0), (1, 8, 8, 8))
-    >>> wedge = jax.tree.map(lambda a: jnp.full(1, a), MissingWedge((-60.0, 60.0)))
-    >>> loss = jax.jit(forward_model())(GlobalThreshold(0.0), Batch(volume, wedge=wedge))
-    >>> bool(0 < loss < 1)
-    True
-    """
-
-    def objective(segmenter: Segmenter, batch: Any) -> Scalar:
-        require("forward_model", batch, "wedge")
-        volumes = finite(batch)
-        p = foreground(logits_of(segmenter, volumes, batch.wedge))
-
-        def one(volume: Volume, probability: Array, wedge: MissingWedge) -> Scalar:
-            transfer = wedge.transfer(volume.shape).astype(volume.dtype)
-            _, left = explain(volume, probability, transfer, widths)
-            centred = volume - volume.mean()  # without the mean, like `left`
-            spread = _energy(fourier.apply_gain(centred, transfer))
-            return _energy(left) / jnp.where(spread > 0, spread, 1.0)
-
-        return jax.vmap(one)(volumes, p, batch.wedge).mean()
-
-    return objective
 
 
 def _like_noise(residual: Volume, transfer: Array, key: Array) -> Volume:
@@ -220,7 +177,7 @@ def equivariant(
             swapped = first[:, None, None, None]
             teachers = jnp.where(swapped, batch.halves[:, 0], batch.halves[:, 1])
             students = jnp.where(swapped, batch.halves[:, 1], batch.halves[:, 0])
-        p = jax.lax.stop_gradient(foreground(logits_of(segmenter, teachers, batch.wedge)))
+        p = jax.lax.stop_gradient(foreground(logits_of(segmenter, teachers)))
 
         def rotated(student: Volume, p: Array, wedge: MissingWedge, key: Array):
             transfer = wedge.transfer(student.shape).astype(student.dtype)
@@ -241,7 +198,7 @@ def equivariant(
 
         inputs, targets, wedges = jax.vmap(rotated)(students, p, batch.wedge, keys)
         inputs = jax.lax.stop_gradient(inputs)
-        q = foreground(logits_of(segmenter, inputs, batch.wedge))
+        q = foreground(logits_of(segmenter, inputs))
         if confidence > 0.5:
             sure = certain(targets, confidence)
             targets, q = sure * targets, sure * q

@@ -1,6 +1,6 @@
-"""Provides objectives that weigh or penalise voxels by what the missing wedge hides.
+"""Provides objectives that weigh voxels by what the missing wedge hides.
 
-All have the form ``objective(segmenter, batch) -> scalar`` (`losses.add` sums them) and use the
+They have the form ``objective(segmenter, batch) -> scalar`` (`losses.add` sums them) and use the
 missing wedge of each patch beside its labels. An error names the part of the batch that is missing.
 """
 
@@ -10,12 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cryojax_seg.core import fourier
-from cryojax_seg.core.loss import Objective, VoxelLogits, finite, logits_of
+from cryojax_seg.core.loss import Objective
 from cryojax_seg.core.segmenter import Segmenter
 from cryojax_seg.core.types import Array, Scalar
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.losses.objective import foreground, require
+from cryojax_seg.losses.objective import require
 
 
 def visibility_weights(
@@ -80,55 +79,3 @@ def visibility_weighted(
         return objective(segmenter, dataclasses.replace(batch, weights=weights))
 
     return weighted
-
-
-def invented_energy(
-    logits: VoxelLogits, labels: Array, weights: Array, wedge: MissingWedge
-) -> tuple[Scalar, Scalar]:
-    """Return the energy of false foreground inside and outside the missing wedge.
-
-    The energies are ``|(1 - A_M) f|^2`` and ``|A_M f|^2`` of the false foreground
-    ``f = w (1 - y) p`` of one patch ``(z, y, x)``, per voxel of annotated background. No
-    measurement supports the energy inside the wedge. The annotation should be dense, because a
-    single slice has energy at all frequencies.
-    """
-    known = weights > 0
-    p = foreground(jnp.where(known[..., None], logits, 0.0)).sum(-1)
-    background = jnp.where(known & (labels == 0), weights, 0.0).astype(p.dtype)
-    false = background * p
-    transfer = wedge.transfer(false.shape).astype(false.dtype)
-    seen = fourier.apply_gain(false, transfer)
-    total = background.sum()
-    total = jnp.where(total > 0, total, 1.0)
-    return jnp.square(false - seen).sum() / total, jnp.square(seen).sum() / total
-
-
-def hallucination(measured: float = 0.0) -> Objective:
-    """Return an objective that penalises invented structure in the missing wedge.
-
-    The value is the mean over patches of the `invented_energy` inside the wedge plus `measured`
-    times the energy outside.
-
-    Args:
-        measured: factor of the energy in the measured region, which other losses penalise already.
-
-    Raises:
-        ValueError: when called, if the batch has no labels or no wedge.
-
-    >>> from cryojax_seg.segmenters import GlobalThreshold
-    >>> from cryojax_seg.training import Batch
-    >>> volume = jax.random.normal(jax.random.key(0), (1, 8, 8, 8))
-    >>> wedge = jax.tree.map(lambda a: jnp.full(1, a), MissingWedge((-60.0, 60.0)))
-    >>> batch = Batch(volume, jnp.zeros(volume.shape, int), jnp.ones_like(volume), wedge=wedge)
-    >>> bool(jax.jit(hallucination())(GlobalThreshold(0.0), batch) > 0)
-    True
-    """
-
-    def objective(segmenter: Segmenter, batch: Any) -> Scalar:
-        require("hallucination", batch, "labels", "wedge")
-        volumes = finite(batch)
-        logits = logits_of(segmenter, volumes, batch.wedge)
-        missing, seen = jax.vmap(invented_energy)(logits, batch.labels, batch.weights, batch.wedge)
-        return (missing + measured * seen).mean()
-
-    return objective

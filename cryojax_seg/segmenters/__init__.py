@@ -4,7 +4,6 @@ from cryojax_seg.segmenters.calibrated import Isotonic as Isotonic
 from cryojax_seg.segmenters.calibrated import Tempered as Tempered
 from cryojax_seg.segmenters.calibrated import fit_isotonic as fit_isotonic
 from cryojax_seg.segmenters.calibrated import fit_temperature as fit_temperature
-from cryojax_seg.segmenters.conditioned import WedgeConditioned as WedgeConditioned
 from cryojax_seg.segmenters.convnet import ConvNet as ConvNet
 from cryojax_seg.segmenters.hysteresis import Hysteresis as Hysteresis
 from cryojax_seg.segmenters.local_threshold import LocalThreshold as LocalThreshold

@@ -110,7 +110,7 @@ class TrainConfig:
     """Edge of the patches in voxels, for all axes or z, y, x; a multiple of the method's stride."""
     unannotated: int = 0
     """More patches per step, drawn anywhere in the tomograms, for objectives that need no labels
-    (`losses.equivariant`, `losses.forward_model`)."""
+    (`losses.equivariant`)."""
     replay: int = 0
     """More patches per step, drawn from the replayed examples (see `training.train`), so that what
     a model learned from them before is not forgotten."""

@@ -38,7 +38,6 @@ from cryojax_seg.segmenters import (
     Truncated,
     TubeFilter,
     UNet,
-    WedgeConditioned,
 )
 
 THREE = ("background", "membrane", "filament")
@@ -141,9 +140,6 @@ OPERATORS = {
         lambda rngs: Rescaled(UNet(2, 1, norm="frozen", rngs=rngs), (1.0, 0.5, 2.0))
     ),
     "truncated": Case(lambda: Truncated(LinearVote(2), 2), True, transforms=True),
-    "wedge conditioned": Case(
-        lambda: WedgeConditioned(LinearVote(1), WEDGE, 0.5, (0.2, 0.1), radius=1), True
-    ),
 }
 
 
