@@ -258,6 +258,11 @@ if the interval excludes it, and else not resolved.
 
 """
 
+OPEN = """
+The answers to these questions are not recorded, or no more since the experiment was designed anew:
+
+"""
+
 
 def experiments_readme() -> str:
     """Return the list of all questions, with the verdicts on their goals."""
@@ -267,7 +272,19 @@ def experiments_readme() -> str:
         _, _, variant = name.partition("-")
         link = f"[{asked}](results/{name}.md)" + (f" ({variant})" if variant else "")
         rows.append({"question": link, **verdicts(result["claims"])})
-    return HEAD + table(rows, ["question", *VERDICTS]) + "\n"
+    return HEAD + table(rows, ["question", *VERDICTS]) + "\n" + open_questions()
+
+
+def open_questions() -> str:
+    """Return the list of the questions whose answer is not recorded."""
+    answered = {script(name) for name in results()}
+    paths = sorted(FOLDER.glob("*.py")) + sorted(FOLDER.glob("benchmarks/*.py"))
+    lines = []
+    for path in (path for path in paths if path not in answered):
+        asked = told(ast.get_docstring(ast.parse(path.read_text())) or "").question
+        if asked.endswith("?"):
+            lines.append(f"- [{asked}]({path.relative_to(FOLDER).as_posix()})\n")
+    return OPEN + "".join(lines) if lines else ""
 
 
 def verdicts(claims: list[dict]) -> dict[str, int | None]:
