@@ -53,6 +53,7 @@ from cryojax_seg.training.methods import own_objective
 from experiments import networks, scoring
 from experiments.benchmark_set import Case, load
 from experiments.common import Rows, median, results_folder
+from experiments.conditioned import WedgeConditioned, given_wedge
 from experiments.networks import Design, Trained
 from experiments.scoring import BINS, CHOSEN, HIDDEN, INVENTIONS
 

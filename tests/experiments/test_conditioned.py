@@ -17,7 +17,7 @@ from cryojax_seg import core, io, losses
 from cryojax_seg.core import MissingWedge
 from cryojax_seg.core.rotation import cube_rotations, rotate_on_grid
 from cryojax_seg.segmenters import LinearVote
-from cryojax_seg.training import Batch
+from cryojax_seg.training import Batch, Example
 from cryojax_seg.training.samples import canonical
 from experiments import conditioned as module
 from experiments.conditioned import WedgeConditioned, given_wedge
@@ -110,3 +110,15 @@ def test_it_is_local_and_can_be_saved(conditioned, tmp_path):
     io.save_model(tmp_path / "model", conditioned, io.ModelCard(contrast="bright"))
     again, _ = io.load_model(tmp_path / "model", allow=("experiments.conditioned",))
     np.testing.assert_array_equal(core.apply(again, volume), whole)
+
+
+def test_the_variant_of_the_experiment_is_given_the_wedge(monkeypatch):
+    from experiments import wedge_losses
+
+    monkeypatch.setattr(wedge_losses.networks, "train", lambda net, *_, objective: (net, objective))
+    start = wedge_losses.Trained(LinearVote(1), [], 0.0, "")
+    one = Example(noise(8, 8, 8), np.zeros((8, 8, 8), np.int32), wedge=WEDGE)
+    net, objective = wedge_losses.go_on(start, "conditioned", [one], wedge_losses.Config(), 0)
+    assert isinstance(net, WedgeConditioned) and net.wedge == WEDGE
+    wide, narrow = (float(quick(objective)(net, batch_with(w))) for w in (WEDGE, NARROW))
+    assert wide == narrow  # until its gains have learned
