@@ -128,7 +128,10 @@ def annotation_minutes(rows, claims):
 def counting(rows, claims):
     """Each way counts the same scene, and lumens tell vesicles apart that are one component."""
     found = {row["way"]: row for row in rows}
-    assert set(found) == {"components", "labels", "probabilities"}
+    assert set(found) == {"components", "labels", "probabilities", "rejoined"}
+    assert found["rejoined"]["matched"] >= found["probabilities"]["matched"]
+    for row in rows:
+        assert row["matched"] + row["unseen"] + row["run_together"] <= row["true"]
     assert found["labels"]["quality"] >= found["components"]["quality"]
 
 
