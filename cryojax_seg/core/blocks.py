@@ -102,7 +102,7 @@ def release(volume: Any) -> None:
     while volume is not None and not isinstance(volume, mmap.mmap):
         mapped = volume if isinstance(volume, np.memmap) else mapped
         volume = getattr(volume, "base", None)
-    on_disk = getattr(mapped, "mode", None) in ("r", "r+")
+    on_disk = getattr(mapped, "mode", None) in ("r", "r+", "w+")
     if on_disk and volume is not None and hasattr(volume, "madvise"):
         volume.madvise(mmap.MADV_DONTNEED)
 

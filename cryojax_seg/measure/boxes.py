@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from scipy import ndimage
 
+from cryojax_seg.core.blocks import release
 from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.objects import InstanceArray, places
 from cryojax_seg.measure.uncertainty import interval_if_present
@@ -106,6 +107,7 @@ class ObjectBoxes(Sequence[ObjectBox]):
             others = (here > 0) & ~mask
             around = np.asarray(ndimage.binary_dilation(mask, iterations=_NEAR), bool)
             near = np.where(around & ~others, own, np.float32(0))
+        release(self.numbers)
         z, y, x = (part.start for part in box)
         return ObjectBox(self._names[index], (z, y, x), mask, near)
 

@@ -8,10 +8,11 @@ from jaxtyping import Float, Int, Real
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from cryojax_seg.core.blocks import release
 from cryojax_seg.core.masks import depth_basins, depth_in_mask
 from cryojax_seg.measure.basins import merged
 from cryojax_seg.measure.thickness import MaskArray, Spacing
-from cryojax_seg.measure.tiled import Box, ranked
+from cryojax_seg.measure.tiled import SLAB, Box, ranked
 from cryojax_seg.measure.windows import SECOND
 
 InstanceArray = Int[np.ndarray, "_z _y _x"]
@@ -267,14 +268,22 @@ def places(numbers: InstanceArray, margin: int = 0) -> list[tuple[int, Box]]:
     >>> places(numbers, margin=1)
     [(7, (slice(0, 3, None), slice(0, 3, None), slice(0, 4, None)))]
     """
+    ends: dict[int, np.ndarray] = {}  # where each box starts and stops
+    for top in range(0, len(numbers) if numbers.size else 0, SLAB):
+        for i, box in enumerate(ndimage.find_objects(numbers[top : top + SLAB]), 1):
+            if box is not None:
+                own = np.array([[s.start for s in box], [s.stop for s in box]])
+                own[:, 0] += top
+                known = ends.get(i, own)
+                ends[i] = np.stack([np.minimum(known[0], own[0]), np.maximum(known[1], own[1])])
+        release(numbers)
     found = []
-    for i, box in enumerate(ndimage.find_objects(numbers) if numbers.size else [], 1):
-        if box is not None:
-            z, y, x = (
-                slice(max(0, s.start - margin), min(n, s.stop + margin))
-                for s, n in zip(box, numbers.shape, strict=True)
-            )
-            found.append((i, (z, y, x)))
+    for i in sorted(ends):
+        z, y, x = (
+            slice(max(0, int(low) - margin), min(n, int(high) + margin))
+            for low, high, n in zip(*ends[i], numbers.shape, strict=True)
+        )
+        found.append((i, (z, y, x)))
     return found
 
 

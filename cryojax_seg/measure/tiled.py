@@ -14,11 +14,13 @@ from jaxtyping import Int
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from cryojax_seg.core.blocks import release
 from cryojax_seg.core.plain import Shape
 
 Box = tuple[slice, slice, slice]
 ReadBox = Callable[[Box], np.ndarray]  # a part of a volume ``(z, y, x)``, in memory
 MOST = 2**24  # voxels in a tile with its margin
+SLAB = 64  # sections after which what is on disk leaves the memory of the process
 _SHARED = 0.5  # of the smaller object in the layer, for two to be one
 
 
@@ -131,7 +133,7 @@ def ranked(
     (2, [[[1, 0, 2, 1, 1]]])
     """
     sizes = np.zeros(len(of), np.int64)
-    for section in numbers:
+    for section in _sections(numbers):
         sizes += np.bincount(section.ravel(), minlength=len(of))
     sizes[0] = 0
     whole = np.bincount(of, sizes)
@@ -141,9 +143,18 @@ def ranked(
     rank[order] = np.arange(1, len(order) + 1)
     table = rank[of]
     table[0] = 0
-    for section in numbers:
+    for section in _sections(numbers):
         section[:] = table[section]
     return len(order)
+
+
+def _sections(numbers: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the sections of a map, of which few are in memory if it is on disk."""
+    for z, section in enumerate(numbers):
+        yield section
+        if z % SLAB == SLAB - 1:
+            release(numbers)
+    release(numbers)
 
 
 def _moved(box: Box, start: list[int]) -> Box:
