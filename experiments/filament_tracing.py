@@ -7,20 +7,31 @@ Scenes of two presets hold microtubules and actin filaments whose axes are known
 on count. They are traced in the true labels of both classes (not of actin in cytoskeleton, where
 bundles touch), and in predictions of ``microtubule-fast`` at several contrasts; no built-in model
 finds actin. The errors are the number and the total length that are found over the true ones, minus
-one, summed over scenes. Straight axes also get the smallest persistence length that they allow.
+one, summed over scenes, with 95 % intervals of a bootstrap over scenes.
 
-Learned: in true labels all filaments are found, and their lengths are wrong by
-{preset=crowded; class=microtubule; labels=true: length_error} (microtubules of crowded),
-{preset=cytoskeleton; class=microtubule; labels=true: length_error} (of cytoskeleton) and
-{preset=crowded; class=actin; labels=true: length_error} (actin). In predictions of cytoskeleton, at
-a Dice of {preset=cytoskeleton; labels=predicted; contrast=0.8: dice} and
-{preset=cytoskeleton; labels=predicted; contrast=1.2: dice}, they are wrong by
+Learned: in true labels the number of filaments is wrong by
+{preset=crowded; class=microtubule; labels=true: number_error} (microtubules of crowded),
+{preset=cytoskeleton; class=microtubule; labels=true: number_error} (of cytoskeleton) and
+{preset=crowded; class=actin; labels=true: number_error} (actin), their length by
+{preset=crowded; class=microtubule; labels=true: length_error},
+{preset=cytoskeleton; class=microtubule; labels=true: length_error} and
+{preset=crowded; class=actin; labels=true: length_error}. In predictions of cytoskeleton, at a Dice
+of {preset=cytoskeleton; labels=predicted; contrast=0.8: dice} and
+{preset=cytoskeleton; labels=predicted; contrast=1.2: dice}, the length is wrong by
 {preset=cytoskeleton; labels=predicted; contrast=0.8: length_error} and
-{preset=cytoskeleton; labels=predicted; contrast=1.2: length_error}. Negative: what the prediction
-of the preset crowded does not find, tracing does not either.
+{preset=cytoskeleton; labels=predicted; contrast=1.2: length_error}. Negative: in
+predictions of crowded, at a Dice of
+{preset=crowded; labels=predicted; contrast=0.8: dice} and
+{preset=crowded; labels=predicted; contrast=1.2: dice}, it is wrong by
+{preset=crowded; labels=predicted; contrast=0.8: length_error} and
+{preset=crowded; labels=predicted; contrast=1.2: length_error}: a tube of which nothing is drawn is
+not traced either. The price of the rules: a tube below 40 nm that no face cuts is left out, so that
+a fragment of a true one is lost with the false ones, and where a tube is bridged or followed by a
+probability below the level of the mask, its end may be found too late.
 
-A sceptic would say that four scenes cannot resolve errors of a few per cent, and that actin is
-traced in true labels only.
+A sceptic would say that {preset=crowded; class=microtubule; labels=true: scenes} scenes of a preset
+are few for a bootstrap, that phantoms have straight microtubules which end at faces, as the rules
+like them, and that actin is traced in true labels only.
 """
 
 import dataclasses
@@ -33,11 +44,11 @@ import tyro
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import inference, measure
+from cryojax_seg import evaluate, inference, measure
 from cryojax_seg.core import MissingWedge, Tomogram
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.simulate import CLASSES, Phantom, Placed, WedgeImaging, simulate_preset
-from experiments.common import Rows, claim
+from experiments.common import Rows, claim, resolved
 
 WEDGE = MissingWedge((-60.0, 60.0))
 VOXEL = (10.0, 10.0, 10.0)  # angstrom
@@ -52,7 +63,7 @@ class Config:
     presets: tuple[str, ...] = ("crowded", "cytoskeleton")
     contrasts: tuple[float, ...] = (0.8, 1.2)
     """root mean square of the structure in standard deviations of the noise"""
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = (10, 11, 12, 13)
     shape: Shape = (64, 128, 128)
     tiny: bool = False
 
@@ -137,18 +148,28 @@ def record(model: inference.Model, config: Config, preset: str, seed: int) -> di
     return values
 
 
+def error_interval(found: list, true: list) -> tuple[float, float] | None:
+    """Return the interval of the relative error of a sum over scenes."""
+    ratio = evaluate.bootstrap_ratio(found, true)
+    return None if ratio is None else (ratio[0] - 1, ratio[1] - 1)
+
+
 def summed(cases: list[tuple[list[float], dict]]) -> dict:
     """Return number and length over scenes, true and found."""
     true = [length for lengths, _ in cases for length in lengths]
     found = [one for _, part in cases for one in part["objects"]]
-    length = sum(one["length"] for one in found)
+    lengths = [sum(one["length"] for one in part["objects"]) for _, part in cases]
+    numbers = [len(part["objects"]) for _, part in cases]
+    truth = [sum(lengths) for lengths, _ in cases]
     least = [part["persistence_at_least_um"] for _, part in cases]
     return {
         "true": len(true),
         "found": len(found),
         "number_error": len(found) / len(true) - 1 if true else None,
+        "number_error_interval": error_interval(numbers, [len(own) for own, _ in cases]),
         "true_length_um": 1e-3 * sum(true),
-        "length_error": length / sum(true) - 1 if true else None,
+        "length_error": sum(lengths) / sum(true) - 1 if true else None,
+        "length_error_interval": error_interval(lengths, truth),
         "unmatched": sum(one["true"] is None for one in found),
         "impossible": sum(not one["possible"] for one in found),
         "persistence_at_least_um": float(np.median([v for v in least if v]))
@@ -176,6 +197,17 @@ def table(records: list[dict], contrasts: tuple[float, ...]) -> list[dict]:
     return [{k: v for k, v in row.items() if v is not None} for row in rows]
 
 
+def small(name: str, error: float | None, interval: list[float] | None, goal: float) -> dict:
+    """Return the claim that an error is at most so large, whichever its sign."""
+    if error is None:
+        return claim(name, None, at_most=goal)
+    ends = None
+    if interval is not None:
+        low, high = sorted(abs(end) for end in interval)
+        ends = (0.0 if min(interval) <= 0 <= max(interval) else low, high)
+    return resolved(evaluate.Claim(name, abs(error), ends, goal, at_most=True))
+
+
 def claims_of(rows: list[dict]) -> list[dict]:
     """Return the claims about numbers and lengths."""
     found = []
@@ -183,23 +215,12 @@ def claims_of(rows: list[dict]) -> list[dict]:
         what = f"{row['class']} in {row['preset']}, {row['labels']} labels"
         if row["labels"] == "predicted":
             what += f" at {row['contrast']:g} sigma (Dice {row['dice']:.2f})"
-        length, number = row.get("length_error"), row.get("number_error")
-        goal = 0.02 if row["labels"] == "true" else 0.10
-        found.append(
-            claim(
-                f"error of length: {what}",
-                abs(length) if length is not None else None,
-                at_most=goal,
-            )
-        )
+        goals = {"length": 0.10} if row["labels"] == "predicted" else {"length": 0.02}
         if row["labels"] == "true":
-            found.append(
-                claim(
-                    f"error of number: {what}",
-                    abs(number) if number is not None else None,
-                    at_most=0.05,
-                )
-            )
+            goals["number"] = 0.05
+        for size, goal in goals.items():
+            error, interval = row.get(f"{size}_error"), row.get(f"{size}_error_interval")
+            found.append(small(f"error of {size}: {what}", error, interval, goal))
     return found
 
 

@@ -215,8 +215,8 @@ def _filaments(scene: Scene, one: ObjectClass, rim: Rim) -> MeasuredClass:
     # Masks sampled from probabilities say little about what a segmenter misses, so none are.
     found, summary = measure_filaments(mask, scene.voxel_size, own, limits, samples=0)
     values = _fields(summary)
-    del values["count"]  # which has no interval
-    totals = _amount(mask, len(found), scene.voxel_size) | values
+    count = round(values.pop("count").value)  # which has no interval
+    totals = _amount(mask, count, scene.voxel_size) | values
     rows = [_plain_row(row) for row in found]
     _identified(one, rows)
     axes = [row.axis for row in found]

@@ -33,7 +33,8 @@ class FilamentRow:
             sampled masks.
         end_to_end_nm: the distance between its ends.
         tortuosity: the length over the distance between its ends, 1 if straight; None if it is more
-            than the largest curvature allows (`TracingLimits`), which is an error of the tracing.
+            than the largest curvature allows (`TracingLimits`), which is an error of the tracing,
+            so that the filament is in no total.
         mean_curvature_per_nm: the mean curvature over its length, of the waves that tracing keeps.
             The noise of a mask of 10 angstrom voxels bends even straight axes by some 0.002 per
             nanometre.
@@ -61,7 +62,7 @@ class FilamentRow:
 
 @dataclasses.dataclass(frozen=True)
 class FilamentSummary:
-    """Describes the filaments of a volume together.
+    """Describes the filaments of a volume together, without those of an impossible tortuosity.
 
     Returned by `measure_filaments`.
 
@@ -158,34 +159,40 @@ def measure_filaments(
         mask, samples = mask > 0, 0  # sampled masks do not tell objects apart
     volume = looked_at * math.prod(voxel_size) * 1e-12  # cubic micrometres
     counts, totals, lengths = [], [], [[] for _ in found]
+
+    def possible(filament: Filament) -> bool:
+        return _possible(filament, limits.maximum_curvature_per_nm)
+
+    sound = [f for f in found if possible(f)]
     if probability is not None and samples > 0 and errors is None:
         for sampled in sample_masks(np.asarray(probability), seed, samples, correlation):
             if is_background(sampled, int(mask.sum())):
                 continue
-            again = trace_filaments(sampled, voxel_size, limits)
+            again = [f for f in trace_filaments(sampled, voxel_size, limits) if possible(f)]
             counts.append(len(again))
             totals.append(1e-4 * sum(f.length_angstrom for f in again))
             for own, fitted in zip(lengths, refit(found, sampled, voxel_size, limits), strict=True):
                 own.append(0.1 * fitted.length_angstrom if fitted else 0.0)
-    count = _measured(len(found), counts)
-    total = _measured(1e-4 * sum(f.length_angstrom for f in found), totals)
+    count = _measured(len(sound), counts)
+    total = _measured(1e-4 * sum(f.length_angstrom for f in sound), totals)
     each = [_measured(0.1 * f.length_angstrom, own) for f, own in zip(found, lengths, strict=True)]
     if probability is not None and errors is not None and found:
         doubts = [filament_doubt(f.at_border, f.covered, f.hollow) for f in found]
-        mean = float(np.average(doubts, weights=[f.length_angstrom for f in found]))
+        weights = [f.length_angstrom * possible(f) for f in found]
+        mean = float(np.average(doubts, weights=weights)) if sound else math.inf
         count = errors["count"].measured(count.value, mean)
         total = errors["total length"].measured(total.value, mean)
         pairs = zip(each, doubts, strict=True)
         each = [errors["length"].measured(one.value, doubt) for one, doubt in pairs]
     spacings = network.neighbour_spacing_angstrom(found)
     order, spacing = (
-        network.orientation(found, seed),
+        network.orientation(sound, seed),
         network.median_spacing_angstrom(spacings, seed),
     )
     shortest = max(10 / limits.maximum_curvature_per_nm, 200.0)
-    whole = [f for f in found if not any(f.at_border)]
+    whole = [f for f in sound if not any(f.at_border)]
     persistence = network.persistence_length_angstrom(whole, shortest_angstrom=shortest, seed=seed)
-    least = network.least_persistence_length_angstrom(found)
+    least = network.least_persistence_length_angstrom(sound)
     if persistence and not math.isfinite(persistence.high or math.inf):
         persistence = None  # no number, but a bound
     if persistence and least and persistence.value < least:
@@ -207,7 +214,7 @@ def measure_filaments(
         order_if_random=order.order_if_random if order else None,
         director_zyx=order.director_zyx if order else None,
         spacing_nm=spacing.scaled(0.1) if spacing else None,
-        ends=sum(not cut for f in found for cut in f.at_border),
+        ends=sum(not cut for f in sound for cut in f.at_border),
         persistence_length_um=persistence.scaled(1e-4) if persistence else None,
         persistence_length_at_least_um=1e-4 * least if least else None,
     )
@@ -244,14 +251,12 @@ def _row(
     start, stop = filament.ends_angstrom
     apart = float(np.linalg.norm(stop - start))
     known = spacing[np.isfinite(spacing)]
-    tortuosity = filament.length_angstrom / max(apart, 1e-9)
-    half = 0.05 * filament.length_angstrom * largest_per_nm  # of the angle of the most bent arc
-    possible = half >= np.pi / 2 or tortuosity <= 1.02 * half / np.sin(half)
+    tortuosity = _tortuosity(filament)
     return FilamentRow(
         instance=number,
         length_nm=length,
         end_to_end_nm=0.1 * apart,
-        tortuosity=round(tortuosity, 6) if possible else None,
+        tortuosity=round(tortuosity, 6) if _possible(filament, largest_per_nm) else None,
         mean_curvature_per_nm=10 * float(filament.curvature_per_angstrom(places).mean()),
         radius_nm=0.1 * filament.radius_angstrom,
         spacing_nm=0.1 * float(np.median(known)) if len(known) else None,
@@ -261,3 +266,14 @@ def _row(
         stop_nm=(0.1 * float(stop[0]), 0.1 * float(stop[1]), 0.1 * float(stop[2])),
         axis=filament,
     )
+
+
+def _tortuosity(filament: Filament) -> float:
+    start, stop = filament.ends_angstrom
+    return filament.length_angstrom / max(float(np.linalg.norm(stop - start)), 1e-9)
+
+
+def _possible(filament: Filament, largest_per_nm: float) -> bool:
+    """Return whether an arc of the largest curvature is as tortuous, but for noise."""
+    half = 0.05 * filament.length_angstrom * largest_per_nm  # of the angle of the most bent arc
+    return half >= np.pi / 2 or _tortuosity(filament) <= 1.02 / float(np.sinc(half / np.pi))

@@ -19,6 +19,7 @@ _WALL = 20.0  # angstrom from the middle of a wall to its faces
 _LUMEN = 0.6  # of the radius of a tube, where there is no wall
 _COMPLETE = 0.6  # the evidence on the axis of a complete tube
 _LEAST = 0.3  # of the ring of a tube
+_EMPTY = 0.2  # of what fills the ring may fill the lumen
 _AZIMUTHS = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 
 
@@ -115,21 +116,24 @@ def fit_tubes(
 
     An axis is a polynomial of the second degree, and of one more for each `scale` of its length.
     It moves until the wall is at one distance from it, in the sense of least squares, for which a
-    part of the ring suffices. The longest path is the first, and each tube takes its wall, so that
-    none is made of the walls of others. An axis ends where less than half of its usual ring is in
-    the mask, or where it leaves the volume.
+    part of the ring suffices, and never bends more than its class can. The longest path is the
+    first, and each tube takes its wall, so that none is made of the walls of others. An axis ends
+    where less than half of its usual ring is in the mask, or where it leaves the volume. What has
+    no empty lumen is no tube, but lies between the walls of others or beside a bundle.
 
     Args:
         paths: for each tube points near its axis, in order.
         mask: ``(z, y, x)``, True in walls.
         radius_angstrom: about the radius of the middle of the wall.
         voxel_size: voxel size along z, y, x, in angstrom.
-        scale: the length on which an axis may bend once more, in angstrom.
+        scale: the smallest radius of curvature, and the length on which an axis may bend once more,
+            in angstrom.
         round_ends: whether the mask contains all points within a distance of the middle of the
             wall, so that it extends beyond the ends by that distance.
 
     Returns:
-        the axes, with the outer radius of the tube, without paths that have too little wall.
+        the axes, with the outer radius of the tube, without paths that have too little wall or
+        something in their lumen.
     """
     index, left, step = np.argwhere(mask), mask.copy(), float(np.mean(voxel_size))
     points, found = index * np.asarray(voxel_size, float), []
@@ -137,24 +141,52 @@ def fit_tubes(
         axis, size, thickness = _resampled(_stiff(path, scale), step), float(radius_angstrom), 0.0
         for tolerance in (3 * _WALL, 2 * _WALL, 1.5 * _WALL):
             moved = _moved(axis, size, points, tolerance, step, scale)
-            if moved is None or abs(moved[1] / radius_angstrom - 1) > 0.35:
+            if moved is None or abs(moved[1] / radius_angstrom - 1) > 0.25:
                 break
-            axis, size, thickness = moved
+            axis, size, thickness = _possible(moved[0], scale), moved[1], moved[2]
         else:
             tube = _ended(axis, size, thickness, left, voxel_size, round_ends)
-            if tube is not None:
+            if tube is not None and _empty(tube, size, mask, voxel_size):
                 found.append(tube)
-                line = tube.at(tube.arc_lengths_angstrom(step))
-                farthest = tube.radius_angstrom + 2 * step
-                free = np.isinf(KDTree(line).query(points, distance_upper_bound=farthest)[0])
-                left[tuple(index[~free].T)] = False
-                index, points = index[free], points[free]
+                own = _around(tube, points, step)
+                left[tuple(index[own].T)] = False
+                index, points = index[~own], points[~own]
     return found
+
+
+def without(
+    tube: Filament, mask: Bool[np.ndarray, "_z _y _x"], voxel_size: tuple[float, float, float]
+) -> None:
+    """Remove the wall of a tube from a mask, in place.
+
+    >>> wall = np.ones((3, 9, 9), bool)
+    >>> line = np.array([[10.0, 10, 0], [10, 10, 40], [10, 10, 80]])
+    >>> without(Filament.through(line, radius_angstrom=15.0), wall, (10.0, 10.0, 10.0))
+    >>> wall[1, :, 4].tolist()
+    [False, False, False, False, True, True, True, True, True]
+    """
+    index = np.argwhere(mask)
+    own = _around(tube, index * np.asarray(voxel_size, float), float(np.mean(voxel_size)))
+    mask[tuple(index[own].T)] = False
+
+
+def _around(tube: Filament, points: Points, step: float) -> Bool[np.ndarray, "_n"]:
+    """Return which points belong to a tube, whose wall is rough by two steps."""
+    line, farthest = tube.at(tube.arc_lengths_angstrom(step)), tube.radius_angstrom + 2 * step
+    own = _boxed(points, line, farthest)
+    own[own] = np.isfinite(KDTree(line).query(points[own], distance_upper_bound=farthest)[0])
+    return own
+
+
+def _boxed(points: Points, line: Points, margin: float) -> Bool[np.ndarray, "_n"]:
+    """Return which points lie in the box around a line, with a margin."""
+    return ((points > line.min(0) - margin) & (points < line.max(0) + margin)).all(1)
 
 
 def _moved(axis: Points, size: float, points: Points, tolerance: float, step: float, scale: float):
     """Return the axis, radius and thickness that fit the voxels of a wall; None for too few."""
     farthest = size + tolerance + step
+    points = points[_boxed(points, axis, farthest)]
     place = np.asarray(KDTree(axis).query(points, distance_upper_bound=farthest)[1])
     points, place = points[place < len(axis)], place[place < len(axis)]
     along, sides = _frames(axis)
@@ -184,7 +216,7 @@ def _ended(axis, size, thickness, mask, voxel_size, round_ends) -> Filament | No
     step, more = float(np.mean(voxel_size)), int(2 * size / np.mean(voxel_size))
     along, ahead = _frames(axis)[0], step * np.arange(1, more + 1)[:, None]
     line = np.concatenate([axis[0] - ahead[::-1] * along[0], axis, axis[-1] + ahead * along[-1]])
-    ring, inside = _ring(line, size, mask, voxel_size)
+    ring, inside = _ring(line, _sizes(size), mask, voxel_size)
     core = slice(more, len(line) - more)
     if not (ring[core] * inside[core]).any():
         return None
@@ -233,14 +265,26 @@ def _end(line, ring, full, inside, start: int, half: float) -> tuple[int, np.nda
     return k, line[k] + min(float(share), 1.0) * (line[k - 1] - line[k]), False
 
 
-def _ring(line: Points, size: float, mask, voxel_size) -> tuple[np.ndarray, np.ndarray]:
-    """Return for places of a line the filled part of the ring, and whether they are inside.
+def _empty(tube: Filament, size: float, mask, voxel_size) -> bool:
+    """Return whether the middle of the lumen is empty, compared with the wall."""
+    line = tube.at(tube.arc_lengths_angstrom(float(np.mean(voxel_size))))
+    inner = np.array([0.1, 0.2, 0.3, 0.4]) * size
+    filled = [_ring(line, sizes, mask, voxel_size) for sizes in (inner, _sizes(size))]
+    lumen, wall = (float(share[inside].mean()) if inside.any() else 0.0 for share, inside in filled)
+    return lumen <= _EMPTY * wall
 
-    Of the ring only what is in the volume counts.
+
+def _sizes(size: float) -> np.ndarray:
+    return size + np.array([-0.5, 0.0, 0.5]) * _WALL
+
+
+def _ring(line: Points, sizes: np.ndarray, mask, voxel_size) -> tuple[np.ndarray, np.ndarray]:
+    """Return for places of a line the filled part of its rings, and whether they are inside.
+
+    Of the rings only what is in the volume counts.
     """
     sides = _frames(line)[1]
     ways = np.stack([np.cos(_AZIMUTHS), np.sin(_AZIMUTHS)], 1) @ sides  # places, azimuths, 3
-    sizes = size + np.array([-0.5, 0.0, 0.5]) * _WALL
     points = line[:, None, None] + sizes[:, None, None] * ways[:, None]
     index = np.rint(points / np.asarray(voxel_size)).astype(int)
     shape = np.asarray(mask.shape)
@@ -258,7 +302,25 @@ def _stiff(path: Points, scale: float) -> Points:
     u = np.concatenate([[0.0], np.cumsum(steps)])
     u, length = 2 * u / u[-1] - 1, float(u[-1])
     degree = min(_degree(length, scale), max(len(path) // 3, 1))
-    return legendre.legval(u, legendre.legfit(u, path, degree)).T
+    return _possible(legendre.legval(u, legendre.legfit(u, path, degree)).T, scale)
+
+
+def _possible(line: Points, scale: float) -> Points:
+    """Return a line whose bends are reduced to an arc of the smallest radius of curvature.
+
+    The noise of a short piece bends its best curve far more than the tube can.
+    """
+    if len(line) < 3:
+        return line
+    along = np.diff(line, axis=0)
+    steps = np.linalg.norm(along, axis=1)
+    along = along[steps > 0] / steps[steps > 0, None]
+    turn = float(np.linalg.norm(np.diff(along, axis=0), axis=1).sum())
+    share = min(1.0, float(steps.sum()) / scale / max(turn, 1e-9))
+    middle = line.mean(0)
+    way = np.linalg.svd(line - middle, full_matrices=False)[2][0]
+    straight = middle + ((line - middle) @ way)[:, None] * way
+    return straight + share * (line - straight)
 
 
 def _degree(length: float, scale: float) -> int:

@@ -1,11 +1,16 @@
-"""Joins the pieces that a segmenter draws of a stiff tube, where they lie in one line."""
+"""Completes tubes from the pieces that a segmenter draws: in one line, or by a fainter wall."""
 
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool
+from scipy.spatial import KDTree
 
 from cryojax_seg.measure.centreline import Filament, Points
+from cryojax_seg.measure.hollow import fit_tubes, without
+
+_ROUNDS = 12  # of growth, each by up to two radii
 
 
 def collinear(
@@ -79,3 +84,52 @@ def _straight_on(one: Points, other: Points, aside: float) -> bool:
     off = np.linalg.norm(shift - ahead[:, None] * way, axis=1)
     along = (other[-1] - other[0]) @ way / max(float(np.linalg.norm(other[-1] - other[0])), 1e-9)
     return bool(ahead[0] > -aside and along > np.cos(np.radians(20)) and off.max() <= aside)
+
+
+def grown(
+    tubes: Sequence[Filament],
+    wall: Bool[np.ndarray, "_z _y _x"],
+    radius_angstrom: float | int,
+    voxel_size: tuple[float, float, float],
+    scale: float,
+    round_ends: bool = False,
+) -> list[Filament]:
+    """Continue tubes from their free ends, as long as a fainter wall goes on around them.
+
+    An axis is fitted again to the fainter wall, and again from where it then ends. Tubes that go
+    from face to face are left alone, and their walls taken away first. Then comes the longest one.
+    A piece that lies on the axis of another is a part of it.
+
+    Args:
+        tubes: the tubes, from `fit_tubes`.
+        wall: ``(z, y, x)``, True in walls and where they are probable.
+        radius_angstrom, voxel_size, scale, round_ends: as in `fit_tubes`.
+
+    Returns:
+        the tubes; `covered` is the share of their length with a probable wall.
+    """
+    kept = [tube for tube in tubes if all(tube.at_border)]
+    wall, step = wall.copy(), float(np.mean(voxel_size))
+    for tube in kept:
+        without(tube, wall, voxel_size)
+    free = [tube for tube in tubes if not all(tube.at_border)]
+    for tube in sorted(free, key=lambda one: -one.length_angstrom):
+        if any(_within(tube, other, float(radius_angstrom)) for other in kept):
+            continue
+        for _ in range(_ROUNDS):
+            path = tube.at(tube.arc_lengths_angstrom(2 * step))
+            found = fit_tubes([path], wall, radius_angstrom, voxel_size, scale, round_ends)
+            if not found or found[0].length_angstrom < tube.length_angstrom + step:
+                break
+            tube = found[0]
+        kept.append(tube)
+        without(tube, wall, voxel_size)
+    return kept
+
+
+def _within(tube: Filament, other: Filament, aside: float) -> bool:
+    """Return whether most of a tube lies on the axis of another one."""
+    spacing = aside / 4
+    line = other.at(other.arc_lengths_angstrom(spacing))
+    away = np.asarray(KDTree(line).query(tube.at(tube.arc_lengths_angstrom(spacing)))[0])
+    return bool((away < aside).mean() > 0.5)

@@ -13,11 +13,12 @@ from cryojax_seg.measure.fitting import fit
 from cryojax_seg.measure.hollow import fit_tubes, stiff_parts, tube_axes, walls
 from cryojax_seg.measure.joining import angle, joined
 from cryojax_seg.measure.kinds import filament_of
-from cryojax_seg.measure.pieces import collinear
+from cryojax_seg.measure.pieces import collinear, grown
 from cryojax_seg.measure.region import check_voxel_size
 from cryojax_seg.measure.skeleton import branches, closed
 
 _FARTHEST = 600.0  # angstrom between pieces of a tube
+_FAINT = 0.2  # of the median probability in the mask, where a tube may go on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,14 +108,16 @@ def trace_filaments(
     The branches of the skeleton are joined where two ends face each other, across a junction or a
     gap, the straightest and nearest first. The axis is then fitted to all voxels around it
     (`fitting.fit`), cut where it bends too much, and kept if it is long enough. For tubes the
-    skeleton is that of the voxels near their axes, and `hollow.fit_tubes` fits the axis.
+    skeleton is that of the voxels near their axes, and `hollow.fit_tubes` fits the axis. Free ends
+    of tubes go on where walls have a fifth of the usual probability (`pieces.grown`), and tubes
+    that no face of the volume cuts are kept from twice the smallest length on.
 
     Args:
         mask: ``(z, y, x)``, True in filaments.
         voxel_size_angstrom: voxel size along z, y, x.
         limits: limits of a filament; None for the default.
         probability: ``(z, y, x)`` weights of the voxels of the mask, for axes of subvoxel
-            precision; None for equal weights.
+            precision, and for tubes that go on outside it; None for equal weights.
 
     Returns:
         the axes, with voxel i at ``i * voxel_size``; none for an empty mask.
@@ -135,7 +138,8 @@ def trace_filaments(
         )
     if not mask.any():
         return []
-    if limits.wall_radius_angstrom and (tubes := _tubes(mask, voxel_size, limits)):
+    faint = None if probability is None else np.asarray(probability)
+    if limits.wall_radius_angstrom and (tubes := _tubes(mask, voxel_size, limits, faint)):
         return _long(tubes, limits)
     shape = mask.shape
     box, mask = _cropped(mask, limits.lumen_radius_angstrom, voxel_size)
@@ -216,7 +220,9 @@ def refit(
     return fit(found, *voxels, voxel_size, mask.shape, scales, limits.round_ends)
 
 
-def _tubes(mask: np.ndarray, voxel_size: tuple, limits: TracingLimits) -> list[Filament]:
+def _tubes(
+    mask: np.ndarray, voxel_size: tuple, limits: TracingLimits, probability: np.ndarray | None
+) -> list[Filament]:
     """Return the axes of the tubes of a mask, of any length."""
     radius = float(limits.wall_radius_angstrom)
     box, near = _cropped(mask, 1.5 * radius, voxel_size)
@@ -233,7 +239,12 @@ def _tubes(mask: np.ndarray, voxel_size: tuple, limits: TracingLimits) -> list[F
     wall[box] = walls(near, voxel_size)
     found = _fit_tubes(parts, wall, voxel_size, limits)
     whole = collinear(found, _FARTHEST, radius / 2, 20.0)
-    return found if len(whole) == len(found) else _fit_tubes(whole, wall, voxel_size, limits)
+    found = found if len(whole) == len(found) else _fit_tubes(whole, wall, voxel_size, limits)
+    if probability is None or all(all(tube.at_border) for tube in found):
+        return found
+    faint = mask | (probability > _FAINT * np.median(probability[mask]))
+    scale, round_ends = limits.scale_angstrom, limits.round_ends
+    return grown(found, walls(faint, voxel_size), radius, voxel_size, scale, round_ends)
 
 
 def _fit_tubes(paths, wall, voxel_size, limits: TracingLimits) -> list[Filament]:
@@ -242,8 +253,16 @@ def _fit_tubes(paths, wall, voxel_size, limits: TracingLimits) -> list[Filament]
 
 
 def _long(curves: list[Filament], limits: TracingLimits) -> list[Filament]:
-    """Return the filaments that are long enough, longest first."""
-    kept = [c for c in curves if c.length_angstrom >= limits.minimum_length_angstrom]
+    """Return the filaments that are long enough, longest first.
+
+    A short tube that no face of the volume cuts is hardly one, since tubes are long.
+    """
+    least = limits.minimum_length_angstrom
+    kept = [
+        c
+        for c in curves
+        if c.length_angstrom >= (2 * least if c.hollow and not any(c.at_border) else least)
+    ]
     return sorted(kept, key=lambda c: -c.length_angstrom)
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from cryojax_seg.measure import filaments
+from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.filaments import measure_filaments
 from cryojax_seg.measure.tracing import TracingLimits
 from cryojax_seg.simulate import ActinBundle, Microtubule, Placed
@@ -135,3 +137,16 @@ def test_each_number_of_an_instance_map_is_one_filament():
     assert rows[1].start_nm[:2] == pytest.approx((6, 9), abs=0.2)
     assert summary.count.value == 2
     assert summary.spacing_nm.value == pytest.approx(3, rel=0.1)
+
+
+def test_an_impossible_axis_is_in_no_total(monkeypatch):
+    angle = np.linspace(0, np.pi, 40)
+    arc = 300 * np.stack([0 * angle, np.sin(angle), np.cos(angle)], 1)  # of 30 nm
+    line = np.array([[0.0, 0, 0], [0.0, 0, 300], [0.0, 0, 600]])
+    axes = [Filament.through(points) for points in (arc, line)]
+    monkeypatch.setattr(filaments, "trace_filaments", lambda *_: axes)
+    limits = TracingLimits.of_class("microtubule")
+    rows, summary = measure_filaments(np.ones((4, 4, 4), bool), VOXEL, limits=limits)
+    assert [row.tortuosity for row in rows] == [None, 1.0]
+    assert summary.count.value == 1 and summary.ends == 2
+    assert summary.total_length_um.value == pytest.approx(0.06)
