@@ -18,8 +18,10 @@ Learned: in true labels the number of filaments is wrong by
 {preset=crowded; class=actin; labels=true: length_error}. In predictions of cytoskeleton, at a Dice
 of {preset=cytoskeleton; labels=predicted; contrast=0.8: dice} and
 {preset=cytoskeleton; labels=predicted; contrast=1.2: dice}, the length is wrong by
-{preset=cytoskeleton; labels=predicted; contrast=0.8: length_error} and
-{preset=cytoskeleton; labels=predicted; contrast=1.2: length_error}. Negative: in
+{preset=cytoskeleton; labels=predicted; contrast=0.8: length_error}
+({preset=cytoskeleton; labels=predicted; contrast=0.8: length_error_interval}) and
+{preset=cytoskeleton; labels=predicted; contrast=1.2: length_error}
+({preset=cytoskeleton; labels=predicted; contrast=1.2: length_error_interval}). Negative: in
 predictions of crowded, at a Dice of
 {preset=crowded; labels=predicted; contrast=0.8: dice} and
 {preset=crowded; labels=predicted; contrast=1.2: dice}, it is wrong by
@@ -30,8 +32,9 @@ a fragment of a true one is lost with the false ones, and where a tube is bridge
 probability below the level of the mask, its end may be found too late.
 
 A sceptic would say that {preset=crowded; class=microtubule; labels=true: scenes} scenes of a preset
-are few for a bootstrap, that phantoms have straight microtubules which end at faces, as the rules
-like them, and that actin is traced in true labels only.
+are few for a bootstrap, that the rules were chosen on other scenes of the same presets, that
+phantoms have straight microtubules which end at faces, as the rules like them, and that actin is
+traced in true labels only.
 """
 
 import dataclasses
