@@ -17,13 +17,16 @@ truth in {class=membrane; quantity=area: coverage} of cases
 {class=membrane; quantity=volume: coverage}; they are
 {class=membrane; quantity=area: relative_width_mean} times as wide as the area on average. The
 number of membranes in a scene lies in its interval in {class=membrane; quantity=count: coverage} of
-the scenes. Each coverage of membranes lies between the goals, but no interval of a coverage does
-as a whole. Negative: totals have {class=membrane; quantity=total area: coverage}, but only since
-their doubt was left out after a first look; microtubules are too few here to tell anything.
+the scenes. Negative: the intervals of totals hold the truth in
+{class=membrane; quantity=total area: coverage} of the scenes, and are wider than they need to be;
+that a coverage lies between the goals is resolved for none. Lengths of microtubules have
+intervals that hold the truth in {class=microtubule; quantity=length: coverage} of
+{class=microtubule; quantity=length: measurable} cases, but those of their totals and numbers are
+several times as wide as the values, so `measure` states none.
 
 A sceptic would say that size errors are fitted to phantoms and tested on phantoms, that objects of
-one scene share its noise, and that 24 scenes of totals and counts cannot tell a coverage of 0.9
-from one of 0.98.
+one scene share its noise, and that {class=membrane; quantity=count: scenes} scenes of totals and
+counts cannot tell a coverage of 0.9 from one of 0.98.
 """
 
 import dataclasses

@@ -21,11 +21,11 @@ precision by {claim=average precision, unet-fast insist minus unet-fast: value},
 wall that is resolved. A temperature that is fitted to two slices lowers the calibration error of
 every method that learns.
 
-A sceptic would say that thresholds which invent 0.05 voxels for each true one in the known slices
-invent {method=unet-fast: invented_per_true} (unet-fast), {method=unet-fast both: invented_per_true}
-(both) and {method=tensor-voting: invented_per_true} (tensor voting) in the other volume, so that
-only the average precision compares them fairly; that it is one pair of volumes of one laboratory;
-and that labels drawn from a fitted axis favour round predictions.
+A sceptic would say that thresholds which invent equally in the known slices invent
+{method=unet-fast: invented_per_true} (unet-fast), {method=unet-fast both: invented_per_true} (both)
+and {method=tensor-voting: invented_per_true} (tensor voting) voxels for each true one in the other
+volume, so that only the average precision compares them fairly; that it is one pair of volumes of
+one laboratory; and that labels drawn from a fitted axis favour round predictions.
 """
 
 import dataclasses

@@ -163,7 +163,7 @@ def without(
     >>> line = np.array([[10.0, 10, 0], [10, 10, 40], [10, 10, 80]])
     >>> without(Filament.through(line, radius_angstrom=15.0), wall, (10.0, 10.0, 10.0))
     >>> wall[1, :, 4].tolist()
-    [False, False, False, False, True, True, True, True, True]
+    [False, False, False, False, False, True, True, True, True]
     """
     index = np.argwhere(mask)
     own = _around(tube, index * np.asarray(voxel_size, float), float(np.mean(voxel_size)))

@@ -13,11 +13,11 @@ from cryojax_seg.measure.errors import SizeErrors
 _TWO = math.log(2)
 
 MEMBRANE: Mapping[str, SizeErrors] = {
-    "area": SizeErrors((0.01018, 0.1832), (-3.702, 1.643), -3.445, 5.967, _TWO, 155),
-    "volume": SizeErrors((-0.1161, -0.1785), (-3.008, 0.8563), -2.625, 5.897, _TWO, 155),
-    "total area": SizeErrors((0.09854, 0.0), (-2.581, 0.0), -4.708, 5.825, math.inf, 24),
-    "total volume": SizeErrors((-0.1204, 0.0), (-2.405, 0.0), -4.106, 4.785, math.inf, 24),
-    "count": SizeErrors((-0.1719, 0.635), (-3.323, 0.7223), -6.417, 6.253, math.inf, 24),
+    "area": SizeErrors((0.01649, 0.1879), (-3.798, 2.083), -3.734, 6.495, _TWO, 209),
+    "volume": SizeErrors((-0.08576, -0.03477), (-3.031, 1.342), -3.218, 6.138, _TWO, 209),
+    "total area": SizeErrors((0.09311, 0.0), (-2.437, 0.0), -4.605, 5.271, math.inf, 33),
+    "total volume": SizeErrors((-0.04378, 0.0), (-2.335, 0.0), -4.032, 4.398, math.inf, 33),
+    "count": SizeErrors((-0.1151, 0.4967), (-3.169, 0.7559), -4.847, 5.525, math.inf, 33),
 }
 # Relative errors of the total length of microtubules in predictions of `microtubule-fast` at a Dice
 # of 0.69 to 0.85: ends of the intervals that `experiments/filament_tracing.py` records.
