@@ -45,6 +45,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, evaluate, losses, segmenters, training
 from cryojax_seg.evaluate import Difference
+from cryojax_seg.evaluate.ranking import bin_thresholds
 from cryojax_seg.training.methods import known, parts
 from experiments import scoring
 from experiments.annotated import Scene, scene
@@ -173,7 +174,7 @@ def score(
     tempered = predict(segmenters.fit_temperature(fitted, [known]), target)
 
     def error(p: np.ndarray, weights: np.ndarray) -> float:
-        return evaluate.expected_calibration_error(p[..., None], target.labels, weights)
+        return evaluate.expected_calibration_error(p[..., None], target.labels, weights) or 0.0
 
     near = target.weights * evaluate.foreground_band(target.labels, 3.0)
     levels = [counts(p, truth, wall, invented, level) for level in INVENTIONS]
@@ -196,7 +197,7 @@ def score(
 
 def above(histogram: np.ndarray, threshold: float) -> float:
     """Return how much of a histogram over `bin_thresholds` lies above a threshold."""
-    return float(histogram[evaluate.ranking.bin_thresholds() >= threshold].sum())
+    return float(histogram[bin_thresholds() >= threshold].sum())
 
 
 def counts(
@@ -333,8 +334,8 @@ def claims_of(records: list[dict], config: Config, wall: Wall) -> list[dict]:
         more = gain(of[name], of[UNET], "average_precision", wall)
         found.append(scoring.gained(f"average precision, {name} minus {UNET}", more, -0.02))
     for name in (n for n, method, _ in runs(config) if is_network(method)):
-        pairs = (np.array([r[key] for r in of[name]]) for key in ("ece_tempered", "ece"))
-        less = evaluate.paired_difference(*pairs)
+        after, before = (np.array([r[k] for r in of[name]]) for k in ("ece_tempered", "ece"))
+        less = evaluate.paired_difference(after, before)
         claim = f"ECE of {name}, with a temperature minus as trained"
         found.append(scoring.gained(claim, less, 0.0, at_most=True))
     return found

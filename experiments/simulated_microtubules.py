@@ -191,7 +191,9 @@ def main(config: Config) -> None:
         for name in ("snr", "contrast", "wall_distance", *QUANTITIES):
             row[name], low, high = interval([r[name] for r in mine])
             if name in QUANTITIES:
-                row[f"{name}_interval"] = ends = None if low is None else (low, high)
+                row[f"{name}_interval"] = ends = (
+                    None if low is None or high is None else (low, high)
+                )
                 told = f"{QUANTITIES[name]}, {tier}"
                 claims.append(resolved(Claim(told, row[name], ends, 0.1, at_most=True)))
         table.append(row)

@@ -222,9 +222,11 @@ def claims_of(records: Sequence[dict], config: Config) -> list[dict]:
         found.append(scoring.gained(name, difference(wide, deep, "dice")))
     if set(STARTS) <= set(config.starts):
         for number in config.tomograms:
-            arms = (of(usual, start=s, tomograms=number, slices=few) for s in STARTS[::-1])
+            scratch, trained = (
+                of(usual, start=start, tomograms=number, slices=few) for start in STARTS
+            )
             name = f"tomograms: {number}, slices: {few}; Dice, pretrained minus scratch"
-            found.append(scoring.gained(name, difference(*arms, "dice")))
+            found.append(scoring.gained(name, difference(trained, scratch, "dice")))
     return found
 
 
