@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from cryojax_seg import core
+from cryojax_seg import core, segmenters, training
 from cryojax_seg.simulate import Phantom, WedgeImaging, presets, simulate
 
 WEDGE = core.MissingWedge((-60.0, 60.0))
@@ -17,6 +17,23 @@ def phantom(seed: int, edge: int, snr: float, wedge: core.MissingWedge = WEDGE) 
     scene_key, imaging_key = jax.random.split(jax.random.key(seed))
     scene = presets.vesicles(scene_key, (edge,) * 3, 10.0)
     return simulate(scene, WedgeImaging(snr=snr, wedge=wedge), imaging_key)
+
+
+def example(one: Phantom, wedge: core.MissingWedge = WEDGE) -> training.Example:
+    """Return a phantom with dense labels of its membrane as a training example."""
+    labels = np.asarray(one.labels == 1, np.int32)
+    return training.Example(
+        core.normalize(np.asarray(one.density), "bright"),
+        labels,
+        wedge=wedge,
+        normals=np.asarray(one.truth.normals),
+    )
+
+
+def logits(segmenter: core.Segmenter, one: Phantom) -> np.ndarray:
+    """Return the logits of a phantom, with the normalisation of the network fitted to it."""
+    volume = core.normalize(np.asarray(one.density), "bright")
+    return core.apply(segmenters.fit_normalization(segmenter, volume), volume)
 
 
 def tilt_range_of(half_tilt: int) -> core.MissingWedge | None:
