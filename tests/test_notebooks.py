@@ -1,6 +1,5 @@
 """Every notebook runs from top to bottom, and is the same as the script it is paired with."""
 
-import os
 from pathlib import Path
 
 import jupytext
@@ -19,8 +18,7 @@ def test_notebook(path):
     """What a notebook claims it asserts itself; here it must print scores and draw."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}})
-    # A notebook trains for as long as a user does, so its programs are optimized.
-    client.execute(env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "false"})
+    client.execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert "Dice 0." in "".join(output.get("text", "") for output in outputs)
     assert any("image/png" in output.get("data", {}) for output in outputs)
