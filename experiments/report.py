@@ -259,7 +259,7 @@ if the interval excludes it, and else not resolved.
 """
 
 OPEN = """
-The answers to these questions are not recorded, or no more since the experiment was designed anew:
+These questions have no recorded answer yet. Some of the experiments were designed anew:
 
 """
 
