@@ -174,7 +174,9 @@ def score(
     tempered = predict(segmenters.fit_temperature(fitted, [known]), target)
 
     def error(p: np.ndarray, weights: np.ndarray) -> float:
-        return evaluate.expected_calibration_error(p[..., None], target.labels, weights) or 0.0
+        found = evaluate.expected_calibration_error(p[..., None], target.labels, weights)
+        assert found is not None  # there are annotated voxels
+        return found
 
     near = target.weights * evaluate.foreground_band(target.labels, 3.0)
     levels = [counts(p, truth, wall, invented, level) for level in INVENTIONS]

@@ -174,6 +174,8 @@ def main(config: Config) -> None:
         key = jax.random.key(1)
         snr = ratio_of(tier, twins[MATCHED], known, known.wedge, key)
         for seed in config.seeds:
+            if rows.done(tier=tier, seed=seed) and tier in drawn:
+                continue
             phantom = simulate(
                 twins[COMPARED], imaging(tier, snr, target.wedge), jax.random.fold_in(key, seed)
             )

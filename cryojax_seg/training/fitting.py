@@ -205,13 +205,10 @@ def _described(examples: Sequence[Example], others: Sequence[Example], config: T
 
 
 def _stream(data: Examples, config: TrainConfig) -> Stream:
-    """Return scenes of phantoms that resemble the tomograms, at most one for each patch."""
+    """Return scenes of phantoms that resemble the tomograms."""
     assert data.voxel_size is not None  # `starting.replayed_share` found one
     size = sum(data.voxel_size) / 3
-    like = (data.classes, data.examples[0].wedge, size, config.patch_shape, config.seed)
-    found = resembling(*like)
-    needed = config.steps * (config.replay + config.phantoms)
-    return dataclasses.replace(found, first=max(1, min(found.first, needed)))
+    return resembling(data.classes, data.examples[0].wedge, size, config.patch_shape, config.seed)
 
 
 def _whole(stream: Stream) -> list[Example]:
