@@ -45,6 +45,7 @@ from cryojax_seg import training
 from experiments import networks, scoring
 from experiments.benchmark_set import Case, load
 from experiments.common import Rows, median, results_folder
+from experiments.curves import with_seeds
 from experiments.networks import Design
 from experiments.scoring import INVENTIONS
 
@@ -130,9 +131,7 @@ def draw(path: pathlib.Path, rows: list[dict], case: Case, config: Config) -> No
             (left, middle, "recall_by_visibility"),
             (right, INVENTIONS, "recall_hidden_by_invention"),
         ):
-            values = np.array(row["curves"][key])
-            axis.plot(x, values.mean(0), "o-", ms=3, color=f"C{number}", label=row["labels"])
-            axis.fill_between(x, values.min(0), values.max(0), color=f"C{number}", alpha=0.12)
+            with_seeds(axis, x, row["curves"][key], color=f"C{number}", label=row["labels"])
     left.set(xlabel="visibility", ylabel="recall", ylim=(0, 1))
     left.legend(fontsize=8)
     right.set(xscale="log", xlabel="invented voxels for each true voxel", ylim=(0, 1))

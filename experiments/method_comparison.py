@@ -49,6 +49,7 @@ from cryojax_seg.training.methods import defaults, known
 from experiments import networks, scoring
 from experiments.benchmark_set import Case, load
 from experiments.common import Rows, environment, interval, median, results_folder
+from experiments.curves import with_seeds
 from experiments.fitting import train_method
 from experiments.networks import Design
 from experiments.scoring import INVENTIONS
@@ -204,9 +205,7 @@ def draw(path: pathlib.Path, rows: list[dict], tests: list[Case]) -> None:
             (middle, centres, "recall_by_visibility"),
             (right, INVENTIONS, "recall_hidden_by_invention"),
         ):
-            values = np.array(curves[key])
-            axis.plot(x, values.mean(0), "o-", ms=3, **look)
-            axis.fill_between(x, values.min(0), values.max(0), alpha=0.12, color=look["color"])
+            with_seeds(axis, x, curves[key], **look)
     left.set(xlabel="contrast (standard deviations of the noise)", ylabel="average precision")
     middle.set(xlabel="visibility", ylabel="recall", title=f"invention {scoring.CHOSEN}")
     right.set(xscale="log", xlabel="invented voxels for each true one")

@@ -30,6 +30,7 @@ from cryojax_seg import core, segmenters, training
 from experiments import networks, scoring
 from experiments.benchmark_set import load
 from experiments.common import Rows, interval, median, results_folder
+from experiments.curves import with_seeds
 from experiments.networks import Design
 
 CLASSES = ("membrane",)
@@ -120,9 +121,8 @@ def draw(path: pathlib.Path, rows: list[dict]) -> None:
             row["network"], (row["halo"], seeds.mean()), (0, 9), textcoords="offset points",
             ha="center", fontsize=8,
         )  # fmt: skip
-        values = np.array(row["curves"]["recall_by_visibility"])
-        right.plot(middle, values.mean(0), "o-", ms=3, label=row["network"], **look)
-        right.fill_between(middle, values.min(0), values.max(0), alpha=0.12, **look)
+        values = row["curves"]["recall_by_visibility"]
+        with_seeds(right, middle, values, label=row["network"], **look)
     left.set_xscale("symlog", linthresh=1)
     left.set(xlabel="halo (voxels)", ylabel="average precision", ylim=(0, 1))
     right.set(xlabel="visibility", ylabel="recall", ylim=(0, 1))

@@ -50,6 +50,7 @@ from cryojax_seg.training.methods import known, parts
 from experiments import scoring
 from experiments.annotated import Scene, scene
 from experiments.common import Rows, interval, median, results_folder
+from experiments.curves import with_seeds
 from experiments.fitting import is_network, train_method
 from experiments.scoring import BINS, CHOSEN, INVENTIONS, TOLERANCE
 
@@ -302,12 +303,7 @@ def draw(path: pathlib.Path, target: Scene, rows: list[dict], pictures: dict[str
             (middle, centres, "recall_by_visibility"),
             (right, INVENTIONS, "recall_hidden_by_invention"),
         ):
-            values = np.array(row["curves"][key], float)
-            some = np.isfinite(values).all(0)
-            x = np.array(x)[some]
-            axis.plot(x, values[:, some].mean(0), "o-", ms=2.5, lw=1.2, **look)
-            low, high = values[:, some].min(0), values[:, some].max(0)
-            axis.fill_between(x, low, high, alpha=0.12, color=look["color"])
+            with_seeds(axis, x, row["curves"][key], **look)
     left.set(xlabel="recall", ylabel="precision")
     middle.set(xlabel="visibility of the wall", ylabel="recall", title=f"invention {CHOSEN}")
     right.set(xscale="log", xlabel="invented voxels for each true one, in the known slices")

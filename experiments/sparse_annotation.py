@@ -34,7 +34,7 @@ from experiments import networks, scoring
 from experiments.annotation_minutes import seconds
 from experiments.benchmark_set import Case, load
 from experiments.common import Rows, interval, median, results_folder
-from experiments.curves import COLOURS
+from experiments.curves import COLOURS, with_intervals
 from experiments.networks import Design
 
 Start = Literal["scratch", "pretrained"]
@@ -174,10 +174,10 @@ def draw(path: pathlib.Path, rows: Sequence[dict], config: Config) -> None:
         for number, colour in zip(config.tomograms, COLOURS, strict=False):
             mine = of(usual, start=start, tomograms=number)
             label = f"{number} tomogram{'s' if number > 1 else ''}, {start}"
-            band(axes[0], "slices", mine, colour, line, label)
-            band(axes[1], "minutes", mine, colour, line, None)
+            with_intervals(axes[0], mine, "slices", color=colour, ls=line, label=label)
+            with_intervals(axes[1], mine, "minutes", color=colour, ls=line)
         mine = sorted(of(few, start=start), key=lambda r: r["steps"])
-        band(axes[2], "steps", mine, COLOURS[0], line, start)
+        with_intervals(axes[2], mine, "steps", color=COLOURS[0], ls=line, label=start)
     axes[0].set(xlabel="annotated slices of each tomogram", ylabel="Dice", ylim=(0, 1))
     axes[1].set_xlabel("minutes of annotation in all")
     axes[2].set_xlabel("steps, for three slices of one tomogram")
@@ -189,16 +189,6 @@ def draw(path: pathlib.Path, rows: Sequence[dict], config: Config) -> None:
     axes[2].legend(fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def band(axis: Any, over: str, rows: Sequence[dict], colour: str, line: str, label: str | None):
-    """Draw a line of Dice with the band of its intervals."""
-    x = [r[over] for r in rows]
-    axis.plot(x, [r["dice"] for r in rows], f"o{line}", ms=3.5, color=colour, label=label)
-    ends = [r["dice_interval"] for r in rows]
-    if rows and all(ends):
-        lows, highs = zip(*ends, strict=True)
-        axis.fill_between(x, lows, highs, color=colour, alpha=0.12, lw=0)
 
 
 def claims_of(records: Sequence[dict], config: Config) -> list[dict]:

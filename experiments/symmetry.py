@@ -48,6 +48,7 @@ from cryojax_seg.core.rotation import cube_rotations, rotate_on_grid
 from experiments import networks, scoring
 from experiments.benchmark_set import Case, load
 from experiments.common import Rows, median, results_folder
+from experiments.curves import with_seeds
 from experiments.networks import Design
 from experiments.scoring import CHOSEN, INVENTIONS
 
@@ -102,9 +103,8 @@ def draw(path: pathlib.Path, rows: list[dict]) -> None:
     """Draw hidden membrane over invention, and the gains over the passes they cost."""
     figure, (left, *panels) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
     for number, row in enumerate(rows):
-        curves = np.array(row["curves"]["recall_hidden_by_invention"])
-        left.plot(INVENTIONS, curves.mean(0), "o-", ms=3, color=f"C{number}", label=row["average"])
-        left.fill_between(INVENTIONS, curves.min(0), curves.max(0), color=f"C{number}", alpha=0.12)
+        curves = row["curves"]["recall_hidden_by_invention"]
+        with_seeds(left, INVENTIONS, curves, color=f"C{number}", label=row["average"])
         for axis, quantity in zip(panels, ("average_precision", "recall_hidden"), strict=True):
             mean, ends = row.get(f"{quantity}_gain", 0.0), row.get(f"{quantity}_gain_interval")
             error = ends and [[mean - ends[0]], [ends[1] - mean]]

@@ -54,6 +54,7 @@ from experiments import networks, scoring
 from experiments.benchmark_set import Case, load
 from experiments.common import Rows, median, results_folder
 from experiments.conditioned import WedgeConditioned, given_wedge
+from experiments.curves import with_seeds
 from experiments.networks import Design, Trained
 from experiments.scoring import BINS, CHOSEN, HIDDEN, INVENTIONS
 
@@ -200,13 +201,10 @@ def draw(path: pathlib.Path, rows: list[dict], records: list[dict], test: Case) 
     top, bottom = parts
     left, right = top.subplots(1, 2)
     for row, colour in variants_of(rows):
-        curves, name = np.array(row["curves"]["recall_by_visibility"]), row["variant"]
-        middle = (BINS[:-1] + BINS[1:]) / 2
-        left.plot(middle, curves.mean(0), color=colour, label=name)
-        left.fill_between(middle, curves.min(0), curves.max(0), color=colour, alpha=0.12, lw=0)
-        curves = np.array(row["curves"]["recall_hidden_by_invention"])
-        right.plot(INVENTIONS, curves.mean(0), "o-", color=colour, ms=3)
-        right.fill_between(INVENTIONS, curves.min(0), curves.max(0), color=colour, alpha=0.12, lw=0)
+        curves, middle = row["curves"], (BINS[:-1] + BINS[1:]) / 2
+        seen, hidden = curves["recall_by_visibility"], curves["recall_hidden_by_invention"]
+        with_seeds(left, middle, seen, color=colour, marker="", label=row["variant"])
+        with_seeds(right, INVENTIONS, hidden, color=colour)
     left.set(xlabel="visibility of the membrane", ylabel="recall", ylim=(0, 1), xlim=(0, 1))
     left.set_title(f"at an invention of {CHOSEN} in validation; bands are the range over seeds")
     left.legend(fontsize=8)
