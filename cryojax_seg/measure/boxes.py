@@ -51,7 +51,9 @@ class CutMask:
         self._numbers, self._number, self.shape = numbers, number, numbers.shape
 
     def __getitem__(self, part: tuple[slice, ...]) -> np.ndarray:
-        return np.asarray(self._numbers[part]) == self._number
+        found = np.asarray(self._numbers[part]) == self._number
+        release(self._numbers)
+        return found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:, :, :]

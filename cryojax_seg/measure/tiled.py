@@ -133,7 +133,7 @@ def ranked(
     (2, [[[1, 0, 2, 1, 1]]])
     """
     sizes = np.zeros(len(of), np.int64)
-    for section in _sections(numbers):
+    for section in sections(numbers):
         sizes += np.bincount(section.ravel(), minlength=len(of))
     sizes[0] = 0
     whole = np.bincount(of, sizes)
@@ -143,13 +143,17 @@ def ranked(
     rank[order] = np.arange(1, len(order) + 1)
     table = rank[of]
     table[0] = 0
-    for section in _sections(numbers):
+    for section in sections(numbers):
         section[:] = table[section]
     return len(order)
 
 
-def _sections(numbers: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the sections of a map, of which few are in memory if it is on disk."""
+def sections(numbers: Int[np.ndarray, "_z _y _x"]) -> Iterator[Int[np.ndarray, "_y _x"]]:
+    """Yield the sections of a map, of which few are in memory if it is on disk.
+
+    >>> [int(section.sum()) for section in sections(np.ones((2, 3, 4), np.int32))]
+    [12, 12]
+    """
     for z, section in enumerate(numbers):
         yield section
         if z % SLAB == SLAB - 1:

@@ -20,6 +20,7 @@ from cryojax_seg.io.measurements import (
 from cryojax_seg.io.mesh import MESH_SUFFIXES
 from cryojax_seg.io.output import FileOutput
 from cryojax_seg.measure import MeasuredClass, Measurements
+from cryojax_seg.measure.tiled import sections
 from cryojax_seg.report.charts import COLOURS
 from cryojax_seg.report.handing_on import README, Layer, Program, scene_path, write_scene
 from cryojax_seg.report.measured import SHOWN, Drawn, measurement_page
@@ -206,10 +207,11 @@ def _write_instances(folder: Path, found: Measurements, volume: Tomogram) -> Non
         if one.boxes:
             folder.mkdir(exist_ok=True)
             numbers = one.boxes.renamed()
-            kind = number_type(int(numbers.max()), ".mrc")
+            largest = max(int(section.max()) for section in sections(numbers))
+            kind = number_type(largest, ".mrc")
             output = FileOutput(folder / f"{plain_name(name)}.mrc", numbers.shape, kind, volume)
-            for z in range(len(numbers)):  # one section at a time, as they may be on disk
-                output.write(np.s_[z : z + 1, :, :], numbers[z : z + 1])
+            for z, section in enumerate(sections(numbers)):
+                output.write(np.s_[z : z + 1, :, :], section[None])
             output.finish()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from cryojax_seg.core.blocks import Readable
+from cryojax_seg.core.blocks import Readable, release
 from cryojax_seg.measure import MeasuredClass, Measurements
 from cryojax_seg.report.charts import COLOURS
 from cryojax_seg.report.pictures import EDGE, as_grey, grey_range, jpeg, png, rgb
@@ -95,6 +95,7 @@ class MeasuredPlanes:
                 numbers = np.asarray(one.boxes.numbers[cut])
                 hues[numbers > 0] = hue
                 owns[numbers > 0] = before + numbers[numbers > 0]
+                release(one.boxes.numbers)
         return hues, owns
 
     def projection(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
