@@ -93,7 +93,7 @@ class Measure:
     their surfaces."""
     memory: float = 2.0
     """Maximum memory in GiB, whatever the size of the volume. It is exceeded by objects whose box
-    takes more, and by filaments, which are traced in the entire volume."""
+    takes more, and by filaments of very many voxels, each of which takes some 100 bytes."""
     ignore: int = 255
     """Label of voxels that nobody annotated. They count as background."""
     voxel_size: VoxelSize = None

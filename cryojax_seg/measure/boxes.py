@@ -9,6 +9,7 @@ from scipy import ndimage
 from cryojax_seg.core.blocks import release
 from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.objects import InstanceArray, places
+from cryojax_seg.measure.tiled import on_disk, sections
 from cryojax_seg.measure.uncertainty import interval_if_present
 
 MARGIN = 16  # voxels around an object, beyond which windows see nothing of it
@@ -119,12 +120,17 @@ class ObjectBoxes(Sequence[ObjectBox]):
         return tuple(part.start for part in box), CutMask(self.numbers[box], number)
 
     def renamed(self) -> InstanceArray:
-        """Return the map with the numbers that the objects have here."""
+        """Return the map with the numbers that the objects have here, on disk if it is there."""
         if self._names == self.values():
             return self.numbers
-        table = np.zeros(1 + max(self.values()), np.int64)
+        kind = np.int32 if max(self._names) <= np.iinfo(np.int32).max else np.int64
+        table = np.zeros(1 + max(self.values()), kind)
         table[self.values()] = self._names
-        return table[self.numbers]
+        shape, large = self.numbers.shape, isinstance(self.numbers, np.memmap)
+        found = on_disk(shape, dtype=kind) if large else np.zeros(shape, kind)
+        for own, section in zip(sections(found), sections(self.numbers), strict=True):
+            own[:] = table[section]
+        return found
 
 
 def voxels_and_volume(box: ObjectBox, voxel_nm: Nanometres) -> dict[str, Any]:

@@ -38,8 +38,9 @@ from cryojax_seg.measure.organelles import measure_organelles
 from cryojax_seg.measure.region import check_voxel_size
 from cryojax_seg.measure.relations import Progress, add_enclosures, add_gaps
 from cryojax_seg.measure.results import MeasuredClass, Measurements
-from cryojax_seg.measure.scene import ObjectClass, Scene
+from cryojax_seg.measure.scene import Floats, ObjectClass, Scene
 from cryojax_seg.measure.thickness import NO_SHEET, Sheet
+from cryojax_seg.measure.tiled import sections
 from cryojax_seg.measure.tracing import TracingLimits
 
 _LEAST_GIB = 1.0
@@ -81,9 +82,9 @@ def measure_classes(
         touching_angstrom: objects whose surfaces are this near touch; None for 30 or one voxel.
         origin_angstrom: coordinates of the first voxel in the frame of the results, zyx.
         memory_gib: memory to use, about. Membranes and other components are numbered in tiles that
-            fit, and the numbers of a larger volume are kept in a file of the folder of temporary
-            files. An object whose box does not fit takes more, and so do filaments, which are
-            traced in the entire volume.
+            fit, filaments are found in tiles, and numbers and masks of a larger volume are kept in
+            files of the folder of temporary files. An object whose box does not fit takes more, and
+            filaments take some 100 bytes for each of their voxels.
         progress: called with the name of the class (or "distances"), the steps done and all steps.
 
     Returns:
@@ -148,7 +149,7 @@ def _measured(
 ) -> MeasuredClass:
     """Measure one class, in the frame of the volume."""
     if one.kind == "filament":
-        return _filaments(scene, one, rim)
+        return _filaments(scene, one, rim, most)
     numbers = scene.objects(one, smallest, split, most)
 
     def step(done: int, count: int) -> None:
@@ -208,10 +209,10 @@ def _complexes(
     return [_plain_row(row) for row in rows], totals | values
 
 
-def _filaments(scene: Scene, one: ObjectClass, rim: Rim) -> MeasuredClass:
+def _filaments(scene: Scene, one: ObjectClass, rim: Rim, most: int) -> MeasuredClass:
     limits = TracingLimits.of_class(one.name, round_ends=rim == "round")
-    own = None if one.probability is None else np.asarray(one.probability[:], np.float32)
-    mask = scene.mask(one) if one.numbers is None else one.numbers
+    own = None if one.probability is None else Floats(one.probability)
+    mask = scene.mask(one, most) if one.numbers is None else one.numbers
     # Masks sampled from probabilities say little about what a segmenter misses, so none are.
     found, summary = measure_filaments(mask, scene.voxel_size, own, limits, samples=0)
     values = _fields(summary)
@@ -230,7 +231,7 @@ def _filaments(scene: Scene, one: ObjectClass, rim: Rim) -> MeasuredClass:
 
 def _amount(mask: np.ndarray, count: int, voxel_size: tuple[float, float, float]):
     """Return the number of objects, and their volume."""
-    voxels = sum(int(np.count_nonzero(section)) for section in mask)
+    voxels = sum(int(np.count_nonzero(section)) for section in sections(mask))
     volume = voxels * float(np.prod(voxel_size)) * 1e-3
     return {"count": count, "volume_nm3": Measured(float(volume))}
 

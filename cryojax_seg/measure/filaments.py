@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
+from cryojax_seg.core.blocks import Readable, release
 from cryojax_seg.core.types import MaskArray, ProbabilityArray
 from cryojax_seg.measure import network
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.complexes import is_background
 from cryojax_seg.measure.errors import SizeErrors, filament_doubt
 from cryojax_seg.measure.measured import Measured
-from cryojax_seg.measure.objects import instances
+from cryojax_seg.measure.objects import places
 from cryojax_seg.measure.tracing import TracingLimits, refit, trace_filaments
 from cryojax_seg.measure.uncertainty import interval, sample_masks
 
@@ -108,7 +109,7 @@ class FilamentSummary:
 def measure_filaments(
     mask: MaskArray | Int[np.ndarray, "_z _y _x"],
     voxel_size_angstrom: tuple[float, float, float],
-    probability: ProbabilityArray | None = None,
+    probability: ProbabilityArray | Readable | None = None,
     limits: TracingLimits | None = None,
     region: MaskArray | None = None,
     samples: int = 16,
@@ -145,7 +146,7 @@ def measure_filaments(
     >>> round(rows[0].length_nm.value, 1), rows[0].tortuosity, summary.count.value
     (50.0, 1.0, 1.0)
     """
-    limits, mask, voxel_size = limits or TracingLimits(), np.asarray(mask), voxel_size_angstrom
+    limits, mask, voxel_size = limits or TracingLimits(), np.asanyarray(mask), voxel_size_angstrom
     looked_at = mask.size if region is None else int(np.asarray(region).sum())
     if region is not None and np.shape(region) != mask.shape:
         raise ValueError(f"region has shape {np.shape(region)}, the mask {mask.shape}")
@@ -156,7 +157,7 @@ def measure_filaments(
         found = trace_filaments(mask, voxel_size, limits, probability)
     else:
         names, found = _each(mask, voxel_size, limits, probability)
-        mask, samples = mask > 0, 0  # sampled masks do not tell objects apart
+        samples = 0  # sampled masks do not tell objects apart
     volume = looked_at * math.prod(voxel_size) * 1e-12  # cubic micrometres
     counts, totals, lengths = [], [], [[] for _ in found]
 
@@ -224,12 +225,13 @@ def _each(numbers: np.ndarray, voxel_size, limits: TracingLimits, probability):
     """Return the longest filament of each object of an instance map, and the objects' numbers."""
     limits = dataclasses.replace(limits, minimum_length_angstrom=0.0)
     names, found = [], []
-    for one in instances(numbers, _MARGIN):
-        near = None if probability is None else np.asarray(probability)[one.box]
-        traced = trace_filaments(one.mask, voxel_size, limits, near)[:1]
-        start = np.array([s.start for s in one.box]) * voxel_size
+    for number, box in places(numbers, _MARGIN):
+        near = None if probability is None else np.asarray(probability[box])
+        traced = trace_filaments(np.asarray(numbers[box]) == number, voxel_size, limits, near)[:1]
+        start = np.array([s.start for s in box]) * voxel_size
         found += [f.shifted(start) for f in traced]
-        names += [one.number] * len(traced)
+        names += [number] * len(traced)
+        release(numbers)
     return names, found
 
 

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
 from cryojax_seg.measure.centreline import Filament, Points, smoothing_spline
 
+_VOXELS = 2**18  # whose nearest curve is looked for at a time
+
 
 def fit(
     curves: Sequence[Filament],
-    points: Points,
+    index: Int[np.ndarray, "_n 3"],
     weights: Float[np.ndarray, "_n"],
     voxel_size: tuple[float, float, float],
     shape: tuple[int, ...],
@@ -34,7 +36,8 @@ def fit(
 
     Args:
         curves: for each filament a curve near its axis.
-        points: ``(n, 3)`` positions of the voxels of the mask, in angstrom.
+        index: ``(n, 3)`` indices of the voxels of the mask, of which voxel i is at
+            ``i * voxel_size``.
         weights: ``(n,)`` weights of the voxels, 1 or their probabilities.
         voxel_size: voxel size along z, y, x, in angstrom.
         shape: shape of the volume.
@@ -45,14 +48,17 @@ def fit(
         Returns:
             the fitted axes; None for a curve with too few voxels.
     """
-    if not curves or not len(points):
+    if not curves or not len(index):
         return [None for _ in curves]
     step = float(np.mean(voxel_size))
     places = [c.arc_lengths_angstrom(step / 2) for c in curves]
-    owner = np.repeat(np.arange(len(curves)), [len(p) for p in places])
+    owner = np.repeat(np.arange(len(curves), dtype=np.int32), [len(p) for p in places])
     rank = np.concatenate([np.arange(len(p)) for p in places])
-    samples = np.concatenate([c.at(p) for c, p in zip(curves, places, strict=True)])
-    distance, nearest = map(np.asarray, KDTree(samples).query(points))
+    tree = KDTree(np.concatenate([c.at(p) for c, p in zip(curves, places, strict=True)]))
+    distance, nearest = np.empty(len(index)), np.empty(len(index), np.int32)
+    for begin in range(0, len(index), _VOXELS):
+        part = slice(begin, begin + _VOXELS)
+        distance[part], nearest[part] = tree.query(index[part] * np.asarray(voxel_size))
     crossed = _crossed(curves, step)
     order = np.argsort(owner[nearest], kind="stable")
     bounds = np.searchsorted(owner[nearest][order], np.arange(len(curves) + 1))
@@ -64,7 +70,8 @@ def fit(
         if len(mine) < 4:
             found.append(None)
             continue
-        line = _profile(curve, places[number], where, points[mine], weights[mine], voxel_size)
+        points = index[mine] * np.asarray(voxel_size)
+        line = _profile(curve, places[number], where, points, weights[mine], voxel_size)
         scale = scales[number]
         seen = _seen(curve, line, voxel_size, shape)
         found.append(_moved(line, seen, crossed[number], voxel_size, shape, scale, round_ends))

@@ -1,85 +1,18 @@
-"""Finds and fits the axes of hollow filaments by the shape of their wall.
-
-The axis of a tube lies where the wall is all around at one distance and the lumen is empty. This
-needs no closed wall: a face of the volume or the missing wedge may hide a part of it, and walls
-that touch have axes that are far apart.
-"""
+"""Fits the axes of hollow filaments to their walls, and finds their ends."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from numpy.polynomial import legendre
-from scipy import ndimage, signal
-from scipy.spatial import KDTree
 
 from cryojax_seg.measure.centreline import Filament, Points
+from cryojax_seg.measure.local import copied, voxels_near
+from cryojax_seg.measure.tube_axes import WALL
 
-_WALL = 20.0  # angstrom from the middle of a wall to its faces
-_LUMEN = 0.6  # of the radius of a tube, where there is no wall
-_COMPLETE = 0.6  # the evidence on the axis of a complete tube
 _LEAST = 0.3  # of the ring of a tube
 _EMPTY = 0.2  # of what fills the ring may fill the lumen
 _AZIMUTHS = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-
-
-def tube_axes(
-    mask: Float[np.ndarray, "_z _y _x"] | Bool[np.ndarray, "_z _y _x"],
-    radius_angstrom: float | int,
-    voxel_size: tuple[float, float, float],
-    level: float = 0.5,
-) -> Bool[np.ndarray, "_z _y _x"]:
-    """Return the voxels near the axes of tubes, a thin rod for each tube.
-
-    The evidence at a voxel is the filled part of a spherical shell around it, of the radius of the
-    wall, less the filled part of a ball as wide as the lumen. Only what is in the volume counts.
-    The shell around a point of the axis touches the wall in a wide ring, which is more than half of
-    it; between two walls that touch the ball is filled. A tube whose lumen is filled in the mask is
-    found by the depth of its axis in the mask.
-
-    Args:
-        mask: ``(z, y, x)``, True in the walls of tubes.
-        radius_angstrom: the radius of the middle of the wall.
-        voxel_size: voxel size along z, y, x, in angstrom.
-        level: the least evidence, 1 for a complete tube.
-
-    >>> y, x = np.indices((30, 30)) - 15.0
-    >>> wall = np.broadcast_to(abs(np.hypot(y, x) - 11) < 2, (20, 30, 30))
-    >>> found = tube_axes(wall, 110.0, (10.0, 10.0, 10.0))
-    >>> found[:, 15, 15].all().item(), found[:, 15, 20:27].any().item()
-    (True, False)
-    """
-    steps = np.asarray(voxel_size, float)
-    reach = np.ceil((radius_angstrom + _WALL) / steps).astype(int)
-    grid = np.moveaxis(np.indices((2 * reach + 1).tolist()), 0, -1) - reach
-    away = np.linalg.norm(grid * steps, axis=-1)
-    evidence = np.zeros(mask.shape, np.float32)
-    for kernel, sign in (
-        (np.abs(away - radius_angstrom) <= _WALL, 1),
-        (away <= _LUMEN * radius_angstrom, -1),
-    ):
-        filled, whole = (
-            signal.oaconvolve(values, kernel.astype(np.float32), mode="same")
-            for values in (np.asarray(mask, np.float32), np.ones(mask.shape, np.float32))
-        )
-        evidence += sign * filled / np.maximum(whole, 1)
-    return (evidence > level * _COMPLETE) | (depth_of(mask, voxel_size) > _LUMEN * radius_angstrom)
-
-
-def walls(
-    mask: Bool[np.ndarray, "_z _y _x"], voxel_size: tuple[float, float, float]
-) -> Bool[np.ndarray, "_z _y _x"]:
-    """Return a mask of tubes with their lumens emptied, if they were filled.
-
-    >>> int(walls(np.pad(np.ones((13, 13, 13), bool), 1), (10.0, 10.0, 10.0))[7, 7].sum())
-    8
-    """
-    return mask & (depth_of(mask, voxel_size) <= 2 * _WALL)
-
-
-def depth_of(mask: np.ndarray, voxel_size: tuple[float, float, float]) -> np.ndarray:
-    """Return the distance of each voxel of a mask to the nearest one outside."""
-    return np.asarray(ndimage.distance_transform_edt(mask, sampling=voxel_size))
 
 
 def stiff_parts(path: Points, scale: float, tolerance: float) -> list[Points]:
@@ -135,12 +68,12 @@ def fit_tubes(
         the axes, with the outer radius of the tube, without paths that have too little wall or
         something in their lumen.
     """
-    index, left, step = np.argwhere(mask), mask.copy(), float(np.mean(voxel_size))
-    points, found = index * np.asarray(voxel_size, float), []
+    left, step = copied(mask) if len(paths) > 1 else mask, float(np.mean(voxel_size))
+    found = []
     for path in sorted(paths, key=len, reverse=True):
         axis, size, thickness = _resampled(_stiff(path, scale), step), float(radius_angstrom), 0.0
-        for tolerance in (3 * _WALL, 2 * _WALL, 1.5 * _WALL):
-            moved = _moved(axis, size, points, tolerance, step, scale)
+        for tolerance in (3 * WALL, 2 * WALL, 1.5 * WALL):
+            moved = _moved(axis, size, left, tolerance, voxel_size, scale)
             if moved is None or abs(moved[1] / radius_angstrom - 1) > 0.25:
                 break
             axis, size, thickness = _possible(moved[0], scale), moved[1], moved[2]
@@ -148,9 +81,8 @@ def fit_tubes(
             tube = _ended(axis, size, thickness, left, voxel_size, round_ends)
             if tube is not None and _empty(tube, size, mask, voxel_size):
                 found.append(tube)
-                own = _around(tube, points, step)
-                left[tuple(index[own].T)] = False
-                index, points = index[~own], points[~own]
+                if left is not mask:
+                    without(tube, left, voxel_size)
     return found
 
 
@@ -165,30 +97,17 @@ def without(
     >>> wall[1, :, 4].tolist()
     [False, False, False, False, False, True, True, True, True]
     """
-    index = np.argwhere(mask)
-    own = _around(tube, index * np.asarray(voxel_size, float), float(np.mean(voxel_size)))
-    mask[tuple(index[own].T)] = False
+    step = float(np.mean(voxel_size))
+    line = tube.at(tube.arc_lengths_angstrom(step))
+    # A wall is rough by two steps.
+    index = voxels_near(mask, line, tube.radius_angstrom + 2 * step, voxel_size)[0]
+    mask[tuple(index.T)] = False
 
 
-def _around(tube: Filament, points: Points, step: float) -> Bool[np.ndarray, "_n"]:
-    """Return which points belong to a tube, whose wall is rough by two steps."""
-    line, farthest = tube.at(tube.arc_lengths_angstrom(step)), tube.radius_angstrom + 2 * step
-    own = _boxed(points, line, farthest)
-    own[own] = np.isfinite(KDTree(line).query(points[own], distance_upper_bound=farthest)[0])
-    return own
-
-
-def _boxed(points: Points, line: Points, margin: float) -> Bool[np.ndarray, "_n"]:
-    """Return which points lie in the box around a line, with a margin."""
-    return ((points > line.min(0) - margin) & (points < line.max(0) + margin)).all(1)
-
-
-def _moved(axis: Points, size: float, points: Points, tolerance: float, step: float, scale: float):
+def _moved(axis: Points, size: float, mask, tolerance: float, voxel_size, scale: float):
     """Return the axis, radius and thickness that fit the voxels of a wall; None for too few."""
-    farthest = size + tolerance + step
-    points = points[_boxed(points, axis, farthest)]
-    place = np.asarray(KDTree(axis).query(points, distance_upper_bound=farthest)[1])
-    points, place = points[place < len(axis)], place[place < len(axis)]
+    step = float(np.mean(voxel_size))
+    _, points, place = voxels_near(mask, axis, size + tolerance + step, voxel_size)
     along, sides = _frames(axis)
     shift = points - axis[place]
     ahead = (shift * along[place]).sum(1)
@@ -275,7 +194,7 @@ def _empty(tube: Filament, size: float, mask, voxel_size) -> bool:
 
 
 def _sizes(size: float) -> np.ndarray:
-    return size + np.array([-0.5, 0.0, 0.5]) * _WALL
+    return size + np.array([-0.5, 0.0, 0.5]) * WALL
 
 
 def _ring(line: Points, sizes: np.ndarray, mask, voxel_size) -> tuple[np.ndarray, np.ndarray]:

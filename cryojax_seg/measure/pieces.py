@@ -9,6 +9,7 @@ from scipy.spatial import KDTree
 
 from cryojax_seg.measure.centreline import Filament, Points
 from cryojax_seg.measure.hollow import fit_tubes, without
+from cryojax_seg.measure.local import copied
 
 _ROUNDS = 12  # of growth, each by up to two radii
 
@@ -109,7 +110,7 @@ def grown(
         the tubes; `covered` is the share of their length with a probable wall.
     """
     kept = [tube for tube in tubes if all(tube.at_border)]
-    wall, step = wall.copy(), float(np.mean(voxel_size))
+    wall, step = copied(wall), float(np.mean(voxel_size))
     for tube in kept:
         without(tube, wall, voxel_size)
     free = [tube for tube in tubes if not all(tube.at_border)]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from cryojax_seg.core.blocks import release
 from cryojax_seg.measure.boxes import MARGIN, Nanometres
 from cryojax_seg.measure.kinds import Kind
 from cryojax_seg.measure.objects import (
@@ -17,7 +18,7 @@ from cryojax_seg.measure.objects import (
 )
 from cryojax_seg.measure.region import Region
 from cryojax_seg.measure.separation import number_membranes
-from cryojax_seg.measure.tiled import MOST, Box, numbered, on_disk
+from cryojax_seg.measure.tiled import MOST, Box, numbered, on_disk, sections
 
 SMALLEST = 50  # voxels of an object that is no membrane
 
@@ -62,9 +63,18 @@ class Scene:
         z, y, x = (v / 10 for v in self.voxel_size)
         return z, y, x
 
-    def mask(self, one: ObjectClass) -> np.ndarray:
-        """Return the voxels of a class."""
-        return self.labels == one.label if one.numbers is None else one.numbers > 0
+    def mask(self, one: ObjectClass, most: int = MOST) -> np.ndarray:
+        """Return the voxels of a class without numbers of its own.
+
+        Args:
+            one: the class.
+            most: voxels up to which the mask is kept in memory, and not on disk.
+        """
+        shape = (len(self.labels), *self.labels.shape[1:])
+        mask = np.zeros(shape, bool) if np.prod(shape) <= most else on_disk(shape, dtype=bool)
+        for own, section in zip(sections(mask), sections(self.labels), strict=True):
+            own[:] = section == one.label
+        return mask
 
     def region(self, most: int = MOST) -> Region:
         """Return the entire volume as a region, with all membranes and organelles in it.
@@ -157,3 +167,20 @@ class _Part:
             for own, inner in zip(self.box, part, strict=True)
         )
         return np.asarray(self.volume[z, y, x], np.float32)
+
+
+class Floats:
+    """Reads parts of a volume that may stay on disk, as float32.
+
+    >>> Floats(np.arange(3).reshape(1, 1, 3))[:, 0, 1:].tolist()
+    [[1.0, 2.0]]
+    """
+
+    def __init__(self, volume: Any):
+        self._volume, self.shape, self.ndim = volume, tuple(volume.shape), len(volume.shape)
+        self.dtype = np.dtype(np.float32)
+
+    def __getitem__(self, part: Any) -> np.ndarray:
+        found = np.array(self._volume[part], np.float32)
+        release(self._volume)
+        return found

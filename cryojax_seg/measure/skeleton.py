@@ -8,7 +8,14 @@ from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 from scipy.spatial import KDTree
 
+from cryojax_seg.core.blocks import release
+from cryojax_seg.measure.local import tilewise
+from cryojax_seg.measure.slabs import components, slabs
+from cryojax_seg.measure.tiled import Box
+
 _STEPS = 2  # of a front that make a node
+_SECTIONS = 32  # whose surroundings are found at a time
+_VOXELS = 2**18  # of components that are divided into nodes at a time
 Path = Float[np.ndarray, "_n 3"]  # angstrom, zyx
 
 
@@ -50,16 +57,23 @@ def closed(
     >>> int(closed(ring, 2.0, (1.0, 1.0, 1.0))[1].sum())
     25
     """
-    if radius > 0:
-        margin = [int(np.ceil(radius / v)) + 1 for v in voxel_size]
-        padded = np.pad(mask, [(r, r) for r in margin], mode="edge")
-        near = np.asarray(ndimage.distance_transform_edt(~padded, sampling=voxel_size)) <= radius
-        filled = np.asarray(ndimage.distance_transform_edt(near, sampling=voxel_size)) > radius
-        mask = mask | filled[tuple(slice(r, -r) for r in margin)]
-    count = mask.astype(np.uint8)
-    for axis in range(3):  # of the 27 voxels around each
-        count = ndimage.correlate1d(count, [1, 1, 1], axis, mode="nearest")
-    return mask | (count > 18)
+    margin = [int(np.ceil(radius / v)) + 1 for v in voxel_size]
+
+    def fill(part: np.ndarray, _: Box) -> np.ndarray:
+        if radius > 0:
+            padded = np.pad(part, [(r, r) for r in margin], mode="edge")
+            away = np.asarray(ndimage.distance_transform_edt(~padded, sampling=voxel_size))
+            near = away <= radius
+            if near.all():
+                return near[tuple(slice(r, -r) for r in margin)]
+            filled = np.asarray(ndimage.distance_transform_edt(near, sampling=voxel_size)) > radius
+            part = part | filled[tuple(slice(r, -r) for r in margin)]
+        count = part.astype(np.uint8)
+        for axis in range(3):  # of the 27 voxels around each
+            count = ndimage.correlate1d(count, [1, 1, 1], axis, mode="nearest")
+        return part | (count > 18)
+
+    return tilewise(mask, fill, 2 * max(margin) + 1 if radius > 0 else 1)
 
 
 def branches(
@@ -86,13 +100,9 @@ def branches(
     >>> [len(b.points) for b in branches(cross, (1.0, 1.0, 1.0))]
     [5, 4, 4, 5]
     """
-    index = np.argwhere(mask)
-    if len(index) < 2:
+    voxels, points, edges = _mask_nodes(mask, voxel_size)
+    if voxels < 2:
         return []
-    node, edges = _nodes(index)
-    count = np.bincount(node)
-    points = np.stack([np.bincount(node, i * v) for i, v in zip(index.T, voxel_size, strict=True)])
-    points = (points / count).T
     graph = _Graph(points, edges)
     step = max(voxel_size)
     radius = _radius(mask, points, voxel_size)
@@ -103,7 +113,7 @@ def branches(
         graph.remove(np.concatenate(spurs))
     # Pits of a noisy surface come near the axis: a tube is as thick as its volume says.
     length = sum(_length(points[p]) + 2 * radius[p].max() for p in graph.parts()) or step
-    volume = len(index) * float(np.prod(voxel_size))
+    volume = voxels * float(np.prod(voxel_size))
     radius = np.maximum(radius, np.sqrt(volume / (np.pi * length)))
     junctions = np.flatnonzero(graph.degree > 2)
     cut = radius[junctions] + step / 2
@@ -151,11 +161,48 @@ def _length(points: Path) -> float:
 
 def _radius(mask: np.ndarray, points: Path, voxel_size: tuple[float, float, float]) -> np.ndarray:
     """Return the radius of the mask around points, about the distance to the nearest outside."""
-    outside = np.asarray(ndimage.binary_dilation(mask), bool) & ~mask
-    if not outside.any():
+    outside = [np.zeros((0, 3))]
+    for z in slabs(len(mask), _SECTIONS):
+        low, high = max(z.start - 1, 0), min(z.stop + 1, len(mask))
+        near = np.asarray(mask[low:high])
+        around = np.asarray(ndimage.binary_dilation(near), bool) & ~near
+        index = np.argwhere(around[z.start - low : z.stop - low]) + (z.start, 0, 0)
+        outside.append(index * np.asarray(voxel_size))
+    release(mask)
+    positions = np.concatenate(outside)
+    if not len(positions):
         return np.full(len(points), max(voxel_size) / 2)
-    tree = KDTree(np.argwhere(outside) * np.asarray(voxel_size))
-    return tree.query(points)[0] - min(voxel_size) / 2
+    return KDTree(positions).query(points)[0] - min(voxel_size) / 2
+
+
+def _mask_nodes(
+    mask: np.ndarray, voxel_size: tuple[float, float, float]
+) -> tuple[int, Path, np.ndarray]:
+    """Return the number of voxels, the positions of all nodes, and pairs of nodes that touch.
+
+    Components are taken a few at a time, which bounds the memory and changes nothing.
+    """
+    found = components(lambda z: np.asarray(mask[z]), (len(mask), *mask.shape[1:]))
+    runs, batch = found.runs(), np.cumsum(found.sizes) // _VOXELS
+    release(mask)
+    first, points, edges = [np.zeros(0, np.int64)], [np.zeros((0, 3))], [np.zeros((0, 2), int)]
+    count = 0
+    for number in np.unique(batch[1:]).tolist():
+        wanted = batch == number
+        wanted[0] = False
+        flat = runs.voxels(wanted)[0]
+        index = np.stack(np.unravel_index(flat, runs.shape), 1)
+        node, pairs = _nodes(index)
+        sums = [np.bincount(node, i * v) for i, v in zip(index.T, voxel_size, strict=True)]
+        points.append((np.stack(sums) / np.bincount(node)).T)
+        first.append(flat[np.unique(node, return_index=True)[1]])
+        edges.append(pairs + count)
+        count += len(points[-1])
+    order = np.argsort(np.concatenate(first))
+    place = np.empty(count, int)
+    place[order] = np.arange(count)
+    joined = np.unique(np.sort(place[np.concatenate(edges)], axis=1), axis=0)
+    return int(found.sizes.sum()), np.concatenate(points)[order], joined
 
 
 def _nodes(index: Int[np.ndarray, "_n 3"]) -> tuple[np.ndarray, np.ndarray]:

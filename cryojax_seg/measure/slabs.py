@@ -69,6 +69,19 @@ class Components:
         """Yield the z sections of each slab and the number of every voxel, int32, 0 outside."""
         return self.mapped(np.arange(self.count + 1, dtype=np.int32), everywhere=True)
 
+    def runs(self) -> Runs:
+        """Return the runs of the whole mask, with the numbers of their components."""
+        parts, shape = [], (0, 0, 0)
+        for slab in self._slabs:
+            own = self._runs_of(slab)
+            first = np.int64(slab.z.start) * own.shape[1] * own.shape[2]
+            parts.append((own.start + first, own.stop + first, slab.table[own.piece]))
+            shape = (slab.z.stop, *own.shape[1:])
+        if not parts:
+            return Runs(*np.zeros((3, 0), np.int64), 0, shape)
+        start, stop, piece = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return Runs(start, stop, piece, self.count, shape)
+
     def mapped(self, values: np.ndarray, everywhere: bool = False) -> Iterator[Part]:
         """Yield the z sections of slabs and the value of every voxel's component.
 
@@ -80,10 +93,10 @@ class Components:
             table = values[slab.table]
             if not everywhere and not table.any():
                 continue
-            runs = slab.runs
-            if runs is None:
-                runs = runs_of(self._mask(slab.z), self._structure)
-            yield slab.z, runs.painted(table)
+            yield slab.z, self._runs_of(slab).painted(table)
+
+    def _runs_of(self, slab: "_Slab") -> Runs:
+        return slab.runs or runs_of(self._mask(slab.z), self._structure)
 
 
 class _Slab(NamedTuple):

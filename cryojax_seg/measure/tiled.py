@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from scipy import sparse
 from scipy.sparse import csgraph
 
@@ -148,8 +148,8 @@ def ranked(
     return len(order)
 
 
-def sections(numbers: Int[np.ndarray, "_z _y _x"]) -> Iterator[Int[np.ndarray, "_y _x"]]:
-    """Yield the sections of a map, of which few are in memory if it is on disk.
+def sections(numbers: Shaped[np.ndarray, "_z _y _x"]) -> Iterator[Shaped[np.ndarray, "_y _x"]]:
+    """Yield the sections of a map or mask, of which few are in memory if it is on disk.
 
     >>> [int(section.sum()) for section in sections(np.ones((2, 3, 4), np.int32))]
     [12, 12]

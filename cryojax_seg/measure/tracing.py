@@ -5,17 +5,21 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
+from cryojax_seg.core.blocks import Readable, release
 from cryojax_seg.core.types import MaskArray, ProbabilityArray
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.fitting import fit
-from cryojax_seg.measure.hollow import fit_tubes, stiff_parts, tube_axes, walls
+from cryojax_seg.measure.hollow import fit_tubes, stiff_parts
 from cryojax_seg.measure.joining import angle, joined
 from cryojax_seg.measure.kinds import filament_of
+from cryojax_seg.measure.local import bounds, empty_like, values_of, voxels
 from cryojax_seg.measure.pieces import collinear, grown
 from cryojax_seg.measure.region import check_voxel_size
 from cryojax_seg.measure.skeleton import branches, closed
+from cryojax_seg.measure.slabs import components
+from cryojax_seg.measure.tiled import sections
+from cryojax_seg.measure.tube_axes import tube_axes, walls
 
 _FARTHEST = 600.0  # angstrom between pieces of a tube
 _FAINT = 0.2  # of the median probability in the mask, where a tube may go on
@@ -101,7 +105,7 @@ def trace_filaments(
     mask: MaskArray,
     voxel_size_angstrom: tuple[float, float, float],
     limits: TracingLimits | None = None,
-    probability: ProbabilityArray | None = None,
+    probability: ProbabilityArray | Readable | None = None,
 ) -> list[Filament]:
     """Trace the filaments of a mask, and return them longest first.
 
@@ -113,11 +117,12 @@ def trace_filaments(
     that no face of the volume cuts are kept from twice the smallest length on.
 
     Args:
-        mask: ``(z, y, x)``, True in filaments.
+        mask: ``(z, y, x)``, True in filaments; of a `numpy.memmap`, what is as large is on disk.
         voxel_size_angstrom: voxel size along z, y, x.
         limits: limits of a filament; None for the default.
         probability: ``(z, y, x)`` weights of the voxels of the mask, for axes of subvoxel
-            precision, and for tubes that go on outside it; None for equal weights.
+            precision, and for tubes that go on outside it, which may stay on disk; None for equal
+            weights.
 
     Returns:
         the axes, with voxel i at ``i * voxel_size``; none for an empty mask.
@@ -130,16 +135,15 @@ def trace_filaments(
     [500.0]
     """
     limits = limits or TracingLimits()
-    mask, voxel_size = np.asarray(mask), check_voxel_size(voxel_size_angstrom)
+    mask, voxel_size = np.asanyarray(mask), check_voxel_size(voxel_size_angstrom)
     if probability is not None and np.shape(probability) != mask.shape:
         raise ValueError(
             f"probability has shape {np.shape(probability)}, the mask {mask.shape}: they must be "
             "of the same volume"
         )
-    if not mask.any():
+    if not any(section.any() for section in sections(mask)):
         return []
-    faint = None if probability is None else np.asarray(probability)
-    if limits.wall_radius_angstrom and (tubes := _tubes(mask, voxel_size, limits, faint)):
+    if limits.wall_radius_angstrom and (tubes := _tubes(mask, voxel_size, limits, probability)):
         return _long(tubes, limits)
     shape = mask.shape
     box, mask = _cropped(mask, limits.lumen_radius_angstrom, voxel_size)
@@ -152,9 +156,8 @@ def trace_filaments(
         float(limits.maximum_gap_angstrom),
         float(limits.maximum_angle_degrees),
     )
-    start, step = np.array([b.start for b in box]), float(np.mean(voxel_size))
-    density = None if probability is None else np.asarray(probability)[box]
-    solid = _voxels(mask, density, start, voxel_size)
+    start, step = np.array([b.start for b in box], np.int32), float(np.mean(voxel_size))
+    solid = _voxels(mask, probability, start)
     curves = [
         Filament.through(p + start * voxel_size, _scale(r, step, limits), radius_angstrom=r)
         for p, r in paths
@@ -176,7 +179,7 @@ def trace_filaments(
         for _ in range(2):
             curves = fitted(curves, solid)
     if limits.lumen_radius_angstrom > 0:  # what fills a lumen has hollow ends
-        walls = fitted(curves, _voxels(raw & mask, density, start, voxel_size))
+        walls = fitted(curves, _voxels(_both(raw, mask), probability, start))
         if len(walls) == len(curves):
             sizes = [c.radius_angstrom for c in curves]
             pairs = zip(walls, sizes, strict=True)
@@ -215,13 +218,16 @@ def refit(
                   for f in filaments]  # fmt: skip
         return [next(iter(f), None) for f in fitted]
     step, found = float(np.mean(voxel_size)), list(filaments)
-    voxels = _voxels(mask, None, np.zeros(3, int), voxel_size)
+    solid = _voxels(mask, None, np.zeros(3, np.int32))
     scales = [_scale(f.radius_angstrom, step, limits) for f in filaments]
-    return fit(found, *voxels, voxel_size, mask.shape, scales, limits.round_ends)
+    return fit(found, *solid, voxel_size, mask.shape, scales, limits.round_ends)
 
 
 def _tubes(
-    mask: np.ndarray, voxel_size: tuple, limits: TracingLimits, probability: np.ndarray | None
+    mask: np.ndarray,
+    voxel_size: tuple,
+    limits: TracingLimits,
+    probability: ProbabilityArray | Readable | None,
 ) -> list[Filament]:
     """Return the axes of the tubes of a mask, of any length."""
     radius = float(limits.wall_radius_angstrom)
@@ -235,14 +241,16 @@ def _tubes(
         for path, _ in paths
         for part in stiff_parts(path, limits.scale_angstrom, 0.4 * radius)
     ]
-    wall = np.zeros(mask.shape, bool)
-    wall[box] = walls(near, voxel_size)
+    wall = walls(mask, voxel_size)
     found = _fit_tubes(parts, wall, voxel_size, limits)
     whole = collinear(found, _FARTHEST, radius / 2, 20.0)
     found = found if len(whole) == len(found) else _fit_tubes(whole, wall, voxel_size, limits)
     if probability is None or all(all(tube.at_border) for tube in found):
         return found
-    faint = mask | (probability > _FAINT * np.median(probability[mask]))
+    level = _FAINT * np.median(values_of(probability, mask))
+    faint = empty_like(mask)
+    for z, (own, section) in enumerate(zip(sections(faint), sections(mask), strict=True)):
+        own[:] = section | (np.asarray(probability[z : z + 1])[0] > level)
     scale, round_ends = limits.scale_angstrom, limits.round_ends
     return grown(found, walls(faint, voxel_size), radius, voxel_size, scale, round_ends)
 
@@ -267,12 +275,21 @@ def _long(curves: list[Filament], limits: TracingLimits) -> list[Filament]:
 
 
 def _voxels(
-    mask: np.ndarray, probability: np.ndarray | None, start: np.ndarray, voxel_size: tuple
+    mask: np.ndarray, probability: ProbabilityArray | Readable | None, start: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of the voxels of a mask, and their weights."""
-    index = np.argwhere(mask)
-    weights = np.ones(len(index)) if probability is None else probability[mask].astype(float)
-    return (index + start) * voxel_size, weights
+    """Return the indices of the voxels of a mask of a box, and their weights."""
+    index = voxels(sections(mask))
+    if probability is None:
+        return index + start, np.ones(len(index), np.float32)
+    return index + start, values_of(probability, mask, start.tolist())
+
+
+def _both(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return where both masks are."""
+    found = empty_like(one)
+    for own, *parts in zip(sections(found), sections(one), sections(other), strict=True):
+        own[:] = np.logical_and(*parts)
+    return found
 
 
 def _scale(radius: float, step: float, limits: TracingLimits) -> float:
@@ -307,23 +324,26 @@ def _cut(curve: Filament, scale: float, step: float, limits: TracingLimits) -> l
 
 def _cropped(mask: np.ndarray, lumen: float | int, voxel_size: tuple[float, float, float]):
     """Return the box around the mask with a margin, and the mask in it."""
-    box = []
-    for axis, (size, v) in enumerate(zip(mask.shape, voxel_size, strict=True)):
-        others = tuple(a for a in range(3) if a != axis)
-        filled = np.flatnonzero(mask.any(axis=others))
-        margin = int(np.ceil(lumen / v)) + 2
-        box.append(slice(max(int(filled[0]) - margin, 0), min(int(filled[-1]) + margin + 1, size)))
-    return tuple(box), mask[tuple(box)]
+    box = tuple(
+        slice(max(s.start - margin, 0), min(s.stop + margin, size))
+        for s, size, margin in (
+            (s, size, int(np.ceil(lumen / v)) + 2)
+            for s, size, v in zip(bounds(mask), mask.shape, voxel_size, strict=True)
+        )
+    )
+    return box, mask[box]
 
 
 def _large_parts(mask: np.ndarray, limits: TracingLimits, voxel_size: tuple) -> np.ndarray:
     """Return the mask without components of noise, too small to be a part of a filament."""
-    label = np.empty(mask.shape, np.int32)
-    ndimage.label(mask, np.ones((3, 3, 3)), output=label)
-    part = label[mask]
     shortest = limits.minimum_length_angstrom
     if limits.maximum_gap_angstrom:  # a part may be one of several
         shortest = min(shortest / 4, 4 * max(voxel_size))
-    kept = mask.copy()
-    kept[mask] = (np.bincount(part) * min(voxel_size) >= shortest)[part]
+    found = components(lambda z: np.asarray(mask[z]), (len(mask), *mask.shape[1:]))
+    large = found.sizes * min(voxel_size) >= shortest
+    large[0] = False
+    kept = empty_like(mask)
+    for z, part in found.mapped(large):
+        kept[z] = part
+        release(kept)
     return kept

@@ -5,9 +5,10 @@ import pytest
 from scipy import ndimage
 
 from cryojax_seg.measure.centreline import Filament
-from cryojax_seg.measure.hollow import fit_tubes, stiff_parts, tube_axes
+from cryojax_seg.measure.hollow import fit_tubes, stiff_parts
 from cryojax_seg.measure.pieces import grown
 from cryojax_seg.measure.tracing import TracingLimits, refit, trace_filaments
+from cryojax_seg.measure.tube_axes import tube_axes
 
 VOXEL = (10.0, 10.0, 10.0)
 LIMITS = TracingLimits.of_class("microtubule")
