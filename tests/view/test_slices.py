@@ -69,6 +69,24 @@ def test_slabs_of_a_map_are_kept_and_bounded(tmp_path, monkeypatch):
     assert len(slices._slabs[2]) == 2
 
 
+def test_slices_that_lie_beside_each_other_are_read_together(tmp_path):
+    """Sections of a file are read one by one, and neighbours in the xz plane of a file at once."""
+    data = np.random.default_rng(0).integers(0, 255, (4, 6, 5)).astype(np.uint8)
+    data.tofile(tmp_path / "a.raw")
+    volume = np.memmap(tmp_path / "a.raw", np.uint8, "r", shape=data.shape)
+    shapes = []
+
+    def convert(values):
+        shapes.append(values.shape)
+        return values
+
+    slices = view.Slices(volume, convert)
+    for axis, read in enumerate([[(1, 6, 5)] * 2, [(4, 6, 5)], [(4, 6, 5)]]):
+        shapes.clear()
+        slices.plane(axis, 0), slices.plane(axis, 1)
+        assert shapes == read
+
+
 def test_a_slice_across_a_large_file_has_a_preview(tmp_path, monkeypatch):
     """It holds sections at equal distances, and nothing where the whole slice is quick."""
     data = np.random.default_rng(0).integers(0, 255, (10, 5, 20)).astype(np.uint8)
