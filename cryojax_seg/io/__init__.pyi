@@ -110,7 +110,7 @@ from .tomogram_names import tomogram_name as tomogram_name
 from .volume import read_probabilities as read_probabilities
 from .volume import read_tomogram as read_tomogram
 from .voxel_size import common_voxel_size as common_voxel_size
-from .zarr import ZarrOutput as ZarrOutput
 from .zarr import is_zarr as is_zarr
 from .zarr import read_zarr as read_zarr
-from .zarr import write_zarr as write_zarr
+from .zarr_writing import ZarrOutput as ZarrOutput
+from .zarr_writing import write_zarr as write_zarr

@@ -15,7 +15,7 @@ from cryojax_seg.io.files import FileError, PathLike
 from cryojax_seg.io.mesh import write_mesh
 from cryojax_seg.io.particles_in_tomogram import cubic_voxel_size
 from cryojax_seg.io.volume import read_tomogram
-from cryojax_seg.io.zarr import write_zarr
+from cryojax_seg.io.zarr_writing import write_zarr
 
 if TYPE_CHECKING:
     from cryojax_seg.measure import Measurements

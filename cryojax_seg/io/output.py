@@ -30,7 +30,7 @@ from cryojax_seg.io.nrrd import nrrd_header
 from cryojax_seg.io.ome import zarr_folders
 from cryojax_seg.io.ome_writing import USUAL_FORM, ZarrForm
 from cryojax_seg.io.outputs import OutputSet, plain_values
-from cryojax_seg.io.zarr import ZarrOutput
+from cryojax_seg.io.zarr_writing import ZarrOutput
 
 _HEADERS = {".nii": nifti_header, ".nrrd": nrrd_header}
 _EVERY = 5.0  # seconds between two records of how far a job is

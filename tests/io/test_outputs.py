@@ -174,7 +174,7 @@ def test_zarr_leaves_nothing_on_a_full_disk(tmp_path, monkeypatch):
         (tmp_path / ".a.zarr.partial" / "0" / "zarr.json").touch()
         raise ValueError("No space left on device [source locations]")
 
-    monkeypatch.setattr("cryojax_seg.io.zarr.open_store", full)
+    monkeypatch.setattr("cryojax_seg.io.zarr_writing.open_store", full)
     with pytest.raises(OSError, match=r"cannot write .*a\.zarr: No space left on device \("):
         io.ZarrOutput(tmp_path / "a.zarr", (2, 3, 4), np.int8)
     assert names(tmp_path) == []
