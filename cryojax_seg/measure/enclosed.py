@@ -62,6 +62,30 @@ def lumen(mask: MaskArray, gap: float | int = 0.0, minimum_share: float | int = 
     return Lumen(result, closed)
 
 
+def bridged_lumen(mask: MaskArray, gap: float | int, closed: bool | None = None) -> np.ndarray:
+    """Return the `lumen` of a membrane as a mask, with its gaps bridged only if it is open.
+
+    Args:
+        mask, gap: as in `lumen`.
+        closed: whether `lumen` finds it closed without bridging, if that is known.
+
+    >>> shell = abs(np.linalg.norm(np.indices((24, 24, 24)) - 11.5, axis=0) - 8) < 1.5
+    >>> bool((bridged_lumen(shell, 3.0, closed=True) == lumen(shell).mask).all())
+    True
+    """
+    if closed is None:
+        found = lumen(mask)
+        closed = found.closed
+        if closed:
+            return found.mask
+    if not closed:
+        return lumen(mask, gap).mask
+    result = np.zeros(mask.shape, bool)
+    box = extent(mask, 1)
+    result[box] = _enclosed(mask[box], FACES, ends=True)
+    return result
+
+
 def _enclosed(mask: np.ndarray, structure: np.ndarray, ends: bool) -> np.ndarray:
     """Return the background that is not connected to the faces of the array.
 

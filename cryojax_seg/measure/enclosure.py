@@ -7,7 +7,7 @@ import numpy as np
 
 from cryojax_seg.measure.boxes import CutMask
 from cryojax_seg.measure.centreline import Filament
-from cryojax_seg.measure.enclosed import lumen
+from cryojax_seg.measure.enclosed import bridged_lumen
 from cryojax_seg.measure.kinds import Kind
 from cryojax_seg.measure.thickness import MaskArray, Spacing
 from cryojax_seg.measure.windows import extent
@@ -24,10 +24,12 @@ class Body(NamedTuple):
     Attributes:
         start: index of the first voxel of the box, zyx.
         mask: bool ``(z, y, x)``, the voxels; an array, or what reads parts of one.
+        closed: whether it encloses its `lumen` on all sides; None if that is not known.
     """
 
     start: tuple[int, ...]
     mask: MaskArray | CutMask
+    closed: bool | None = None
 
 
 class Enclosure(NamedTuple):
@@ -90,7 +92,7 @@ def enclosures(
         if not near:
             continue
         mask = np.asarray(body.mask)
-        space = _space(mask, gap)
+        space = _space(mask, gap, body.closed)
         if kind == "organelle":
             space |= mask
         volumes[place] = int(np.count_nonzero(space))
@@ -126,13 +128,10 @@ def axis_body(axis: Filament, voxel_size_angstrom: Spacing) -> Body:
     return Body(tuple(start.tolist()), mask)
 
 
-def _space(mask: np.ndarray, gap: float | int) -> np.ndarray:
+def _space(mask: np.ndarray, gap: float | int, closed: bool | None) -> np.ndarray:
     """Return the lumen and the background from which the mask is seen along all axes, both ways."""
-    found = lumen(mask)
-    if gap and not found.closed:
-        found = lumen(mask, gap)
-    box = extent(mask)
-    inner, space = mask[box], found.mask
+    box, space = extent(mask), bridged_lumen(mask, gap, closed)
+    inner = mask[box]
     seen = ~inner
     for axis in range(3):
         seen &= np.logical_or.accumulate(inner, axis)

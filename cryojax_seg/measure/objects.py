@@ -13,7 +13,7 @@ from cryojax_seg.core.masks import depth_basins, depth_in_mask
 from cryojax_seg.measure.basins import merged
 from cryojax_seg.measure.thickness import MaskArray, Spacing
 from cryojax_seg.measure.tiled import SLAB, Box, ranked
-from cryojax_seg.measure.windows import SECOND
+from cryojax_seg.measure.windows import SECOND, extent
 
 InstanceArray = Int[np.ndarray, "_z _y _x"]
 _EVERY = np.ones((3, 3, 3), bool)  # 26 neighbours
@@ -52,7 +52,7 @@ def components(mask: MaskArray, smallest: int = 1) -> InstanceArray:
     result = np.zeros(mask.shape, np.int32)
     if not mask.any():
         return result
-    box = ndimage.find_objects(mask.astype(np.int8))[0]
+    box = extent(mask)
     found = np.zeros(mask[box].shape, np.int32)
     ndimage.label(mask[box], _EVERY, output=found)
     result[box] = renamed(found, smallest)

@@ -72,7 +72,8 @@ def add_enclosures(found: Mapping[str, "MeasuredClass"]) -> None:
         if one.boxes is None:
             own = [functools.partial(axis_body, axis, size) for axis in one.axes]
         else:
-            own = [functools.partial(_body, one.boxes, i) for i in range(len(one.boxes))]
+            known = [row.get("closed") for row in one.rows]
+            own = [functools.partial(_body, one.boxes, i, closed) for i, closed in enumerate(known)]
         for body, row in zip(own, one.rows, strict=True):
             if one.kind in _HOSTS:
                 hosts.append((body, one.kind, len(objects)))
@@ -89,8 +90,8 @@ def add_enclosures(found: Mapping[str, "MeasuredClass"]) -> None:
         row["inside_share"], row["side"] = one.share, one.side
 
 
-def _body(boxes: ObjectBoxes, index: int) -> Body:
-    return Body(*boxes.cut(index))
+def _body(boxes: ObjectBoxes, index: int, closed: bool | None) -> Body:
+    return Body(*boxes.cut(index), closed)
 
 
 class _Bodies(Sequence[Body]):

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import ndimage
 
 from cryojax_seg.core.blocks import read
 from cryojax_seg.core.neighbourhood import gaussian_taps
@@ -101,9 +100,14 @@ def extent(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...]:
     >>> extent(mask), extent(mask, 1)[0]
     ((slice(1, 2, None), slice(2, 3, None), slice(1, 3, None)), slice(0, 3, None))
     """
-    (found,) = ndimage.find_objects(mask.view(np.int8)) or (None,)
-    if found is None:
-        return (slice(0, 0),) * mask.ndim
+    inside, found = mask, []
+    for _ in range(mask.ndim):  # each time of what is left, whose first axis goes last
+        seen = np.flatnonzero(inside.any(tuple(range(1, mask.ndim))))
+        if not seen.size:
+            return (slice(0, 0),) * mask.ndim
+        first, last = int(seen[0]), int(seen[-1])
+        inside = np.moveaxis(inside[first : last + 1], 0, -1)
+        found.append(slice(first, last + 1))
     return tuple(
         slice(max(0, s.start - margin), min(n, s.stop + margin))
         for s, n in zip(found, mask.shape, strict=True)
@@ -152,12 +156,12 @@ def _products(values, matrices, orders):
 
 
 @functools.lru_cache(maxsize=64)
-def _matrix(scale: float, radius: int, order: int, size: int) -> np.ndarray:
+def _matrix(scale: float, radius: int, order: int, size: int) -> jax.Array:
     taps = _taps(float(scale), radius, order)
     matrix = np.zeros((size - 2 * radius, size), np.float32)
     for row in range(size - 2 * radius):
         matrix[row, row : row + taps.size] = taps
-    return matrix
+    return jnp.asarray(matrix)  # which stays on the device
 
 
 @functools.lru_cache(maxsize=64)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cryojax_seg import measure
+from cryojax_seg.measure.enclosed import bridged_lumen, lumen
 from cryojax_seg.measure.enclosure import Body
 
 GRID = np.indices((44, 44, 72)).astype(float)
@@ -87,3 +88,16 @@ def test_without_membranes_nothing_is_said_of_sides():
     labels[10:13, 10:13] = 3
     (row,) = rows(labels, CLASSES[2:])
     assert "side" not in row and "inside_class" not in row
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_what_is_known_of_a_membrane_changes_nothing(opened):
+    shell = abs(np.linalg.norm(np.indices((30, 30, 30)) - 14.5, axis=0) - 10) < 1.5
+    shell[:, 13:16, 20:] &= not opened
+    shell[:8] &= not opened
+    closed = lumen(shell).closed
+    assert closed == (not opened)
+    found = bridged_lumen(shell, 5.0, closed)
+    np.testing.assert_array_equal(found, bridged_lumen(shell, 5.0))
+    np.testing.assert_array_equal(found, lumen(shell, 5.0).mask)
+    assert found[14, 14, 14]
