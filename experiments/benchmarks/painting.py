@@ -26,11 +26,18 @@ voxels; they were just written, so that they lie in the page cache. The tomogram
 sparse MRC file of floats, which holds nothing but zeros and also needs no disk.
 
 Learned: the first slice of 4 GiB is there after
-{tomogram=1024 x 1024 x 1024, mrc: first_slice_seconds} s, and the whole slice of each plane after
-{tomogram=1024 x 1024 x 1024, mrc: three_planes_seconds} s, because a slice across the rows makes
-the system read all of the file; the page goes on meanwhile, with a coarse slice. In the recorded
-run other programs that kept both cores busy had to stand back; on a busy machine without that
-priority all takes longer.
+{tomogram=1024 x 1024 x 1024, mrc: first_slice_seconds} s, a picture of each plane after
+{tomogram=1024 x 1024 x 1024, mrc: coarse_planes_seconds} s, and the sharp slice across the rows,
+for which the system reads all of the file, after
+{tomogram=1024 x 1024 x 1024, mrc: three_planes_seconds} s; its neighbours come with it. Of the
+compressed OME-Zarr, whole chunks are decoded first:
+{tomogram=500 x 1000 x 1000, zarr: first_slice_seconds} s for one slice, and
+{tomogram=500 x 1000 x 1000, zarr: three_planes_seconds} s for one of each plane. Another program
+kept a core busy in parts of the recorded run.
+
+A sceptic would say that the largest file is sparse and was never read from a disk, which takes
+longer; that slices across its rows arrive quickly on average and yet wait for two seconds where a
+new slab begins; and that a browser takes time to draw them.
 """
 
 import contextlib
