@@ -103,11 +103,23 @@ def _enclosed(mask: np.ndarray, structure: np.ndarray, ends: bool) -> np.ndarray
 
 def _bridged(mask: np.ndarray, flat: np.ndarray, gap: float | int) -> np.ndarray:
     """Return the background within slices that no disc as wide as the gap reaches from outside."""
-    depth = np.zeros(mask.shape, np.float32)
-    for z in np.flatnonzero(mask.any((1, 2))):
-        depth[z] = ndimage.distance_transform_edt(~mask[z])
-    inner = _enclosed(depth <= gap / 2, flat, ends=False)
-    for z in np.flatnonzero(inner.any((1, 2))):
-        grown = np.asarray(ndimage.distance_transform_edt(~inner[z])) < gap / 2
-        inner[z] = grown & ~mask[z]
-    return inner
+    squared = gap * gap / 4
+    inner = _enclosed(_grown(mask, math.floor(squared)), flat, ends=False)
+    return _grown(inner, math.ceil(squared) - 1) & ~mask
+
+
+def _grown(mask: np.ndarray, squared: int) -> np.ndarray:
+    """Return what is near a mask in the same slice, up to a squared distance in voxels.
+
+    A disc is a stack of lines, which is faster than a distance transform of every slice.
+
+    >>> _grown(np.eye(3, 5, 2, dtype=bool)[None], 1)[0].astype(int).tolist()
+    [[0, 1, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, 1, 1]]
+    """
+    result, values = np.zeros(mask.shape, bool), mask.view(np.uint8)
+    for away in range(math.isqrt(squared) + 1):
+        wide, rest = 2 * math.isqrt(squared - away * away) + 1, mask.shape[1] - away
+        line = np.asarray(ndimage.maximum_filter1d(values, wide, axis=2, mode="constant")) > 0
+        result[:, away:] |= line[:, : max(rest, 0)]
+        result[:, : max(rest, 0)] |= line[:, away:]
+    return result

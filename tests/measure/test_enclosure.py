@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cryojax_seg import measure
 from cryojax_seg.measure.enclosed import bridged_lumen, lumen
@@ -101,3 +102,21 @@ def test_what_is_known_of_a_membrane_changes_nothing(opened):
     np.testing.assert_array_equal(found, bridged_lumen(shell, 5.0))
     np.testing.assert_array_equal(found, lumen(shell, 5.0).mask)
     assert found[14, 14, 14]
+
+
+@pytest.mark.parametrize("gap", [1.0, 4.5, 6.0])
+def test_gaps_are_bridged_as_distances_say(gap):
+    """A ring with random holes encloses what no disc reaches that is as wide as the gap."""
+    y, x = np.indices((40, 44)) - 20.0
+    ring = np.tile(abs(np.hypot(y, x) - 12) < 1.2, (6, 1, 1))
+    ring[np.random.default_rng(3).random(ring.shape) < 0.4] = False
+    ring[2] = False
+    expected = np.zeros(ring.shape, bool)
+    for section, own in zip(ring, expected, strict=True):
+        if section.any():
+            near = np.asarray(ndimage.distance_transform_edt(~section)) <= gap / 2
+            inside = ndimage.binary_fill_holes(near) & ~near
+            own[:] = np.asarray(ndimage.distance_transform_edt(~inside)) < gap / 2
+            own[section | ~inside.any()] = False
+    assert expected.any()
+    np.testing.assert_array_equal(lumen(ring, gap).mask, expected)

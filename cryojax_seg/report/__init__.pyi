@@ -1,0 +1,15 @@
+from .averaged import write_average_page as write_average_page
+from .comparison import comparison_page as comparison_page
+from .measured import measurement_page as measurement_page
+from .measured_folder import MEASUREMENT_FILES as MEASUREMENT_FILES
+from .measured_folder import write_measurements as write_measurements
+from .measured_tables import measurement_tables as measurement_tables
+from .picture import draw_outcomes as draw_outcomes
+from .score_tables import audit_table as audit_table
+from .score_tables import score_tables as score_tables
+from .segmented import segmentation_meshes as segmentation_meshes
+from .segmented import segmentation_scenes as segmentation_scenes
+from .segmented import write_segmentation_meshes as write_segmentation_meshes
+from .segmented import write_segmentation_page as write_segmentation_page
+from .segmented import write_segmentation_readme as write_segmentation_readme
+from .segmented import write_segmentation_scenes as write_segmentation_scenes
