@@ -152,8 +152,9 @@ def _run(options: Measure, alone: bool) -> str:
     instances = named(options.instances, "instances", "CLASS=PATH", "vesicle=map.mrc")
     inputs = [*options.labels, *options.tomogram, *map(Path, instances.values())]
     inputs += options.probabilities
-    from cryojax_seg import io, report
+    from cryojax_seg import io, report, runtime
 
+    runtime.keep_memory(2**28)  # what --memory leaves for it
     io.check_places([options.output], inputs)
     if "imod" in options.scene:
         io.check_imod(options.output / "scene.mod")

@@ -45,7 +45,7 @@ from cryojax_seg.measure.tracing import TracingLimits
 
 _LEAST_GIB = 1.0
 _OTHERS_GIB = 0.4  # of the program and its libraries
-_PER_VOXEL = 45  # bytes of a tile that is divided
+_PER_VOXEL = 50  # bytes of a tile that is divided
 
 _log = logging.getLogger("cryojax_seg.measure")
 
