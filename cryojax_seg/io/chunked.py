@@ -1,8 +1,9 @@
 """Read parts of chunked volumes on disk when they are indexed, through TensorStore."""
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, final
 
@@ -31,6 +32,7 @@ class Chunked:
     Args:
         store: a TensorStore of three axes.
         name: where it came from, for messages.
+        coarser: function that opens the next coarser level, if there is one.
 
     >>> import tempfile
     >>> from cryojax_seg.io import read_zarr, write_zarr
@@ -41,8 +43,10 @@ class Chunked:
     (True, [[[21.0, 22.0]]])
     """
 
-    def __init__(self, store: ts.TensorStore, name: str):
-        self._store, self._name = store, name
+    def __init__(
+        self, store: ts.TensorStore, name: str, coarser: "Callable[[], Chunked] | None" = None
+    ):
+        self._store, self._name, self._coarser = store, name, coarser
         self.shape: tuple[int, ...] = tuple(store.shape)
         self.dtype: np.dtype = np.dtype(store.dtype.numpy_dtype)
         self.ndim = len(self.shape)
@@ -60,6 +64,13 @@ class Chunked:
             raise FileError(
                 f"{self._name}: voxels cannot be read ({reason(error)}); copy it again"
             ) from None
+
+    def coarser(self) -> "Chunked | None":
+        """Return the same volume in larger voxels; None if there is none that can be read."""
+        try:
+            return self._coarser() if self._coarser is not None else None
+        except FileError:
+            return None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -105,7 +116,13 @@ def open_volume(described: Multiscale, level: Level) -> tuple[Chunked, list[str]
         )
     check_memory(folder, math.prod(_chunk(store)) * dtype.itemsize, "write it with smaller chunks")
     notes = _missing(store, level)
-    return Chunked(store[(0,) * extra] if extra else store, str(folder)), notes
+    following = described.levels[described.levels.index(level) + 1 :][:1]
+    coarser = functools.partial(_first, described, *following) if following else None
+    return Chunked(store[(0,) * extra] if extra else store, str(folder), coarser), notes
+
+
+def _first(described: Multiscale, level: Level) -> Chunked:
+    return open_volume(described, level)[0]
 
 
 def _missing(store: ts.TensorStore, level: Level) -> list[str]:

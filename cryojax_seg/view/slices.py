@@ -4,11 +4,15 @@ import collections
 import dataclasses
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cryojax_seg.core.blocks import EDGE, Readable, prefetch, random_starts, release
 from cryojax_seg.view.planes import as_plane, check_plane
+
+if TYPE_CHECKING:  # which costs time where no chunks are read
+    from cryojax_seg.io.chunked import Chunked
 
 Convert = Callable[[np.ndarray], np.ndarray]  # values of any type to uint8
 
@@ -140,6 +144,7 @@ class Slices:
         self._slabs: list[collections.OrderedDict[int, np.ndarray]] = [
             collections.OrderedDict() for _ in range(3)
         ]
+        self._coarser: list[Chunked | None] = []  # once it is opened
 
     def plane(self, axis: int, index: int) -> np.ndarray:
         """Return one slice as uint8 of rows and columns, see `planes`.
@@ -167,21 +172,50 @@ class Slices:
         return np.ascontiguousarray(as_plane(part, axis))
 
     def preview(self, axis: int, index: int) -> np.ndarray | None:
-        """Return a slice made of some of its rows, where the whole one takes seconds to read.
+        """Return a coarse slice, where the whole one takes seconds to read.
 
-        That is a slice across the rows of a large memory map, whose voxels lie all over the file.
+        Of a large memory map that is one across the rows, whose voxels lie all over the file, and
+        some of its rows are read. Of chunks it is one whose chunks hold very many voxels, and the
+        next coarser level is read.
 
         Returns:
-            as `plane`; None where that is quick.
+            as `plane`; None where that is quick, or there is no coarser level.
 
         Raises:
             ValueError: if there is no such slice.
         """
         check_plane(self.shape, axis, index)
+        if index // self._width(axis) in self._slabs[axis]:
+            return None
+        if hasattr(self.volume, "coarser"):
+            found = self._of_coarser_level(self.volume, axis, index)
+        else:
+            found = self._of_some_rows(axis, index)
+        return None if found is None else np.ascontiguousarray(as_plane(found, axis))
+
+    def _of_coarser_level(self, volume: Any, axis: int, index: int) -> np.ndarray | None:
+        sizes = [*self.shape]
+        sizes[axis] = min(volume.chunks[axis], sizes[axis])
+        if int(np.prod(sizes)) * volume.dtype.itemsize <= _QUICK // 4:  # is decoded more slowly
+            return None
+        with self._locks[axis]:
+            if not self._coarser:
+                self._coarser.append(volume.coarser())
+        coarse = self._coarser[0]
+        if coarse is None:
+            return None
+        where, places = [slice(None)] * 3, []
+        for n, few in zip(self.shape, coarse.shape, strict=True):
+            places.append(np.minimum(np.arange(n) * few // n, few - 1))
+        at = int(places[axis][index])
+        where[axis], places[axis] = slice(at, at + 1), np.zeros(1, int)
+        return self._convert(coarse[tuple(where)])[np.ix_(*places)]
+
+    def _of_some_rows(self, axis: int, index: int) -> np.ndarray | None:
         volume = self.volume
         if axis != 2 or not isinstance(volume, np.memmap) or volume.nbytes <= _QUICK:
             return None
-        if not volume.flags.c_contiguous or index // self._width(axis) in self._slabs[axis]:
+        if not volume.flags.c_contiguous:
             return None
         step = -(-volume.nbytes // _QUICK)  # of whole sections, which disks read quickly
         found = np.empty(self.shape[:2], np.uint8)
@@ -190,7 +224,7 @@ class Slices:
             prefetch(volume[z])
             found[start : start + step] = self._convert(np.asarray(volume[z, :, index]))
             release(volume)
-        return np.ascontiguousarray(as_plane(found[..., None], axis))
+        return found[..., None]
 
     def _width(self, axis: int) -> int:
         """Return how many slices are read at a time."""

@@ -105,6 +105,28 @@ def test_a_slice_across_a_large_file_has_a_preview(tmp_path, monkeypatch):
     assert slices.preview(2, 4) is None  # its slab is there by now
 
 
+def test_a_slice_of_large_chunks_has_a_preview(tmp_path, monkeypatch):
+    """It is that of the next coarser level, in voxels of the finest."""
+    data = np.random.default_rng(0).normal(size=(132, 140, 136)).astype(np.float32)
+    data[40:80] += 50
+    io.write_zarr(tmp_path / "a.zarr", data, voxel_size=10.0)
+    slices = view.Slices(
+        io.read_zarr(tmp_path / "a.zarr").density, lambda v: np.clip(v, 0, 255).astype(np.uint8)
+    )
+    assert slices.preview(0, 60) is None  # of small chunks
+    monkeypatch.setattr(view.slices, "_QUICK", 1000)
+    coarse = io.read_zarr(tmp_path / "a.zarr", level=1).density
+    half = np.clip(coarse[30:31], 0, 255).astype(np.uint8)[0]
+    found = slices.preview(0, 60)
+    assert found.shape == (140, 136) and half.shape == (70, 68)
+    np.testing.assert_array_equal(found[::2, ::2], half)
+    np.testing.assert_array_equal(found[1::2, 1::2], half)
+    across = slices.preview(2, 5)
+    assert across.shape == (140, 132) and across[:, 60].min() > 40 and across[:, 100].max() < 10
+    slices.plane(0, 60)
+    assert slices.preview(0, 61) is None  # its slab is there by now
+
+
 def test_a_page_gets_the_preview_before_the_slice(tmp_path, monkeypatch):
     monkeypatch.setattr(view.slices, "_QUICK", 1000)
     np.zeros((9, 20, 30), np.int8).tofile(tmp_path / "a.raw")
