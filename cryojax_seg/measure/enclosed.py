@@ -11,6 +11,8 @@ from cryojax_seg.measure.runs import FACES, lines_at_faces, runs_of
 from cryojax_seg.measure.thickness import MaskArray
 from cryojax_seg.measure.windows import extent
 
+_LARGE = 32  # voxels of radius
+
 
 class Lumen(NamedTuple):
     """Holds the space that a membrane encloses.
@@ -111,12 +113,18 @@ def _bridged(mask: np.ndarray, flat: np.ndarray, gap: float | int) -> np.ndarray
 def _grown(mask: np.ndarray, squared: int) -> np.ndarray:
     """Return what is near a mask in the same slice, up to a squared distance in voxels.
 
-    A disc is a stack of lines, which is faster than a distance transform of every slice.
+    A disc is a stack of lines, which is faster than a distance transform of every slice, unless it
+    is large.
 
     >>> _grown(np.eye(3, 5, 2, dtype=bool)[None], 1)[0].astype(int).tolist()
     [[0, 1, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, 1, 1]]
     """
     result, values = np.zeros(mask.shape, bool), mask.view(np.uint8)
+    if squared > _LARGE**2:
+        for z in np.flatnonzero(mask.any((1, 2))):
+            away = np.asarray(ndimage.distance_transform_edt(~mask[z]))
+            result[z] = away <= math.sqrt(squared)
+        return result
     for away in range(math.isqrt(squared) + 1):
         wide, rest = 2 * math.isqrt(squared - away * away) + 1, mask.shape[1] - away
         line = np.asarray(ndimage.maximum_filter1d(values, wide, axis=2, mode="constant")) > 0

@@ -6,9 +6,9 @@
 `cryojax-seg annotate` serves the page in a process of its own, and this one asks for slices and
 paints as a page does, so the times contain everything but the browser. It measures:
 
-- the start: from the command to its link, to the first slice, which is one along the rows of the
-  file, to a first picture of each plane, and to the whole slice of each. A slice across the rows of
-  a large file comes in two steps: first a coarse one, which the page says, then the whole;
+- the start: from the command to its link, to the first picture of a plane, to one of each plane,
+  and to the slices themselves; all are asked for at once, as the page does. A slice that takes long
+  to read comes in two steps: first a coarse picture, which the page says, then the slice;
 - scrolling: consecutive slices of each plane, each asked for when the one before is there;
 - learning by the vote and by the last layer of a built-in model: from a stroke on the middle slice
   to the new prediction of this slice. Strokes come one second after the prediction for the one
@@ -26,19 +26,16 @@ voxels; they were just written, so that they lie in the page cache. The tomogram
 floats: a sparse MRC file, which holds nothing but zeros and also needs no disk, and an OME-Zarr
 with noise in the middle quarter of its sections.
 
-Learned: the first slice of 4 GiB is there after
-{tomogram=1024 x 1024 x 1024, mrc: first_slice_seconds} s, a picture of each plane after
-{tomogram=1024 x 1024 x 1024, mrc: coarse_planes_seconds} s, and the sharp slice across the rows,
-for which the system reads all of the file, after
-{tomogram=1024 x 1024 x 1024, mrc: three_planes_seconds} s; its neighbours come with it. Of the
-compressed OME-Zarr, whole chunks are decoded first:
-{tomogram=500 x 1000 x 1000, zarr: first_slice_seconds} s for one slice, and
-{tomogram=500 x 1000 x 1000, zarr: three_planes_seconds} s for one of each plane. Another program
-kept a core busy in parts of the recorded run.
+Learned: a picture of each plane of 4 GiB is there after
+{tomogram=1024 x 1024 x 1024, mrc: three_pictures_seconds} s (MRC) and
+{tomogram=1024 x 1024 x 1024, zarr: three_pictures_seconds} s (OME-Zarr). The slices themselves take
+{tomogram=1024 x 1024 x 1024, mrc: three_slices_seconds} s and
+{tomogram=1024 x 1024 x 1024, zarr: three_slices_seconds} s: the system reads all of an MRC file for
+a slice across its rows, and whole chunks are decoded. Their neighbours come with them, so that
+scrolling is quick.
 
-A sceptic would say that the largest file is sparse and was never read from a disk, which takes
-longer; that slices across its rows arrive quickly on average and yet wait for two seconds where a
-new slab begins; and that a browser takes time to draw them.
+A sceptic would say that the files were never read from a disk, which takes longer; that scrolling
+waits for a second where a new slab begins; and that a browser takes time to draw.
 """
 
 import contextlib

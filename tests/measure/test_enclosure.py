@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from cryojax_seg import measure
+from cryojax_seg.measure import enclosed
 from cryojax_seg.measure.enclosed import bridged_lumen, lumen
 from cryojax_seg.measure.enclosure import Body
 
@@ -104,9 +105,10 @@ def test_what_is_known_of_a_membrane_changes_nothing(opened):
     assert found[14, 14, 14]
 
 
-@pytest.mark.parametrize("gap", [1.0, 4.5, 6.0])
-def test_gaps_are_bridged_as_distances_say(gap):
+@pytest.mark.parametrize(("gap", "large"), [(1.0, 32), (4.5, 32), (6.0, 32), (6.0, 2)])
+def test_gaps_are_bridged_as_distances_say(gap, large, monkeypatch):
     """A ring with random holes encloses what no disc reaches that is as wide as the gap."""
+    monkeypatch.setattr(enclosed, "_LARGE", large)
     y, x = np.indices((40, 44)) - 20.0
     ring = np.tile(abs(np.hypot(y, x) - 12) < 1.2, (6, 1, 1))
     ring[np.random.default_rng(3).random(ring.shape) < 0.4] = False
