@@ -224,7 +224,7 @@ def draw(rows: list[dict], config: Config) -> None:
 def main(config: Config) -> None:
     if config.tiny:
         small = {"tasks": ("vesicles",), "shape": (32, 40, 40), "slices": (1,), "seeds": (0,)}
-        few = {"steps": 2, "ways": ("replay", "fine-tuned", "scratch")}
+        few = {"steps": 2, "ways": ("replay", "scratch")}
         config = dataclasses.replace(config, **small, **few)
     records = Rows("few_slices", dataclasses.asdict(config), config.tiny)
     for seed in config.seeds:

@@ -77,15 +77,17 @@ def heading(column: str) -> str:
 def number(value, between: str = " ") -> str:
     """Format a value for a cell, with three significant digits and grouped thousands.
 
-    >>> number(5949284889.6), number(0.51234), number([0.1, None]), number(True)
-    ('5,950,000,000', '0.512', '0.1 -', 'yes')
+    >>> number(5949284889.6), number(1.33e48), number(0.51234), number([0.1, None])
+    ('5,950,000,000', '1.33e+48', '0.512', '0.1 -')
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{float(f'{value:.3g}'):,.0f}"
+        if abs(value) < 1000 or abs(value) >= 1e12:
+            return f"{value:.3g}"
+        return f"{float(f'{value:.3g}'):,.0f}"
     if isinstance(value, list):
         return between.join(number(v) for v in value)
     return "-" if value is None else str(value)

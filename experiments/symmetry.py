@@ -33,6 +33,7 @@ import itertools
 import pathlib
 import sys
 import time
+from typing import Literal
 
 import matplotlib
 
@@ -52,13 +53,15 @@ from experiments.curves import with_seeds
 from experiments.networks import Design
 from experiments.scoring import CHOSEN, INVENTIONS
 
-AVERAGES = ("none", "symmetrized", "mirrors", "quarter turns", "cube")
+Average = Literal["none", "symmetrized", "mirrors", "quarter turns", "cube"]
+AVERAGES: tuple[Average, ...] = ("none", "symmetrized", "mirrors", "quarter turns", "cube")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Measure the gain and the cost of test-time averaging."""
 
+    averages: tuple[Average, ...] = AVERAGES
     design: Design = dataclasses.field(default_factory=Design)
     """how the networks were trained"""
     test: int = 16
@@ -67,7 +70,7 @@ class Config:
     tiny: bool = False
 
 
-def motions_of(average: str, wedge: core.MissingWedge) -> list[np.ndarray]:
+def motions_of(average: Average, wedge: core.MissingWedge) -> list[np.ndarray]:
     """Return the motions that are averaged over, as signed permutation matrices (zyx)."""
     rotations = list(cube_rotations((8, 8, 8)))
     match average:
@@ -92,7 +95,7 @@ def averaged(segmenter: core.Segmenter, volume: np.ndarray, motions: list[np.nda
     return total / len(motions)
 
 
-def predict(case: Case, network: core.Segmenter, average: str) -> np.ndarray:
+def predict(case: Case, network: core.Segmenter, average: Average) -> np.ndarray:
     """Return the probability of membrane, averaged."""
     motions = motions_of(average, case.conditions.wedge)
     fitted = segmenters.fit_normalization(network, case.volume)
@@ -123,7 +126,7 @@ def draw(path: pathlib.Path, rows: list[dict]) -> None:
 def summary(records: list[dict], truth: scoring.Truth) -> list[dict]:
     """Return a row for each kind of averaging, with its differences to a single pass."""
     rows = []
-    for average in AVERAGES:
+    for average in dict.fromkeys(r["average"] for r in records):
         mine = [r for r in records if r["average"] == average]
         row = {"average": average, "passes": mine[0]["passes"], **scoring.summary(mine, truth)}
         if average != "none":
@@ -135,14 +138,15 @@ def summary(records: list[dict], truth: scoring.Truth) -> list[dict]:
 
 def main(config: Config) -> None:
     if config.tiny:
-        config = dataclasses.replace(config, design=networks.TINY, test=1, seeds=(0,))
+        few = {"averages": ("none", "symmetrized"), "test": 1, "seeds": (0,)}
+        config = dataclasses.replace(config, design=networks.TINY, **few)
     rows = Rows("symmetry", dataclasses.asdict(config), config.tiny)
     design = config.design
     validation, tests = design.judged(), load("test", design.tier, config.test, design.edge)
     truth = scoring.Truth.of(tests)
     for seed in config.seeds:
         network = networks.converged(seed, design).network
-        for average in AVERAGES:
+        for average in config.averages:
             if rows.done(seed=seed, average=average):
                 continue
             start = time.process_time()
@@ -169,6 +173,8 @@ def main(config: Config) -> None:
         ("cube", "symmetrized"),
     ):
         first, second = ([r for r in rows.records if r["average"] == n] for n in (one, other))
+        if not first or not second:
+            continue
         more = scoring.gain(first, second, truth, "average_precision")
         claims.append(scoring.gained(f"average precision, {one} minus {other}", more))
     rows.finish(table, claims)

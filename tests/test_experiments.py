@@ -111,7 +111,7 @@ def benchmark_set(rows, claims):
 
 def few_slices(rows, claims):
     """The model is scored as it is, and each way of learning once."""
-    assert [row["way"] for row in rows] == ["as it is", "replay", "fine-tuned", "scratch"]
+    assert [row["way"] for row in rows] == ["as it is", "replay", "scratch"]
     assert rows[0]["slices"] == 0 and {row["slices"] for row in rows[1:]} == {1}
 
 
@@ -162,10 +162,7 @@ def pretrained(rows, claims):
 
 def symmetry(rows, claims):
     """The scene leans to one side, so half of the mirrors keep its wedge."""
-    passes = {row["average"]: row["passes"] for row in rows}
-    assert passes == {
-        "none": 1, "symmetrized": 4, "mirrors": 8, "quarter turns": 4, "cube": 24
-    }  # fmt: skip
+    assert {row["average"]: row["passes"] for row in rows} == {"none": 1, "symmetrized": 4}
     assert all("average_precision_gain" in row for row in rows if row["average"] != "none")
 
 
