@@ -1,13 +1,14 @@
 """Does it matter which slices of a tomogram are annotated?
 
-    python experiments/active.py           # 25 CPU-minutes; recorded with --seeds 0 1 2
+    python experiments/active.py           # an hour of CPU time; goes on where it stopped
     python experiments/active.py --tiny    # a minute, for the tests
 
-Whole slices of scenes and of the real microtubule of 14 protofilaments (`datasets.py`) are
-annotated, and the linear vote and the last layer of a built-in model label the rest as `annotate`
-does. Slices are those that the page suggests one after the other, drawn at random, or evenly
-spaced. The Dice is that of the whole tomogram, with the annotation where there is some. Intervals
-are over seeds (Student's t) of paired differences; a seed makes another scene, or draws slices.
+Whole slices of the middle of test tilt series of `benchmark_set.py`, and of the real microtubule of
+14 protofilaments (`datasets.py`), are annotated, and the linear vote and the last layer of a
+built-in model label the rest as `annotate` does. Slices are those that the page suggests one after
+the other, drawn at random, or evenly spaced; the first that is suggested is drawn. The Dice is that
+of the whole, with the annotation where there is some. Intervals (Student's t) are of paired
+differences, over scenes, or over seeds that draw other slices of the microtubule.
 
 Learned, of the real microtubule: after four slices the vote has a Dice of
 {data=14pf; learner=vote; slices=4; way=suggested: dice} where they were suggested,
@@ -27,6 +28,7 @@ import dataclasses
 import pathlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import matplotlib
@@ -40,25 +42,30 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg.core.plain import Shape
 from experiments import datasets
-from experiments.annotation_loop import Data, Loop, microtubule, phantom
+from experiments.annotation_loop import LEAST, Data, Loop, excerpt, microtubule
+from experiments.benchmark_set import TIERS, load
 from experiments.common import Rows, interval, of, over_seeds, results_folder
 from experiments.curves import over_slices
 
 Way = Literal["suggested", "random", "evenly spaced"]
 WAYS: tuple[Way, ...] = ("suggested", "random", "evenly spaced")
+TIER = TIERS[0]  # tilt series
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Compare slices to annotate."""
 
-    presets: tuple[str, ...] = ("vesicles", "crowded")
-    real: bool = True
-    shape: Shape = (32, 64, 64)
-    """shape of the scenes, voxels of 10 angstrom"""
-    slices: tuple[int, ...] = (1, 2, 4)
-    """numbers of annotated slices"""
+    test: int = 12
+    """number of test scenes; those with little membrane in the middle are left out"""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """seeds of the slices of the real microtubule"""
+    shape: Shape = (48, 96, 96)
+    """shape of the middle of a scene"""
+    edge: int = 128
+    """edge of the whole scenes"""
+    slices: tuple[int, ...] = (2, 4, 8)
+    """numbers of annotated slices"""
     tiny: bool = False
 
 
@@ -96,10 +103,22 @@ def curve(data: Data, start: str, way: Way, config: Config, seed: int) -> dict[s
     return found
 
 
-def run(config: Config, records: Rows, seed: int, real: Data | None) -> None:
-    """Measure everything with one seed."""
-    scenes = [phantom(preset, config.shape, seed) for preset in config.presets]
-    for data in [*scenes, *([real] if real else [])]:
+def tomograms(config: Config) -> Iterator[tuple[Data, int]]:
+    """Yield what is annotated, and the seed that draws its slices."""
+    for seed, case in enumerate(load("test", TIER, config.test, config.edge)):
+        data = excerpt(case, config.shape)
+        if data.truth.mean() > LEAST:
+            yield data, seed
+    try:
+        for seed in config.seeds:
+            yield microtubule(), seed
+    except datasets.MissingData as error:
+        print(f"the real microtubule is left out: {error}")
+
+
+def run(config: Config, records: Rows) -> None:
+    """Measure all ways of choosing slices."""
+    for data, seed in tomograms(config):
         for learner in ("vote", data.model):
             for way in WAYS:
                 key = {"data": data.name, "learner": learner, "way": way, "seed": seed}
@@ -113,11 +132,11 @@ def run(config: Config, records: Rows, seed: int, real: Data | None) -> None:
 
 
 def table(records: list[dict], config: Config) -> list[dict]:
-    """Return a row for each way and number of slices, with intervals over seeds."""
+    """Return a row for each way and number of slices, with intervals over scenes or seeds."""
     found = []
     for data, learner, way in dict.fromkeys((r["data"], r["learner"], r["way"]) for r in records):
         kept = of(records, data=data, learner=learner, way=way)
-        told = {"data": data, "learner": learner, "way": way, "seeds": len(kept)}
+        told = {"data": data, "learner": learner, "way": way, "count": len(kept)}
         for count in config.slices:
             mean, low, high = interval([r["dice"][str(count)] for r in kept])
             ends = None if low is None else [low, high]
@@ -148,7 +167,7 @@ def draw(rows: list[dict], config: Config) -> None:
     names = list(dict.fromkeys((r["data"], r["learner"]) for r in rows))
     columns = -(-len(names) // 2)
     figure, axes = plt.subplots(
-        2, columns, figsize=(3.5 * columns, 6.4), layout="constrained", squeeze=False
+        2, columns, figsize=(4.2 * columns, 6.4), layout="constrained", squeeze=False
     )
     for axis, (data, learner) in zip(axes.T.ravel(), names, strict=False):
         over_slices(axis, [r for r in rows if (r["data"], r["learner"]) == (data, learner)], WAYS)
@@ -161,15 +180,10 @@ def draw(rows: list[dict], config: Config) -> None:
 
 def main(config: Config) -> None:
     if config.tiny:
-        small: Any = {"presets": ("vesicles",), "real": False, "shape": (32, 40, 40)}
-        config = dataclasses.replace(config, slices=(1, 2), seeds=(0,), **small)
-    records, real = Rows("active", dataclasses.asdict(config), config.tiny), None
-    try:
-        real = microtubule() if config.real else None
-    except datasets.MissingData as error:
-        print(f"the real microtubule is left out: {error}")
-    for seed in config.seeds:
-        run(config, records, seed, real)
+        small: Any = {"test": 1, "seeds": (), "shape": (24, 40, 40), "edge": 48}
+        config = dataclasses.replace(config, slices=(1, 2), **small)
+    records = Rows("active", dataclasses.asdict(config), config.tiny)
+    run(config, records)
     rows = table(records.records, config)
     draw(rows, config)
     records.finish(rows, claims_of(records.records, config))

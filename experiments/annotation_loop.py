@@ -13,6 +13,7 @@ from cryojax_seg.view.painting import Painting
 from cryojax_seg.view.predictions import Predictions
 from cryojax_seg.view.session import Session
 from experiments import pretrained
+from experiments.benchmark_set import Case
 
 LEAST = 0.01  # share of a scene that is membrane
 
@@ -38,6 +39,16 @@ def phantom(preset: str, shape: Shape, seed: int, snr: float = 1.0) -> Data:
         if truth.mean() > LEAST:
             return Data(preset, one.tomogram, truth, one.weights > 0, "membrane-fast", "membrane")
     raise ValueError(f"{preset}: no scene of shape {shape} holds membranes")
+
+
+def excerpt(case: Case, shape: Shape) -> Data:
+    """Return the middle of a fixed scene of membranes."""
+    lower = [(have - want) // 2 for have, want in zip(case.volume.shape, shape, strict=True)]
+    where = tuple(slice(a, a + want) for a, want in zip(lower, shape, strict=True))
+    size = case.conditions.voxel_size
+    tomogram = Tomogram(case.volume[where], (size, size, size), wedge=case.conditions.wedge)
+    known = np.ones(shape, bool)
+    return Data("scenes", tomogram, case.membrane[where], known, "membrane-fast", "membrane")
 
 
 def microtubule() -> Data:
