@@ -37,7 +37,7 @@ class Session:
     A page asks for ``{"type": "hello"}`` and gets ``"state"``: shape, classes, colours, layers.
     For ``{"type": "plane", "layer": ..., "axis": ..., "index": ...}`` it gets the bytes of a slice
     of the ``"image"``, the ``"labels"``, the ``"prediction"`` or the ``"probability:1"``; before a
-    slice that takes seconds to read, it gets one of fewer rows, which is marked as coarse. Labels
+    slice that takes seconds to read, it gets a coarse picture, which is marked as such. Labels
     are changed by ``"stroke"``, ``"line"``, ``"fill"``, ``"complete"``, ``"paste"``, ``"undo"``
     and ``"redo"``; every page is told ``"changed"``, then ``"saved"`` when it is on disk. A message
     that cannot be followed is answered by ``"error"`` with one line of text.
