@@ -161,7 +161,7 @@ def _length(points: Path) -> float:
 
 def _radius(mask: np.ndarray, points: Path, voxel_size: tuple[float, float, float]) -> np.ndarray:
     """Return the radius of the mask around points, about the distance to the nearest outside."""
-    outside = [np.zeros((0, 3))]
+    outside: list[np.ndarray] = [np.zeros((0, 3))]
     for z in slabs(len(mask), _SECTIONS):
         low, high = max(z.start - 1, 0), min(z.stop + 1, len(mask))
         near = np.asarray(mask[low:high])

@@ -78,7 +78,8 @@ class Components:
             parts.append((own.start + first, own.stop + first, slab.table[own.piece]))
             shape = (slab.z.stop, *own.shape[1:])
         if not parts:
-            return Runs(*np.zeros((3, 0), np.int64), 0, shape)
+            none = np.zeros(0, np.int64)
+            return Runs(none, none, none, 0, shape)
         start, stop, piece = (np.concatenate(values) for values in zip(*parts, strict=True))
         return Runs(start, stop, piece, self.count, shape)
 
