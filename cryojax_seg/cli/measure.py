@@ -93,7 +93,7 @@ class Measure:
     their surfaces."""
     memory: float = 2.0
     """Maximum memory in GiB, whatever the size of the volume. It is exceeded by objects whose box
-    takes more, and by filaments of very many voxels, each of which takes some 100 bytes."""
+    takes more, and by filaments of very many voxels, which take some 100 bytes each."""
     ignore: int = 255
     """Label of voxels that nobody annotated. They count as background."""
     voxel_size: VoxelSize = None
@@ -154,7 +154,7 @@ def _run(options: Measure, alone: bool) -> str:
     inputs += options.probabilities
     from cryojax_seg import io, report, runtime
 
-    runtime.keep_memory(2**28)  # what --memory leaves for it
+    runtime.keep_memory(2**28)  # more would exceed --memory
     io.check_places([options.output], inputs)
     if "imod" in options.scene:
         io.check_imod(options.output / "scene.mod")

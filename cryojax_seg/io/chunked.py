@@ -32,7 +32,7 @@ class Chunked:
     Args:
         store: a TensorStore of three axes.
         name: where it came from, for messages.
-        coarser: function that opens the next coarser level, if there is one.
+        coarser: opens the next coarser level; None if there is none.
 
     >>> import tempfile
     >>> from cryojax_seg.io import read_zarr, write_zarr
@@ -116,13 +116,10 @@ def open_volume(described: Multiscale, level: Level) -> tuple[Chunked, list[str]
         )
     check_memory(folder, math.prod(_chunk(store)) * dtype.itemsize, "write it with smaller chunks")
     notes = _missing(store, level)
-    following = described.levels[described.levels.index(level) + 1 :][:1]
-    coarser = functools.partial(_first, described, *following) if following else None
+    place, coarser = described.levels.index(level) + 1, None
+    if place < len(described.levels):
+        coarser = functools.cache(lambda: open_volume(described, described.levels[place])[0])
     return Chunked(store[(0,) * extra] if extra else store, str(folder), coarser), notes
-
-
-def _first(described: Multiscale, level: Level) -> Chunked:
-    return open_volume(described, level)[0]
 
 
 def _missing(store: ts.TensorStore, level: Level) -> list[str]:

@@ -11,7 +11,7 @@ from cryojax_seg.measure.runs import FACES, lines_at_faces, runs_of
 from cryojax_seg.measure.thickness import MaskArray
 from cryojax_seg.measure.windows import extent
 
-_LARGE = 32  # voxels of radius
+_LARGE = 16  # voxels; discs of a larger radius take longer than distance transforms
 
 
 class Lumen(NamedTuple):

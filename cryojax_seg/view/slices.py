@@ -4,15 +4,12 @@ import collections
 import dataclasses
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cryojax_seg.core.blocks import EDGE, Readable, prefetch, random_starts, release
 from cryojax_seg.view.planes import as_plane, check_plane
-
-if TYPE_CHECKING:  # which costs time where no chunks are read
-    from cryojax_seg.io.chunked import Chunked
 
 Convert = Callable[[np.ndarray], np.ndarray]  # values of any type to uint8
 
@@ -144,7 +141,6 @@ class Slices:
         self._slabs: list[collections.OrderedDict[int, np.ndarray]] = [
             collections.OrderedDict() for _ in range(3)
         ]
-        self._coarser: list[Chunked | None] = []  # once it is opened
 
     def plane(self, axis: int, index: int) -> np.ndarray:
         """Return one slice as uint8 of rows and columns, see `planes`.
@@ -174,9 +170,9 @@ class Slices:
     def preview(self, axis: int, index: int) -> np.ndarray | None:
         """Return a coarse slice, where the whole one takes seconds to read.
 
-        Of a large memory map that is one across the rows, whose voxels lie all over the file, and
-        some of its rows are read. Of chunks it is one whose chunks hold very many voxels, and the
-        next coarser level is read.
+        In a large memory map those are the slices across the rows, whose voxels lie all over the
+        file; some of their rows are read. In chunks on disk those are the slices whose chunks hold
+        very many voxels; the next coarser level is read.
 
         Returns:
             as `plane`; None where that is quick, or there is no coarser level.
@@ -187,7 +183,7 @@ class Slices:
         check_plane(self.shape, axis, index)
         if index // self._width(axis) in self._slabs[axis]:
             return None
-        if hasattr(self.volume, "coarser"):
+        if hasattr(self.volume, "coarser"):  # `io.chunked.Chunked`
             found = self._of_coarser_level(self.volume, axis, index)
         else:
             found = self._of_some_rows(axis, index)
@@ -198,10 +194,7 @@ class Slices:
         sizes[axis] = min(volume.chunks[axis], sizes[axis])
         if int(np.prod(sizes)) * volume.dtype.itemsize <= _QUICK // 4:  # is decoded more slowly
             return None
-        with self._locks[axis]:
-            if not self._coarser:
-                self._coarser.append(volume.coarser())
-        coarse = self._coarser[0]
+        coarse = volume.coarser()
         if coarse is None:
             return None
         where, places = [slice(None)] * 3, []

@@ -105,7 +105,7 @@ def test_what_is_known_of_a_membrane_changes_nothing(opened):
     assert found[14, 14, 14]
 
 
-@pytest.mark.parametrize(("gap", "large"), [(1.0, 32), (4.5, 32), (6.0, 32), (6.0, 2)])
+@pytest.mark.parametrize(("gap", "large"), [(1.0, 16), (4.5, 16), (6.0, 16), (6.0, 2)])
 def test_gaps_are_bridged_as_distances_say(gap, large, monkeypatch):
     """A ring with random holes encloses what no disc reaches that is as wide as the gap."""
     monkeypatch.setattr(enclosed, "_LARGE", large)

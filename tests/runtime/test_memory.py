@@ -18,6 +18,14 @@ for _ in range(4):
 print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+GIVEN_BACK = """
+import numpy as np
+from cryojax_seg.runtime import keep_memory
+assert keep_memory(2**20)
+np.ones(2**24)
+print(int(open("/proc/self/statm").read().split()[1]) * 4096)
+"""
+
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_arrays_reuse_the_memory_of_those_before():
@@ -28,3 +36,10 @@ def test_arrays_reuse_the_memory_of_those_before():
         assert kept == "True"
         faults[keep] = int(count)
     assert 10 * faults[True] < faults[False]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_more_than_the_limit_is_given_back():
+    run = [sys.executable, "-c", GIVEN_BACK]
+    held = int(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+    assert held < 2**27  # the bytes of the array that was freed
