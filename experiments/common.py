@@ -151,15 +151,17 @@ def write_results(
     claims: Sequence[Mapping[str, Any]],
     *,
     tiny: bool = False,
+    earlier: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write ``NAME.json`` with config, environment, rows and claims, and print the claims.
 
+    The environments of earlier sittings, in which a part of the rows was made, are kept too.
     A tiny run never overwrites the results of a full one: it writes to the temporary folder.
     """
     path = results_folder(tiny) / f"{name}.json"
     content = {
         "config": dict(config),
-        "environment": environment(),
+        "environment": environment() | ({"earlier": [*earlier]} if earlier else {}),
         "rows": [dict(row) for row in rows],
         "claims": [dict(c) for c in claims],
     }
@@ -176,6 +178,9 @@ def write_results(
     return path
 
 
+_SITTING = "environment of this sitting"
+
+
 def _parsed(line: str) -> dict[str, Any] | None:
     """Return the record on a line, or None for a line that was cut off when the run was killed."""
     try:
@@ -188,7 +193,9 @@ class Rows:
     """Keeps the records of an experiment on disk, so that an interrupted run continues.
 
     They are kept beside the result, in ``NAME.partial.jsonl``, until `finish` writes the result.
-    Records made with another config are discarded. Compiled programs and memory are kept too.
+    A commit of that file lets another machine go on. Its first line is the config, and the
+    environment of each sitting comes before the records that were made in it. Records made with
+    another config are discarded. Compiled programs and memory are kept too.
 
     Args:
         name: name of the experiment.
@@ -204,14 +211,18 @@ class Rows:
         self.name, self.config, self.tiny = name, json.loads(json.dumps(dict(config))), tiny
         self.path = results_folder(tiny) / f"{name}.partial.jsonl"
         self.records: list[dict[str, Any]] = []
+        self.earlier: list[dict[str, Any]] = []
+        lines: list[dict[str, Any]] = [self.config]
         if self.path.exists():
             kept = [_parsed(line) for line in self.path.read_text().splitlines()]
             if kept and kept[0] == self.config:
-                self.records = [record for record in kept[1:] if record is not None]
+                lines = [line for line in kept if line is not None]
+                self.records = [line for line in lines[1:] if _SITTING not in line]
+                self.earlier = [line[_SITTING] for line in lines if _SITTING in line]
                 print(f"going on: {len(self.records)} records in {self.path}", flush=True)
-        lines = [json.dumps(line) for line in (self.config, *self.records)]
+        lines.append({_SITTING: environment()})
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
         os.replace(temporary, self.path)
 
     def done(self, **key: Any) -> dict[str, Any] | None:
@@ -231,7 +242,9 @@ class Rows:
         self, rows: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]]
     ) -> Path:
         """Write the result and remove the partial records."""
-        path = write_results(self.name, self.config, rows, claims, tiny=self.tiny)
+        path = write_results(
+            self.name, self.config, rows, claims, tiny=self.tiny, earlier=self.earlier
+        )
         self.path.unlink(missing_ok=True)
         return path
 

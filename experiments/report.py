@@ -215,6 +215,9 @@ def page(name: str, result: dict) -> str:
         f"JAX {environment['jax']}, {environment['cores']} cores, {environment['device']}, "
         f"commit {environment['commit']}, {environment['date']}."
     )
+    if sittings := environment.get("earlier"):
+        told_of = dict.fromkeys(f"{one['commit']}, {one['date']}" for one in sittings)
+        run += f" Begun at commit {'; '.join(told_of)}."
     parts = [f"# {said.question}", run, said.design, "## Result"]
     if (FOLDER / "results" / f"{name}.png").exists():
         parts += [f"![{name}]({name}.png)"]

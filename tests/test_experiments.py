@@ -410,6 +410,8 @@ def test_an_interrupted_experiment_keeps_what_is_done(tmp_path, monkeypatch):
     assert again.done(seed=1) is None
     again.finish([{"dice": 0.5}], [common.claim("dice", 0.5, at_least=0.4)])
     assert not again.path.exists()
-    assert json.loads((tmp_path / "question.json").read_text())["claims"][0]["met"]
+    result = json.loads((tmp_path / "question.json").read_text())
+    assert result["claims"][0]["met"]
+    assert [one["commit"] for one in result["environment"]["earlier"]] == [common._commit()]
     rows.path.write_text(json.dumps({"steps": 4}) + "\n" + json.dumps({"seed": 0}) + "\n")
     assert common.Rows("question", {"steps": 3}, tiny=True).records == []

@@ -9,6 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
 
+import platformdirs
+
 from cryojax_seg.core import Chain, LocalOperator, Segmenter
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.losses import Objective
@@ -205,10 +207,11 @@ def _described(examples: Sequence[Example], others: Sequence[Example], config: T
 
 
 def _stream(data: Examples, config: TrainConfig) -> Stream:
-    """Return scenes of phantoms that resemble the tomograms."""
+    """Return scenes of phantoms that resemble the tomograms, kept for the next training."""
     assert data.voxel_size is not None  # `starting.replayed_share` found one
-    size = sum(data.voxel_size) / 3
-    return resembling(data.classes, data.examples[0].wedge, size, config.patch_shape, config.seed)
+    wedge, size = data.examples[0].wedge, sum(data.voxel_size) / 3
+    cache = platformdirs.user_cache_path("cryojax-seg") / "scenes"
+    return resembling(data.classes, wedge, size, config.patch_shape, config.seed, cache=cache)
 
 
 def _whole(stream: Stream) -> list[Example]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -124,6 +125,8 @@ def resembling(
     voxel_size: float,
     patch: tuple[int, int, int],
     seed: int = 0,
+    *,
+    cache: Path | None = None,
 ) -> Stream:
     """Return scenes for phantoms with the classes, voxel size and wedge of the user's tomograms.
 
@@ -133,13 +136,14 @@ def resembling(
         voxel_size: angstrom; the scenes vary by 10 %.
         patch: edges of the patches, voxels.
         seed: seed of the scenes.
+        cache: folder in which the scenes are kept for the next training; None keeps none.
 
     >>> resembling(("membrane",), None, 10.0, (32, 32, 32)).scenes.shape
     (48, 48, 48)
     """
     edge = max(math.ceil(_SCENE / voxel_size), max(patch) + 2 * CONTEXT)
     sizes = (voxel_size, 0.9 * voxel_size, 1.1 * voxel_size)
-    scenes = Scenes((-(-edge // 8) * 8,) * 3, sizes, seed=seed)
+    scenes = Scenes((-(-edge // 8) * 8,) * 3, sizes, seed=seed, cache=cache)
     ranges = Randomisation().like(wedge)
     return Stream(classes, scenes, size=24, every=50, first=8, ranges=ranges)
 

@@ -1,5 +1,6 @@
 """Renders a stream of scenes while training goes on, the same in every run of the same seed."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -17,7 +18,7 @@ from cryojax_seg.core import normalize
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.core.types import Key
 from cryojax_seg.core.wedge import MissingWedge
-from cryojax_seg.io.files import atomic_write
+from cryojax_seg.io.files import FileError, atomic_write
 from cryojax_seg.runtime import devices, processes
 from cryojax_seg.simulate import Scene, presets, render
 from cryojax_seg.simulate.varied_series import varied_series
@@ -72,12 +73,16 @@ class Scenes:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, EOFError):  # damaged: it is rendered again
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
         scene = self._render(number)
-        self.cache.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **scene._asdict())
-        _shrink(self.cache, self.most)
+        with contextlib.suppress(
+            OSError, FileError
+        ):  # a full or read-only disk: then it is only slower
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as temporary, open(temporary, "wb") as file:
+                np.savez_compressed(file, **scene._asdict())
+            _shrink(self.cache, self.most)
         return scene
 
     def _render(self, number: int) -> Rendered:

@@ -72,6 +72,8 @@ def test_the_cache_gives_what_was_rendered_and_is_bounded(tmp_path):
         small(number)
     names = sorted(path.name.rpartition("-")[2] for path in tmp_path.iterdir())
     assert names == ["3.npz", "4.npz"]
+    (blocked := tmp_path / "file").write_text("no folder")
+    np.testing.assert_array_equal(scenes(cache=blocked)(0).density, first.density)
 
 
 def sized(key, shape, voxel_size, radii):
