@@ -15,9 +15,9 @@ import numpy as np
 from cryojax_seg.core.blocks import Readable
 from cryojax_seg.core.types import Array
 from cryojax_seg.errors import ParameterError
-from cryojax_seg.measure.apposition import apposition
 from cryojax_seg.measure.boxes import ObjectBoxes
 from cryojax_seg.measure.complexes import measure_complexes
+from cryojax_seg.measure.contacts import apposition
 from cryojax_seg.measure.errors import SizeErrors
 from cryojax_seg.measure.filaments import measure_filaments
 from cryojax_seg.measure.known_errors import (

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from cryojax_seg.measure.apposition import Apposition
 from cryojax_seg.measure.boxes import Nanometres, ObjectBoxes
 from cryojax_seg.measure.centreline import Filament
+from cryojax_seg.measure.contacts import Apposition
 from cryojax_seg.measure.kinds import Kind
 from cryojax_seg.measure.membranes import Rim
 from cryojax_seg.measure.mesh import Mesh, boundary_mesh

@@ -10,6 +10,7 @@ model fails where radii of curvature are less than four thicknesses, or where an
 mask is nearer than that.
 """
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -33,8 +34,6 @@ _NOISE = 0.1  # of the slope of a digital sheet
 _SAME = 1.04  # by which the typical thickness differs between windows at most
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 _TRUST = 12  # power of Phi by which voxels near an edge count less in that average
-_X = np.linspace(5.0, -3.0, 4001)
-_MILLS = np.exp(-_X * _X / 2) / math.sqrt(2 * math.pi) / special.ndtr(_X)
 
 
 def _slab_share(thickness: np.ndarray) -> np.ndarray:
@@ -46,8 +45,19 @@ def _slab_share(thickness: np.ndarray) -> np.ndarray:
     return ((weight * share[:, None]).sum(-1) / weight.sum(-1)).mean(1)
 
 
-_T = np.linspace(1e-3, 12.0, 400)
-_Q = _slab_share(_T)
+@functools.cache
+def _shares() -> tuple[np.ndarray, np.ndarray]:
+    """Return thicknesses in windows, and the averaged shares of their slabs."""
+    thickness = np.linspace(1e-3, 12.0, 400)
+    return thickness, _slab_share(thickness)
+
+
+@functools.cache
+def _slopes() -> tuple[np.ndarray, np.ndarray]:
+    """Return distances within an edge in windows, and the slopes of the logarithm of the share."""
+    inside = np.linspace(5.0, -3.0, 4001)
+    slope = np.exp(-inside * inside / 2) / math.sqrt(2 * math.pi) / special.ndtr(inside)
+    return inside, slope
 
 
 class Sheet(NamedTuple):
@@ -182,7 +192,8 @@ def _measure(mask: np.ndarray, size: np.ndarray, window: float) -> _Voxels:
         for field in (trust * slab.share / cover, trust)
     ]
     q = means[0] / np.maximum(means[1], 1e-30)
-    thickness = (window * np.interp(q, _Q, _T)).astype(np.float32)
+    thicknesses, shares = _shares()
+    thickness = (window * np.interp(q, shares, thicknesses)).astype(np.float32)
     # Across a slab f is nearly a Gaussian of this variance, so the slope of log f tells the place.
     variance = window**2 + thickness**2 / 12
     step = np.clip(variance * (slab.across / slab.share), -thickness, thickness)
@@ -200,7 +211,8 @@ def _slabs(mask: np.ndarray, size: np.ndarray, window: float, edge: int) -> Iter
         normal, along, across = _normals(share, slopes, size)
         slope = along * window / share  # always positive: what is noise must not look like an edge
         slope = np.sqrt(np.maximum(slope * slope - _NOISE * _NOISE, 0))
-        inside = np.interp(slope, _MILLS, _X).astype(np.float32)
+        distances, known = _slopes()
+        inside = np.interp(slope, known, distances).astype(np.float32)
         index = (np.argwhere(near) + block.start).astype(np.int32)
         yield _Slab(index, normal, share, inside, across)
 

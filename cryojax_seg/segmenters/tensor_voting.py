@@ -10,6 +10,7 @@ from 6 to 6 channels. With distances weighed by ``l^4 exp(-l^2 / 2 s^2)`` its ke
 times a Gaussian, hence separable, and exactly local.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -37,6 +38,7 @@ _PAIRS = ((0, 0), (1, 1), (2, 2), (1, 0), (2, 0), (2, 1))
 _TINY = 1e-6
 
 
+@functools.cache
 def _polynomials() -> tuple[np.ndarray, np.ndarray]:
     """``l^4`` times the vote at b = 0, and its slope in b: ``[powers of z, y, x, in, out]``.
 
@@ -67,9 +69,6 @@ def _polynomials() -> tuple[np.ndarray, np.ndarray]:
     return flat, slope
 
 
-_FLAT, _SLOPE = _polynomials()
-
-
 def vote(tensors: Tensors, scale: float | Scalar, bend: float | Scalar, radius: int) -> Tensors:
     """Return the sum of the votes that each voxel receives.
 
@@ -88,7 +87,7 @@ def vote(tensors: Tensors, scale: float | Scalar, bend: float | Scalar, radius: 
     # An integral of 1 over the plane (not the volume): two thirds of the normalization in 3D.
     weight = weight / weight.sum() ** (2 / 3)
     taps = jnp.stack([weight * offset**k for k in range(5)])
-    flat, slope = (jnp.asarray(table / 8, dtype) for table in (_FLAT, _SLOPE))
+    flat, slope = (jnp.asarray(table / 8, dtype) for table in _polynomials())
     # Along z the 6 components become their 5 moments; along y moments meet, so that what is left
     # to do along x are again 5 moments of 6 components.
     one = jnp.eye(6, dtype=dtype)
