@@ -57,10 +57,6 @@ from .objects import Instance as Instance
 from .objects import components as components
 from .objects import instances as instances
 from .objects import renumber as renumber
-from .objects import split_at_necks as split_at_necks
-from .objects import split_at_valleys as split_at_valleys
-from .objects import split_membranes as split_membranes
-from .objects import split_touching as split_touching
 from .objects import whole_numbers as whole_numbers
 from .organelles import ObjectShape as ObjectShape
 from .organelles import OrganelleRow as OrganelleRow
@@ -82,11 +78,15 @@ from .sections import soft_length as soft_length
 from .separation import lumens as lumens
 from .separation import number_membranes as number_membranes
 from .separation import separate_membranes as separate_membranes
+from .splitting import split_at_necks as split_at_necks
+from .splitting import split_at_valleys as split_at_valleys
+from .splitting import split_membranes as split_membranes
+from .splitting import split_touching as split_touching
 from .thickness import Sheet as Sheet
 from .thickness import membrane_sheet as membrane_sheet
-from .tracing import TracingLimits as TracingLimits
 from .tracing import refit as refit
 from .tracing import trace_filaments as trace_filaments
+from .tracing_limits import TracingLimits as TracingLimits
 from .uncertainty import interval as interval
 from .uncertainty import interval_if_present as interval_if_present
 from .uncertainty import sample_masks as sample_masks

@@ -41,7 +41,7 @@ from cryojax_seg.measure.results import MeasuredClass, Measurements
 from cryojax_seg.measure.scene import Floats, ObjectClass, Scene
 from cryojax_seg.measure.thickness import NO_SHEET, Sheet
 from cryojax_seg.measure.tiled import sections
-from cryojax_seg.measure.tracing import TracingLimits
+from cryojax_seg.measure.tracing_limits import TracingLimits
 
 _LEAST_GIB = 1.0
 _OTHERS_GIB = 0.4  # of the program and its libraries

@@ -15,7 +15,8 @@ from cryojax_seg.measure.complexes import is_background
 from cryojax_seg.measure.errors import SizeErrors, filament_doubt
 from cryojax_seg.measure.measured import Measured
 from cryojax_seg.measure.objects import places
-from cryojax_seg.measure.tracing import TracingLimits, refit, trace_filaments
+from cryojax_seg.measure.tracing import refit, trace_filaments
+from cryojax_seg.measure.tracing_limits import TracingLimits
 from cryojax_seg.measure.uncertainty import interval, sample_masks
 
 _MARGIN = 12  # voxels around an object, so that only faces of the volume cut it

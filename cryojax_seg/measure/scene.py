@@ -10,14 +10,10 @@ from jaxtyping import Int
 from cryojax_seg.core.blocks import release
 from cryojax_seg.measure.boxes import MARGIN, Nanometres
 from cryojax_seg.measure.kinds import Kind
-from cryojax_seg.measure.objects import (
-    InstanceArray,
-    components,
-    split_at_necks,
-    split_at_valleys,
-)
+from cryojax_seg.measure.objects import InstanceArray, components
 from cryojax_seg.measure.region import Region
 from cryojax_seg.measure.separation import number_membranes
+from cryojax_seg.measure.splitting import split_at_necks, split_at_valleys
 from cryojax_seg.measure.tiled import MOST, Box, numbered, on_disk, sections
 
 SMALLEST = 50  # voxels of an object that is no membrane

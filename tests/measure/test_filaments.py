@@ -9,7 +9,7 @@ from scipy.special import expit
 from cryojax_seg.measure import filaments
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.filaments import measure_filaments
-from cryojax_seg.measure.tracing import TracingLimits
+from cryojax_seg.measure.tracing_limits import TracingLimits
 from cryojax_seg.simulate import ActinBundle, Microtubule, Placed
 from cryojax_seg.simulate.arcs import hexagonal
 

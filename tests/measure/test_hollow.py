@@ -7,7 +7,8 @@ from scipy import ndimage
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.hollow import fit_tubes, stiff_parts
 from cryojax_seg.measure.pieces import grown
-from cryojax_seg.measure.tracing import TracingLimits, refit, trace_filaments
+from cryojax_seg.measure.tracing import refit, trace_filaments
+from cryojax_seg.measure.tracing_limits import TracingLimits
 from cryojax_seg.measure.tube_axes import tube_axes
 
 VOXEL = (10.0, 10.0, 10.0)

@@ -10,7 +10,8 @@ from skimage.morphology import skeletonize
 
 from cryojax_seg.measure.centreline import Filament
 from cryojax_seg.measure.skeleton import closed
-from cryojax_seg.measure.tracing import TracingLimits, trace_filaments
+from cryojax_seg.measure.tracing import trace_filaments
+from cryojax_seg.measure.tracing_limits import TracingLimits
 
 VOXEL = (10.0, 10.0, 10.0)
 T = np.linspace(0, 1, 3000)[:, None]
