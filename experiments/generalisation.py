@@ -4,10 +4,11 @@
     python experiments/generalisation.py --tiny     # a minute, for the tests
 
 The training scenes of `benchmark_set.py` are divided in two halves by voxel size, contrast, tilt
-range or tier (a tilt series, or a missing wedge and noise alone). A network learns from each half,
-in equally many steps, and segments the test scenes of both sides of the same limit. What counts is
-the average precision on one side of the network that learned from the other, minus that of the
-network that learned from the same side. Intervals resample seeds and scenes.
+range or tier (a tilt series, or a missing wedge and noise alone). A network learns from each half
+in equally many steps, is calibrated on validation scenes of its side, and segments test scenes of
+both sides. What counts is the average precision on one side of the network that learned from the
+other, minus that of the network that learned from the same side, and the same of the calibration
+error within 3 voxels of membranes. Intervals resample seeds and scenes.
 """
 
 import dataclasses
@@ -25,15 +26,18 @@ import tyro
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import evaluate
+from cryojax_seg import core, evaluate, segmenters
 from experiments import networks, scoring
 from experiments.benchmark_set import TIERS, Case, Conditions, load
-from experiments.common import Rows, results_folder
+from experiments.common import Rows, resolved, results_folder
+from experiments.curves import COLOURS
 from experiments.networks import Design, Trained
 
 FACTORS = ("voxel size", "contrast", "tilt range", "tier")
 SIDES = ("low", "high")
 TOLERATED = -0.03  # change of average precision
+UNCALIBRATED = 0.02  # growth of the expected calibration error
+SCORES = ("average_precision", "calibration_error")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,60 +87,101 @@ def limit_of(factor: str, cases: dict[str, list[Case]]) -> float:
     return float(np.median([value_of(factor, case.conditions) for case in cases[TIERS[0]]]))
 
 
-def precisions(found: Trained, cases: list[Case]) -> list[float]:
-    ranked = [evaluate.rank(found.predict(case), case.membrane) for case in cases]
-    return [one.average_precision or 0.0 for one in ranked]
+def calibration(found: Trained, cases: list[Case]) -> segmenters.Recalibration:
+    """Return what makes the probabilities in some scenes agree with frequencies."""
+    logits = np.concatenate([found.logits(case).reshape(-1, 1) for case in cases])
+    labels = np.concatenate([case.membrane.ravel().astype(int) for case in cases])
+    return segmenters.fit_recalibration(logits, labels)
 
 
-def matrix_of(records: list[dict], factor: str) -> dict[tuple[str, str], np.ndarray]:
-    """Return the precisions ``(seed, scene)`` by the side of the training and that of the test."""
+def score(found: Trained, to_frequencies: Any, cases: list[Case]) -> dict[str, list[float]]:
+    """Return average precision and calibration error of each scene."""
+    scores: dict[str, list[float]] = {name: [] for name in SCORES}
+    for case in cases:
+        p = np.asarray(core.probabilities(to_frequencies(found.logits(case))))
+        ranked = evaluate.rank(p[..., 0], case.membrane)
+        scores["average_precision"].append(ranked.average_precision or 0.0)
+        truth = case.membrane.astype(np.int32)
+        near = evaluate.foreground_band(truth).astype(np.float32)
+        error = evaluate.expected_calibration_error(p, truth, near)
+        scores["calibration_error"].append(error or 0.0)
+    return scores
+
+
+def matrix_of(records: list[dict], factor: str, name: str) -> dict[tuple[str, str], np.ndarray]:
+    """Return a score ``(seed, scene)`` by the side of the training and that of the test."""
     found = {}
     for learned in SIDES:
         mine = [r for r in records if (r["factor"], r["learned"]) == (factor, learned)]
         for tested in SIDES:
-            found[learned, tested] = np.array([r["precision"][tested] for r in mine])
+            found[learned, tested] = np.array([r[tested][name] for r in mine])
     return found
 
 
 def summary(records: list[dict], limits: dict[str, float]) -> list[dict]:
-    """Return a row for each factor and side of the test, with the change by the other training."""
+    """Return a row for each factor and side of the test, with the changes by the other training."""
     rows = []
     for factor in FACTORS:
-        matrix = matrix_of(records, factor)
         for tested in SIDES:
-            other = SIDES[1 - SIDES.index(tested)]
-            own, foreign = matrix[tested, tested], matrix[other, tested]
-            if not own.size:
-                continue
-            more = evaluate.paired_difference(foreign, own)
             row: dict[str, Any] = {
                 "factor": factor,
                 "limit": None if factor == "tier" else limits[factor],
                 "tested": tested if factor != "tier" else TIERS[1 - SIDES.index(tested)],
-                "scenes": own.shape[1],
-                "learned_from_the_same": float(own.mean()),
-                "learned_from_the_other": float(foreign.mean()),
-                "average_precision_gain": more.mean,
-                "average_precision_gain_interval": more.interval and list(more.interval),
-                "seeds": len(own),
             }
-            rows.append(row)
+            for name in SCORES:
+                matrix = matrix_of(records, factor, name)
+                other = SIDES[1 - SIDES.index(tested)]
+                own, foreign = matrix[tested, tested], matrix[other, tested]
+                if own.size:
+                    more = evaluate.paired_difference(foreign, own)
+                    row |= {
+                        "seeds": len(own),
+                        "scenes": own.shape[1],
+                        f"{name}_learned_from_the_same": float(own.mean()),
+                        f"{name}_learned_from_the_other": float(foreign.mean()),
+                        f"{name}_gain": more.mean,
+                        f"{name}_gain_interval": more.interval and list(more.interval),
+                    }
+            if "seeds" in row:
+                rows.append(row)
     return rows
 
 
+def claims_of(rows: list[dict]) -> list[dict]:
+    """Return the claims that neither average precision nor calibration suffers."""
+    found = []
+    for row in rows:
+        where = f"by learning from the other side, {row['factor']}, tested on {row['tested']}"
+        more = {}
+        for name in SCORES:
+            ends = row[f"{name}_gain_interval"]
+            more[name] = evaluate.Difference(row[f"{name}_gain"], ends and tuple(ends))
+        said = f"change of average precision {where}"
+        found.append(scoring.gained(said, more["average_precision"], TOLERATED))
+        worse = more["calibration_error"]
+        said = f"growth of the calibration error {where}"
+        goal = evaluate.Claim(said, worse.mean, worse.interval, UNCALIBRATED, at_most=True)
+        found.append(resolved(goal))
+    return found
+
+
 def draw(path: pathlib.Path, rows: list[dict]) -> None:
-    """Draw the precision of both networks on the test scenes of each side."""
-    figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
-    for number, row in enumerate(rows):
-        axis.plot([number] * 2, [row["learned_from_the_same"], row["learned_from_the_other"]],
-                  color="0.7", zorder=0)  # fmt: skip
-        for key, colour in (("same", "#2a78d6"), ("other", "#eda100")):
-            label = f"learned from the {key} side" if number == 0 else None
-            axis.plot(number, row[f"learned_from_the_{key}"], "o", color=colour, label=label)
+    """Draw both scores of both networks on the test scenes of each side."""
+    figure, axes = plt.subplots(2, 1, figsize=(9, 6.5), layout="constrained", sharex=True)
+    for name, axis in zip(SCORES, axes, strict=True):
+        for number, row in enumerate(rows):
+            ends = [row[f"{name}_learned_from_the_{key}"] for key in ("same", "other")]
+            axis.plot([number] * 2, ends, color="0.7", zorder=0)
+            for end, key, colour in zip(ends, ("same", "other"), COLOURS[:2], strict=True):
+                label = f"learned from the {key} side" if number == 0 else None
+                axis.plot(number, end, "o", color=colour, label=label)
+        axis.set_ylabel(name.replace("_", " "))
+        axis.set_ylim(bottom=0)
+        axis.grid(axis="y", alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
     names = [f"{row['factor']}\n{row['tested']}" for row in rows]
-    axis.set_xticks(range(len(rows)), names, fontsize=8)
-    axis.set(ylabel="average precision", ylim=(0, 1))
-    axis.legend()
+    axes[1].set_xticks(range(len(rows)), names, fontsize=8)
+    axes[0].legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -148,6 +193,9 @@ def main(config: Config) -> None:
     rows = Rows("generalisation", dataclasses.asdict(config), config.tiny)
     design = config.design
     learned = {tier: load("train", tier, design.scenes, design.edge) for tier in TIERS}
+    judged = learned  # by a tiny run, whose few validation scenes may lie on one side
+    if not config.tiny:
+        judged = {tier: load("validation", tier, design.validation, design.edge) for tier in TIERS}
     tests = {tier: load("test", tier, config.test, design.edge) for tier in TIERS}
     limits = {factor: limit_of(factor, learned) for factor in FACTORS}
     for seed in config.seeds:
@@ -156,15 +204,22 @@ def main(config: Config) -> None:
                 if rows.done(seed=seed, factor=factor, learned=side):
                     continue
                 found = learned_from(factor, side, learned, config, seed)
+                limit = limits[factor]
+                to_frequencies = calibration(found, side_of(factor, side, judged, limit))
                 values = {
-                    tested: precisions(found, side_of(factor, tested, tests, limits[factor]))
+                    tested: score(found, to_frequencies, side_of(factor, tested, tests, limit))
                     for tested in SIDES
                 }
                 rows.add(
                     {"seed": seed, "factor": factor, "learned": side},
-                    {"precision": values, "cpu_seconds": found.cpu_seconds},
+                    {**values, "cpu_seconds": found.cpu_seconds},
                 )
-                means = "  ".join(f"{k}: {np.mean(v):.3f}" for k, v in values.items() if v)
+                means = "  ".join(
+                    f"{k}: {np.mean(v['average_precision']):.3f} "
+                    f"(calibration error {np.mean(v['calibration_error']):.4f})"
+                    for k, v in values.items()
+                    if v["average_precision"]
+                )
                 print(
                     f"seed {seed} {factor}, learned from {side}: average precision {means}  "
                     f"{found.cpu_seconds:.0f} CPU-s",
@@ -173,13 +228,7 @@ def main(config: Config) -> None:
                 jax.clear_caches()
     table = summary(rows.records, limits)
     draw(results_folder(config.tiny) / "generalisation.png", table)
-    claims = []
-    for row in table:
-        ends = row["average_precision_gain_interval"]
-        more = evaluate.Difference(row["average_precision_gain"], ends and tuple(ends))
-        name = f"change of average precision by learning from the other side, {row['factor']}"
-        claims.append(scoring.gained(f"{name}, tested on {row['tested']}", more, TOLERATED))
-    rows.finish(table, claims)
+    rows.finish(table, claims_of(table))
 
 
 if __name__ == "__main__":

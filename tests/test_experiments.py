@@ -177,8 +177,9 @@ def generalisation(rows, claims):
     """Each side of a factor is tested by the networks of both sides."""
     assert {row["factor"] for row in rows} >= {"contrast", "tier"}
     for row in rows:
-        gain = row["learned_from_the_other"] - row["learned_from_the_same"]
-        assert row["average_precision_gain"] == pytest.approx(gain, abs=1e-9)
+        for name in ("average_precision", "calibration_error"):
+            own, other = (row[f"{name}_learned_from_the_{side}"] for side in ("same", "other"))
+            assert row[f"{name}_gain"] == pytest.approx(other - own, abs=1e-9)
 
 
 def label_noise(rows, claims):
