@@ -7,8 +7,8 @@ Scenes of presets that no training saw are imaged at several contrasts and tilt 
 segmented by ``membrane-fast`` and ``microtubule-fast``. Every predicted object is matched with the
 true one that shares most of it. Intervals of sizes are those of `measure.fit_size_errors`, fitted
 to the scenes of all *other* presets; totals, counts and spacings of a scene are judged in the same
-way (totals without doubt). Membranes of a doubt above log 2, which are pieces or several at once,
-have no interval and are not counted. Intervals of coverages are bootstraps over scenes.
+way. Membranes of a doubt above log 2 and microtubules of one above 1, which are pieces or several
+at once, have no interval and are not counted. Intervals of coverages are bootstraps over scenes.
 
 Learned: of {class=membrane; quantity=area: objects} predicted membranes that are true ones
 {class=membrane; quantity=area: measurable} are measurable. The intervals of their areas hold the
@@ -43,7 +43,7 @@ from cryojax_seg import evaluate, inference, measure
 from cryojax_seg.core import MissingWedge, Tomogram
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.measure.boxes import ObjectBoxes
-from cryojax_seg.measure.known_errors import MEMBRANE
+from cryojax_seg.measure.known_errors import MEMBRANE, MICROTUBULE
 from cryojax_seg.simulate import CLASSES, Phantom, WedgeImaging, simulate_preset
 from experiments.common import Rows, between, claim
 from experiments.counting import true_objects
@@ -58,8 +58,11 @@ OF = {
     "cytoskeleton": ("microtubule",),
 }
 THICKNESS = {"organelles": 64}  # voxels
-KNOWN = {"membrane": MEMBRANE, "microtubule": {}}
-MOST = {"area": math.log(2), "volume": math.log(2), "length": 1.0}  # of doubt
+KNOWN = {"membrane": MEMBRANE, "microtubule": MICROTUBULE}
+MOST = {  # of doubt
+    **{("membrane", name): math.log(2) for name in ("area", "volume")},
+    **{("microtubule", name): 1.0 for name in ("length", "total length", "count", "spacing")},
+}
 FEWEST = 10  # objects for a fit
 BAND = 15.0  # angstrom on both sides of a true mid-surface, within its label
 
@@ -261,7 +264,7 @@ def sizes(records: list[dict]) -> dict[tuple[str, str], list[dict]]:
             lengths = [sum(row["length"] for row in part[of]) for of in ("found", "true")]
             parts = [row["length"] * tube_doubt(row) for row in part["found"]]
             doubt = sum(parts) / max(lengths[0], 1e-9)
-            add(one, "microtubule", "total length", lengths[0], lengths[1], 0.0)
+            add(one, "microtubule", "total length", lengths[0], lengths[1], doubt)
             add(one, "microtubule", "count", len(part["found"]), len(part["true"]), doubt)
             spacing, true = part["spacing"] or 0.0, part["true_spacing"] or 0.0
             add(one, "microtubule", "spacing", spacing, true, doubt)
@@ -277,7 +280,9 @@ def fitted(objects: list[dict], most: float) -> measure.SizeErrors:
     return measure.fit_size_errors(measured, true, doubt, groups, most)
 
 
-def judged(objects: list[dict], most: float, known: measure.SizeErrors | None) -> list[dict]:
+def judged(
+    objects: list[dict], quantity: str, most: float, known: measure.SizeErrors | None
+) -> list[dict]:
     """Return the objects with the interval that a fit to all other presets gives them.
 
     If those have too few objects, it is that of the errors known before, or none.
@@ -290,8 +295,10 @@ def judged(objects: list[dict], most: float, known: measure.SizeErrors | None) -
             errors = known
         for one in objects:
             if one["preset"] == preset:
-                size = one["measured"]
-                interval = errors.measured(size, one["doubt"]) if errors else measure.Measured(size)
+                interval = measure.Measured(one["measured"])
+                if errors is not None:
+                    state = errors.counted if quantity == "count" else errors.measured
+                    interval = state(one["measured"], one["doubt"])
                 found.append(one | {"low": interval.low, "high": interval.high})
     return found
 
@@ -299,13 +306,13 @@ def judged(objects: list[dict], most: float, known: measure.SizeErrors | None) -
 def table(records: list[dict]) -> list[dict]:
     """Return a row for each quantity, with its coverage, and the errors fitted to everything.
 
-    The numbers ``fit`` are fitted to all presets: shift, spread, limits and number of objects of
-    the `measure.SizeErrors` in `measure.known_errors`.
+    The numbers ``fit`` are fitted to all presets: shift, spread, limit and number of objects of the
+    `measure.SizeErrors` in `measure.known_errors`.
     """
     rows = []
     for (name, quantity), objects in sizes(records).items():
-        most = MOST.get(quantity, math.inf)
-        found = judged(objects, most, KNOWN[name].get(quantity))
+        most = MOST.get((name, quantity), math.inf)
+        found = judged(objects, quantity, most, KNOWN[name].get(quantity))
         kept = [one for one in found if one["low"] is not None]
         inside = [one["low"] <= one["true"] <= one["high"] for one in kept]
         scenes = sorted({(one["preset"], one["seed"]) for one in kept})
@@ -334,7 +341,7 @@ def table(records: list[dict]) -> list[dict]:
         }
         if len(kept) >= FEWEST:
             errors = fitted(objects, most)
-            row["fit"] = [*errors.shift, *errors.spread, errors.low, errors.high, errors.objects]
+            row["fit"] = [*errors.shift, *errors.spread, errors.limit, errors.objects]
         rows.append({k: v for k, v in row.items() if v is not None})
     return rows
 

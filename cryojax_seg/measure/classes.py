@@ -20,10 +20,13 @@ from cryojax_seg.measure.complexes import measure_complexes
 from cryojax_seg.measure.contacts import apposition
 from cryojax_seg.measure.errors import SizeErrors
 from cryojax_seg.measure.filaments import measure_filaments
+from cryojax_seg.measure.kinds import filament_of
 from cryojax_seg.measure.known_errors import (
     MEMBRANE,
+    MICROTUBULE,
     NO_ERRORS,
     NO_PROBABILITIES,
+    TOO_DOUBTFUL,
     TOO_OPEN,
 )
 from cryojax_seg.measure.measured import Measured
@@ -213,17 +216,21 @@ def _filaments(scene: Scene, one: ObjectClass, rim: Rim, most: int) -> MeasuredC
     limits = TracingLimits.of_class(one.name, round_ends=rim == "round")
     own = None if one.probability is None else Floats(one.probability)
     mask = scene.mask(one, most) if one.numbers is None else one.numbers
+    errors = MICROTUBULE if filament_of(one.name) == "microtubule" else None
     # Masks sampled from probabilities say little about what a segmenter misses, so none are.
-    found, summary = measure_filaments(mask, scene.voxel_size, own, limits, samples=0)
+    found, summary = measure_filaments(
+        mask, scene.voxel_size, own, limits, samples=0, errors=errors
+    )
     values = _fields(summary)
-    count = round(values.pop("count").value)  # which has no interval
-    totals = _amount(mask, count, scene.voxel_size) | values
+    expected = values.pop("count")
+    totals = _amount(mask, round(expected.value), scene.voxel_size)
+    totals |= {"count_expected": None if expected.low is None else expected} | values
     rows = [_plain_row(row) for row in found]
     _identified(one, rows)
     axes = [row.axis for row in found]
-    reason = NO_PROBABILITIES if own is None else NO_ERRORS
+    reason = NO_PROBABILITIES if own is None else NO_ERRORS if errors is None else ""
     for row in rows:
-        row["no_interval"] = reason
+        row["no_interval"] = reason or (TOO_DOUBTFUL if row["length_nm"].low is None else "")
     return MeasuredClass(
         one.name, one.label, one.kind, rows, totals, None, axes, None, scene.voxel_nm, reason
     )

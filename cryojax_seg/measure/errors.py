@@ -3,9 +3,10 @@
 A segmenter errs in ways that its probabilities do not tell: it draws membranes too thick, and what
 the missing wedge hides or what runs into a neighbour it draws as if nothing were amiss. So
 intervals are empirical: on scenes with known truth the logarithm of true over measured size is a
-line in the doubt about the object, with a spread that grows with the doubt. The interval is where
-95 % of such objects lie, each judged by a line that was fitted without the kind of scene that it is
-from (cross-conformal prediction, Vovk 2015, Annals of Mathematics and Artificial Intelligence
+line in the doubt about the object, with a spread that grows with the doubt. The interval is that
+part around the line in which 95 % of such objects lie (locally weighted conformal prediction, Lei
+et al. 2018, JASA 113:1094), each judged by a line that was fitted without the kind of scene that it
+is from (cross-conformal prediction, Vovk 2015, Annals of Mathematics and Artificial Intelligence
 74:9).
 """
 
@@ -89,11 +90,12 @@ class SizeErrors:
     Attributes:
         shift: the logarithm of true over measured size, without doubt and for each unit of it.
         spread: the logarithm of its spread, without doubt and for each unit of it.
-        low, high: the limits of the interval, in spreads around the shift.
+        limit: where the interval ends on both sides of the shift, in spreads. It is the same on
+            both, because the next kind of scene may be biased to the other side.
         most: the largest doubt with which an object can be measured.
         objects: the number of objects that this was fitted to.
 
-    >>> errors = SizeErrors((0.1, 0.0), (-2.3, 1.0), -2.0, 2.0, most=1.0, objects=300)
+    >>> errors = SizeErrors((0.1, 0.0), (-2.3, 1.0), 2.0, most=1.0, objects=300)
     >>> print(errors.measured(100.0, doubt=0.0))
     100 (90.44 to 135.1)
     >>> print(errors.measured(100.0, doubt=3.0))
@@ -102,8 +104,7 @@ class SizeErrors:
 
     shift: tuple[float, float]
     spread: tuple[float, float]
-    low: float
-    high: float
+    limit: float
     most: float
     objects: int
 
@@ -116,13 +117,26 @@ class SizeErrors:
         if not doubt <= self.most:
             return Measured(float(value))
         middle, spread = self._expected(np.array([float(doubt)]))
-        low, high = middle + spread * np.array([self.low, self.high])
+        low, high = middle + self.limit * spread * np.array([-1.0, 1.0])
         return Measured(float(value), float(value * np.exp(low)), float(value * np.exp(high)))
+
+    def counted(self, number: int, doubt: float | int) -> Measured:
+        """Return a number of objects as `measured` does, with an interval from one whole number to
+        another.
+
+        >>> errors = SizeErrors((0.1, 0.0), (-2.3, 1.0), 2.0, most=1.0, objects=300)
+        >>> print(errors.counted(100, doubt=0.0))
+        100 (90 to 136)
+        """
+        value, low, high = self.measured(number, doubt)
+        if low is None or high is None:
+            return Measured(value)
+        return Measured(value, float(math.floor(low)), float(math.ceil(high)))
 
     def bias(self, doubt: float | int = 0.0) -> float:
         """Return the true over the measured size, as it is on average.
 
-        >>> errors = SizeErrors((0.0, math.log(2)), (-2.3, 1.0), -2.0, 2.0, most=1.0, objects=300)
+        >>> errors = SizeErrors((0.0, math.log(2)), (-2.3, 1.0), 2.0, most=1.0, objects=300)
         >>> errors.bias(1.0)
         2.0
         """
@@ -147,8 +161,8 @@ def fit_size_errors(
         measured: ``(n,)`` the size of each predicted object, above 0.
         true: the true size of each.
         doubt: a number from 0 that tells how badly each was seen, such as `membrane_doubt`.
-        groups: the kind of scene of each object. The limits are those of objects that are judged by
-            a line fitted to the other groups, so that they hold in kinds of scenes that nobody saw;
+        groups: the kind of scene of each object. The limit is that of objects that are judged by a
+            line fitted to the other groups, so that it holds in kinds of scenes that nobody saw;
             None for one group.
         most: objects of larger doubt are left out, and get no interval.
 
@@ -180,25 +194,20 @@ def fit_size_errors(
         place, size = _lines(doubt[rest], error[rest])
         expected = place[0] + place[1] * doubt[own]
         scaled[own] = (error[own] - expected) / np.exp(size[0] + size[1] * doubt[own])
-    low, high = _limits(scaled)
-    return SizeErrors(shift, spread, low, high, float(most), len(scaled))
+    return SizeErrors(shift, spread, _limit(scaled), float(most), len(scaled))
 
 
-def _limits(scaled: Values) -> tuple[float, float]:
-    """Return between which limits the next one of these values lies in 95 % of cases.
+def _limit(scaled: Values) -> float:
+    """Return the size that the next one of these values does not exceed in 95 % of cases.
 
-    From 40 values on they are two of the sorted values (Wilks 1941), below those of Student's t.
+    From 40 values on it is one of the sorted sizes, below that of Student's t.
     """
     count = len(scaled)
     if count >= _ENOUGH:
-        rank = (1 - LEVEL) / 2 * (count + 1)
-        ordered = np.concatenate([scaled.min(keepdims=True), np.sort(scaled)])
-        low, high = np.interp([rank, count + 1 - rank], np.arange(count + 1), ordered).tolist()
-        return low, high
-    half = float(
-        stats.t.ppf((1 + LEVEL) / 2, count - 1) * np.sqrt(1 + 1 / count) * scaled.std(ddof=1)
-    )
-    return float(scaled.mean()) - half, float(scaled.mean()) + half
+        ordered = np.sort(np.abs(scaled))
+        return float(np.interp(LEVEL * (count + 1) - 1, np.arange(count), ordered))
+    spread = np.sqrt((1 + 1 / count) * (scaled**2).mean())
+    return float(stats.t.ppf((1 + LEVEL) / 2, count - 1) * spread)
 
 
 def _lines(doubt: Values, error: Values) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -72,8 +72,8 @@ class FilamentSummary:
     errors of the segmenter are known. Else they are over masks sampled from the probabilities and
     traced again, widened to contain the value, without samples that are mostly background
     (`complexes.is_background`). There are none without probabilities.
-    Intervals of order, spacing and persistence length are over whole filaments sampled with
-    replacement.
+    Intervals of order and persistence length, and of spacing without known errors, are over whole
+    filaments sampled with replacement.
 
     Attributes:
         count: the number of filaments.
@@ -132,8 +132,9 @@ def measure_filaments(
             are not known; 0 for none.
         correlation: the correlation length in voxels, see `uncertainty.sample_masks`.
         seed: the seed of all random numbers.
-        errors: the errors of the segmenter in "length", "total length" and "count", from
-            `fit_size_errors` with `filament_doubt`; None if they are not known.
+        errors: the errors of the segmenter in "length", "total length", "count" and "spacing",
+            from `fit_size_errors` with `filament_doubt`; those of the built-in model are
+            `known_errors.MICROTUBULE`. None if they are not known.
 
     Returns:
         a row for each filament, longest first or by number, and the summary; no rows for an empty
@@ -178,19 +179,19 @@ def measure_filaments(
     count = _measured(len(sound), counts)
     total = _measured(1e-4 * sum(f.length_angstrom for f in sound), totals)
     each = [_measured(0.1 * f.length_angstrom, own) for f, own in zip(found, lengths, strict=True)]
+    spacings = network.neighbour_spacing_angstrom(found)
+    order = network.orientation(sound, seed)
+    spacing = network.median_spacing_angstrom(spacings, seed)
     if probability is not None and errors is not None and found:
         doubts = [filament_doubt(f.at_border, f.covered, f.hollow) for f in found]
         weights = [f.length_angstrom * possible(f) for f in found]
         mean = float(np.average(doubts, weights=weights)) if sound else math.inf
-        count = errors["count"].measured(count.value, mean)
+        count = errors["count"].counted(len(sound), mean)
         total = errors["total length"].measured(total.value, mean)
         pairs = zip(each, doubts, strict=True)
         each = [errors["length"].measured(one.value, doubt) for one, doubt in pairs]
-    spacings = network.neighbour_spacing_angstrom(found)
-    order, spacing = (
-        network.orientation(sound, seed),
-        network.median_spacing_angstrom(spacings, seed),
-    )
+        if spacing is not None and "spacing" in errors:
+            spacing = errors["spacing"].measured(spacing.value, mean)
     shortest = max(10 / limits.maximum_curvature_per_nm, 200.0)
     whole = [f for f in sound if not any(f.at_border)]
     persistence = network.persistence_length_angstrom(whole, shortest_angstrom=shortest, seed=seed)

@@ -13,11 +13,16 @@ from cryojax_seg.measure.errors import SizeErrors
 _TWO = math.log(2)
 
 MEMBRANE: Mapping[str, SizeErrors] = {
-    "area": SizeErrors((0.01649, 0.1879), (-3.798, 2.083), -3.734, 6.495, _TWO, 209),
-    "volume": SizeErrors((-0.08576, -0.03477), (-3.031, 1.342), -3.218, 6.138, _TWO, 209),
-    "total area": SizeErrors((0.09311, 0.0), (-2.437, 0.0), -4.605, 5.271, math.inf, 33),
-    "total volume": SizeErrors((-0.04378, 0.0), (-2.335, 0.0), -4.032, 4.398, math.inf, 33),
-    "count": SizeErrors((-0.1151, 0.4967), (-3.169, 0.7559), -4.847, 5.525, math.inf, 33),
+    "area": SizeErrors((0.01649, 0.1879), (-3.798, 2.083), 6.495, _TWO, 209),
+    "volume": SizeErrors((-0.08576, -0.03477), (-3.031, 1.342), 6.138, _TWO, 209),
+    "total area": SizeErrors((0.09311, 0.0), (-2.437, 0.0), 5.271, math.inf, 33),
+    "total volume": SizeErrors((-0.04378, 0.0), (-2.335, 0.0), 4.398, math.inf, 33),
+    "count": SizeErrors((-0.1151, 0.4967), (-3.169, 0.7559), 5.525, math.inf, 33),
+}
+MICROTUBULE: Mapping[str, SizeErrors] = {
+    "length": SizeErrors((-0.0148, 0.243), (-3.36, 1.44), 8.22, 1.0, 33),
+    "total length": SizeErrors((0.0387, 0.0), (-2.26, 0.0), 16.2, math.inf, 22),
+    "count": SizeErrors((0.0348, -0.167), (-2.79, 0.645), 23.4, math.inf, 22),
 }
 # Relative errors of the total length of microtubules in predictions of `microtubule-fast` at a Dice
 # of 0.69 to 0.85: ends of the intervals that `experiments/filament_tracing.py` records.
@@ -25,6 +30,7 @@ _MICROTUBULES = (-0.26, 0.01)
 
 NO_PROBABILITIES = "no probabilities"
 NO_ERRORS = "nobody measured the errors of segmenters for filaments"
+TOO_DOUBTFUL = "too doubtful, so a fragment of a microtubule or none at all"
 TOO_OPEN = "too open, so a piece of a membrane or several at once"
 
 

@@ -146,7 +146,7 @@ def membrane_summary(
     doubt = sum(parts) / area if area else 0.0
     return MembraneSummary(
         len(rows),
-        errors["count"].measured(len(rows), doubt),
+        errors["count"].counted(len(rows), doubt),
         errors["total volume"].measured(volume, 0.0),
         errors["total area"].measured(area, 0.0),
     )

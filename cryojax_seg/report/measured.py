@@ -124,12 +124,13 @@ def measurement_page(
 
 
 _READING = (
-    "<p>Intervals in brackets are 95 %, given that the object is there. Those of membranes hold "
-    "the true values by the errors of the built-in model in scenes with known truth; a membrane "
-    "that is too open has none. Those of organelles and complexes are ranges over level sets and "
-    "sampled masks, and nobody measured how often they hold the truth. Lengths and numbers of "
-    "filaments have none; intervals of order, spacing and persistence length are over the "
-    "filaments that were found, and know nothing of those that were missed.</p><p>Distances "
+    "<p>Intervals in brackets are 95 %, given that the object is there. Those of membranes and "
+    "microtubules hold the true values by the errors of the built-in models in scenes with known "
+    "truth; a membrane that is too open and a microtubule that may be a fragment have none. Those "
+    "of organelles and complexes are ranges over level sets and sampled masks, and nobody measured "
+    "how often they hold the truth. Lengths and numbers of other filaments have none; intervals of "
+    "order and persistence length, and of the spacing of other filaments, are over the filaments "
+    "that were found, and know nothing of those that were missed.</p><p>Distances "
     "to other classes are from surface to surface, least and mean over the surface of the object, "
     "and from its centre to their nearest surface. The lumen of a membrane is what it encloses, "
     "without the membrane itself: in space where it is closed, else within z slices (marked "

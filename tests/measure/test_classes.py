@@ -230,3 +230,25 @@ def test_what_has_no_interval_says_why(scene):
         assert "filaments" in found.totals()["actin"]["no_interval"]
     plain = measure.measure_classes(labels, VOXEL, classes())
     assert {row["no_interval"] for row in plain.rows()} == {"no probabilities"}
+
+
+def measured_microtubule(labels):
+    one = measure.ObjectClass("microtubule", 1, "filament", probability=labels * np.float32(0.9))
+    found = measure.measure_classes(labels, VOXEL, [one])
+    (row,) = found.rows()
+    return row, found.totals()["microtubule"]
+
+
+def test_predicted_microtubules_have_intervals_and_doubtful_ones_say_why():
+    """A tube from face to face, and a wire without a wall that touches no face."""
+    away = np.hypot(GRID[0] - 20, GRID[1] - 19.5)
+    row, totals = measured_microtubule((abs(away - 11) < 1.2).astype(np.int8))
+    length = row["length_nm"]
+    assert length.value == pytest.approx(64, rel=0.02) and 40 < length.low < 64 < length.high < 90
+    assert totals["count"] == 1 and totals["count_expected"].high > 1
+    assert totals["total_length_um"].low < 0.064 < totals["total_length_um"].high
+    assert row["no_interval"] == totals["no_interval"] == ""
+    wire = np.zeros(GRID.shape[1:], np.int8)
+    wire[19:22, 18:21, 8:56] = 1
+    row, _ = measured_microtubule(wire)
+    assert row["length_nm"].low is None and "fragment" in row["no_interval"]

@@ -40,7 +40,7 @@ def test_the_errors_are_found_and_19_of_20_new_objects_are_covered(rng):
     assert np.mean(shares) == pytest.approx(0.95, abs=0.012)
 
 
-def test_few_scenes_have_the_wider_limits_of_students_t(rng):
+def test_few_scenes_have_the_wider_limit_of_students_t(rng):
     shares = []
     for _ in range(200):
         parts = made(rng, 13, slope=0, growth=0)
@@ -59,7 +59,7 @@ def test_kinds_of_scenes_that_differ_widen_the_interval(rng):
         groups = np.repeat(np.arange(6), 60)
         for name, of in (("known", groups), ("blind", None)):
             errors = measure.fit_size_errors(*together, of)
-            widths[name].append(errors.high * math.exp(errors.spread[0]))
+            widths[name].append(errors.limit * math.exp(errors.spread[0]))
             if name == "known":
                 shares.append(holds(errors, *unseen).mean())
     assert np.mean(widths["known"]) > np.mean(widths["blind"])
