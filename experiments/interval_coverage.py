@@ -6,27 +6,31 @@
 Scenes of presets that no training saw are imaged at several contrasts and tilt ranges, and
 segmented by ``membrane-fast`` and ``microtubule-fast``. Every predicted object is matched with the
 true one that shares most of it. Intervals of sizes are those of `measure.fit_size_errors`, fitted
-to the scenes of all *other* presets; totals, counts and spacings of a scene are judged in the same
-way. Membranes of a doubt above log 2 and microtubules of one above 1, which are pieces or several
-at once, have no interval and are not counted. Intervals of coverages are bootstraps over scenes.
+to the scenes of all *other* presets; totals, numbers and spacings of a scene are judged alike.
+Membranes of a doubt above log 2 and microtubules of one above 1, which are pieces or several at
+once, have no interval and are not counted. Intervals of coverages are bootstraps over scenes.
 
 Learned: of {class=membrane; quantity=area: objects} predicted membranes that are true ones
 {class=membrane; quantity=area: measurable} are measurable. The intervals of their areas hold the
 truth in {class=membrane; quantity=area: coverage} of cases
 ({class=membrane; quantity=area: coverage_interval}), those of their volumes in
-{class=membrane; quantity=volume: coverage}; they are
-{class=membrane; quantity=area: relative_width_mean} times as wide as the area on average. The
-number of membranes in a scene lies in its interval in {class=membrane; quantity=count: coverage} of
-the scenes. Negative: the intervals of totals hold the truth in
-{class=membrane; quantity=total area: coverage} of the scenes, and are wider than they need to be;
-that a coverage lies between the goals is resolved for none. Lengths of microtubules have
-intervals that hold the truth in {class=microtubule; quantity=length: coverage} of
-{class=microtubule; quantity=length: measurable} cases, but those of their totals and numbers are
-several times as wide as the values, so `measure` states none.
+{class=membrane; quantity=volume: coverage}
+({class=membrane; quantity=volume: coverage_interval}); half of them are narrower than
+{class=membrane; quantity=area: relative_width_median} of the area. Those of the lengths of
+{class=microtubule; quantity=length: measurable} microtubules hold it in
+{class=microtubule; quantity=length: coverage}
+({class=microtubule; quantity=length: coverage_interval}), and those of their spacing in
+{class=microtubule; quantity=spacing: coverage} of the scenes. In crowded scenes at low contrast
+what is found is often no microtubule, but hardly ever does such a thing get an interval:
+{claim=share of predicted objects with an interval that touch no true one: value} of all objects
+with one touch no true one. Negative: intervals of totals and numbers are wide, that of the total
+length of microtubules half of the time wider than
+{class=microtubule; quantity=total length: relative_width_median} times the length, because a tube
+that is missed leaves no trace, and these scenes hold two of them.
 
 A sceptic would say that size errors are fitted to phantoms and tested on phantoms, that objects of
-one scene share its noise, and that {class=membrane; quantity=count: scenes} scenes of totals and
-counts cannot tell a coverage of 0.9 from one of 0.98.
+one scene share its noise, that intervals got equal distances on both sides after these scenes had
+been seen, and that microtubules are judged by the one other preset that has any.
 """
 
 import dataclasses
@@ -42,14 +46,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from cryojax_seg import evaluate, inference, measure
 from cryojax_seg.core import MissingWedge, Tomogram
 from cryojax_seg.core.plain import Shape
-from cryojax_seg.measure.boxes import ObjectBoxes
 from cryojax_seg.measure.known_errors import MEMBRANE, MICROTUBULE
-from cryojax_seg.simulate import CLASSES, Phantom, WedgeImaging, simulate_preset
+from cryojax_seg.simulate import CLASSES, WedgeImaging, simulate_preset
 from experiments.common import Rows, between, claim
-from experiments.counting import true_objects
+from experiments.matched_objects import VOXEL, filaments, membranes
 
-VOXEL = (10.0, 10.0, 10.0)  # angstrom
-NM = (1.0, 1.0, 1.0)
 MODELS = {"membrane": "membrane-fast", "microtubule": "microtubule-fast"}
 OF = {
     "vesicles": ("membrane",),
@@ -64,7 +65,6 @@ MOST = {  # of doubt
     **{("microtubule", name): 1.0 for name in ("length", "total length", "count", "spacing")},
 }
 FEWEST = 10  # objects for a fit
-BAND = 15.0  # angstrom on both sides of a true mid-surface, within its label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,109 +83,6 @@ class Config:
     shape: Shape = (48, 96, 96)
     """of a scene; organelles are 64 voxels thick"""
     tiny: bool = False
-
-
-def membranes(one: Phantom, mask: np.ndarray, probability: np.ndarray, wedge: MissingWedge) -> dict:
-    """Return what was measured of each predicted membrane and of the true one that it is.
-
-    It is the one that shares most of its voxels, however few those are, or none.
-    """
-    membrane = np.asarray(one.labels) == CLASSES.index("membrane")
-    truth = true_objects(membrane, np.asarray(one.truth.instances))
-    near = membrane & (np.abs(np.asarray(one.truth.distance)) < BAND)
-    sizes, band = np.bincount(truth.ravel()), np.bincount(truth[near], minlength=truth.max() + 1)
-    real = [
-        {
-            "area": float(band[o.number] / (0.2 * BAND)),
-            "volume": int(sizes[o.number]),
-            "lumen": int(measure.lumen(o.mask).mask.sum()),
-            "face": face(o.mask, o.box, mask.shape),
-        }
-        for o in measure.instances(truth, 2)
-    ]
-    numbers = measure.separate_membranes(mask, probability)
-    found = []
-    for box in ObjectBoxes(numbers, probability):
-        sheet = measure.membrane_sheet(box.mask, NM)
-        seen = np.asarray(wedge.visibility(sheet.normal, 6.0, 1.5), float)
-        where = tuple(slice(a, a + n) for a, n in zip(box.start, box.mask.shape, strict=True))
-        shared = np.bincount(truth[where][box.mask], minlength=len(sizes))
-        shared[0] = 0
-        best = int(shared.argmax())
-        room = measure.lumen(box.mask)
-        p = np.asarray(box.probability)
-        low = sheet.edge < sheet.window
-        found.append(
-            {
-                "area": measure.membrane_area(sheet),
-                "volume": int(box.mask.sum()),
-                "lumen": int(room.mask.sum()),
-                "closed": bool(room.closed),
-                "edge": sheet.edge_length,
-                "edge_seen": float(seen[low].mean()) if low.any() else None,
-                "thickness": float(np.median(sheet.thickness)),
-                "seen": float(np.average(seen, weights=sheet.area_of_voxel)),
-                "hidden": float(np.average(seen < 0.3, weights=sheet.area_of_voxel)),
-                "mean": float(p[box.mask].mean()),
-                "soft": float(p.sum()),
-                "levels": [int((p > t).sum()) for t in (0.1, 0.25, 0.5, 0.75, 0.9)],
-                "face": face(box.mask, where, mask.shape),
-                "match": best - 1 if shared[best] else None,
-                "of_own": float(shared[best] / box.mask.sum()),
-                "of_true": float(shared[best] / max(sizes[best], 1)) if best else 0.0,
-                "others": int((shared > 0.3 * sizes).sum() - (shared[best] > 0.3 * sizes[best])),
-            }
-        )
-    return {"found": found, "true": real}
-
-
-def face(mask: np.ndarray, box: tuple[slice, ...], shape: Shape) -> int:
-    """Return the number of voxels of an object in faces of the volume."""
-    count = 0
-    for axis, (part, n) in enumerate(zip(box, shape, strict=True)):
-        along = np.moveaxis(mask, axis, 0)
-        count += int(along[0].sum()) if part.start == 0 else 0
-        count += int(along[-1].sum()) if part.stop == n else 0
-    return count
-
-
-def filaments(one: Phantom, mask: np.ndarray, probability: np.ndarray) -> dict:
-    """Return what was measured of each predicted microtubule and of the true one that it is."""
-    limits = measure.TracingLimits.of_class("microtubule")
-    wall = np.asarray(one.labels) == CLASSES.index("microtubule")
-    numbers = measure.renumber(np.where(wall, np.asarray(one.truth.instances), 0))[0]
-    real, total = measure.measure_filaments(numbers, VOXEL, limits=limits)
-    rows, summary = measure.measure_filaments(mask, VOXEL, probability, limits, samples=0)
-    lines = [row.axis.at(row.axis.arc_lengths_angstrom(20.0)) for row in real]
-    found = []
-    for row in rows:
-        points = row.axis.at(row.axis.arc_lengths_angstrom(50.0))
-        away = [np.linalg.norm(points[:, None] - line, axis=2).min(1) for line in lines]
-        nearest = np.array(away) if away else np.full((1, len(points)), np.inf)
-        shares = (nearest < 80).mean(1)
-        best = int(shares.argmax())
-        index = np.argwhere(mask) * 10.0
-        close = np.linalg.norm(index[:, None] - points, axis=2).min(1) < 160
-        own = probability[mask][close]
-        found.append(
-            {
-                "length": row.length_nm.value,
-                "covered": row.covered,
-                "cut": sum(row.axis.at_border),
-                "hollow": row.axis.hollow,
-                "mean": float(own.mean()) if own.size else 0.0,
-                "match": best if shares[best] > 0.5 else None,
-                "of_own": float(shares[best]),
-                "direction": (row.axis.ends_angstrom[1] - row.axis.ends_angstrom[0]).tolist(),
-            }
-        )
-    spacing = [s.spacing_nm.value if s.spacing_nm else None for s in (summary, total)]
-    return {
-        "found": found,
-        "true": [{"length": r.length_nm.value, "cut": sum(r.axis.at_border)} for r in real],
-        "spacing": spacing[0],
-        "true_spacing": spacing[1],
-    }
 
 
 def classes_of(config: Config, preset: str, seed: int) -> tuple[str, ...]:
@@ -219,6 +116,11 @@ def record(models: dict, config: Config, preset: str, seed: int) -> dict:
     return values
 
 
+def sheet_doubt(row: dict) -> float:
+    """Return the doubt about the sizes of a predicted membrane."""
+    return measure.membrane_doubt(row["edge"], row["area"], row["thickness"])
+
+
 def tube_doubt(row: dict) -> float:
     """Return the doubt about the length of a predicted microtubule."""
     cut = (row["cut"] > 0, row["cut"] > 1)
@@ -241,9 +143,7 @@ def sizes(records: list[dict]) -> dict[tuple[str, str], list[dict]]:
         if "membrane" in one:
             rows, truth = one["membrane"]["found"], one["membrane"]["true"]
             area = sum(row["area"] for row in rows)
-            doubts = [
-                measure.membrane_doubt(row["edge"], row["area"], row["thickness"]) for row in rows
-            ]
+            doubts = [sheet_doubt(row) for row in rows]
             for row, doubt in zip(rows, doubts, strict=True):
                 if row["match"] is not None:
                     for name in ("area", "volume"):
@@ -355,10 +255,16 @@ def claims_of(rows: list[dict], records: list[dict]) -> list[dict]:
             name += f"({row['measurable']} in {row['scenes']} scenes of unseen presets)"
             ends = row.get("coverage_interval")
             found.append(between(name, row["coverage"], ends, at_least=0.90, at_most=0.98))
-    rows_of = [row for one in records for c in MODELS for row in one.get(c, {}).get("found", [])]
-    false = [row["match"] is None for row in rows_of]
-    share = float(np.mean(false)) if false else None
-    found.append(claim("share of predicted objects that touch no true one", share, at_most=0.1))
+    sheets, tubes = (
+        [row for one in records for row in one.get(name, {}).get("found", [])] for name in MODELS
+    )
+    stated = [row for row in sheets if sheet_doubt(row) <= MOST["membrane", "area"]]
+    stated += [row for row in tubes if tube_doubt(row) <= MOST["microtubule", "length"]]
+    for said, kept in (("", sheets + tubes), (" with an interval", stated)):
+        false = [row["match"] is None for row in kept]
+        share = float(np.mean(false)) if false else None
+        name = f"share of predicted objects{said} that touch no true one"
+        found.append(claim(name, share, at_most=0.1))
     return found
 
 
