@@ -362,9 +362,10 @@ def test_the_errors_that_the_package_knows_are_those_that_were_measured():
     path = RESULTS / "interval_coverage.json"
     rows = json.loads(path.read_text())["rows"]
     fits = {(row["class"], row["quantity"]): row["fit"] for row in rows if "fit" in row}
-    for name, errors in (("membrane", known_errors.MEMBRANE),):
+    known = {"membrane": known_errors.MEMBRANE, "microtubule": known_errors.MICROTUBULE}
+    for name, errors in known.items():
         for quantity, one in errors.items():
-            known = [*one.shift, *one.spread, one.low, one.high, one.objects]
+            known = [*one.shift, *one.spread, one.limit, one.objects]
             assert known == pytest.approx(fits[name, quantity], rel=1e-3)
 
 

@@ -1,8 +1,9 @@
 """Holds the errors that sizes of predictions of a built-in model had where truth was known.
 
-They are those of `membrane-fast` on scenes of three presets that no training saw, at contrasts from
-0.37 to 0.8 sigma and tilts to 50 or 60 degrees, as `experiments/interval_coverage.py` records them.
-Those of another segmenter differ: fit them to scenes with known truth by `fit_size_errors`.
+They are those of `membrane-fast` and `microtubule-fast` on scenes of presets that no training saw,
+at contrasts from 0.37 to 0.8 sigma and tilts to 50 or 60 degrees, as
+`experiments/interval_coverage.py` records them. Those of another segmenter differ: fit them to
+scenes with known truth by `fit_size_errors`.
 """
 
 import math
@@ -13,23 +14,24 @@ from cryojax_seg.measure.errors import SizeErrors
 _TWO = math.log(2)
 
 MEMBRANE: Mapping[str, SizeErrors] = {
-    "area": SizeErrors((0.01649, 0.1879), (-3.798, 2.083), 6.495, _TWO, 209),
-    "volume": SizeErrors((-0.08576, -0.03477), (-3.031, 1.342), 6.138, _TWO, 209),
-    "total area": SizeErrors((0.09311, 0.0), (-2.437, 0.0), 5.271, math.inf, 33),
-    "total volume": SizeErrors((-0.04378, 0.0), (-2.335, 0.0), 4.398, math.inf, 33),
-    "count": SizeErrors((-0.1151, 0.4967), (-3.169, 0.7559), 5.525, math.inf, 33),
+    "area": SizeErrors((0.01627, 0.1949), (-3.744, 2.012), 5.729, _TWO, 439),
+    "volume": SizeErrors((-0.09358, 0.008814), (-3.176, 1.814), 5.178, _TWO, 439),
+    "total area": SizeErrors((0.0889, 0.0), (-2.491, 0.0), 5.116, math.inf, 66),
+    "total volume": SizeErrors((-0.05347, 0.0), (-2.387, 0.0), 4.28, math.inf, 66),
+    "count": SizeErrors((-0.1139, 0.4897), (-3.037, 0.7501), 5.034, math.inf, 66),
 }
 MICROTUBULE: Mapping[str, SizeErrors] = {
-    "length": SizeErrors((-0.0148, 0.243), (-3.36, 1.44), 8.22, 1.0, 33),
-    "total length": SizeErrors((0.0387, 0.0), (-2.26, 0.0), 16.2, math.inf, 22),
-    "count": SizeErrors((0.0348, -0.167), (-2.79, 0.645), 23.4, math.inf, 22),
+    "length": SizeErrors((-0.006831, 0.2795), (-3.377, 2.571), 7.849, 1.0, 287),
+    "total length": SizeErrors((-0.002118, 0.7316), (-2.469, 2.328), 14.29, 1.0, 174),
+    "count": SizeErrors((8.009e-05, 0.5598), (-2.602, 2.574), 16.87, 1.0, 174),
+    "spacing": SizeErrors((0.004319, 0.01366), (-3.624, 0.5576), 6.588, 1.0, 112),
 }
 # Relative errors of the total length of microtubules in predictions of `microtubule-fast` at a Dice
 # of 0.69 to 0.85: ends of the intervals that `experiments/filament_tracing.py` records.
 _MICROTUBULES = (-0.26, 0.01)
 
 NO_PROBABILITIES = "no probabilities"
-NO_ERRORS = "nobody measured the errors of segmenters for filaments"
+NO_ERRORS = "nobody measured the errors of segmenters for these filaments"
 TOO_DOUBTFUL = "too doubtful, so a fragment of a microtubule or none at all"
 TOO_OPEN = "too open, so a piece of a membrane or several at once"
 
