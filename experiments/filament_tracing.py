@@ -25,9 +25,11 @@ of {preset=cytoskeleton; labels=predicted; contrast=0.8: dice} and
 predictions of crowded, at a Dice of
 {preset=crowded; labels=predicted; contrast=0.8: dice} and
 {preset=crowded; labels=predicted; contrast=1.2: dice}, it is wrong by
-{preset=crowded; labels=predicted; contrast=0.8: length_error} and
-{preset=crowded; labels=predicted; contrast=1.2: length_error}: a tube of which nothing is drawn is
-not traced either. The price of the rules: a tube below 40 nm that no face cuts is left out, so that
+{preset=crowded; labels=predicted; contrast=0.8: length_error}
+({preset=crowded; labels=predicted; contrast=0.8: length_error_interval}) and
+{preset=crowded; labels=predicted; contrast=1.2: length_error}
+({preset=crowded; labels=predicted; contrast=1.2: length_error_interval}): a tube of which nothing
+is drawn is not traced either. The price of the rules: a tube below 40 nm that no face cuts is left out, so that
 a fragment of a true one is lost with the false ones, and where a tube is bridged or followed by a
 probability below the level of the mask, its end may be found too late.
 

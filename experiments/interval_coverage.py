@@ -23,10 +23,10 @@ truth in {class=membrane; quantity=area: coverage} of cases
 {class=microtubule; quantity=spacing: coverage} of the scenes. In crowded scenes at low contrast
 what is found is often no microtubule, but hardly ever does such a thing get an interval:
 {claim=share of predicted objects with an interval that touch no true one: value} of all objects
-with one touch no true one. Negative: intervals of totals and numbers are wide, that of the total
-length of microtubules half of the time wider than
+with one touch no true one. Negative: intervals of totals and numbers are wide. That of the total
+length of microtubules is half of the time wider than
 {class=microtubule; quantity=total length: relative_width_median} times the length, because a tube
-that is missed leaves no trace, and these scenes hold two of them.
+that is missed leaves no trace, so `measure` states none of it and none of their number.
 
 A sceptic would say that size errors are fitted to phantoms and tested on phantoms, that objects of
 one scene share its noise, that intervals got equal distances on both sides after these scenes had

@@ -37,10 +37,11 @@ class Measure:
     inside, across or outside). lumen_nm3 is the
     volume that a membrane encloses, without the membrane: in 3D where the membrane is closed, else
     within z slices, and 0 where nothing is enclosed. With probabilities, values have 95 %
-    intervals: those of membranes hold the true sizes by the errors of the built-in model, and
-    membranes that are too open to be measured have none; those of organelles and complexes are
-    ranges over level sets and sampled masks. Lengths and numbers of filaments have none. The column
-    no_interval says why. Of several volumes, the results of each go into a folder OUTPUT/NAME.
+    intervals: those of membranes and microtubules hold the true sizes by the errors of the built-in
+    models, and membranes that are too open and microtubules that may be fragments have none; those
+    of organelles and complexes are ranges over level sets and sampled masks. Totals of microtubules
+    and sizes of other filaments have none. The column no_interval says why. Of several volumes, the
+    results of each go into a folder OUTPUT/NAME.
     """
 
     labels: Annotated[Positional[tuple[Path, ...]], default("LABELS ...", "none")] = ()

@@ -91,12 +91,12 @@ def measure_classes(
         progress: called with the name of the class (or "distances"), the steps done and all steps.
 
     Returns:
-        rows, totals and distances. Lengths and numbers of filaments have no intervals, as nobody
-        measured the errors of segmenters for them; ``no_interval`` in rows and totals says why a
-        size or a count has none. Each row has the distances of the object to every other class,
-        from surface to surface (``_min_nm``, ``_mean_nm``) and from its centre (``_centre_nm``),
-        its area in contact with it, and the membrane or organelle that it lies in, see
-        `measure.relations`.
+        rows, totals and distances. Lengths and spacings of microtubules have intervals by the
+        errors of the built-in model, their totals and the sizes of other filaments have none;
+        ``no_interval`` in rows and totals says why a size has none. Each row has the distances of
+        the object to every other class, from surface to surface (``_min_nm``, ``_mean_nm``) and
+        from its centre (``_centre_nm``), its area in contact with it, and the membrane or organelle
+        that it lies in, see `measure.relations`.
 
     Raises:
         ValueError: for a voxel size that is not positive, or shapes that differ.
@@ -222,9 +222,8 @@ def _filaments(scene: Scene, one: ObjectClass, rim: Rim, most: int) -> MeasuredC
         mask, scene.voxel_size, own, limits, samples=0, errors=errors
     )
     values = _fields(summary)
-    expected = values.pop("count")
-    totals = _amount(mask, round(expected.value), scene.voxel_size)
-    totals |= {"count_expected": None if expected.low is None else expected} | values
+    count = round(values.pop("count").value)  # which has no interval
+    totals = _amount(mask, count, scene.voxel_size) | values
     rows = [_plain_row(row) for row in found]
     _identified(one, rows)
     axes = [row.axis for row in found]

@@ -68,12 +68,12 @@ class FilamentSummary:
 
     Returned by `measure_filaments`.
 
-    Intervals of the count, the total length and the densities are those of the true values if the
-    errors of the segmenter are known. Else they are over masks sampled from the probabilities and
-    traced again, widened to contain the value, without samples that are mostly background
-    (`complexes.is_background`). There are none without probabilities.
-    Intervals of order and persistence length, and of spacing without known errors, are over whole
-    filaments sampled with replacement.
+    Where the errors of the segmenter are known, intervals of the count, the total length, the
+    densities and the spacing are those of the true values. Else those of counts, lengths and
+    densities are over masks sampled from the probabilities and traced again, widened to contain the
+    value, without samples that are mostly background (`complexes.is_background`), and that of the
+    spacing is over whole filaments sampled with replacement, as are those of order and persistence
+    length. There are none of the former without probabilities.
 
     Attributes:
         count: the number of filaments.
@@ -132,8 +132,8 @@ def measure_filaments(
             are not known; 0 for none.
         correlation: the correlation length in voxels, see `uncertainty.sample_masks`.
         seed: the seed of all random numbers.
-        errors: the errors of the segmenter in "length", "total length", "count" and "spacing",
-            from `fit_size_errors` with `filament_doubt`; those of the built-in model are
+        errors: the errors of the segmenter in any of "length", "total length", "count" and
+            "spacing", from `fit_size_errors` with `filament_doubt`; those of the built-in model are
             `known_errors.MICROTUBULE`. None if they are not known.
 
     Returns:
@@ -186,11 +186,14 @@ def measure_filaments(
         doubts = [filament_doubt(f.at_border, f.covered, f.hollow) for f in found]
         weights = [f.length_angstrom * possible(f) for f in found]
         mean = float(np.average(doubts, weights=weights)) if sound else math.inf
-        count = errors["count"].counted(len(sound), mean)
-        total = errors["total length"].measured(total.value, mean)
-        pairs = zip(each, doubts, strict=True)
-        each = [errors["length"].measured(one.value, doubt) for one, doubt in pairs]
-        if spacing is not None and "spacing" in errors:
+        if "count" in errors:
+            count = errors["count"].counted(len(sound), mean)
+        if "total length" in errors:
+            total = errors["total length"].measured(total.value, mean)
+        if "length" in errors:
+            pairs = zip(each, doubts, strict=True)
+            each = [errors["length"].measured(one.value, doubt) for one, doubt in pairs]
+        if "spacing" in errors and spacing is not None:
             spacing = errors["spacing"].measured(spacing.value, mean)
     shortest = max(10 / limits.maximum_curvature_per_nm, 200.0)
     whole = [f for f in sound if not any(f.at_border)]
