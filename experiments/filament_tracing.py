@@ -29,9 +29,9 @@ predictions of crowded, at a Dice of
 ({preset=crowded; labels=predicted; contrast=0.8: length_error_interval}) and
 {preset=crowded; labels=predicted; contrast=1.2: length_error}
 ({preset=crowded; labels=predicted; contrast=1.2: length_error_interval}): a tube of which nothing
-is drawn is not traced either. The price of the rules: a tube below 40 nm that no face cuts is left out, so that
-a fragment of a true one is lost with the false ones, and where a tube is bridged or followed by a
-probability below the level of the mask, its end may be found too late.
+is drawn is not traced either. The price of the rules: a tube below 40 nm that no face cuts is left
+out, so that a fragment of a true one is lost with the false ones, and where a tube is bridged or
+followed by a probability below the level of the mask, its end may be found too late.
 
 A sceptic would say that {preset=crowded; class=microtubule; labels=true: scenes} scenes of a preset
 are few for a bootstrap, that the rules were chosen on other scenes of the same presets, that

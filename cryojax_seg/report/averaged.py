@@ -11,8 +11,9 @@ from cryojax_seg.io.plain import read_json_object
 from cryojax_seg.report.charts import COLOURS, lines
 from cryojax_seg.report.page import figure, page, section
 from cryojax_seg.report.pictures import as_grey, jpeg
+from cryojax_seg.report.planes import LabelPlanes
 from cryojax_seg.report.scene import scene
-from cryojax_seg.report.slices import NARROWED, LabelPlanes, Picture, slices_of
+from cryojax_seg.report.slices import NARROWED, Picture, slices_of
 from cryojax_seg.report.surfaces import surfaces
 
 _LEVEL = 0.143  # FSC at which the resolution is read

@@ -24,7 +24,8 @@ from cryojax_seg.measure.tiled import sections
 from cryojax_seg.report.charts import COLOURS
 from cryojax_seg.report.handing_on import README, Layer, Program, scene_path, write_scene
 from cryojax_seg.report.measured import SHOWN, Drawn, measurement_page
-from cryojax_seg.report.slices import MeasuredPlanes, Picture, slices_of
+from cryojax_seg.report.planes import MeasuredPlanes
+from cryojax_seg.report.slices import Picture, slices_of, thumbnail
 from cryojax_seg.report.surfaces import surfaces
 
 TABLE, SUMMARY, REPORT = "instances.csv", "summary.json", "report.html"
@@ -185,7 +186,7 @@ def _drawn(found: Measurements, labels: np.ndarray, tomogram: Tomogram | None) -
             y, x = np.rint(inside[:, 1:].mean(0)).astype(int).tolist()
             places[name, number] = (start[0] + z, start[1] + y, start[2] + x)
             if place < SHOWN:
-                thumbnails[name, number] = planes.thumbnail(start, mask, hue, picture)
+                thumbnails[name, number] = thumbnail(planes.shape, start, mask, hue, picture)
     drawn = surfaces(lambda: _bodies(found, labels), labels.shape)
     return Drawn(slices_of(picture, planes), drawn, thumbnails, places)
 

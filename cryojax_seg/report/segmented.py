@@ -19,8 +19,9 @@ from cryojax_seg.report.handing_on import (
     write_scene,
 )
 from cryojax_seg.report.page import page, section, table
+from cryojax_seg.report.planes import LabelPlanes
 from cryojax_seg.report.scene import scene
-from cryojax_seg.report.slices import LabelPlanes, Picture, slices_of
+from cryojax_seg.report.slices import Picture, slices_of
 from cryojax_seg.report.surfaces import surfaces
 from cryojax_seg.report.units import number
 

@@ -10,6 +10,7 @@ import pytest
 from cryojax_seg import io, measure, report
 from cryojax_seg.core.tomogram import Tomogram
 from cryojax_seg.report import slices, surfaces, units
+from cryojax_seg.report.planes import LabelPlanes, MeasuredPlanes
 
 GRID = np.indices((24, 30, 40)).astype(float)
 
@@ -35,7 +36,7 @@ def scene():
 
 def test_outlines_and_numbers_lie_where_the_objects_are(scene):
     found, volume, tomogram = scene
-    planes = slices.MeasuredPlanes(found, volume.density)
+    planes = MeasuredPlanes(found, volume.density)
     pictures = slices.slices_of(slices.Picture.of(tomogram.density), planes)
     middle = next(p for p in pictures["z"] if p["at"] == 12)
     marks = {(text, hue): (x, y) for text, hue, x, y in middle["marks"]}
@@ -47,6 +48,21 @@ def test_outlines_and_numbers_lie_where_the_objects_are(scene):
     hues, owns = planes.plane(1, 14)
     np.testing.assert_array_equal(hues > 0, volume.density[:, 14] > 0)
     assert len(np.unique(owns)) == 4
+
+
+def test_filaments_have_their_numbers_where_their_axes_are():
+    labels = np.zeros(GRID.shape[1:], np.int8)
+    labels[5:8, 8:11, :], labels[14:17, :, 20:23] = 1, 1
+    actin = measure.ObjectClass("actin", 1, "filament")
+    found = measure.measure_classes(labels, (10.0,) * 3, [actin])
+    pictures = slices.slices_of(None, MeasuredPlanes(found, labels))
+    assert [row["at_border"] for row in found.rows()] == [True, True]
+    (along_x,) = next(p for p in pictures["z"] if p["at"] == 6)["marks"]
+    assert along_x[:2] == ["1", 1] and along_x[2] == pytest.approx(50, abs=4)
+    assert along_x[3] == pytest.approx(100 * 9.5 / 30, abs=2)
+    crossed = next(p for p in pictures["x"] if p["at"] == 7)["marks"]
+    assert [text for text, *_ in crossed] == ["1"]  # the other lies in other slices along x
+    assert {text for text, *_ in pictures["zp"][0]["marks"]} == {"1", "2"}
 
 
 def test_surfaces_have_the_size_of_the_objects():
@@ -124,11 +140,11 @@ def test_projections_of_labels_leave_out_what_hides_the_others():
     labels = np.zeros((8, 20, 20), np.int8)
     labels[0] = 3  # covers all in z, and little along y
     labels[2:4, 4:8, 4:8], labels[5, 5, :] = 1, 2
-    planes = slices.LabelPlanes(labels)
+    planes = LabelPlanes(labels)
     along_z, _ = planes.projection(0)
     assert np.unique(along_z).tolist() == [0, 1, 2] and (along_z[5] == 2).sum() == 20 - 4
     assert (along_z == 1).sum() == 4 * 4  # the smaller class lies on top
     along_y, _ = planes.projection(1)
     assert (along_y[0] == 3).all() and (along_y[2:4, 4:8] == 1).all()
-    alone, _ = slices.LabelPlanes(np.ones((2, 3, 4), np.int8)).projection(2)
+    alone, _ = LabelPlanes(np.ones((2, 3, 4), np.int8)).projection(2)
     assert (alone == 1).all()
