@@ -29,9 +29,9 @@ import os
 import pathlib
 import sys
 import time
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
-import jax
 import numpy as np
 import platformdirs
 import tyro
@@ -39,64 +39,24 @@ import tyro
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cryojax_seg import core, io, training
-from cryojax_seg.core.ctf import ContrastTransfer
-from cryojax_seg.core.plain import TiltAxis
 from cryojax_seg.runtime import keep_compiled, keep_memory
-from cryojax_seg.simulate import (
-    Acquisition,
-    Imaged,
-    Imaging,
-    Scene,
-    TiltScheme,
-    TiltSeriesImaging,
-    Truth,
-    WedgeImaging,
-    presets,
-    render,
+from experiments.benchmark_scenes import (
+    COUNTS,
+    MEMBRANE,
+    TIERS,
+    UNSEEN_PRESETS,
+    VERSION,
+    Conditions,
+    Split,
+    Tier,
+    conditions,
+    imaged,
+    keys_of,
+    with_membranes,
 )
-from cryojax_seg.simulate.instrument import Microscope
 from experiments.common import RESULTS, claim, results_folder, write_results
 
-VERSION = 1
-MEMBRANE = 1  # index in `simulate.CLASSES`
-LEAST = 0.005  # of the voxels are membrane; some scenes of ``varied`` have none
-Split = Literal["train", "validation", "test"]
-Tier = Literal["tilt series", "wedge"]
-COUNTS: dict[Split, int] = {"train": 48, "validation": 8, "test": 16}
-TIERS: tuple[Tier, ...] = ("tilt series", "wedge")
-UNSEEN_PRESETS = {8: "organelles", 9: "varied", 10: "organelles", 11: "varied"}  # by test number
-UNSEEN_SIZES = {12: 8.0, 13: 14.0, 14: 8.0, 15: 14.0}  # angstrom
-
-
-@dataclasses.dataclass(frozen=True)
-class Conditions:
-    """States how a scene is built and imaged.
-
-    Attributes:
-        preset: name of a function of `simulate.presets`.
-        voxel_size: angstrom.
-        tilt_range: lowest and highest tilt, degrees.
-        tilt_axis: "y" or "x".
-        defocus: angstrom.
-        contrast: mean of membrane minus that of its surroundings, in standard deviations of noise.
-        fraction: volume fraction of the vesicles.
-        crowding: fraction of the free volume that macromolecules fill.
-        sheet: whether a membrane crosses the volume.
-    """
-
-    preset: str
-    voxel_size: float
-    tilt_range: tuple[float, float]
-    tilt_axis: TiltAxis
-    defocus: float
-    contrast: float
-    fraction: float
-    crowding: float
-    sheet: bool
-
-    @property
-    def wedge(self) -> core.MissingWedge:
-        return core.MissingWedge(self.tilt_range, self.tilt_axis)
+Made = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays, and what is stated of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,80 +87,28 @@ class Case:
         )
 
 
-def conditions(split: Split, number: int) -> Conditions:
-    """Return the conditions of a scene, which depend on the version, split and number alone."""
-    rng = np.random.default_rng([VERSION, list(COUNTS).index(split), number])
-    half, lean = rng.uniform(40, 70), rng.uniform(-5, 5)
-    sheet = number % 4 == 1
-    drawn = Conditions(
-        preset="crowded" if number % 3 == 2 else "vesicles",
-        voxel_size=round(rng.uniform(9, 12), 2),
-        tilt_range=(round(max(-half + lean, -70.0), 1), round(min(half + lean, 70.0), 1)),
-        tilt_axis="x" if number % 2 else "y",
-        defocus=round(float(np.exp(rng.uniform(np.log(2e4), np.log(6e4)))), -2),
-        contrast=round(float(np.exp(rng.uniform(np.log(0.2), 0))), 3),
-        fraction=round(rng.uniform(0.01, 0.05) / (2 if sheet else 1), 3),
-        crowding=round(rng.uniform(0.02, 0.25), 3),
-        sheet=sheet,
-    )
-    if split == "test" and number in UNSEEN_PRESETS:
-        return dataclasses.replace(drawn, preset=UNSEEN_PRESETS[number])
-    if split == "test" and number in UNSEEN_SIZES:
-        return dataclasses.replace(drawn, voxel_size=UNSEEN_SIZES[number])
-    return drawn
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """Holds a tilt series with its halves.
+
+    Attributes:
+        case: the tilt series.
+        halves: ``(2, z, y, x)``, of independent noise, whose mean is the volume of the case.
+        structures: mask of all structures, membranes and others.
+    """
+
+    case: Case
+    halves: np.ndarray
+    structures: np.ndarray
 
 
-def built(one: Conditions, key: Any, edge: int) -> Scene:
-    """Return the scene; what its preset does not know is left out."""
-    known = {
-        "vesicles": {"fraction": one.fraction, "sheet": one.sheet, "proteins": 4},
-        "crowded": {"fraction": one.fraction},
-    }
-    return getattr(presets, one.preset)(
-        key, (edge,) * 3, one.voxel_size, crowding=one.crowding, **known.get(one.preset, {})
-    )
-
-
-def imaging_of(one: Conditions, tier: Tier, snr: float) -> Imaging:
-    if tier == "wedge":
-        return WedgeImaging(snr=snr, wedge=one.wedge)
-    low, high = one.tilt_range
-    scheme = TiltScheme.every(3.0, low, high, tilt_axis=one.tilt_axis)
-    microscope = Microscope(ContrastTransfer(defocus=one.defocus))
-    return TiltSeriesImaging(Acquisition(scheme, microscope), snr=snr)
-
-
-@jax.jit
-def _image(imaging, density, mask, voxel_size, key) -> Imaged:
-    return imaging(density, mask, voxel_size, key)
-
-
-def visible_contrast(imaged: Imaged, membrane: np.ndarray, background: np.ndarray) -> float:
-    """Return the mean of membrane minus that of background, in standard deviations of the noise."""
-    signal = np.asarray(imaged.signal)
-    noise = np.asarray(imaged.density) - signal
-    return float((signal[membrane].mean() - signal[background].mean()) / noise.std())
-
-
-def with_membranes(one: Conditions, key: Any, edge: int) -> Truth:
-    """Return the truth of a scene; where it has hardly any membrane, that of the next one."""
-    for number in range(10):
-        key = key if number == 0 else jax.random.fold_in(key, number)
-        truth = render(built(one, key, edge))
-        if (np.asarray(truth.labels) == MEMBRANE).mean() >= LEAST:
-            return truth
-    raise ValueError(f"no scene of {one} has {100 * LEAST:g} % of membrane")
-
-
-def make(split: Split, number: int, edge: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def make(split: Split, number: int, edge: int) -> Made:
     """Return the arrays of a scene as they are kept, and its row of the result."""
     one = conditions(split, number)
-    seed = jax.random.fold_in(jax.random.key(VERSION), 1000 * list(COUNTS).index(split) + number)
-    by_scene, by_noise = jax.random.split(seed)
+    by_scene, by_noise = keys_of(split, number)
     start = time.process_time()
     truth = with_membranes(one, by_scene, edge)
-    labels = np.asarray(truth.labels)
-    membrane, background = labels == MEMBRANE, labels == 0
+    membrane = np.asarray(truth.labels) == MEMBRANE
     row: dict[str, Any] = {"split": split, "number": number, **dataclasses.asdict(one)}
     arrays = {
         "membrane": membrane,
@@ -208,12 +116,7 @@ def make(split: Split, number: int, edge: int) -> tuple[dict[str, np.ndarray], d
         "visibility": np.round(255 * np.asarray(truth.visibility(one.wedge))).astype(np.uint8),
     }
     for tier in TIERS:
-        snr = 0.1
-        for _ in range(2):  # the second time at the signal-to-noise ratio of the wanted contrast
-            imaging = imaging_of(one, tier, snr)
-            found = _image(imaging, truth.density, truth.structures, one.voxel_size, by_noise)
-            seen = visible_contrast(found, membrane, background)
-            snr *= (one.contrast / max(seen, 0.02)) ** 2
+        found, seen = imaged(one, tier, truth, by_noise)
         density = np.asarray(found.density)
         arrays[tier] = np.asarray(core.normalize(density, "bright")).astype(np.float16)
         signal = np.asarray(found.signal)
@@ -226,7 +129,25 @@ def make(split: Split, number: int, edge: int) -> tuple[dict[str, np.ndarray], d
     row["hidden"] = float((arrays["visibility"][membrane] < 0.3 * 255).mean())
     row["digest"] = hashlib.sha256(np.packbits(membrane).tobytes()).hexdigest()[:16]
     row["cpu_seconds"] = time.process_time() - start
+    digest = recorded().get((split, number)) if edge == 128 else None
+    if digest is not None and digest != row["digest"]:
+        print(f"{split} {number}: this machine makes other labels than those that are recorded")
     return arrays, row
+
+
+def make_halves(split: Split, number: int, edge: int) -> Made:
+    """Return the halves of the tilt series that `make` images, as they are kept."""
+    one = conditions(split, number)
+    by_scene, by_noise = keys_of(split, number)
+    truth = with_membranes(one, by_scene, edge)
+    found, _ = imaged(one, "tilt series", truth, by_noise)
+    intensity = core.measure_intensity(np.asarray(found.density), "bright")
+    pair = [intensity.apply(np.asarray(half)) for half in (found.even, found.odd)]
+    arrays = {
+        "halves": np.stack(pair).astype(np.float16),
+        "structures": np.asarray(truth.structures),
+    }
+    return arrays, {"split": split, "number": number}
 
 
 def folder_of(edge: int = 128) -> pathlib.Path:
@@ -235,27 +156,29 @@ def folder_of(edge: int = 128) -> pathlib.Path:
     return platformdirs.user_cache_path("cryojax-seg") / "benchmark_set" / name
 
 
-def ensure(split: Split, number: int, edge: int = 128) -> dict[str, Any]:
-    """Make a scene unless it is there and sound, and return its row."""
-    path = folder_of(edge) / f"{split}-{number}.npz"
+def kept(path: pathlib.Path, made: Callable[[], Made]) -> dict[str, Any]:
+    """Make arrays unless they are there and sound, and return what is stated of them."""
     stated = path.with_suffix(".json")
     if stated.exists() and path.exists():
         row = json.loads(stated.read_text())
         if hashlib.sha256(path.read_bytes()).hexdigest() == row["file"]:
             return row
         print(f"{path} is damaged, and made again", flush=True)
-    arrays, row = make(split, number, edge)
+    arrays, row = made()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-    kept: dict[str, Any] = {name.replace(" ", "_"): array for name, array in arrays.items()}
-    np.savez_compressed(temporary, **kept)
+    named: dict[str, Any] = {name.replace(" ", "_"): array for name, array in arrays.items()}
+    np.savez_compressed(temporary, **named)
     os.replace(temporary, path)
     row["file"] = hashlib.sha256(path.read_bytes()).hexdigest()
     stated.write_text(json.dumps(row))
-    digest = recorded().get((split, number)) if edge == 128 else None
-    if digest is not None and digest != row["digest"]:
-        print(f"{split} {number}: this machine makes other labels than those that are recorded")
     return row
+
+
+def ensure(split: Split, number: int, edge: int = 128) -> dict[str, Any]:
+    """Make a scene unless it is there and sound, and return its row."""
+    path = folder_of(edge) / f"{split}-{number}.npz"
+    return kept(path, functools.partial(make, split, number, edge))
 
 
 @functools.cache
@@ -271,17 +194,28 @@ def load(split: Split, tier: Tier, count: int | None = None, edge: int = 128) ->
     cases = []
     for number in range(COUNTS[split] if count is None else count):
         ensure(split, number, edge)
-        with np.load(folder_of(edge) / f"{split}-{number}.npz") as kept:
+        with np.load(folder_of(edge) / f"{split}-{number}.npz") as arrays:
             cases.append(
                 Case(
                     conditions(split, number),
-                    kept[tier.replace(" ", "_")].astype(np.float32),
-                    kept["membrane"],
-                    kept["normals"].astype(np.float32) / 127,
-                    kept["visibility"].astype(np.float32) / 255,
+                    arrays[tier.replace(" ", "_")].astype(np.float32),
+                    arrays["membrane"],
+                    arrays["normals"].astype(np.float32) / 127,
+                    arrays["visibility"].astype(np.float32) / 255,
                 )
             )
     return cases
+
+
+def load_series(split: Split, count: int | None = None, edge: int = 128) -> list[Series]:
+    """Return the first tilt series of a split with their halves; those that are absent are made."""
+    found = []
+    for number, case in enumerate(load(split, "tilt series", count, edge)):
+        path = folder_of(edge) / f"{split}-{number}-halves.npz"
+        kept(path, functools.partial(make_halves, split, number, edge))
+        with np.load(path) as arrays:
+            found.append(Series(case, arrays["halves"].astype(np.float32), arrays["structures"]))
+    return found
 
 
 def export(folder: pathlib.Path, count: int, edge: int) -> None:

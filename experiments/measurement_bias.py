@@ -50,13 +50,8 @@ from cryojax_seg.simulate import Bilayer, Placed, Scene, measurements, render
 from cryojax_seg.simulate.placement import facing
 from cryojax_seg.simulate.sheets import Disc
 from experiments import networks, scoring
-from experiments.benchmark_set import (
-    MEMBRANE,
-    Case,
-    Conditions,
-    imaging_of,
-    visible_contrast,
-)
+from experiments.benchmark_scenes import MEMBRANE, Conditions, imaging_of, visible_contrast
+from experiments.benchmark_set import Case
 from experiments.common import Claim, Rows, resolved, results_folder
 from experiments.networks import Design
 

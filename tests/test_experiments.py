@@ -396,6 +396,20 @@ def test_annotated_slices_are_evenly_spaced():
     assert 0.05 <= minutes_of(case, 1) < minutes_of(case, 3) < minutes_of(case, 24)
 
 
+def test_halves_of_a_tilt_series_differ_by_their_noise_alone():
+    """Their mean is the tilt series, and where nothing is, their noise is independent."""
+    from experiments.benchmark_set import load_series
+
+    (one,) = load_series("train", 1, 48)
+    even, odd = one.halves
+    assert np.abs((even + odd) / 2 - one.case.volume).max() < 0.01  # of float16
+    assert (one.structures & one.case.membrane).sum() == one.case.membrane.sum()
+    empty = ~one.structures
+    noise = np.corrcoef(even[empty], odd[empty])[0, 1]
+    signal = np.corrcoef(even[one.case.membrane], odd[one.case.membrane])[0, 1]
+    assert abs(noise) < 0.1 and signal > noise
+
+
 def test_an_interrupted_experiment_keeps_what_is_done(tmp_path, monkeypatch):
     """Also when it was killed while it wrote; records of another config are not used."""
     from experiments import common
