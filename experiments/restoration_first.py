@@ -1,78 +1,22 @@
-"""Does restoring a tomogram before segmentation help, which methods, and what does it invent?
+"""Does restoring a tomogram help to find its membranes, and what does restoration invent?
 
-    python experiments/restoration_first.py            # 90 CPU-minutes: about 60 on 2 cores
-    python experiments/restoration_first.py --tiny     # under a minute: checks that it runs
+    python experiments/restoration_first.py            # 4 CPU-hours; goes on where it stopped
+    python experiments/restoration_first.py --tiny     # two minutes, for the tests
 
-Restorers get simulated vesicles and sheets with even and odd halves, at several noise levels, with
-and without a wedge, and learn from the very tomograms that they restore; ``simulated`` ones learn
-from phantoms with truth, of the same kind of scenes or others. A threshold, the sheet filter (also
-at the ``best`` of its scales) and a small U-Net then learn from restored scenes with dense labels,
-and are scored on others, and so on the real microtubules (`datasets.py`). In ``end to end`` and
-``joint`` the U-Net learns together with the restorer. ``invented`` is the bright volume farther
-than two voxels from any membrane, relative to that of membrane.
-
-Learned, from one seed: restoration replaces a neighbourhood that a method lacks. Methods that look
-at single voxels gain most: with noise2noise a threshold gains from
-{condition=(0.1, True); restorer=none; method=threshold: dice} to
-{condition=(0.1, True); restorer=n2n; method=threshold: dice} at a ratio of 0.1, and from
-{condition=(0.3, True); restorer=none; method=threshold: dice} to
-{condition=(0.3, True); restorer=n2n; method=threshold: dice} at 0.3. The default sheet filter gains
-half as much ({condition=(0.1, True); restorer=none; method=sheet: dice} to
-{condition=(0.1, True); restorer=n2n; method=sheet: dice}), and at the best of its scales a quarter
-({condition=(0.1, True); restorer=none; method=best sheet: dice} to
-{condition=(0.1, True); restorer=n2n; method=best sheet: dice}). A U-Net, whose neighbourhood
-removes noise by itself, gains hardly anything
-({condition=(0.1, True); restorer=none; method=unet: dice} to
-{condition=(0.1, True); restorer=n2n; method=unet: dice}); at a ratio of 0.3 Wiener's filter brings
-it from {condition=(0.3, True); restorer=none; method=unet: dice} to
-{condition=(0.3, True); restorer=wiener; method=unet: dice}. In volumes of 128^3 membranes are
-rarer, and chance resemblances more frequent, so the sheet filter gains more: from
-{condition=128^3; restorer=none; method=sheet: dice} to
-{condition=128^3; restorer=equivariant; method=sheet: dice} with the default restorer, but as much
-with Wiener's filter ({condition=128^3; restorer=wiener; method=sheet: dice}), which takes seconds
-where training takes minutes. Terms that fill the wedge add nothing to noise2noise, and IsoNet,
-whose target is its own output, changes almost nothing.
-
-A single tomogram teaches little, and longer training makes it worse: ``--effort.width 16
---effort.patch 48 --effort.steps 700`` memorised the noise, and lost most of the correlation of
-noise2noise with the truth. Phantoms with truth do teach: those of the same kind of scenes lift the
-sheet filter to {condition=(0.1, True); restorer=simulated; method=sheet: dice} and the U-Net, which
-has three labelled scenes, to {condition=(0.1, True); restorer=simulated; method=unet: dice}; those
-of other kinds reach {condition=(0.1, True); restorer=simulated (other scenes); method=sheet: dice}
-and {condition=(0.1, True); restorer=simulated (other scenes); method=unet: dice}. On the real
-microtubule the sheet filter has {condition=real; restorer=none; method=sheet: dice} alone,
-{condition=real; restorer=equivariant; method=sheet: dice} with the default restorer and
-{condition=real; restorer=simulated (other scenes); method=sheet: dice} with these phantoms; the
-U-Net has {condition=real; restorer=none; method=unet: dice} alone,
-{condition=real; restorer=wiener; method=unet: dice} behind Wiener's filter and
-{condition=real; restorer=simulated (other scenes); method=unet: dice} behind the phantoms. Such a
-restorer is therefore only as good as its phantoms resemble the sample.
-
-Negative, against the goals: at the threshold of the best Dice, which is higher after restoration,
-recall at low visibility falls. At the precision reached without restoration it rises by
-{claim=equivariant, 128^3: recall of visibility below 0.3 that the sheet filter gains at equal
-precision: value} at 128^3 and {claim=equivariant, 64^3: recall of visibility below 0.3 that the
-sheet filter gains at equal precision: value} at 64^3 (goal 0.2), because there is less noise and
-not because the wedge is filled. Much of what is bright after restoration is not membrane: its
-volume is {claim=equivariant, 64^3: density invented / voxels of membrane: value} times that of
-membrane, {claim=equivariant, 128^3: density invented / voxels of membrane: value} times at 128^3,
-and {claim=simulated, 64^3: density invented / voxels of membrane: value} times with phantoms of the
-same kind, where the goal was a fiftieth. Joint training does not pay within 120 steps: Dice is
-{condition=(0.1, True); restorer=equivariant; method=end to end: dice} end to end and
-{condition=(0.1, True); restorer=equivariant; method=joint: dice} with the restorer's own loss in
-addition, which therefore helps, but {condition=(0.1, True); restorer=none; method=unet: dice} for
-the U-Net alone, and {condition=(0.1, True); restorer=equivariant; method=unet: dice} behind the
-restorer without joint training.
-
-A sceptic would say that everything is from one seed and from networks of a hundred steps, that the
-recorded result comes from a tree with changes that were not committed, and that a converged network
-was never trained behind a restorer.
+Tilt series of `benchmark_set.py` with halves are restored by Wiener's filter or by a network that
+learned from the halves of all of them (``n2n``, ``deepdewedge``, ``equivariant``) or from phantoms
+(``simulated``), see `restorers.py`. Then a threshold, the sheet filter at its best scale in the
+validation scenes, and a U-Net that learned from the restored training scenes segment the others. In
+``joint`` the U-Net and the restorer ``equivariant`` learn on together. All are compared with no
+restoration, as in `wedge_losses.py`; intervals of differences resample seeds, scenes and membranes.
 """
 
 import dataclasses
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import matplotlib
@@ -84,262 +28,256 @@ import tyro
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cryojax_seg import core, evaluate, losses
-from experiments import datasets
-from experiments.common import Rows, claim, interval, results_folder
-from experiments.restored import LOW, METHODS, Network, annotated, answer, found, score, unet
-from experiments.restorers import (
-    ENERGY,
-    FILTERS,
-    RECIPES,
-    SIMULATED,
-    SINGLE,
-    Effort,
-    Labelled,
-    microtubules,
-    run,
-    simulated,
+from experiments import networks, restorers, scoring
+from experiments.benchmark_set import Case, Series, load_series
+from experiments.common import Rows, median, over_seeds, results_folder
+from experiments.curves import COLOURS, with_seeds
+from experiments.networks import Design, Trained
+from experiments.restored import (
+    SEGMENTERS,
+    SHEET,
+    THRESHOLD,
+    UNET,
+    Parts,
+    jointly,
+    of_network,
+    segmenter_of,
 )
-from experiments.scenes import WEDGE
+from experiments.restorers import NONE, RECIPES, SIMULATED, WIENER, Lesson
+from experiments.scoring import HIDDEN, INVENTIONS
 
-EVERYTHING = core.MissingWedge((-90.0, 90.0))
-DEFAULT, ELSEWHERE = "equivariant", "simulated (other scenes)"
-LARGE = "128^3"
-Condition = tuple[float, bool]  # signal-to-noise ratio, and whether there is a wedge
+JOINT, SEPARATE = "joint", "equivariant"
+RESTORATIONS = (NONE, WIENER, *RECIPES, SIMULATED, JOINT)
+TINY = (NONE, WIENER, SEPARATE, JOINT)
+FILLING = ("deepdewedge", "equivariant", SIMULATED)  # the missing wedge
+QUALITIES = ("density_invented", "agreement", "filled")
+# What a restoration should add to the average precision, and to the recall of hidden membrane.
+GOALS = {SHEET: (0.05, 0.05), UNET: (0.02, 0.05)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Compare restorers in front of segmentation methods.
+    """Restore the fixed scenes before they are segmented."""
 
-    Restorers that are trained start from Wiener's filter. On the real microtubules, which have no
-    halves, they assume white noise and learn from both volumes; methods learn from five slices of
-    one. Simulated restorers have a wider U-Net and more steps, and never see the tomogram.
-    """
-
-    restorers: tuple[str, ...] = (
-        "none",
-        *SIMULATED,
-        *FILTERS,
-        *RECIPES,
-        ENERGY,
-        DEFAULT + SINGLE,
+    restorations: tuple[str, ...] = RESTORATIONS
+    """``none`` first"""
+    segmenters: tuple[str, ...] = SEGMENTERS
+    design: Design = dataclasses.field(
+        default_factory=lambda: Design(steps=1500, scenes=12, validation=4)
     )
-    """restorers at the main condition"""
-    fewer: tuple[str, ...] = ("none", "wiener", "n2n", DEFAULT)
-    """restorers at the other conditions, and at the main one in volumes of 128^3"""
-    main: Condition = (0.1, True)
-    others: tuple[Condition, ...] = ((0.05, True), (0.3, True), (0.1, False))
-    real: tuple[str, ...] = ("none", "wiener", DEFAULT, "isonet", ELSEWHERE)
-    edge: int = 64
-    """edge of the volumes, in voxels of 10 angstrom"""
-    train: int = 3
-    test: int = 3
-    large: int = 128
-    """edge of larger volumes, one for training and one for testing, in voxels; 0 for none"""
-    effort: Effort = Effort()
-    large_effort: Effort = Effort(400)
-    """training effort in larger volumes, as in ``cryojax-seg restore``"""
-    network: Network = Network()
-    ways: tuple[str, ...] = ("end to end", "joint")
-    """ways of training the U-Net together with the default restorer"""
-    joint: float = 0.3
+    """how the U-Net learns, also in joint training"""
+    scales: tuple[tuple[float, ...], ...] = ((1.0,), (1.5,), (2.0,), (3.0,), (1.5, 3.0))
+    """scales of the sheet filter among which the validation scenes choose, in voxels"""
+    lesson: Lesson = Lesson(steps=1000, patch=32)
+    """how restorers learn from the tomograms that they restore"""
+    patient: Lesson = Lesson(steps=1500, patch=48)
+    """how ``simulated`` learns from phantoms"""
+    factor: float = 0.3
     """factor of the restorer's own loss in joint training"""
-    seeds: tuple[int, ...] = (0,)
+    test: int = 16
+    """number of test scenes"""
+    seeds: tuple[int, ...] = (0, 1, 2)
     tiny: bool = False
 
+    def lesson_of(self, restoration: str) -> Lesson:
+        return self.patient if restoration == SIMULATED else self.lesson
 
-def quality(volumes: list[np.ndarray], tests: list[Labelled]) -> dict:
-    """Return the correlation with the truth, the agreement with the data, and the invention.
+    def has_seeds(self, restoration: str, segmenter: str) -> bool:
+        """Return whether anything is trained, so that the result depends on the seed."""
+        return segmenter == UNET or restoration not in (NONE, WIENER)
 
-    Bright is what is above halfway from background to membrane, see `evaluate.invention`.
+
+def keys_of(restoration: str, config: Config, seed: int) -> list[dict[str, Any]]:
+    """Return the keys of the records of a restoration and a seed."""
+    return [
+        {"restoration": restoration, "segmenter": segmenter, "seed": seed}
+        for segmenter in config.segmenters
+        if config.has_seeds(restoration, segmenter) or seed == config.seeds[0]
+    ]
+
+
+def run(restoration: str, series: Parts, rows: Rows, config: Config, seed: int, start: Any) -> Any:
+    """Add the records of a restoration and a seed, and return the restorer that was trained.
+
+    Args:
+        start: the trained restorer with which joint training begins, for `JOINT` alone.
     """
-    correlation, agreement, filled, invented = [], [], [], []
-    for volume, one in zip(volumes, tests, strict=True):
-        audit = evaluate.audit(one.noisy.volume, volume, one.noisy.wedge, edge=64, count=1)
-        agreement.append(audit.agreement_overall)
-        filled.append(audit.filled_overall)
-        if one.clean is not None:
-            correlation.append(float(np.corrcoef(volume.ravel(), one.clean.ravel())[0, 1]))
-            truth = one.labels == 1
-            share = evaluate.invention(volume, truth, one.visibility, one.noisy.wedge).share
-            invented.append(share)
-    names = ("correlation", "agreement", "filled", "invented")
-    parts = (correlation, agreement, filled, invented)
-    return {name: interval(values)[0] for name, values in zip(names, parts, strict=True)}
+    began, lesson = time.process_time(), config.lesson_of(restoration)
+    both: Trained | None = None
+    restorer = None
+    if restoration == JOINT:
+        both = jointly(start, series, config.design, config.factor, seed)
+        chain: Any = both.network
+        restorer = chain.restorers[0]
+    elif restoration not in (NONE, WIENER):
+        every = [one for part in series for one in part]
+        restorer = restorers.learned(restoration, every, lesson, seed)
+    taught = time.process_time() - began
+
+    def restored(one: Series) -> Case:
+        volume = restorers.restored(restoration, restorer, one, lesson.patch)
+        return dataclasses.replace(one.case, volume=volume)
+
+    cases = Parts(*([restored(one) for one in part] for part in series))
+    facts = restorers.quality(cases.tests, series.tests)
+    facts |= {"restorer_seconds": taught, "cut": picture(cases.tests[0].volume)}
+    for key in keys_of(restoration, config, seed):
+        if rows.done(**key):
+            continue
+        given = cases
+        if both is not None and key["segmenter"] == UNET:
+            found, given = of_network(both), Parts(*([o.case for o in part] for part in series))
+        else:
+            found = segmenter_of(key["segmenter"], cases, config.design, config.scales, seed)
+        values = scoring.score(found.predict, given.judged, given.tests)
+        record = rows.add(key, {**facts, **found.facts, **values})
+        print(
+            f"seed {seed} {restoration:12s} {key['segmenter']:10s} average precision "
+            f"{np.mean(record['average_precision']):.3f}  density invented "
+            f"{np.mean(record['density_invented']):.2f}  {taught:.0f} + "
+            f"{record['segmenter_seconds']:.0f} CPU-s",
+            flush=True,
+        )
+    return restorer
 
 
-def together(
-    way: str, restorer: core.LocalOperator, scenes: list[Labelled], config: Config, seed: int
-) -> core.Segmenter:
-    """Return the U-Net behind the restorer."""
-    learned = [annotated(one, one.noisy.volume) for one in scenes]
-    labels = losses.supervised(losses.combine(losses.cross_entropy, losses.dice))
-    own = losses.restoration(RECIPES[DEFAULT])
-    match way:
-        case "end to end":
-            return unet(learned, config.network, seed, labels, restorer)
-        case "joint":
-            both = losses.add(labels, own, factors=(1.0, config.joint))
-            return unet(learned, config.network, seed, both, restorer)
-    raise ValueError(f"unknown way {way!r}")
+def picture(volume: np.ndarray) -> str:
+    """Return the middle xz slice in 256 shades, as text."""
+    shades = np.clip((volume[:, volume.shape[1] // 2] + 2) / 6, 0, 1)
+    return np.round(255 * shades).astype(np.uint8).tobytes().hex()
 
 
-def restored_and_scored(
-    key: dict,
-    name: str,
-    scenes: list[Labelled],
-    config: Config,
-    seed: int,
-    rows: Rows,
-    methods: tuple[str, ...] = METHODS,
-) -> None:
-    """Score every method behind one restorer, and joint training at the main condition."""
-    ways = config.ways if name == DEFAULT and key["condition"] == str(config.main) else ()
-    wanted = methods + ways
-    if all(rows.done(**key, restorer=name, method=method, seed=seed) for method in wanted):
-        return
-    tomograms = [one.noisy for one in scenes]
-    tests = scenes[-config.test :]
-    (volumes, restorer), seconds = run(name, tomograms, config.effort, seed)
-    common = {**quality(volumes[-config.test :], tests), "restorer_seconds": seconds}
-
-    def unrestored(method: str) -> float | None:
-        """Return the precision of a method without restoration."""
-        record = rows.done(**key, restorer="none", method=method, seed=seed)
-        return None if record is None else record["precision"]
-
-    for method in methods:
-        start = time.process_time()
-        masks = found(method, volumes, scenes, config.test, config.network, seed)
-        scores = score(masks, tests, unrestored(method))
-        add(rows, {**key, "restorer": name, "method": method, "seed": seed}, scores, common, start)
-    for way in ways:
-        assert restorer is not None
-        start = time.process_time()
-        net = together(way, restorer, scenes[: -config.test], config, seed)
-        masks = answer(net, [one.noisy.volume for one in tests])
-        scores = score(masks, tests, unrestored("unet"))
-        add(rows, {**key, "restorer": name, "method": way, "seed": seed}, scores, common, start)
+def of(records: Sequence[dict], restoration: str, segmenter: str) -> list[dict]:
+    key = (restoration, segmenter)
+    return [r for r in records if (r["restoration"], r["segmenter"]) == key]
 
 
-def add(rows: Rows, key: dict, scores: dict, common: dict, start: float) -> None:
-    if rows.done(**key):  # before an interruption
-        return
-    seconds = time.process_time() - start
-    record = rows.add(key, {**scores, **common, "method_seconds": seconds})
-    low = record["recall_low"]
-    print(
-        f"{key['condition']} {key['restorer']:24s} {key['method']:10s} Dice "
-        f"{record['dice'] or 0:.3f}  recall below {LOW}: {-1 if low is None else low:.3f}  "
-        f"{common['restorer_seconds']:.0f} + {seconds:.0f} CPU-s",
-        flush=True,
-    )
+def summary(records: Sequence[dict], truth: scoring.Truth, config: Config) -> list[dict]:
+    """Return a row for each restoration and segmenter, with its differences to no restoration."""
+    rows = []
+    for segmenter in config.segmenters:
+        for restoration in config.restorations:
+            mine = of(records, restoration, segmenter)
+            row: dict[str, Any] = {"segmenter": segmenter, "restoration": restoration}
+            row |= scoring.summary(mine, truth)
+            if restoration != NONE:
+                others = of(records, NONE, segmenter)
+                quantities = ("average_precision", "recall_hidden", "dice")
+                row |= scoring.gain_columns(mine, others, truth, *quantities)
+            row["setting"] = ", ".join(dict.fromkeys(r["setting"] for r in mine))
+            for name in QUALITIES:
+                values = [v for r in mine for v in r[name] if v is not None]
+                row[name] = float(np.mean(values)) if values else None
+            for name in ("restorer_seconds", "segmenter_seconds"):
+                row[name] = median([r[name] for r in mine])
+            rows.append(row)
+    return rows
 
 
-def draw(path: pathlib.Path, table: list[dict], config: Config) -> None:
-    figure, axes = plt.subplots(1, 2, figsize=(13, 4.8), layout="constrained")
-    main = [r for r in table if r["condition"] == str(config.main)]
-    names = [r for r in config.restorers if any(row["restorer"] == r for row in main)]
-    for axis, value in zip(axes, ("dice", "recall_low"), strict=True):
-        for number, method in enumerate(METHODS):
-            of = {r["restorer"]: r[value] for r in main if r["method"] == method}
-            place = np.arange(len(names)) + 0.21 * (number - 1.5)
-            axis.bar(place, [of.get(n) or 0 for n in names], 0.2, label=method)
-        axis.set_xticks(np.arange(len(names)), names, rotation=40, ha="right")
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set(title="Dice on unseen scenes, SNR 0.1, +-60 degrees")
-    axes[1].set(title=f"recall of membrane of visibility below {LOW}")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+def claims_of(records: Sequence[dict], truth: scoring.Truth, config: Config) -> list[dict]:
+    """Return the claims about each restoration, joint training, inventions and convergence."""
+    found = []
+
+    def claim(pair: tuple[list, list], quantity: str, name: str, goal: float, most: bool = False):
+        if all(pair):
+            more = scoring.gain(*pair, truth, quantity)
+            found.append(scoring.gained(name, more, goal, at_most=most))
+
+    texts = {
+        "average_precision": "average precision",
+        "recall_hidden": "recall of hidden membrane at equal invention",
+    }
+    for segmenter, goals in GOALS.items():
+        none = of(records, NONE, segmenter)
+        for restoration in config.restorations:
+            pair = of(records, restoration, segmenter), none
+            for (quantity, text), goal in zip(texts.items(), goals, strict=True):
+                if restoration != NONE:
+                    claim(pair, quantity, f"{segmenter}, {text}, {restoration} minus none", goal)
+    pair = of(records, JOINT, UNET), of(records, SEPARATE, UNET)
+    for quantity, text in texts.items():
+        claim(pair, quantity, f"{UNET}, {text}, {JOINT} minus {SEPARATE}", 0.0)
+    for restoration in FILLING:
+        pair = of(records, restoration, THRESHOLD), of(records, "n2n", THRESHOLD)
+        name = f"voxels of density invented for each of structure, {restoration} minus n2n"
+        claim(pair, "density_invented", name, 0.0, most=True)
+    slopes = [networks.slope(r["curve"]) for r in of(records, NONE, UNET)]
+    name = "average precision that 1,000 steps add in the end, none; converged if at most"
+    return [*found, over_seeds(name, [s for s in slopes if s is not None], 0.02, at_most=True)]
+
+
+def draw(path: pathlib.Path, rows: Sequence[dict], records: Sequence[dict], test: Case) -> None:
+    """Draw the gains with intervals, recall over invention, and a slice of each restoration."""
+    figure = plt.figure(figsize=(15, 7.5), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.7, 1))
+    left, middle, right = parts[0].subplots(1, 3)
+    names = list(dict.fromkeys(r["restoration"] for r in rows))
+    for number, segmenter in enumerate(dict.fromkeys(r["segmenter"] for r in rows)):
+        mine = [r for r in rows if r["segmenter"] == segmenter and r["restoration"] != NONE]
+        place = [names.index(r["restoration"]) - 1 + 0.2 * (number - 1) for r in mine]
+        for axis, key in ((left, "average_precision_gain"), (middle, "recall_hidden_gain")):
+            values = np.array([r[key] for r in mine])
+            ends = np.array([r[f"{key}_interval"] or [r[key]] * 2 for r in mine])
+            error = np.abs(ends.T - values)
+            axis.errorbar(place, values, error, fmt="o", color=COLOURS[number], label=segmenter)
+    for axis, text in ((left, "average precision"), (middle, "recall of hidden membrane")):
+        axis.axhline(0, color="0.5", lw=1)
+        axis.set_xticks(range(len(names) - 1), names[1:], rotation=30, ha="right")
+        axis.set_title(f"{text}, minus that without restoration", fontsize=10)
+    left.legend(fontsize=8)
+    for number, row in enumerate(r for r in rows if r["segmenter"] == UNET):
+        curve = row["curves"]["recall_hidden_by_invention"]
+        with_seeds(right, INVENTIONS, curve, color=f"C{number}", label=row["restoration"])
+    right.set(xscale="log", xlabel="invented voxels for each true voxel (validation)")
+    right.set_title(f"{UNET}: recall of membrane of visibility below {HIDDEN}", fontsize=10)
+    right.legend(fontsize=8)
+    for axis in (left, middle, right):
+        axis.grid(alpha=0.3)
+    shape = test.volume.shape[0], test.volume.shape[2]
+    axes = parts[1].subplots(1, 1 + len(names))
+    axes[0].imshow(test.membrane[:, test.membrane.shape[1] // 2], cmap="gray_r")
+    for axis, name in zip(axes[1:], names, strict=True):
+        cut = next(r["cut"] for r in records if r["restoration"] == name)
+        axis.imshow(np.frombuffer(bytes.fromhex(cut), np.uint8).reshape(shape), cmap="gray")
+    for axis, name in zip(axes, ("membrane, xz", *names), strict=True):
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(name, fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def summary(records: list[dict]) -> list[dict]:
-    keys = ("condition", "restorer", "method")
-    rows = []
-    for key in dict.fromkeys(tuple(r[k] for k in keys) for r in records):
-        mine = [r for r in records if tuple(r[k] for k in keys) == key]
-        row: dict = dict(zip(keys, key, strict=True)) | {"seeds": len(mine)}
-        for name, value in mine[0].items():
-            if name not in (*keys, "seed") and not isinstance(value, str):
-                row[name] = interval([r[name] for r in mine])[0]
-        rows.append(row)
-    return rows
-
-
-def claims_of(table: list[dict], config: Config) -> list[dict]:
-    of = {(r["condition"], r["restorer"], r["method"]): r for r in table}
-    main = str(config.main)
-
-    def at(restorer: str, method: str, value: str, condition: str = main):
-        return (of.get((condition, restorer, method)) or {}).get(value)
-
-    def gains(restorer: str, condition: str) -> list[dict]:
-        """Return the gain of the sheet filter behind a restorer."""
-
-        def gain(value: str, before: str) -> float | None:
-            pair = at(restorer, "sheet", value, condition), at("none", "sheet", before, condition)
-            return None if None in pair else pair[0] - pair[1]  # pyright: ignore
-
-        what = f"{restorer}, {'128^3' if condition == LARGE else '64^3'}"
-        low = f"{what}: recall of visibility below {LOW} that the sheet filter gains"
-        return [
-            claim(f"{what}: Dice that the sheet filter gains", gain("dice", "dice"), at_least=0.15),
-            claim(low, gain("recall_low", "recall_low"), at_least=0.2),
-            claim(f"{low} at equal precision", gain("recall_low_matched", "recall_low"),
-                  at_least=0.2),
-            claim(f"{what}: density invented / voxels of membrane",
-                  at(restorer, "sheet", "invented", condition), at_most=0.02),
-        ]  # fmt: skip
-
-    joint = at(DEFAULT, "joint", "dice")
-    parts = [at("none", "unet", "dice"), at(DEFAULT, "unet", "dice")]
-    better = None if joint is None or None in parts else joint - max(parts)  # pyright: ignore
-    return [
-        *gains(DEFAULT, LARGE),
-        *gains(DEFAULT, main),
-        *(one for restorer in SIMULATED for one in gains(restorer, main)),
-        claim("Dice of joint training minus the better of its parts", better, at_least=0.0),
-    ]
-
-
 def main(config: Config) -> None:
     if config.tiny:
+        lesson = Lesson(steps=2, patch=16, width=4, phantoms=1, edge=32)
         config = dataclasses.replace(
-            config, restorers=("none", DEFAULT), others=(), real=(), edge=32, train=1, test=1,
-            effort=Effort(2, 2, 16), network=Network(2, 16, 2), ways=("joint",), large=0,
+            config, restorations=TINY, scales=((1.5,), (3.0,)), design=networks.TINY,
+            lesson=lesson, patient=lesson, test=1, seeds=(0,),
         )  # fmt: skip
+    if config.restorations[0] != NONE:
+        raise SystemExit("--restorations begins with none, with which the others are compared")
     rows = Rows("restoration_first", dataclasses.asdict(config), config.tiny)
+    design = config.design
+    series = Parts(
+        load_series("train", design.scenes, design.edge),
+        load_series("validation", design.validation, design.edge),
+        load_series("test", config.test, design.edge),
+    )
+    tests = [one.case for one in series.tests]
+    truth = scoring.Truth.of(tests)
     for seed in config.seeds:
-        for condition in (config.main, *config.others):
-            numbers = [100 * seed + i for i in range(config.train)]
-            numbers += [1000 + 100 * seed + i for i in range(config.test)]
-            wedge = WEDGE if condition[1] else EVERYTHING
-            scenes = [simulated(i, config.edge, condition[0], wedge) for i in numbers]
-            names = config.restorers if condition == config.main else config.fewer
-            for name in names:
-                key = {"condition": str(condition)}
-                restored_and_scored(key, name, scenes, config, seed, rows)
-            jax.clear_caches()
-        if config.large:
-            scenes = [simulated(i + seed, config.large, config.main[0], WEDGE) for i in (0, 1000)]
-            one = dataclasses.replace(config, train=1, test=1, effort=config.large_effort)
-            for name in config.fewer:
-                key = {"condition": LARGE}
-                restored_and_scored(key, name, scenes, one, seed, rows, METHODS[:3])
-    if config.real:
-        try:
-            scenes = microtubules()
-        except datasets.MissingData as missing:
-            print(f"without the real volumes: {missing}")
-            scenes = []
-        real = dataclasses.replace(config, train=1, test=1)
-        for name in config.real if scenes else ():
-            restored_and_scored({"condition": "real"}, name, scenes, real, 0, rows)
-    table = summary(rows.records)
-    draw(results_folder(config.tiny) / "restoration_first.png", table, config)
-    rows.finish(table, claims_of(table, config))
+        start = None  # of joint training
+        for restoration in config.restorations:
+            if all(rows.done(**key) for key in keys_of(restoration, config, seed)):
+                continue
+            if restoration == JOINT and start is None:
+                every = [one for part in series for one in part]
+                start = restorers.learned(SEPARATE, every, config.lesson, seed)
+            restorer = run(restoration, series, rows, config, seed, start)
+            start = restorer if restoration == SEPARATE else start
+        jax.clear_caches()  # programs of this seed
+    table = summary(rows.records, truth, config)
+    draw(results_folder(config.tiny) / "restoration_first.png", table, rows.records, tests[0])
+    rows.finish(table, claims_of(rows.records, truth, config))
 
 
 if __name__ == "__main__":

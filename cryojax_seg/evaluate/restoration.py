@@ -181,16 +181,32 @@ def invention(
     >>> invention(1.0 * truth, truth, seen, MissingWedge((-60.0, 60.0))).share
     0.0
     """
+    level, share = invented(restored, structure, visibility, tolerance)
+    return Invention(
+        level,
+        share,
+        precision_by_visibility(
+            restored > level, structure, visibility, wedge, tolerance=tolerance, bins=bins
+        ),
+    )
+
+
+def invented(
+    restored: Float[np.ndarray, "_z _y _x"],
+    structure: Bool[np.ndarray, "_z _y _x"],
+    visibility: Float[np.ndarray, "_z _y _x"],
+    tolerance: float = 2.0,
+) -> tuple[float, float | None]:
+    """Return the level and the share of an `Invention`, which takes the same arguments.
+
+    >>> truth = np.zeros((16, 16, 16), bool)
+    >>> truth[8] = True
+    >>> invented(3.0 * truth, truth, 0.9 * truth)
+    (1.5, 0.0)
+    """
     far = np.asarray(ndimage.distance_transform_edt(~structure)) > tolerance
     clear = structure & (visibility > 0.7)
     clear = clear if clear.any() else structure
     background = float(restored[far].mean()) if far.any() else 0.0
     level = (background + float(restored[clear].mean())) / 2 if clear.any() else background
-    dense = restored > level
-    return Invention(
-        level,
-        _ratio(float((dense & far).sum()), float(structure.sum())),
-        precision_by_visibility(
-            dense, structure, visibility, wedge, tolerance=tolerance, bins=bins
-        ),
-    )
+    return level, _ratio(float(((restored > level) & far).sum()), float(structure.sum()))

@@ -87,8 +87,7 @@ def schedule(method: str, shape: Shape, **learning: Unpack[Learning]) -> Schedul
     """Return the steps, patches and width of a method's training on a volume of this shape.
 
     A single tomogram holds little to learn from, so a wider U-Net overfits its noise, and so does
-    one that sees each part too often. Many phantoms allow both
-    (`experiments/restoration_first.py`).
+    one that sees each part too often. Many phantoms allow both.
 
     >>> schedule("simulated", (64, 64, 64), steps=9)
     Schedule(steps=9, patch=48, width=16)
