@@ -193,7 +193,8 @@ def data():
 def test_a_model_learns_on_with_phantoms(data, tmp_path, monkeypatch):
     asked = []
 
-    def resembling(*given):
+    def resembling(*given, cache):
+        assert cache.name == "scenes"  # where the next training finds them
         asked.append(given)
         return stream()
 
