@@ -193,7 +193,7 @@ class Rows:
     """Keeps the records of an experiment on disk, so that an interrupted run continues.
 
     They are kept beside the result, in ``NAME.partial.jsonl``, until `finish` writes the result.
-    A commit of that file lets another machine go on. Its first line is the config, and the
+    Once that file is committed, another machine can go on. Its first line is the config, and the
     environment of each sitting comes before the records that were made in it. Records made with
     another config are discarded. Compiled programs and memory are kept too.
 

@@ -260,7 +260,7 @@ for the tests. The pages below are made from those files by `python experiments/
 the question, the design, a figure, tables, the verdict on the goals that were set before, and what
 a sceptic would say. Where a goal has an interval, it is met only if the interval clears it, missed
 if the interval excludes it, and else not resolved. A long experiment goes on where it stopped, with
-the records in `results/NAME.partial.jsonl`; in a commit they let another machine go on.
+the records in `results/NAME.partial.jsonl`. Once that file is committed, another machine can go on.
 
 """
 

@@ -44,7 +44,7 @@ class Planes(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MeasuredPlanes:
-    """Draws measured objects by their numbers, and filaments as they are labelled."""
+    """Draws measured objects by their numbers, and filaments as their labels and their axes."""
 
     found: Measurements
     labels: np.ndarray
