@@ -1,14 +1,15 @@
 """How many slices of how many tomograms must be annotated, from scratch and from a built-in model?
 
-    python experiments/sparse_annotation.py            # 6 CPU-hours; goes on where it stopped
+    python experiments/sparse_annotation.py            # 7 CPU-hours; goes on where it stopped
     python experiments/sparse_annotation.py --tiny     # a minute, for the tests
 
 Of the training scenes of `benchmark_set.py`, which each seed draws anew, some have some evenly
 spaced z slices annotated. ``train`` learns from these alone, from scratch or, with replay, from the
 built-in model `membrane-fast`, and is scored on the test scenes at the threshold of the highest
-Dice in four validation scenes. All arms take equally many steps; three slices of one tomogram are
-also learned in other numbers of steps. Minutes of annotation are those of somebody who paints as in
-`annotation_minutes.py`. Intervals of differences resample seeds and scenes.
+Dice in four validation scenes. All arms take equally many steps; three slices of one tomogram and
+all that is annotated are also learned in four times as many, which tells whether they converged.
+Minutes of annotation are those of somebody who paints as in `annotation_minutes.py`. Intervals of
+differences resample seeds and scenes.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ from cryojax_seg import core, evaluate, inference, segmenters, training
 from experiments import networks, scoring
 from experiments.annotation_minutes import seconds
 from experiments.benchmark_set import Case, load
-from experiments.common import Rows, interval, median, results_folder
+from experiments.common import Rows, interval, median, resolved, results_folder
 from experiments.curves import COLOURS, with_intervals
 from experiments.networks import Design
 
@@ -42,6 +43,7 @@ STARTS: tuple[Start, ...] = ("scratch", "pretrained")
 VOXEL = 10.5  # angstrom, about that of the scenes
 FEW = (1, 3)  # tomograms and slices that are learned in several numbers of steps
 CLOSE = -0.02  # of Dice, for three slices minus all of them
+CONVERGED = 0.01  # of Dice, which four times as many steps add at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Config:
     """annotated in each tomogram"""
     steps: int = 600
     other_steps: tuple[int, ...] = (150, 2400)
-    """of three slices of one tomogram"""
+    """of three slices of one tomogram; the last also of all slices of all tomograms"""
     design: Design = dataclasses.field(default_factory=lambda: Design(validation=4))
     """which scenes are used; how networks are trained is the default of ``train``"""
     test: int = 16
@@ -133,12 +135,18 @@ def runs(config: Config) -> list[dict[str, Any]]:
         for number in config.tomograms
         for count in config.slices
     ]
-    number, count = FEW
+    others = [(*FEW, steps) for steps in config.other_steps]
+    others += [(*most(config), steps) for steps in config.other_steps[-1:]]
     return arms + [
         {"start": start, "tomograms": number, "slices": count, "steps": steps}
         for start in config.starts
-        for steps in config.other_steps
+        for number, count, steps in others
     ]
+
+
+def most(config: Config) -> tuple[int, int]:
+    """Return the largest numbers of tomograms and slices."""
+    return config.tomograms[-1], config.slices[-1]
 
 
 def of(records: Sequence[dict], **key: Any) -> list[dict]:
@@ -210,6 +218,17 @@ def claims_of(records: Sequence[dict], config: Config) -> list[dict]:
             f"that of {many} slices of {config.tomograms[0]}"
         )
         found.append(scoring.gained(name, difference(wide, deep, "dice")))
+        for number, count in (FEW, most(config)):
+            part = of(records, start=start, tomograms=number, slices=count)
+            usual_steps = of(part, steps=config.steps)
+            for steps in config.other_steps[-1:]:
+                more = difference(of(part, steps=steps), usual_steps, "dice")
+                name = (
+                    f"{start}, tomograms: {number}, slices: {count}; Dice of {steps} steps minus "
+                    f"that of {config.steps}; converged if at most"
+                )
+                goal = evaluate.Claim(name, more.mean, more.interval, CONVERGED, at_most=True)
+                found.append(resolved(goal))
     if set(STARTS) <= set(config.starts):
         for number in config.tomograms:
             scratch, trained = (
