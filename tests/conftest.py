@@ -45,6 +45,9 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 QUICK = {"xla_backend_optimization_level": 0}  # compiles in a third of the time
+# Where programs run for long, or need all digits of float64 (which some lose when optimized less),
+# they are optimized as for users; elsewhere less, as compiling takes nine tenths of the time.
+OPTIMIZED = ("training", "inference", "restore", "simulate", "view", "experiments", "cli", "test_")
 
 
 UNUSED = 14 * 24 * 3600  # seconds after which a compiled program goes
@@ -69,8 +72,10 @@ def _resident() -> int:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def programs():
-    """Compiled programs stay in memory until they take much of it."""
+def programs(request):
+    """Compiles quickly; compiled programs stay in memory until they take much of it."""
+    place = request.path.relative_to(request.config.rootpath).parts[1:]
+    jax.config.update("jax_disable_most_optimizations", not place[0].startswith(OPTIMIZED))
     yield
     if _resident() > MOST:
         jax.clear_caches()
