@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 SECONDS = 8.0  # to end in good order, before the process is ended in any case
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -21,13 +21,15 @@ class Ended(KeyboardInterrupt):
     """Reports that a command which runs until Ctrl-C has ended well, by Ctrl-C."""
 
 
-def leave(status: int) -> None:
-    """End this process at once, after an interruption.
+def leave(status: int) -> NoReturn:
+    """End this process at once.
 
-    Python's own exit waits for compiled programs that still run, and may crash then.
+    Python's own exit takes long after JAX has run. After an interruption it waits for compiled
+    programs that still run, and may crash then.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(BrokenPipeError):  # the reader of a pipe has had enough
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)
 
 

@@ -1,7 +1,7 @@
 """How fast is a tomogram segmented, and how close is that to the limit of the machine?
 
     pip install -e ".[benchmark]"                 # PyTorch, for the networks of other tools
-    python experiments/benchmarks/inference.py    # 5 minutes on 2 cores
+    python experiments/benchmarks/inference.py    # 8 minutes on 2 cores
 
 The benchmark measures, in one run, medians without compilation:
 

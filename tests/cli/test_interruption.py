@@ -50,6 +50,33 @@ def test_a_process_that_no_exception_reaches_ends_all_the_same(name, status):
     assert (done.returncode, done.stderr) == (status, line)
 
 
+ENDING = """
+import atexit
+from cryojax_seg import cli
+atexit.register(print, "registered")
+cli.program()
+"""
+
+
+def test_the_program_ends_with_its_status_and_all_that_it_said():
+    """Also where it does not wait for Python's own end."""
+    words = [sys.executable, "-c", ENDING]
+    done = subprocess.run([*words, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith("usage: cryojax-seg") and done.stdout.endswith("registered\n")
+    done = subprocess.run([*words, "info", "no.mrc"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "no.mrc" in done.stderr and done.stdout == "registered\n"
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    words = [sys.executable, "-c", ENDING, "--help"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 0
+
+
 def test_the_end_waits_for_nothing():
     """Python waits at its end for what runs, such as a step of a training on a CPU."""
     code = STUBBORN.format(signal="SIGINT").replace("0.3", "50").replace("pass", "raise")
