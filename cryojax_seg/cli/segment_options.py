@@ -39,7 +39,7 @@ class RunOptions:
         ),
     ] = "auto"
     engine: Literal["auto", "jax", "openvino"] = "auto"
-    """Program that computes. 'auto' uses OpenVINO on a CPU if it can run the model, else JAX."""
+    """Program that computes. 'auto' uses OpenVINO for networks on a CPU, else JAX."""
     precision: Literal["auto", "f32", "bf16"] = "auto"
     """Precision of networks. 'auto' uses bf16 where the GPU, or the CPU with OpenVINO, has units
     for it, if it keeps 99.5 % of the labels; otherwise f32."""

@@ -1,4 +1,4 @@
-"""Chooses the engine that computes a segmentation: JAX, or OpenVINO, which is faster on a CPU."""
+"""Chooses the engine of a segmentation: JAX, or OpenVINO, where networks are faster on a CPU."""
 
 import dataclasses
 import functools
@@ -9,6 +9,7 @@ import jax
 
 from cryojax_seg import export
 from cryojax_seg.core import tiling
+from cryojax_seg.inference.contrast import is_network
 from cryojax_seg.runtime.devices import Sharded
 from cryojax_seg.segmenters import disagreement, in_bfloat16
 from cryojax_seg.segmenters.normalization import Measure, measure_statistics
@@ -111,7 +112,8 @@ def choose_engine(wanted: Name, precision: Precision, segmenter: Any) -> Engine:
     if wanted == "openvino":
         export.require(segmenter)
     able = backend == "cpu" and export.installed() and export.supports(segmenter)
-    if wanted == "openvino" or (wanted == "auto" and able):
+    faster = able and is_network(segmenter)  # JAX computes a linear vote in half the time
+    if wanted == "openvino" or (wanted == "auto" and faster):
         if precision == "auto":
             precision = _fit(export.prefers_bf16(), segmenter)
         log.info(f"engine: OpenVINO on the CPU, {precision}")

@@ -28,7 +28,9 @@ bfloat16 OpenVINO is twice as fast again. ``fast`` in JAX is
 one pass of MemBrain-seg's network. From file to file it takes
 {what=fast, file to file: seconds} s, of which {what=fast, file to file: seconds_to_the_plan} s
 start Python and choose tiles, precision and halo. A small volume costs more per voxel than a large
-one because of its halo.
+one because of its halo. A linear vote is slower on OpenVINO ({what=vote, f32: voxels_per_second}
+voxels per second) than in JAX ({what=vote: voxels_per_second}), so that ``segment`` has taken JAX
+for it since this was recorded.
 
 A sceptic would say that the defaults of MemBrain-seg were counted and not run, that networks with
 random weights may cost other than trained ones, and that the cores of a rented machine are not

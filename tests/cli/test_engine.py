@@ -64,10 +64,12 @@ def test_an_engine_does_not_go_on_with_what_another_began(
 
 
 @needs_openvino
-def test_auto_takes_openvino_where_it_can(run, files, model, trained, tmp_path):
+def test_auto_takes_openvino_for_networks(run, files, model, trained, tmp_path):
     io.save_model(tmp_path / "threshold", GlobalThreshold(1.0))
     plan = (files / "tomogram.mrc", "-o", tmp_path / "out", "--dry-run")
-    assert run("segment", trained, *plan)[2] == "engine: OpenVINO on the CPU, f32\n"  # a vote
+    assert run("segment", trained, *plan)[2] == "engine: JAX on the CPU\n"  # a vote
+    said = run("segment", trained, *plan, "--engine", "openvino")[2]
+    assert said == "engine: OpenVINO on the CPU, f32\n"
     precision = "bf16" if export.prefers_bf16() else "f32"
     _, printed, said = run("segment", model, *plan)
     assert f"engine: OpenVINO on the CPU, {precision}\n" in said
