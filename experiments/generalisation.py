@@ -16,11 +16,16 @@ network that learned from high contrast has an average precision of
 {factor=contrast; tested=low: average_precision_learned_from_the_same}; the other way round nothing
 is lost ({factor=contrast; tested=high: average_precision_learned_from_the_other} and
 {factor=contrast; tested=high: average_precision_learned_from_the_same}). Another voxel size costs
-much in both directions ({factor=voxel size; tested=low: average_precision_gain} on small voxels,
-{factor=voxel size; tested=high: average_precision_gain} on large ones), which is why ``segment``
-resamples to the voxel size of the model; here it did not. The tilt range hardly matters. A network
-that learned from a missing wedge and noise alone changes by
-{factor=tier; tested=tilt series: average_precision_gain} on simulated tilt series. Where average
+accuracy in both directions ({factor=voxel size; tested=low: average_precision_gain}, interval
+{factor=voxel size; tested=low: average_precision_gain_interval}, on small voxels, and
+{factor=voxel size; tested=high: average_precision_gain}, interval
+{factor=voxel size; tested=high: average_precision_gain_interval}, on large ones). ``segment``
+resamples to the voxel size of the model; these networks were not given that help. Another tilt
+range changes little (intervals {factor=tilt range; tested=low: average_precision_gain_interval} on
+narrow ranges and {factor=tilt range; tested=high: average_precision_gain_interval} on wide ones). A
+network that learned from a missing wedge and noise alone loses on simulated tilt series
+({factor=tier; tested=tilt series: average_precision_gain}, interval
+{factor=tier; tested=tilt series: average_precision_gain_interval}). Where average
 precision falls, the calibration error mostly grows by a third to two thirds, so that probabilities
 on other data are not to be trusted.
 

@@ -1,6 +1,6 @@
 """How many slices of how many tomograms must be annotated, from scratch and from a built-in model?
 
-    python experiments/sparse_annotation.py            # 7 CPU-hours; goes on where it stopped
+    python experiments/sparse_annotation.py            # 4 CPU-hours; goes on where it stopped
     python experiments/sparse_annotation.py --tiny     # a minute, for the tests
 
 Of the training scenes of `benchmark_set.py`, which each seed draws anew, some have some evenly

@@ -64,9 +64,9 @@ _WAITING = ("annotate", "view")  # for somebody to do something, so there is no 
 def program() -> NoReturn:
     """Run `main` as the program ``cryojax-seg`` and end the process.
 
-    Python's own end takes apart all that JAX has built, a third of a second for nothing. What was
-    registered with `atexit` runs all the same. ``python -m cryojax_seg`` ends as Python does, so
-    that profilers can report.
+    Python's own end takes apart all that JAX has built, which takes a third of a second, so it is
+    left out. Functions that were registered with `atexit` run all the same. ``python -m
+    cryojax_seg`` ends as Python does, so that profilers can report.
     """
     status = main()
     atexit._run_exitfuncs()

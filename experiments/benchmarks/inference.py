@@ -33,8 +33,8 @@ voxels per second) than in JAX ({what=vote: voxels_per_second}), so that ``segme
 for it since this was recorded.
 
 A sceptic would say that the defaults of MemBrain-seg were counted and not run, that networks with
-random weights may cost other than trained ones, and that the cores of a rented machine are not
-always as fast.
+random weights may be faster or slower than trained ones, and that other programs may have shared
+the cores of the machine.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ class Config:
     file: tuple[int, int, int] = (200, 512, 512)
     """shape of the tomogram that is segmented from file to file"""
     runs: int = 3
-    """number of times that it is, after once for compilation"""
+    """number of times that it is segmented, after once for compilation"""
     edges: tuple[int, ...] = (64, 128, 256)
     """edges of the volumes for the cost against size"""
     processes: int = 3
