@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cryojax_seg import training
 from cryojax_seg.core import (
     LocalOperator,
     MissingWedge,
@@ -27,7 +28,6 @@ from cryojax_seg.io.modules import flat_state
 from cryojax_seg.measure import kind_of
 from cryojax_seg.segmenters import UNet
 from cryojax_seg.training import methods
-from cryojax_seg.training.untrained import build, first_look
 
 SMALL = 200_000  # parameters
 
@@ -68,7 +68,7 @@ class Model:
             )
         size = float(np.mean(tomogram.voxel_size))
         try:
-            return first_look(self.first_look, volume, size)
+            return training.first_look(self.first_look, volume, size)
         except ValueError as error:
             raise FileError(f"{tomogram.name}: {error}") from None
 
@@ -166,7 +166,7 @@ def load(path: PathLike, allow: Sequence[str] = ()) -> Model:
     method = untrained_method(path)
     if method is not None:
         card = ModelCard(provenance={"method": method})
-        return Model(build(method), card, first_look=method, name=method)
+        return Model(training.unfitted(method), card, first_look=method, name=method)
     segmenter, card = load_model(model_folder(path), allow)
     if not isinstance(segmenter, Segmenter):
         raise FileError(f"{path}: is a {type(segmenter).__name__}, which gives no labels")

@@ -232,7 +232,7 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
             "threshold",
         )
     if not isinstance(tomogram, Tomogram):
-        tomogram = read_tomogram(tomogram, settings.get("voxel_size"))
+        tomogram = read_tomogram(tomogram, settings.get("voxel_size"), mmap=True)
     engine = settings.get("engine", "auto")
     if not isinstance(engine, Engine):
         engine = choose_engine(engine, settings.get("precision", "auto"), segmenter)

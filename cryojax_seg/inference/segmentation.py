@@ -5,7 +5,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -14,7 +14,6 @@ import numpy as np
 from cryojax_seg.core import Tomogram, apply_tiles, label_names
 from cryojax_seg.core.plain import Shape
 from cryojax_seg.errors import ParameterError
-from cryojax_seg.inference.cleaning import Written
 from cryojax_seg.inference.engine import Engine, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.inference.planning import Plan, plan
@@ -34,10 +33,10 @@ from cryojax_seg.io.files import PathLike
 from cryojax_seg.io.measurements import number_type
 from cryojax_seg.io.ome_writing import ZarrForm
 from cryojax_seg.io.output import open_output
-from cryojax_seg.measure.slabs import Part
 
 log = logging.getLogger(__name__)
 
+Part = tuple[slice, np.ndarray]  # z sections, and what is in them
 Progress = Callable[[int, int], None]  # called with tiles done and tiles in all
 
 
@@ -107,7 +106,10 @@ def segment(
     for where, parts in _tiles(planned, 0, progress):
         for array, part in zip((labels, *maps.values()), parts, strict=True):
             array[where] = part
-    planned.cleaning.clean(labels.__getitem__, labels.__setitem__, shape)
+    if planned.cleaning.changes:
+        from cryojax_seg.inference import cleaned  # loads SciPy, which takes a while
+
+        cleaned.clean(planned.cleaning, labels.__getitem__, labels.__setitem__, shape)
     return (labels, maps) if planned.postprocess.maps else labels
 
 
@@ -315,6 +317,9 @@ def _write(
         for where, parts in _tiles(work, job.done, progress):
             job.write(where, parts)
             shares.add(where, parts[0])
+        if not (work.cleaning.changes or skeleton or numbers):
+            return shares, None
+        from cryojax_seg.inference import cleaned  # loads SciPy, which takes a while
 
         def read(z: slice) -> np.ndarray:
             return job.read(0, _sections(z, shape))
@@ -325,9 +330,9 @@ def _write(
 
         if work.cleaning.changes:
             job.keep()  # so that no tile is written again over labels that are clean
-            work.cleaning.clean(read, write, shape)
+            cleaned.clean(work.cleaning, read, write, shape)
 
-        def add(path: Path, kind: np.dtype, parts: Iterator[Part], card: Any = None) -> None:
+        def add(path: Path, kind: np.dtype, parts: Iterable[Part], card: Any = None) -> None:
             place, kept = held.place(path), ZarrForm(form.version)
             output = open_output(place, shape, kind, work.tomogram, True, card=card, form=kept)
             for z, block in parts:
@@ -335,12 +340,12 @@ def _write(
             output.finish()
 
         if skeleton is not None:
-            add(skeleton, np.dtype(np.int8), work.cleaning.skeletons(read, shape), card)
+            add(skeleton, np.dtype(np.int8), cleaned.skeletons(work.cleaning, read, shape), card)
         if numbers is None:
             return shares, None
-        readers = [Written(functools.partial(job.read, n)) for n in range(len(outputs))]
+        readers = [cleaned.Written(functools.partial(job.read, n)) for n in range(len(outputs))]
         maps = dict(enumerate(readers[1:], 1))
-        found = work.cleaning.objects(readers[0].read, shape, numbers.parent, maps)
+        found = cleaned.objects(work.cleaning, readers[0].read, shape, numbers.parent, maps)
         kind = number_type(sum(found.counts.values()), numbers.suffix)
         add(numbers, kind, found.slabs())
         return shares, {names[value]: n for value, n in found.counts.items()}

@@ -5,6 +5,7 @@ from typing import Literal
 
 Kind = Literal["membrane", "organelle", "filament", "complex"]
 FilamentKind = Literal["microtubule", "doublet", "actin"]
+Form = Literal["surface", "line"]  # of the skeleton of a class
 KINDS: tuple[Kind, ...] = ("membrane", "organelle", "filament", "complex")
 
 _VOCABULARY: dict[Kind, str] = {

@@ -10,15 +10,13 @@ are read with these surroundings give what the whole mask gives.
 
 import math
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 
 from cryojax_seg.core.plain import Shape
+from cryojax_seg.measure.kinds import Form
 from cryojax_seg.measure.slabs import Part, Read, depth_of, slabs
 from cryojax_seg.measure.windows import FIRST, SECOND, blocks, windowed
-
-Form = Literal["surface", "line"]
 
 _CUTOFF = 4.0  # windows at which they are cut off
 # Windows, in thicknesses: wider ones shift curved sheets inwards, narrower ones see no middle.

@@ -39,6 +39,7 @@ from .stream import KINDS as KINDS
 from .stream import Scenes as Scenes
 from .stream import Stream as Stream
 from .untrained import first_look as first_look
+from .untrained import unfitted as unfitted
 from .vote_fitting import HeldOutVoxels as HeldOutVoxels
 from .vote_fitting import cross_validate_vote as cross_validate_vote
 from .vote_fitting import fit_vote as fit_vote

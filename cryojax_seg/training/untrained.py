@@ -62,15 +62,15 @@ def first_look(method: Untrained, volume: Readable | Array, voxel_size: float) -
         contrast = max(float(np.median(curvatures)), _LEAST)
     from skimage import filters  # slow to load, and only needed here
 
-    probe = build(method, scale, contrast)
+    probe = unfitted(method, scale, contrast)
     responses = _on_patches(volume, probe.halo, lambda block: _logits(probe, block))
     if responses.min() == responses.max():
         raise ValueError(f"{method} finds the same everywhere, so nothing stands out")
     threshold, deviation = float(filters.threshold_otsu(responses)), float(responses.std())
-    return build(method, scale, contrast, threshold, deviation)
+    return unfitted(method, scale, contrast, threshold, deviation)
 
 
-def build(
+def unfitted(
     method: Untrained,
     scale: float = 2.0,
     contrast: float = 1.0,
@@ -86,7 +86,7 @@ def build(
         threshold: response at which the probability is 1/2.
         softness: response over which the probability turns from 1/2 to 0.73.
 
-    >>> build("sheet").classes, build("threshold").classes
+    >>> unfitted("sheet").classes, unfitted("threshold").classes
     (('membrane',), ('foreground',))
     """
     scale, half = max(scale, _FINEST), max(scale / 2, _FINEST)

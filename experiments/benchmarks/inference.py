@@ -114,7 +114,10 @@ def from_file_to_file(config: Config) -> list[dict]:
         for name, one in ours().items():
             if name not in ("threshold", "vote", "fast"):
                 continue
-            io.save_model(place / name, one, io.ModelCard(contrast="bright"))
+            # A trained model states the halo that suffices, so it is not measured again.
+            noise = rng.normal(size=(96, 96, 96)).astype(np.float32)
+            halo = segmenters.fit_halo(one, noise)[0].halo
+            io.save_model(place / name, one, io.ModelCard(contrast="bright", halo=halo))
             words = [sys.executable, "-m", "cryojax_seg", "segment", str(place / name)]
             words += [str(place / "tomogram.mrc"), "-o", str(place / f"{name}.mrc"), "--overwrite"]
             plan = subprocess.run(

@@ -38,6 +38,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 from cryojax_seg import inference, io
 from cryojax_seg.core import MissingWedge, Tomogram
 from cryojax_seg.core.plain import Shape
+from cryojax_seg.inference import cleaned
 from cryojax_seg.inference.cleaning import Cleaning
 from cryojax_seg.simulate import WedgeImaging, simulate_preset
 from experiments.common import Rows, claim
@@ -94,17 +95,17 @@ def filled(block: np.ndarray, counts: Shape, full: int, added: float) -> np.ndar
     return volume
 
 
-def cleaned(labels: np.ndarray) -> dict[str, float]:
+def cleaning_seconds(labels: np.ndarray) -> dict[str, float]:
     """Return the CPU-seconds of each way of cleaning labels."""
     most = MOST * 1e3 / float(np.prod(VOXEL))
 
     def clean(small: float, hole: float) -> None:
-        Cleaning((small,), (hole,)).clean(lambda z: labels[z], labels.__setitem__, labels.shape)
+        how = Cleaning((small,), (hole,))
+        cleaned.clean(how, lambda z: labels[z], labels.__setitem__, labels.shape)
 
     def number() -> None:
-        found = Cleaning((0.0,), (0.0,)).objects(
-            labels.__getitem__, labels.shape, pathlib.Path(tempfile.gettempdir())
-        )
+        how, place = Cleaning((0.0,), (0.0,)), pathlib.Path(tempfile.gettempdir())
+        found = cleaned.objects(how, labels.__getitem__, labels.shape, place)
         for _ in found.slabs():
             pass
 
@@ -151,7 +152,7 @@ def main(config: Config) -> None:
         volume = filled(block, (z, y, x), full, added)
         labels = (volume > 0.5).astype(np.int8)
         values = {"shape": list(volume.shape), "membrane": float(labels.mean())}
-        values |= cleaned(labels)
+        values |= cleaning_seconds(labels)
         with tempfile.TemporaryDirectory() as folder:
             values |= measured(pathlib.Path(folder), volume, config.memory)
         records.add(key, values)

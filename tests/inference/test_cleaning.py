@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from cryojax_seg import inference, io
 from cryojax_seg.core import Tomogram
-from cryojax_seg.inference.cleaning import Cleaning
+from cryojax_seg.inference import cleaned
 from cryojax_seg.io.measurements import number_type
 from cryojax_seg.measure.runs import EVERY, FACES
 from cryojax_seg.segmenters import GlobalThreshold
@@ -97,9 +97,9 @@ def test_cleaning_that_was_interrupted_goes_on(
     monkeypatch.setattr(slabs, "depth_of", lambda _: 1)
     io.write_mrc(tmp_path / "t.mrc", tomogram.density, tomogram)
     how = {**HOW, **CLEAN, "instances": True}
-    clean, files = Cleaning.clean, (tmp_path / "t.mrc", tmp_path / f"t.labels{suffix}")
+    clean, files = cleaned.clean, (tmp_path / "t.mrc", tmp_path / f"t.labels{suffix}")
 
-    def interrupted(self, read, write, shape):
+    def interrupted(how, read, write, shape):
         left = [7]
 
         def some(z, block):
@@ -108,10 +108,10 @@ def test_cleaning_that_was_interrupted_goes_on(
             if not left[0]:
                 raise KeyboardInterrupt
 
-        clean(self, read, some, shape)
+        clean(how, read, some, shape)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Cleaning, "clean", interrupted)
+        patch.setattr(cleaned, "clean", interrupted)
         with pytest.raises(KeyboardInterrupt):
             inference.segment_file(model, *files, **how)
     assert not files[1].exists()
