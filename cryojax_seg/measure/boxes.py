@@ -92,6 +92,11 @@ class ObjectBoxes(Sequence[ObjectBox]):
         """Return the number of each object in the map."""
         return [number for number, _ in self._places]
 
+    @property
+    def names(self) -> dict[int, int]:
+        """Return the number that each object has here, by its number in the map."""
+        return dict(zip(self.values(), self._names, strict=True))
+
     def __len__(self) -> int:
         return len(self._places)
 

@@ -19,6 +19,7 @@ from cryojax_seg.measure.boxes import ObjectBoxes
 from cryojax_seg.measure.complexes import measure_complexes
 from cryojax_seg.measure.contacts import apposition
 from cryojax_seg.measure.errors import SizeErrors
+from cryojax_seg.measure.filament_numbers import number_filaments
 from cryojax_seg.measure.filaments import measure_filaments
 from cryojax_seg.measure.kinds import filament_of
 from cryojax_seg.measure.known_errors import (
@@ -225,13 +226,20 @@ def _filaments(scene: Scene, one: ObjectClass, rim: Rim, most: int) -> MeasuredC
     count = round(values.pop("count").value)  # which has no interval
     totals = _amount(mask, count, scene.voxel_size) | values
     rows = [_plain_row(row) for row in found]
-    _identified(one, rows)
     axes = [row.axis for row in found]
+    numbers = one.numbers
+    if numbers is None:
+        numbers = scene.nothing(most)
+        number_filaments(numbers, mask, axes, scene.voxel_size)
+    boxes = ObjectBoxes(numbers)
+    if one.identifiers:
+        boxes = boxes.named([one.identifiers[own - 1] for own in boxes.values()])
+    _identified(one, rows)
     reason = NO_PROBABILITIES if own is None else NO_ERRORS if errors is None else ""
     for row in rows:
         row["no_interval"] = reason or (TOO_DOUBTFUL if row["length_nm"].low is None else "")
     return MeasuredClass(
-        one.name, one.label, one.kind, rows, totals, None, axes, None, scene.voxel_nm, reason
+        one.name, one.label, one.kind, rows, totals, boxes, axes, None, scene.voxel_nm, reason
     )
 
 

@@ -59,9 +59,9 @@ def enclosures(
     """Return for each object the innermost membrane or organelle that it lies in.
 
     A membrane encloses its `lumen` and the voxels that see it along all axes, both ways, as holes
-    open a lumen; an organelle encloses its own voxels too. Of those that
-    enclose at least half of an object, the smallest is its host; if there are none, the one that
-    encloses most of it.
+    open a lumen; an organelle encloses its own voxels too. What is smaller than nine tenths of an
+    object does not enclose it. Of those that enclose at least half of an object, the smallest is
+    its host; if there are none, the one that encloses most of it.
 
     Args:
         objects: the objects. They are read one by one, several times.
@@ -97,8 +97,8 @@ def enclosures(
             space |= mask
         volumes[place] = int(np.count_nonzero(space))
         for i in near:
-            if volumes[place] <= sizes[i]:
-                continue  # what is smaller encloses nothing
+            if volumes[place] < _MOST * sizes[i]:
+                continue  # too small for the object to lie inside
             here, there = _overlap((body.start, body.mask.shape), boxes[i])
             inside = int(np.count_nonzero(space[here] & objects[i].mask[there]))
             one = Enclosure(place, inside / sizes[i])

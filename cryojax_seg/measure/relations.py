@@ -69,7 +69,7 @@ def add_enclosures(found: Mapping[str, "MeasuredClass"]) -> None:
     for name, one in found.items():
         z, y, x = (10 * v for v in one.voxel_nm)
         size = (z, y, x)
-        if one.boxes is None:
+        if one.kind == "filament":
             own = [functools.partial(axis_body, axis, size) for axis in one.axes]
         else:
             known = [row.get("closed") for row in one.rows]

@@ -29,7 +29,7 @@ class MeasuredClass:
         kind: how its objects are measured, one of `KINDS`.
         rows: for each object its measurements by name, `Measured` where there is an interval.
         totals: the measurements of all objects together, by name.
-        boxes: the objects with their numbers in the rows, cut out one by one; None for filaments.
+        boxes: the objects with their numbers in the rows, cut out one by one.
         axes: the axes of filaments; empty for other kinds.
         sheet: all membranes together, in nanometres, to which those of another class have
             distances; None for other kinds, and for the only class of membranes.
@@ -42,7 +42,7 @@ class MeasuredClass:
     kind: Kind
     rows: list[dict[str, Any]]
     totals: dict[str, Any]
-    boxes: ObjectBoxes | None
+    boxes: ObjectBoxes
     axes: list[Filament]
     sheet: Sheet | None
     voxel_nm: Nanometres
@@ -52,7 +52,7 @@ class MeasuredClass:
         """Return the outlines of the objects in the volume, in nanometres."""
         if self.kind == "filament":
             return [tube(axis, 10 * min(self.voxel_nm), 0.1) for axis in self.axes]
-        return [outline(one.mask, self.voxel_nm, one.start) for one in self.boxes or ()]
+        return [outline(one.mask, self.voxel_nm, one.start) for one in self.boxes]
 
     def numbers(self, shape: Sequence[int]) -> np.ndarray:
         """Return the number of the object of each voxel, as in the rows; 0 outside.
@@ -69,9 +69,9 @@ class MeasuredClass:
             rim: how masks of membranes end at open edges, see `membrane_area`.
 
         Yields:
-            the mid-surfaces of membranes, and the boundaries of organelles and complexes.
+            the mid-surfaces of membranes, and the boundaries of other objects.
         """
-        for number, start, mask, _ in self.boxes or ():
+        for number, start, mask, _ in self.boxes:
             if self.kind == "membrane":
                 mesh = membrane_mesh(membrane_sheet(mask, self.voxel_nm), self.voxel_nm, rim)
             else:

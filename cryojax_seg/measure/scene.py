@@ -72,6 +72,11 @@ class Scene:
             own[:] = section == one.label
         return mask
 
+    def nothing(self, most: int = MOST) -> InstanceArray:
+        """Return a map of zeros for the numbers of objects, on disk if it has more voxels."""
+        shape = (len(self.labels), *self.labels.shape[1:])
+        return np.zeros(shape, np.int32) if np.prod(shape) <= most else on_disk(shape)
+
     def region(self, most: int = MOST) -> Region:
         """Return the entire volume as a region, with all membranes and organelles in it.
 
@@ -110,8 +115,7 @@ class Scene:
         """
         if one.numbers is not None:
             return one.numbers
-        shape = (len(self.labels), *self.labels.shape[1:])
-        numbers = np.zeros(shape, np.int32) if np.prod(shape) <= most else on_disk(shape)
+        numbers = self.nothing(most)
         box = self._box(one)
         if box is None:
             return numbers

@@ -58,7 +58,7 @@ def write_measurements(
     Args:
         folder: the folder, which gets ``instances.csv`` (one row for each object),
             ``summary.json``, ``report.html``, and ``instances/CLASS.mrc`` with the number of the
-            object of each voxel for every class but filaments.
+            object of each voxel for every class.
         found: as `measure.measure_classes` returns it.
         volume: the labels, as `io.read_object_classes` returns them.
         options: plain values that say how it was measured, kept in the summary.
@@ -100,7 +100,7 @@ def write_measurements(
     folder.mkdir()
     write_objects(folder / TABLE, rows)
     (folder / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    drawn = _drawn(found, np.asarray(volume.density), tomogram)
+    drawn = _drawn(found, volume, tomogram)
     (folder / REPORT).write_text(measurement_page(summary, rows, drawn), "utf-8")
     _write_instances(folder / "instances", found, volume)
     if meshes is not None:
@@ -134,9 +134,6 @@ def _write_scenes(
         )
         if own.exists():
             layers.append(Layer(name, own, {}, (colour,), sorted(meshes)))
-        elif found.classes[name].axes and Path(volume.name).is_file():
-            names = {found.classes[name].label: name}  # filaments are lines, so as labelled
-            layers.append(Layer(name, Path(volume.name), names, (colour,)))
     for program in scenes:
         if program == "imod":
             objects = [_drawn_object(one, colours[name]) for name, one in found.classes.items()]
@@ -156,21 +153,22 @@ def _drawn_object(one: MeasuredClass, colour: str) -> ModelObject:
         return ModelObject(one.name, "open", lines, range(1, len(lines) + 1), colour=colour)
     if one.kind == "complex":
         middles, sizes = [], []
-        for box in one.boxes or ():
+        for box in one.boxes:
             middles.append(np.argwhere(box.mask).mean(0) + box.start)
             sizes.append(np.cbrt(3 * box.mask.sum() / (4 * np.pi)))
         radius = float(np.median(sizes)) if sizes else 1.0
         points = [np.array(middles).reshape(-1, 3)]
         return ModelObject(one.name, "points", points, radius=radius, colour=colour)
-    rims = [(b.number, rim) for b in one.boxes or () for rim in outlines(b.mask, b.start)]
+    rims = [(b.number, rim) for b in one.boxes for rim in outlines(b.mask, b.start)]
     return ModelObject(
         one.name, "closed", [rim for _, rim in rims], [n for n, _ in rims], colour=colour
     )
 
 
-def _drawn(found: Measurements, labels: np.ndarray, tomogram: Tomogram | None) -> Drawn:
+def _drawn(found: Measurements, volume: Tomogram, tomogram: Tomogram | None) -> Drawn:
     """Return slices, surfaces and thumbnails of the objects."""
-    planes = MeasuredPlanes(found, labels)
+    z, y, x = volume.density.shape
+    planes = MeasuredPlanes(found, (z, y, x))
     picture = None if tomogram is None else Picture.of(tomogram.density)
     thumbnails, places = {}, {}
     for hue, (name, one) in enumerate(found.classes.items(), 1):
@@ -180,25 +178,21 @@ def _drawn(found: Measurements, labels: np.ndarray, tomogram: Tomogram | None) -
             )
             z, y, x = np.rint(middle).astype(int).tolist()
             places[name, row["instance"]] = (z, y, x)
-        for place, (number, start, mask, _) in enumerate(one.boxes or ()):
+        for place, (number, start, mask, _) in enumerate(one.boxes):
             inside = np.argwhere(mask)
             z = int(mask.sum((1, 2)).argmax())
             y, x = np.rint(inside[:, 1:].mean(0)).astype(int).tolist()
-            places[name, number] = (start[0] + z, start[1] + y, start[2] + x)
+            places.setdefault((name, number), (start[0] + z, start[1] + y, start[2] + x))
             if place < SHOWN:
                 thumbnails[name, number] = thumbnail(planes.shape, start, mask, hue, picture)
-    drawn = surfaces(lambda: _bodies(found, labels), labels.shape)
+    drawn = surfaces(lambda: _bodies(found), planes.shape)
     return Drawn(slices_of(picture, planes), drawn, thumbnails, places)
 
 
-def _bodies(
-    found: Measurements, labels: np.ndarray
-) -> Iterator[tuple[int, str, Sequence[int], np.ndarray]]:
-    """Yield colour, name, first voxel and mask of each object, and of filaments as one."""
+def _bodies(found: Measurements) -> Iterator[tuple[int, str, Sequence[int], np.ndarray]]:
+    """Yield colour, name, first voxel and mask of each object."""
     for hue, (name, one) in enumerate(found.classes.items(), 1):
-        if one.axes and not one.boxes:
-            yield hue, name, (0, 0, 0), labels == one.label
-        for number, start, mask, _ in one.boxes or ():
+        for number, start, mask, _ in one.boxes:
             yield hue, f"{name} {number}", start, mask
 
 

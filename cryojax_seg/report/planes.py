@@ -44,33 +44,28 @@ class Planes(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MeasuredPlanes:
-    """Draws measured objects by their numbers, and filaments as their labels and their axes."""
+    """Draws measured objects with their numbers, which filaments have at their axes."""
 
     found: Measurements
-    labels: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        z, y, x = self.labels.shape
-        return z, y, x
+    shape: tuple[int, int, int]
 
     def number(self, own: int) -> str:
-        return str(self._numbers[own])
+        return self._numbers.get(own, "")
 
     @functools.cached_property
-    def _numbers(self) -> dict[int, int]:
-        """Return the numbers in the tables of the objects of all classes."""
+    def _numbers(self) -> dict[int, str]:
+        """Return the numbers in the tables of the objects of all classes but filaments."""
         return {
-            own: row["instance"]
-            for before, one in zip(self._before, self.found.classes.values(), strict=True)
-            if one.boxes
-            for own, row in zip((before + n for n in one.boxes.values()), one.rows, strict=True)
+            before + own: str(name)
+            for before, one in zip(self._before, self._classes, strict=True)
+            if one.kind != "filament"
+            for own, name in one.boxes.names.items()
         }
 
     @functools.cached_property
     def _before(self) -> list[int]:
         """Return for each class the largest number of an object of the classes before it."""
-        most = [max(one.boxes.values(), default=0) if one.boxes else 0 for one in self._classes]
+        most = [max(one.boxes.values(), default=0) for one in self._classes]
         return [0, *itertools.accumulate(most)][:-1]
 
     @property
@@ -81,9 +76,6 @@ class MeasuredPlanes:
         across = [n for a, n in enumerate(self.shape) if a != axis]
         hues, owns = np.zeros(across, np.uint8), np.zeros(across, np.int32)
         cut = tuple(index if a == axis else slice(None) for a in range(3))
-        for hue, one in enumerate(self._classes, 1):
-            if not one.boxes and one.axes:
-                hues[np.asarray(self.labels[cut]) == one.label] = hue
         for hue, (before, one) in enumerate(zip(self._before, self._classes, strict=True), 1):
             if one.boxes:
                 numbers = np.asarray(one.boxes.numbers[cut])
@@ -97,8 +89,6 @@ class MeasuredPlanes:
         hues, owns = np.zeros(across, np.uint8), np.zeros(across, np.int32)
         shadows = []
         for hue, (before, one) in enumerate(zip(self._before, self._classes, strict=True), 1):
-            if not one.boxes and one.axes:
-                hues[any_along(self.labels, axis, one.label)] = hue
             if not one.boxes or self._crowded(one, axis):
                 continue
             for number, box in zip(one.boxes.values(), one.boxes, strict=True):

@@ -93,7 +93,7 @@ def _picture(
     few, own = hues[::step, ::step], owns[::step, ::step]
     edge = outlines(np.where(few > 0, own * 256 + few, 0).astype(np.int64))
     marks = []
-    present = np.unique(own[own > 0])
+    present = np.array([n for n in np.unique(own[own > 0]).tolist() if planes.number(n)], int)
     if present.size:
         areas = np.bincount(own.ravel())
         present = present[np.argsort(-areas[present])][:_MARKS]

@@ -64,11 +64,11 @@ def _mesh(mask: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray] | None:
     inside = np.argwhere(mask)
     if not len(inside):
         return None
-    low, high = inside.min(0), inside.max(0) + 1
-    part = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(np.float32)
-    part = np.pad(part, [(step, step + -n % step) for n in part.shape])
-    z, y, x = (n // step for n in part.shape)
-    coarse = part.reshape(z, step, y, step, x, step).mean((1, 3, 5))
+    low = inside.min(0)
+    inside = (inside - low) // step + 1  # counted, so that no box is copied as numbers
+    shape = inside.max(0) + 2
+    counts = np.bincount(np.ravel_multi_index(tuple(inside.T), shape), minlength=shape.prod())
+    coarse = counts.reshape(shape).astype(np.float32) / step**3
     level = min(_LEVEL, 0.5 * float(coarse.max()))
     points, faces, _, _ = marching_cubes(coarse, level)
     return ((points + 0.5) * step - 0.5 - step + low).astype(np.float32), faces.astype(np.int64)

@@ -184,6 +184,9 @@ def test_filaments_and_complexes(run, tmp_path):
     assert "persistence length" in printed and "micromolar" in printed
     assert "ribosome: pair correlation" in page
     assert [path.name for path in (tmp_path / "out" / "meshes").iterdir()] == ["membrane-1.ply"]
+    numbers = io.read_mrc(tmp_path / "out" / "instances" / "actin.mrc").density
+    np.testing.assert_array_equal(numbers > 0, labels == 1)
+    assert sorted(numbers[8, line, 30] for line in (12, 24)) == [1, 2]
 
 
 def test_coordinates_and_meshes_lie_in_the_frame_of_the_file(run, tmp_path):
@@ -279,6 +282,8 @@ def test_objects_need_no_labels_and_filaments_keep_their_numbers(run, tmp_path):
     assert [row["instance"] for row in rows] == ["17", "900"]
     lengths = [float(row["length_nm"]) for row in rows]
     assert lengths == pytest.approx([40, 60], rel=0.05)
+    written = io.read_mrc(tmp_path / "out" / "instances" / "actin.mrc").density
+    np.testing.assert_array_equal(written, numbers)
     status, _, complaints = run("measure", "-o", tmp_path / "nothing")
     assert status == 2 and "--instances" in complaints
 

@@ -122,3 +122,13 @@ def test_gaps_are_bridged_as_distances_say(gap, large, monkeypatch):
             own[section | ~inside.any()] = False
     assert expected.any()
     np.testing.assert_array_equal(lumen(ring, gap).mask, expected)
+
+
+@pytest.mark.parametrize("radius", [7.0, 8.5, 8.6])
+def test_a_label_that_fills_a_vesicle_lies_in_it(radius):
+    """The lumen itself is as large as what the membrane encloses, or a little larger."""
+    away = np.linalg.norm(np.indices((30, 30, 30)) - 14.5, axis=0)
+    shell = Body((0, 0, 0), (away >= 8.5) & (away < 11))
+    lumen = Body((0, 0, 0), away < radius)
+    hosts = [(shell, "membrane", 0), (lumen, "organelle", 1)]
+    assert [one.host for one in measure.enclosures([shell, lumen], hosts)] == [None, 0]

@@ -36,7 +36,7 @@ def scene():
 
 def test_outlines_and_numbers_lie_where_the_objects_are(scene):
     found, volume, tomogram = scene
-    planes = MeasuredPlanes(found, volume.density)
+    planes = MeasuredPlanes(found, volume.density.shape)
     pictures = slices.slices_of(slices.Picture.of(tomogram.density), planes)
     middle = next(p for p in pictures["z"] if p["at"] == 12)
     marks = {(text, hue): (x, y) for text, hue, x, y in middle["marks"]}
@@ -55,7 +55,7 @@ def test_filaments_have_their_numbers_where_their_axes_are():
     labels[5:8, 8:11, :], labels[14:17, :, 20:23] = 1, 1
     actin = measure.ObjectClass("actin", 1, "filament")
     found = measure.measure_classes(labels, (10.0,) * 3, [actin])
-    pictures = slices.slices_of(None, MeasuredPlanes(found, labels))
+    pictures = slices.slices_of(None, MeasuredPlanes(found, labels.shape))
     assert [row["at_border"] for row in found.rows()] == [True, True]
     (along_x,) = next(p for p in pictures["z"] if p["at"] == 6)["marks"]
     assert along_x[:2] == ["1", 1] and along_x[2] == pytest.approx(50, abs=4)
