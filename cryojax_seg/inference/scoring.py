@@ -46,7 +46,9 @@ def score_files(
         prediction: labels; 0 is background.
         truth: true labels, or an IMOD model.
         classes: names of the labels 1, 2, ... in order; by default as the truth or else the
-            prediction states, see `io.read_label_card`, or foreground, or class1, ...
+            prediction states, see `io.read_label_card`, or foreground, or class1, ... If both
+            files state names and number a common class differently, the classes that both name
+            are compared, and others count as background.
         slices: z indices that are scored; none for all.
         ignore: label of true voxels that nobody annotated; they do not count.
         tolerance: distance in angstrom within which two surfaces agree; two voxels by default.
@@ -93,11 +95,27 @@ def score_files(
     if volume.voxel_size is None and tolerance is not None:
         volume.require_voxel_size()
     maps = read_probabilities(probabilities, shape) if probabilities else None
-    highest = max(int(predicted.max(initial=0)), int(known.labels.max(initial=0)))
-    classes = _names(prediction, truth, classes, highest if maps is None else maps.shape[-1])
+    labels = known.labels
+    stated = () if classes or is_imod(truth) else stated_names(truth)
+    own = () if classes else stated_names(prediction)
+    common = common_classes(stated, own)
+    if common:
+        others = sorted({*stated, *own} - {*common})
+        left_out = f"; {', '.join(others)}: left out as background" if others else ""
+        _log.warning(
+            f"{truth} and {prediction} number their classes differently, so classes of the same "
+            f"name are compared{left_out}"
+        )
+        labels, predicted = renumbered(labels, stated, common), renumbered(predicted, own, common)
+        if maps is not None and maps.shape[-1] == len(own):
+            maps = maps[..., [own.index(name) for name in common]]
+        classes = common
+    else:
+        highest = max(int(predicted.max(initial=0)), int(labels.max(initial=0)))
+        classes = _names(prediction, truth, classes, highest if maps is None else maps.shape[-1])
     found = evaluate.score(
         predicted,
-        known.labels,
+        labels,
         weights=known.weights,
         classes=classes,
         voxel_size=volume.voxel_size,
@@ -107,9 +125,41 @@ def score_files(
     )
     if maps is None or found.calibration is None:
         return found
-    errors = recalibrated_errors(maps, known.labels, known.weights)
+    errors = recalibrated_errors(maps, labels, known.weights)
     calibration = dataclasses.replace(found.calibration, recalibrated=errors)
     return dataclasses.replace(found, calibration=calibration)
+
+
+def common_classes(one: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes that both files name, if they number any of them differently; else none.
+
+    Args:
+        one, other: the names of the labels 1, 2, ... of each file.
+
+    >>> common_classes(("membrane", "lumen", "actin"), ("membrane", "actin"))
+    ('membrane', 'actin')
+    >>> common_classes(("membrane", "actin"), ("er", "actin"))  # the numbers may be right
+    ()
+    """
+    common = tuple(name for name in one if name in other)
+    return common if any(one.index(name) != other.index(name) for name in common) else ()
+
+
+def renumbered(labels: np.ndarray, names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """Return labels with the numbers that their names have among the wanted ones, and 0 elsewhere.
+
+    Args:
+        labels: integers from 0, of any shape.
+        names: of the labels 1, 2, ...
+        wanted: the names of the labels that are returned.
+
+    >>> renumbered(np.array([0, 1, 2, 3]), ("membrane", "lumen", "actin"), ("actin", "membrane"))
+    array([0, 2, 0, 1])
+    """
+    table = np.zeros(1 + max(len(names), int(labels.max(initial=0))), labels.dtype)
+    for number, name in enumerate(wanted, 1):
+        table[1 + list(names).index(name)] = number
+    return table[labels]
 
 
 def _names(

@@ -57,13 +57,20 @@ def _filaments(classes: dict[str, Any]) -> Table:
             quantity(row["total_length_um"], factor),
             quantity(row["length_density_um_per_um3"]),
             quantity(row["spacing_nm"]),
-            f"{quantity(row['order_parameter'])}, by chance {quantity(row['order_if_random'])}",
+            _beside_chance(row, "order_parameter", "order_if_random"),
             _persistence(row),
         )
         for name, row in classes.items()
     ]
     columns = ("class", f"length ({unit})", "per volume (um/um^3)", "spacing (nm)", "order")
     return "filaments", (*columns, "persistence length (um)"), lines
+
+
+def _beside_chance(row: dict[str, Any], value: str, chance: str) -> str:
+    """Return a value and the one that chance would give; a dash for nothing."""
+    if row[value] is None:
+        return "-"
+    return f"{quantity(row[value])}, by chance {quantity(row[chance])}"
 
 
 def _persistence(row: dict[str, Any]) -> str:
@@ -79,7 +86,7 @@ def _complexes(classes: dict[str, Any]) -> Table:
     for name, row in classes.items():
         pairs = row.get("pair_correlation")
         near, away, inside = (
-            f"{quantity(row[value])}, by chance {quantity(row[chance])}" if row[value] else "-"
+            _beside_chance(row, value, chance)
             for value, chance in (
                 ("nearest_neighbour_nm", "nearest_neighbour_if_random_nm"),
                 ("membrane_distance_nm", "membrane_distance_if_random_nm"),

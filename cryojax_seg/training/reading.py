@@ -78,7 +78,8 @@ def read_examples(
 
     Raises:
         FileError: naming the file, if something does not fit.
-        ParameterError: if the numbers of files differ, or names of classes repeat.
+        ParameterError: if the numbers of files differ, or names of classes repeat or contradict
+            each other.
 
     >>> import pathlib, tempfile
     >>> labels = np.zeros((8, 16, 16), np.int8)
@@ -213,10 +214,23 @@ def _classes(
 
 
 def _stated(labels: Sequence[Path], count: int) -> tuple[str, ...]:
-    """Return the first names that all label files state alike; none if they differ or lack some."""
-    stated = {() if io.is_imod(path) else io.stated_names(path)[:count] for path in labels}
-    (names, *others) = stated
-    return names if not others and len(names) == count else ()
+    """Return the names of so many labels if every label file states some; else none.
+
+    Raises:
+        FileError: naming two files that give a label different names.
+    """
+    stated = {path: () if io.is_imod(path) else io.stated_names(path)[:count] for path in labels}
+    for number in range(count):
+        seen = {names[number]: path for path, names in stated.items() if number < len(names)}
+        if len(seen) > 1:
+            (one, first), (other, second), *_ = seen.items()
+            raise io.FileError(
+                f"label {number + 1} is {one} in {first} and {other} in {second}; number the "
+                "classes alike in all files, or say what the labels are if they mean the same",
+                "classes",
+            )
+    names = max(stated.values(), key=len)
+    return names if all(stated.values()) and len(names) == count else ()
 
 
 def _total(examples: Sequence[Example]) -> np.ndarray:

@@ -139,6 +139,33 @@ def test_evaluate_takes_names_from_the_truth_or_the_prediction(tmp_path, caplog)
     assert names(files["bare"], files["truth"], classes=("x", "y")) == ["x", "y"]
 
 
+def test_evaluate_compares_classes_of_the_same_name(tmp_path, caplog):
+    """A model and a truth that number their classes differently."""
+    truth, found = np.zeros((6, 8, 8), np.int8), np.zeros((6, 8, 8), np.int8)
+    truth[1], truth[2], truth[3], truth[4] = 1, 2, 3, 4  # membrane, lumen, microtubule, actin
+    found[1], found[2], found[3, :4], found[4] = 2, 1, 1, 3  # microtubule, membrane, ribosome
+    maps = [tmp_path / f"{n}.mrc" for n in range(3)]
+    for n, path in enumerate(maps, 1):
+        io.write_mrc(path, np.where(found == n, 0.8, 0.05).astype(np.float32), voxel_size=10.0)
+    cards = (
+        io.LabelCard(("membrane", "lumen", "microtubule", "actin")),
+        io.LabelCard(("microtubule", "membrane", "ribosome")),
+    )
+    paths = tmp_path / "found.mrc", tmp_path / "truth.mrc"
+    io.write_mrc(paths[0], found, voxel_size=10.0, card=cards[1])
+    io.write_mrc(paths[1], truth, voxel_size=10.0, card=cards[0])
+    scores = inference.score_files(*paths, probabilities=maps)
+    assert list(scores.classes) == ["membrane", "microtubule"]
+    classes = scores.as_dict()["classes"]
+    assert classes["membrane"]["dice"] == 1.0
+    assert classes["microtubule"]["precision"] == pytest.approx(32 / 96)
+    assert classes["microtubule"]["recall"] == pytest.approx(0.5)
+    assert "actin, lumen, ribosome: left out as background" in caplog.text
+    assert scores.calibration.error == pytest.approx(0.2, abs=0.1)
+    by_number = inference.score_files(*paths, classes=("a", "b", "c", "d"))
+    assert by_number.as_dict()["classes"]["a"]["dice"] == 0.0
+
+
 def test_pick_by_name(tmp_path):
     labels = np.zeros((20, 20, 40), np.int8)
     labels[8:12, 8:12, 8:12], labels[8:12, 8:12, 28:32] = 1, 2

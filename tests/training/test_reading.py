@@ -68,7 +68,7 @@ def test_classes_without_voxels_are_named(write, balls, caplog):
 
 
 def test_classes_are_called_as_the_label_files_say(write, balls, tmp_path):
-    """Unless they are named, or the files do not agree."""
+    """Unless they are named; files that contradict each other are refused."""
     tomogram = write("tomogram.mrc", balls[0])
     paths = [tmp_path / name for name in ("a.mrc", "b.mrc", "c.mrc")]
     stated = (("vesicle", "actin"), ("vesicle", "actin"), ("microtubule",))
@@ -77,7 +77,11 @@ def test_classes_are_called_as_the_label_files_say(write, balls, tmp_path):
     both, mixed = ([paths[a], paths[b]] for a, b in ((0, 1), (0, 2)))
     assert read_examples([tomogram] * 2, both).classes == ("vesicle",)
     assert read_examples([tomogram] * 2, both, classes=("mine",)).classes == ("mine",)
-    assert read_examples([tomogram] * 2, mixed).classes == ("foreground",)
+    with pytest.raises(io.FileError, match="label 1 is vesicle in .*a.mrc and microtubule in .*c"):
+        read_examples([tomogram] * 2, mixed)
+    assert read_examples([tomogram] * 2, mixed, classes=("tube",)).classes == ("tube",)
+    bare = write("bare.mrc", balls[1])
+    assert read_examples([tomogram] * 2, [paths[0], bare]).classes == ("foreground",)
 
 
 def test_classes_that_would_all_be_held_out_are_named(balls, caplog):
