@@ -270,7 +270,12 @@ def _counts(values: np.ndarray, name: str, what: str, unit: str, place: int) -> 
     )  # fmt: skip
     middle = f"{values.size:,} objects, median {number(float(np.median(values)))} {unit}."
     if beyond.any():
-        middle += f" {np.count_nonzero(beyond):,} are larger, up to {number(values.max().item())}."
+        many, largest = np.count_nonzero(beyond), number(values.max().item())
+        middle += (
+            f" One is larger, {largest}."
+            if many == 1
+            else f" {many:,} are larger, up to {largest}."
+        )
     return figure(title, middle, chart)
 
 

@@ -39,8 +39,9 @@ def score_tables(scores: Mapping[str, Any], title: str) -> list[Table | str]:
         if "by_visibility" in row and row["dice"] is not None:
             found.append(_by_visibility(name, row["by_visibility"]))
         if row["betti_error"] is not None:
-            pieces, tunnels, cavities = row["betti_error"]
-            numbers = f"{pieces:g} pieces, {tunnels:g} tunnels, {cavities:g} cavities"
+            words = (("piece", "pieces"), ("tunnel", "tunnels"), ("cavity", "cavities"))
+            errors = zip(row["betti_error"], words, strict=True)
+            numbers = ", ".join(f"{n:g} {word[n != 1]}" for n, word in errors)
             found.append(f"  {name}: the topology differs by {numbers}")
     if "calibration" in scores:
         found += _calibration(scores["calibration"])

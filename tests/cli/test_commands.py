@@ -65,7 +65,7 @@ def test_evaluate_shows_surfaces_topology_and_what_the_wedge_left(run, tmp_path)
     assert bins[0]["recall"] < 0.5 and bins[-1]["recall"] > 0.95
     assert sum(b["invented"] for b in bins) == 0
     _, table, _ = run(*words)
-    assert "differs by 0 pieces, 1 tunnels, 1 cavities" in table and "0 to 0.3" in table
+    assert "differs by 0 pieces, 1 tunnel, 1 cavity" in table and "0 to 0.3" in table
     part = ("--slices", "10", "20")
     assert '"betti_error": null' in run(*words, *part, "--json")[1]
 
