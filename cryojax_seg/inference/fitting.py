@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cryojax_seg.core import Normalized, Segmenter, Tomogram, fit_rescaled
+from cryojax_seg.core import Normalized, Segmenter, Tomogram, fit_rescaled, label_names
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.inference.contrast import probes
 from cryojax_seg.inference.model import Model
-from cryojax_seg.inference.thresholds import patches_of, threshold_for
+from cryojax_seg.inference.thresholds import patches_of, thresholds_for
 from cryojax_seg.inference.voxels import factor_for
 from cryojax_seg.segmenters import Recalibration, Truncated, fit_normalization
 
@@ -55,10 +55,10 @@ def fitted_to(model: Model, tomogram: Tomogram, volume: Normalized) -> tuple[Seg
     patch = card.patch or 64
     fitted = fit_normalization(segmenter, seen, patch=patch)
     thresholds = card.thresholds or ()
-    if card.provenance.get("built_in") and len(segmenter.classes) == 1:
+    if card.provenance.get("built_in"):
         blocks = probes(seen, patch, segmenter.stride, patches_of(seen.shape, patch))
-        best = threshold_for([np.asarray(fitted(block)) for block in blocks])
-        thresholds = thresholds if best is None else (best,)
+        logits = [np.asarray(fitted(block)) for block in blocks]
+        thresholds = thresholds_for(logits, label_names(segmenter.classes)[1:], thresholds)
     if thresholds:
         shifts = np.log((1 - np.asarray(thresholds)) / np.asarray(thresholds)).tolist()
         several = len(segmenter.classes) > 1

@@ -44,7 +44,7 @@ from cryojax_seg.inference.contrast import (
 from cryojax_seg.inference.engine import BASE, Engine, bounded, choose_engine
 from cryojax_seg.inference.model import Model
 from cryojax_seg.inference.settings import Settings, check_settings, cleaning_of
-from cryojax_seg.inference.thresholds import patches_of, threshold_for
+from cryojax_seg.inference.thresholds import patches_of, thresholds_for
 from cryojax_seg.inference.voxels import factor_for, sizes
 from cryojax_seg.io import check_memory, read_tomogram
 from cryojax_seg.io.files import PathLike
@@ -270,11 +270,11 @@ def plan(model: Model, tomogram: Tomogram | PathLike, **settings: Unpack[Setting
     thresholds = (card.thresholds or ()) if threshold is None else (threshold,)
     # Models that come with the package are calibrated, for tomograms of all kinds. Other models
     # have thresholds that suit annotation, often of the same tomogram.
-    if threshold is None and card.provenance.get("built_in") and len(segmenter.classes) == 1:
+    if threshold is None and card.provenance.get("built_in"):
         run = engine.run(without_flips(fitted))
         blocks = probes(seen, patch, segmenter.stride, patches_of(seen.shape, patch))
-        best = threshold_for([np.asarray(run(block)) for block in blocks])
-        thresholds = thresholds if best is None else (best,)
+        logits = [np.asarray(run(block)) for block in blocks]
+        thresholds = thresholds_for(logits, label_names(segmenter.classes)[1:], thresholds)
     postprocess = LabelsAndMaps(thresholds, settings.get("probabilities", False))
 
     def on_grid(segmenter: Segmenter) -> Segmenter:

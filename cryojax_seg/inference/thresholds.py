@@ -1,4 +1,4 @@
-"""Chooses the threshold of labels for a tomogram, from calibrated probabilities."""
+"""Chooses the thresholds of labels for a tomogram, from calibrated probabilities."""
 
 import logging
 import math
@@ -9,7 +9,8 @@ import numpy as np
 from cryojax_seg.core.plain import Shape
 
 FEWEST, MOST = 8, 32  # patches that are looked at
-LEAST = 200.0  # expected voxels of structure in them, below which they tell too little
+LEAST = 200.0  # expected voxels of a class in them, below which they tell too little
+WORTH = 0.2  # expected Dice of a class below which its threshold stays
 _RANGE = (0.1, 0.9)
 log = logging.getLogger(__name__)
 
@@ -39,27 +40,45 @@ def expected_threshold(probability: np.ndarray) -> tuple[float, float]:
     return float(falling[best]), float(dice[best])
 
 
-def threshold_for(logits: Sequence[np.ndarray]) -> float | None:
-    """Return the threshold of a calibrated segmenter of one class for a tomogram.
+def thresholds_for(
+    logits: Sequence[np.ndarray], names: Sequence[str], usual: Sequence[float] = ()
+) -> tuple[float, ...]:
+    """Return the thresholds of a calibrated segmenter for a tomogram, see `core.labels`.
+
+    That of a class has the best expected Dice. A class keeps its usual threshold if the patches
+    hold too little of it to tell, or if even the best expected Dice is below 0.2: then most of what
+    a low threshold would find is wrong, and the class is probably not there.
 
     Args:
-        logits: of patches of the tomogram, see `contrast.probes`.
+        logits: ``(z, y, x, class)`` of patches of the tomogram, see `contrast.probes`.
+        names: of the classes, without the background.
+        usual: thresholds of the model; none for 0.5.
 
-    Returns:
-        the threshold; None if the patches hold too little structure to tell.
-
-    >>> sure = np.where(np.arange(4096) < 1024, 2.0, -4.0)
-    >>> round(threshold_for([sure]), 6), threshold_for([sure[1024:]])   # 1 / (1 + exp(-2))
-    (0.880797, None)
+    >>> sure = np.where(np.arange(4096) < 1024, 2.0, -4.0)[:, None]
+    >>> few = sure[1024:]
+    >>> [round(t, 3) for t in thresholds_for([sure], ["actin"])]  # 1 / (1 + exp(-2))
+    [0.881]
+    >>> thresholds_for([few], ["actin"], [0.3])
+    (0.3,)
     """
-    odds = np.concatenate([np.ravel(one).astype(np.float64) for one in logits])
-    probability = np.exp(-np.logaddexp(0, -odds))  # the logistic function
-    if probability.sum() < LEAST:
-        return None
-    threshold, dice = expected_threshold(probability)
-    threshold = float(np.clip(threshold, *_RANGE))
-    log.info(f"labels begin at a probability of {threshold:.2f}: the expected Dice is {dice:.2f}")
-    return threshold
+    odds = np.concatenate([one.reshape(-1, one.shape[-1]).astype(np.float64) for one in logits])
+    if odds.shape[1] == 1:
+        probability = np.exp(-np.logaddexp(0, -odds))  # the logistic function
+    else:
+        probability = np.exp(odds - np.logaddexp.reduce(odds, axis=1, keepdims=True))[:, 1:]
+    found = list(usual or [0.5] * len(names))
+    for number, (name, p) in enumerate(zip(names, probability.T, strict=True)):
+        if p.sum() < LEAST:
+            continue
+        threshold, dice = expected_threshold(p)
+        if dice < WORTH:
+            continue
+        found[number] = float(np.clip(threshold, *_RANGE))
+        log.info(
+            f"labels of {name} begin at a probability of {found[number]:.2f}: the expected Dice is "
+            f"{dice:.2f}"
+        )
+    return tuple(found)
 
 
 def patches_of(shape: Shape, patch: int) -> int:

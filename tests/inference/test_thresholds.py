@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from cryojax_seg import inference
+from cryojax_seg import core, inference
 from cryojax_seg.core import Tomogram
 from cryojax_seg.inference.planning import plan
-from cryojax_seg.inference.thresholds import expected_threshold, patches_of, threshold_for
+from cryojax_seg.inference.thresholds import expected_threshold, patches_of, thresholds_for
 from cryojax_seg.io import ModelCard
 from cryojax_seg.segmenters import GlobalThreshold
 
@@ -59,9 +59,28 @@ def test_what_is_given_comes_first_and_other_models_keep_that_of_their_card():
 
 
 def test_a_tomogram_with_hardly_any_structure_takes_that_of_the_card():
-    assert threshold_for([np.full((16, 16, 16), -9.0)]) is None
+    empty = np.full((16, 16, 16, 1), -9.0)
+    assert thresholds_for([empty], ["membrane"], (0.3,)) == (0.3,)
+    assert thresholds_for([empty], ["membrane"]) == (0.5,)
     nothing = inference.Model(GlobalThreshold(50.0, softness=0.5), CARD)
     assert plan(nothing, tomogram(0.3)).postprocess.thresholds == (0.3,)
+
+
+def test_each_class_has_a_threshold_of_its_own():
+    """Of actin, which the model is never sure of, labels appear; of what is not there, none do."""
+    rng = np.random.default_rng(0)
+    odds = np.full((40, 40, 40, 4), -6.0)  # background, membrane, actin, macromolecule
+    odds[..., 0] = 0.0
+    odds[:10, ..., 1] = 3.0 + rng.normal(size=(10, 40, 40))
+    odds[20:25, ..., 2] = -1.0 + 0.5 * rng.normal(size=(5, 40, 40))
+    odds[..., 3] = -4.5 + 0.5 * rng.normal(size=(40, 40, 40))
+    membrane, actin, other = thresholds_for(
+        [odds[:20], odds[20:]], ["membrane", "actin", "macromolecule"], (0.4, 0.5, 0.6)
+    )
+    assert membrane > 0.4 and 0.1 <= actin < 0.3 and other == 0.6
+    found = np.asarray(core.labels(odds, (membrane, actin, other)))
+    assert (found[20:25] == 2).mean() > 0.6 and not (found == 3).any()
+    assert (np.asarray(core.labels(odds))[20:25] == 2).mean() < 0.1
 
 
 def test_the_file_states_the_threshold_that_was_used(tmp_path):
