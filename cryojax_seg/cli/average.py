@@ -1,6 +1,7 @@
 """``cryojax-seg average``: the wedge-compensated average of boxes, aligned if wanted."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -79,11 +80,21 @@ def run(options: Average) -> None:
         report.write_average_page(
             options.report, options.output, halves, paths["scores"], overwrite=options.overwrite
         )
-    fewest = particles.FEWEST_FOR_RESOLUTION
-    resolution = f"too few for a resolution, which needs {fewest} or more"
-    if found.resolution is not None:
-        resolution = f"{found.resolution:.1f} A at FSC 0.143"
+    resolution = _resolution(found.resolution, particles.FEWEST_FOR_RESOLUTION)
     print(f"averaged: {found.count} particles into {options.output}; {resolution}")
+
+
+def _resolution(angstrom: float | None, fewest: int) -> str:
+    """Return the resolution in words.
+
+    >>> _resolution(21.34, 10), _resolution(float("inf"), 10)
+    ('21.3 A at FSC 0.143', 'the halves agree at no resolution (FSC below 0.143)')
+    """
+    if angstrom is None:
+        return f"too few for a resolution, which needs {fewest} or more"
+    if math.isinf(angstrom):
+        return "the halves agree at no resolution (FSC below 0.143)"
+    return f"{angstrom:.1f} A at FSC 0.143"
 
 
 def _check(options: Average) -> dict[str, Path]:
