@@ -101,6 +101,8 @@ def _table(table: ParticleTable) -> Summary:
     counted = "angstrom from the middle" if table.centred else "pixels from a corner"
     facts["form"] = f"{programs[table.dialect]}, {counted}"
     facts["particles"] = str(len(table))
+    if not len(table):
+        return "particles", facts | {"columns": _listed(table.columns)}, ("holds no particle",)
     names = table.names()
     if names is not None:
         counts = Counter(names[1]).most_common()
