@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from cryojax_seg.core.blocks import release
 from cryojax_seg.measure.centreline import Filament
@@ -47,13 +47,14 @@ def number_filaments(
     step = float(size.min()) / 2
     lines = [axis.at(axis.arc_lengths_angstrom(step)) for axis in axes]
     owners = np.repeat(np.arange(1, len(axes) + 1), [len(line) for line in lines])
-    tree = cKDTree(np.concatenate(lines))
+    tree = KDTree(np.concatenate(lines))
     radii = np.array([0.0] + [axis.radius_angstrom for axis in axes])
     reach = np.maximum(_REACH * radii, radii + _LEAST * size.max())
     for z in range(0, len(mask), SLAB):
         voxels = np.argwhere(mask[z : z + SLAB])
         voxels[:, 0] += z
-        away, nearest = tree.query(voxels * size, distance_upper_bound=float(reach.max()))
+        asked = tree.query(voxels * size, distance_upper_bound=float(reach.max()))
+        away, nearest = map(np.asarray, asked)
         found = np.isfinite(away)
         own = owners[nearest[found]]
         near = away[found] <= reach[own]
