@@ -7,7 +7,8 @@ Of the training scenes of `benchmark_set.py`, which each seed draws anew, some h
 spaced z slices annotated. ``train`` learns from these alone, from scratch or, with replay, from the
 built-in model `membrane-fast`, and is scored on the test scenes at the threshold of the highest
 Dice in four validation scenes. All arms take equally many steps; three slices of one tomogram and
-all that is annotated are also learned in four times as many, which tells whether they converged.
+all that is annotated are also learned in four times as many, which tells whether they converged;
+the built-in model without any annotation is the arm of no slices.
 Minutes of annotation are those of somebody who paints as in `annotation_minutes.py`. Intervals of
 differences resample seeds and scenes.
 """
@@ -42,6 +43,7 @@ Start = Literal["scratch", "pretrained"]
 STARTS: tuple[Start, ...] = ("scratch", "pretrained")
 VOXEL = 10.5  # angstrom, about that of the scenes
 FEW = (1, 3)  # tomograms and slices that are learned in several numbers of steps
+NOTHING = {"start": "pretrained", "tomograms": 0, "slices": 0, "steps": 0}  # no annotation
 CLOSE = -0.02  # of Dice, for three slices minus all of them
 CONVERGED = 0.01  # of Dice, which four times as many steps add at most
 
@@ -93,6 +95,8 @@ def minutes_of(case: Case, count: int) -> float:
 def learn(start: Start, cases: Sequence[Case], count: int, steps: int, seed: int, model: str):
     """Return what ``train`` makes of some slices of some scenes."""
     known = inference.load(model)
+    if not steps:
+        return known.segmenter
     size = (VOXEL, VOXEL, VOXEL)
     examples = tuple(annotated(case, count) for case in cases)
     data = training.Examples(examples, ("membrane",), size, "bright")
@@ -137,11 +141,12 @@ def runs(config: Config) -> list[dict[str, Any]]:
     ]
     others = [(*FEW, steps) for steps in config.other_steps]
     others += [(*most(config), steps) for steps in config.other_steps[-1:]]
-    return arms + [
+    arms += [
         {"start": start, "tomograms": number, "slices": count, "steps": steps}
         for start in config.starts
         for number, count, steps in others
     ]
+    return arms + [NOTHING] * (NOTHING["start"] in config.starts)
 
 
 def most(config: Config) -> tuple[int, int]:
@@ -186,6 +191,8 @@ def draw(path: pathlib.Path, rows: Sequence[dict], config: Config) -> None:
             with_intervals(axes[1], mine, "minutes", color=colour, ls=line)
         mine = sorted(of(few, start=start), key=lambda r: r["steps"])
         with_intervals(axes[2], mine, "steps", color=COLOURS[0], ls=line, label=start)
+    for row in of(rows, steps=0):
+        axes[0].axhline(row["dice"], color="0.5", ls=":", label="pretrained, no annotation")
     axes[0].set(xlabel="annotated slices of each tomogram", ylabel="Dice", ylim=(0, 1))
     axes[1].set_xlabel("minutes of annotation in all")
     axes[2].set_xlabel("steps, for three slices of one tomogram")
@@ -236,6 +243,9 @@ def claims_of(records: Sequence[dict], config: Config) -> list[dict]:
             )
             name = f"tomograms: {number}, slices: {few}; Dice, pretrained minus scratch"
             found.append(scoring.gained(name, difference(trained, scratch, "dice")))
+            more = difference(trained, of(records, **NOTHING), "dice")
+            name = f"tomograms: {number}, slices: {few}; Dice, pretrained minus no annotation"
+            found.append(scoring.gained(name, more))
     return found
 
 
