@@ -3,14 +3,12 @@
     python experiments/sparse_annotation.py            # 4 CPU-hours; goes on where it stopped
     python experiments/sparse_annotation.py --tiny     # a minute, for the tests
 
-Of the training scenes of `benchmark_set.py`, which each seed draws anew, some have some evenly
-spaced z slices annotated. ``train`` learns from these alone, from scratch or, with replay, from the
-built-in model `membrane-fast`, and is scored on the test scenes at the threshold of the highest
-Dice in four validation scenes. All arms take equally many steps; three slices of one tomogram and
-all that is annotated are also learned in four times as many, which tells whether they converged;
-the built-in model without any annotation is the arm of no slices.
-Minutes of annotation are those of somebody who paints as in `annotation_minutes.py`. Intervals of
-differences resample seeds and scenes.
+Of the training scenes of `benchmark_set.py`, which each seed draws anew, some have evenly spaced z
+slices annotated. ``train`` learns from these alone, from scratch or, with replay, from the built-in
+model `membrane-fast`, which is also scored without annotation. The threshold is that of the best
+Dice in four validation scenes. All arms take equally many steps, two also four times as many, which
+tells whether they converged. Minutes of annotation are those of somebody who paints as in
+`annotation_minutes.py`. Intervals of differences resample seeds and scenes.
 """
 
 import dataclasses

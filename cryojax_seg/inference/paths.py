@@ -128,6 +128,16 @@ def output_paths(sources: Sequence[Path], output: Path, ending: str) -> list[Pat
     return [output / f"{name}{ending}" for name in names(sources)]
 
 
+def beside(labels: str | os.PathLike[str], what: str) -> Path:
+    """Return the path of another volume beside these labels.
+
+    >>> beside("a/t.labels.mrc", "instances").name
+    't.instances.mrc'
+    """
+    labels = Path(labels)
+    return labels.with_name(f"{labels.stem.removesuffix('.labels')}.{what}{labels.suffix}")
+
+
 def shard(items: Sequence[Item], which: str | None) -> list[Item]:
     """Return every n-th item from the i-th, for ``"i/n"``: together the shards are all of them.
 

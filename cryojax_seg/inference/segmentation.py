@@ -16,6 +16,7 @@ from cryojax_seg.core.plain import Shape
 from cryojax_seg.errors import ParameterError
 from cryojax_seg.inference.engine import Engine, choose_engine
 from cryojax_seg.inference.model import Model
+from cryojax_seg.inference.paths import beside
 from cryojax_seg.inference.planning import Plan, plan
 from cryojax_seg.inference.settings import Settings, check_settings
 from cryojax_seg.inference.shares import Shares
@@ -260,16 +261,6 @@ def map_paths(model: Model, labels: PathLike) -> dict[str, Path]:
     """
     safe = {name: name.replace("/", "_") for name in shown_classes(model)}  # a name is no folder
     return {name: beside(labels, f"{word}.probability") for name, word in safe.items()}
-
-
-def beside(labels: PathLike, what: str) -> Path:
-    """Return the path of another volume beside these labels.
-
-    >>> beside("a/t.labels.mrc", "instances").name
-    't.instances.mrc'
-    """
-    labels = Path(labels)
-    return labels.with_name(f"{labels.stem.removesuffix('.labels')}.{what}{labels.suffix}")
 
 
 def _tiles(work: Plan, done: int, progress: Progress | None) -> Iterator[tuple[Any, list]]:

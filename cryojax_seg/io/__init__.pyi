@@ -43,6 +43,7 @@ from .imod_writing import write_imod as write_imod
 from .intensity import normalized as normalized
 from .label_card import LabelCard as LabelCard
 from .label_card import read_label_card as read_label_card
+from .label_card import shared_names as shared_names
 from .label_card import stated_names as stated_names
 from .locks import held as held
 from .locks import lock_path as lock_path

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from cryojax_seg.io.files import PathLike
+from cryojax_seg.io.files import FileError, PathLike
 
 if TYPE_CHECKING:
     from cryojax_seg.measure import Kind
@@ -141,6 +141,29 @@ def stated_names(path: PathLike, given: Sequence[str] = ()) -> tuple[str, ...]:
             f"{', '.join(given)}"
         )
     return given or card.classes
+
+
+def shared_names(paths: Sequence[PathLike], count: int) -> tuple[str, ...]:
+    """Return the names of so many labels if every label file states some; else none.
+
+    Raises:
+        FileError: naming two files that give a label different names.
+
+    >>> shared_names(["no such file"], 2)
+    ()
+    """
+    stated = {path: stated_names(path)[:count] for path in paths}
+    for number in range(count):
+        seen = {names[number]: path for path, names in stated.items() if number < len(names)}
+        if len(seen) > 1:
+            (one, first), (other, second), *_ = seen.items()
+            raise FileError(
+                f"label {number + 1} is {one} in {first} and {other} in {second}; number the "
+                "classes alike in all files, or say what the labels are if they mean the same",
+                "classes",
+            )
+    names = max(stated.values(), key=len)
+    return names if all(stated.values()) and len(names) == count else ()
 
 
 def _wrapped(key: str, text: str) -> list[str]:

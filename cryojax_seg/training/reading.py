@@ -194,7 +194,7 @@ def _classes(
             + ("annotate some" if ignore is None else io.not_annotated_hint(ignore)),
             *(() if ignore is None else ("ignore",)),
         )
-    classes = class_names(given or _stated(labels, highest), highest)
+    classes = class_names(given or io.shared_names(labels, highest), highest)
     names = label_names(classes)
     empty = [n for n in range(1, len(names)) if counts[n] == 0]
     if not empty:
@@ -211,26 +211,6 @@ def _classes(
         )
     _log.warning(f"{message}; nothing can be learned of it")
     return classes
-
-
-def _stated(labels: Sequence[Path], count: int) -> tuple[str, ...]:
-    """Return the names of so many labels if every label file states some; else none.
-
-    Raises:
-        FileError: naming two files that give a label different names.
-    """
-    stated = {path: () if io.is_imod(path) else io.stated_names(path)[:count] for path in labels}
-    for number in range(count):
-        seen = {names[number]: path for path, names in stated.items() if number < len(names)}
-        if len(seen) > 1:
-            (one, first), (other, second), *_ = seen.items()
-            raise io.FileError(
-                f"label {number + 1} is {one} in {first} and {other} in {second}; number the "
-                "classes alike in all files, or say what the labels are if they mean the same",
-                "classes",
-            )
-    names = max(stated.values(), key=len)
-    return names if all(stated.values()) and len(names) == count else ()
 
 
 def _total(examples: Sequence[Example]) -> np.ndarray:
