@@ -17,7 +17,7 @@ makes it {start=pretrained; tomograms=1; slices=1; steps=600: dice} on others, t
 {start=pretrained; tomograms=1; slices=64; steps=600: dice}; three slices of four tomograms make it
 {start=pretrained; tomograms=4; slices=3; steps=600: dice} and of sixteen
 {start=pretrained; tomograms=16; slices=3; steps=600: dice}. From scratch three slices of one
-tomogram give {start=scratch; tomograms=1; slices=3; steps=600: dice}, and all of sixteen
+tomogram give {start=scratch; tomograms=1; slices=3; steps=600: dice}, all slices of sixteen
 {start=scratch; tomograms=16; slices=64; steps=600: dice}. Three slices instead of all change it by
 {claim=pretrained, 1 tomogram, Dice of 3 slices minus that of 64: value},
 {claim=pretrained, 4 tomograms, Dice of 3 slices minus that of 64: value} and
