@@ -16,8 +16,15 @@ makes it {start=pretrained; tomograms=1; slices=1; steps=600: dice} on others, t
 {start=pretrained; tomograms=1; slices=3; steps=600: dice} and all
 {start=pretrained; tomograms=1; slices=64; steps=600: dice}; three slices of four tomograms make it
 {start=pretrained; tomograms=4; slices=3; steps=600: dice} and of sixteen
-{start=pretrained; tomograms=16; slices=3; steps=600: dice}. From scratch three slices of one
-tomogram give {start=scratch; tomograms=1; slices=3; steps=600: dice}, all slices of sixteen
+{start=pretrained; tomograms=16; slices=3; steps=600: dice}. These three slices change it by
+{claim=3 slices of 1 tomogram, Dice of pretrained minus that without annotation: value} (interval
+{claim=3 slices of 1 tomogram, Dice of pretrained minus that without annotation: interval}),
+{claim=3 slices of 4 tomograms, Dice of pretrained minus that without annotation: value} (interval
+{claim=3 slices of 4 tomograms, Dice of pretrained minus that without annotation: interval}) and
+{claim=3 slices of 16 tomograms, Dice of pretrained minus that without annotation: value} (interval
+{claim=3 slices of 16 tomograms, Dice of pretrained minus that without annotation: interval}).
+From scratch three slices of one tomogram give
+{start=scratch; tomograms=1; slices=3; steps=600: dice}, all slices of sixteen
 {start=scratch; tomograms=16; slices=64; steps=600: dice}. Three slices instead of all change it by
 {claim=pretrained, 1 tomogram, Dice of 3 slices minus that of 64: value},
 {claim=pretrained, 4 tomograms, Dice of 3 slices minus that of 64: value} and

@@ -96,15 +96,15 @@ def score_files(
         volume.require_voxel_size()
     maps = read_probabilities(probabilities, shape) if probabilities else None
     labels = known.labels
-    stated = () if classes or is_imod(truth) else stated_names(truth)
-    own = () if classes else stated_names(prediction)
-    common = common_classes(stated, own)
+    stated = () if is_imod(truth) else stated_names(truth, classes)
+    own = stated_names(prediction)
+    common = () if classes or values else common_classes(stated, own)
     if common:
         others = sorted({*stated, *own} - {*common})
-        left_out = f"; {', '.join(others)}: left out as background" if others else ""
+        counted = f", with {', '.join(others)} as background" if others else ""
         _log.warning(
             f"{truth} and {prediction} number their classes differently, so classes of the same "
-            f"name are compared{left_out}"
+            f"name are compared{counted}"
         )
         labels, predicted = renumbered(labels, stated, common), renumbered(predicted, own, common)
         if maps is not None and maps.shape[-1] == len(own):
@@ -112,7 +112,8 @@ def score_files(
         classes = common
     else:
         highest = max(int(predicted.max(initial=0)), int(labels.max(initial=0)))
-        classes = _names(prediction, truth, classes, highest if maps is None else maps.shape[-1])
+        count = highest if maps is None else maps.shape[-1]
+        classes = tuple(classes) or _names(prediction, own, truth, stated, count)
     found = evaluate.score(
         predicted,
         labels,
@@ -163,19 +164,16 @@ def renumbered(labels: np.ndarray, names: Sequence[str], wanted: Sequence[str]) 
 
 
 def _names(
-    prediction: PathLike, truth: PathLike, given: Sequence[str], count: int
+    prediction: PathLike, own: Sequence[str], truth: PathLike, stated: Sequence[str], count: int
 ) -> tuple[str, ...]:
-    """Return the names of so many labels: as given, or as the truth or the prediction states."""
-    stated = [() if is_imod(truth) else stated_names(truth, given), stated_names(prediction)]
-    for label, (one, other) in enumerate(zip(*stated, strict=False), 1):
-        if one != other and label <= count and not given:
+    """Return the names of so many labels, as the truth or else the prediction states them."""
+    for label, (one, other) in enumerate(zip(stated, own, strict=False), 1):
+        if one != other and label <= count:
             _log.warning(
                 f"label {label} is {one} in {truth} and {other} in {prediction}; labels are "
                 "compared by their numbers"
             )
-    if given:
-        return tuple(given)
-    return next((names[:count] for names in stated if len(names) >= count), ())
+    return next((tuple(names[:count]) for names in (stated, own) if len(names) >= count), ())
 
 
 def recalibrated_errors(

@@ -146,6 +146,10 @@ def stated_names(path: PathLike, given: Sequence[str] = ()) -> tuple[str, ...]:
 def shared_names(paths: Sequence[PathLike], count: int) -> tuple[str, ...]:
     """Return the names of so many labels if every label file states some; else none.
 
+    Args:
+        paths: of label files.
+        count: of the labels 1, 2, ...
+
     Raises:
         FileError: naming two files that give a label different names.
 

@@ -229,7 +229,7 @@ def _filaments(scene: Scene, one: ObjectClass, rim: Rim, most: int) -> MeasuredC
     axes = [row.axis for row in found]
     numbers = one.numbers
     if numbers is None:
-        numbers = scene.nothing(most)
+        numbers = scene.zeros(most)
         number_filaments(numbers, mask, axes, scene.voxel_size)
     boxes = ObjectBoxes(numbers)
     if one.identifiers:

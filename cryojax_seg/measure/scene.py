@@ -72,7 +72,7 @@ class Scene:
             own[:] = section == one.label
         return mask
 
-    def nothing(self, most: int = MOST) -> InstanceArray:
+    def zeros(self, most: int = MOST) -> InstanceArray:
         """Return a map of zeros for the numbers of objects, on disk if it has more voxels."""
         shape = (len(self.labels), *self.labels.shape[1:])
         return np.zeros(shape, np.int32) if np.prod(shape) <= most else on_disk(shape)
@@ -115,7 +115,7 @@ class Scene:
         """
         if one.numbers is not None:
             return one.numbers
-        numbers = self.nothing(most)
+        numbers = self.zeros(most)
         box = self._box(one)
         if box is None:
             return numbers

@@ -160,7 +160,7 @@ def test_evaluate_compares_classes_of_the_same_name(tmp_path, caplog):
     assert classes["membrane"]["dice"] == 1.0
     assert classes["microtubule"]["precision"] == pytest.approx(32 / 96)
     assert classes["microtubule"]["recall"] == pytest.approx(0.5)
-    assert "actin, lumen, ribosome: left out as background" in caplog.text
+    assert "with actin, lumen, ribosome as background" in caplog.text
     assert scores.calibration.error == pytest.approx(0.2, abs=0.1)
     by_number = inference.score_files(*paths, classes=("a", "b", "c", "d"))
     assert by_number.as_dict()["classes"]["a"]["dice"] == 0.0
